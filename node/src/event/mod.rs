@@ -1,0 +1,31 @@
+//! The domain: streams, events, positions, versions, metadata, paging. No IO, no clock, no async.
+
+pub mod expected_version;
+pub mod metadata;
+pub mod outcome;
+pub mod recorded;
+pub mod stream_id;
+pub mod time;
+
+pub use expected_version::ExpectedVersion;
+pub use metadata::StreamMetadata;
+pub use outcome::WriteOutcome;
+pub use recorded::RecordedEvent;
+pub use stream_id::StreamId;
+pub use time::Ticks;
+
+/// Place of an event in the log of all events: dense from 0, equal on every node.
+pub type Position = u64;
+
+/// Number of an event in its stream: dense from 0.
+pub type EventNumber = u64;
+
+/// The largest number and truncation point, 2^63-1: number of a tombstone, `$tb` of a soft-deleted stream.
+pub const MAX_NUMBER: u64 = i64::MAX as u64;
+
+/// Type of the event that carries stream metadata.
+pub const METADATA_EVENT_TYPE: &str = "$metadata";
+/// Type of the tombstone (contract/streams 7).
+pub const TOMBSTONE_EVENT_TYPE: &str = "$streamDeleted";
+/// Type of a link to another event (contract/streams 11).
+pub const LINK_EVENT_TYPE: &str = "$>";

@@ -1,0 +1,42 @@
+//! What became of a write, as decided by the state machine.
+
+use super::{EventNumber, Position};
+
+/// The decision on one command. Equal on every node and after every replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The events are stored.
+    Appended {
+        /// Number of the first event of the request.
+        first_number: EventNumber,
+        /// Position of the last event of the request: a read that has it sees the whole write.
+        position: Position,
+        /// True when an earlier request with the same ids stored them; numbers and position are those of then.
+        repeated: bool,
+    },
+    /// The stream is deleted, softly or for ever; the position is that of the event that says so.
+    Deleted {
+        /// Position of the metadata event or tombstone.
+        position: Position,
+    },
+    /// The stream's last number (-1: none) is not the expected one.
+    WrongExpectedVersion {
+        /// The last number ever committed in the stream.
+        current: i64,
+    },
+    /// The stream is hard-deleted, or soft-deleted where it was expected to exist.
+    StreamDeleted,
+    /// A command this version of the state machine refuses whatever the state; never stored.
+    Rejected {
+        /// A sentence for the client.
+        reason: String,
+    },
+    /// The entry carried no command (a new leader's blank, or a change of membership).
+    Nothing,
+}
+
+impl std::fmt::Display for WriteOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}

@@ -1,0 +1,20 @@
+//! Headwater: a replicated event store behind the EventStore-compatible HTTP Atom API.
+//!
+//! The rooms of the house, from the street to the cellar; each uses only those below it
+//! (`tests/layers.rs` checks it, docs/architecture.md draws it):
+//! [`http`] -> [`subscribe`] -> [`cluster`] -> [`raft`] -> [`machine`] -> [`store`] -> [`event`],
+//! and beside the machine [`log`], which knows nothing of the domain.
+
+pub mod cluster;
+pub mod config;
+pub mod event;
+pub mod fatal;
+pub mod http;
+pub mod log;
+pub mod machine;
+pub mod metrics;
+pub mod node;
+pub mod raft;
+pub mod store;
+pub mod subscribe;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! Flags to configuration to [`headwater::node`] to exit code.
+
+fn main() {}

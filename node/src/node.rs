@@ -1,0 +1,1 @@
+//! Composition root: open stores, start raft, start listeners, ordered shutdown.

@@ -1,0 +1,5 @@
+//! Thin adapters between openraft, tonic and the rooms below.
+
+pub mod types;
+
+pub use types::{Member, NodeId, Proposal, TypeConfig};

@@ -1,0 +1,1 @@
+//! Long polls: waiting for a stream or the log of all events to grow.
