@@ -1,18 +1,66 @@
 //! What handlers call: writes (local or forwarded), read barriers, status, leader hints, membership.
 
+pub mod forward;
+pub mod formation;
+pub mod gate;
+pub mod identity;
+mod membership;
+pub mod peers;
+mod read_barrier;
+pub mod service;
+mod status;
+mod wire;
+mod write;
+
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::event::{Position, WriteOutcome};
+use crate::config::Config;
+use crate::event::Position;
+use crate::metrics::Metrics;
+use crate::raft::network::Connector;
+use crate::raft::Raft;
 pub use crate::raft::{Member, NodeId};
 use crate::store::Store;
+use forward::Forwards;
+use gate::Gate;
+use identity::Identity;
+use peers::Peers;
 
 /// Handle on this node's part in the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Arc<Config>,
+    identity: Arc<Identity>,
+    /// New at each start of the process.
+    process_id: Uuid,
+    raft: Raft,
+    store: Store,
+    metrics: Arc<Metrics>,
+    connector: Connector,
+    gate: Gate,
+    forwards: Forwards,
+    peers: Peers,
+    /// Who leads, as far as this node knows.
+    leadership: watch::Sender<Leadership>,
+    /// Whether this node has recovered what it had acknowledged before it was started.
+    recovered: AtomicBool,
+    /// Whether an ordered shutdown has begun.
+    stopping: AtomicBool,
+    /// Replaced disks that this node is bringing back as leader.
+    promoting: Mutex<HashSet<NodeId>>,
 }
 
 /// Why a write has no outcome.
@@ -122,48 +170,175 @@ pub struct ClusterStatus {
     pub not_ready_reason: Option<String>,
 }
 
+/// What a [`Cluster`] is made of.
+pub struct Parts {
+    /// The effective configuration.
+    pub config: Arc<Config>,
+    /// Who this disk is.
+    pub identity: Arc<Identity>,
+    /// Consensus, built and perhaps not yet running.
+    pub raft: Raft,
+    /// The local copy of the state.
+    pub store: Store,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Connections to peers.
+    pub connector: Connector,
+}
+
 impl Cluster {
+    /// Puts the parts together. Nothing runs until [`Self::run`].
+    pub fn new(parts: Parts) -> (Self, impl Future<Output = ()> + Send) {
+        let Parts { config, identity, raft, store, metrics, connector } = parts;
+        let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
+        let (gate, gate_task) = Gate::new(raft.clone(), metrics.clone());
+        let inner = Inner {
+            process_id: Uuid::new_v4(),
+            forwards: Forwards::new(connector.clone(), metrics.clone()),
+            peers: Peers::new(connector.clone(), others),
+            leadership: watch::Sender::new(Leadership::None),
+            recovered: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            promoting: Mutex::default(),
+            config,
+            identity,
+            raft,
+            store,
+            metrics,
+            connector,
+            gate,
+        };
+        (Self { inner: Arc::new(inner) }, gate_task)
+    }
+
+    /// Starts the background work: watching leadership, asking peers, taking part, recovering. Ends with `stop`.
+    pub fn run(&self, stop: &CancellationToken, log_end_at_start: u64) {
+        let peers = self.inner.peers.clone();
+        let observer = self.clone();
+        tokio::spawn(peers.run(stop.clone(), move || observer.observe_replication()));
+        tokio::spawn(self.clone().watch_leadership(stop.clone()));
+        tokio::spawn(self.clone().take_part(stop.clone()));
+        tokio::spawn(self.clone().recover(stop.clone(), log_end_at_start));
+    }
+
     /// The local copy of the state.
     pub fn store(&self) -> &Store {
-        let _ = &self.inner;
-        unimplemented!()
-    }
-
-    /// Commits an encoded [`headwater_proto::stored::Command`] and returns the decision, once it is on disk on a majority
-    /// and applied on this node. Goes through leader changes by itself within the write deadline; always returns by then.
-    pub async fn write(&self, command: Bytes) -> Result<WriteOutcome, WriteError> {
-        let _ = command;
-        unimplemented!()
-    }
-
-    /// Returns once a read on this node sees everything acknowledged anywhere before the call. Only the leader can.
-    pub async fn linearize(&self) -> Result<(), BarrierError> {
-        unimplemented!()
-    }
-
-    /// Waits up to the configured time until this node has applied the event at `position`.
-    pub async fn wait_for_position(&self, position: Position) -> Result<(), BarrierError> {
-        let _ = position;
-        unimplemented!()
+        &self.inner.store
     }
 
     /// Who leads, as far as this node knows.
     pub fn leadership(&self) -> Leadership {
-        unimplemented!()
+        self.inner.leadership.borrow().clone()
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        matches!(*self.inner.leadership.borrow(), Leadership::Local)
     }
 
     /// Whether this node has recovered what it had acknowledged, so that reads may be served.
     pub fn may_serve_reads(&self) -> bool {
-        unimplemented!()
+        self.inner.recovered.load(Ordering::Acquire) && !self.inner.stopping.load(Ordering::Relaxed)
     }
 
-    /// The members and their health.
-    pub fn status(&self) -> ClusterStatus {
-        unimplemented!()
-    }
-
-    /// Seconds to put into `Retry-After`.
+    /// What to put into `Retry-After`.
     pub fn retry_after(&self) -> Duration {
         Duration::from_secs(1)
+    }
+
+    /// Keeps `leadership` up to date with what consensus knows.
+    async fn watch_leadership(self, stop: CancellationToken) {
+        let mut metrics = self.inner.raft.server_metrics();
+        let own = self.inner.identity.node_id();
+        loop {
+            let news = {
+                let seen = metrics.borrow_watched();
+                let leader = seen.current_leader;
+                let member = leader.and_then(|id| seen.membership_config.membership().get_node(&id).cloned());
+                match (leader, member) {
+                    (Some(id), _) if id == own => Leadership::Local,
+                    (Some(node_id), Some(member)) => {
+                        let member = self.inner.connector.addresses(node_id, &member);
+                        Leadership::Remote(LeaderHint { node_id, member })
+                    }
+                    _ => Leadership::None,
+                }
+            };
+            let changed = self.inner.leadership.send_if_modified(|known| {
+                let changed = *known != news;
+                *known = news.clone();
+                changed
+            });
+            if changed {
+                self.inner.metrics.leader_changes.inc();
+                match &news {
+                    Leadership::Local => tracing::info!("this node leads"),
+                    Leadership::Remote(hint) => tracing::info!(leader = %hint.node_id, http = %hint.member.http_address, "following a leader"),
+                    Leadership::None => tracing::info!("no leader is known"),
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = metrics.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Opens the gate for reads once everything this disk had acknowledged is committed again and applied (openraft-notes 1.6).
+    ///
+    /// openraft's own `wait_for_recovery` compares with the growing end of the log, which a loaded follower may never reach;
+    /// the end found at start is what counts.
+    async fn recover(self, stop: CancellationToken, log_end_at_start: u64) {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            let recovered = {
+                let seen = metrics.borrow_watched();
+                let committed = seen.cluster_committed.as_ref().map_or(0, |id| id.index + 1);
+                let log_end = seen.last_log_index.map_or(0, |index| index + 1);
+                let applied = seen.last_applied.as_ref().map_or(0, |id| id.index + 1);
+                // A tail that the leader replaced may leave the log shorter than it was.
+                let target = log_end_at_start.min(log_end);
+                committed > 0 && committed >= target && applied >= target
+            };
+            if recovered {
+                self.inner.recovered.store(true, Ordering::Release);
+                tracing::info!("recovered; reads are served");
+                return;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = metrics.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Hands leadership to the most advanced living peer, if this node leads and has one. Returns when another node leads or in vain
+    /// after `deadline`.
+    pub async fn hand_over(&self, deadline: Duration) {
+        self.inner.stopping.store(true, Ordering::Relaxed);
+        if !self.leads() {
+            return;
+        }
+        let own = self.inner.identity.node_id();
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let voters: HashSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
+        let alive = |id: &NodeId| {
+            self.inner.peers.heard(id.server()).is_some_and(|h| h.is_alive() && h.status.node_id == id.0)
+        };
+        let successor = metrics
+            .replication
+            .iter()
+            .flatten()
+            .filter(|(id, _)| **id != own && voters.contains(id) && alive(id))
+            .max_by_key(|(_, matched)| matched.as_ref().map(|log_id| log_id.index))
+            .map(|(id, _)| *id);
+        let Some(successor) = successor else { return };
+        tracing::info!(%successor, "handing over leadership");
+        if self.inner.raft.trigger().transfer_leader(successor).await.is_err() {
+            return;
+        }
+        let mut leadership = self.inner.leadership.subscribe();
+        let handed_over = leadership.wait_for(|leader| matches!(leader, Leadership::Remote(_)));
+        let _ = tokio::time::timeout(deadline, handed_over).await;
     }
 }

@@ -1,0 +1,230 @@
+//! How a node comes to be part of a cluster: it was before, the cluster is founded now, or it takes the place of a lost disk.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headwater_proto::cluster as wire;
+use headwater_proto::cluster::cluster_client::ClusterClient;
+use headwater_proto::stored;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Cluster;
+use crate::config::MemberConfig;
+use crate::raft::{Member, NodeId};
+
+/// How often an unfinished formation looks around again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// How long one call to another node may take.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the log repeats what a node is still waiting for.
+const REMIND_EVERY: u32 = 40;
+
+/// The member list in the form in which two nodes compare theirs.
+pub fn canonical(members: &[MemberConfig]) -> String {
+    let lines: Vec<_> = members.iter().map(|m| format!("{}={}/{}", m.id, m.raft_address, m.http_address)).collect();
+    lines.join(",")
+}
+
+/// What a round of looking around came to.
+enum Round {
+    /// This node is part of a cluster.
+    Done,
+    /// Not yet; a sentence for the operator.
+    Waiting(String),
+}
+
+impl Cluster {
+    /// Works until this node is part of a cluster or `stop`.
+    ///
+    /// A cluster is founded once: by the listed server with the smallest id, when every listed server answers, is empty and has the
+    /// same list. A node that has taken part before has a log or a vote, so it is not empty and there is nothing to found.
+    pub async fn take_part(self, stop: CancellationToken) {
+        let mut rounds: u32 = 0;
+        let mut last_reason = String::new();
+        loop {
+            match self.formation_round().await {
+                Round::Done => return,
+                Round::Waiting(reason) => {
+                    if reason != last_reason || rounds.is_multiple_of(REMIND_EVERY) {
+                        tracing::info!("not part of a cluster yet: {reason}");
+                        last_reason = reason;
+                    }
+                    rounds += 1;
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn formation_round(&self) -> Round {
+        if self.is_member() {
+            return Round::Done;
+        }
+        let others = self.inner.peers.others();
+        let answers = futures::future::join_all(others.iter().map(|member| self.inner.peers.ask(member))).await;
+        let mut silent = Vec::new();
+        let mut heard = Vec::new();
+        for (member, answer) in others.iter().zip(answers) {
+            match answer {
+                Ok(status) => heard.push((member, status)),
+                Err(_) => silent.push(member.id.to_string()),
+            }
+        }
+        if let Some((member, status)) = heard.iter().find(|(member, status)| NodeId(status.node_id).server() != member.id) {
+            return Round::Waiting(format!(
+                "server {} of the list answers at {} as server {}: correct the member list",
+                member.id,
+                member.raft_address,
+                NodeId(status.node_id).server()
+            ));
+        }
+        if !self.disk_is_empty() {
+            return match self.is_learner() {
+                // Taken in before; the leader that was to promote this node may be another one by now.
+                true => self.ask_for_place(&heard).await,
+                // Its log says more than the member list: consensus does the rest.
+                false => Round::Done,
+            };
+        }
+        if let Some((member, status)) = heard.iter().find(|(_, status)| !status.empty) {
+            return self.meet_existing_cluster(member, status, &heard).await;
+        }
+        let own_list = canonical(&self.inner.config.members);
+        if let Some((member, status)) = heard.iter().find(|(_, status)| status.configured_members != own_list) {
+            tracing::warn!(server = member.id, its_list = %status.configured_members, %own_list, "member lists differ");
+            return Round::Waiting(format!(
+                "server {} has another member list than this node; give every node the same list and restart it",
+                member.id
+            ));
+        }
+        if !silent.is_empty() {
+            return Round::Waiting(format!("every listed server must answer once to found the cluster; silent: {}", silent.join(", ")));
+        }
+        let smallest = self.inner.config.members.iter().map(|m| m.id).min();
+        if smallest != Some(self.inner.config.server_id) {
+            return Round::Waiting("waiting for the server with the smallest id to found the cluster".to_owned());
+        }
+        match self.found(&heard).await {
+            Ok(()) => Round::Done,
+            Err(reason) => Round::Waiting(reason),
+        }
+    }
+
+    /// Founds the cluster; repeating it after a crash at any point is harmless as long as every node is still empty.
+    async fn found(&self, others: &[(&MemberConfig, wire::StatusResponse)]) -> Result<(), String> {
+        let identity = &self.inner.identity;
+        let cluster_id = identity.cluster_id().unwrap_or_else(Uuid::new_v4);
+        identity.set_cluster_id(cluster_id, true).map_err(|error| error.to_string())?;
+        let own = self.own_member();
+        let mut members = BTreeMap::from([(identity.node_id(), own)]);
+        for (member, status) in others {
+            let request = wire::JoinRequest {
+                cluster_id: cluster_id.as_bytes().to_vec().into(),
+                configured_members: canonical(&self.inner.config.members),
+            };
+            let answer = self.call(&member.raft_address, async |mut client| client.join(request).await).await;
+            let node_id = answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
+            if node_id != status.node_id {
+                return Err(format!("server {} was replaced while the cluster was being founded", member.id));
+            }
+            let addresses =
+                Member { raft_address: member.raft_address.clone(), http_address: member.http_address.clone() };
+            members.insert(NodeId(node_id), addresses);
+        }
+        let size = members.len();
+        self.inner.raft.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
+        tracing::info!(%cluster_id, members = size, "founded the cluster");
+        Ok(())
+    }
+
+    /// The answer to a founder's [`wire::JoinRequest`].
+    pub(super) fn accept_founding(&self, cluster_id: Uuid, configured_members: &str) -> Result<(), tonic::Status> {
+        if !self.disk_is_empty() {
+            return Err(tonic::Status::failed_precondition("this node already holds a log: a cluster is founded only once"));
+        }
+        if configured_members != canonical(&self.inner.config.members) {
+            return Err(tonic::Status::failed_precondition("this node has another member list"));
+        }
+        let identity = &self.inner.identity;
+        identity.set_cluster_id(cluster_id, true).map_err(|error| tonic::Status::internal(error.to_string()))
+    }
+
+    /// This disk is empty, but a listed server belongs to a cluster: either founding is under way and the log will come by itself,
+    /// or this server's former disk is lost.
+    async fn meet_existing_cluster(
+        &self,
+        member: &MemberConfig,
+        status: &wire::StatusResponse,
+        heard: &[(&MemberConfig, wire::StatusResponse)],
+    ) -> Round {
+        let own_cluster = self.inner.identity.cluster_id();
+        let their_cluster = status.cluster_id.as_ref().and_then(|id| Uuid::from_slice(id).ok());
+        if own_cluster.is_some() && own_cluster == their_cluster {
+            return Round::Waiting("waiting for the leader's log".to_owned());
+        }
+        if !self.inner.config.rejoin {
+            return Round::Waiting(format!(
+                "this disk is empty, but server {} already belongs to a cluster; if the disk of server {} was lost, start it once with --rejoin",
+                member.id, self.inner.config.server_id
+            ));
+        }
+        self.ask_for_place(heard).await
+    }
+
+    /// Asks the leader for the place of this server's lost disk.
+    async fn ask_for_place(&self, heard: &[(&MemberConfig, wire::StatusResponse)]) -> Round {
+        let leader = heard.iter().find(|(_, status)| status.leader_node_id == Some(status.node_id));
+        let Some((leader, _)) = leader else {
+            return Round::Waiting("the cluster to rejoin has no leader at the moment".to_owned());
+        };
+        let own = self.own_member();
+        let request = wire::RejoinRequest {
+            member: Some(stored::Member {
+                node_id: self.inner.identity.node_id().0,
+                raft_address: own.raft_address,
+                http_address: own.http_address,
+            }),
+        };
+        let answer = self.call(&leader.raft_address, async |mut client| client.rejoin(request).await).await;
+        let adopted = answer.map_err(|status| status.message().to_owned()).and_then(|answer| {
+            let cluster_id = Uuid::from_slice(&answer.cluster_id).map_err(|error| error.to_string())?;
+            let may_replace = self.disk_is_empty();
+            self.inner.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
+        });
+        match adopted {
+            Ok(()) => {
+                Round::Waiting(format!("server {} gives this node the place of its lost disk once it has caught up", leader.id))
+            }
+            Err(reason) => Round::Waiting(format!("server {} cannot take this node back yet: {reason}", leader.id)),
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        raft_address: &str,
+        call: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T, tonic::Status> {
+        let client = ClusterClient::new(self.inner.connector.status_channel(raft_address)?);
+        let answer = tokio::time::timeout(CALL_DEADLINE, call(client)).await;
+        Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_lists_have_equal_canonical_forms() {
+        let list = [
+            MemberConfig { id: 1, raft_address: "a:1".into(), http_address: "a:2".into() },
+            MemberConfig { id: 2, raft_address: "b:1".into(), http_address: "b:2".into() },
+        ];
+        assert_eq!(canonical(&list), "1=a:1/a:2,2=b:1/b:2");
+        assert_ne!(canonical(&list), canonical(&list[..1]));
+    }
+}

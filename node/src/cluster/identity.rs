@@ -1,0 +1,190 @@
+//! Who this disk is: the file `identity` in the data directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::RwLock;
+use prost::Message;
+use uuid::Uuid;
+
+use headwater_proto::stored;
+
+use crate::raft::NodeId;
+
+/// Name of the file below the data directory.
+const FILE_NAME: &str = "identity";
+
+/// Why the identity of a disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file is there but cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is there but is not an identity.
+    #[error("{path} is damaged; restore it, or remove the whole data directory and start once with --rejoin")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk belongs to another server of the list.
+    #[error("{path} says that this disk belongs to server {found}, but the configuration says server {configured}: correct server-id or data-dir")]
+    OtherServer {
+        /// The file.
+        path: PathBuf,
+        /// Id on disk.
+        found: u16,
+        /// Id in the configuration.
+        configured: u16,
+    },
+    /// Data without the file that says whose they are.
+    #[error("{path} is missing although there are data beside it; restore it, or remove the whole data directory and start once with --rejoin")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The node was to take part in a cluster while it belongs to another.
+    #[error("this disk belongs to cluster {own}, not to {other}")]
+    OtherCluster {
+        /// Cluster on disk.
+        own: Uuid,
+        /// Cluster of the caller.
+        other: Uuid,
+    },
+}
+
+/// The identity of this disk. The node id never changes; the cluster id is set once.
+#[derive(Debug)]
+pub struct Identity {
+    path: PathBuf,
+    node_id: NodeId,
+    cluster_id: RwLock<Option<Uuid>>,
+}
+
+impl Identity {
+    /// Reads the identity below `data_dir`, or makes a new one when the directory holds no data yet.
+    pub fn open(data_dir: &Path, server_id: u16) -> Result<Self, IdentityError> {
+        let path = data_dir.join(FILE_NAME);
+        let io_error = |source| IdentityError::Io { path: path.clone(), source };
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let damaged = || IdentityError::Damaged { path: path.clone() };
+                let record = stored::Identity::decode(bytes.as_slice()).map_err(|_| damaged())?;
+                let node_id = NodeId(record.node_id);
+                if node_id.server() == 0 {
+                    return Err(damaged());
+                }
+                if node_id.server() != server_id {
+                    return Err(IdentityError::OtherServer { path, found: node_id.server(), configured: server_id });
+                }
+                let cluster_id = match record.cluster_id {
+                    Some(bytes) => Some(Uuid::from_slice(&bytes).map_err(|_| damaged())?),
+                    None => None,
+                };
+                Ok(Self { path, node_id, cluster_id: RwLock::new(cluster_id) })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if data_dir.join("log").exists() || data_dir.join("state").exists() {
+                    return Err(IdentityError::Missing { path });
+                }
+                fs::create_dir_all(data_dir).map_err(io_error)?;
+                let identity = Self { path: path.clone(), node_id: NodeId::generate(server_id), cluster_id: RwLock::new(None) };
+                identity.save(None)?;
+                Ok(identity)
+            }
+            Err(error) => Err(io_error(error)),
+        }
+    }
+
+    /// This life of this server.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// The cluster this disk belongs to, once it was founded or joined.
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        *self.cluster_id.read()
+    }
+
+    /// Binds this disk to a cluster; durable on return. `may_replace` allows it while another cluster's id is on a disk that
+    /// holds nothing else (a founding that was never finished).
+    pub fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
+        match self.cluster_id() {
+            Some(own) if own == cluster_id => return Ok(()),
+            Some(own) if !may_replace => return Err(IdentityError::OtherCluster { own, other: cluster_id }),
+            _ => {}
+        }
+        self.save(Some(cluster_id))?;
+        *self.cluster_id.write() = Some(cluster_id);
+        Ok(())
+    }
+
+    /// Replaces the file atomically: write beside it, sync, rename, sync the directory.
+    fn save(&self, cluster_id: Option<Uuid>) -> Result<(), IdentityError> {
+        let record = stored::Identity {
+            node_id: self.node_id.0,
+            cluster_id: cluster_id.map(|id| id.as_bytes().to_vec().into()),
+        };
+        let write = || -> io::Result<()> {
+            let temporary = self.path.with_extension("tmp");
+            let mut file = File::create(&temporary)?;
+            file.write_all(&record.encode_to_vec())?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)?;
+            match self.path.parent() {
+                Some(directory) => File::open(directory)?.sync_all(),
+                None => Ok(()),
+            }
+        };
+        write().map_err(|source| IdentityError::Io { path: self.path.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_disk_gets_a_new_node_id_every_time() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Identity::open(one.path(), 3).unwrap();
+        let second = Identity::open(two.path(), 3).unwrap();
+        assert_eq!(first.node_id().server(), 3);
+        assert_ne!(first.node_id(), second.node_id());
+        assert_eq!(Identity::open(one.path(), 3).unwrap().node_id(), first.node_id());
+    }
+
+    #[test]
+    fn a_disk_of_another_server_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        Identity::open(directory.path(), 3).unwrap();
+        let error = Identity::open(directory.path(), 2).unwrap_err();
+        assert!(matches!(error, IdentityError::OtherServer { found: 3, configured: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn data_without_identity_and_damaged_identity_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("log")).unwrap();
+        assert!(matches!(Identity::open(directory.path(), 1), Err(IdentityError::Missing { .. })));
+        fs::write(directory.path().join(FILE_NAME), b"\xff\xff\xff").unwrap();
+        assert!(matches!(Identity::open(directory.path(), 1), Err(IdentityError::Damaged { .. })));
+    }
+
+    #[test]
+    fn the_cluster_id_survives_and_is_not_exchanged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cluster, other) = (Uuid::new_v4(), Uuid::new_v4());
+        Identity::open(directory.path(), 1).unwrap().set_cluster_id(cluster, false).unwrap();
+        let identity = Identity::open(directory.path(), 1).unwrap();
+        assert_eq!(identity.cluster_id(), Some(cluster));
+        assert!(matches!(identity.set_cluster_id(other, false), Err(IdentityError::OtherCluster { .. })));
+        identity.set_cluster_id(other, true).unwrap();
+        assert_eq!(Identity::open(directory.path(), 1).unwrap().cluster_id(), Some(other));
+    }
+}

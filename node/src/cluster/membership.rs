@@ -1,0 +1,114 @@
+//! Changes of the member list at the leader: giving a replaced disk the place of its predecessor.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::Cluster;
+use crate::raft::{Member, NodeId};
+
+/// A new member may vote once it lacks no more than this many entries of the log.
+const CAUGHT_UP_WITHIN: u64 = 1_000;
+/// How long catching up may take before the leader gives up; the node asks again by itself.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3_600);
+/// How often the leader looks whether the new member has caught up.
+const CATCH_UP_POLL: Duration = Duration::from_millis(100);
+/// How long one membership entry may take to commit.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
+
+impl Cluster {
+    /// Takes `node_id` in as a learner in place of the earlier disk of the same server, and lets it vote once it has caught up.
+    /// Repeating the request is harmless.
+    pub(super) async fn replace_member(&self, node_id: NodeId, addresses: Member) -> Result<Uuid, Status> {
+        let cluster_id = self.inner.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
+        if !self.leads() {
+            return Err(Status::unavailable("not the leader"));
+        }
+        if !self.inner.config.members.iter().any(|m| m.id == node_id.server()) {
+            return Err(Status::failed_precondition(format!("server {} is not in the member list", node_id.server())));
+        }
+        let raft = &self.inner.raft;
+        let membership = raft.metrics().borrow_watched().membership_config.clone();
+        let voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
+        if voters.contains(&node_id) {
+            return Ok(cluster_id);
+        }
+        if let Some(former) = self.inner.peers.heard(node_id.server()).filter(|heard| heard.is_alive())
+            && voters.contains(&NodeId(former.status.node_id))
+        {
+            return Err(Status::failed_precondition(format!(
+                "server {} is still running with its former disk ({})",
+                node_id.server(),
+                NodeId(former.status.node_id)
+            )));
+        }
+        let added = tokio::time::timeout(COMMIT_DEADLINE, raft.add_learner(node_id, addresses, false)).await;
+        match added {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
+            Err(_) => return Err(Status::unavailable("the change was not committed in time")),
+        }
+        if self.inner.promoting.lock().insert(node_id) {
+            tracing::info!(%node_id, "took in a replaced disk; it will vote once it has caught up");
+            tokio::spawn(self.clone().promote(node_id));
+        }
+        Ok(cluster_id)
+    }
+
+    /// Waits until the learner has caught up and exchanges it for its predecessor in one change.
+    async fn promote(self, node_id: NodeId) {
+        self.promote_when_caught_up(node_id).await;
+        self.inner.promoting.lock().remove(&node_id);
+    }
+
+    async fn promote_when_caught_up(&self, node_id: NodeId) {
+        let deadline = tokio::time::Instant::now() + CATCH_UP_DEADLINE;
+        loop {
+            if !self.leads() || tokio::time::Instant::now() > deadline {
+                tracing::info!(%node_id, "no longer the one to promote the replaced disk");
+                return;
+            }
+            let metrics = self.inner.raft.metrics().borrow_watched().clone();
+            let matched = metrics.replication.as_ref().and_then(|r| r.get(&node_id).cloned()).flatten();
+            let last = metrics.last_log_index.unwrap_or(0);
+            if matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_WITHIN >= last) {
+                match self.exchange_voter(node_id).await {
+                    Ok(()) => {
+                        tracing::info!(%node_id, "the replaced disk has caught up and votes");
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%node_id, %error, "cannot make the replaced disk a voter yet"),
+                }
+            }
+            tokio::time::sleep(CATCH_UP_POLL).await;
+        }
+    }
+
+    async fn exchange_voter(&self, node_id: NodeId) -> Result<(), String> {
+        let raft = &self.inner.raft;
+        let membership = raft.metrics().borrow_watched().membership_config.clone();
+        let membership = membership.membership();
+        let mut voters: BTreeSet<NodeId> = membership.voter_ids().filter(|id| id.server() != node_id.server()).collect();
+        voters.insert(node_id);
+        let change = ChangeMembers::ReplaceAllVoters(voters);
+        // `retain = false`: the predecessor is gone for ever.
+        let changed = tokio::time::timeout(COMMIT_DEADLINE, raft.change_membership(change, false)).await;
+        changed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
+        let membership = raft.metrics().borrow_watched().membership_config.clone();
+        let leftovers: BTreeSet<NodeId> = membership
+            .membership()
+            .learner_ids()
+            .filter(|id| id.server() == node_id.server() && *id != node_id)
+            .collect();
+        if !leftovers.is_empty() {
+            let removed = raft.change_membership(ChangeMembers::RemoveNodes(leftovers), false);
+            let removed = tokio::time::timeout(COMMIT_DEADLINE, removed).await;
+            removed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! What this node knows of itself and of its peers.
+
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use headwater_proto::cluster as wire;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use uuid::Uuid;
+
+use super::formation::canonical;
+use super::{Cluster, ClusterStatus, Leadership, Member, MemberStatus, NodeId, Role};
+use crate::config::MemberConfig;
+use crate::event::Ticks;
+
+impl Cluster {
+    /// The members and their health.
+    pub fn status(&self) -> ClusterStatus {
+        let local = self.member_status(&self.own_config(), Some((self.local_status_on_wire(), SystemTime::now())), true);
+        let mut members = vec![local.clone()];
+        for other in self.inner.peers.others() {
+            let heard = self.inner.peers.heard(other.id);
+            let alive = heard.as_ref().is_some_and(|h| h.is_alive());
+            members.push(self.member_status(other, heard.map(|h| (h.status, h.at)), alive));
+        }
+        members.sort_by_key(|member| member.server);
+        let not_ready_reason = self.not_ready_reason();
+        ClusterStatus {
+            local,
+            members,
+            leadership: self.leadership(),
+            ready: not_ready_reason.is_none(),
+            not_ready_reason,
+        }
+    }
+
+    fn member_status(
+        &self,
+        config: &MemberConfig,
+        heard: Option<(wire::StatusResponse, SystemTime)>,
+        is_alive: bool,
+    ) -> MemberStatus {
+        let member = Member { raft_address: config.raft_address.clone(), http_address: config.http_address.clone() };
+        let Some((status, at)) = heard else {
+            return MemberStatus {
+                node_id: None,
+                server: config.id,
+                member,
+                process_id: Uuid::nil(),
+                is_alive: false,
+                last_heard: Ticks::default(),
+                role: Role::Unknown,
+                term: 0,
+                committed_entries: 0,
+                applied_entries: 0,
+                next_position: 0,
+            };
+        };
+        MemberStatus {
+            node_id: Some(NodeId(status.node_id)),
+            server: config.id,
+            member,
+            process_id: Uuid::from_slice(&status.process_id).unwrap_or_default(),
+            is_alive,
+            last_heard: Ticks::from_system_time(at),
+            role: role_from_wire(status.role()),
+            term: status.term,
+            committed_entries: status.committed_index,
+            applied_entries: status.applied_index,
+            next_position: status.next_position,
+        }
+    }
+
+    /// Why this node should not be sent requests, for people; `None` when it should.
+    fn not_ready_reason(&self) -> Option<String> {
+        if self.inner.stopping.load(Ordering::Relaxed) {
+            return Some("stopping".to_owned());
+        }
+        if !self.may_serve_reads() {
+            return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
+        }
+        match self.leadership() {
+            Leadership::None => Some("no leader is known".to_owned()),
+            Leadership::Local => match self.quorum_is_silent() {
+                true => Some("this node leads, but no majority answers".to_owned()),
+                false => None,
+            },
+            Leadership::Remote(hint) => {
+                let leader = self.inner.peers.heard(hint.node_id.server()).filter(|heard| heard.is_alive());
+                let Some(leader) = leader else {
+                    return Some(format!("the leader {} does not answer", hint.node_id));
+                };
+                let behind = leader.status.committed_index.saturating_sub(self.applied_entries());
+                (behind > self.inner.config.ready_lag_entries).then(|| format!("{behind} log entries behind the leader"))
+            }
+        }
+    }
+
+    /// Whether this leader has not heard a majority for longer than its lease.
+    fn quorum_is_silent(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let silent_ms = metrics.borrow_watched().millis_since_quorum_ack;
+        silent_ms.is_some_and(|ms| u128::from(ms) > self.inner.config.election_timeout_max.as_millis())
+    }
+
+    fn applied_entries(&self) -> u64 {
+        self.inner.store.applied().current().log_entries
+    }
+
+    /// What this node tells others about itself.
+    pub(super) fn local_status_on_wire(&self) -> wire::StatusResponse {
+        let metrics = self.inner.raft.metrics();
+        let seen = metrics.borrow_watched();
+        let applied = self.inner.store.applied().current();
+        let ready = self.not_ready_reason().is_none();
+        wire::StatusResponse {
+            node_id: self.inner.identity.node_id().0,
+            cluster_id: self.inner.identity.cluster_id().map(|id| id.as_bytes().to_vec().into()),
+            empty: seen.last_log_index.is_none() && seen.current_term == 0 && applied.log_entries == 0,
+            configured_members: canonical(&self.inner.config.members),
+            term: seen.current_term,
+            leader_node_id: seen.current_leader.map(|id| id.0),
+            role: self.role(seen.state, ready).into(),
+            applied_index: applied.log_entries,
+            committed_index: seen.cluster_committed.as_ref().map_or(applied.log_entries, |id| id.index + 1),
+            next_position: applied.next_position,
+            ready,
+            http_address: self.own_config().http_address,
+            process_id: self.inner.process_id.as_bytes().to_vec().into(),
+        }
+    }
+
+    /// The part this node plays (contract/services 5.1).
+    fn role(&self, state: ServerState, ready: bool) -> wire::Role {
+        if self.inner.stopping.load(Ordering::Relaxed) {
+            return wire::Role::Stopping;
+        }
+        match (state, self.leadership()) {
+            (ServerState::Leader, _) if ready => wire::Role::Leader,
+            (ServerState::Candidate, _) => wire::Role::Candidate,
+            (_, Leadership::None) if self.disk_is_empty() => wire::Role::Starting,
+            (_, Leadership::None) => wire::Role::Unknown,
+            (ServerState::Learner, _) => wire::Role::Learner,
+            (ServerState::Follower, _) if ready => wire::Role::Follower,
+            (ServerState::Follower, _) if self.may_serve_reads() => wire::Role::Unknown,
+            (ServerState::Follower, _) => wire::Role::Learner,
+            _ => wire::Role::Unknown,
+        }
+    }
+
+    /// Whether this disk holds neither log entry nor vote nor state: only then may a cluster be founded with it.
+    pub(super) fn disk_is_empty(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let seen = metrics.borrow_watched();
+        seen.last_log_index.is_none() && seen.current_term == 0 && self.applied_entries() == 0
+    }
+
+    /// Whether this node votes, by the membership it knows.
+    pub(super) fn is_member(&self) -> bool {
+        let own = self.inner.identity.node_id();
+        let metrics = self.inner.raft.metrics();
+        let is_voter = metrics.borrow_watched().membership_config.membership().voter_ids().any(|id| id == own);
+        is_voter
+    }
+
+    /// Whether this node receives the log without a vote, by the membership it knows.
+    pub(super) fn is_learner(&self) -> bool {
+        let own = self.inner.identity.node_id();
+        let metrics = self.inner.raft.metrics();
+        let is_learner = metrics.borrow_watched().membership_config.membership().learner_ids().any(|id| id == own);
+        is_learner
+    }
+
+    fn own_config(&self) -> MemberConfig {
+        let config = &self.inner.config;
+        let own = config.members.iter().find(|m| m.id == config.server_id).cloned();
+        own.unwrap_or_else(|| MemberConfig {
+            id: config.server_id,
+            raft_address: config.raft_listen.to_string(),
+            http_address: config.http_listen.to_string(),
+        })
+    }
+
+    pub(super) fn own_member(&self) -> Member {
+        let own = self.own_config();
+        Member { raft_address: own.raft_address, http_address: own.http_address }
+    }
+
+    /// Updates the gauges that consensus knows.
+    pub(super) fn observe_replication(&self) {
+        let metrics = self.inner.raft.metrics();
+        let seen = metrics.borrow_watched();
+        let committed = seen.cluster_committed.as_ref().map_or(0, |id| id.index + 1);
+        self.inner.metrics.committed_entries.set(committed as i64);
+        let own = self.inner.identity.node_id();
+        let last = seen.last_log_index.map_or(0, |index| index + 1);
+        self.inner.metrics.clear_replication_lag();
+        for (peer, matched) in seen.replication.iter().flatten().filter(|(peer, _)| **peer != own) {
+            let matched = matched.as_ref().map_or(0, |id| id.index + 1);
+            self.inner.metrics.set_replication_lag(peer.server(), last.saturating_sub(matched));
+        }
+    }
+}
+
+fn role_from_wire(role: wire::Role) -> Role {
+    match role {
+        wire::Role::Starting => Role::Starting,
+        wire::Role::Unknown | wire::Role::Candidate => Role::Unknown,
+        wire::Role::Learner => Role::CatchingUp,
+        wire::Role::Follower => Role::Follower,
+        wire::Role::Leader => Role::Leader,
+        wire::Role::Stopping => Role::Stopping,
+    }
+}

@@ -1,0 +1,82 @@
+//! One write from this node's point of view: to whoever leads, through changes of leadership, until it has an answer or no time left.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::gate::Proposed;
+use super::{Cluster, Leadership, WriteError};
+use crate::event::WriteOutcome;
+
+/// How long to wait for news of a new leader before trying the known one again.
+const RETRY_AFTER: Duration = Duration::from_millis(25);
+
+impl Cluster {
+    /// Commits an encoded [`headwater_proto::stored::Command`] and returns the decision, once it is on disk on a majority
+    /// and applied on this node. Always returns by the configured write deadline.
+    ///
+    /// A command is repeated when its first try was cut off: event ids make a repetition exact, wherever the first one got to.
+    pub async fn write(&self, command: Bytes) -> Result<WriteOutcome, WriteError> {
+        let started = Instant::now();
+        let deadline = started + self.inner.config.write_timeout;
+        let give_up_unsent = started + self.inner.config.leader_wait.min(self.inner.config.write_timeout);
+        let mut may_be_written = false;
+        let mut leadership = self.inner.leadership.subscribe();
+        loop {
+            let leader = leadership.borrow_and_update().clone();
+            let attempt = match &leader {
+                Leadership::Local => Some(self.propose(command.clone(), deadline)),
+                Leadership::Remote(hint) => Some(self.inner.forwards.send(hint, command.clone(), deadline)),
+                Leadership::None => None,
+            };
+            let proposed = match attempt {
+                None => Proposed::NotLeader,
+                Some(answer) => tokio::select! {
+                    answer = answer => answer.unwrap_or(Proposed::Unknown),
+                    // Whoever was asked leads no more (it may be frozen and never answer): ask the next one.
+                    _ = leadership.changed() => Proposed::Unknown,
+                    () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
+                },
+            };
+            match proposed {
+                Proposed::Done { log_index, outcome } => {
+                    let applied = self.inner.store.applied().wait_for_log_index(log_index);
+                    return match timeout_at(deadline, applied).await {
+                        Ok(()) => Ok(outcome),
+                        Err(_) => self.unknown(),
+                    };
+                }
+                Proposed::Busy if !may_be_written => return Err(WriteError::Busy),
+                Proposed::Busy | Proposed::NotLeader => {}
+                Proposed::Unknown => may_be_written = true,
+            }
+            let now = Instant::now();
+            if may_be_written && now >= deadline {
+                return self.unknown();
+            }
+            if !may_be_written && now >= give_up_unsent {
+                return Err(WriteError::NoLeader);
+            }
+            let _ = timeout_at(deadline.min(now + RETRY_AFTER), leadership.changed()).await;
+        }
+    }
+
+    fn propose(&self, command: Bytes, deadline: Instant) -> oneshot::Receiver<Proposed> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.gate.propose(
+            command,
+            deadline,
+            Box::new(move |proposed| {
+                let _ = sender.send(proposed);
+            }),
+        );
+        receiver
+    }
+
+    fn unknown(&self) -> Result<WriteOutcome, WriteError> {
+        self.inner.metrics.unknown_outcomes.inc();
+        Err(WriteError::Unknown)
+    }
+}
