@@ -208,7 +208,7 @@ impl Cluster {
         raft_address: &str,
         call: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, tonic::Status> {
-        let client = ClusterClient::new(self.inner.connector.status_channel(raft_address)?);
+        let client = self.inner.connector.client(raft_address)?;
         let answer = tokio::time::timeout(CALL_DEADLINE, call(client)).await;
         Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner())
     }

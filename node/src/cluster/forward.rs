@@ -7,18 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_proto::cluster as wire;
-use headwater_proto::cluster::cluster_client::ClusterClient;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::LeaderHint;
+use super::connector::Connector;
 use super::gate::Proposed;
 use super::wire::outcome_from_wire;
 use crate::metrics::Metrics;
 use crate::raft::NodeId;
-use crate::raft::network::Connector;
 
 /// Writes that may be under way to one peer. Beyond it a write is refused as busy.
 pub const FORWARDS_IN_FLIGHT: usize = 8_192;
@@ -84,12 +83,8 @@ async fn carry(connector: Connector, leader: LeaderHint, mut requests: mpsc::Rec
     while let Some(first) = requests.recv().await {
         let outgoing = mpsc::channel(FORWARDS_IN_FLIGHT);
         let open = async {
-            let channel = connector.channel(leader.node_id, &leader.member);
-            let mut client = ClusterClient::new(channel)
-                .max_decoding_message_size(crate::raft::network::MESSAGE_BYTES)
-                .max_encoding_message_size(crate::raft::network::MESSAGE_BYTES);
-            let request = connector.request(leader.node_id, ReceiverStream::new(outgoing.1));
-            client.forward(request).await
+            let mut client = connector.client(&leader.member.raft_address)?;
+            client.forward(connector.request(leader.node_id, ReceiverStream::new(outgoing.1))?).await
         };
         match tokio::time::timeout(OPEN_DEADLINE, open).await {
             Ok(Ok(answers)) => exchange(first, &mut requests, outgoing.0, answers.into_inner()).await,

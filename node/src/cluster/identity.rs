@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use parking_lot::RwLock;
 use prost::Message;
 use uuid::Uuid;
 
 use headwater_proto::stored;
 
 use crate::raft::NodeId;
+use crate::raft::caller::LocalIdentity;
 
 /// Name of the file below the data directory.
 const FILE_NAME: &str = "identity";
@@ -62,8 +63,8 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Identity {
     path: PathBuf,
-    node_id: NodeId,
-    cluster_id: RwLock<Option<Uuid>>,
+    /// The same for whoever calls or is called.
+    local: Arc<LocalIdentity>,
 }
 
 impl Identity {
@@ -86,14 +87,15 @@ impl Identity {
                     Some(bytes) => Some(Uuid::from_slice(&bytes).map_err(|_| damaged())?),
                     None => None,
                 };
-                Ok(Self { path, node_id, cluster_id: RwLock::new(cluster_id) })
+                Ok(Self { path, local: Arc::new(LocalIdentity::new(node_id, cluster_id.map(Uuid::into_bytes))) })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if data_dir.join("log").exists() || data_dir.join("state").exists() {
                     return Err(IdentityError::Missing { path });
                 }
                 fs::create_dir_all(data_dir).map_err(io_error)?;
-                let identity = Self { path: path.clone(), node_id: NodeId::generate(server_id), cluster_id: RwLock::new(None) };
+                let local = Arc::new(LocalIdentity::new(NodeId::generate(server_id), None));
+                let identity = Self { path: path.clone(), local };
                 identity.save(None)?;
                 Ok(identity)
             }
@@ -103,12 +105,17 @@ impl Identity {
 
     /// This life of this server.
     pub fn node_id(&self) -> NodeId {
-        self.node_id
+        self.local.node_id()
+    }
+
+    /// What calls between nodes need of it.
+    pub fn local(&self) -> Arc<LocalIdentity> {
+        self.local.clone()
     }
 
     /// The cluster this disk belongs to, once it was founded or joined.
     pub fn cluster_id(&self) -> Option<Uuid> {
-        *self.cluster_id.read()
+        self.local.cluster_id().map(Uuid::from_bytes)
     }
 
     /// Binds this disk to a cluster; durable on return. `may_replace` allows it while another cluster's id is on a disk that
@@ -120,14 +127,14 @@ impl Identity {
             _ => {}
         }
         self.save(Some(cluster_id))?;
-        *self.cluster_id.write() = Some(cluster_id);
+        self.local.set_cluster_id(cluster_id.into_bytes());
         Ok(())
     }
 
     /// Replaces the file atomically: write beside it, sync, rename, sync the directory.
     fn save(&self, cluster_id: Option<Uuid>) -> Result<(), IdentityError> {
         let record = stored::Identity {
-            node_id: self.node_id.0,
+            node_id: self.node_id().0,
             cluster_id: cluster_id.map(|id| id.as_bytes().to_vec().into()),
         };
         let write = || -> io::Result<()> {

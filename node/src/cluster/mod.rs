@@ -1,5 +1,6 @@
 //! What handlers call: writes (local or forwarded), read barriers, status, leader hints, membership.
 
+pub mod connector;
 pub mod forward;
 pub mod formation;
 pub mod gate;
@@ -26,10 +27,10 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::event::Position;
 use crate::metrics::Metrics;
-use crate::raft::network::Connector;
 use crate::raft::Raft;
 pub use crate::raft::{Member, NodeId};
 use crate::store::Store;
+use connector::Connector;
 use forward::Forwards;
 use gate::Gate;
 use identity::Identity;

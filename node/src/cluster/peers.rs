@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use headwater_proto::cluster as wire;
-use headwater_proto::cluster::cluster_client::ClusterClient;
 use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::connector::Connector;
 use crate::config::MemberConfig;
 use crate::event::Ticks;
-use crate::raft::network::Connector;
 
 /// How often every listed server is asked.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -68,7 +67,7 @@ impl Peers {
 
     /// Asks one server now.
     pub async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
-        let mut client = ClusterClient::new(self.connector.status_channel(&member.raft_address)?);
+        let mut client = self.connector.client(&member.raft_address)?;
         let answer = tokio::time::timeout(POLL_DEADLINE, client.status(wire::StatusRequest {})).await;
         let status = answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner();
         self.heard.write().insert(member.id, Heard { status: status.clone(), at: SystemTime::now() });

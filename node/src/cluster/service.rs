@@ -28,9 +28,6 @@ impl ClusterService {
         Self { cluster }
     }
 
-    fn check_caller<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        self.cluster.inner.connector.check_caller(request.metadata())
-    }
 }
 
 #[tonic::async_trait]
@@ -61,7 +58,7 @@ impl cluster_server::Cluster for ClusterService {
         &self,
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        self.check_caller(&request)?;
+        self.cluster.inner.connector.check_caller(request.metadata())?;
         let (answers, receiver) = mpsc::channel(FORWARDS_IN_FLIGHT);
         tokio::spawn(receive(self.cluster.clone(), request.into_inner(), answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -12,6 +12,7 @@ use super::formation::canonical;
 use super::{Cluster, ClusterStatus, Leadership, Member, MemberStatus, NodeId, Role};
 use crate::config::MemberConfig;
 use crate::event::Ticks;
+use crate::metrics::Peer;
 
 impl Cluster {
     /// The members and their health.
@@ -99,8 +100,10 @@ impl Cluster {
     /// Whether this leader has not heard a majority for longer than its lease.
     fn quorum_is_silent(&self) -> bool {
         let metrics = self.inner.raft.metrics();
-        let silent_ms = metrics.borrow_watched().millis_since_quorum_ack;
-        silent_ms.is_some_and(|ms| u128::from(ms) > self.inner.config.election_timeout_max.as_millis())
+        let seen = metrics.borrow_watched();
+        // A cluster of one asks nobody, so nobody confirms.
+        seen.membership_config.membership().voter_ids().count() > 1
+            && seen.last_quorum_acked.is_some_and(|at| at.elapsed() > self.inner.config.election_timeout_max)
     }
 
     fn applied_entries(&self) -> u64 {
@@ -194,10 +197,11 @@ impl Cluster {
         self.inner.metrics.committed_entries.set(committed as i64);
         let own = self.inner.identity.node_id();
         let last = seen.last_log_index.map_or(0, |index| index + 1);
-        self.inner.metrics.clear_replication_lag();
+        self.inner.metrics.replication_lag.clear();
         for (peer, matched) in seen.replication.iter().flatten().filter(|(peer, _)| **peer != own) {
             let matched = matched.as_ref().map_or(0, |id| id.index + 1);
-            self.inner.metrics.set_replication_lag(peer.server(), last.saturating_sub(matched));
+            let lag = self.inner.metrics.replication_lag.get_or_create(&Peer { peer: peer.server() });
+            lag.set(last.saturating_sub(matched) as i64);
         }
     }
 }

@@ -1,0 +1,68 @@
+//! Connections to other nodes beside consensus: one channel per address, shared by status, founding and forwarding.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use headwater_proto::cluster::cluster_client::ClusterClient;
+use parking_lot::Mutex;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::raft::caller::LocalIdentity;
+use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve, lazy_channel};
+use crate::raft::{Member, NodeId};
+
+/// Makes clients for peers and says who calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Connector {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    identity: Arc<LocalIdentity>,
+    resolve: Resolve,
+    /// By `host:port`. Bounded by the number of addresses the member list ever named in this process.
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+impl Connector {
+    /// Calls as `identity`; `resolve` says which address a member really has.
+    pub fn new(identity: Arc<LocalIdentity>, resolve: Resolve) -> Self {
+        Self { inner: Arc::new(Inner { identity, resolve, channels: Mutex::default() }) }
+    }
+
+    /// Where a member is reached: the configured addresses win over those in the replicated member list.
+    pub fn addresses(&self, node_id: NodeId, member: &Member) -> Member {
+        (self.inner.resolve)(node_id, member)
+    }
+
+    /// A client for the node behind `raft_address`; it connects when first used.
+    pub fn client(&self, raft_address: &str) -> Result<ClusterClient<Channel>, Status> {
+        let mut channels = self.inner.channels.lock();
+        let channel = match channels.get(raft_address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = lazy_channel(raft_address)
+                    .map_err(|error| Status::invalid_argument(format!("address {raft_address}: {error}")))?;
+                channels.insert(raft_address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(ClusterClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// A call to `target` that says who calls whom.
+    pub fn request<T>(&self, target: NodeId, message: T) -> Result<Request<T>, Status> {
+        let mut request = Request::new(message);
+        self.inner.identity.stamp(target, request.metadata_mut())?;
+        Ok(request)
+    }
+
+    /// Refuses a call that was not meant for this node.
+    pub fn check_caller(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+        self.inner.identity.check(metadata)
+    }
+}
