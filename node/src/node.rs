@@ -4,13 +4,145 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use headwater_proto::cluster::cluster_server::ClusterServer;
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
+use crate::cluster::service::ClusterService;
 use crate::cluster::{Cluster, Parts};
 use crate::config::Config;
+use crate::http;
 use crate::metrics::Metrics;
+use crate::raft::network::{CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, Resolve, STREAM_WINDOW_BYTES};
+use crate::raft::{self, Member, NodeId};
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long an ordered shutdown waits for each listener to finish what it is answering.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A running node.
+pub struct Node {
+    cluster: Cluster,
+    parts: raft::Parts,
+    /// Stops listeners of client requests first, node-to-node traffic and background work last.
+    stop_http: CancellationToken,
+    stop_all: CancellationToken,
+    http_server: tokio::task::JoinHandle<()>,
+    raft_server: tokio::task::JoinHandle<()>,
+}
+
+impl Node {
+    /// Runs a node until SIGTERM or SIGINT, then stops it in order.
+    ///
+    /// # Errors
+    /// What kept it from starting, in a sentence. Failures of the disk later on end the process (see [`crate::fatal`]).
+    pub async fn run(config: Config) -> anyhow::Result<()> {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let node = Self::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        node.stop().await;
+        Ok(())
+    }
+
+    /// Opens the stores and starts everything; returns when the listeners are up. The node takes part in its cluster by itself.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let metrics = Metrics::new();
+        let http_listener = listen(config.http_listen, "http-listen").await?;
+        let raft_listener = listen(config.raft_listen, "raft-listen").await?;
+
+        let identity = Arc::new(Identity::open(&config.data_dir, config.server_id)?);
+        tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
+        let resolve = configured_addresses(&config);
+        let parts = raft::build(&config, identity.local(), resolve.clone(), metrics.clone()).await?;
+
+        let (cluster, gate) = Cluster::new(Parts {
+            config: config.clone(),
+            identity: identity.clone(),
+            raft: parts.raft.clone(),
+            store: parts.store.clone(),
+            metrics: metrics.clone(),
+            connector: Connector::new(identity.local(), resolve),
+        });
+        let stop_http = CancellationToken::new();
+        let stop_all = CancellationToken::new();
+        tokio::spawn(gate);
+
+        let cluster_service = ClusterServer::new(ClusterService::new(cluster.clone()))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let grpc = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .add_service(parts.service(identity.local()))
+            .add_service(cluster_service);
+        let stop = stop_all.clone();
+        let raft_server = tokio::spawn(async move {
+            let stopped = stop.cancelled_owned();
+            if let Err(error) = grpc.serve_with_incoming_shutdown(TcpListenerStream::new(raft_listener), stopped).await {
+                tracing::error!(%error, "the listener for other nodes failed");
+            }
+        });
+
+        parts.run(&config, &stop_all);
+        cluster.run(&stop_all, parts.log_end_at_start);
+        let state = http::AppState::new(cluster.clone(), config.clone(), metrics);
+        let http_address = http_listener.local_addr()?;
+        let http_server = tokio::spawn(http::serve(http_listener, state, stop_http.clone()));
+        tracing::info!(http = %http_address, raft = %config.raft_listen, "listening");
+        Ok(Self { cluster, parts, stop_http, stop_all, http_server, raft_server })
+    }
+
+    /// This node's part in the cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Stops in order: hand over leadership, answer what was asked, stop consensus, flush the stores.
+    pub async fn stop(self) {
+        self.cluster.hand_over(HAND_OVER_DEADLINE).await;
+        self.stop_http.cancel();
+        finish(self.http_server, "HTTP requests").await;
+        self.stop_all.cancel();
+        self.parts.stop().await;
+        finish(self.raft_server, "calls of other nodes").await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn listen(address: std::net::SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: stop what uses it or change --{option}"))
+}
+
+async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {
+    let abort = server.abort_handle();
+    if tokio::time::timeout(DRAIN_DEADLINE, server).await.is_err() {
+        tracing::warn!("{what} did not end in time and were cut off");
+        abort.abort();
+    }
+}
+
+/// The configured addresses win over those in the replicated member list, so that a server can move by restarting all nodes
+/// with a new list.
+fn configured_addresses(config: &Arc<Config>) -> Resolve {
+    let config = config.clone();
+    Arc::new(move |node_id: NodeId, member: &Member| {
+        let configured = config.members.iter().find(|m| m.id == node_id.server());
+        configured.map_or_else(
+            || member.clone(),
+            |m| Member { raft_address: m.raft_address.clone(), http_address: m.http_address.clone() },
+        )
+    })
+}
