@@ -10,8 +10,8 @@ use super::{LogError, Record, keys, options};
 use crate::fatal;
 
 /// What an operator can do about damaged files.
-pub const ADVICE: &str = "restore this file from a copy made while the node was stopped, or remove the node's data \
-                          directory and start it once with --rejoin";
+pub const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
+                          forget what it promised), or remove the node's data directory and start it once with --rejoin";
 
 /// The open database.
 pub struct Disk {

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::disk::ADVICE;
 use self::sync::GroupCommit;
 use self::tail_cache::TailCache;
 use crate::fatal;

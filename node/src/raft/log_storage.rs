@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::codec::{self, CodecError};
 use super::types::{Entry, LogId, TypeConfig, Vote};
-use crate::log::{Log, LogError};
+use crate::log::{self, Log, LogError};
 
 /// Encoded bytes of entries in one append request, about. It is what keeps a batch far below gRPC's message limit.
 pub const READ_BYTES: usize = 1 << 20;
@@ -76,10 +76,7 @@ impl LogStorage {
 }
 
 fn damaged(what: &str) -> LogError {
-    LogError::Damaged(format!(
-        "{what} in the log database; restore the directory log from a copy made while the node was stopped, or remove \
-         the node's data directory and start it once with --rejoin"
-    ))
+    LogError::Damaged(format!("in the log database, {what}; {}", log::ADVICE))
 }
 
 fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
