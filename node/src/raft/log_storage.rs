@@ -19,6 +19,9 @@ use crate::log::{self, Log, LogError};
 
 /// Encoded bytes of entries in one append request, about. It is what keeps a batch far below gRPC's message limit.
 pub const READ_BYTES: usize = 1 << 20;
+#[cfg(test)]
+mod tests;
+
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const LAST_PURGED: &str = "last-purged";
