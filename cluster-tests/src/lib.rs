@@ -1,1 +1,20 @@
+//! Real processes, real sockets, real faults: the harness that starts Headwater nodes on loopback, loads them, hurts
+//! them and judges what is left.
+//!
+//! It speaks HTTP to the binary and reads its files and exit codes; it never links the node. A fault test reads as
+//! one straight line: build a [`cluster::Cluster`], start a [`workload::Workload`], do the harm, heal, read every
+//! node's `$all` with [`feed`], and hand history and feeds to [`check`].
 
+pub mod check;
+pub mod client;
+pub mod cluster;
+pub mod feed;
+pub mod files;
+pub mod history;
+pub mod ports;
+pub mod process;
+pub mod scenario;
+pub mod serial;
+pub mod tmpfs;
+pub mod wait;
+pub mod workload;

@@ -1,0 +1,167 @@
+//! The checkers: one file each, each a function from evidence to violations.
+//!
+//! The log is its own witness: with the complete `$all` of every node and the history of the clients every check is
+//! linear in their size. Every checker has tests that feed it a broken history and demand that it objects.
+
+pub mod answered;
+pub mod availability;
+pub mod logs;
+pub mod numbering;
+pub mod once;
+pub mod order;
+pub mod origin;
+pub mod real_time;
+pub mod refusals;
+pub mod same_everywhere;
+pub mod stored;
+pub mod versions;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::feed::NodeFeed;
+use crate::history::History;
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The checker's name.
+    pub rule: &'static str,
+    /// What was found, for people.
+    pub detail: String,
+}
+
+impl Violation {
+    fn new(rule: &'static str, detail: String) -> Self {
+        Self { rule, detail }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "[{}] {}", self.rule, self.detail)
+    }
+}
+
+/// A broken cluster breaks every event: this many of each rule are shown.
+const SHOWN_PER_RULE: usize = 5;
+
+/// All rules about data. `feeds` holds the complete `$all` of every node.
+pub fn data(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
+    let rules: [fn(&History, &[NodeFeed]) -> Vec<Violation>; 10] = [
+        stored::check,
+        once::check,
+        numbering::check,
+        order::check,
+        refusals::check,
+        same_everywhere::check,
+        origin::check,
+        real_time::check,
+        versions::check,
+        answered::check,
+    ];
+    rules.iter().flat_map(|rule| rule(history, feeds)).collect()
+}
+
+/// An error that lists the violations, if there are any.
+pub fn none(violations: &[Violation]) -> anyhow::Result<()> {
+    if violations.is_empty() {
+        return Ok(());
+    }
+    let mut shown: HashMap<&str, usize> = HashMap::new();
+    let mut lines = Vec::new();
+    for violation in violations {
+        let count = shown.entry(violation.rule).or_default();
+        *count += 1;
+        if *count <= SHOWN_PER_RULE {
+            lines.push(violation.to_string());
+        }
+    }
+    let totals: Vec<String> = shown.iter().map(|(rule, count)| format!("{rule}: {count}")).collect();
+    anyhow::bail!("{} violations ({})\n{}", violations.len(), totals.join(", "), lines.join("\n"))
+}
+
+/// Position of every event by (stream, id); the first occurrence counts, doubles are `once`'s matter.
+fn positions(feed: &NodeFeed) -> HashMap<(&str, &str), usize> {
+    let mut positions = HashMap::with_capacity(feed.events.len());
+    for (position, event) in feed.events.iter().enumerate() {
+        positions.entry((event.stream.as_str(), event.id.as_str())).or_insert(position);
+    }
+    positions
+}
+
+/// Evidence to build broken histories from.
+#[cfg(test)]
+mod evidence {
+    use std::time::Duration;
+
+    use crate::feed::{NodeFeed, ReadEvent};
+    use crate::history::{Answer, Attempt, History, SentEvent, Write};
+
+    pub(super) fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    pub(super) fn sent(id: &str) -> SentEvent {
+        SentEvent { id: id.to_owned(), event_type: "t".to_owned(), stored_data: format!("{{\"of\": \"{id}\"}}") }
+    }
+
+    pub(super) fn read(stream: &str, number: u64, id: &str) -> ReadEvent {
+        let event = sent(id);
+        ReadEvent {
+            stream: stream.to_owned(),
+            number,
+            id: event.id,
+            event_type: event.event_type,
+            data: Some(event.stored_data),
+        }
+    }
+
+    pub(super) fn attempt(sent_at: u64, answered_at: u64, answer: Answer) -> Attempt {
+        Attempt { node: 1, sent_at: millis(sent_at), answered_at: millis(answered_at), answer }
+    }
+
+    pub(super) fn acknowledged(first_number: u64, position: u64) -> Answer {
+        Answer::Acknowledged { first_number, position }
+    }
+
+    pub(super) fn refused() -> Answer {
+        Answer::Refused { status: 400, reason: "Wrong expected EventNumber".to_owned() }
+    }
+
+    pub(super) fn unknown() -> Answer {
+        Answer::Unknown { reason: "Write timeout".to_owned() }
+    }
+
+    pub(super) fn write(stream: &str, expected_version: i64, ids: &[&str], attempts: Vec<Attempt>) -> Write {
+        Write {
+            stream: stream.to_owned(),
+            expected_version,
+            events: ids.iter().map(|id| sent(id)).collect(),
+            must_be_refused: false,
+            attempts,
+        }
+    }
+
+    /// Two acknowledged writes on two streams, and what two healthy nodes show for them.
+    pub(super) fn healthy() -> (History, Vec<NodeFeed>) {
+        let history = History {
+            writes: vec![
+                write("a", -1, &["a0", "a1"], vec![attempt(0, 10, acknowledged(0, 1))]),
+                write("b", -2, &["b0"], vec![attempt(20, 25, unknown()), attempt(30, 40, acknowledged(0, 2))]),
+                write("a", 1, &["a2"], vec![attempt(50, 60, acknowledged(2, 3))]),
+                write("a", -1, &["never"], vec![attempt(70, 80, refused())]),
+            ],
+            faults: Vec::new(),
+        };
+        let events = vec![read("a", 0, "a0"), read("a", 1, "a1"), read("b", 0, "b0"), read("a", 2, "a2")];
+        let feeds = [1, 2].map(|node| NodeFeed { node, events: events.clone() }).to_vec();
+        (history, feeds)
+    }
+
+    #[test]
+    fn a_healthy_run_has_no_violation() {
+        let (history, feeds) = healthy();
+        assert_eq!(super::data(&history, &feeds), Vec::new());
+    }
+}

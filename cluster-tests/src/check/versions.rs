@@ -1,0 +1,41 @@
+//! A write with an exact expected version is stored right behind the event it expected.
+
+use super::{Violation, positions};
+use crate::feed::NodeFeed;
+use crate::history::History;
+
+const RULE: &str = "versions";
+
+/// Judges what is stored, acknowledged or not. Numbers count without holes by another rule.
+pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for feed in feeds {
+        let positions = positions(feed);
+        for write in history.writes.iter().filter(|write| write.expected_version >= -1) {
+            let Some(first) = write.events.first() else { continue };
+            let Some(&position) = positions.get(&(write.stream.as_str(), first.id.as_str())) else { continue };
+            let number = feed.events[position].number;
+            if i64::try_from(number).ok() != Some(write.expected_version + 1) {
+                let (node, stream, expected) = (feed.node, &write.stream, write.expected_version);
+                violations.push(Violation::new(
+                    RULE,
+                    format!("node {node}: a write to {stream} that expected {expected} is stored at number {number}"),
+                ));
+            }
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evidence::healthy;
+    use super::*;
+
+    #[test]
+    fn a_condition_that_did_not_hold_is_seen() {
+        let (mut history, feeds) = healthy();
+        history.writes[2].expected_version = 0;
+        assert_eq!(check(&history, &feeds).len(), 2, "one per node");
+    }
+}

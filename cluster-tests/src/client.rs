@@ -1,0 +1,204 @@
+//! The HTTP client of the harness: one request, one [`Answer`].
+
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+
+use crate::history::{Answer, SentEvent};
+
+/// Longer than any deadline a node has of its own (writes: 10 s, contract/streams 1.1), so that a request which runs
+/// into this limit shows a node that hung.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(12);
+
+/// For questions whose answer is at hand or worthless.
+const QUICK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Media type of feeds.
+pub const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
+
+/// Media type of event arrays.
+pub const EVENTS_JSON: &str = "application/vnd.eventstore.events+json";
+
+/// Talks to any node; follows no redirect. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// A client with its own connections.
+    pub fn new() -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(REQUEST_LIMIT)
+            .connect_timeout(QUICK_LIMIT)
+            .no_proxy()
+            .tcp_nodelay(true)
+            .build()
+            .context("cannot build the HTTP client")?;
+        Ok(Self { http })
+    }
+
+    /// Appends `events` and says what was heard.
+    pub async fn append(&self, base: &str, stream: &str, expected_version: i64, events: &[SentEvent]) -> Answer {
+        let sent = self
+            .http
+            .post(format!("{base}/streams/{stream}"))
+            .header("Content-Type", EVENTS_JSON)
+            .header("ES-ExpectedVersion", expected_version.to_string())
+            .body(events_body(events))
+            .send()
+            .await;
+        answer_of(sent).await
+    }
+
+    /// Any request with extra headers.
+    pub async fn request(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Response> {
+        let mut request = self.http.request(method, url).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.with_context(|| format!("no answer from {url}"))
+    }
+
+    /// GET with extra headers.
+    pub async fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
+        self.request(Method::GET, url, headers, Vec::new()).await
+    }
+
+    /// GET of a feed as JSON; any status but 200 is an error.
+    pub async fn get_feed(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Value> {
+        let mut all = vec![("Accept", ATOM_JSON)];
+        all.extend_from_slice(headers);
+        let response = self.get(url, &all).await?;
+        let status = response.status();
+        anyhow::ensure!(status == StatusCode::OK, "GET {url} answered {status}");
+        response.json().await.with_context(|| format!("GET {url}: not JSON"))
+    }
+
+    /// Whether `/health/ready` says so.
+    pub async fn is_ready(&self, base: &str) -> bool {
+        let answer = self.http.get(format!("{base}/health/ready")).timeout(QUICK_LIMIT).send().await;
+        answer.is_ok_and(|response| response.status().is_success())
+    }
+
+    /// `state` of `/info` (contract/services 4.1), in lower case.
+    pub async fn state(&self, base: &str) -> anyhow::Result<String> {
+        let response = self
+            .http
+            .get(format!("{base}/info"))
+            .timeout(QUICK_LIMIT)
+            .send()
+            .await
+            .with_context(|| format!("no answer from {base}/info"))?;
+        let info: Value = response.json().await.context("/info is not JSON")?;
+        let state = info.get("state").and_then(Value::as_str).context("/info has no state")?;
+        Ok(state.to_lowercase())
+    }
+
+    /// Value of an unlabelled metric, or the sum over all its labels.
+    pub async fn metric(&self, base: &str, name: &str) -> anyhow::Result<f64> {
+        let response = self.http.get(format!("{base}/metrics")).timeout(QUICK_LIMIT).send().await?;
+        let text = response.text().await?;
+        metric_in(&text, name).with_context(|| format!("{base}/metrics has no {name}"))
+    }
+}
+
+/// Sums the samples of `name` in Prometheus text format.
+fn metric_in(text: &str, name: &str) -> Option<f64> {
+    let samples: Vec<f64> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let value = match rest.strip_prefix('{') {
+                Some(labelled) => labelled.rsplit_once('}')?.1,
+                None => rest.strip_prefix(' ')?,
+            };
+            value.split_whitespace().next()?.parse().ok()
+        })
+        .collect();
+    (!samples.is_empty()).then(|| samples.iter().sum())
+}
+
+/// The array body of contract/streams 6.3.
+fn events_body(events: &[SentEvent]) -> String {
+    let items: Vec<String> = events
+        .iter()
+        .map(|event| {
+            format!(r#"{{"eventId":"{}","eventType":"{}","data":{}}}"#, event.id, event.event_type, event.stored_data)
+        })
+        .collect();
+    format!("[{}]", items.join(","))
+}
+
+async fn answer_of(sent: Result<Response, reqwest::Error>) -> Answer {
+    let response = match sent {
+        Ok(response) => response,
+        Err(error) if error.is_connect() => return Answer::Refused { status: 0, reason: format!("{error:?}") },
+        Err(error) => return Answer::Unknown { reason: format!("{error:?}") },
+    };
+    let status = response.status();
+    let headers = response.headers().clone();
+    // The status decides; the body only has to end.
+    let reason = match response.text().await {
+        Ok(body) => format!("{status} {body}"),
+        Err(error) => format!("{status}, body cut: {error}"),
+    };
+    if status == StatusCode::CREATED {
+        return acknowledgement(&headers);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE || status.is_client_error() || status.is_redirection() {
+        // 408 is a client error by number only: nobody answered in time (contract/streams 1.1).
+        if status != StatusCode::REQUEST_TIMEOUT {
+            return Answer::Refused { status: status.as_u16(), reason };
+        }
+    }
+    if status.is_success() {
+        return Answer::Malformed { reason: format!("a write was answered {reason}") };
+    }
+    Answer::Unknown { reason }
+}
+
+fn acknowledgement(headers: &HeaderMap) -> Answer {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let location = text("location");
+    let first_number =
+        location.as_deref().and_then(|location| location.rsplit('/').next()).and_then(|number| number.parse().ok());
+    let position = text("es-position").and_then(|position| position.parse().ok());
+    match (first_number, position) {
+        (Some(first_number), Some(position)) => Answer::Acknowledged { first_number, position },
+        _ => Answer::Malformed { reason: format!("201 with Location {location:?} and ES-Position {position:?}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_summed_over_labels_and_not_over_longer_names() {
+        let text = "# HELP a b\na_total 3\na_total_more 9\nb{x=\"1\"} 1\nb{x=\"2 }\"} 2.5\n";
+        assert_eq!(metric_in(text, "a_total"), Some(3.0));
+        assert_eq!(metric_in(text, "b"), Some(3.5));
+        assert_eq!(metric_in(text, "c"), None);
+    }
+
+    #[test]
+    fn a_created_without_position_is_malformed() {
+        let mut headers = HeaderMap::new();
+        headers.insert("location", "http://127.0.0.1:1/streams/a/17".parse().unwrap());
+        assert!(matches!(acknowledgement(&headers), Answer::Malformed { .. }));
+        headers.insert("es-position", "40".parse().unwrap());
+        assert_eq!(acknowledgement(&headers), Answer::Acknowledged { first_number: 17, position: 40 });
+    }
+}

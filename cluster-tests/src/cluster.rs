@@ -1,0 +1,374 @@
+//! A cluster of real nodes on loopback, in a directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::client::Client;
+use crate::ports::ReservedPort;
+use crate::process::{ServerProcess, headwater_binary};
+use crate::wait;
+
+/// A node that is not ready by then is counted as hung (chaos.md: "must be ready and take writes within 30 s").
+pub const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// An ordered shutdown transfers leadership, flushes and closes; longer is a hang.
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Options given to every node, besides id, members and data directory.
+    pub extra: Vec<String>,
+    /// Data directories by server id, instead of one below the cluster's own directory.
+    pub data_dirs: Vec<(u16, PathBuf)>,
+}
+
+/// Which nodes clients should talk to: the load avoids a node from the moment before it is hurt until it is ready again.
+#[derive(Debug, Clone)]
+pub struct Liveness(Arc<[AtomicBool]>);
+
+impl Liveness {
+    fn new(nodes: usize) -> Self {
+        Self((0..nodes).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    /// Whether clients may use the node.
+    pub fn is_up(&self, node: u16) -> bool {
+        self.0.get(usize::from(node) - 1).is_some_and(|up| up.load(Ordering::SeqCst))
+    }
+
+    fn set(&self, node: u16, up: bool) {
+        if let Some(flag) = self.0.get(usize::from(node) - 1) {
+            flag.store(up, Ordering::SeqCst);
+        }
+    }
+}
+
+/// One server of the list: its places survive its processes.
+#[derive(Debug)]
+struct Node {
+    id: u16,
+    raft: ReservedPort,
+    http: ReservedPort,
+    data_dir: PathBuf,
+    process: Option<ServerProcess>,
+    /// Every log file of this node, one per start.
+    logs: Vec<PathBuf>,
+}
+
+/// The nodes, their files and their fates. Server ids count from 1.
+#[derive(Debug)]
+pub struct Cluster {
+    /// `Some` until dropped; kept on disk unless the test has passed.
+    root: Option<tempfile::TempDir>,
+    /// Whether the files are of no further interest.
+    passed: bool,
+    binary: PathBuf,
+    extra: Vec<String>,
+    nodes: Vec<Node>,
+    liveness: Liveness,
+    client: Client,
+}
+
+impl Cluster {
+    /// Reserves ports and directories; starts nothing.
+    pub fn new(size: u16, options: Options) -> anyhow::Result<Self> {
+        let binary = headwater_binary()?;
+        let root = tempfile::Builder::new().prefix("headwater-cluster-").tempdir().context("no temporary directory")?;
+        let mut nodes = Vec::new();
+        for id in 1..=size {
+            let given = options.data_dirs.iter().find(|(node, _)| *node == id).map(|(_, path)| path.clone());
+            nodes.push(Node {
+                id,
+                raft: ReservedPort::any()?,
+                http: ReservedPort::any()?,
+                data_dir: given.unwrap_or_else(|| root.path().join(format!("data-{id}"))),
+                process: None,
+                logs: Vec::new(),
+            });
+        }
+        let liveness = Liveness::new(nodes.len());
+        Ok(Self {
+            root: Some(root),
+            passed: false,
+            binary,
+            extra: options.extra,
+            nodes,
+            liveness,
+            client: Client::new()?,
+        })
+    }
+
+    /// Starts all nodes of a new cluster and waits until all are ready.
+    pub async fn started(size: u16, options: Options) -> anyhow::Result<Self> {
+        let mut cluster = Self::new(size, options)?;
+        cluster.start_all()?;
+        cluster.wait_all_ready().await?;
+        Ok(cluster)
+    }
+
+    /// Server ids.
+    pub fn ids(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    /// The client used for questions to nodes.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Which nodes clients may use.
+    pub fn liveness(&self) -> Liveness {
+        self.liveness.clone()
+    }
+
+    /// `http://127.0.0.1:port` of a node.
+    pub fn base(&self, id: u16) -> String {
+        format!("http://127.0.0.1:{}", self.node(id).http.number())
+    }
+
+    /// Server ids and addresses of all nodes.
+    pub fn bases(&self) -> Vec<(u16, String)> {
+        self.nodes.iter().map(|node| (node.id, self.base(node.id))).collect()
+    }
+
+    /// Root of a node's files.
+    pub fn data_dir(&self, id: u16) -> &Path {
+        &self.node(id).data_dir
+    }
+
+    /// Directory of this cluster's own files.
+    pub fn directory(&self) -> &Path {
+        self.root.as_ref().map_or(Path::new("."), |root| root.path())
+    }
+
+    /// The list given to every node as `--members`.
+    pub fn members(&self) -> String {
+        let entries: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("{}=127.0.0.1:{}/127.0.0.1:{}", node.id, node.raft.number(), node.http.number()))
+            .collect();
+        entries.join(",")
+    }
+
+    /// Starts a node as configured.
+    pub fn start(&mut self, id: u16) -> anyhow::Result<()> {
+        self.start_with(id, &[])
+    }
+
+    /// Starts a node with further options.
+    pub fn start_with(&mut self, id: u16, options: &[&str]) -> anyhow::Result<()> {
+        let members = self.members();
+        self.start_as(id, &members, options)
+    }
+
+    /// Starts a node with another member list.
+    pub fn start_as(&mut self, id: u16, members: &str, options: &[&str]) -> anyhow::Result<()> {
+        let log_directory = self.directory().join("logs");
+        std::fs::create_dir_all(&log_directory).context("cannot create the log directory")?;
+        let data_dir = self.node(id).data_dir.display().to_string();
+        let mut arguments: Vec<String> =
+            ["--server-id", &id.to_string(), "--members", members, "--data-dir", &data_dir].map(str::to_owned).to_vec();
+        arguments.extend(self.extra.iter().cloned());
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        let binary = self.binary.clone();
+        let node = self.node_mut(id);
+        anyhow::ensure!(node.process.is_none(), "node {id} already runs");
+        let log = log_directory.join(format!("node-{id}-start-{}.log", node.logs.len() + 1));
+        node.logs.push(log.clone());
+        node.process = Some(ServerProcess::spawn(&binary, &arguments, &log)?);
+        Ok(())
+    }
+
+    /// Starts every node that does not run.
+    pub fn start_all(&mut self) -> anyhow::Result<()> {
+        for id in self.ids() {
+            if self.node(id).process.is_none() {
+                self.start(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Process id of a running node.
+    pub fn pid(&self, id: u16) -> anyhow::Result<u32> {
+        let process = self.node(id).process.as_ref().with_context(|| format!("node {id} does not run"))?;
+        Ok(process.pid())
+    }
+
+    /// Waits until a node says that it is ready; fails at once when its process ends.
+    pub async fn wait_ready(&mut self, id: u16) -> anyhow::Result<()> {
+        let base = self.base(id);
+        let client = self.client.clone();
+        let started = std::time::Instant::now();
+        while !client.is_ready(&base).await {
+            if let Some(status) = self.exited(id)? {
+                anyhow::bail!("node {id} ended while it should become ready: {status}\n{}", self.log_tail(id));
+            }
+            anyhow::ensure!(
+                started.elapsed() < READY_LIMIT,
+                "node {id} is not ready after {READY_LIMIT:?}\n{}",
+                self.log_tail(id)
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.liveness.set(id, true);
+        Ok(())
+    }
+
+    /// Waits until every running node is ready.
+    pub async fn wait_all_ready(&mut self) -> anyhow::Result<()> {
+        for id in self.ids() {
+            if self.node(id).process.is_some() {
+                self.wait_ready(id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self, id: u16) -> anyhow::Result<()> {
+        self.take_down(id)?.kill().await
+    }
+
+    /// `kill -9` of all running nodes, with nothing in between but the system calls.
+    pub async fn kill_all(&mut self) -> anyhow::Result<()> {
+        let mut processes = Vec::new();
+        for id in self.ids() {
+            if self.node(id).process.is_some() {
+                processes.push(self.take_down(id)?);
+            }
+        }
+        for process in &mut processes {
+            process.signal(libc::SIGKILL)?;
+        }
+        for process in processes {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the node to end.
+    pub async fn terminate(&mut self, id: u16) -> anyhow::Result<ExitStatus> {
+        let mut process = self.take_down(id)?;
+        process.signal(libc::SIGTERM)?;
+        process.wait_exit(SHUTDOWN_LIMIT).await
+    }
+
+    /// SIGSTOP: the process keeps its sockets and does nothing.
+    pub fn pause(&mut self, id: u16) -> anyhow::Result<()> {
+        self.liveness.set(id, false);
+        self.process_mut(id)?.signal(libc::SIGSTOP)
+    }
+
+    /// SIGCONT. The load uses the node again once [`Self::wait_ready`] has seen it ready.
+    pub fn resume(&mut self, id: u16) -> anyhow::Result<()> {
+        self.process_mut(id)?.signal(libc::SIGCONT)
+    }
+
+    /// How a started node ended, or `None` while it runs.
+    pub fn exited(&mut self, id: u16) -> anyhow::Result<Option<ExitStatus>> {
+        self.process_mut(id)?.exited()
+    }
+
+    /// Waits for a node to end by itself.
+    pub async fn wait_exit(&mut self, id: u16, limit: Duration) -> anyhow::Result<ExitStatus> {
+        let status = self.process_mut(id)?.wait_exit(limit).await?;
+        self.liveness.set(id, false);
+        self.node_mut(id).process = None;
+        Ok(status)
+    }
+
+    /// Removes everything a stopped node has on disk.
+    pub fn wipe(&mut self, id: u16) -> anyhow::Result<()> {
+        let node = self.node(id);
+        anyhow::ensure!(node.process.is_none(), "node {id} still runs");
+        std::fs::remove_dir_all(&node.data_dir).with_context(|| format!("cannot remove {}", node.data_dir.display()))
+    }
+
+    /// The one node that says it leads, once all other ready nodes agree that they do not.
+    pub async fn leader(&self) -> anyhow::Result<u16> {
+        let up: Vec<(u16, String)> = self.bases().into_iter().filter(|(id, _)| self.liveness.is_up(*id)).collect();
+        wait::until("exactly one node leads", READY_LIMIT, || async {
+            let mut leaders = Vec::new();
+            for (id, base) in &up {
+                if self.client.state(base).await? == "master" {
+                    leaders.push(*id);
+                }
+            }
+            match leaders.as_slice() {
+                [leader] => Ok(*leader),
+                _ => anyhow::bail!("nodes that say they lead: {leaders:?}"),
+            }
+        })
+        .await
+    }
+
+    /// A ready node that does not lead.
+    pub async fn follower(&self) -> anyhow::Result<u16> {
+        let leader = self.leader().await?;
+        let follower = self.ids().into_iter().find(|id| *id != leader && self.liveness.is_up(*id));
+        follower.context("there is no ready follower")
+    }
+
+    /// All that a node has logged since its last start.
+    pub fn last_log(&self, id: u16) -> String {
+        self.node(id).logs.last().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+    }
+
+    /// Everything every node has logged: file name and text.
+    pub fn logs(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let paths = self.nodes.iter().flat_map(|node| &node.logs);
+        paths
+            .map(|path| {
+                let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
+            })
+            .collect()
+    }
+
+    /// The test has passed: the files may go when this value does.
+    pub fn passed(&mut self) {
+        self.passed = true;
+    }
+
+    fn log_tail(&self, id: u16) -> String {
+        let log = self.last_log(id);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    fn take_down(&mut self, id: u16) -> anyhow::Result<ServerProcess> {
+        self.liveness.set(id, false);
+        self.node_mut(id).process.take().with_context(|| format!("node {id} does not run"))
+    }
+
+    fn process_mut(&mut self, id: u16) -> anyhow::Result<&mut ServerProcess> {
+        self.node_mut(id).process.as_mut().with_context(|| format!("node {id} does not run"))
+    }
+
+    fn node(&self, id: u16) -> &Node {
+        &self.nodes[usize::from(id) - 1]
+    }
+
+    fn node_mut(&mut self, id: u16) -> &mut Node {
+        &mut self.nodes[usize::from(id) - 1]
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !self.passed
+            && let Some(root) = self.root.take()
+        {
+            eprintln!("files of the cluster are kept in {}", root.keep().display());
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Reading the whole log of a node through `$all`, the way a client does: page by page along `previous`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use crate::client::Client;
+
+/// One event as a node shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadEvent {
+    /// Stream it is in.
+    pub stream: String,
+    /// Number in that stream.
+    pub number: u64,
+    /// Event id.
+    pub id: String,
+    /// Event type.
+    pub event_type: String,
+    /// Stored data as text; `None` for what is not JSON.
+    pub data: Option<String>,
+}
+
+/// The complete `$all` of one node; the index of an event is its position.
+#[derive(Debug, Clone)]
+pub struct NodeFeed {
+    /// Server id of the node.
+    pub node: u16,
+    /// Every event, in log order.
+    pub events: Vec<ReadEvent>,
+}
+
+/// A reader that remembers where it is.
+#[derive(Debug)]
+pub struct FeedReader {
+    base: String,
+    next: String,
+    feed: NodeFeed,
+}
+
+impl FeedReader {
+    /// Starts at the beginning of the log. `page_size` bounds the answer of the node: at most 4096, fewer for big events.
+    pub fn new(node: u16, base: &str, page_size: usize) -> Self {
+        let next = format!("{base}/streams/%24all/{:032X}/forward/{page_size}?embed=body", 0);
+        Self { base: base.to_owned(), next, feed: NodeFeed { node, events: Vec::new() } }
+    }
+
+    /// Reads on until the node shows no more; answers how many events it has shown in all.
+    pub async fn read_on(&mut self, client: &Client) -> anyhow::Result<usize> {
+        loop {
+            let page = client.get_feed(&self.next, &[]).await?;
+            let mut events = entries(&page).with_context(|| format!("in {}", self.next))?;
+            if events.is_empty() {
+                return Ok(self.feed.events.len());
+            }
+            self.feed.events.append(&mut events);
+            let previous =
+                link(&page, "previous").with_context(|| format!("{} has entries but no previous", self.next))?;
+            anyhow::ensure!(previous != self.next, "{} names itself as its previous page", self.next);
+            anyhow::ensure!(previous.starts_with(&self.base), "{} leads to {previous}", self.next);
+            self.next = with_embed(previous);
+        }
+    }
+
+    /// What was read so far.
+    pub fn into_feed(self) -> NodeFeed {
+        self.feed
+    }
+}
+
+/// Reads `$all` of every node given as (server id, base address), until all show equally many events, but no longer
+/// than `limit`: a difference that stays is the checkers' matter, not an error here.
+pub async fn read_all(
+    client: &Client,
+    nodes: &[(u16, String)],
+    page_size: usize,
+    limit: Duration,
+) -> anyhow::Result<Vec<NodeFeed>> {
+    let started = Instant::now();
+    let mut readers: Vec<FeedReader> =
+        nodes.iter().map(|(node, base)| FeedReader::new(*node, base, page_size)).collect();
+    loop {
+        let mut lengths = Vec::with_capacity(readers.len());
+        for reader in &mut readers {
+            lengths.push(reader.read_on(client).await?);
+        }
+        let equal = lengths.iter().all(|length| Some(length) == lengths.first());
+        if equal || started.elapsed() > limit {
+            return Ok(readers.into_iter().map(FeedReader::into_feed).collect());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The events of a page, oldest first (contract/streams 8.3: entries are newest first).
+pub fn entries(page: &Value) -> anyhow::Result<Vec<ReadEvent>> {
+    let entries = page.get("entries").and_then(Value::as_array).context("no entries")?;
+    entries.iter().rev().map(entry).collect()
+}
+
+fn entry(value: &Value) -> anyhow::Result<ReadEvent> {
+    let text = |name: &str| {
+        value.get(name).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("no {name} in {value}"))
+    };
+    Ok(ReadEvent {
+        stream: text("streamId")?,
+        number: value.get("eventNumber").and_then(Value::as_u64).context("no eventNumber")?,
+        id: text("eventId")?,
+        event_type: text("eventType")?,
+        data: value.get("data").and_then(Value::as_str).map(str::to_owned),
+    })
+}
+
+/// Target of a feed link.
+pub fn link(page: &Value, relation: &str) -> Option<String> {
+    let links = page.get("links")?.as_array()?;
+    let found = links.iter().find(|link| link.get("relation").and_then(Value::as_str) == Some(relation))?;
+    found.get("uri").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Links do not carry the embed level of the page they are on.
+fn with_embed(uri: String) -> String {
+    if uri.contains('?') { uri } else { format!("{uri}?embed=body") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_out_oldest_first() {
+        let page = serde_json::json!({
+            "links": [{"uri": "http://x/next", "relation": "next"}, {"uri": "http://x/previous", "relation": "previous"}],
+            "entries": [
+                {"eventId": "b", "eventType": "t", "eventNumber": 1, "data": "{}", "streamId": "s"},
+                {"eventId": "a", "eventType": "t", "eventNumber": 0, "streamId": "s"},
+            ],
+        });
+        let events = entries(&page).unwrap();
+        assert_eq!(events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(events[0].data, None);
+        assert_eq!(link(&page, "previous").as_deref(), Some("http://x/previous"));
+    }
+}

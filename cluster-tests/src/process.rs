@@ -1,0 +1,133 @@
+//! One node as an operating system process: started, signalled and awaited by its own pid.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+
+/// A running (or just ended) server process whose output goes to a file.
+#[derive(Debug)]
+pub struct ServerProcess {
+    /// Killed when dropped, so that a failing test leaves nothing behind.
+    child: Child,
+    /// Kept apart because `Child::id` forgets it once the process was awaited.
+    pid: u32,
+    /// Where standard output and standard error go.
+    log: PathBuf,
+}
+
+impl ServerProcess {
+    /// Starts `program` with `arguments`; both output streams go to the new file `log`.
+    pub fn spawn(program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+        let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let mut command = Command::new(program);
+        // A variable from the developer's shell must not reconfigure the nodes under test.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HEADWATER_")) {
+            command.env_remove(name);
+        }
+        let child = command
+            .args(arguments)
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("cannot share the log file")?)
+            .stderr(output)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let pid = child.id().context("the process ended before it had a pid")?;
+        Ok(Self { child, pid, log: log.to_owned() })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal to this process. Fails when it has ended.
+    pub fn signal(&mut self, signal: libc::c_int) -> anyhow::Result<()> {
+        if let Some(status) = self.exited()? {
+            anyhow::bail!("process {} has already ended: {status}", self.pid);
+        }
+        let pid = libc::pid_t::try_from(self.pid).context("pid out of range")?;
+        // SAFETY: `kill` has no preconditions; the child was not awaited, so the pid is still this child's.
+        let result = unsafe { libc::kill(pid, signal) };
+        if result != 0 {
+            return Err(std::io::Error::last_os_error()).context(format!("cannot signal process {}", self.pid));
+        }
+        Ok(())
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot ask for the exit status")
+    }
+
+    /// Waits for the process to end by itself.
+    pub async fn wait_exit(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
+        match tokio::time::timeout(limit, self.child.wait()).await {
+            Ok(status) => status.context("cannot await the process"),
+            Err(_) => anyhow::bail!("process {} still runs after {limit:?}; log: {}", self.pid, self.log.display()),
+        }
+    }
+
+    /// `kill -9`, and waits until the kernel has removed it.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("cannot kill process {}", self.pid))
+    }
+
+    /// The file that receives its output.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+}
+
+/// Finds the `headwater` binary: `HEADWATER_BIN`, else in the same target directory as the running program.
+pub fn headwater_binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("HEADWATER_BIN") {
+        let path = PathBuf::from(path);
+        anyhow::ensure!(path.is_file(), "HEADWATER_BIN names {}, which is not a file", path.display());
+        return Ok(path);
+    }
+    let own = std::env::current_exe().context("cannot find the running program")?;
+    // Test binaries lie in target/<profile>/deps, ordinary ones in target/<profile>.
+    let candidates: Vec<PathBuf> =
+        own.ancestors().skip(1).take(2).map(|directory| directory.join("headwater")).collect();
+    candidates.iter().find(|path| path.is_file()).cloned().with_context(|| {
+        format!(
+            "there is no headwater binary at {}: run `cargo build -p headwater` first (with --release for the bench), or set HEADWATER_BIN",
+            candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stopped_process_is_killed_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process =
+            ServerProcess::spawn(Path::new("/bin/sleep"), &["1000".to_owned()], &directory.path().join("sleep.log"))
+                .unwrap();
+        process.signal(libc::SIGSTOP).unwrap();
+        assert!(process.exited().unwrap().is_none());
+        tokio::time::timeout(Duration::from_secs(5), process.kill()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_exit_code_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = ServerProcess::spawn(
+            Path::new("/bin/sh"),
+            &["-c".to_owned(), "exit 74".to_owned()],
+            &directory.path().join("sh.log"),
+        )
+        .unwrap();
+        assert_eq!(process.wait_exit(Duration::from_secs(5)).await.unwrap().code(), Some(74));
+        assert!(process.signal(libc::SIGTERM).is_err());
+    }
+}

@@ -1,0 +1,57 @@
+//! A small file system in memory, to fill up.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+/// A size-limited tmpfs, unmounted and removed when dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    mount_point: PathBuf,
+    _root: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts a tmpfs of `bytes`. Needs root; the error says so.
+    pub fn mount(bytes: u64) -> anyhow::Result<Self> {
+        let root = tempfile::tempdir().context("cannot create a temporary directory")?;
+        let mount_point = root.path().join("disk");
+        std::fs::create_dir(&mount_point).context("cannot create the mount point")?;
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "headwater-test"])
+            .arg(&mount_point)
+            .output()
+            .context("cannot run mount")?;
+        anyhow::ensure!(
+            output.status.success(),
+            "mounting a tmpfs is not permitted here: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(Self { mount_point, _root: root })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount_point
+    }
+
+    /// Takes `bytes` of the space; deleting the returned file frees them.
+    pub fn ballast(&self, bytes: u64) -> anyhow::Result<PathBuf> {
+        let path = self.mount_point.join("ballast");
+        let file = std::fs::File::create(&path).context("cannot create the ballast file")?;
+        std::io::copy(&mut std::io::Read::take(std::io::repeat(7), bytes), &mut &file)
+            .context("cannot write the ballast file")?;
+        Ok(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazy, because a process that is just being killed may still hold files open.
+        let unmounted = Command::new("umount").arg("-l").arg(&self.mount_point).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("could not unmount {}", self.mount_point.display());
+        }
+    }
+}

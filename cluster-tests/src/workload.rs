@@ -1,0 +1,233 @@
+//! Steady load: several writers, a bounded rate, every write repeated until it is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::client::Client;
+use crate::cluster::{Cluster, Liveness};
+use crate::history::{Answer, History, Recorder, SentEvent, Write};
+
+/// Two shared streams are hot enough for writers to meet, two so that one stream's order is not all order.
+const SHARED_STREAMS: u64 = 2;
+
+/// Every so many writes one is sent again after its acknowledgement, through another node.
+const REPEAT_EVERY: u64 = 10;
+
+/// Every so many writes one is sent with a version that is surely stale.
+const STALE_EVERY: u64 = 15;
+
+/// Pause before a write is tried again: an error that comes back at once must not become a flood.
+const RETRY_PAUSE: Duration = Duration::from_millis(30);
+
+/// A write without an answer by then is given up; the checkers count that as a hang.
+const GIVE_UP: Duration = Duration::from_secs(40);
+
+/// How much load.
+#[derive(Debug, Clone)]
+pub struct Rate {
+    /// Writers per node; half of them write their own streams with exact versions, half shared ones with -2.
+    pub writers_per_node: u16,
+    /// Writes each of them sends in a second.
+    pub writes_per_second: u32,
+    /// Bytes of text in each event's data.
+    pub payload_bytes: usize,
+}
+
+impl Default for Rate {
+    /// About 240 writes a second on three nodes: enough for several writes in flight at any moment, few enough for a
+    /// debug build on two shared cores.
+    fn default() -> Self {
+        Self { writers_per_node: 4, writes_per_second: 20, payload_bytes: 100 }
+    }
+}
+
+/// A running load. Stop it with [`Self::stop`] to get the history.
+#[derive(Debug)]
+pub struct Workload {
+    recorder: Recorder,
+    stopping: Arc<AtomicBool>,
+    writers: JoinSet<()>,
+}
+
+impl Workload {
+    /// Starts the writers.
+    pub fn start(cluster: &Cluster, rate: Rate) -> anyhow::Result<Self> {
+        let recorder = Recorder::default();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut writers = JoinSet::new();
+        for (home, _) in cluster.bases() {
+            for index in 0..rate.writers_per_node {
+                let writer = Writer {
+                    name: format!("n{home}w{index}"),
+                    home,
+                    own_stream: index % 2 == 0,
+                    nodes: cluster.bases(),
+                    liveness: cluster.liveness(),
+                    // One client each: a connection that hangs at one node must not delay another writer.
+                    client: Client::new()?,
+                    recorder: recorder.clone(),
+                    stopping: Arc::clone(&stopping),
+                    rate: rate.clone(),
+                };
+                writers.spawn(writer.run());
+            }
+        }
+        Ok(Self { recorder, stopping, writers })
+    }
+
+    /// The pen of this run's history.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Waits until `events` more events have been acknowledged than when it is called.
+    pub async fn progress(&self, events: usize, limit: Duration) -> anyhow::Result<()> {
+        let target = self.recorder.acknowledged_events() + events;
+        crate::wait::until("more acknowledged events", limit, || async {
+            let now = self.recorder.acknowledged_events();
+            anyhow::ensure!(now >= target, "{now} of {target}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a write that was sent from now on is acknowledged, and answers how long that took.
+    pub async fn resumed(&self, limit: Duration) -> anyhow::Result<Duration> {
+        let since = self.recorder.now();
+        crate::wait::until("an acknowledged write", limit, || async {
+            match self.recorder.first_acknowledgement_sent_after(since) {
+                Some(at) => Ok(at.saturating_sub(since)),
+                None => anyhow::bail!("none yet"),
+            }
+        })
+        .await
+    }
+
+    /// Lets every writer finish what it has begun, and answers what happened.
+    pub async fn stop(mut self) -> anyhow::Result<History> {
+        self.stopping.store(true, Ordering::SeqCst);
+        while let Some(ended) = self.writers.join_next().await {
+            ended?;
+        }
+        Ok(self.recorder.snapshot())
+    }
+}
+
+/// One client.
+struct Writer {
+    name: String,
+    /// The node it prefers.
+    home: u16,
+    /// Exact versions on a stream that nobody else writes, instead of -2 on shared ones.
+    own_stream: bool,
+    nodes: Vec<(u16, String)>,
+    liveness: Liveness,
+    client: Client,
+    recorder: Recorder,
+    stopping: Arc<AtomicBool>,
+    rate: Rate,
+}
+
+impl Writer {
+    async fn run(self) {
+        let period = Duration::from_secs(1) / self.rate.writes_per_second;
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_number: u64 = 0;
+        for sequence in 0u64.. {
+            ticks.tick().await;
+            if self.stopping.load(Ordering::SeqCst) {
+                return;
+            }
+            let stale = self.own_stream && next_number > 0 && sequence % STALE_EVERY == 0;
+            let count = rand::rng().random_range(1..=3);
+            let write = Write {
+                stream: match self.own_stream {
+                    true => format!("own-{}", self.name),
+                    false => format!("shared-{}", sequence % SHARED_STREAMS),
+                },
+                expected_version: match (self.own_stream, stale) {
+                    // -1 on a stream that has events is stale for ever, so a late copy of this write cannot succeed.
+                    (true, true) => -1,
+                    // Own streams stay far below the limit of i64.
+                    (true, false) => next_number as i64 - 1,
+                    (false, _) => -2,
+                },
+                events: (0..count).map(|index| self.event(sequence, index)).collect(),
+                must_be_refused: stale,
+                attempts: Vec::new(),
+            };
+            let events = write.events.len() as u64;
+            let write = self.send_until_answered(write, sequence % REPEAT_EVERY == 0).await;
+            let acknowledged = write.is_acknowledged();
+            self.recorder.write(write);
+            if acknowledged {
+                next_number += events;
+            } else if self.own_stream && !stale {
+                // Without an answer the next version is not known: this client is done, and the checkers will say so.
+                return;
+            }
+        }
+    }
+
+    fn event(&self, sequence: u64, index: u64) -> SentEvent {
+        let mut random = rand::rng();
+        let payload: String =
+            (0..self.rate.payload_bytes).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect();
+        let name = &self.name;
+        SentEvent {
+            id: uuid::Uuid::new_v4().to_string(),
+            event_type: format!("load-{name}"),
+            stored_data: format!(
+                "{{\n  \"writer\": \"{name}\",\n  \"sequence\": {sequence},\n  \"index\": {index},\n  \"payload\": \"{payload}\"\n}}"
+            ),
+        }
+    }
+
+    /// Sends the same events until a node says yes or a definite no, each time through another living node.
+    async fn send_until_answered(&self, mut write: Write, repeat: bool) -> Write {
+        let started = Instant::now();
+        for turn in 0.. {
+            match self.attempt(&mut write, turn).await {
+                Answer::Acknowledged { .. } => {
+                    if repeat {
+                        self.attempt(&mut write, turn + 1).await;
+                    }
+                    return write;
+                }
+                // 503 and "connection refused" promise that nothing was written, but ask to come again.
+                Answer::Refused { status, .. } if status != 503 && status != 0 => return write,
+                Answer::Malformed { .. } => return write,
+                Answer::Refused { .. } | Answer::Unknown { .. } => {}
+            }
+            if started.elapsed() > GIVE_UP {
+                return write;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        write
+    }
+
+    async fn attempt(&self, write: &mut Write, turn: usize) -> Answer {
+        let (node, base) = self.choose(turn);
+        let sent_at = self.recorder.now();
+        let answer = self.client.append(base, &write.stream, write.expected_version, &write.events).await;
+        let answered_at = self.recorder.now();
+        write.attempts.push(crate::history::Attempt { node, sent_at, answered_at, answer: answer.clone() });
+        answer
+    }
+
+    /// The home node first, then the living ones round robin; any of them when none is known to live.
+    fn choose(&self, turn: usize) -> (u16, &str) {
+        let home = self.nodes.iter().position(|(id, _)| *id == self.home).unwrap_or(0);
+        let order = (0..self.nodes.len()).map(|step| &self.nodes[(home + turn + step) % self.nodes.len()]);
+        let mut candidates = order.clone().filter(|(id, _)| self.liveness.is_up(*id));
+        let (id, base) = candidates.next().unwrap_or(&self.nodes[(home + turn) % self.nodes.len()]);
+        (*id, base)
+    }
+}
