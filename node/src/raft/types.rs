@@ -40,6 +40,12 @@ impl NodeId {
     }
 }
 
+impl From<u64> for NodeId {
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:012x}", self.server(), self.0 & ((1 << Self::INSTANCE_BITS) - 1))
