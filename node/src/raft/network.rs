@@ -24,7 +24,8 @@ use tonic::{Code, Request, Status};
 use super::caller::LocalIdentity;
 use super::codec::{self, CodecError};
 use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
-use super::snapshot::{self, SnapshotDir};
+use super::snapshot::SnapshotDir;
+use super::transfer;
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use super::wire;
 use crate::metrics::Metrics;
@@ -295,8 +296,8 @@ impl NetSnapshot<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let directory = snapshot.snapshot;
         let total_bytes = directory.total_bytes();
-        let deadline = snapshot::transfer_deadline(total_bytes, self.snapshot_bytes_per_second);
-        let parts = snapshot::send(directory, &vote, self.snapshot_bytes_per_second);
+        let deadline = transfer::deadline(total_bytes, self.snapshot_bytes_per_second);
+        let parts = transfer::send(directory, &vote, self.snapshot_bytes_per_second);
         let (mut client, request) = self.prepare(parts)?;
         tracing::info!(peer = %self.target, total_bytes, "sending a snapshot");
         let answer = tokio::select! {

@@ -15,7 +15,7 @@ pub const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
 pub const MAX_ENTRIES_PER_APPEND: u64 = 4096;
 
 /// What openraft would allow one whole snapshot transfer. Our sender computes its own deadline from the size and the configured
-/// rate (`snapshot::transfer_deadline`) and stops far earlier; openraft's default of 200 ms would end every transfer.
+/// rate (`transfer::deadline`) and stops far earlier; openraft's default of 200 ms would end every transfer.
 pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Messages waiting for the core task. Each is at most one batch of the gate or one append request, which have their own
@@ -50,10 +50,10 @@ pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError
         // The proposal gate batches without a timer; a linger of 1 ms would cost a lone client 2 ms.
         api_batch_linger_ms: 0,
         api_channel_size: Some(CORE_QUEUE),
-        // Snapshots are taken by bytes and time (`snapshot::SnapshotPolicy`), not by entries.
+        // Snapshots are taken by bytes and time (`snapshot_policy`), not by entries.
         snapshot_policy: SnapshotPolicy::Never,
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
-        // The log is purged by bytes (`snapshot::SnapshotPolicy`): openraft itself never purges behind a snapshot.
+        // The log is purged by bytes (`snapshot_policy`): openraft itself never purges behind a snapshot.
         max_in_snapshot_log_to_keep: u64::MAX,
         // Only counts for openraft's own purging, which is off; the default of 1 would be a deletion per entry.
         purge_batch_size: 10_000,
