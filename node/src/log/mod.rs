@@ -1,10 +1,42 @@
 //! The log database: entries, vote, purge mark and committed hint, with group commit by one sync thread.
 //!
 //! It stores opaque records in order of their index and knows neither Raft's types nor the domain.
+//! One RocksDB database in a directory of its own, WAL on, and beside it the file [`durable_mark`].
+//!
+//! - `append` writes, unsynced, inside the call; one thread ([`sync`]) makes it durable and then calls back, in order.
+//! - Reads take what the [`tail_cache`] has, else they scan the disk. No lock is held across a scan.
+//! - A failed write or sync ends the process ([`disk`]). Damaged files are found when the log is opened ([`open`]) or read.
 
+mod disk;
+mod durable_mark;
+mod keys;
+mod open;
+mod options;
+mod sync;
+mod tail_cache;
+#[cfg(test)]
+mod test_record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+pub use self::disk::ADVICE;
+use self::sync::GroupCommit;
+use self::tail_cache::TailCache;
+use crate::fatal;
+
+/// Weight of the decoded records kept in memory: at 20,000 entries of 256 bytes a second about four seconds, more than
+/// a healthy follower or the apply thread is ever behind.
+pub const TAIL_CACHE_BYTES: usize = 32 << 20;
 
 /// What the log keeps: something with a dense index that encodes to bytes and back.
 pub trait Record: Clone + Send + Sync + 'static {
@@ -18,17 +50,6 @@ pub trait Record: Clone + Send + Sync + 'static {
     fn weight(&self) -> usize;
 }
 
-/// The log of one node. Cheap to clone; one writer (Raft's core task), many readers.
-pub struct Log<R: Record> {
-    inner: Arc<std::marker::PhantomData<R>>,
-}
-
-impl<R: Record> Clone for Log<R> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
-    }
-}
-
 /// First and last index on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -38,8 +59,30 @@ pub struct Extent {
     pub end: u64,
 }
 
-/// Called by the sync thread once what precedes it is durable. A failed sync ends the process, so there is no error to hand over.
-pub type Durable = Box<dyn FnOnce() + Send>;
+impl Extent {
+    fn clip(self, range: Range<u64>) -> Range<u64> {
+        let start = range.start.clamp(self.first, self.end);
+        start..range.end.clamp(start, self.end)
+    }
+}
+
+/// Called by the sync thread once what precedes it is durable. It must be quick.
+/// A failed sync ends the process, so there is no error to hand over.
+pub type OnDurable = Box<dyn FnOnce() + Send>;
+
+/// Called by the sync thread after each sync, for metrics. It must be quick.
+pub type SyncObserver = Box<dyn Fn(&SyncReport) + Send + Sync>;
+
+/// One sync.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncReport {
+    /// How long the disk took.
+    pub duration: Duration,
+    /// Callers served by it.
+    pub callers: usize,
+    /// Bytes of entries written since the sync before.
+    pub bytes: u64,
+}
 
 /// Why the log cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -47,90 +90,242 @@ pub enum LogError {
     /// The files are damaged; the text names the file and says what to do.
     #[error("{0}")]
     Damaged(String),
+    /// The files cannot be used, but nothing says that they are damaged: no permission, in use by another process, an IO error.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// The log of one node. Cheap to clone; one writer (Raft's core task), many readers.
+pub struct Log<R: Record> {
+    inner: Arc<Inner<R>>,
+}
+
+impl<R: Record> Clone for Log<R> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<R: Record> {
+    group: Arc<GroupCommit>,
+    state: RwLock<State<R>>,
+    /// All small values: they are read far more often than written.
+    meta: RwLock<BTreeMap<String, Vec<u8>>>,
+    /// Bytes of entries written by this process.
+    appended_bytes: AtomicU64,
+    /// Taken when the log is closed.
+    sync_thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What readers see. Nothing that waits for the disk is done while it is locked.
+struct State<R> {
+    extent: Extent,
+    /// Changes whenever entries disappear, so that a scan can tell a concurrent deletion from damage.
+    deletions: u64,
+    cache: TailCache<R>,
 }
 
 impl<R: Record> Log<R> {
     /// Opens the log under `directory` (created when missing) and starts its sync thread.
-    pub fn open(directory: &Path) -> Result<Self, LogError> {
-        let _ = directory;
-        unimplemented!()
+    ///
+    /// Refuses damaged files, and a log that ends before what it had acknowledged.
+    pub fn open(directory: &Path, observer: SyncObserver) -> Result<Self, LogError> {
+        Self::open_with_cache(directory, observer, TAIL_CACHE_BYTES)
+    }
+
+    fn open_with_cache(directory: &Path, observer: SyncObserver, cache_bytes: usize) -> Result<Self, LogError> {
+        let open::Opened { disk, mark, extent, meta } = open::open(directory)?;
+        let (group, thread) = GroupCommit::start(disk, mark, extent.end, observer)
+            .map_err(|error| LogError::Unusable(format!("the log's sync thread cannot be started ({error})")))?;
+        let state = State { extent, deletions: 0, cache: TailCache::new(extent.end, cache_bytes) };
+        let inner = Inner {
+            group,
+            state: RwLock::new(state),
+            meta: RwLock::new(meta),
+            appended_bytes: AtomicU64::new(0),
+            sync_thread: Mutex::new(Some(thread)),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// First and last index.
     pub fn extent(&self) -> Extent {
-        let _ = &self.inner;
-        unimplemented!()
+        self.inner.state.read().extent
     }
 
-    /// Writes records (dense, starting at `extent().end`); readable on return; `durable` runs after the sync that covers them.
-    /// Must not block on the disk's sync. A failed write ends the process.
-    pub fn append(&self, records: Vec<R>, durable: Durable) {
-        let _ = (records, durable);
-        unimplemented!()
+    /// Writes records (dense, starting at `extent().end`, or anywhere in a log that never had one); readable on
+    /// return; `durable` runs after the sync that covers them. Does not wait for the disk's sync.
+    /// A failed write ends the process, and so do records that do not follow the last one.
+    pub fn append(&self, records: Vec<R>, durable: OnDurable) {
+        let group = &self.inner.group;
+        let Some(start) = records.first().map(Record::index) else {
+            return group.after_sync(durable);
+        };
+        let extent = self.extent();
+        let founding = extent == Extent { first: 0, end: 0 } && start > 0;
+        let dense = records.iter().zip(start..).all(|(record, index)| record.index() == index);
+        if !dense || (start != extent.end && !founding) {
+            fatal::stop("appending to the log", &format!("entries from {start} on do not follow {extent:?}"));
+        }
+        let end = start + records.len() as u64;
+        let bytes = group.disk().append(&records, founding.then_some(start)) as u64;
+        self.inner.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+        {
+            let mut state = self.inner.state.write();
+            if founding {
+                state.extent.first = start;
+                state.cache.purge_before(start);
+            }
+            records.into_iter().for_each(|record| state.cache.push(record));
+            state.extent.end = end;
+        }
+        group.written(end, bytes, durable);
     }
 
     /// Stores small values (vote) in order with the entries; durable when `durable` runs.
-    pub fn put_meta(&self, key: &'static str, value: Vec<u8>, durable: Durable) {
-        let _ = (key, value, durable);
-        unimplemented!()
+    pub fn put_meta(&self, key: &'static str, value: Vec<u8>, durable: OnDurable) {
+        self.put_hint(key, value);
+        self.inner.group.after_sync(durable);
     }
 
     /// Stores a hint (committed) behind the entries written so far, unsynced.
     pub fn put_hint(&self, key: &'static str, value: Vec<u8>) {
-        let _ = (key, value);
-        unimplemented!()
+        self.inner.group.disk().put_meta(key, &value);
+        self.remember(key, value);
     }
 
-    /// Reads what `put_meta`, `put_hint` or `purge` stored.
-    pub fn meta(&self, key: &'static str) -> Result<Option<Vec<u8>>, LogError> {
-        let _ = key;
-        unimplemented!()
+    /// Reads what `put_meta`, `put_hint` or `purge_before` stored. From memory.
+    pub fn meta(&self, key: &'static str) -> Option<Vec<u8>> {
+        self.inner.meta.read().get(key).cloned()
+    }
+
+    fn remember(&self, key: &'static str, value: Vec<u8>) {
+        let mut meta = self.inner.meta.write();
+        match meta.get_mut(key) {
+            Some(known) => *known = value,
+            None => {
+                meta.insert(key.to_owned(), value);
+            }
+        }
     }
 
     /// Everything that exists in the range, from the tail cache or the disk (blocking).
     pub fn read(&self, range: Range<u64>) -> Result<Vec<R>, LogError> {
-        let _ = range;
-        unimplemented!()
+        self.read_bounded(range, usize::MAX)
     }
 
     /// The same from memory alone: `None` when any of it would have to come from disk. Stops after `max_bytes` but never returns
     /// nothing for a non-empty range.
     pub fn read_cached(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
-        let _ = (range, max_bytes);
-        unimplemented!()
+        let state = self.inner.state.read();
+        state.cache.read(state.extent.clip(range), max_bytes)
     }
 
     /// Like [`Self::read`], stopping after `max_bytes` but never returning nothing for a non-empty range.
     pub fn read_bounded(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<R>, LogError> {
-        let _ = (range, max_bytes);
-        unimplemented!()
+        loop {
+            if let Some(records) = self.read_cached(range.clone(), max_bytes) {
+                return Ok(records);
+            }
+            let (wanted, deletions) = {
+                let state = self.inner.state.read();
+                (state.extent.clip(range.clone()), state.deletions)
+            };
+            let disk = self.inner.group.disk();
+            // The newest entries are written before they are published here, so the disk has all of the range.
+            let scan = disk.scan(wanted.clone(), max_bytes)?;
+            if scan.complete {
+                return Ok(scan.records);
+            }
+            if self.inner.state.read().deletions == deletions {
+                let missing = wanted.start + scan.records.len() as u64;
+                return Err(disk.damaged(&format!("has lost entry {missing} out of {wanted:?}")));
+            }
+        }
     }
 
     /// Drops every entry from `index` on; durable on return.
     pub fn truncate_from(&self, index: u64) {
-        let _ = index;
-        unimplemented!()
+        let Extent { first, end } = self.extent();
+        let index = index.max(first);
+        if index >= end {
+            return;
+        }
+        let group = &self.inner.group;
+        group.truncate(index, || {
+            {
+                // Readers first: whoever finds entries missing must be able to see why.
+                let mut state = self.inner.state.write();
+                state.deletions += 1;
+                state.extent.end = index;
+                state.cache.truncate_from(index);
+            }
+            group.disk().delete(index..end);
+        });
     }
 
-    /// Drops every entry before `end`, storing `value` under `key` no later than the deletion.
+    /// Drops every entry before `end`, storing `value` under `key` no later than the deletion. An `end` beyond the
+    /// last entry leaves an empty log that goes on there.
     pub fn purge_before(&self, end: u64, key: &'static str, value: Vec<u8>) {
-        let _ = (end, key, value);
-        unimplemented!()
+        let group = &self.inner.group;
+        let first = self.extent().first.max(end);
+        group.disk().purge(first, key, &value);
+        self.remember(key, value);
+        let extent = {
+            let mut state = self.inner.state.write();
+            state.deletions += 1;
+            state.extent = Extent { first, end: state.extent.end.max(first) };
+            state.cache.purge_before(first);
+            state.extent
+        };
+        group.purged(extent.first, extent.end);
     }
 
     /// For the apply thread: blocks until every entry before `end` is durable on this node.
     pub fn wait_durable(&self, end: u64) {
-        let _ = end;
-        unimplemented!()
+        self.inner.group.wait_durable(end);
+    }
+
+    /// Index after the last entry that is durable on this node.
+    pub fn durable_end(&self) -> u64 {
+        self.inner.group.durable_end()
     }
 
     /// Bytes appended since the process started, about.
     pub fn appended_bytes(&self) -> u64 {
-        unimplemented!()
+        self.inner.appended_bytes.load(Ordering::Relaxed)
     }
 
-    /// Syncs what is pending, flushes and closes. For ordered shutdown.
+    /// Ends the process when the log cannot be read: without its log a node can neither replicate nor apply.
+    pub fn or_stop<T>(&self, result: Result<T, LogError>) -> T {
+        match result {
+            Ok(value) => value,
+            Err(error) => fatal::stop("reading the log", &error),
+        }
+    }
+
+    /// Syncs what is pending, flushes and closes. For ordered shutdown; the files are released with the last clone.
     pub fn close(&self) {
-        unimplemented!()
+        if self.inner.stop_sync_thread() {
+            self.inner.group.disk().flush();
+        }
+    }
+}
+
+impl<R: Record> Inner<R> {
+    /// Lets the sync thread finish; false when it had been stopped before.
+    fn stop_sync_thread(&self) -> bool {
+        let Some(thread) = self.sync_thread.lock().take() else { return false };
+        self.group.close();
+        if thread.join().is_err() {
+            fatal::stop("syncing the log", &"the sync thread panicked");
+        }
+        true
+    }
+}
+
+impl<R: Record> Drop for Inner<R> {
+    fn drop(&mut self) {
+        self.stop_sync_thread();
     }
 }

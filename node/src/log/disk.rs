@@ -1,0 +1,214 @@
+//! Every call into RocksDB. A write or sync that fails ends the process here; a read that fails is handed back.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, IteratorMode, WriteBatch, WriteOptions};
+
+use super::{LogError, Record, keys, options};
+use crate::fatal;
+
+/// What an operator can do about damaged files.
+pub const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
+                          forget what it promised), or remove the node's data directory and start it once with --rejoin";
+
+/// The open database.
+pub struct Disk {
+    db: DB,
+    directory: PathBuf,
+}
+
+/// What a scan found.
+pub struct Scan<R> {
+    /// Consecutive records from the beginning of the range.
+    pub records: Vec<R>,
+    /// False when the records break off before the end of the range and before the byte limit.
+    pub complete: bool,
+}
+
+impl Disk {
+    /// Opens the database; `fresh` allows it to be created.
+    pub fn open(directory: &Path, fresh: bool) -> Result<Self, LogError> {
+        let db = DB::open_cf_descriptors(&options::database(fresh), directory, options::families())
+            .map_err(|error| read_error(directory, "cannot be opened", &error))?;
+        Ok(Self { db, directory: directory.to_owned() })
+    }
+
+    /// Where the files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn family(&self, name: &'static str) -> &ColumnFamily {
+        #[expect(clippy::expect_used, reason = "opening fails when a family is missing")]
+        self.db.cf_handle(name).expect("both families are open")
+    }
+
+    /// Writes records, and with `first` the place where the log begins. Returns the bytes of the encodings.
+    pub fn append<R: Record>(&self, records: &[R], first: Option<u64>) -> usize {
+        let entries = self.family(options::ENTRIES);
+        let mut batch = WriteBatch::default();
+        if let Some(first) = first {
+            batch.put_cf(self.family(options::META), keys::FIRST, first.to_be_bytes());
+        }
+        let mut bytes = 0;
+        let mut buffer = Vec::new();
+        for record in records {
+            buffer.clear();
+            record.encode(&mut buffer);
+            bytes += buffer.len();
+            batch.put_cf(entries, keys::entry(record.index()), &buffer);
+        }
+        self.write(batch);
+        bytes
+    }
+
+    /// Writes a small value.
+    pub fn put_meta(&self, key: &str, value: &[u8]) {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(options::META), key, value);
+        self.write(batch);
+    }
+
+    /// All small values.
+    pub fn all_meta(&self) -> Result<Vec<(String, Vec<u8>)>, LogError> {
+        self.db
+            .iterator_cf(self.family(options::META), IteratorMode::Start)
+            .map(|row| {
+                let (key, value) = row.map_err(|error| self.unreadable(&error))?;
+                Ok((String::from_utf8_lossy(&key).into_owned(), value.into_vec()))
+            })
+            .collect()
+    }
+
+    /// Index of the last entry at or after `first`.
+    pub fn last_index(&self, first: u64) -> Result<Option<u64>, LogError> {
+        let mut iterator = self.db.raw_iterator_cf(self.family(options::ENTRIES));
+        iterator.seek_to_last();
+        iterator.status().map_err(|error| self.unreadable(&error))?;
+        match iterator.key() {
+            None => Ok(None),
+            Some(key) => {
+                let last = keys::index(key)
+                    .ok_or_else(|| self.damaged(&format!("has a key of {} instead of 8 bytes", key.len())))?;
+                Ok((last >= first).then_some(last))
+            }
+        }
+    }
+
+    /// Whether the entry exists.
+    pub fn has_entry(&self, index: u64) -> Result<bool, LogError> {
+        let row = self.db.get_pinned_cf(self.family(options::ENTRIES), keys::entry(index));
+        row.map(|row| row.is_some()).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Reads consecutive records from the start of the range until its end or until `max_bytes` are reached, but at least one.
+    pub fn scan<R: Record>(&self, range: Range<u64>, max_bytes: usize) -> Result<Scan<R>, LogError> {
+        let options = options::scan(keys::entry(range.start).to_vec(), keys::entry(range.end).to_vec());
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(options::ENTRIES), options);
+        let mut records: Vec<R> = Vec::new();
+        let mut weight = 0;
+        let mut next = range.start;
+        iterator.seek_to_first();
+        while next < range.end {
+            let Some((key, value)) = iterator.item() else { break };
+            if keys::index(key) != Some(next) {
+                break;
+            }
+            let record = R::decode(Bytes::copy_from_slice(value))
+                .map_err(|reason| self.damaged(&format!("holds an entry {next} that cannot be decoded ({reason})")))?;
+            if record.index() != next {
+                return Err(self.damaged(&format!("holds entry {} under the key of entry {next}", record.index())));
+            }
+            weight += record.weight();
+            if weight > max_bytes && !records.is_empty() {
+                return Ok(Scan { records, complete: true });
+            }
+            records.push(record);
+            next += 1;
+            iterator.next();
+        }
+        iterator.status().map_err(|error| self.unreadable(&error))?;
+        Ok(Scan { complete: next == range.end, records })
+    }
+
+    /// Deletes the entries in the range.
+    pub fn delete(&self, range: Range<u64>) {
+        let mut batch = WriteBatch::default();
+        let (from, to) = (keys::entry(range.start), keys::entry(range.end));
+        batch.delete_range_cf(self.family(options::ENTRIES), from, to);
+        self.write(batch);
+    }
+
+    /// Lets the log begin at `first`, together with a small value.
+    pub fn purge(&self, first: u64, key: &str, value: &[u8]) {
+        let meta = self.family(options::META);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(meta, keys::FIRST, first.to_be_bytes());
+        batch.put_cf(meta, key, value);
+        self.write(batch);
+    }
+
+    /// Removes the files that hold nothing but entries before `end`. The beginning of the log must be durable at or above `end`.
+    ///
+    /// What is left, part of one file and what has not left level 0 yet, goes with a later purge. It is not
+    /// deleted row by row: nothing reads below the beginning of the log, and a range tombstone over files that are
+    /// about to vanish would make RocksDB rewrite them first.
+    pub fn drop_files_before(&self, end: u64) {
+        let Some(last) = end.checked_sub(1) else { return };
+        let dropped = self.db.delete_file_in_range_cf(self.family(options::ENTRIES), keys::entry(0), keys::entry(last));
+        if let Err(error) = dropped {
+            fatal::stop(&format!("dropping purged files of the log in {}", self.directory.display()), &error);
+        }
+    }
+
+    /// Number of the last write.
+    pub fn sequence(&self) -> u64 {
+        self.db.latest_sequence_number()
+    }
+
+    /// Makes every write that has returned durable.
+    pub fn sync(&self) {
+        if let Err(error) = self.db.flush_wal(true) {
+            fatal::stop(&format!("syncing the log in {}", self.directory.display()), &error);
+        }
+    }
+
+    /// Moves everything from memory and WAL to tables, so that the next start has nothing to replay.
+    pub fn flush(&self) {
+        let families = [self.family(options::ENTRIES), self.family(options::META)];
+        if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
+            fatal::stop(&format!("flushing the log in {}", self.directory.display()), &error);
+        }
+    }
+
+    fn write(&self, batch: WriteBatch) {
+        // Unsynced: the sync thread makes many writes durable at once.
+        if let Err(error) = self.db.write_opt(batch, &WriteOptions::default()) {
+            fatal::stop(&format!("writing to the log in {}", self.directory.display()), &error);
+        }
+    }
+
+    /// The error for content that cannot be right.
+    pub fn damaged(&self, what: &str) -> LogError {
+        damaged(&self.directory, what)
+    }
+
+    fn unreadable(&self, error: &rocksdb::Error) -> LogError {
+        read_error(&self.directory, "cannot be read", error)
+    }
+}
+
+/// The error for content that cannot be right.
+pub fn damaged(path: &Path, what: &str) -> LogError {
+    LogError::Damaged(format!("{} {what}; {ADVICE}", path.display()))
+}
+
+/// RocksDB's own message names the file, so it is kept. Only what RocksDB calls corruption calls for a restore.
+fn read_error(directory: &Path, what: &str, error: &rocksdb::Error) -> LogError {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::InvalidArgument => damaged(directory, &format!("{what} ({error})")),
+        _ => LogError::Unusable(format!("the log in {} {what} ({error})", directory.display())),
+    }
+}

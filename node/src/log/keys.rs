@@ -1,0 +1,33 @@
+//! Keys of the log database.
+
+/// An entry: its index, big-endian, so that RocksDB's order is the log's.
+pub fn entry(index: u64) -> [u8; 8] {
+    index.to_be_bytes()
+}
+
+/// The reverse of [`entry`]; `None` for a key of another length.
+pub fn index(key: &[u8]) -> Option<u64> {
+    key.try_into().map(u64::from_be_bytes).ok()
+}
+
+/// Small value: index of the first entry that is part of the log, u64 big-endian. What lies before it is garbage.
+pub const FIRST: &str = "log-first";
+/// Small value: version of this layout, one byte.
+pub const FORMAT: &str = "log-format";
+/// The version this program reads and writes.
+pub const FORMAT_VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keys_sort_like_indexes(a: u64, b: u64) {
+            prop_assert_eq!(entry(a).cmp(&entry(b)), a.cmp(&b));
+            prop_assert_eq!(index(&entry(a)), Some(a));
+        }
+    }
+}

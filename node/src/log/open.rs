@@ -1,0 +1,125 @@
+//! Opening: find where the log begins and ends, and refuse one that has lost what it acknowledged.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::disk::{ADVICE, Disk, damaged};
+use super::durable_mark::{self, Durable, DurableMark};
+use super::{Extent, LogError, keys};
+
+/// A log that was found sound. All of it is durable.
+pub struct Opened {
+    /// The database.
+    pub disk: Disk,
+    /// The file `durable-end`, up to date.
+    pub mark: DurableMark,
+    /// Where the log begins and ends.
+    pub extent: Extent,
+    /// All small values.
+    pub meta: BTreeMap<String, Vec<u8>>,
+}
+
+/// Opens or creates the log in `directory`.
+pub fn open(directory: &Path) -> Result<Opened, LogError> {
+    let io = |error: io::Error| LogError::Unusable(format!("{} cannot be used ({error})", directory.display()));
+    std::fs::create_dir_all(directory).map_err(io)?;
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+    }
+
+    let promised = read_mark(directory)?;
+    refuse_missing_files(directory, promised)?;
+    let promised = promised.unwrap_or_default();
+    let fresh = promised == Durable::default();
+    let mark = DurableMark::open(directory).map_err(io)?;
+    let disk = Disk::open(directory, fresh)?;
+    let mut meta: BTreeMap<_, _> = disk.all_meta()?.into_iter().collect();
+    check_format(&disk, &mut meta, fresh)?;
+    let extent = find_extent(&disk, &meta)?;
+    refuse_lost_tail(&disk, extent, promised)?;
+
+    // RocksDB has moved what it recovered from the WAL into tables, which it syncs; this covers what it did not.
+    disk.sync();
+    mark.record_synced(Durable { end: extent.end, sequence: disk.sequence() }).map_err(io)?;
+    Ok(Opened { disk, mark, extent, meta })
+}
+
+fn read_mark(directory: &Path) -> Result<Option<Durable>, LogError> {
+    let path = directory.join(durable_mark::FILE_NAME);
+    DurableMark::read(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => damaged(&path, &format!("is damaged ({error})")),
+        _ => LogError::Unusable(format!("{} cannot be read ({error})", path.display())),
+    })
+}
+
+/// RocksDB would begin anew, and delete what it does not know, where its file CURRENT is missing.
+fn refuse_missing_files(directory: &Path, promised: Option<Durable>) -> Result<(), LogError> {
+    let current = directory.join("CURRENT");
+    let exists = current.exists();
+    if exists && promised.is_none() {
+        let path = directory.join(durable_mark::FILE_NAME);
+        return Err(damaged(&path, "is missing, so nobody can tell whether the log is whole"));
+    }
+    if !exists && (promised.is_some_and(|promised| promised != Durable::default()) || has_data(directory)) {
+        return Err(damaged(&current, "is missing although the log had been in use"));
+    }
+    Ok(())
+}
+
+fn has_data(directory: &Path) -> bool {
+    let Ok(files) = std::fs::read_dir(directory) else { return false };
+    files.flatten().any(|file| {
+        let name = file.file_name();
+        let extension = Path::new(&name).extension().and_then(|extension| extension.to_str());
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        matches!(extension, Some("sst" | "log")) && length > 0
+    })
+}
+
+fn check_format(disk: &Disk, meta: &mut BTreeMap<String, Vec<u8>>, fresh: bool) -> Result<(), LogError> {
+    match meta.get(keys::FORMAT).map(Vec::as_slice) {
+        Some([keys::FORMAT_VERSION]) => Ok(()),
+        Some(other) => Err(LogError::Unusable(format!(
+            "{} was written in format {other:?}, and this program knows format {}: start the version of Headwater \
+             that wrote it",
+            disk.directory().display(),
+            keys::FORMAT_VERSION,
+        ))),
+        None if fresh => {
+            disk.put_meta(keys::FORMAT, &[keys::FORMAT_VERSION]);
+            meta.insert(keys::FORMAT.to_owned(), vec![keys::FORMAT_VERSION]);
+            Ok(())
+        }
+        None => Err(disk.damaged("has lost the record of its format")),
+    }
+}
+
+fn find_extent(disk: &Disk, meta: &BTreeMap<String, Vec<u8>>) -> Result<Extent, LogError> {
+    let first = match meta.get(keys::FIRST) {
+        None => 0,
+        Some(value) => keys::index(value).ok_or_else(|| disk.damaged("has a damaged record of its beginning"))?,
+    };
+    let Some(last) = disk.last_index(first)? else { return Ok(Extent { first, end: first }) };
+    if !disk.has_entry(first)? {
+        return Err(disk.damaged(&format!("begins at entry {first}, but that entry is missing (the last is {last})")));
+    }
+    Ok(Extent { first, end: last + 1 })
+}
+
+fn refuse_lost_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<(), LogError> {
+    let found = Durable { end: extent.end, sequence: disk.sequence() };
+    if found.end >= promised.end && found.sequence >= promised.sequence {
+        return Ok(());
+    }
+    Err(LogError::Damaged(format!(
+        "the newest .log file in {} is cut short: the log ends before entry {} (write {}), but everything before entry {} \
+         (write {}) was acknowledged as stored; {ADVICE}",
+        disk.directory().display(),
+        found.end,
+        found.sequence,
+        promised.end,
+        promised.sequence,
+    )))
+}

@@ -1,0 +1,226 @@
+//! Group commit: one thread syncs, for everybody who waits, everything written until then.
+//!
+//! There is no timer. While one sync runs, callers gather; the next sync serves them all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::disk::Disk;
+use super::durable_mark::{Durable, DurableMark};
+use super::{OnDurable, SyncObserver, SyncReport};
+use crate::fatal;
+
+/// Callers that may wait for a sync. One more is held back until the disk has kept up: a disk this far behind
+/// has to slow its node down instead of filling its memory.
+const MAX_WAITING: usize = 16 * 1024;
+/// The apply thread says so in the log when the disk lets it wait longer than this, and goes on waiting: it must not apply
+/// what is not durable, and a sync that fails ends the process.
+const SLOW_SYNC: Duration = Duration::from_secs(10);
+
+/// What waits for the next sync.
+#[derive(Default)]
+struct Waiting {
+    callbacks: Vec<OnDurable>,
+    /// Bytes of entries written since the last sync was started.
+    bytes: u64,
+    /// Files below this index may go once the new beginning of the log is durable.
+    drop_files_before: Option<u64>,
+    /// No thread will take what is put here any more.
+    closed: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.callbacks.is_empty() && self.drop_files_before.is_none()
+    }
+}
+
+/// The mark on disk and what it says.
+struct Marked {
+    file: DurableMark,
+    value: Durable,
+}
+
+/// Shared by the writer, the sync thread and those who wait.
+pub struct GroupCommit {
+    disk: Disk,
+    /// Index after the last entry written.
+    written_end: AtomicU64,
+    /// Index after the last entry that is durable. Changed under `durable_lock`, so that nobody misses the news.
+    durable_end: AtomicU64,
+    durable_lock: Mutex<()>,
+    durable_news: Condvar,
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    taken: Condvar,
+    /// Held during a sync and during a truncation: a sync must not publish an end that a truncation has taken back.
+    marked: Mutex<Marked>,
+    observer: SyncObserver,
+}
+
+impl GroupCommit {
+    /// Takes over an open log whose entries before `end` are durable, and starts the sync thread.
+    pub fn start(
+        disk: Disk,
+        file: DurableMark,
+        end: u64,
+        observer: SyncObserver,
+    ) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let value = Durable { end, sequence: disk.sequence() };
+        let group = Arc::new(Self {
+            disk,
+            written_end: AtomicU64::new(end),
+            durable_end: AtomicU64::new(end),
+            durable_lock: Mutex::new(()),
+            durable_news: Condvar::new(),
+            waiting: Mutex::new(Waiting::default()),
+            arrived: Condvar::new(),
+            taken: Condvar::new(),
+            marked: Mutex::new(Marked { file, value }),
+            observer,
+        });
+        let thread = {
+            let group = Arc::clone(&group);
+            std::thread::Builder::new().name("log-sync".to_owned()).spawn(move || group.run())?
+        };
+        Ok((group, thread))
+    }
+
+    /// The database below.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Tells that the log now ends before `end`; `bytes` were written and `callback` waits for their sync.
+    pub fn written(&self, end: u64, bytes: u64, callback: OnDurable) {
+        self.written_end.store(end, Ordering::Release);
+        self.enqueue(|waiting| {
+            waiting.bytes += bytes;
+            waiting.callbacks.push(callback);
+        });
+    }
+
+    /// Lets `callback` wait for everything written so far.
+    pub fn after_sync(&self, callback: OnDurable) {
+        self.enqueue(|waiting| waiting.callbacks.push(callback));
+    }
+
+    /// Tells that the log now begins at `first` and perhaps ends later than before (`end`).
+    pub fn purged(&self, first: u64, end: u64) {
+        self.written_end.store(end, Ordering::Release);
+        self.enqueue(|waiting| waiting.drop_files_before = Some(first));
+    }
+
+    /// Takes entries from `index` on back by calling `delete`. The mark is lowered before that, so a crash in between
+    /// leaves a log that is longer than the mark, never shorter. Durable on return.
+    pub fn truncate(&self, index: u64, delete: impl FnOnce()) {
+        let mut marked = self.marked.lock();
+        if marked.value.end > index {
+            marked.value.end = index;
+            or_stop(&marked.file, marked.file.record_synced(marked.value));
+        }
+        self.written_end.store(index, Ordering::Release);
+        delete();
+        self.sync_now(&mut marked);
+    }
+
+    /// Index after the last durable entry.
+    pub fn durable_end(&self) -> u64 {
+        self.durable_end.load(Ordering::Acquire)
+    }
+
+    /// Blocks until every entry before `end` is durable.
+    pub fn wait_durable(&self, end: u64) {
+        if self.durable_end() >= end {
+            return;
+        }
+        let mut guard = self.durable_lock.lock();
+        while self.durable_end() < end {
+            if self.durable_news.wait_for(&mut guard, SLOW_SYNC).timed_out() {
+                let durable = self.durable_end();
+                tracing::warn!(durable, wanted = end, "the disk has not synced the log for {SLOW_SYNC:?}");
+            }
+        }
+    }
+
+    /// Lets the sync thread finish what waits and end. Whoever comes later is synced by himself.
+    pub fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.arrived.notify_one();
+        self.taken.notify_all();
+    }
+
+    fn enqueue(&self, add: impl FnOnce(&mut Waiting)) {
+        let mut waiting = self.waiting.lock();
+        // The bound needs no deadline: it ends with the sync that is under way, or with the process.
+        while waiting.callbacks.len() >= MAX_WAITING && !waiting.closed {
+            self.taken.wait(&mut waiting);
+        }
+        add(&mut waiting);
+        if waiting.closed {
+            let batch = take(&mut waiting);
+            drop(waiting);
+            self.commit(batch);
+            return;
+        }
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    fn run(&self) {
+        loop {
+            let mut waiting = self.waiting.lock();
+            while waiting.is_empty() && !waiting.closed {
+                self.arrived.wait(&mut waiting);
+            }
+            if waiting.is_empty() {
+                return;
+            }
+            let batch = take(&mut waiting);
+            drop(waiting);
+            self.taken.notify_all();
+            self.commit(batch);
+        }
+    }
+
+    /// Syncs once and then completes the batch in order.
+    fn commit(&self, batch: Waiting) {
+        let started = Instant::now();
+        self.sync_now(&mut self.marked.lock());
+        let report = SyncReport { duration: started.elapsed(), callers: batch.callbacks.len(), bytes: batch.bytes };
+        for callback in batch.callbacks {
+            callback();
+        }
+        if let Some(end) = batch.drop_files_before {
+            self.disk.drop_files_before(end);
+        }
+        (self.observer)(&report);
+    }
+
+    fn sync_now(&self, marked: &mut Marked) {
+        // Both are taken before the sync: what is written meanwhile may or may not be covered.
+        let durable = Durable { end: self.written_end.load(Ordering::Acquire), sequence: self.disk.sequence() };
+        self.disk.sync();
+        // Before anybody hears of it, so that the mark never says less than was told.
+        or_stop(&marked.file, marked.file.record(durable));
+        marked.value = durable;
+        let _guard = self.durable_lock.lock();
+        self.durable_end.store(durable.end, Ordering::Release);
+        self.durable_news.notify_all();
+    }
+}
+
+fn take(waiting: &mut Waiting) -> Waiting {
+    let closed = waiting.closed;
+    std::mem::replace(waiting, Waiting { closed, ..Waiting::default() })
+}
+
+fn or_stop(file: &DurableMark, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        fatal::stop(&format!("writing {}", file.path().display()), &error);
+    }
+}

@@ -1,0 +1,209 @@
+//! Damaged and incomplete files: refused with the file's name, or recovered without losing what was acknowledged.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::super::durable_mark;
+use super::*;
+
+/// A copy of the directory of a stopped log, to be damaged.
+fn copy(from: &Path) -> TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
+    }
+    to
+}
+
+/// A stopped log of 20 entries, written one by one, which are in the WAL.
+fn stopped() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    (0..20).for_each(|index| append(&log, records(index..index + 1)));
+    directory
+}
+
+fn wal(directory: &Path) -> PathBuf {
+    let mut files = files(directory, "log");
+    files.retain(|path| path.metadata().unwrap().len() > 0);
+    files.pop().unwrap()
+}
+
+fn cut(path: &Path, bytes: u64) {
+    let length = path.metadata().unwrap().len();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length - bytes).unwrap();
+}
+
+fn flip(path: &Path, offset: u64) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[offset as usize] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+/// The refusal, which must tell the directory, something of the file, and what to do.
+fn refusal(directory: &Path) -> String {
+    let Err(error) = try_open(directory) else { panic!("the damage went unnoticed") };
+    let text = error.to_string();
+    assert!(matches!(error, LogError::Damaged(_)), "{text}");
+    assert!(text.contains("--rejoin") && text.contains(directory.to_str().unwrap()), "{text}");
+    text
+}
+
+#[test]
+fn a_lost_acknowledged_tail_is_refused() {
+    let whole = stopped();
+    for bytes in [1, 3, 40, 200] {
+        let directory = copy(whole.path());
+        cut(&wal(directory.path()), bytes);
+        let text = refusal(directory.path());
+        assert!(text.contains("before entry 20"), "{text}");
+        // And it stays refused: the attempt to open it must not repair it.
+        refusal(directory.path());
+    }
+    assert_eq!(open(whole.path()).read(0..99).unwrap(), records(0..20), "the original is sound");
+}
+
+#[test]
+fn an_emptied_or_removed_wal_is_refused() {
+    let whole = stopped();
+    let emptied = copy(whole.path());
+    fs::write(wal(emptied.path()), []).unwrap();
+    refusal(emptied.path());
+    let removed = copy(whole.path());
+    fs::remove_file(wal(removed.path())).unwrap();
+    refusal(removed.path());
+}
+
+#[test]
+fn a_lost_vote_is_refused_even_if_no_entry_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    append(&log, records(0..3));
+    put(&log, "vote", b"promised");
+    drop(log);
+    cut(&wal(directory.path()), 2);
+    refusal(directory.path());
+}
+
+#[test]
+fn a_torn_tail_that_nobody_was_told_of_is_cut_off() {
+    let directory = stopped();
+    let promised = fs::read(directory.path().join(durable_mark::FILE_NAME)).unwrap();
+    let log = open(directory.path());
+    // After this start the promise is the same: nothing has been added.
+    let mark = directory.path().join(durable_mark::FILE_NAME);
+    let promised_now = fs::read(&mark).unwrap();
+    assert_eq!(promised_now[..8], promised[..8]);
+    append(&log, records(20..21));
+    append(&log, records(21..22));
+    drop(log);
+    // As after a power loss: the mark is older than the log, and the log's last record is incomplete.
+    fs::write(&mark, promised_now).unwrap();
+    cut(&wal(directory.path()), 5);
+
+    let log = open(directory.path());
+    assert_eq!(log.read(0..99).unwrap(), records(0..21));
+    append(&log, records(21..23));
+    drop(log);
+    assert_eq!(open(directory.path()).read(0..99).unwrap(), records(0..23));
+}
+
+#[test]
+fn a_flipped_byte_in_the_wal_is_refused_or_harmless() {
+    let whole = stopped();
+    let length = wal(whole.path()).metadata().unwrap().len();
+    let mut refused = 0;
+    for offset in (0..length).step_by(37) {
+        let directory = copy(whole.path());
+        flip(&wal(directory.path()), offset);
+        match try_open(directory.path()) {
+            Ok(log) => assert_eq!(log.read(0..99).unwrap(), records(0..20), "flipped at {offset}"),
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains(directory.path().to_str().unwrap()), "{error}");
+                assert!(matches!(error, LogError::Damaged(_)), "{error}");
+            }
+        }
+    }
+    assert!(refused > 0, "every record carries a checksum");
+}
+
+#[test]
+fn a_flipped_byte_in_a_table_is_noticed_and_named() {
+    let whole = stopped();
+    let log = open(whole.path());
+    log.close();
+    drop(log);
+    let name = |path: &Path| files(path, "sst").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let length = name(whole.path()).metadata().unwrap().len();
+    let mut named = 0;
+    for offset in (0..length).step_by(29) {
+        let directory = copy(whole.path());
+        let table = name(directory.path());
+        flip(&table, offset);
+        match try_open(directory.path()).and_then(|log| log.read(0..99)) {
+            Ok(read) => assert_eq!(read, records(0..20), "flipped at {offset}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("--rejoin") && text.contains(directory.path().to_str().unwrap()), "{text}");
+                // RocksDB does not name the table when it is the table's properties that are damaged.
+                named += u32::from(text.contains(table.file_name().unwrap().to_str().unwrap()));
+            }
+        }
+    }
+    assert!(named > 0, "every block carries a checksum");
+}
+
+#[test]
+fn missing_files_are_refused() {
+    let whole = stopped();
+    let log = open(whole.path());
+    log.close();
+    drop(log);
+    let table = files(whole.path(), "sst").remove(0);
+    for name in ["CURRENT", durable_mark::FILE_NAME, table.file_name().unwrap().to_str().unwrap()] {
+        let directory = copy(whole.path());
+        fs::remove_file(directory.path().join(name)).unwrap();
+        let text = refusal(directory.path());
+        assert!(text.contains(name), "{text}");
+    }
+    let neither = copy(whole.path());
+    fs::remove_file(neither.path().join("CURRENT")).unwrap();
+    fs::remove_file(neither.path().join(durable_mark::FILE_NAME)).unwrap();
+    assert!(refusal(neither.path()).contains("CURRENT"));
+}
+
+#[test]
+fn a_damaged_mark_is_refused() {
+    let directory = stopped();
+    flip(&directory.path().join(durable_mark::FILE_NAME), 3);
+    assert!(refusal(directory.path()).contains(durable_mark::FILE_NAME));
+}
+
+#[test]
+fn a_missing_beginning_is_refused_and_a_hole_is_noticed() {
+    let beginning = stopped();
+    let log = open(beginning.path());
+    log.inner.group.disk().delete(0..1);
+    drop(log);
+    assert!(refusal(beginning.path()).contains("begins at entry 0"));
+
+    let hole = stopped();
+    let log = open(hole.path());
+    log.inner.group.disk().delete(5..6);
+    drop(log);
+    let log = open(hole.path());
+    let error = log.read(0..20).unwrap_err().to_string();
+    assert!(error.contains("lost entry 5"), "{error}");
+    assert_eq!(log.read(6..20).unwrap(), records(6..20));
+}
+
+#[test]
+fn a_log_in_use_is_not_called_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let _log = open(directory.path());
+    assert!(matches!(try_open(directory.path()), Err(LogError::Unusable(_))));
+}

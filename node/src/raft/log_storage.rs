@@ -1,0 +1,195 @@
+//! openraft's log storage on [`crate::log`].
+//!
+//! openraft calls [`RaftLogStorage`] from its core task, one call at a time; readers run beside it.
+//! Nothing here fails with an error: a log that cannot be written or read ends the process.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+
+use futures::stream::{self, Stream, StreamExt};
+use headwater_proto::stored;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+use prost::Message;
+
+use super::codec::{self, CodecError};
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::log::{self, Log, LogError};
+
+/// Encoded bytes of entries in one append request, about. It is what keeps a batch far below gRPC's message limit.
+pub const READ_BYTES: usize = 1 << 20;
+#[cfg(test)]
+mod tests;
+
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const LAST_PURGED: &str = "last-purged";
+
+/// The log as openraft wants it. Cheap to clone; each clone may read.
+#[derive(Clone)]
+pub struct LogStorage {
+    log: Log<Entry>,
+}
+
+impl LogStorage {
+    /// Wraps an open log; refuses one whose purge mark does not meet its first entry.
+    pub fn new(log: Log<Entry>) -> Result<Self, LogError> {
+        let storage = Self { log };
+        let purged = storage.log_id(LAST_PURGED)?.map_or(0, |purged| purged.index + 1);
+        // Found now rather than in the middle of an election.
+        storage.log_id(COMMITTED)?;
+        storage.vote()?;
+        let first = storage.log.extent().first;
+        if purged != first {
+            let what = format!("the log begins at entry {first}, but its purge mark covers everything before {purged}");
+            return Err(damaged(&what));
+        }
+        Ok(storage)
+    }
+
+    /// The log below.
+    pub fn log(&self) -> &Log<Entry> {
+        &self.log
+    }
+
+    fn log_id(&self, key: &'static str) -> Result<Option<LogId>, LogError> {
+        let Some(bytes) = self.log.meta(key) else { return Ok(None) };
+        let message =
+            stored::LogId::decode(&*bytes).map_err(|error| damaged(&format!("`{key}` is damaged ({error})")))?;
+        Ok(Some(codec::log_id_from_message(&message)))
+    }
+
+    fn vote(&self) -> Result<Option<Vote>, LogError> {
+        let Some(bytes) = self.log.meta(VOTE) else { return Ok(None) };
+        let vote = stored::Vote::decode(&*bytes).map_err(CodecError::from);
+        let vote = vote.and_then(|message| codec::vote_from_message(&message));
+        vote.map(Some).map_err(|error| damaged(&format!("the vote is damaged ({error})")))
+    }
+
+    /// From memory at once; from the disk on a thread that may block.
+    async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
+        if let Some(entries) = self.log.read_cached(range.clone(), max_bytes) {
+            return Ok(entries);
+        }
+        let log = self.log.clone();
+        let entries = tokio::task::spawn_blocking(move || log.or_stop(log.read_bounded(range, max_bytes))).await;
+        entries.map_err(io::Error::other)
+    }
+}
+
+fn damaged(what: &str) -> LogError {
+    LogError::Damaged(format!("in the log database, {what}; {}", log::ADVICE))
+}
+
+fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+impl RaftLogReader<TypeConfig> for LogStorage {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        self.read(half_open(&range), usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start..end, READ_BYTES).await
+    }
+
+    /// Apply reads through this. In pieces, so that catching up after a start does not load the whole log.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let storage = self.clone();
+        let pieces = stream::try_unfold((storage, half_open(&range)), async |(storage, rest)| {
+            let entries = storage.read(rest.clone(), READ_BYTES).await?;
+            let Some(last) = entries.last() else { return Ok::<_, io::Error>(None) };
+            let rest = last.log_id.index + 1..rest.end;
+            Ok(Some((stream::iter(entries.into_iter().map(Ok)), (storage, rest))))
+        });
+        Box::pin(pieces.flat_map(|piece| match piece {
+            Ok(entries) => entries.left_stream(),
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        }))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.log.or_stop(self.vote()))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStorage {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let last_purged_log_id = self.log.or_stop(self.log_id(LAST_PURGED));
+        let extent = self.log.extent();
+        let last = if extent.end > extent.first { self.read(extent.end - 1..extent.end, 0).await?.pop() } else { None };
+        let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (durable, done) = tokio::sync::oneshot::channel();
+        let value = codec::vote_to_message(vote).encode_to_vec();
+        // Whoever does not wait any more needs no answer.
+        self.log.put_meta(
+            VOTE,
+            value,
+            Box::new(move || {
+                let _ = durable.send(());
+            }),
+        );
+        done.await.map_err(io::Error::other)
+    }
+
+    /// A hint above the last entry would make the next start fail, so one for entries that are yet to come is not kept.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        let Some(committed) = committed.filter(|committed| committed.index < self.log.extent().end) else {
+            return Ok(());
+        };
+        self.log.put_hint(COMMITTED, codec::log_id_to_message(&committed).encode_to_vec());
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        let committed = self.log.or_stop(self.log_id(COMMITTED));
+        Ok(committed.filter(|committed| committed.index < self.log.extent().end))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.log.append(entries.into_iter().collect(), Box::new(move || callback.io_completed(Ok(()))));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.log.truncate_from(last.map_or(0, |last| last.index + 1));
+        Ok(())
+    }
+
+    async fn purge(&mut self, last: LogId) -> io::Result<()> {
+        self.log.purge_before(last.index + 1, LAST_PURGED, codec::log_id_to_message(&last).encode_to_vec());
+        Ok(())
+    }
+}
