@@ -1,1 +1,69 @@
-//! Logging.
+//! Logging: lines to standard error for an operator to read, and the end of a process that panicked.
+
+use std::backtrace::Backtrace;
+use std::panic::PanicHookInfo;
+
+use tracing_subscriber::EnvFilter;
+
+/// What is logged when nothing else is asked for.
+///
+/// openraft warns on every heartbeat that finds a peer away, several times a second for as long as it is away.
+/// That a peer went and came back is told once, by us, when it happens.
+pub const DEFAULT_FILTER: &str = "info,openraft=error";
+
+/// Checks a filter without installing it.
+///
+/// # Errors
+/// A sentence that names the part which cannot be understood.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
+}
+
+/// Starts logging to standard error and makes every panic end the process.
+///
+/// # Errors
+/// The filter is not valid, or logging was started before.
+pub fn start(filter: &str, json: bool) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match json {
+        true => lines.json().flatten_event(true).with_current_span(false).try_init(),
+        // Colours would only put escape sequences into journals and files.
+        false => lines.with_ansi(false).with_target(false).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
+    std::panic::set_hook(Box::new(abort_on_panic));
+    Ok(())
+}
+
+/// Logs the panic and aborts: a node that lost one of its threads or tasks looks alive to its peers and does no work.
+/// A dead one is replaced by an election and started again by its supervisor.
+fn abort_on_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::force_capture();
+    tracing::error!(message, place, thread, %backtrace, "panic; this is a defect of the program and the node stops now");
+    std::process::abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_filter_is_valid() {
+        assert_eq!(check_filter(DEFAULT_FILTER), Ok(()));
+    }
+
+    #[test]
+    fn unknown_level_is_refused() {
+        assert!(check_filter("openraft=loud").is_err());
+    }
+}

@@ -1,0 +1,60 @@
+# One word per duty, the same here and in CI. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A prebuilt RocksDB beside the checkout saves ten minutes of compiling; without it RocksDB is built from source.
+PREBUILT := ../shared/prebuilt/env.sh
+CARGO := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; cargo
+
+.PHONY: help run cluster test fmt fmt-check lint unit faults bench conformance deny doc clean system
+
+help: ## List the duties
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+run: system ## Build and start a durable single node on 127.0.0.1:2113, data under ./data
+	@$(CARGO) build --release -p headwater
+	@scripts/run-single
+
+cluster: system ## Build and start three nodes on loopback (HTTP 2111, 2112, 2113); Ctrl-C stops all
+	@$(CARGO) build --release -p headwater
+	@scripts/run-cluster
+
+test: system fmt-check lint unit faults ## Everything that must pass
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all -- --check
+
+lint: system ## Clippy, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: system ## Unit and integration tests, and the examples of the documentation
+	$(CARGO) test --workspace --exclude headwater-cluster-tests --locked
+
+faults: system ## Faults against real processes
+	# Cluster tests start the binary of this profile; it must be there and new. `unit` builds the same one.
+	$(CARGO) build -p headwater --bin headwater --locked
+	$(CARGO) test -p headwater-cluster-tests --locked
+
+bench: system ## Measure (release build); see docs/performance.md
+	$(CARGO) build --release --locked
+	$(CARGO) run --release --locked -p headwater-cluster-tests --bin bench
+
+conformance: system ## Replay recorded answers of the reference server against a fresh node
+	@$(CARGO) build -p headwater --bin headwater --locked
+	@scripts/conformance
+
+deny: ## Licences, sources and bans of dependencies (needs cargo-deny)
+	cargo deny --all-features check licenses bans sources
+
+doc: ## API documentation of the code
+	$(CARGO) doc --workspace --no-deps --locked
+
+clean: ## Remove what was built; data is kept
+	cargo clean
+
+system:
+	@scripts/install-system-packages

@@ -1,0 +1,273 @@
+//! The options as the command line has them; names, defaults and help of all sources come from here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+
+use super::MemberConfig;
+
+/// Prefix of environment variables.
+pub const ENV_PREFIX: &str = "HEADWATER_";
+
+/// A replicated event store that speaks the EventStore-compatible HTTP Atom API.
+///
+/// Without a subcommand a node is started. Without any option this is a durable single node on 127.0.0.1:2113 with
+/// its data under ./data.
+///
+/// Every option can be given as a flag, as an environment variable or as a key of a YAML file (the name of the flag
+/// with underscores: `server_id: 1`). A flag wins over the environment, the environment over the file, the file over
+/// the default.
+#[derive(Debug, Parser)]
+#[command(name = "headwater", version, args_conflicts_with_subcommands = true, max_term_width = 110)]
+pub struct CommandLine {
+    /// What to do instead of running a node.
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+    /// The options.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What the binary does besides running a node.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Print the effective configuration as YAML, with the origin of each value, and exit
+    Config(Flags),
+}
+
+/// All options. Values from every source are parsed by the parsers named here.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// YAML file with options
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub config: Option<PathBuf>,
+    /// Root directory of everything this node stores; one node per directory
+    #[arg(long, value_name = "DIR", default_value = "./data", help_heading = "General")]
+    pub data_dir: PathBuf,
+
+    /// Id of this server in the list of members, 1 to 65535
+    #[arg(long, value_name = "ID", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Cluster")]
+    pub server_id: u16,
+    /// Every server of the cluster, the same list on every node: ID=RAFTHOST:PORT/HTTPHOST:PORT, separated by commas
+    /// (in YAML a list of {id, raft, http}) [default: this server alone]
+    #[arg(long, value_name = "LIST", value_parser = parse_members, help_heading = "Cluster")]
+    pub members: Option<MemberList>,
+    /// Consent to take the place of this server's lost disk in its cluster; only for a start with an empty data
+    /// directory (docs/clustering.md)
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Cluster")]
+    pub rejoin: bool,
+
+    /// Address the HTTP API listens on [default: this server's address in --members, else 127.0.0.1:2113]
+    #[arg(long, value_name = "IP:PORT", help_heading = "Network")]
+    pub http_listen: Option<SocketAddr>,
+    /// Address that other nodes connect to [default: this server's address in --members, else 127.0.0.1:1113]
+    #[arg(long, value_name = "IP:PORT", help_heading = "Network")]
+    pub raft_listen: Option<SocketAddr>,
+    /// Host and port printed in links instead of those the request was sent to
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
+    pub advertise_http: Option<String>,
+    /// Forbid clients and proxies to cache any response
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Network")]
+    pub disable_http_caching: bool,
+
+    /// Milliseconds until a write that got no answer is reported as one of unknown outcome
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = parse_ms, help_heading = "Timing")]
+    pub write_timeout_ms: u64,
+    /// Milliseconds a write waits while no leader is known before it is refused with 503
+    #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = parse_ms, help_heading = "Timing")]
+    pub leader_wait_ms: u64,
+    /// Milliseconds a read with ES-MinPosition or ES-RequiresMaster waits before it is refused with 503
+    #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = parse_ms, help_heading = "Timing")]
+    pub read_wait_ms: u64,
+    /// Milliseconds between heartbeats of the leader; at most a third of --election-min-ms
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = parse_ms, help_heading = "Timing")]
+    pub heartbeat_ms: u64,
+    /// Shortest time in milliseconds without a heartbeat until a node stands for election
+    #[arg(long, value_name = "MS", default_value_t = 400, value_parser = parse_ms, help_heading = "Timing")]
+    pub election_min_ms: u64,
+    /// Longest time in milliseconds without a heartbeat until a node stands for election; also the leader's lease
+    #[arg(long, value_name = "MS", default_value_t = 800, value_parser = parse_ms, help_heading = "Timing")]
+    pub election_max_ms: u64,
+    /// Log entries behind the leader beyond which /health/ready says no
+    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000, help_heading = "Timing")]
+    pub ready_lag_entries: u64,
+
+    /// Take a snapshot after this many bytes of log
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]
+    pub snapshot_log_bytes: u64,
+    /// Take a snapshot after this many seconds if anything was written since the last one
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=MAX_INTERVAL_S), help_heading = "Storage")]
+    pub snapshot_interval_s: u64,
+    /// Bytes of log kept below the newest snapshot, so that a short absence of a node needs no full copy
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]
+    pub keep_log_bytes: u64,
+    /// Bytes per second at which a snapshot is sent to another node
+    #[arg(long, value_name = "BYTES", default_value = "100MiB", value_parser = parse_bytes, help_heading = "Storage")]
+    pub snapshot_bytes_per_second: u64,
+    /// Bytes of memory for blocks read from the event database
+    #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = parse_bytes, help_heading = "Storage")]
+    pub block_cache_bytes: u64,
+
+    /// Which log lines are written: a level, or a comma-separated list of target=level
+    #[arg(long, value_name = "FILTER", default_value = crate::telemetry::DEFAULT_FILTER, help_heading = "Logging")]
+    pub log_filter: String,
+    /// Write log lines as JSON objects
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Logging")]
+    pub log_json: bool,
+}
+
+/// Longest time span in milliseconds that an option accepts: ten minutes. A longer one is a unit mistaken.
+const MAX_MS: u64 = 600_000;
+
+/// Longest interval in seconds that an option accepts: thirty days.
+const MAX_INTERVAL_S: u64 = 30 * 24 * 3_600;
+
+/// The parsed list of members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberList(pub Vec<MemberConfig>);
+
+/// The command with the name of the environment variable added to the help of each option.
+///
+/// The environment is not read by clap: the sources are merged in one place (`sources`), where a test can hand in an
+/// environment of its own.
+pub fn command() -> clap::Command {
+    with_environment_names(CommandLine::command()).mut_subcommand("config", with_environment_names)
+}
+
+fn with_environment_names(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
+        if arg.get_long().is_none() || is_builtin(arg.get_id().as_str()) {
+            return arg;
+        }
+        let help = arg.get_help().cloned().unwrap_or_default();
+        let variable = env_name(arg.get_id().as_str());
+        arg.long_help(format!("{help}\n\n[env: {variable}]"))
+    })
+}
+
+fn is_builtin(id: &str) -> bool {
+    matches!(id, "help" | "version")
+}
+
+/// Keys of all options (the names of the flags with underscores), in the order of the help.
+pub fn keys() -> Vec<String> {
+    let command = CommandLine::command();
+    command.get_arguments().map(|arg| arg.get_id().to_string()).filter(|id| !is_builtin(id)).collect()
+}
+
+/// The environment variable of an option.
+pub fn env_name(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.to_uppercase())
+}
+
+/// The flag of an option.
+pub fn flag_name(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+/// `123`, `64KiB`, `64MiB`, `2GiB`, `1TiB`; also `KB`, `MB`, `GB` and `TB` as powers of ten.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err("expected a number of bytes such as 1048576, 64KiB, 256MiB or 2GiB".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number of bytes such as 1048576 or 64MiB".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "this is more than 2^64 bytes".to_owned())
+}
+
+fn parse_ms(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(ms @ 1..=MAX_MS) => Ok(ms),
+        _ => Err(format!("expected whole milliseconds from 1 to {MAX_MS}")),
+    }
+}
+
+fn parse_members(text: &str) -> Result<MemberList, String> {
+    let members: Result<Vec<_>, _> = text.split(',').map(|part| parse_member(part.trim())).collect();
+    members.map(MemberList)
+}
+
+fn parse_member(text: &str) -> Result<MemberConfig, String> {
+    let expected = || format!("expected ID=RAFTHOST:PORT/HTTPHOST:PORT, found '{text}'");
+    let (id, addresses) = text.split_once('=').ok_or_else(expected)?;
+    let (raft, http) = addresses.split_once('/').ok_or_else(expected)?;
+    let id = match id.parse() {
+        Ok(id @ 1..) => id,
+        _ => return Err(format!("the id '{id}' of a member must be a number from 1 to 65535")),
+    };
+    check_host_port(raft)?;
+    check_host_port(http)?;
+    Ok(MemberConfig { id, raft_address: raft.to_owned(), http_address: http.to_owned() })
+}
+
+/// Refuses what is not `host:port` with a port from 1 to 65535 (IPv6 in brackets).
+pub fn check_host_port(text: &str) -> Result<(), String> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("'{text}' has no port; write HOST:PORT"))?;
+    let bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    let strange = |c: char| c.is_whitespace() || matches!(c, '/' | ',' | '=' | '@' | '?' | '#' | '"');
+    if host.is_empty() || bare_ipv6 || host.contains(strange) {
+        return Err(format!("'{text}' has no usable host; write HOST:PORT, an IPv6 address as [::1]:PORT"));
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err(format!("the port of '{text}' must be a number from 1 to 65535")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_its_environment_variable_in_the_help() {
+        let mut command = command();
+        let help = command.render_long_help().to_string();
+        let subcommand = command.find_subcommand_mut("config").unwrap().render_long_help().to_string();
+        for key in keys() {
+            for help in [&help, &subcommand] {
+                assert!(help.contains(&flag_name(&key)), "{key} is missing");
+                assert!(help.contains(&format!("[env: {}]", env_name(&key))), "{key} has no variable in\n{help}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_plain_or_have_a_unit() {
+        for (text, bytes) in [("0", 0), ("1048576", 1 << 20), ("64KiB", 1 << 16), ("2GiB", 2 << 30), ("5MB", 5_000_000)]
+        {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5GiB", "64mib", "99999999TiB", "1 x"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_need_host_and_port() {
+        for good in ["127.0.0.1:2113", "node-1.example:1", "[::1]:65535"] {
+            assert_eq!(check_host_port(good), Ok(()), "{good}");
+        }
+        for bad in ["", "host", ":2113", "::1:2113", "host:0", "host:65536", "host:x", "http://host:1", "a b:1"] {
+            assert!(check_host_port(bad).is_err(), "{bad}");
+        }
+    }
+}

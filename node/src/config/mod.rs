@@ -1,0 +1,279 @@
+//! The effective configuration of a node, and where it comes from: flags, environment, file, defaults.
+
+mod flags;
+mod print;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flags::{Flags, check_host_port};
+pub use flags::{command, env_name, flag_name, keys};
+pub use sources::{ConfigError, Invocation, Origin, resolve};
+
+/// Everything a node can be told, checked and complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// This server's id in `members`.
+    pub server_id: u16,
+    /// Every server of the cluster, the same list on every node, ascending by id. One entry: a cluster of one.
+    pub members: Vec<MemberConfig>,
+    /// Root of all files of this node.
+    pub data_dir: PathBuf,
+    /// Where the HTTP API listens (default: the address of this server in `members`).
+    pub http_listen: SocketAddr,
+    /// Where node-to-node gRPC listens (default: the address of this server in `members`).
+    pub raft_listen: SocketAddr,
+    /// Consent to take the place of this server's lost disk in an existing cluster.
+    pub rejoin: bool,
+    /// How long a write may take before its outcome is reported as unknown.
+    pub write_timeout: Duration,
+    /// How long a write waits for a leader to be known before 503.
+    pub leader_wait: Duration,
+    /// How long a read with ES-MinPosition or a linearizable read waits.
+    pub read_wait: Duration,
+    /// Raft timing.
+    pub heartbeat_interval: Duration,
+    /// Shortest election timeout.
+    pub election_timeout_min: Duration,
+    /// Longest election timeout, also the leader's lease.
+    pub election_timeout_max: Duration,
+    /// Take a snapshot after this many bytes of log ...
+    pub snapshot_log_bytes: u64,
+    /// ... or this long after the last one, if anything was written.
+    pub snapshot_interval: Duration,
+    /// Keep at least this many bytes of log below the newest snapshot, so that a short absence needs no full copy.
+    pub keep_log_bytes: u64,
+    /// Send snapshots at no more than this.
+    pub snapshot_bytes_per_second: u64,
+    /// Not ready while more than this many log entries behind the leader.
+    pub ready_lag_entries: u64,
+    /// Memory for RocksDB's block cache of the state database.
+    pub block_cache_bytes: usize,
+    /// `host:port` printed in links instead of what the request names (contract/streams 14).
+    pub advertise_http: Option<String>,
+    /// Never let responses be cached (contract/streams 8.7).
+    pub disable_http_caching: bool,
+    /// Log filter, `tracing` syntax.
+    pub log_filter: String,
+    /// Log lines as JSON.
+    pub log_json: bool,
+}
+
+/// One server of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// 1 to 65535.
+    pub id: u16,
+    /// `host:port` of node-to-node gRPC.
+    pub raft_address: String,
+    /// `host:port` of the HTTP API.
+    pub http_address: String,
+}
+
+/// Address of the HTTP API of a node that was told nothing.
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2113);
+
+/// Address for other nodes of a node that was told nothing; apart from 2111 to 2113, which HTTP uses on loopback.
+const DEFAULT_RAFT: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1113);
+
+/// Most servers of a cluster. Every write waits for a majority of them, and four may fail out of nine already.
+pub const MAX_MEMBERS: usize = 9;
+
+/// Heartbeats that must fit into the shortest election timeout, so that a late one does not cost an election.
+const HEARTBEATS_PER_ELECTION: u32 = 3;
+
+/// Slowest transfer of snapshots; below it a node that needs one would not be back within a day.
+const MIN_SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// Smallest block cache; below it even the index blocks of one read do not fit.
+const MIN_BLOCK_CACHE_BYTES: u64 = 1 << 20;
+
+impl Config {
+    /// The configuration of a node that was told nothing but where to put its data: a durable single node.
+    ///
+    /// # Errors
+    /// None in practice; the defaults pass the same checks as everything else.
+    pub fn single_node(data_dir: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let mut argument = std::ffi::OsString::from("--data-dir=");
+        argument.push(data_dir.into());
+        match resolve(["headwater".into(), argument], [])? {
+            Invocation::Run(config) => Ok(*config),
+            Invocation::Print(_) => Err(contradiction("a subcommand was not asked for")),
+        }
+    }
+
+    /// This server's entry in the list.
+    pub fn this_member(&self) -> Option<&MemberConfig> {
+        self.members.iter().find(|member| member.id == self.server_id)
+    }
+
+    /// Checks what only the whole can show, and fills in what follows from other options.
+    fn from_flags(flags: Flags) -> Result<Self, ConfigError> {
+        let (members, http_listen, raft_listen) = servers(&flags)?;
+        check_timing(&flags)?;
+        check_storage(&flags)?;
+        if flags.rejoin && members.len() == 1 {
+            return Err(contradiction(
+                "--rejoin takes the place of a lost disk from the other members, but this cluster has no other member; \
+                 remove --rejoin, or name all servers in --members",
+            ));
+        }
+        if let Some(address) = &flags.advertise_http {
+            check_host_port(address)
+                .map_err(|reason| contradiction(format!("--advertise-http is not an address: {reason}")))?;
+        }
+        crate::telemetry::check_filter(&flags.log_filter)
+            .map_err(|reason| contradiction(format!("--log-filter '{}' is not valid: {reason}", flags.log_filter)))?;
+        let block_cache_bytes = usize::try_from(flags.block_cache_bytes)
+            .map_err(|_| contradiction("--block-cache-bytes is more than this machine can address"))?;
+        let ms = Duration::from_millis;
+        Ok(Self {
+            server_id: flags.server_id,
+            members,
+            data_dir: flags.data_dir,
+            http_listen,
+            raft_listen,
+            rejoin: flags.rejoin,
+            write_timeout: ms(flags.write_timeout_ms),
+            leader_wait: ms(flags.leader_wait_ms),
+            read_wait: ms(flags.read_wait_ms),
+            heartbeat_interval: ms(flags.heartbeat_ms),
+            election_timeout_min: ms(flags.election_min_ms),
+            election_timeout_max: ms(flags.election_max_ms),
+            snapshot_log_bytes: flags.snapshot_log_bytes,
+            snapshot_interval: Duration::from_secs(flags.snapshot_interval_s),
+            keep_log_bytes: flags.keep_log_bytes,
+            snapshot_bytes_per_second: flags.snapshot_bytes_per_second,
+            ready_lag_entries: flags.ready_lag_entries,
+            block_cache_bytes,
+            advertise_http: flags.advertise_http,
+            disable_http_caching: flags.disable_http_caching,
+            log_filter: flags.log_filter,
+            log_json: flags.log_json,
+        })
+    }
+}
+
+fn contradiction(sentence: impl Into<String>) -> ConfigError {
+    ConfigError::Contradiction(sentence.into())
+}
+
+/// The list of members, ascending by id, and the two addresses to listen on; each follows from the other when only one is given.
+fn servers(flags: &Flags) -> Result<(Vec<MemberConfig>, SocketAddr, SocketAddr), ConfigError> {
+    for (flag, address) in [("--http-listen", flags.http_listen), ("--raft-listen", flags.raft_listen)] {
+        if address.is_some_and(|address| address.port() == 0) {
+            return Err(contradiction(format!("{flag} needs a fixed port; replace the port 0 by one from 1 to 65535")));
+        }
+    }
+    let Some(list) = &flags.members else {
+        let http = flags.http_listen.unwrap_or(DEFAULT_HTTP);
+        let raft = flags.raft_listen.unwrap_or(DEFAULT_RAFT);
+        let alone =
+            MemberConfig { id: flags.server_id, raft_address: raft.to_string(), http_address: http.to_string() };
+        let members = vec![alone];
+        check_members(&members)?;
+        return Ok((members, http, raft));
+    };
+    let mut members = list.0.clone();
+    members.sort_by_key(|member| member.id);
+    check_members(&members)?;
+    let Some(this) = members.iter().find(|member| member.id == flags.server_id) else {
+        let ids: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
+        return Err(contradiction(format!(
+            "--server-id {} is not in --members, which lists {}; set --server-id to the entry of this server or add it \
+             to the list on every node",
+            flags.server_id,
+            ids.join(", ")
+        )));
+    };
+    let http = match flags.http_listen {
+        Some(address) => address,
+        None => local_address(&this.http_address, "--http-listen")?,
+    };
+    let raft = match flags.raft_listen {
+        Some(address) => address,
+        None => local_address(&this.raft_address, "--raft-listen")?,
+    };
+    Ok((members, http, raft))
+}
+
+/// The address to listen on for a member known as `address`, which may be a name.
+fn local_address(address: &str, flag: &str) -> Result<SocketAddr, ConfigError> {
+    let resolved = address.to_socket_addrs().ok().and_then(|mut found| found.next());
+    resolved.ok_or_else(|| {
+        contradiction(format!(
+            "the address {address} of this server in --members cannot be resolved here; say with {flag} on which address \
+             to listen, for example 0.0.0.0 and the same port"
+        ))
+    })
+}
+
+fn check_members(members: &[MemberConfig]) -> Result<(), ConfigError> {
+    if members.len() > MAX_MEMBERS {
+        return Err(contradiction(format!(
+            "--members lists {} servers; a cluster has at most {MAX_MEMBERS}",
+            members.len()
+        )));
+    }
+    let mut addresses = std::collections::BTreeMap::new();
+    for (index, member) in members.iter().enumerate() {
+        if members[..index].iter().any(|other| other.id == member.id) {
+            return Err(contradiction(format!(
+                "--members lists the id {} more than once; give every server an id of its own",
+                member.id
+            )));
+        }
+        for (kind, address) in [("raft", &member.raft_address), ("http", &member.http_address)] {
+            if let Some((other, other_kind)) = addresses.insert(address, (member.id, kind)) {
+                return Err(contradiction(format!(
+                    "--members gives the address {address} twice, as {other_kind} address of server {other} and as {kind} \
+                     address of server {}; every address must be different",
+                    member.id
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_timing(flags: &Flags) -> Result<(), ConfigError> {
+    let (min, max) = (flags.election_min_ms, flags.election_max_ms);
+    if max <= min {
+        return Err(contradiction(format!(
+            "--election-max-ms {max} must be greater than --election-min-ms {min}, or candidates stand at the same moment \
+             again and again; {} would do",
+            min * 2
+        )));
+    }
+    if flags.heartbeat_ms * u64::from(HEARTBEATS_PER_ELECTION) > min {
+        return Err(contradiction(format!(
+            "--heartbeat-ms {} is too long for --election-min-ms {min}: {HEARTBEATS_PER_ELECTION} heartbeats must fit into it; \
+             set --heartbeat-ms to at most {} or raise --election-min-ms",
+            flags.heartbeat_ms,
+            min / u64::from(HEARTBEATS_PER_ELECTION)
+        )));
+    }
+    if flags.leader_wait_ms > flags.write_timeout_ms {
+        return Err(contradiction(format!(
+            "--leader-wait-ms {} is longer than --write-timeout-ms {}, within which the wait must end; lower the first or \
+             raise the second",
+            flags.leader_wait_ms, flags.write_timeout_ms
+        )));
+    }
+    Ok(())
+}
+
+fn check_storage(flags: &Flags) -> Result<(), ConfigError> {
+    let at_least = |flag: &str, value: u64, least: u64| match value < least {
+        true => Err(contradiction(format!("{flag} {value} is too small; set it to at least {least}"))),
+        false => Ok(()),
+    };
+    at_least("--snapshot-log-bytes", flags.snapshot_log_bytes, 1)?;
+    at_least("--snapshot-bytes-per-second", flags.snapshot_bytes_per_second, MIN_SNAPSHOT_BYTES_PER_SECOND)?;
+    at_least("--block-cache-bytes", flags.block_cache_bytes, MIN_BLOCK_CACHE_BYTES)?;
+    at_least("--ready-lag-entries", flags.ready_lag_entries, 1)
+}

@@ -1,0 +1,66 @@
+//! The effective configuration as YAML that `--config` reads again.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::{Config, Origin, flags};
+
+/// Every option with its value; the comment behind it says which source it came from.
+pub fn yaml(config: &Config, origins: &BTreeMap<String, Origin>) -> String {
+    let mut text = String::new();
+    for key in flags::keys() {
+        let Some(value) = value_of(config, &key) else { continue };
+        let origin = origins.get(&key).copied().unwrap_or(Origin::Default);
+        // Lists begin on the next line, below the comment.
+        let line = match value.strip_prefix('\n') {
+            Some(list) => writeln!(text, "{key}: # {origin}\n{list}"),
+            None => writeln!(text, "{key}: {value} # {origin}"),
+        };
+        debug_assert!(line.is_ok(), "writing to a string cannot fail");
+    }
+    text
+}
+
+/// The value of one option in YAML; `None` for one that is not set.
+fn value_of(config: &Config, key: &str) -> Option<String> {
+    let ms = |duration: std::time::Duration| duration.as_millis().to_string();
+    Some(match key {
+        "data_dir" => quoted(&config.data_dir.to_string_lossy()),
+        "server_id" => config.server_id.to_string(),
+        "members" => members(config),
+        "rejoin" => config.rejoin.to_string(),
+        "http_listen" => quoted(&config.http_listen.to_string()),
+        "raft_listen" => quoted(&config.raft_listen.to_string()),
+        "advertise_http" => quoted(config.advertise_http.as_deref()?),
+        "disable_http_caching" => config.disable_http_caching.to_string(),
+        "write_timeout_ms" => ms(config.write_timeout),
+        "leader_wait_ms" => ms(config.leader_wait),
+        "read_wait_ms" => ms(config.read_wait),
+        "heartbeat_ms" => ms(config.heartbeat_interval),
+        "election_min_ms" => ms(config.election_timeout_min),
+        "election_max_ms" => ms(config.election_timeout_max),
+        "ready_lag_entries" => config.ready_lag_entries.to_string(),
+        "snapshot_log_bytes" => config.snapshot_log_bytes.to_string(),
+        "snapshot_interval_s" => config.snapshot_interval.as_secs().to_string(),
+        "keep_log_bytes" => config.keep_log_bytes.to_string(),
+        "snapshot_bytes_per_second" => config.snapshot_bytes_per_second.to_string(),
+        "block_cache_bytes" => config.block_cache_bytes.to_string(),
+        "log_filter" => quoted(&config.log_filter),
+        "log_json" => config.log_json.to_string(),
+        // `config` itself: its contents are what is printed.
+        _ => return None,
+    })
+}
+
+fn members(config: &Config) -> String {
+    let member = |member: &super::MemberConfig| {
+        let (raft, http) = (quoted(&member.raft_address), quoted(&member.http_address));
+        format!("\n  - {{ id: {}, raft: {raft}, http: {http} }}", member.id)
+    };
+    config.members.iter().map(member).collect()
+}
+
+/// A JSON string is a YAML string.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,274 @@
+//! Command line, environment and file merged: for each option the strongest source that names it wins.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
+use serde_json::Value;
+
+use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
+use super::{Config, print};
+
+/// Why there is no configuration. Each message says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Refused by the parser of the command line; also how `--help` and `--version` arrive.
+    #[error("{0}")]
+    CommandLine(#[from] clap::Error),
+    /// A variable that is no option; a misspelt one would silently leave its default in force.
+    #[error("the environment variable {name} is not an option of Headwater; unset it or correct its name{hint}")]
+    UnknownVariable {
+        /// Its name.
+        name: String,
+        /// `: did you mean X?` or nothing.
+        hint: String,
+    },
+    /// A variable with a value that its option does not take.
+    #[error("the environment variable {name} is not valid: {reason}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file cannot be read or is not YAML.
+    #[error("the configuration file {} cannot be used: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key of the file that is no option.
+    #[error("the configuration file {} has an unknown key '{key}'; remove it or correct its name{hint}", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// `: did you mean X?` or nothing.
+        hint: String,
+    },
+    /// A key of the file with a value that its option does not take.
+    #[error("'{key}' in the configuration file {} is not valid: {reason}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with its value.
+        reason: String,
+    },
+    /// Each option is fine alone, but together they make no sense.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// No source named it.
+    Default,
+    /// The YAML file.
+    File,
+    /// A `HEADWATER_*` variable.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+/// What the process was started for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invocation {
+    /// Run a node.
+    Run(Box<Config>),
+    /// Print this text, the effective configuration.
+    Print(String),
+}
+
+/// Reads all sources.
+///
+/// `arguments` begins with the name of the program; of `environment` only names with [`ENV_PREFIX`] are looked at.
+///
+/// # Errors
+/// Unknown options, values of the wrong kind, and combinations that contradict each other, from whatever source.
+pub fn resolve(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Invocation, ConfigError> {
+    let matches = flags::command().try_get_matches_from(arguments)?;
+    let (print, options) = match matches.subcommand() {
+        Some((_, options)) => (true, options),
+        None => (false, &matches),
+    };
+    let given = from_command_line(options);
+    let environment = from_environment(environment)?;
+    let path = given.get("config").or_else(|| environment.get("config")).map(PathBuf::from);
+    let file = match &path {
+        Some(path) => from_file(path)?,
+        None => Values::new(),
+    };
+
+    let mut values = Values::new();
+    let mut origins = BTreeMap::new();
+    for (origin, source) in [(Origin::File, file), (Origin::Environment, environment), (Origin::Flag, given)] {
+        for (key, value) in source {
+            origins.insert(key.clone(), origin);
+            values.insert(key, value);
+        }
+    }
+    let config = Config::from_flags(parse(&values)?)?;
+    Ok(match print {
+        true => Invocation::Print(print::yaml(&config, &origins)),
+        false => Invocation::Run(Box::new(config)),
+    })
+}
+
+/// Values by key, still as text.
+type Values = BTreeMap<String, OsString>;
+
+/// Parses values of any source with the parsers of the flags.
+fn parse(values: &Values) -> Result<Flags, clap::Error> {
+    let arguments = values.iter().map(|(key, value)| {
+        let mut argument = OsString::from(flags::flag_name(key));
+        argument.push("=");
+        argument.push(value);
+        argument
+    });
+    let matches =
+        flags::command().try_get_matches_from(std::iter::once(OsString::from("headwater")).chain(arguments))?;
+    Ok(CommandLine::from_arg_matches(&matches)?.flags)
+}
+
+/// Parses one value alone, for a message that names its source; the first paragraph of clap's message says it all.
+fn check_value(key: &str, value: &OsStr) -> Result<(), String> {
+    let values = Values::from([(key.to_owned(), value.to_owned())]);
+    match parse(&values) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let text = error.render().to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Err(first.trim_start_matches("error: ").to_owned())
+        }
+    }
+}
+
+fn from_command_line(matches: &ArgMatches) -> Values {
+    let given = |key: &String| matches.value_source(key) == Some(ValueSource::CommandLine);
+    let value = |key: String| matches.get_raw(&key)?.next().map(|value| (key.clone(), value.to_owned()));
+    flags::keys().into_iter().filter(given).filter_map(value).collect()
+}
+
+fn from_environment(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Values, ConfigError> {
+    let known: BTreeMap<String, String> = flags::keys().into_iter().map(|key| (flags::env_name(&key), key)).collect();
+    let mut values = Values::new();
+    for (name, value) in environment {
+        let name = name.to_string_lossy().into_owned();
+        if !name.starts_with(ENV_PREFIX) {
+            continue;
+        }
+        let Some(key) = known.get(&name) else {
+            let hint = hint(&name, known.keys());
+            return Err(ConfigError::UnknownVariable { name, hint });
+        };
+        check_value(key, &value).map_err(|reason| ConfigError::Variable { name, reason })?;
+        values.insert(key.clone(), value);
+    }
+    Ok(values)
+}
+
+fn from_file(path: &Path) -> Result<Values, ConfigError> {
+    let refused = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let only_comments = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    if only_comments {
+        return Ok(Values::new());
+    }
+    let source = config::File::from_str(&text, config::FileFormat::Yaml);
+    let document: BTreeMap<String, Value> = config::Config::builder()
+        .add_source(source)
+        .build()
+        .and_then(config::Config::try_deserialize)
+        .map_err(|error| refused(error.to_string()))?;
+
+    let known: Vec<String> = flags::keys().into_iter().filter(|key| key != "config").collect();
+    let mut values = Values::new();
+    for (key, value) in document {
+        if !known.contains(&key) {
+            let hint = hint(&key, known.iter());
+            return Err(ConfigError::UnknownKey { path: path.to_owned(), key, hint });
+        }
+        let invalid = |reason| ConfigError::Key { path: path.to_owned(), key: key.clone(), reason };
+        let value = OsString::from(text_of(&key, &value).map_err(invalid)?);
+        check_value(&key, &value).map_err(invalid)?;
+        values.insert(key, value);
+    }
+    Ok(values)
+}
+
+/// A YAML value as the command line would have it.
+fn text_of(key: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::Bool(value) => Ok(value.to_string()),
+        Value::Number(value) => Ok(value.to_string()),
+        Value::String(value) => Ok(value.clone()),
+        Value::Array(members) if key == "members" => {
+            let members: Result<Vec<_>, _> = members.iter().map(member_text).collect();
+            Ok(members?.join(","))
+        }
+        Value::Array(_) | Value::Object(_) => Err("expected one value, found a list or a map".to_owned()),
+        Value::Null => Err("it has no value; write one or remove the key".to_owned()),
+    }
+}
+
+fn member_text(member: &Value) -> Result<String, String> {
+    let expected = || "each member is a map with the keys id, raft and http".to_owned();
+    let fields = member.as_object().ok_or_else(expected)?;
+    if let Some(unknown) = fields.keys().find(|key| !matches!(key.as_str(), "id" | "raft" | "http")) {
+        return Err(format!("a member has an unknown key '{unknown}'; {}", expected()));
+    }
+    let field = |name: &str| text_of(name, fields.get(name).ok_or_else(expected)?);
+    Ok(format!("{}={}/{}", field("id")?, field("raft")?, field("http")?))
+}
+
+/// The known name that a misspelt one most likely means.
+fn hint<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    /// Typing errors that still count as the same name.
+    const MAX_EDITS: usize = 3;
+    let normal = |name: &str| name.to_lowercase().replace('-', "_");
+    known
+        .map(|candidate| (edits(&normal(name), &normal(candidate)), candidate))
+        .min()
+        .filter(|(edits, _)| *edits <= MAX_EDITS)
+        .map(|(_, candidate)| format!(": did you mean {candidate}?"))
+        .unwrap_or_default()
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
