@@ -1,8 +1,169 @@
 //! Thin adapters between openraft, tonic and the rooms below.
+//!
+//! [`build`] puts them together. In order: log and state are opened, then the snapshots (leftovers of a crash go), the apply thread starts, and openraft is
+//! built: it re-applies what the last state flush left out. It does not run yet: the caller serves [`Parts::service`]
+//! and only then calls [`Parts::run`], so that no election is held by a node that cannot be answered.
+//! At the end: stop accepting, transfer leadership, then [`Parts::stop`].
 
+pub mod apply;
+pub mod caller;
 pub mod codec;
 mod log_record;
 pub mod log_storage;
+pub mod network;
+pub mod service;
+pub mod settings;
+pub mod snapshot;
+pub mod snapshot_policy;
+pub mod state_machine;
+pub mod transfer;
 pub mod types;
+pub mod wire;
 
+use std::io;
+use std::sync::Arc;
+
+use headwater_proto::raft::raft_server::RaftServer;
+use headwater_proto::stored;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+
+pub use caller::{ClusterId, LocalIdentity};
+pub use network::Resolve;
+pub use snapshot_policy::SnapshotPolicy;
+pub use state_machine::StateMachine;
 pub use types::{Member, NodeId, Proposal, TypeConfig};
+
+use crate::config::Config;
+use crate::log::{Log, LogError, SyncReport};
+use crate::metrics::Metrics;
+use crate::store::{OpenError, ReadError, Store};
+use log_storage::LogStorage;
+
+/// The handle of this node's consensus.
+pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
+
+/// What [`build`] puts together.
+pub struct Parts {
+    /// Consensus.
+    pub raft: Raft,
+    /// The state.
+    pub store: Store,
+    /// Index after the last entry that the log held when it was opened: what recovery has to reach.
+    pub log_end_at_start: u64,
+    log: Log<types::Entry>,
+    apply: apply::ApplyHandle,
+    snapshots: Arc<snapshot::SnapshotStore>,
+}
+
+/// Why consensus cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The timeouts do not fit each other.
+    #[error("the Raft timeouts do not fit each other: {0}")]
+    Settings(#[from] openraft::ConfigError),
+    /// The snapshots or a thread.
+    #[error("snapshots and apply thread: {0}")]
+    Io(#[from] io::Error),
+    /// The state database cannot be opened.
+    #[error(transparent)]
+    State(#[from] OpenError),
+    /// The state database cannot be read.
+    #[error(transparent)]
+    StateRead(#[from] ReadError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// openraft found log, state and snapshot not to fit each other, or could not read them.
+    #[error("consensus cannot start: {0}")]
+    Consensus(#[from] openraft::errors::Fatal<TypeConfig>),
+}
+
+/// Opens `log/`, `state/` and `snapshots/` under the data directory and puts consensus together on top; see the module for
+/// the order of things. Must run inside a tokio runtime.
+///
+/// # Errors
+/// What is damaged, does not fit together or cannot be opened. Nothing is left running then but idle threads.
+pub async fn build(
+    config: &Config,
+    identity: Arc<LocalIdentity>,
+    resolve: Resolve,
+    metrics: Arc<Metrics>,
+) -> Result<Parts, StartError> {
+    let settings = settings::raft_config(config)?;
+    let opening = (config.clone(), metrics.clone());
+    let opened = tokio::task::spawn_blocking(move || Opened::open(&opening.0, &opening.1));
+    let Opened { log, store, snapshots, volume } = opened.await.map_err(io::Error::other)??;
+    let log_end_at_start = log.extent().end;
+
+    let gate_log = log.clone();
+    let gate: apply::DurableGate = Arc::new(move |end| gate_log.wait_durable(end));
+    let apply = apply::ApplyHandle::start(store.clone(), gate, metrics.clone())?;
+    apply.volume().lock().prepend(&volume);
+
+    let network = network::Network::new(identity.clone(), resolve, metrics, config.snapshot_bytes_per_second);
+    let state_machine = StateMachine::new(apply.clone(), snapshots.clone());
+    let log_storage = LogStorage::new(log.clone())?;
+    let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
+    Ok(Parts { raft, store, log_end_at_start, log, apply, snapshots })
+}
+
+impl Parts {
+    /// The gRPC service for the other nodes.
+    pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<service::RaftService> {
+        service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone())
+    }
+
+    /// Takes part in elections from now on, and takes snapshots until `stop`. Call it once the service is served.
+    pub fn run(&self, config: &Config, stop: &CancellationToken) {
+        self.raft.run();
+        let policy = SnapshotPolicy::new(self.raft.clone(), self.apply.clone(), config);
+        tokio::spawn(policy.run(stop.clone()));
+    }
+
+    /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is handed over before, by the caller.
+    pub async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not end in order");
+        }
+        self.apply.shutdown().await;
+        let log = self.log.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
+            tracing::warn!(%error, "the log was not closed in order");
+        }
+    }
+}
+
+/// What lies on disk, opened.
+struct Opened {
+    log: Log<types::Entry>,
+    store: Store,
+    snapshots: Arc<snapshot::SnapshotStore>,
+    /// See [`snapshot_policy::estimate_volume`].
+    volume: Vec<(u64, u64)>,
+}
+
+impl Opened {
+    fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        let sync_metrics = metrics.clone();
+        let log = Log::open(&config.data_dir.join("log"), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
+        let store = Store::open(&config.data_dir.join("state"))?;
+        let snapshots = Arc::new(snapshot::SnapshotStore::open(&config.data_dir, metrics.clone())?);
+        let volume = snapshot_policy::estimate_volume(&log, applied_entries(&store)?)?;
+        Ok(Self { log, store, snapshots, volume })
+    }
+}
+
+fn count_sync(metrics: &Metrics, sync: &SyncReport) {
+    metrics.log_syncs.inc();
+    metrics.log_sync_seconds.observe(sync.duration.as_secs_f64());
+    metrics.log_sync_batch.observe(sync.callers as f64);
+    metrics.log_bytes.inc_by(sync.bytes);
+}
+
+/// How many log entries the state holds.
+fn applied_entries(store: &Store) -> Result<u64, StartError> {
+    let Some(bytes) = store.last_applied()?.last_applied else { return Ok(0) };
+    let log_id = stored::LogId::decode(&bytes[..]).map_err(io::Error::other)?;
+    Ok(log_id.index + 1)
+}

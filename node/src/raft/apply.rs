@@ -1,0 +1,335 @@
+//! The apply thread: the only writer of the state database.
+//!
+//! Committed entries reach it in chunks, each of which becomes one atomic batch. Whatever else may not run beside a
+//! chunk (checkpoint, install) is run here between two chunks. Flushing has a thread of its own so that it never stalls applying.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use openraft::EntryPayload;
+use openraft::storage::ApplyResponder;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot};
+
+use super::codec;
+use super::types::{Entry, TypeConfig};
+use crate::event::WriteOutcome;
+use crate::metrics::Metrics;
+use crate::store::{ReadError, Store};
+use crate::{fatal, machine};
+
+/// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with room for a closure.
+const QUEUE: usize = 4;
+
+/// Flush once this much is unflushed: what is not flushed is replayed at start (a few hundred thousand entries per second).
+const FLUSH_BYTES: u64 = 32 << 20;
+
+/// Flush at least this often while anything is unflushed, so that a quiet node replays little as well.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Blocks until the node's own log is durable up to the index given (exclusive). openraft may commit on the word of two other
+/// nodes, but what this node serves must survive its own power loss.
+pub type DurableGate = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// One log entry with whoever waits for its outcome.
+pub type Committed = (Entry, Option<ApplyResponder<TypeConfig>>);
+
+type Task = Box<dyn FnOnce(&Store) + Send>;
+
+enum Job {
+    /// Entries in order, without a gap; `done` after they are visible to readers.
+    Apply { entries: Vec<Committed>, done: oneshot::Sender<()> },
+    /// Something that must not run beside a chunk.
+    Run(Task),
+    /// Flush and end.
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// The apply thread has ended: the node is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the apply thread has ended")]
+pub struct ApplyStopped;
+
+impl From<ApplyStopped> for std::io::Error {
+    fn from(error: ApplyStopped) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Handle on the apply thread. Cheap to clone.
+#[derive(Clone)]
+pub struct ApplyHandle {
+    jobs: mpsc::Sender<Job>,
+    store: Store,
+    /// Bytes of log applied by this process, with samples to find the index that lies a number of bytes back.
+    volume: Arc<Mutex<LogVolume>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl ApplyHandle {
+    /// Starts the thread for `store`.
+    pub fn start(store: Store, gate: DurableGate, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        // One pending request is enough: a flush takes everything committed before it starts.
+        let (flush, flush_requests) = std_mpsc::sync_channel(1);
+        let volume = Arc::new(Mutex::new(LogVolume::default()));
+        let applier =
+            Applier { store: store.clone(), gate, metrics, volume: volume.clone(), flush, scratch: Vec::new() };
+        let flush_store = store.clone();
+        let flusher = std::thread::Builder::new()
+            .name("state-flush".to_owned())
+            .spawn(move || flush_on_request(&flush_store, &flush_requests))?;
+        let thread = std::thread::Builder::new().name("apply".to_owned()).spawn(move || applier.run(queue))?;
+        Ok(Self { jobs, store, volume, threads: Arc::new(Mutex::new(vec![thread, flusher])) })
+    }
+
+    /// The state this thread writes.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Hands over consecutive committed entries; the receiver fires once they are applied and visible.
+    pub async fn apply(&self, entries: Vec<Committed>) -> Result<oneshot::Receiver<()>, ApplyStopped> {
+        let (done, applied) = oneshot::channel();
+        self.jobs.send(Job::Apply { entries, done }).await.map_err(|_| ApplyStopped)?;
+        Ok(applied)
+    }
+
+    /// Runs `task` on the thread, between two chunks, and returns what it returns.
+    pub async fn run<T, F>(&self, task: F) -> Result<T, ApplyStopped>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> T + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        let task: Task = Box::new(move |store| {
+            // The caller may have given up waiting; the task is done all the same.
+            let _ = done.send(task(store));
+        });
+        self.jobs.send(Job::Run(task)).await.map_err(|_| ApplyStopped)?;
+        result.await.map_err(|_| ApplyStopped)
+    }
+
+    /// How many bytes of log were applied, and where.
+    pub fn volume(&self) -> &Mutex<LogVolume> {
+        &self.volume
+    }
+
+    /// Applies what is queued, flushes the state and ends the threads. Call it after openraft's own shutdown.
+    pub async fn shutdown(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.jobs.send(Job::Stop { done }).await.is_ok() {
+            let _ = ended.await;
+        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        if let Err(error) = joined.await {
+            tracing::warn!(%error, "the apply threads were not joined");
+        }
+    }
+}
+
+struct Applier {
+    store: Store,
+    gate: DurableGate,
+    metrics: Arc<Metrics>,
+    volume: Arc<Mutex<LogVolume>>,
+    /// A slot for one flush request.
+    flush: std_mpsc::SyncSender<()>,
+    /// Responders of the chunk at hand with their outcomes; kept to reuse the allocation.
+    scratch: Vec<(ApplyResponder<TypeConfig>, WriteOutcome)>,
+}
+
+impl Applier {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(job) = queue.blocking_recv() {
+            match job {
+                Job::Apply { entries, done } => {
+                    self.apply(entries);
+                    // openraft may be gone during shutdown.
+                    let _ = done.send(());
+                }
+                Job::Run(task) => task(&self.store),
+                Job::Stop { done } => {
+                    flush(&self.store);
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Committed>) {
+        let Some((last, _)) = entries.last() else { return };
+        let last_log_id = last.log_id;
+        let count = entries.len() as u64;
+        (self.gate)(last_log_id.index + 1);
+
+        let mut chunk = self.store.begin();
+        let mut membership = None;
+        let mut bytes = 0;
+        for (entry, responder) in entries {
+            let outcome = match &entry.payload {
+                EntryPayload::Blank => WriteOutcome::Nothing,
+                EntryPayload::Normal(proposal) => {
+                    bytes += proposal.command.len() as u64;
+                    match machine::apply(&mut chunk, proposal.time, &proposal.command) {
+                        Ok(outcome) => outcome,
+                        Err(error) => stop(&error),
+                    }
+                }
+                EntryPayload::Membership(new) => {
+                    let stored = super::types::StoredMembership::new(Some(entry.log_id), new.clone());
+                    membership = Some(codec::stored_membership_to_message(&stored).encode_to_vec());
+                    WriteOutcome::Nothing
+                }
+            };
+            bytes += ENTRY_OVERHEAD_BYTES;
+            self.scratch.extend(responder.map(|responder| (responder, outcome)));
+        }
+        let mark = codec::log_id_to_message(&last_log_id).encode_to_vec();
+        chunk.commit(last_log_id.index + 1, mark, membership);
+
+        // Only now, when readers see it: a client may read on this node as soon as it has its answer.
+        for (responder, outcome) in self.scratch.drain(..) {
+            responder.send(outcome);
+        }
+        self.metrics.applied_entries.inc_by(count);
+        self.metrics.apply_chunk.observe(count as f64);
+        self.volume.lock().add(last_log_id.index, bytes);
+        if self.store.unflushed_bytes() >= FLUSH_BYTES {
+            // A full slot means that a flush is already asked for.
+            let _ = self.flush.try_send(());
+        }
+    }
+}
+
+/// What a log entry occupies beside its command, about: ids, time, key and framing.
+const ENTRY_OVERHEAD_BYTES: u64 = 64;
+
+fn stop(error: &ReadError) -> ! {
+    fatal::stop("the state database cannot be read while applying the log", error)
+}
+
+fn flush_on_request(store: &Store, requests: &std_mpsc::Receiver<()>) {
+    loop {
+        match requests.recv_timeout(FLUSH_INTERVAL) {
+            Ok(()) => flush(store),
+            Err(std_mpsc::RecvTimeoutError::Timeout) if store.unflushed_bytes() > 0 => flush(store),
+            Err(std_mpsc::RecvTimeoutError::Timeout) => {}
+            // The apply thread has ended, after its own last flush.
+            Err(std_mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn flush(store: &Store) {
+    if let Err(error) = store.flush() {
+        fatal::stop("the state database cannot be flushed", &error);
+    }
+}
+
+/// Where in the log how many bytes lie, by samples: enough to purge by bytes without reading the log.
+#[derive(Debug, Default)]
+pub struct LogVolume {
+    total: u64,
+    /// (index, bytes of log up to and including it), ascending.
+    samples: VecDeque<(u64, u64)>,
+}
+
+impl LogVolume {
+    /// Samples kept. With one per [`Self::STEP_BYTES`] they reach 4 GiB back; older ones are dropped, which only means purging
+    /// no more precisely than that.
+    const MAX_SAMPLES: usize = 4096;
+    /// Bytes between two samples.
+    const STEP_BYTES: u64 = 1 << 20;
+
+    /// Bytes counted so far.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Counts `bytes` of log ending at `index`.
+    pub fn add(&mut self, index: u64, bytes: u64) {
+        self.total += bytes;
+        let step_reached = self.samples.back().is_none_or(|(_, at)| self.total - at >= Self::STEP_BYTES);
+        if !step_reached {
+            return;
+        }
+        if self.samples.len() == Self::MAX_SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((index, self.total));
+    }
+
+    /// Puts what a former process applied before everything counted so far: (index, bytes up to it) ascending, counted from the
+    /// beginning of the log.
+    pub fn prepend(&mut self, earlier: &[(u64, u64)]) {
+        let Some((_, offset)) = earlier.last().copied() else { return };
+        self.total += offset;
+        for (_, bytes) in &mut self.samples {
+            *bytes += offset;
+        }
+        for sample in earlier.iter().rev() {
+            if self.samples.len() < Self::MAX_SAMPLES {
+                self.samples.push_front(*sample);
+            }
+        }
+    }
+
+    /// The bytes counted up to `index`, rounded down to a sample; 0 when it lies before all of them.
+    pub fn bytes_at(&self, index: u64) -> u64 {
+        let after = self.samples.partition_point(|(at, _)| *at <= index);
+        after.checked_sub(1).map_or(0, |last| self.samples[last].1)
+    }
+
+    /// The highest index known to have at least `keep_bytes` of log between it and `below`; `None` when that little is known.
+    pub fn index_below(&self, below: u64, keep_bytes: u64) -> Option<u64> {
+        let limit = self.bytes_at(below).checked_sub(keep_bytes)?;
+        let after = self.samples.partition_point(|(index, bytes)| *bytes <= limit && *index <= below);
+        after.checked_sub(1).map(|last| self.samples[last].0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: u64 = LogVolume::STEP_BYTES;
+
+    fn volume(entries: std::ops::RangeInclusive<u64>) -> LogVolume {
+        let mut volume = LogVolume::default();
+        entries.for_each(|index| volume.add(index, STEP));
+        volume
+    }
+
+    #[test]
+    fn purging_leaves_the_bytes_to_keep_below_the_snapshot() {
+        let volume = volume(1..=10);
+        assert_eq!(volume.index_below(10, 3 * STEP), Some(7));
+        assert_eq!(volume.index_below(8, 3 * STEP), Some(5));
+        assert_eq!(volume.index_below(10, 0), Some(10));
+        assert_eq!(volume.index_below(3, 3 * STEP), None);
+        assert_eq!(volume.index_below(3, u64::MAX), None);
+    }
+
+    #[test]
+    fn what_an_earlier_process_applied_counts_too() {
+        let mut volume = volume(101..=103);
+        volume.prepend(&[(50, 5 * STEP), (100, 10 * STEP)]);
+        assert_eq!(volume.total(), 13 * STEP);
+        assert_eq!(volume.index_below(103, 3 * STEP), Some(100));
+        assert_eq!(volume.index_below(103, 8 * STEP), Some(50));
+    }
+
+    #[test]
+    fn samples_are_bounded() {
+        let volume = volume(1..=LogVolume::MAX_SAMPLES as u64 + 50);
+        assert_eq!(volume.samples.len(), LogVolume::MAX_SAMPLES);
+        assert_eq!(volume.index_below(40, 0), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! Who is calling whom: the metadata on every node-to-node call, and its check.
+//!
+//! A call that reaches the wrong process (a reused address, a restored machine, two clusters on one network) must
+//! never be answered as if it were the right one: an append from a foreign leader would rewrite the log.
+
+use parking_lot::RwLock;
+use tonic::Status;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+
+use super::types::NodeId;
+
+/// Metadata key: the cluster, 32 hexadecimal digits.
+pub const CLUSTER: &str = "headwater-cluster";
+/// Metadata key: the caller's node id, decimal.
+pub const FROM: &str = "headwater-from";
+/// Metadata key: the node id the caller means to reach, decimal.
+pub const TO: &str = "headwater-to";
+
+/// 16 random bytes chosen by the founder.
+pub type ClusterId = [u8; 16];
+
+/// Who this node is, for stamping its calls and checking those of others.
+#[derive(Debug)]
+pub struct LocalIdentity {
+    node_id: NodeId,
+    /// The cluster and its metadata text; absent until this node is part of one.
+    cluster: RwLock<Option<(ClusterId, AsciiMetadataValue)>>,
+    /// Metadata text of `node_id`.
+    from: AsciiMetadataValue,
+}
+
+impl LocalIdentity {
+    /// The identity as read from the data directory.
+    pub fn new(node_id: NodeId, cluster_id: Option<ClusterId>) -> Self {
+        let identity = Self { node_id, cluster: RwLock::new(None), from: AsciiMetadataValue::from(node_id.0) };
+        if let Some(cluster_id) = cluster_id {
+            identity.set_cluster_id(cluster_id);
+        }
+        identity
+    }
+
+    /// This node.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// The cluster this node is part of.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.cluster.read().as_ref().map(|(id, _)| *id)
+    }
+
+    /// Makes this node part of a cluster. The caller has stored the id durably before.
+    pub fn set_cluster_id(&self, cluster_id: ClusterId) {
+        let hex = format!("{:032x}", u128::from_be_bytes(cluster_id));
+        if let Ok(text) = AsciiMetadataValue::try_from(hex) {
+            *self.cluster.write() = Some((cluster_id, text));
+        }
+    }
+
+    /// Puts the three keys on a call to `target`; refused while this node is not part of a cluster.
+    pub fn stamp(&self, target: NodeId, metadata: &mut MetadataMap) -> Result<(), Status> {
+        let Some(cluster) = self.cluster.read().as_ref().map(|(_, text)| text.clone()) else {
+            return Err(Status::failed_precondition("this node is not part of a cluster yet"));
+        };
+        metadata.insert(CLUSTER, cluster);
+        metadata.insert(FROM, self.from.clone());
+        metadata.insert(TO, AsciiMetadataValue::from(target.0));
+        Ok(())
+    }
+
+    /// Checks a call that arrived here and returns the caller; FAILED_PRECONDITION with a sentence when it was not meant for this node.
+    pub fn check(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+        {
+            let cluster = self.cluster.read();
+            let Some((_, own)) = cluster.as_ref() else {
+                return Err(Status::failed_precondition(format!("node {} is not part of a cluster yet", self.node_id)));
+            };
+            if metadata.get(CLUSTER) != Some(own) {
+                return Err(Status::failed_precondition(format!("node {} belongs to another cluster", self.node_id)));
+            }
+        }
+        let to = node_id(metadata, TO)?;
+        if to != self.node_id {
+            return Err(Status::failed_precondition(format!("this is node {}, not {to}", self.node_id)));
+        }
+        node_id(metadata, FROM)
+    }
+}
+
+fn node_id(metadata: &MetadataMap, key: &'static str) -> Result<NodeId, Status> {
+    let text = metadata.get(key).and_then(|value| value.to_str().ok());
+    text.and_then(|text| text.parse().ok())
+        .map(NodeId)
+        .ok_or_else(|| Status::failed_precondition(format!("the call lacks a valid `{key}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: ClusterId = [1; 16];
+
+    fn call(from: u64, to: u64, cluster: ClusterId) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        LocalIdentity::new(NodeId(from), Some(cluster)).stamp(NodeId(to), &mut metadata).unwrap();
+        metadata
+    }
+
+    #[test]
+    fn a_call_for_this_node_is_accepted() {
+        let local = LocalIdentity::new(NodeId(2), Some(ONE));
+        assert_eq!(local.check(&call(1, 2, ONE)).unwrap(), NodeId(1));
+    }
+
+    #[test]
+    fn a_call_for_another_node_or_cluster_is_refused() {
+        let local = LocalIdentity::new(NodeId(2), Some(ONE));
+        for metadata in [call(1, 3, ONE), call(1, 2, [2; 16]), MetadataMap::new()] {
+            assert_eq!(local.check(&metadata).unwrap_err().code(), tonic::Code::FailedPrecondition);
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_cluster_neither_calls_nor_answers() {
+        let local = LocalIdentity::new(NodeId(2), None);
+        assert!(local.check(&call(1, 2, ONE)).is_err());
+        assert!(local.stamp(NodeId(1), &mut MetadataMap::new()).is_err());
+        local.set_cluster_id(ONE);
+        assert!(local.check(&call(1, 2, ONE)).is_ok());
+    }
+}

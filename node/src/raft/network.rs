@@ -1,0 +1,322 @@
+//! openraft's network: one gRPC client per peer and purpose.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use headwater_proto::raft::raft_client::RaftClient;
+use openraft::OptionalSend;
+use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::caller::LocalIdentity;
+use super::codec::{self, CodecError};
+use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
+use super::snapshot::SnapshotDir;
+use super::transfer;
+use super::types::{Member, NodeId, TypeConfig, Vote};
+use super::wire;
+use crate::metrics::Metrics;
+
+/// The largest gRPC message between nodes, both directions. An append request is closed by the first entry that takes it
+/// over 1 MiB; an entry holds one client request of up to 16 MiB; the rest is slack for framing. Larger than anything ever sent:
+/// tonic would end the stream, and the request would be sent again for ever.
+pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
+
+/// HTTP/2 window of one stream: the default of 64 KiB throttles pipelined appends.
+pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+
+/// HTTP/2 window of a connection, on which several streams may be alive.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Ping an otherwise silent connection this often: a peer that vanished without closing (power, cable) is found out by this alone.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A ping unanswered for this long ends the connection.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a TCP connection may take. A machine that is off answers nothing at all.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long the answer to the opening of an append stream may take (the peer answers it at once); connecting included.
+const OPEN_STREAM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where to reach a member: given the address that the membership names, the one to use. Lets the configured list win over
+/// what an older configuration left in the membership.
+pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;
+
+/// A lazily connecting channel with the settings of node-to-node traffic; `address` is `host:port`.
+pub fn lazy_channel(address: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_lazy())
+}
+
+/// What a peer's client is for; each purpose has its own connection, so that a batch of megabytes or a snapshot
+/// cannot delay a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Replication,
+    Heartbeat,
+    Snapshot,
+}
+
+/// Makes the clients.
+pub struct Network {
+    identity: Arc<LocalIdentity>,
+    resolve: Resolve,
+    metrics: Arc<Metrics>,
+    snapshot_bytes_per_second: u64,
+}
+
+impl Network {
+    /// Clients that call as `identity` and send snapshots at no more than the given rate.
+    pub fn new(
+        identity: Arc<LocalIdentity>,
+        resolve: Resolve,
+        metrics: Arc<Metrics>,
+        snapshot_bytes_per_second: u64,
+    ) -> Self {
+        Self { identity, resolve, metrics, snapshot_bytes_per_second }
+    }
+
+    fn client(&self, target: NodeId, member: &Member, purpose: Purpose) -> Peer {
+        let address = (self.resolve)(target, member).raft_address;
+        let client = match lazy_channel(&address) {
+            Ok(channel) => Some(
+                RaftClient::new(channel)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            ),
+            Err(error) => {
+                tracing::error!(peer = %target, address, %error, "the address of a member is unusable");
+                None
+            }
+        };
+        Peer {
+            target,
+            address,
+            purpose,
+            client,
+            reachable: AtomicBool::new(true),
+            identity: self.identity.clone(),
+            metrics: self.metrics.clone(),
+            snapshot_bytes_per_second: self.snapshot_bytes_per_second,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: NodeId, node: &Member) -> Peer {
+        self.client(target, node, Purpose::Replication)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> Peer {
+        self.client(target, node, Purpose::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> Peer {
+        self.client(target, node, Purpose::Snapshot)
+    }
+}
+
+/// One connection to one peer.
+pub struct Peer {
+    target: NodeId,
+    address: String,
+    purpose: Purpose,
+    /// Absent when the address is unusable; every call fails then.
+    client: Option<RaftClient<Channel>>,
+    /// Whether the last call reached the peer, so that only changes are logged.
+    reachable: AtomicBool,
+    identity: Arc<LocalIdentity>,
+    metrics: Arc<Metrics>,
+    snapshot_bytes_per_second: u64,
+}
+
+type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
+
+impl Peer {
+    /// A request with the caller's metadata, and the client to send it with.
+    fn prepare<T>(&self, message: T) -> RpcResult<(RaftClient<Channel>, Request<T>)> {
+        let client = self.client.clone().ok_or_else(|| unreachable_because("the peer has no usable address"))?;
+        let mut request = Request::new(message);
+        self.identity.stamp(self.target, request.metadata_mut()).map_err(|status| self.failed(&status))?;
+        Ok((client, request))
+    }
+
+    /// A call with one answer, within the time openraft gives it.
+    async fn unary<T>(
+        &self,
+        option: &RPCOption,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> RpcResult<T> {
+        match tokio::time::timeout(option.hard_ttl(), call).await {
+            Ok(Ok(response)) => {
+                self.reached();
+                Ok(response.into_inner())
+            }
+            Ok(Err(status)) => Err(self.failed(&status)),
+            Err(_) => Err(self.failed(&Status::deadline_exceeded("no answer in time"))),
+        }
+    }
+
+    fn reached(&self) {
+        if !self.reachable.swap(true, Ordering::Relaxed) && self.purpose == Purpose::Replication {
+            tracing::info!(peer = %self.target, address = self.address, "peer is reachable again");
+        }
+    }
+
+    /// Every failure of a call counts as unreachable: openraft then backs off as [`NetBackoff`] says instead of
+    /// trying again ten times at once.
+    fn failed(&self, status: &Status) -> RPCError<TypeConfig> {
+        note_failure(&self.reachable, self.purpose, self.target, &self.address, status);
+        unreachable_because(status)
+    }
+}
+
+/// Logs the first failure after a success. The heartbeat and snapshot connections are silent: they fail together with
+/// replication, unless the peer refuses this node, which is always worth a line.
+fn note_failure(reachable: &AtomicBool, purpose: Purpose, peer: NodeId, address: &str, status: &Status) {
+    if !reachable.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    let (code, message) = (status.code(), status.message());
+    if code == Code::FailedPrecondition {
+        tracing::warn!(%peer, address, message, "peer refuses this node's calls");
+    } else if purpose == Purpose::Replication {
+        tracing::warn!(%peer, address, ?code, message, "peer cannot be reached");
+    }
+}
+
+fn unreachable_because(reason: impl ToString) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(reason))
+}
+
+/// A peer that answers, but not in a way this version understands.
+fn malformed(error: CodecError) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::from_string(error))
+}
+
+impl NetBackoff<TypeConfig> for Peer {
+    fn backoff(&self) -> Option<Backoff> {
+        let pauses = std::iter::successors(Some(RECONNECT_FIRST), |last| Some((*last * 2).min(RECONNECT_LONGEST)));
+        Some(Backoff::new(pauses))
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Peer {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, RpcResult<BoxStream<'s, RpcResult<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let (mut client, request) = self.prepare(input.map(wire::append_request_to_message))?;
+            let opening = tokio::time::timeout(OPEN_STREAM_TIMEOUT, client.append(request));
+            let answers = match opening.await {
+                Ok(Ok(response)) => response.into_inner(),
+                Ok(Err(status)) => return Err(self.failed(&status)),
+                Err(_) => return Err(self.failed(&Status::deadline_exceeded("no stream in time"))),
+            };
+            self.reached();
+            let peer = &*self;
+            let answers = answers.map(move |answer| match answer {
+                Ok(message) => wire::append_result_from_message(message).map_err(malformed),
+                Err(status) => Err(peer.failed(&status)),
+            });
+            let answers: BoxStream<'s, _> = Box::pin(answers);
+            Ok(answers)
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for Peer {
+    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {
+        let (mut client, request) = self.prepare(wire::vote_request_to_message(&rpc))?;
+        let answer = self.unary(&option, client.vote(request)).await?;
+        wire::vote_response_from_message(&answer).map_err(malformed)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        let (mut client, request) = self.prepare(wire::vote_request_to_message(&rpc))?;
+        let answer = self.unary(&option, client.pre_vote(request)).await?;
+        wire::vote_response_from_message(&answer).map_err(malformed)
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Peer {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
+        let (mut client, request) = self.prepare(wire::transfer_request_to_message(&req))?;
+        let answer = self.unary(&option, client.transfer_leader(request)).await?;
+        wire::transfer_response_from_message(&answer).map_err(malformed)
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Peer {
+    type SnapshotData = Arc<SnapshotDir>;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, Arc<SnapshotDir>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let directory = snapshot.snapshot;
+        let total_bytes = directory.total_bytes();
+        let deadline = transfer::deadline(total_bytes, self.snapshot_bytes_per_second);
+        let parts = transfer::send(directory, &vote, self.snapshot_bytes_per_second);
+        let (mut client, request) = self.prepare(parts)?;
+        tracing::info!(peer = %self.target, total_bytes, "sending a snapshot");
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(deadline, client.install_snapshot(request)) => answer,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        let message = match answer {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => {
+                tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
+                return Err(self.failed(&status).into());
+            }
+            Err(_) => return Err(self.failed(&Status::deadline_exceeded("the snapshot took too long")).into()),
+        };
+        self.reached();
+        let answered = message.vote.as_ref().ok_or(CodecError::Missing("SnapshotResponse.vote")).map_err(malformed)?;
+        let vote = codec::vote_from_message(answered).map_err(malformed)?;
+        self.metrics.snapshots_sent.inc();
+        tracing::info!(peer = %self.target, total_bytes, "sent a snapshot");
+        Ok(SnapshotResponse::new(vote))
+    }
+}

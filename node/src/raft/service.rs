@@ -1,0 +1,135 @@
+//! The server side of raft.proto: every call is checked, translated and handed to openraft.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use headwater_proto::raft as wire;
+use headwater_proto::raft::raft_server::{Raft as RaftRpc, RaftServer};
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::caller::LocalIdentity;
+use super::codec::{self, CodecError};
+use super::network::MAX_MESSAGE_BYTES;
+use super::snapshot::{Snapshot, SnapshotStore};
+use super::transfer::{self, ReceiveError};
+use super::{Raft, wire as convert};
+
+/// Snapshots received at a time. A second one could only come from a second leader, and both would fill the disk.
+const TRANSFERS: usize = 1;
+
+/// Answers the calls of the other nodes.
+pub struct RaftService {
+    raft: Raft,
+    identity: Arc<LocalIdentity>,
+    snapshots: Arc<SnapshotStore>,
+    transfers: Semaphore,
+}
+
+impl RaftService {
+    /// The gRPC service, with its message limits.
+    pub fn server(raft: Raft, identity: Arc<LocalIdentity>, snapshots: Arc<SnapshotStore>) -> RaftServer<Self> {
+        RaftServer::new(Self { raft, identity, snapshots, transfers: Semaphore::new(TRANSFERS) })
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+}
+
+fn malformed(error: CodecError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// openraft has stopped; the caller tries again until this process is gone or back.
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+#[tonic::async_trait]
+impl RaftRpc for RaftService {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<wire::AppendResponse, Status>> + Send>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let peer = self.identity.check(request.metadata())?;
+        // The stream openraft reads ends at the first message that cannot be read; the caller opens a new one.
+        let requests = request.into_inner().map(|message| match message {
+            Ok(message) => convert::append_request_from_message(message).map_err(|error| malformed(error)),
+            Err(status) => Err(status),
+        });
+        let requests = requests.scan((), move |(), request| {
+            let request = request
+                .inspect_err(|status| {
+                    if status.code() == tonic::Code::InvalidArgument {
+                        tracing::error!(%peer, error = status.message(), "refused an append request");
+                    }
+                })
+                .ok();
+            std::future::ready(request)
+        });
+        let answers = self.raft.stream_append(requests).map(|answer| match answer {
+            Ok(result) => Ok(convert::append_result_to_message(&result)),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+        self.identity.check(request.metadata())?;
+        let request = convert::vote_request_from_message(request.get_ref()).map_err(malformed)?;
+        let response = self.raft.vote(request).await.map_err(stopped)?;
+        Ok(Response::new(convert::vote_response_to_message(&response)))
+    }
+
+    async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+        self.identity.check(request.metadata())?;
+        let request = convert::vote_request_from_message(request.get_ref()).map_err(malformed)?;
+        let response = self.raft.pre_vote(request).await.map_err(stopped)?;
+        Ok(Response::new(convert::vote_response_to_message(&response)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotPart>>,
+    ) -> Result<Response<wire::SnapshotResponse>, Status> {
+        let peer = self.identity.check(request.metadata())?;
+        let _permit =
+            self.transfers.try_acquire().map_err(|_| Status::unavailable("another snapshot is being received"))?;
+        let mut parts = request.into_inner();
+        let (vote, manifest) = transfer::receive_header(&mut parts).await.map_err(refused)?;
+        let own_vote = self.raft.metrics().borrow_watched().vote;
+        if own_vote > vote {
+            // A leader of the past: openraft would refuse its snapshot after gigabytes.
+            return Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_message(&own_vote)) }));
+        }
+        tracing::info!(%peer, files = manifest.files.len(), "receiving a snapshot");
+        let received = transfer::receive_files(&self.snapshots, manifest, &mut parts).await.map_err(|error| {
+            tracing::warn!(%peer, %error, "a snapshot was not received");
+            refused(error)
+        })?;
+        let snapshot = Snapshot { meta: received.meta().clone(), snapshot: received };
+        let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_message(&response.vote)) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
+        self.identity.check(request.metadata())?;
+        let request = convert::transfer_request_from_message(request.get_ref()).map_err(malformed)?;
+        let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
+        Ok(Response::new(convert::transfer_response_to_message(&response)))
+    }
+}
+
+fn refused(error: ReceiveError) -> Status {
+    match &error {
+        ReceiveError::Broken(_) => Status::aborted(error.to_string()),
+        ReceiveError::Damaged(_) => Status::data_loss(error.to_string()),
+        ReceiveError::Disk(_) => Status::internal(error.to_string()),
+    }
+}

@@ -1,0 +1,123 @@
+//! openraft's settings, each with its reason. Nothing is left to a default that matters here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{ConfigError, SnapshotPolicy};
+
+use crate::config::Config;
+
+/// Log entries in one append request. The log reader bounds a request by bytes as well, and with that bound
+/// the count hardly matters; it keeps the vectors of tiny entries small.
+pub const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
+
+/// Entries openraft takes into one append to the log. A batch of the proposal gate should fit, so that it is one write.
+pub const MAX_ENTRIES_PER_APPEND: u64 = 4096;
+
+/// What openraft would allow one whole snapshot transfer. Our sender computes its own deadline from the size and the configured
+/// rate (`transfer::deadline`) and stops far earlier; openraft's default of 200 ms would end every transfer.
+pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Messages waiting for the core task. Each is at most one batch of the gate or one append request, which have their own
+/// limits; a full queue makes senders wait and never drops.
+pub const CORE_QUEUE: u64 = 4096;
+
+/// The first pause before a peer that cannot be reached is tried again, see [`super::network`].
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+
+/// The longest such pause: a restarted peer is heard again within this, and one that stays away costs two attempts a second.
+pub const RECONNECT_LONGEST: Duration = Duration::from_millis(250);
+
+/// The settings for this configuration; an error when its timeouts do not fit each other.
+pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError> {
+    let settings = openraft::Config {
+        cluster_name: "headwater".to_owned(),
+        // Failover takes the lease (= the longest election timeout) plus one random timeout; see config.rs for the values.
+        heartbeat_interval: millis(config.heartbeat_interval),
+        election_timeout_min: millis(config.election_timeout_min),
+        election_timeout_max: millis(config.election_timeout_max),
+        // 0 = heartbeats go out at their steady pace, also while acknowledgements flow: the lease of linearizable reads and
+        // the freshness that leader transfer looks at depend on them.
+        heartbeat_min_interval: Some(0),
+        // A node that was cut off must not depose a healthy leader by its higher term when it returns. Off by default.
+        enable_pre_vote: Some(true),
+        // A restarted leader must win an election like everybody else: its state may be older than what it served.
+        enable_leader_restore: Some(false),
+        // A follower whose log went back lost acknowledged data; accepting it silently could lose a committed entry.
+        allow_log_reversion: None,
+        max_payload_entries: MAX_ENTRIES_PER_REQUEST,
+        max_append_entries: Some(MAX_ENTRIES_PER_APPEND),
+        // The proposal gate batches without a timer; a linger of 1 ms would cost a lone client 2 ms.
+        api_batch_linger_ms: 0,
+        api_channel_size: Some(CORE_QUEUE),
+        // Snapshots are taken by bytes and time (`snapshot_policy`), not by entries.
+        snapshot_policy: SnapshotPolicy::Never,
+        install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
+        // The log is purged by bytes (`snapshot_policy`): openraft itself never purges behind a snapshot.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        // Only counts for openraft's own purging, which is off; the default of 1 would be a deletion per entry.
+        purge_batch_size: 10_000,
+        // Only `add_learner` in its blocking form looks at this.
+        replication_lag_threshold: config.ready_lag_entries,
+        // Our network says how long to wait (`NetBackoff`); this is what openraft falls back to.
+        backoff: format!("{}ms ...{}ms", millis(RECONNECT_FIRST), millis(RECONNECT_LONGEST)),
+        ..openraft::Config::default()
+    };
+    Ok(Arc::new(settings.validate()?))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A configuration for tests of this room: the timing of a healthy local disk, small limits.
+#[cfg(test)]
+pub(crate) fn config_for_tests(data_dir: &std::path::Path) -> Config {
+    use std::net::{Ipv4Addr, SocketAddr};
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Config {
+        server_id: 1,
+        members: Vec::new(),
+        data_dir: data_dir.to_owned(),
+        http_listen: anywhere,
+        raft_listen: anywhere,
+        rejoin: false,
+        write_timeout: Duration::from_secs(5),
+        leader_wait: Duration::from_secs(5),
+        read_wait: Duration::from_secs(5),
+        heartbeat_interval: Duration::from_millis(100),
+        election_timeout_min: Duration::from_millis(400),
+        election_timeout_max: Duration::from_millis(800),
+        snapshot_log_bytes: 1 << 20,
+        snapshot_interval: Duration::from_secs(3600),
+        keep_log_bytes: 1 << 20,
+        snapshot_bytes_per_second: 1 << 30,
+        ready_lag_entries: 1000,
+        block_cache_bytes: 1 << 20,
+        advertise_http: None,
+        disable_http_caching: false,
+        log_filter: "info".to_owned(),
+        log_json: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_protects_acknowledged_data_is_set() {
+        let settings = raft_config(&config_for_tests(std::path::Path::new("/nowhere"))).unwrap();
+        assert_eq!(settings.enable_pre_vote, Some(true));
+        assert_eq!(settings.enable_leader_restore, Some(false));
+        assert_eq!(settings.allow_log_reversion, None);
+        assert_eq!(settings.snapshot_policy, SnapshotPolicy::Never);
+    }
+
+    #[test]
+    fn timeouts_that_do_not_fit_each_other_are_refused() {
+        let mut config = config_for_tests(std::path::Path::new("/nowhere"));
+        config.heartbeat_interval = config.election_timeout_max;
+        assert!(raft_config(&config).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! openraft's view of the state machine: it only hands over to the apply thread and the snapshots.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use headwater_proto::stored;
+use openraft::EntryPayload;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use prost::Message;
+use tokio::sync::oneshot;
+
+use super::apply::{ApplyHandle, ApplyStopped, Committed};
+use super::codec;
+use super::snapshot::{Snapshot, SnapshotDir, SnapshotMeta, SnapshotStore};
+use super::types::{LogId, StoredMembership, TypeConfig};
+
+/// Entries in one chunk at most: one batch of the state database, during which nothing else is visible.
+const MAX_CHUNK_ENTRIES: usize = 1024;
+
+/// Bytes of commands in one chunk at most (one entry more may go over it).
+const MAX_CHUNK_BYTES: usize = 4 << 20;
+
+/// Adapter from openraft's state machine to this node's.
+#[derive(Clone)]
+pub struct StateMachine {
+    apply: ApplyHandle,
+    snapshots: Arc<SnapshotStore>,
+}
+
+impl StateMachine {
+    /// Over a running apply thread and the snapshots of the same node.
+    pub fn new(apply: ApplyHandle, snapshots: Arc<SnapshotStore>) -> Self {
+        Self { apply, snapshots }
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn weight(committed: &Committed) -> usize {
+    match &committed.0.payload {
+        EntryPayload::Normal(proposal) => proposal.command.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
+fn as_snapshot(directory: Arc<SnapshotDir>) -> Snapshot {
+    Snapshot { meta: directory.meta().clone(), snapshot: directory }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Arc<SnapshotDir>;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let mark = self.apply.store().last_applied().map_err(invalid)?;
+        let log_id = mark.last_applied.map(|bytes| stored::LogId::decode(&bytes[..])).transpose().map_err(invalid)?;
+        let membership = match mark.membership {
+            None => StoredMembership::default(),
+            Some(bytes) => {
+                let message = stored::Membership::decode(&bytes[..]).map_err(invalid)?;
+                codec::stored_membership_from_message(message).map_err(invalid)?
+            }
+        };
+        Ok((log_id.as_ref().map(codec::log_id_from_message), membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        // While the thread applies one chunk, the next is collected. Chunks are applied in order, so waiting for the last
+        // one is waiting for all: openraft reports everything as applied when this returns.
+        let mut last: Option<oneshot::Receiver<()>> = None;
+        loop {
+            let mut chunk = Vec::new();
+            let mut bytes = 0;
+            while chunk.len() < MAX_CHUNK_ENTRIES && bytes < MAX_CHUNK_BYTES {
+                let Some(committed) = entries.next().await.transpose()? else { break };
+                bytes += weight(&committed);
+                chunk.push(committed);
+            }
+            if chunk.is_empty() {
+                break;
+            }
+            last = Some(self.apply.apply(chunk).await?);
+        }
+        match last {
+            Some(applied) => applied.await.map_err(|_| ApplyStopped.into()),
+            None => Ok(()),
+        }
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { apply: self.apply.clone(), snapshots: self.snapshots.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Arc<SnapshotDir>) -> io::Result<()> {
+        let log_id = meta.last_log_id;
+        let result = self.snapshots.install(&self.apply, snapshot).await;
+        if let (Ok(()), Some(log_id)) = (&result, log_id) {
+            // What the snapshot holds was never in this node's log.
+            self.apply.volume().lock().add(log_id.index, 0);
+        }
+        result
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        Ok(self.snapshots.current().map(as_snapshot))
+    }
+}
+
+/// Takes one snapshot.
+pub struct SnapshotBuilder {
+    apply: ApplyHandle,
+    snapshots: Arc<SnapshotStore>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = Arc<SnapshotDir>;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        Ok(as_snapshot(self.snapshots.build(&self.apply).await?))
+    }
+}

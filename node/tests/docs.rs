@@ -1,0 +1,165 @@
+//! The documentation is true: its examples run against a real node, and its list of options is the real one.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The address that examples name; replaced by that of the node under test.
+const DOCUMENTED: &str = "127.0.0.1:2113";
+
+/// How long a fresh node may take to become ready, on a machine that builds something else meanwhile.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// One command and the fragments its output must contain, in this order.
+#[derive(Debug, PartialEq, Eq)]
+struct Example {
+    command: String,
+    expected: Vec<String>,
+}
+
+/// Examples of all ```console blocks. A line that begins with `$ ` is a command, those below it are fragments.
+fn examples(markdown: &str) -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    let mut inside = false;
+    for line in markdown.lines() {
+        if line.starts_with("```") {
+            inside = !inside && line == "```console";
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| inside) {
+            examples.push(Example { command: command.to_owned(), expected: Vec::new() });
+        } else if inside && !line.trim().is_empty() {
+            examples.last_mut().expect("output without a command").expected.push(line.trim().to_owned());
+        }
+    }
+    examples
+}
+
+/// The first fragment that is not in the output after its predecessors. A status line must be the whole first line.
+fn missing<'a>(output: &str, expected: &'a [String]) -> Option<&'a str> {
+    let mut rest = output;
+    for fragment in expected {
+        if fragment.starts_with("HTTP/1.1 ") && !rest.lines().any(|line| line.trim_end() == fragment) {
+            return Some(fragment);
+        }
+        // Names of headers are compared without case, and nothing else needs it.
+        match rest.to_ascii_lowercase().find(&fragment.to_ascii_lowercase()) {
+            Some(at) => rest = &rest[at + fragment.len()..],
+            None => return Some(fragment),
+        }
+    }
+    None
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A node of the built binary on free ports; killed when dropped.
+struct Node {
+    process: Child,
+    http: String,
+    _data: tempfile::TempDir,
+}
+
+impl Node {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (http, raft) = (free(), free());
+        let (http_address, raft_address) = (http.local_addr().unwrap(), raft.local_addr().unwrap());
+        drop((http, raft));
+        let mut process = Command::new(env!("CARGO_BIN_EXE_headwater"))
+            .args(["--http-listen", &http_address.to_string(), "--raft-listen", &raft_address.to_string()])
+            .arg("--data-dir")
+            .arg(data.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap());
+        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| eprintln!("node: {line}")));
+        let mut node = Self { process, http: http_address.to_string(), _data: data };
+        let started = Instant::now();
+        while !node.is_ready() {
+            assert_eq!(node.process.try_wait().unwrap(), None, "the node ended");
+            assert!(started.elapsed() < START_DEADLINE, "the node is not ready after {START_DEADLINE:?}");
+            std::thread::sleep(Duration::from_millis(20)); // polling interval
+        }
+        node
+    }
+
+    fn is_ready(&self) -> bool {
+        let ready = format!("curl -sf -o /dev/null --max-time 5 http://{}/health/ready", self.http);
+        Command::new("sh").args(["-c", &ready]).status().unwrap().success()
+    }
+
+    fn run(&self, command: &str) -> String {
+        let command = command.replace(DOCUMENTED, &self.http).replacen("curl ", "curl -sS --max-time 20 ", 1);
+        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).replace(&self.http, DOCUMENTED)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn examples_of_the_documentation_are_true() {
+    let mut files = vec![root().join("README.md")];
+    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    files.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    let mut wrong = Vec::new();
+    for file in files {
+        let examples = examples(&std::fs::read_to_string(&file).unwrap());
+        assert!(!examples.is_empty() || !file.ends_with("README.md"), "the README has no examples");
+        if examples.is_empty() {
+            continue;
+        }
+        // Each page tells a story of its own and begins with an empty store.
+        let node = Node::start();
+        for Example { command, expected } in &examples {
+            assert!(command.starts_with("curl ") && !expected.is_empty(), "{}: {command}", file.display());
+            let output = node.run(command);
+            if let Some(fragment) = missing(&output, expected) {
+                wrong.push(format!("{}: $ {command}\nlacks: {fragment}\nin:\n{output}\n", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wrong_example_is_found() {
+    let page = "text\n```console\n$ curl x\nHTTP/1.1 200 OK\nlocation: a\n$ curl y\nz\n```\n```sh\n$ not this\n```\n";
+    let found = examples(page);
+    assert_eq!(found.len(), 2);
+    let expected = &found[0].expected;
+    assert_eq!(missing("HTTP/1.1 200 OK\r\nLocation: a\r\n", expected), None);
+    assert_eq!(missing("HTTP/1.1 200 OKAY\r\nLocation: a\r\n", expected), Some("HTTP/1.1 200 OK"));
+    assert_eq!(missing("HTTP/1.1 200 OK\r\nLocation: b\r\n", expected), Some("location: a"));
+}
+
+#[test]
+fn every_option_is_documented_with_its_default_and_no_other() {
+    let page = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let command = headwater::config::command();
+    let mut real = Vec::new();
+    for key in headwater::config::keys() {
+        let argument = command.get_arguments().find(|argument| argument.get_id() == key.as_str()).unwrap();
+        let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+        let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(",")) };
+        let flag = headwater::config::flag_name(&key);
+        let row = format!("| `{flag}` | {default} |");
+        assert!(page.contains(&row), "docs/configuration.md has no row that begins with: {row}");
+        real.push(flag);
+    }
+    for documented in page.lines().filter_map(|line| line.strip_prefix("| `--")) {
+        let flag = format!("--{}", documented.split('`').next().unwrap());
+        assert!(real.contains(&flag), "docs/configuration.md tells of {flag}, which does not exist");
+    }
+}

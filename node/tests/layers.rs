@@ -1,0 +1,132 @@
+//! The rooms use each other downwards only (docs/architecture.md).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Rooms and what each may use besides itself.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("http", &["subscribe", "cluster", "store", "event", "config", "metrics", "fatal"]),
+    ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
+    ("cluster", &["raft", "store", "event", "config", "metrics", "fatal"]),
+    ("raft", &["log", "machine", "store", "event", "config", "metrics", "fatal"]),
+    ("machine", &["store", "event", "fatal"]),
+    ("store", &["event", "fatal"]),
+    ("log", &["fatal"]),
+    ("event", &["fatal"]),
+    ("config", &["telemetry"]),
+    ("metrics", &[]),
+    ("telemetry", &[]),
+    ("fatal", &[]),
+];
+
+/// The composition root puts everything together; the crate root only names the rooms.
+const FREE: &[&str] = &["node", "main", "lib"];
+
+/// First segments of all `crate::` paths, also of `crate::{a, b::c}`; comments are left out.
+fn used_rooms(source: &str) -> BTreeSet<String> {
+    let without_comment = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    let code = source.lines().map(without_comment).collect::<Vec<_>>().join("\n");
+    let mut rooms = BTreeSet::new();
+    for (at, found) in code.match_indices("crate::") {
+        let inside_name = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
+        if inside_name {
+            continue;
+        }
+        let rest = code[at + found.len()..].trim_start();
+        match rest.strip_prefix('{') {
+            Some(group) => rooms.extend(top_level_names(group)),
+            None => rooms.extend(first_name(rest)),
+        }
+    }
+    rooms
+}
+
+fn first_name(text: &str) -> Option<String> {
+    let name: String = text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Names at the first level of `a, b::{c, d}, e}`.
+fn top_level_names(group: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut item = String::new();
+    let mut names = Vec::new();
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.extend(first_name(&item));
+                item.clear();
+            }
+            _ if depth == 0 => item.push(c),
+            _ => {}
+        }
+    }
+    names.extend(first_name(&item));
+    names
+}
+
+/// Edges of one file that are not allowed.
+fn violations(room: &str, source: &str) -> Vec<String> {
+    if FREE.contains(&room) {
+        return Vec::new();
+    }
+    let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("the room '{room}' is not in the plan")];
+    };
+    used_rooms(source)
+        .into_iter()
+        .filter(|used| used != room && !allowed.contains(&used.as_str()))
+        .map(|used| format!("{room} -> {used}"))
+        .collect()
+}
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn rooms_use_only_what_is_below_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    assert!(files.len() > 10, "the sources were not found");
+    let mut all = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap();
+        let room = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let source = std::fs::read_to_string(&file).unwrap();
+        all.extend(violations(&room, &source).into_iter().map(|edge| format!("{}: {edge}", relative.display())));
+    }
+    assert!(all.is_empty(), "not allowed by docs/architecture.md:\n{}", all.join("\n"));
+}
+
+#[test]
+fn an_upward_edge_is_found_in_every_notation() {
+    for source in [
+        "use crate::http::Router;",
+        "use crate::{event::Position, http::{a, b}};",
+        "use crate::{\n    event,\n    http,\n};",
+        "fn f() { crate::http::serve() }",
+        "pub(in crate::http) fn f() {}",
+    ] {
+        assert_eq!(violations("store", source), ["store -> http"], "{source}");
+    }
+}
+
+#[test]
+fn comments_own_paths_and_downward_edges_are_fine() {
+    let source =
+        "// use crate::http\nuse crate::store::read;\nuse crate::event::{http, Position};\nother_crate::http::x();";
+    assert!(violations("store", source).is_empty(), "{:?}", violations("store", source));
+    assert_eq!(violations("cellar", ""), ["the room 'cellar' is not in the plan"]);
+}
