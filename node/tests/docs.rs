@@ -1,5 +1,8 @@
 //! The documentation is true: its examples run against a real node, and its list of options is the real one.
 
+// Clippy knows `#[test]` functions as tests, but not the helpers beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

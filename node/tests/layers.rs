@@ -1,5 +1,8 @@
 //! The rooms use each other downwards only (docs/architecture.md).
 
+// Clippy knows `#[test]` functions as tests, but not the helpers beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
