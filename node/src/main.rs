@@ -6,8 +6,7 @@ use clap::error::ErrorKind;
 use headwater::config::{Config, ConfigError, Invocation};
 use headwater::{config, node, telemetry};
 
-/// Of the allocators measured, the one that keeps resident memory and tail latency lowest under many small payloads
-/// that one thread allocates and another frees.
+/// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and contend.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

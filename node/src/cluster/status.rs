@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use headwater_proto::cluster as wire;
 use openraft::ServerState;
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use uuid::Uuid;
 
 use super::formation::canonical;
