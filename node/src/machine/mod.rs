@@ -1,13 +1,49 @@
 //! The deterministic state machine: command in, writes and outcome out. No clock, no randomness, no async.
 
-use bytes::Bytes;
+mod append;
+mod delete;
+mod metadata;
+#[cfg(test)]
+mod tests;
 
-use crate::event::{Ticks, WriteOutcome};
+use bytes::Bytes;
+use headwater_proto::stored::{Command, command};
+use prost::Message;
+use uuid::Uuid;
+
+use crate::event::{ExpectedVersion, Ticks, WriteOutcome};
 use crate::store::write::Chunk;
 
 /// Decides the command on the state as of this chunk, adds its writes to the chunk and returns the decision
 /// (contract/streams 6.7 and 7).
+///
+/// A command that no front sends (undecodable, no events, an id that is none, a stream nobody may write) is
+/// [`WriteOutcome::Rejected`]. An error means a damaged database: nothing of the chunk may be committed then.
 pub fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: &Bytes) -> Result<WriteOutcome, crate::store::ReadError> {
-    let _ = (chunk, time, command);
-    unimplemented!()
+    let command = match Command::decode(command.clone()) {
+        Ok(command) => command,
+        Err(error) => return Ok(rejected(&format!("the command cannot be read: {error}"))),
+    };
+    match command.kind {
+        Some(command::Kind::Append(command)) => append::apply(chunk, time, command),
+        Some(command::Kind::Delete(command)) => delete::apply(chunk, time, command),
+        None => Ok(rejected("the command is of an unknown kind")),
+    }
+}
+
+fn rejected(reason: &str) -> WriteOutcome {
+    WriteOutcome::Rejected { reason: reason.to_owned() }
+}
+
+/// An expected version as stored in a command.
+fn expected_version(number: i64) -> Result<ExpectedVersion, WriteOutcome> {
+    ExpectedVersion::from_number(number).ok_or_else(|| rejected("the expected version has no meaning"))
+}
+
+/// An event id as stored in a command.
+fn event_id(bytes: &[u8]) -> Result<Uuid, WriteOutcome> {
+    match Uuid::from_slice(bytes) {
+        Ok(id) if !id.is_nil() => Ok(id),
+        _ => Err(rejected("an event id is zero or not of 16 bytes")),
+    }
 }

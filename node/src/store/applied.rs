@@ -1,6 +1,17 @@
 //! How far this node has applied the log, to wait for: reads with a minimum position, forwarded writes, long polls.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, oneshot};
+
 use crate::event::Position;
+
+/// Streams share this many places to wait at; more only costs memory, fewer wakes more waiters for nothing.
+const STREAM_SLOTS: usize = 1024;
 
 /// A point in the history that this node has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,46 +24,233 @@ pub struct Applied {
 
 /// Published by the apply thread after each chunk is visible to readers.
 #[derive(Debug)]
-pub struct AppliedWatch {}
+pub struct AppliedWatch {
+    current: RwLock<Applied>,
+    log_waiters: Waiters,
+    position_waiters: Waiters,
+    /// One per hash of stream names, and a last one for the log of all events.
+    slots: Arc<[Slot]>,
+    hasher: RandomState,
+}
 
 impl AppliedWatch {
+    pub(super) fn new(applied: Applied) -> Self {
+        Self {
+            current: RwLock::new(applied),
+            log_waiters: Waiters::default(),
+            position_waiters: Waiters::default(),
+            slots: (0..=STREAM_SLOTS).map(|_| Slot::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
     /// What is applied now.
     pub fn current(&self) -> Applied {
-        unimplemented!()
+        *self.current.read()
     }
 
     /// Returns once the log entry `index` is applied; cancel-safe, waits for ever otherwise (callers bring the deadline).
     pub async fn wait_for_log_index(&self, index: u64) {
-        let _ = index;
-        unimplemented!()
+        self.log_waiters.wait(index, || self.current().log_entries > index).await;
     }
 
     /// Returns once the event at `position` is applied; cancel-safe, waits for ever otherwise.
     pub async fn wait_for_position(&self, position: Position) {
-        let _ = position;
-        unimplemented!()
+        self.position_waiters.wait(position, || self.current().next_position > position).await;
     }
 
     /// A wait for the next change of one stream. Take it **before** reading the stream, then await
     /// [`StreamChange::changed`]; it may wake early (another stream of the same slot), never late.
     pub fn watch_stream(&self, stream: &str) -> StreamChange {
-        let _ = stream;
-        unimplemented!()
+        self.watch_slot(self.slot_of(stream))
     }
 
     /// The same for the log of all events.
     pub fn watch_all(&self) -> StreamChange {
-        unimplemented!()
+        self.watch_slot(STREAM_SLOTS)
+    }
+
+    /// Makes a new point known. What it stands for must be visible to readers by now.
+    pub(super) fn publish<'a>(&self, applied: Applied, changed_streams: impl Iterator<Item = &'a str>) {
+        let before = std::mem::replace(&mut *self.current.write(), applied);
+        self.log_waiters.wake_below(applied.log_entries);
+        self.position_waiters.wake_below(applied.next_position);
+        for stream in changed_streams {
+            self.slots[self.slot_of(stream)].bump();
+        }
+        if applied.next_position != before.next_position {
+            self.slots[STREAM_SLOTS].bump();
+        }
+    }
+
+    /// Makes a new point known after which any stream may be another.
+    pub(super) fn publish_everything_changed(&self, applied: Applied) {
+        self.publish(applied, std::iter::empty());
+        self.slots.iter().for_each(Slot::bump);
+    }
+
+    fn slot_of(&self, stream: &str) -> usize {
+        self.hasher.hash_one(stream) as usize % STREAM_SLOTS
+    }
+
+    fn watch_slot(&self, slot: usize) -> StreamChange {
+        let seen = self.slots[slot].version.load(Ordering::SeqCst);
+        StreamChange { slots: self.slots.clone(), slot, seen }
     }
 }
 
 /// A pending change, see [`AppliedWatch::watch_stream`].
 #[derive(Debug)]
-pub struct StreamChange {}
+pub struct StreamChange {
+    slots: Arc<[Slot]>,
+    slot: usize,
+    /// Version of the slot when this value was taken or last returned.
+    seen: u64,
+}
 
 impl StreamChange {
-    /// Returns after the next change since this value was taken or last returned.
+    /// Returns after the next change since this value was taken or last returned. Cancel-safe.
     pub async fn changed(&mut self) {
-        unimplemented!()
+        let slot = &self.slots[self.slot];
+        loop {
+            let mut notified = std::pin::pin!(slot.notify.notified());
+            // Registered before the version is looked at, so a change in between is not missed.
+            notified.as_mut().enable();
+            let version = slot.version.load(Ordering::SeqCst);
+            if version != self.seen {
+                self.seen = version;
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    version: AtomicU64,
+    notify: Notify,
+}
+
+impl Slot {
+    fn bump(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.notify.notify_waiters();
+    }
+}
+
+/// Waiters in order of what they wait for: a new point wakes those it satisfies and no others.
+#[derive(Debug, Default)]
+struct Waiters {
+    /// By target, then by ticket.
+    waiting: Mutex<BTreeMap<(u64, u64), oneshot::Sender<()>>>,
+    /// Entries of `waiting`, so that a publication without waiters takes no lock.
+    count: AtomicUsize,
+    next_ticket: AtomicU64,
+}
+
+impl Waiters {
+    async fn wait(&self, target: u64, is_reached: impl Fn() -> bool) {
+        if is_reached() {
+            return;
+        }
+        let key = (target, self.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.lock();
+            waiting.insert(key, sender);
+            self.count.store(waiting.len(), Ordering::SeqCst);
+        }
+        // Removes the entry also when the caller gives up.
+        let _registered = Registered { waiters: self, key };
+        // What was published between the first look and the registration woke nobody. The fence pairs with the one
+        // in `wake_below`: either the publication sees this entry or this look sees the publication.
+        fence(Ordering::SeqCst);
+        if is_reached() {
+            return;
+        }
+        // The sender is dropped only by the one that takes it out to send.
+        let _ = receiver.await;
+    }
+
+    fn wake_below(&self, end: u64) {
+        fence(Ordering::SeqCst);
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        let later = waiting.split_off(&(end, 0));
+        let reached = std::mem::replace(&mut *waiting, later);
+        self.count.store(waiting.len(), Ordering::SeqCst);
+        drop(waiting);
+        for (_, sender) in reached {
+            let _ = sender.send(());
+        }
+    }
+}
+
+struct Registered<'a> {
+    waiters: &'a Waiters,
+    key: (u64, u64),
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.waiters.waiting.lock();
+        waiting.remove(&self.key);
+        self.waiters.count.store(waiting.len(), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn at(n: u64) -> Applied {
+        Applied { log_entries: n, next_position: n }
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_exactly_when_its_target_is_applied() {
+        let watch = AppliedWatch::new(at(3));
+        assert!(watch.wait_for_log_index(2).now_or_never().is_some());
+        let mut five = Box::pin(watch.wait_for_log_index(5));
+        let mut position = Box::pin(watch.wait_for_position(6));
+        assert!((&mut five).now_or_never().is_none());
+        assert!((&mut position).now_or_never().is_none());
+        watch.publish(at(5), std::iter::empty());
+        assert!((&mut five).now_or_never().is_none());
+        watch.publish(at(6), std::iter::empty());
+        assert!((&mut five).now_or_never().is_some());
+        assert!((&mut position).now_or_never().is_none());
+        watch.publish(at(7), std::iter::empty());
+        assert!((&mut position).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_wait_leaves_nothing_behind() {
+        let watch = AppliedWatch::new(at(0));
+        {
+            let mut wait = Box::pin(watch.wait_for_position(9));
+            assert!((&mut wait).now_or_never().is_none());
+            assert_eq!(watch.position_waiters.count.load(Ordering::SeqCst), 1);
+        }
+        assert_eq!(watch.position_waiters.count.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn a_change_between_taking_and_awaiting_is_not_missed() {
+        let watch = AppliedWatch::new(at(0));
+        let mut stream = watch.watch_stream("s");
+        let mut all = watch.watch_all();
+        assert!(stream.changed().now_or_never().is_none());
+        watch.publish(at(1), std::iter::once("s"));
+        assert!(stream.changed().now_or_never().is_some());
+        assert!(all.changed().now_or_never().is_some());
+        assert!(stream.changed().now_or_never().is_none());
+        watch.publish_everything_changed(at(2));
+        assert!(stream.changed().now_or_never().is_some());
     }
 }

@@ -3,20 +3,57 @@
 //! One file per stored key kind, holding its codec, its byte layout and its round-trip test.
 
 pub mod applied;
+mod checkpoint;
+pub mod event_id_row;
+pub mod event_row;
+mod generation;
+pub mod head;
+pub mod index_row;
+pub mod options;
 pub mod read;
+pub mod stream_row;
+pub mod system_row;
 pub mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rocksdb::{Cache, FlushOptions};
 
 pub use applied::{Applied, AppliedWatch};
+pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
+
+use generation::Generation;
+use read::Tier;
+use write::Writer;
 
 /// The state database of one node. Cheap to clone; the database behind it is swapped as a whole
 /// when a snapshot is installed, and readers keep the one they started with.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Directory of the generations.
+    state: PathBuf,
+    /// Shared by all families and generations.
+    cache: Cache,
+    current: ArcSwap<Generation>,
+    /// Taken by the apply thread alone, so never contended.
+    writer: Mutex<Writer>,
+    applied: AppliedWatch,
+    unflushed_bytes: AtomicU64,
+}
+
+impl Inner {
+    fn add_unflushed(&self, bytes: u64) {
+        self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// What the state database says of the log it has applied, as given to [`write::Chunk::commit`].
@@ -42,68 +79,106 @@ pub enum OpenError {
 }
 
 impl Store {
-    /// Opens the current state under `directory` (created when missing).
-    pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let _ = directory;
-        unimplemented!()
+    /// Opens the current state under `directory` (created when missing), with so much memory for blocks of table files.
+    pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
+        let cache = Cache::new_lru_cache(block_cache_bytes);
+        let generation = generation::open_current(directory, &cache)?;
+        let counters = generation
+            .counters()
+            .map_err(|error| OpenError::Damaged { path: directory.display().to_string(), reason: error.to_string() })?;
+        let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                state: directory.to_owned(),
+                cache,
+                current: ArcSwap::from_pointee(generation),
+                writer: Mutex::new(Writer { counters, heads: head::HeadCache::new() }),
+                applied: AppliedWatch::new(applied),
+                unflushed_bytes: AtomicU64::new(0),
+            }),
+        })
     }
 
     /// Runs `read` on one consistent view.
     ///
     /// It runs at once on the calling thread as long as everything it touches is in memory; the first block
     /// that is not makes it run again, from the start, on the blocking pool, so that no async worker waits for a disk.
-    /// `read` may therefore run twice and must be free of side effects.
+    /// `read` may therefore run twice and must be free of side effects. Damage that it meets ends the process:
+    /// it must never be served as something missing.
     pub async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: Fn(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
     {
-        let _ = (read, &self.inner);
-        unimplemented!()
+        let generation = self.inner.current.load_full();
+        let in_memory = read(&ReadView::new(&generation, Tier::Memory));
+        let result = match in_memory {
+            Err(ReadError::NotInMemory) => {
+                let task = tokio::task::spawn_blocking(move || read(&ReadView::new(&generation, Tier::Disk)));
+                match task.await {
+                    Ok(result) => result,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    // The runtime is shutting down; nobody waits for the answer any more.
+                    Err(_) => return Err(ReadError::NotInMemory),
+                }
+            }
+            result => result,
+        };
+        if let Err(ReadError::Damaged(reason)) = &result {
+            crate::fatal::stop("reading the state database", reason);
+        }
+        result
     }
 
     /// Starts a chunk. Apply thread only.
     pub fn begin(&self) -> write::Chunk<'_> {
-        unimplemented!()
+        write::Chunk::new(&self.inner, self.inner.writer.lock())
     }
 
     /// The encoded log position and membership stored with the last committed chunk; `None` before the first.
     pub fn last_applied(&self) -> Result<AppliedMark, ReadError> {
-        unimplemented!()
+        self.inner.current.load_full().mark()
     }
 
     /// Makes a self-contained copy of the state in the new directory `target` by hard links: everything committed so far,
     /// `last_applied` included. Call [`Self::flush`] before, so that little is left to write here. Apply thread only.
     pub fn checkpoint(&self, target: &Path) -> std::io::Result<()> {
-        let _ = target;
-        unimplemented!()
+        checkpoint::take(&self.inner, target)
     }
 
     /// Reads the mark inside a checkpoint.
     pub fn checkpoint_mark(checkpoint: &Path) -> std::io::Result<AppliedMark> {
-        let _ = checkpoint;
-        unimplemented!()
+        checkpoint::mark(checkpoint)
     }
 
     /// Replaces the whole state by a verified and synced checkpoint (hard links; `checkpoint` itself stays): durable, then swapped
-    /// under the readers. Crash-safe at every step. Apply thread only.
+    /// under the readers. Crash-safe at every step. Apply thread only. After an error the old state is still in place,
+    /// unless the pointer file could not be synced: then only the next start knows.
     pub fn install(&self, checkpoint: &Path) -> std::io::Result<()> {
-        let _ = checkpoint;
-        unimplemented!()
+        checkpoint::install(&self.inner, checkpoint)
     }
 
     /// Writes everything committed so far to disk, atomically over all families. Any thread.
     pub fn flush(&self) -> std::io::Result<()> {
-        unimplemented!()
+        let generation = self.inner.current.load_full();
+        let before = self.inner.unflushed_bytes.load(Ordering::Relaxed);
+        let families = options::FAMILIES.map(|name| generation.family(name));
+        let mut wait = FlushOptions::default();
+        wait.set_wait(true);
+        generation.db().flush_cfs_opt(&families, &wait).map_err(std::io::Error::other)?;
+        // What was committed meanwhile may have been left out.
+        let remaining = |now: u64| Some(now.saturating_sub(before));
+        let _ = self.inner.unflushed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, remaining);
+        Ok(())
     }
 
     /// Bytes committed since the last flush, about.
     pub fn unflushed_bytes(&self) -> u64 {
-        unimplemented!()
+        self.inner.unflushed_bytes.load(Ordering::Relaxed)
     }
 
     /// What has been applied; for waiting on it.
     pub fn applied(&self) -> &AppliedWatch {
-        unimplemented!()
+        &self.inner.applied
     }
 }

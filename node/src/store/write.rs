@@ -1,18 +1,334 @@
 //! One chunk of applied commands: an overlay for reading its own writes, and one atomic write batch.
 
-use std::marker::PhantomData;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-/// The writes of some consecutive log entries, invisible to readers until committed.
-/// Made by [`super::Store::begin`], by the apply thread alone.
-pub struct Chunk<'store> {
-    marker: PhantomData<&'store ()>,
+use bytes::Bytes;
+use headwater_proto::stored::{EventRecord, NewEvent, StreamRecord};
+use parking_lot::MutexGuard;
+use rocksdb::{ReadOptions, WriteBatch};
+use uuid::Uuid;
+
+use super::generation::Generation;
+use super::head::{Head, HeadCache};
+use super::system_row::{self, Counters};
+use super::{Applied, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
+use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks};
+
+/// What outlives a chunk on the writer's side.
+pub(super) struct Writer {
+    pub(super) counters: Counters,
+    pub(super) heads: HeadCache,
 }
 
-impl Chunk<'_> {
+/// A stream as known to one chunk, see [`Chunk::stream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRef(usize);
+
+struct StreamState {
+    name: Arc<str>,
+    head: Head,
+    /// Positions of the events written in this chunk; the last one has number `head.last_number`.
+    positions: Vec<Position>,
+    changed: bool,
+}
+
+/// An event written in this chunk.
+struct ChunkEvent {
+    event_id: Uuid,
+    is_json: bool,
+    data: Bytes,
+}
+
+/// The writes of some consecutive log entries, invisible to readers until committed.
+/// Made by [`super::Store::begin`], by the apply thread alone. Dropped without a commit it leaves no trace.
+pub struct Chunk<'store> {
+    inner: &'store Inner,
+    writer: MutexGuard<'store, Writer>,
+    generation: Arc<Generation>,
+    read_options: ReadOptions,
+    batch: WriteBatch,
+    counters: Counters,
+    streams: Vec<StreamState>,
+    by_name: HashMap<Arc<str>, StreamRef>,
+    event_ids: HashMap<(u64, Uuid), EventNumber>,
+    /// By position, from `writer.counters.next_position` on.
+    events: Vec<ChunkEvent>,
+    /// The id last looked up in vain: its append follows, and need not look again.
+    absent: Option<(u64, Uuid)>,
+    buffer: Vec<u8>,
+}
+
+impl<'store> Chunk<'store> {
+    pub(super) fn new(inner: &'store Inner, writer: MutexGuard<'store, Writer>) -> Self {
+        Self {
+            generation: inner.current.load_full(),
+            counters: writer.counters,
+            inner,
+            writer,
+            read_options: ReadOptions::default(),
+            batch: WriteBatch::default(),
+            streams: Vec::new(),
+            by_name: HashMap::new(),
+            event_ids: HashMap::new(),
+            events: Vec::new(),
+            absent: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// A stream by name, whether it exists or not.
+    pub fn stream(&mut self, name: &str) -> Result<StreamRef, ReadError> {
+        if let Some(stream) = self.by_name.get(name) {
+            return Ok(*stream);
+        }
+        let (name, head) = match self.writer.heads.get(name) {
+            Some(known) => known,
+            None => (Arc::from(name), self.read_head(name)?),
+        };
+        let stream = StreamRef(self.streams.len());
+        self.streams.push(StreamState { name: name.clone(), head, positions: Vec::new(), changed: false });
+        self.by_name.insert(name, stream);
+        Ok(stream)
+    }
+
+    /// State of a stream as of this chunk.
+    pub fn head(&self, stream: StreamRef) -> &Head {
+        &self.streams[stream.0].head
+    }
+
+    /// Name of a stream.
+    pub fn name(&self, stream: StreamRef) -> &str {
+        &self.streams[stream.0].name
+    }
+
+    /// The number which the first event with this id got in the stream.
+    pub fn number_of_id(&mut self, stream: StreamRef, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
+        let state = &self.streams[stream.0];
+        let (Some(id), Some(_)) = (state.head.id, state.head.last_number) else {
+            return Ok(None);
+        };
+        if let Some(number) = self.event_ids.get(&(id, event_id)) {
+            return Ok(Some(*number));
+        }
+        let was_empty_before_chunk = self.first_new_number(state) == Some(0);
+        if was_empty_before_chunk || self.absent == Some((id, event_id)) {
+            return Ok(None);
+        }
+        let row = self.get(options::EVENT_ID, &event_id_row::key(id, event_id))?;
+        let number = row.map(|row| event_id_row::number(&row)).transpose()?;
+        if number.is_none() {
+            self.absent = Some((id, event_id));
+        }
+        Ok(number)
+    }
+
+    /// Where the event with this number is.
+    pub fn position_of(&self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
+        let state = &self.streams[stream.0];
+        let Some(id) = state.head.id else {
+            return Ok(None);
+        };
+        if let Some(first) = self.first_new_number(state)
+            && number >= first
+        {
+            return Ok(state.positions.get((number - first) as usize).copied());
+        }
+        let row = self.get(options::INDEX, &index_row::key(id, number))?;
+        row.map(|row| index_row::position(&row)).transpose()
+    }
+
+    /// Id of the event at a position below [`Self::next_position`].
+    pub fn event_id_at(&self, position: Position) -> Result<Uuid, ReadError> {
+        match self.written(position) {
+            Some(event) => Ok(event.event_id),
+            None => event_row::event_id(position, &self.stored(position)?),
+        }
+    }
+
+    /// Whether the event at a position below [`Self::next_position`] is JSON, and its data.
+    pub fn data_at(&self, position: Position) -> Result<(bool, Bytes), ReadError> {
+        match self.written(position) {
+            Some(event) => Ok((event.is_json, event.data.clone())),
+            None => self.stored(position).map(|record| (record.is_json, record.data)),
+        }
+    }
+
+    /// Position the next event gets.
+    pub fn next_position(&self) -> Position {
+        self.counters.next_position
+    }
+
+    /// Adds an event at the end of a stream. Its id must be of 16 bytes.
+    pub fn append(
+        &mut self,
+        stream: StreamRef,
+        time: Ticks,
+        event_id: Uuid,
+        event: NewEvent,
+    ) -> Result<Position, ReadError> {
+        let id = self.numeric_id(stream);
+        let is_first_use = self.number_of_id(stream, event_id)?.is_none();
+        let number = self.head(stream).last_number.map_or(0, |last| last + 1);
+        let position = self.put_event(stream, number, time, event_id, event);
+        let index = self.generation.family(options::INDEX);
+        self.batch.put_cf(index, index_row::key(id, number), index_row::value(position));
+        if is_first_use {
+            // The first commit of an id wins (contract/streams 6.7).
+            let family = self.generation.family(options::EVENT_ID);
+            self.batch.put_cf(family, event_id_row::key(id, event_id), event_id_row::value(number));
+            self.event_ids.insert((id, event_id), number);
+        }
+        let state = &mut self.streams[stream.0];
+        state.head.last_number = Some(number);
+        state.positions.push(position);
+        Ok(position)
+    }
+
+    /// Deletes a stream for ever: a tombstone among all events, and the end of its metadata (contract/streams 7).
+    pub fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {
+        let event = NewEvent {
+            event_id: Bytes::copy_from_slice(event_id.as_bytes()),
+            event_type: TOMBSTONE_EVENT_TYPE.to_owned(),
+            ..NewEvent::default()
+        };
+        let position = self.put_event(stream, MAX_NUMBER, time, event_id, event);
+        let head = &mut self.streams[stream.0].head;
+        head.tombstone = Some(position);
+        head.metadata = None;
+        self.put_record(stream);
+        position
+    }
+
+    /// Remembers what the last event of `$$stream` means for the stream.
+    pub fn set_metadata(&mut self, stream: StreamRef, metadata: Option<StreamMetadata>) {
+        let state = &mut self.streams[stream.0];
+        state.changed = true;
+        if state.head.metadata.as_deref() == metadata.as_ref() {
+            return;
+        }
+        state.head.metadata = metadata.map(Arc::new);
+        self.put_record(stream);
+    }
+
     /// Puts the log position of the last entry (and the membership, when the chunk changed it), both encoded by the caller,
     /// into the same batch, writes it and publishes it to readers and waiters. A failed write ends the process.
-    pub fn commit(self, log_entries: u64, last_applied: Vec<u8>, membership: Option<Vec<u8>>) {
-        let _ = (log_entries, last_applied, membership, self.marker);
-        unimplemented!()
+    pub fn commit(mut self, log_entries: u64, last_applied: Vec<u8>, membership: Option<Vec<u8>>) {
+        self.counters.log_entries = log_entries;
+        let system = self.generation.family(options::SYSTEM);
+        self.batch.put_cf(system, system_row::COUNTERS, self.counters.encode());
+        self.batch.put_cf(system, system_row::LAST_APPLIED, last_applied);
+        if let Some(membership) = membership {
+            self.batch.put_cf(system, system_row::MEMBERSHIP, membership);
+        }
+        let batch_bytes = self.batch.size_in_bytes() as u64;
+        if let Err(error) = self.generation.db().write_opt(self.batch, &options::write()) {
+            crate::fatal::stop("writing to the state database", &error);
+        }
+        self.inner.add_unflushed(batch_bytes);
+        self.writer.counters = self.counters;
+        let applied = Applied { log_entries, next_position: self.counters.next_position };
+        let changed = self.streams.iter().filter(|state| state.changed).map(|state| &*state.name);
+        self.inner.applied.publish(applied, changed);
+        for StreamState { name, head, .. } in self.streams {
+            self.writer.heads.put(name, head);
+        }
+    }
+
+    /// Number of the first event which this chunk wrote to the stream.
+    fn first_new_number(&self, state: &StreamState) -> Option<EventNumber> {
+        let last = state.head.last_number?;
+        let written = state.positions.len() as u64;
+        (written > 0).then(|| last + 1 - written)
+    }
+
+    fn written(&self, position: Position) -> Option<&ChunkEvent> {
+        let offset = position.checked_sub(self.writer.counters.next_position)?;
+        self.events.get(offset as usize)
+    }
+
+    fn stored(&self, position: Position) -> Result<EventRecord, ReadError> {
+        match self.get(options::EVENT, &event_row::key(position))? {
+            Some(row) => event_row::decode(position, Bytes::copy_from_slice(&row)),
+            None => {
+                Err(ReadError::Damaged(format!("the event at position {position} is missing although it is indexed")))
+            }
+        }
+    }
+
+    fn put_event(
+        &mut self,
+        stream: StreamRef,
+        number: EventNumber,
+        time: Ticks,
+        event_id: Uuid,
+        event: NewEvent,
+    ) -> Position {
+        self.numeric_id(stream);
+        let position = self.counters.next_position;
+        self.counters.next_position += 1;
+        self.events.push(ChunkEvent { event_id, is_json: event.is_json, data: event.data.clone() });
+        let record = EventRecord {
+            stream: self.name(stream).to_owned(),
+            number,
+            event_id: event.event_id,
+            event_type: event.event_type,
+            is_json: event.is_json,
+            time_ticks: time.0,
+            data: event.data,
+            metadata: event.metadata,
+        };
+        event_row::encode(&record, &mut self.buffer);
+        self.batch.put_cf(self.generation.family(options::EVENT), event_row::key(position), &self.buffer);
+        self.streams[stream.0].changed = true;
+        position
+    }
+
+    /// Id of the stream; a new stream gets one, and a row.
+    fn numeric_id(&mut self, stream: StreamRef) -> u64 {
+        if let Some(id) = self.head(stream).id {
+            return id;
+        }
+        let id = self.counters.next_stream_id;
+        self.counters.next_stream_id += 1;
+        self.streams[stream.0].head.id = Some(id);
+        self.put_record(stream);
+        id
+    }
+
+    fn put_record(&mut self, stream: StreamRef) {
+        let id = self.numeric_id(stream);
+        let StreamState { name, head, .. } = &self.streams[stream.0];
+        let record = StreamRecord {
+            id,
+            tombstone_position: head.tombstone,
+            metadata: head.metadata.as_deref().map(stream_row::metadata_to_stored),
+            last_number: head.stored_last_number,
+        };
+        stream_row::encode(&record, &mut self.buffer);
+        self.batch.put_cf(self.generation.family(options::STREAM), stream_row::key(name), &self.buffer);
+    }
+
+    fn read_head(&self, name: &str) -> Result<Head, ReadError> {
+        let Some(row) = self.get(options::STREAM, stream_row::key(name))? else {
+            return Ok(Head::default());
+        };
+        let record = stream_row::decode(name, &row)?;
+        let mut bounded = ReadOptions::default();
+        bounded.set_iterate_lower_bound(index_row::key(record.id, 0));
+        bounded.set_iterate_upper_bound(index_row::end_key(record.id));
+        let rows = self.generation.db().raw_iterator_cf_opt(self.generation.family(options::INDEX), bounded);
+        Ok(Head {
+            id: Some(record.id),
+            last_number: read::last_number(rows, record.id)?.or(record.last_number),
+            tombstone: record.tombstone_position,
+            metadata: record.metadata.map(|metadata| Arc::new(stream_row::metadata_from_stored(metadata))),
+            stored_last_number: record.last_number,
+        })
+    }
+
+    fn get(&self, family: &str, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, ReadError> {
+        let family = self.generation.family(family);
+        self.generation.db().get_pinned_cf_opt(family, key, &self.read_options).map_err(ReadError::from_rocksdb)
     }
 }

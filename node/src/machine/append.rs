@@ -1,0 +1,184 @@
+//! Appends: the decision procedure of contract/streams 6.7.
+
+use headwater_proto::stored::{Append, NewEvent};
+use uuid::Uuid;
+
+use super::{event_id, expected_version, metadata, rejected};
+use crate::event::{EventNumber, ExpectedVersion, Position, Ticks, WriteOutcome, stream_id};
+use crate::store::ReadError;
+use crate::store::write::{Chunk, StreamRef};
+
+/// What 6.7 says of an append.
+pub(super) enum Decision {
+    /// The events are to be stored.
+    Ok,
+    /// They were stored before.
+    Idempotent {
+        first_number: EventNumber,
+        position: Position,
+    },
+    WrongVersion,
+    Deleted,
+}
+
+pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Result<WriteOutcome, ReadError> {
+    let (expected, ids) = match check(&command) {
+        Ok(checked) => checked,
+        Err(refusal) => return Ok(refusal),
+    };
+    let stream = chunk.stream(&command.stream)?;
+    let described = stream_id::described_by(&command.stream).map(|name| chunk.stream(name)).transpose()?;
+    if let Some(described) = described
+        && chunk.head(described).tombstone.is_some()
+    {
+        return Ok(WriteOutcome::StreamDeleted);
+    }
+    match decide(chunk, stream, expected, &ids)? {
+        Decision::Ok => store(chunk, time, stream, described, &ids, command.events),
+        Decision::Idempotent { first_number, position } => {
+            Ok(WriteOutcome::Appended { first_number, position, repeated: true })
+        }
+        Decision::WrongVersion => {
+            Ok(WriteOutcome::WrongExpectedVersion { current: chunk.head(stream).current_version() })
+        }
+        Decision::Deleted => Ok(WriteOutcome::StreamDeleted),
+    }
+}
+
+fn check(command: &Append) -> Result<(ExpectedVersion, Vec<Uuid>), WriteOutcome> {
+    if command.stream.is_empty() || command.stream == stream_id::ALL {
+        return Err(rejected("nobody may append to this stream"));
+    }
+    if stream_id::described_by(&command.stream).is_some_and(|name| name.is_empty() || stream_id::is_metastream(name)) {
+        return Err(rejected("a metastream has no metadata of its own"));
+    }
+    if command.events.is_empty() {
+        return Err(rejected("there is no event"));
+    }
+    let ids = command.events.iter().map(|event| event_id(&event.event_id)).collect::<Result<_, _>>()?;
+    Ok((expected_version(command.expected_version)?, ids))
+}
+
+/// Steps 1 to 7 of contract/streams 6.7, in their order. `ids` is not empty.
+pub(super) fn decide(
+    chunk: &mut Chunk<'_>,
+    stream: StreamRef,
+    expected: ExpectedVersion,
+    ids: &[Uuid],
+) -> Result<Decision, ReadError> {
+    let head = chunk.head(stream);
+    let (last, is_soft_deleted) = (head.last_number, head.is_soft_deleted());
+    if head.tombstone.is_some() {
+        return Ok(Decision::Deleted);
+    }
+    // Events from `compare_from` on are what an exact version has to be compared with; step 6 and 7 have none.
+    let compare_from = match expected {
+        ExpectedVersion::Any => return walk(chunk, stream, ids),
+        ExpectedVersion::Exists if is_soft_deleted => return Ok(Decision::Deleted),
+        ExpectedVersion::Exists if last.is_none() && !has_metadata_events(chunk, stream)? => {
+            return Ok(Decision::WrongVersion);
+        }
+        ExpectedVersion::Exists => return walk(chunk, stream, ids),
+        ExpectedVersion::NoStream if last.is_none() => return Ok(Decision::Ok),
+        ExpectedVersion::NoStream => 0,
+        ExpectedVersion::Exactly(number) if last == Some(number) => return Ok(Decision::Ok),
+        ExpectedVersion::Exactly(number) if last.is_none_or(|last| number > last) => return Ok(Decision::WrongVersion),
+        ExpectedVersion::Exactly(number) => number + 1,
+    };
+    for (offset, id) in ids.iter().enumerate() {
+        if has_id_at(chunk, stream, compare_from + offset as u64, *id)? {
+            continue;
+        }
+        let recreates = offset == 0 && expected == ExpectedVersion::NoStream && is_soft_deleted;
+        return Ok(if recreates { Decision::Ok } else { Decision::WrongVersion });
+    }
+    idempotent(chunk, stream, compare_from, compare_from + ids.len() as u64 - 1)
+}
+
+/// Step 4: the ids alone decide.
+fn walk(chunk: &mut Chunk<'_>, stream: StreamRef, ids: &[Uuid]) -> Result<Decision, ReadError> {
+    let Some(first) = chunk.number_of_id(stream, ids[0])? else {
+        return Ok(Decision::Ok);
+    };
+    let mut highest = first;
+    for id in &ids[1..] {
+        match chunk.number_of_id(stream, *id)? {
+            Some(number) => highest = highest.max(number),
+            None => return Ok(Decision::WrongVersion),
+        }
+    }
+    // Of an id that the request repeats only the first event is found by its id; the request's own events, when they
+    // still lie side by side as it wrote them, say better where it ended.
+    let end = first + ids.len() as u64 - 1;
+    if end > highest && is_at(chunk, stream, first, ids)? {
+        highest = end;
+    }
+    idempotent(chunk, stream, first, highest)
+}
+
+fn is_at(chunk: &mut Chunk<'_>, stream: StreamRef, first: EventNumber, ids: &[Uuid]) -> Result<bool, ReadError> {
+    for (offset, id) in ids.iter().enumerate() {
+        if !has_id_at(chunk, stream, first + offset as u64, *id)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn idempotent(
+    chunk: &Chunk<'_>,
+    stream: StreamRef,
+    first_number: EventNumber,
+    last_number: EventNumber,
+) -> Result<Decision, ReadError> {
+    let Some(position) = chunk.position_of(stream, last_number)? else {
+        let stream = chunk.name(stream);
+        return Err(ReadError::Damaged(format!("event {last_number} of stream '{stream}' has an id but no index row")));
+    };
+    Ok(Decision::Idempotent { first_number, position })
+}
+
+/// Whether the raw event with this number has this id.
+fn has_id_at(chunk: &mut Chunk<'_>, stream: StreamRef, number: EventNumber, id: Uuid) -> Result<bool, ReadError> {
+    match chunk.number_of_id(stream, id)? {
+        Some(first) if first == number => Ok(true),
+        // The id was used again later, perhaps here.
+        Some(first) if first < number => match chunk.position_of(stream, number)? {
+            Some(position) => Ok(chunk.event_id_at(position)? == id),
+            None => Ok(false),
+        },
+        // Never used, or first used behind this number.
+        _ => Ok(false),
+    }
+}
+
+fn has_metadata_events(chunk: &mut Chunk<'_>, stream: StreamRef) -> Result<bool, ReadError> {
+    let metastream = metadata::metastream_of(chunk, stream)?;
+    Ok(chunk.head(metastream).last_number.is_some())
+}
+
+/// Stores the events and what follows from them.
+fn store(
+    chunk: &mut Chunk<'_>,
+    time: Ticks,
+    stream: StreamRef,
+    described: Option<StreamRef>,
+    ids: &[Uuid],
+    events: Vec<NewEvent>,
+) -> Result<WriteOutcome, ReadError> {
+    let head = chunk.head(stream);
+    let first_number = head.last_number.map_or(0, |last| last + 1);
+    // A metastream is never soft-deleted: nothing can write metadata for it.
+    if head.is_soft_deleted() {
+        // Before the events, so that the position of the last event covers the return of the stream as well.
+        metadata::recreate(chunk, time, stream, first_number)?;
+    }
+    let mut position = 0;
+    for (id, event) in ids.iter().zip(events) {
+        position = chunk.append(stream, time, *id, event)?;
+    }
+    if let Some(described) = described {
+        position = metadata::replaced(chunk, time, described, stream, position)?;
+    }
+    Ok(WriteOutcome::Appended { first_number, position, repeated: false })
+}

@@ -1,0 +1,92 @@
+//! Copies of the whole state: taking one, reading its mark, putting one in the place of the current state.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rocksdb::DB;
+
+use super::generation::{self, Generation};
+use super::head::HeadCache;
+use super::write::Writer;
+use super::{Applied, AppliedMark, Inner, options, system_row};
+
+/// See [`super::Store::checkpoint`].
+pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
+    // No chunk is committed while the lock is held: the copy ends with a whole one.
+    let _writer = inner.writer.lock();
+    let generation = inner.current.load_full();
+    let checkpoint = rocksdb::checkpoint::Checkpoint::new(generation.db()).map_err(io::Error::other)?;
+    checkpoint.create_checkpoint(target).map_err(io::Error::other)?;
+    // It flushed all memtables, because there is no WAL to copy.
+    inner.unflushed_bytes.store(0, Ordering::Relaxed);
+    for entry in fs::read_dir(target)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    generation::sync_directory(target)?;
+    target.parent().map_or(Ok(()), generation::sync_directory)
+}
+
+/// See [`super::Store::checkpoint_mark`].
+pub(super) fn mark(checkpoint: &Path) -> io::Result<AppliedMark> {
+    let cache = rocksdb::Cache::new_lru_cache(1 << 20);
+    let options = options::database(false);
+    let db = DB::open_cf_descriptors_read_only(&options, checkpoint, options::families(&cache), false)
+        .map_err(io::Error::other)?;
+    let family = db.cf_handle(options::SYSTEM).ok_or_else(|| io::Error::other("family system is missing"))?;
+    let row = |key: &[u8]| db.get_cf(family, key).map_err(io::Error::other);
+    Ok(AppliedMark { last_applied: row(system_row::LAST_APPLIED)?, membership: row(system_row::MEMBERSHIP)? })
+}
+
+/// See [`super::Store::install`].
+pub(super) fn install(inner: &Inner, checkpoint: &Path) -> io::Result<()> {
+    let mut writer = inner.writer.lock();
+    let old = inner.current.load_full();
+    let number = old.number + 1;
+    let directory = generation::directory(&inner.state, number);
+    let prepared = prepare(inner, checkpoint, number);
+    let new = match prepared {
+        Ok(new) => new,
+        Err(error) => {
+            // The old state is untouched. What is left of the new one would be removed at the next start as well.
+            let _ = fs::remove_dir_all(&directory);
+            return Err(error);
+        }
+    };
+    let counters = new.counters().map_err(io::Error::other)?;
+    // From here on the new state is the state, whatever happens to this process.
+    generation::write_pointer(&inner.state, number)?;
+    inner.current.store(Arc::new(new));
+    *writer = Writer { counters, heads: HeadCache::new() };
+    inner.unflushed_bytes.store(0, Ordering::Relaxed);
+    old.replaced();
+    let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };
+    inner.applied.publish_everything_changed(applied);
+    Ok(())
+}
+
+/// Builds the new generation beside the old one, durable and open.
+fn prepare(inner: &Inner, checkpoint: &Path, number: u64) -> io::Result<Generation> {
+    let directory = generation::directory(&inner.state, number);
+    if directory.exists() {
+        // Left over from an install that failed in this process.
+        fs::remove_dir_all(&directory)?;
+    }
+    fs::create_dir(&directory)?;
+    for entry in fs::read_dir(checkpoint)? {
+        let entry = entry?;
+        let target = directory.join(entry.file_name());
+        let is_table = target.extension().is_some_and(|extension| extension == "sst");
+        // Tables are never written to again, so both may share them; everything else the database changes in place.
+        if is_table && fs::hard_link(entry.path(), &target).is_ok() {
+            continue;
+        }
+        fs::copy(entry.path(), &target)?;
+        File::open(&target)?.sync_all()?;
+    }
+    generation::sync_directory(&directory)?;
+    generation::sync_directory(&inner.state)?;
+    Generation::open(&inner.state, number, false, &inner.cache).map_err(io::Error::other)
+}

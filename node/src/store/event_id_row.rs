@@ -1,0 +1,58 @@
+//! Family `event_id`: which number the first event with an id got in a stream. Makes repeated appends exact for ever.
+//!
+//! | part | bytes | content |
+//! |---|---|---|
+//! | key | 8 | numeric id of the stream, big-endian |
+//! | | 16 | event id, big-endian |
+//! | value | 8 | number in the stream, big-endian |
+//!
+//! Read by exact key only: its memtable is a hash table, in which seeks find nothing (see [`super::options`]).
+//! Like `index` without a version byte of its own.
+
+use uuid::Uuid;
+
+use super::ReadError;
+use crate::event::EventNumber;
+
+/// Length of a key.
+pub const KEY_BYTES: usize = 24;
+
+/// Key of one id in one stream.
+pub fn key(stream_id: u64, event_id: Uuid) -> [u8; KEY_BYTES] {
+    let mut key = [0; KEY_BYTES];
+    key[..8].copy_from_slice(&stream_id.to_be_bytes());
+    key[8..].copy_from_slice(event_id.as_bytes());
+    key
+}
+
+/// Value of a row.
+pub fn value(number: EventNumber) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// The number in a value.
+pub fn number(value: &[u8]) -> Result<EventNumber, ReadError> {
+    let bytes = value.try_into().map_err(|_| ReadError::Damaged("family event_id: value of a wrong length".into()))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn rows_round_trip_and_keys_differ(a: (u64, u128), b: (u64, u128), n: u64) {
+            prop_assert_eq!(number(&value(n)).unwrap(), n);
+            let same = key(a.0, Uuid::from_u128(a.1)) == key(b.0, Uuid::from_u128(b.1));
+            prop_assert_eq!(same, a == b);
+        }
+    }
+
+    #[test]
+    fn a_wrong_length_is_damage() {
+        assert!(number(&[0; 7]).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! One database directory and the pointer that says which of them is current.
+//!
+//! ```text
+//! state/CURRENT-GENERATION    number of the current directory, decimal
+//! state/<number>/             a RocksDB database
+//! ```
+//!
+//! A new generation is complete and synced before the pointer names it; what the pointer does not name is left over
+//! from a crash and removed at the next start.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::{Cache, ColumnFamily, DB};
+
+use super::system_row::{self, Counters};
+use super::{AppliedMark, OpenError, ReadError, event_row, options};
+
+const POINTER: &str = "CURRENT-GENERATION";
+
+/// What an operator does about damaged files.
+const REMEDY: &str = "restore the file, or remove the data directory and start once with --rejoin so that the cluster \
+                      replaces it; on a single node restore a backup";
+
+/// An open database. The last one to let go closes it, and removes it once it was replaced.
+pub struct Generation {
+    /// Closed before the directory is removed: fields are dropped in this order.
+    db: DB,
+    /// Number in the name of the directory.
+    pub number: u64,
+    removal: RemoveWhenReplaced,
+}
+
+impl Generation {
+    /// The family called `name`, one of [`options::FAMILIES`].
+    pub fn family(&self, name: &str) -> &ColumnFamily {
+        #[expect(clippy::expect_used, reason = "the database was opened with exactly these families")]
+        self.db.cf_handle(name).expect("every family is open")
+    }
+
+    /// The database itself.
+    pub fn db(&self) -> &DB {
+        &self.db
+    }
+
+    /// Lets the directory be removed after the last reader has gone.
+    pub fn replaced(&self) {
+        self.removal.armed.store(true, Ordering::Release);
+    }
+
+    /// The counters as last committed.
+    pub fn counters(&self) -> Result<Counters, ReadError> {
+        self.system_row(system_row::COUNTERS)?.map_or(Ok(Counters::default()), |value| Counters::decode(&value))
+    }
+
+    /// The mark as last committed.
+    pub fn mark(&self) -> Result<AppliedMark, ReadError> {
+        Ok(AppliedMark {
+            last_applied: self.system_row(system_row::LAST_APPLIED)?,
+            membership: self.system_row(system_row::MEMBERSHIP)?,
+        })
+    }
+
+    fn system_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.db.get_cf(self.family(options::SYSTEM), key).map_err(ReadError::from_rocksdb)
+    }
+
+    /// Opens the database in `state/<number>` and checks what is cheap to check.
+    pub fn open(state: &Path, number: u64, create: bool, cache: &Cache) -> Result<Self, OpenError> {
+        let path = directory(state, number);
+        let damaged = |reason: &dyn std::fmt::Display| OpenError::Damaged {
+            path: path.display().to_string(),
+            reason: format!("{reason}; {REMEDY}"),
+        };
+        let db = DB::open_cf_descriptors(&options::database(create), &path, options::families(cache))
+            .map_err(|error| damaged(&error))?;
+        let removal = RemoveWhenReplaced { path: path.clone(), armed: AtomicBool::new(false) };
+        let generation = Self { db, number, removal };
+        generation.check().map_err(|error| damaged(&error))?;
+        Ok(generation)
+    }
+
+    /// Format version and agreement of the counters with the events.
+    fn check(&self) -> Result<(), ReadError> {
+        let has_counters = self.system_row(system_row::COUNTERS)?.is_some();
+        match self.system_row(system_row::FORMAT)? {
+            Some(version) if version == system_row::FORMAT_VERSION.to_be_bytes() => {}
+            Some(version) => {
+                return Err(ReadError::Damaged(format!(
+                    "format {version:02x?} was written by another version of headwater; this one knows format {}",
+                    system_row::FORMAT_VERSION
+                )));
+            }
+            None if has_counters => return Err(ReadError::Damaged("the format version is missing".into())),
+            None => {
+                // A new database, or one that was never flushed: the first flush writes this row with the others.
+                let family = self.family(options::SYSTEM);
+                let version = system_row::FORMAT_VERSION.to_be_bytes();
+                self.db
+                    .put_cf_opt(family, system_row::FORMAT, version, &options::write())
+                    .map_err(ReadError::from_rocksdb)?;
+            }
+        }
+        let Counters { next_position, .. } = self.counters()?;
+        let exists = |position| {
+            let row = self.db.get_pinned_cf(self.family(options::EVENT), event_row::key(position));
+            row.map(|row| row.is_some()).map_err(ReadError::from_rocksdb)
+        };
+        if let Some(last) = next_position.checked_sub(1)
+            && !exists(last)?
+        {
+            return Err(ReadError::Damaged(format!("the event at position {last} is missing although it was stored")));
+        }
+        if exists(next_position)? {
+            return Err(ReadError::Damaged(format!("an event at position {next_position} exists beyond the counters")));
+        }
+        Ok(())
+    }
+}
+
+/// Opens the current generation under `state`, creating the first one when there is nothing yet.
+pub fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged {
+        path: state.display().to_string(),
+        reason: format!("{reason}; {REMEDY}"),
+    };
+    let failed = |error: io::Error| damaged(error.to_string());
+    fs::create_dir_all(state).map_err(failed)?;
+    let Some(number) = read_pointer(state).map_err(failed)? else {
+        for (_, path) in directories(state).map_err(failed)? {
+            if holds_tables(&path).map_err(failed)? {
+                let path = path.display();
+                return Err(damaged(format!("the file {POINTER} is missing although {path} holds data")));
+            }
+        }
+        remove_all_but(state, None).map_err(failed)?;
+        let generation = Generation::open(state, 1, true, cache)?;
+        write_pointer(state, 1).map_err(failed)?;
+        return Ok(generation);
+    };
+    remove_all_but(state, Some(number)).map_err(failed)?;
+    Generation::open(state, number, false, cache)
+}
+
+/// Directory of a generation.
+pub fn directory(state: &Path, number: u64) -> PathBuf {
+    state.join(number.to_string())
+}
+
+/// Makes `number` the current generation, durably and at once.
+pub fn write_pointer(state: &Path, number: u64) -> io::Result<()> {
+    let temporary = state.join(format!("{POINTER}.tmp"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(format!("{number}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, state.join(POINTER))?;
+    sync_directory(state)
+}
+
+/// Makes creations, renames and removals in a directory durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
+    let text = match fs::read_to_string(state.join(POINTER)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let number = text.trim().parse();
+    number.map(Some).map_err(|_| io::Error::other(format!("the file {POINTER} holds no number")))
+}
+
+/// Every generation directory, whatever its state.
+fn directories(state: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(state)? {
+        let entry = entry?;
+        if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.push((number, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn holds_tables(directory: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
+        if entry?.path().extension().is_some_and(|extension| extension == "sst") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn remove_all_but(state: &Path, current: Option<u64>) -> io::Result<()> {
+    for (number, path) in directories(state)? {
+        if Some(number) != current {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+struct RemoveWhenReplaced {
+    path: PathBuf,
+    armed: AtomicBool,
+}
+
+impl Drop for RemoveWhenReplaced {
+    fn drop(&mut self) {
+        if !self.armed.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            // The next start tries again.
+            tracing::warn!(%error, path = %self.path.display(), "replaced state was not removed");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Every RocksDB option of the state database, each with its reason.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel, MemtableFactory,
+    Options, SliceTransform, WriteOptions,
+};
+
+use super::event_id_row;
+
+/// Names of the column families.
+pub const EVENT: &str = "event";
+/// See [`EVENT`].
+pub const STREAM: &str = "stream";
+/// See [`EVENT`].
+pub const INDEX: &str = "index";
+/// See [`EVENT`].
+pub const EVENT_ID: &str = "event_id";
+/// See [`EVENT`].
+pub const SYSTEM: &str = "system";
+
+/// All column families that hold rows of ours.
+pub const FAMILIES: [&str; 5] = [EVENT, STREAM, INDEX, EVENT_ID, SYSTEM];
+
+/// Block cache when the configuration names none: holds filters, index blocks and the recent pages of some million events.
+pub const DEFAULT_BLOCK_CACHE_BYTES: usize = 96 << 20;
+
+/// Memtables of all families together may not grow beyond this; RocksDB then flushes early.
+const MEMTABLES_BYTES: usize = 96 << 20;
+
+/// Memtable of the payloads; fills first and therefore sets the rhythm of the atomic flushes.
+const EVENT_MEMTABLE_BYTES: usize = 32 << 20;
+
+/// Memtables of the small rows; roomy, so that they do not force a flush before the payloads do.
+const ROW_MEMTABLE_BYTES: usize = 16 << 20;
+
+/// Buckets of the event id memtable: about as many as ids fit into it, so that a bucket stays a short list.
+const EVENT_ID_BUCKETS: usize = 1 << 17;
+
+/// Open table files; 5 million events of 1 KiB are about 100 files, a table reader keeps only its footer in memory here.
+const MAX_OPEN_FILES: i32 = 512;
+
+/// Size of a table file: few files to link for a checkpoint, small enough to send one by one.
+const TABLE_FILE_BYTES: u64 = 64 << 20;
+
+/// Bits per key of the bloom filters: about one needless block read in a hundred.
+const BLOOM_BITS: f64 = 10.0;
+
+/// Options of the database as a whole.
+pub fn database(create: bool) -> Options {
+    let mut options = Options::default();
+    // A pointer file names the directory, so a missing database there is damage and must not be papered over.
+    options.create_if_missing(create);
+    options.create_missing_column_families(create);
+    // There is no WAL: the families must reach the disk together or not at all.
+    options.set_atomic_flush(true);
+    // The hash memtable of `event_id` does not support it, and there is one writer anyway.
+    options.set_allow_concurrent_memtable_write(false);
+    // Two cores serve requests as well: one flush and one compaction at a time.
+    options.set_max_background_jobs(2);
+    // Bounds file handles and table readers; opening then does not touch every file either.
+    options.set_max_open_files(MAX_OPEN_FILES);
+    options.set_skip_stats_update_on_db_open(true);
+    // One bound for the memory of all memtables, flushing ones included.
+    options.set_db_write_buffer_size(MEMTABLES_BYTES);
+    // A long manifest is replayed at each start.
+    options.set_max_manifest_file_size(8 << 20);
+    // Write-back in small steps, so that the sync at the end of a file does not delay syncs of the log.
+    options.set_bytes_per_sync(1 << 20);
+    // Statistics dumps cost time and nobody reads them.
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    // Warnings go where an operator looks; a LOG file would also end up in checkpoints.
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| match level {
+        LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "headwater::store", "RocksDB: {message}"),
+        _ => tracing::warn!(target: "headwater::store", "RocksDB: {message}"),
+    }));
+    options
+}
+
+/// All families with their options, sharing `cache`.
+pub fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    let mut all: Vec<_> = FAMILIES.iter().map(|name| ColumnFamilyDescriptor::new(*name, family(name, cache))).collect();
+    all.push(ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, family(SYSTEM, cache)));
+    all
+}
+
+/// Writes skip the WAL: the Raft log is the WAL of the state, see `last_applied`.
+pub fn write() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
+
+fn family(name: &str, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    // The same on every level: a file whose compression need not change can be moved down without being rewritten.
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_target_file_size_base(TABLE_FILE_BYTES);
+    // One memtable filling, one being flushed; more only defers the moment the disk is too slow.
+    options.set_max_write_buffer_number(3);
+    options.set_write_buffer_size(if name == EVENT { EVENT_MEMTABLE_BYTES } else { ROW_MEMTABLE_BYTES });
+    // Small arena blocks: five families, of which three are almost empty.
+    options.set_arena_block_size(256 << 10);
+
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    // Filters and index blocks count against the cache, so memory does not grow with the number of events.
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // The newest format: smaller index blocks, better filters. No older version has to read it.
+    table.set_format_version(6);
+
+    match name {
+        EVENT => {
+            // A page of 20 events of 1 KiB touches two blocks, not six; its rows lie side by side.
+            table.set_block_size(16 << 10);
+            // Keys are dense and read by exact position or in order: a filter would answer "yes" each time.
+        }
+        EVENT_ID => {
+            // Asked for almost every event written, and the answer is almost always "not there".
+            table.set_bloom_filter(BLOOM_BITS, false);
+            table.set_whole_key_filtering(true);
+            table.set_block_size(4 << 10);
+            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(event_id_row::KEY_BYTES));
+            options.set_memtable_factory(MemtableFactory::HashLinkList { bucket_count: EVENT_ID_BUCKETS });
+            // Ids are random, so each compaction of level 0 rewrites level 1: let it take many files at once,
+            // and keep level 1 small.
+            options.set_level_zero_file_num_compaction_trigger(8);
+            options.set_max_bytes_for_level_base(64 << 20);
+        }
+        STREAM => {
+            // Reads of streams that do not exist (404, polling) end at the filter.
+            table.set_bloom_filter(BLOOM_BITS, false);
+            table.set_whole_key_filtering(true);
+            table.set_block_size(4 << 10);
+        }
+        _ => {
+            table.set_block_size(8 << 10);
+        }
+    }
+    options.set_block_based_table_factory(&table);
+    options
+}

@@ -1,0 +1,107 @@
+//! Family `stream`: what is known of a stream besides its events. Not written per append.
+//!
+//! | part | bytes | content |
+//! |---|---|---|
+//! | key | any | name of the stream, UTF-8 |
+//! | value | 1 | version of the encoding, now 1 |
+//! | | rest | [`StreamRecord`], protobuf |
+
+use bytes::BufMut;
+use headwater_proto::stored::{self, StreamRecord};
+use prost::Message;
+
+use super::ReadError;
+use crate::event::StreamMetadata;
+use crate::event::metadata::Acl;
+
+const VERSION: u8 = 1;
+
+/// Key of a stream.
+pub fn key(stream: &str) -> &[u8] {
+    stream.as_bytes()
+}
+
+/// Replaces the content of `buffer` by the value for `record`.
+pub fn encode(record: &StreamRecord, buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.put_u8(VERSION);
+    record.encode_raw(buffer);
+}
+
+/// Reads a value.
+pub fn decode(stream: &str, value: &[u8]) -> Result<StreamRecord, ReadError> {
+    match value.split_first() {
+        Some((&VERSION, record)) => StreamRecord::decode(record)
+            .map_err(|error| ReadError::Damaged(format!("record of stream '{stream}': {error}"))),
+        _ => Err(ReadError::Damaged(format!("record of stream '{stream}': unknown encoding version"))),
+    }
+}
+
+/// The stored form of a metadata document's meaning.
+pub fn metadata_to_stored(metadata: &StreamMetadata) -> stored::StreamMetadata {
+    let list = |roles: &Option<Vec<String>>| roles.clone().map(|roles| stored::RoleList { roles });
+    stored::StreamMetadata {
+        max_count: metadata.max_count,
+        max_age_s: metadata.max_age_s,
+        truncate_before: metadata.truncate_before,
+        cache_control_s: metadata.cache_control_s,
+        acl: metadata.acl.as_ref().map(|acl| stored::Acl {
+            read: list(&acl.read),
+            write: list(&acl.write),
+            delete: list(&acl.delete),
+            meta_read: list(&acl.meta_read),
+            meta_write: list(&acl.meta_write),
+        }),
+    }
+}
+
+/// See [`metadata_to_stored`].
+pub fn metadata_from_stored(metadata: stored::StreamMetadata) -> StreamMetadata {
+    let roles = |list: Option<stored::RoleList>| list.map(|list| list.roles);
+    StreamMetadata {
+        max_count: metadata.max_count,
+        max_age_s: metadata.max_age_s,
+        truncate_before: metadata.truncate_before,
+        cache_control_s: metadata.cache_control_s,
+        acl: metadata.acl.map(|acl| Acl {
+            read: roles(acl.read),
+            write: roles(acl.write),
+            delete: roles(acl.delete),
+            meta_read: roles(acl.meta_read),
+            meta_write: roles(acl.meta_write),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_round_trip() {
+        let metadata = StreamMetadata {
+            max_count: Some(3),
+            max_age_s: None,
+            truncate_before: Some(crate::event::MAX_NUMBER),
+            cache_control_s: Some(1),
+            acl: Some(Acl { read: Some(vec!["$all".into(), "ann".into()]), write: Some(vec![]), ..Acl::default() }),
+        };
+        let record = StreamRecord {
+            id: 7,
+            tombstone_position: Some(0),
+            metadata: Some(metadata_to_stored(&metadata)),
+            last_number: Some(0),
+        };
+        let mut value = Vec::new();
+        encode(&record, &mut value);
+        let read = decode("s", &value).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(metadata_from_stored(read.metadata.unwrap()), metadata);
+    }
+
+    #[test]
+    fn an_unknown_version_is_damage() {
+        assert!(matches!(decode("s", &[0]), Err(ReadError::Damaged(_))));
+        assert!(matches!(decode("s", &[]), Err(ReadError::Damaged(_))));
+    }
+}

@@ -1,0 +1,78 @@
+//! Family `system`: one row each for what concerns the database as a whole.
+//!
+//! | key | value |
+//! |---|---|
+//! | `format` | version of all encodings, u32 big-endian, now 1 |
+//! | `counters` | version byte 1; next position, next stream id, applied log entries, each u64 big-endian |
+//! | `last_applied` | log id of the last applied entry, encoded by the caller |
+//! | `membership` | membership as of that entry, encoded by the caller |
+
+use super::ReadError;
+use crate::event::Position;
+
+/// Version of all encodings together.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Key of the format version.
+pub const FORMAT: &[u8] = b"format";
+/// Key of [`Counters`].
+pub const COUNTERS: &[u8] = b"counters";
+/// Key of the applied log id.
+pub const LAST_APPLIED: &[u8] = b"last_applied";
+/// Key of the membership.
+pub const MEMBERSHIP: &[u8] = b"membership";
+
+const COUNTERS_VERSION: u8 = 1;
+const COUNTERS_BYTES: usize = 25;
+
+/// What is counted across all streams. Equal on every node after the same entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Position the next event gets.
+    pub next_position: Position,
+    /// Id the next new stream gets.
+    pub next_stream_id: u64,
+    /// Number of log entries applied.
+    pub log_entries: u64,
+}
+
+impl Counters {
+    /// Value of the row.
+    pub fn encode(&self) -> [u8; COUNTERS_BYTES] {
+        let mut value = [COUNTERS_VERSION; COUNTERS_BYTES];
+        value[1..9].copy_from_slice(&self.next_position.to_be_bytes());
+        value[9..17].copy_from_slice(&self.next_stream_id.to_be_bytes());
+        value[17..].copy_from_slice(&self.log_entries.to_be_bytes());
+        value
+    }
+
+    /// Reads the value of the row.
+    pub fn decode(value: &[u8]) -> Result<Self, ReadError> {
+        if value.len() != COUNTERS_BYTES || value[0] != COUNTERS_VERSION {
+            return Err(ReadError::Damaged("family system: row 'counters' has an unknown encoding".into()));
+        }
+        let number = |at: usize| value[at..at + 8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        Ok(Self { next_position: number(1), next_stream_id: number(9), log_entries: number(17) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counters_round_trip(next_position: u64, next_stream_id: u64, log_entries: u64) {
+            let counters = Counters { next_position, next_stream_id, log_entries };
+            prop_assert_eq!(Counters::decode(&counters.encode()).unwrap(), counters);
+        }
+    }
+
+    #[test]
+    fn an_unknown_encoding_is_damage() {
+        assert!(Counters::decode(&[1; 24]).is_err());
+        assert!(Counters::decode(&[2; 25]).is_err());
+    }
+}
