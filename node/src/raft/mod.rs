@@ -147,7 +147,7 @@ impl Opened {
     fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let sync_metrics = metrics.clone();
         let log = Log::open(&config.data_dir.join("log"), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
-        let store = Store::open(&config.data_dir.join("state"))?;
+        let store = Store::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
         let snapshots = Arc::new(snapshot::SnapshotStore::open(&config.data_dir, metrics.clone())?);
         let volume = snapshot_policy::estimate_volume(&log, applied_entries(&store)?)?;
         Ok(Self { log, store, snapshots, volume })

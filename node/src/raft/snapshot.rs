@@ -396,7 +396,9 @@ fn remove(path: &Path) {
 }
 
 /// Runs blocking file work off the async threads.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -405,7 +407,11 @@ pub(super) mod tests {
     use super::*;
 
     /// A snapshot made of plain files, as if received.
-    pub(in crate::raft) fn fabricate(snapshots: &SnapshotStore, index: u64, files: &[(&str, &[u8])]) -> Arc<SnapshotDir> {
+    pub(in crate::raft) fn fabricate(
+        snapshots: &SnapshotStore,
+        index: u64,
+        files: &[(&str, &[u8])],
+    ) -> Arc<SnapshotDir> {
         let work = snapshots.new_incoming().unwrap();
         for (name, content) in files {
             fs::write(work.path().join(name), content).unwrap();

@@ -76,7 +76,8 @@ impl SnapshotPolicy {
         if snapshot > self.newest {
             self.newest = snapshot;
             self.newest_at = Instant::now();
-            let purge_to = snapshot.and_then(|index| self.apply.volume().lock().index_below(index, self.keep_log_bytes));
+            let purge_to =
+                snapshot.and_then(|index| self.apply.volume().lock().index_below(index, self.keep_log_bytes));
             if let Some(purge_to) = purge_to
                 && Some(purge_to) > purged
             {

@@ -50,12 +50,14 @@ pub fn deadline(bytes: u64, bytes_per_second: u64) -> Duration {
 }
 
 /// The parts of a snapshot, read by a thread of their own at no more than the given rate. The thread ends when the stream is dropped.
-pub fn send(directory: Arc<SnapshotDir>, vote: &Vote, bytes_per_second: u64) -> impl Stream<Item = SnapshotPart> + use<> {
+pub fn send(
+    directory: Arc<SnapshotDir>,
+    vote: &Vote,
+    bytes_per_second: u64,
+) -> impl Stream<Item = SnapshotPart> + use<> {
     let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
-    let header = SnapshotHeader {
-        vote: Some(codec::vote_to_message(vote)),
-        manifest: Some(directory.manifest().clone()),
-    };
+    let header =
+        SnapshotHeader { vote: Some(codec::vote_to_message(vote)), manifest: Some(directory.manifest().clone()) };
     let spawned = std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
         // The receiver sees a stream that ends too early and refuses it; the sender hears of that in the answer.
         if let Err(error) = read_parts(&directory, header, bytes_per_second, &parts) {
@@ -86,8 +88,7 @@ fn read_parts(
             let length = (file.bytes - offset).min(CHUNK_BYTES as u64);
             let mut data = vec![0; length as usize];
             reader.read_exact(&mut data)?;
-            let chunk =
-                SnapshotChunk { file: number as u32, offset, crc32c: crc32c::crc32c(&data), data: data.into() };
+            let chunk = SnapshotChunk { file: number as u32, offset, crc32c: crc32c::crc32c(&data), data: data.into() };
             if parts.blocking_send(SnapshotPart { part: Some(Part::Chunk(chunk)) }).is_err() {
                 return Ok(());
             }

@@ -56,9 +56,7 @@ pub fn append_result_to_message(result: &StreamAppendResult<TypeConfig>) -> wire
 }
 
 /// The answer to one append request.
-pub fn append_result_from_message(
-    message: wire::AppendResponse,
-) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
+pub fn append_result_from_message(message: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
     use wire::append_response::Result as Answer;
     Ok(match message.result.ok_or(CodecError::Missing("AppendResponse.result"))? {
         Answer::Matched(matched) => Ok(matched.log_id.as_ref().map(codec::log_id_from_message)),
@@ -161,7 +159,7 @@ pub fn transfer_response_from_message(
 mod tests {
     use openraft::EntryPayload;
     use openraft::entry::RaftEntry;
-    use openraft::impls::leader_id_std::CommittedLeaderId;
+    use openraft::vote::leader_id_std::CommittedLeaderId;
 
     use super::super::types::{Entry, LogId};
     use super::*;
