@@ -1,0 +1,149 @@
+//! The nodes under measurement: the harness's cluster, with what a bench asks of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use headwater_cluster_tests::cluster::{Cluster, Options};
+
+use crate::generator::{self, Load, Pace};
+use crate::procfs;
+use crate::requests::Template;
+
+/// Streams over which appends are spread, so that neither one stream nor one stream per event is measured.
+pub(crate) const STREAMS: u64 = 1_000;
+
+/// Bytes of data in an event.
+pub(crate) const EVENT_BYTES: usize = 256;
+
+/// Events per POST while a store is filled.
+const BATCH: usize = 250;
+
+/// Connections that fill a store.
+const LOADERS: usize = 8;
+
+/// A cluster of one or three, and which request numbers were already used on it.
+#[derive(Debug)]
+pub(crate) struct Headwater {
+    cluster: Cluster,
+    /// Makes streams and ids of this cluster differ from another's.
+    pub(crate) run: u32,
+    next_number: u64,
+}
+
+impl Headwater {
+    /// Starts nodes with default options and waits until they are ready.
+    pub(crate) async fn start(nodes: u16) -> anyhow::Result<Self> {
+        let mut cluster = Cluster::started(nodes, Options::default()).await?;
+        // A bench leaves nothing behind, whatever comes of it.
+        cluster.passed();
+        Ok(Self { cluster, run: rand::random(), next_number: 0 })
+    }
+
+    /// HTTP address of a node.
+    pub(crate) fn address(&self, id: u16) -> anyhow::Result<SocketAddr> {
+        self.cluster.base(id).trim_start_matches("http://").parse().context("no address")
+    }
+
+    /// HTTP address of the leader.
+    pub(crate) async fn leader(&self) -> anyhow::Result<SocketAddr> {
+        self.address(self.cluster.leader().await?)
+    }
+
+    /// HTTP address of a follower.
+    pub(crate) async fn follower(&self) -> anyhow::Result<SocketAddr> {
+        self.address(self.cluster.follower().await?)
+    }
+
+    /// All processes.
+    pub(crate) fn pids(&self) -> anyhow::Result<Vec<u32>> {
+        self.cluster.ids().into_iter().map(|id| self.cluster.pid(id)).collect()
+    }
+
+    /// Appends of one event per POST.
+    pub(crate) fn appends(&self, address: SocketAddr, connections: usize, duration: Duration, pace: Pace) -> Load {
+        Load {
+            address,
+            connections,
+            template: Template::append(self.run, STREAMS, EVENT_BYTES),
+            first_number: self.next_number,
+            expected_status: 201,
+            duration,
+            requests: u64::MAX,
+            pace,
+        }
+    }
+
+    /// Numbers of a finished load must not be used again: a node would recognise the ids.
+    pub(crate) fn continue_from(&mut self, number: u64) {
+        self.next_number = self.next_number.max(number);
+    }
+
+    /// Fills the store with `events` events, with a line of progress every few seconds.
+    pub(crate) async fn fill(&mut self, events: u64) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let total = events.div_ceil(BATCH as u64);
+        let step = (total / 20).max(1);
+        let mut done = 0;
+        while done < total {
+            let requests = step.min(total - done);
+            let load = Load {
+                address: self.leader().await?,
+                connections: LOADERS,
+                template: Template::append_batch(self.run, STREAMS, EVENT_BYTES, BATCH),
+                first_number: self.next_number,
+                expected_status: 201,
+                duration: Duration::MAX,
+                requests,
+                pace: Pace::Closed,
+            };
+            let measured = generator::run(load).await?;
+            anyhow::ensure!(measured.errors == 0, "filling the store failed: {:?}", measured.first_error);
+            self.next_number += measured.sent;
+            done += requests;
+            let loaded = done * BATCH as u64;
+            let per_second = loaded as f64 / started.elapsed().as_secs_f64();
+            eprintln!("  {loaded} of {events} events loaded, {per_second:.0}/s");
+        }
+        Ok(())
+    }
+
+    /// Ends a node with `kill -9` (or SIGTERM when `ordered`), starts it again and answers the time to readiness.
+    pub(crate) async fn restart(&mut self, id: u16, ordered: bool) -> anyhow::Result<Duration> {
+        if ordered {
+            let status = self.cluster.terminate(id).await?;
+            anyhow::ensure!(status.success(), "an ordered shutdown ended with {status}");
+        } else {
+            self.cluster.kill(id).await?;
+        }
+        let started = Instant::now();
+        self.cluster.start(id)?;
+        self.cluster.wait_ready(id).await?;
+        Ok(started.elapsed())
+    }
+
+    /// Kills all nodes at once and answers the time from their start until all are ready.
+    pub(crate) async fn restart_all(&mut self) -> anyhow::Result<Duration> {
+        self.cluster.kill_all().await?;
+        let started = Instant::now();
+        self.cluster.start_all()?;
+        self.cluster.wait_all_ready().await?;
+        Ok(started.elapsed())
+    }
+
+    /// A node that follows.
+    pub(crate) async fn follower_id(&self) -> anyhow::Result<u16> {
+        self.cluster.follower().await
+    }
+
+    /// Highest resident memory of each node's process so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> anyhow::Result<Vec<u64>> {
+        self.pids()?.into_iter().map(|pid| Ok(procfs::resident_bytes(pid)?.1)).collect()
+    }
+
+    /// Bytes written to disk by all nodes so far.
+    pub(crate) fn written_bytes(&self) -> anyhow::Result<u64> {
+        self.pids()?.into_iter().map(procfs::written_bytes).sum()
+    }
+}

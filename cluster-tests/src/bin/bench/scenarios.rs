@@ -1,0 +1,342 @@
+//! What is measured: one function per group, each starting what it needs and stopping it when it returns.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use headwater_cluster_tests::client::{ATOM_JSON, Client};
+
+use crate::echo::EchoServer;
+use crate::etcd::Etcd;
+use crate::generator::{Load, Pace};
+use crate::headwater::{EVENT_BYTES, Headwater};
+use crate::load::{Contender, Series, interleaved};
+use crate::report::{Ratio, Report, Section};
+use crate::requests::{Template, stream_name};
+use crate::{Plan, Scenario};
+
+/// Connections at which capacity is compared.
+const MANY: usize = 64;
+
+/// Size of the young store in the growth scenario.
+const YOUNG_EVENTS: u64 = 10_000;
+
+/// The young store was filled by 40 requests, each to a stream of its own.
+const FILLED_STREAMS: u64 = 40;
+
+/// A node's memory stays below this through everything (docs/limits.md).
+const MEMORY_TARGET: &str = "target: below 600";
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Runs what the plan names.
+pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    for scenario in &plan.scenarios {
+        eprintln!("{scenario:?}");
+        let sections = match scenario {
+            Scenario::Appends => appends(plan).await,
+            Scenario::OpenLoop => open_loop(plan).await,
+            Scenario::Follower => follower(plan).await,
+            Scenario::Single => single(plan).await,
+            Scenario::Reads => reads(plan).await,
+            Scenario::Growth => growth(plan).await,
+        };
+        report.sections.push(sections.with_context(|| format!("scenario {scenario:?}"))?);
+    }
+    Ok(report)
+}
+
+/// A load without event ids, or with ids of its own.
+fn plain(address: SocketAddr, connections: usize, template: Template, expected_status: u16, plan: &Plan) -> Load {
+    Load {
+        address,
+        connections,
+        template,
+        first_number: 0,
+        expected_status,
+        duration: plan.round,
+        requests: u64::MAX,
+        pace: Pace::Closed,
+    }
+}
+
+/// Etcd's side of an append comparison. Each call draws a key prefix of its own.
+async fn etcd_puts(etcd: &Etcd, connections: usize, plan: &Plan) -> anyhow::Result<Contender> {
+    let template = Template::etcd_put(rand::random(), EVENT_BYTES);
+    let load = plain(etcd.leader().await?, connections, template, 200, plan);
+    Ok(Contender { name: "etcd, 3 nodes, put".to_owned(), load, pids: etcd.pids() })
+}
+
+async fn leader_appends(headwater: &Headwater, connections: usize, plan: &Plan) -> anyhow::Result<Contender> {
+    let load = headwater.appends(headwater.leader().await?, connections, plan.round, Pace::Closed);
+    Ok(Contender { name: "headwater, append on leader".to_owned(), load, pids: headwater.pids()? })
+}
+
+/// Runs contenders and notes which request numbers of `headwater` they used; contender 0 is its.
+async fn compare(
+    headwater: &mut Headwater,
+    contenders: &mut [Contender],
+    rounds: usize,
+) -> anyhow::Result<Vec<Series>> {
+    let series = interleaved(contenders, rounds).await?;
+    if let Some(own) = contenders.first() {
+        headwater.continue_from(own.load.first_number);
+    }
+    Ok(series)
+}
+
+fn note_memory(section: &mut Section, headwater: &Headwater, when: &str) -> anyhow::Result<()> {
+    for (index, bytes) in headwater.peak_memory()?.into_iter().enumerate() {
+        let name = format!("highest resident memory of node {} {when}", index + 1);
+        section.fact(name, bytes as f64 / MIB, "MiB", MEMORY_TARGET);
+    }
+    Ok(())
+}
+
+async fn appends(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new("Appends of 256 B, three nodes, closed loop");
+    let mut headwater = Headwater::start(3).await?;
+    let etcd = Etcd::start().await?;
+    for &connections in &plan.connections {
+        let mut contenders =
+            [leader_appends(&headwater, connections, plan).await?, etcd_puts(&etcd, connections, plan).await?];
+        let series = compare(&mut headwater, &mut contenders, plan.rounds).await?;
+        let target = if connections == MANY { "target: at least 3" } else { "" };
+        section.ratios.push(Ratio::of(
+            format!("appends / etcd puts per second at {connections}"),
+            target,
+            &series[0],
+            &series[1],
+            |round| round.per_second,
+        ));
+        let target = if connections == 1 { "target: at most 1" } else { "" };
+        section.ratios.push(Ratio::of(
+            format!("append / etcd put, median latency at {connections}"),
+            target,
+            &series[0],
+            &series[1],
+            |round| round.latency_us[0],
+        ));
+        section.series.extend(series);
+    }
+    note_memory(&mut section, &headwater, "after appends")?;
+    Ok(section)
+}
+
+async fn open_loop(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new("Appends of 256 B, three nodes, fixed rate (latency from the intended time)");
+    let mut headwater = Headwater::start(3).await?;
+    let etcd = Etcd::start().await?;
+    let mut contenders = [leader_appends(&headwater, MANY, plan).await?, etcd_puts(&etcd, MANY, plan).await?];
+    let capacity = compare(&mut headwater, &mut contenders, plan.rounds).await?;
+    let capacities: Vec<f64> = capacity.iter().map(|series| series.median(|round| round.per_second)).collect();
+    section.series.extend(capacity);
+    for share in [0.5, 0.8] {
+        let mut contenders = [leader_appends(&headwater, MANY, plan).await?, etcd_puts(&etcd, MANY, plan).await?];
+        for (contender, capacity) in contenders.iter_mut().zip(&capacities) {
+            contender.load.pace = Pace::Open(capacity * share);
+            contender.name = format!("{}, {:.0} % of capacity", contender.name, share * 100.0);
+        }
+        section.series.extend(compare(&mut headwater, &mut contenders, plan.rounds).await?);
+    }
+    // The same absolute rate for both: half of what etcd can.
+    let mut contenders = [leader_appends(&headwater, MANY, plan).await?, etcd_puts(&etcd, MANY, plan).await?];
+    for contender in &mut contenders {
+        contender.load.pace = Pace::Open(capacities[1] * 0.5);
+        contender.name = format!("{}, half of etcd's capacity", contender.name);
+    }
+    let series = compare(&mut headwater, &mut contenders, plan.rounds).await?;
+    section.ratios.push(Ratio::of("append / etcd put, p99 at the same rate", "", &series[0], &series[1], |round| {
+        round.latency_us[2]
+    }));
+    section.series.extend(series);
+    Ok(section)
+}
+
+async fn follower(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new("Appends of 256 B through a follower");
+    let mut headwater = Headwater::start(3).await?;
+    for connections in [1, MANY] {
+        let on_leader = leader_appends(&headwater, connections, plan).await?;
+        let load = headwater.appends(headwater.follower().await?, connections, plan.round, Pace::Closed);
+        // Their ids must differ from those sent to the leader meanwhile.
+        let load = Load { first_number: load.first_number + (1 << 40), ..load };
+        let through_follower =
+            Contender { name: "headwater, append on follower".to_owned(), load, pids: headwater.pids()? };
+        let mut contenders = [on_leader, through_follower];
+        let series = interleaved(&mut contenders, plan.rounds).await?;
+        headwater.continue_from(contenders[1].load.first_number);
+        section.ratios.push(Ratio::of(
+            format!("through follower / on leader per second at {connections}"),
+            "",
+            &series[1],
+            &series[0],
+            |round| round.per_second,
+        ));
+        section.series.extend(series);
+    }
+    Ok(section)
+}
+
+async fn single(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new("Appends of 256 B, a single node beside an echo server taking the same POST");
+    let mut headwater = Headwater::start(1).await?;
+    let echo = EchoServer::start().await?;
+    for connections in [1, MANY] {
+        let load = headwater.appends(headwater.leader().await?, connections, plan.round, Pace::Closed);
+        let own = Contender {
+            name: "headwater, single node, append".to_owned(),
+            load: load.clone(),
+            pids: headwater.pids()?,
+        };
+        let load = Load { address: echo.address(), ..load };
+        let plain = Contender { name: "echo server, same POST".to_owned(), load, pids: vec![echo.pid()] };
+        let series = compare(&mut headwater, &mut [own, plain], plan.rounds).await?;
+        let target = if connections == MANY { "target: at least 0.50" } else { "" };
+        section.ratios.push(Ratio::of(
+            format!("single node / echo per second at {connections}"),
+            target,
+            &series[0],
+            &series[1],
+            |round| round.per_second,
+        ));
+        section.series.extend(series);
+    }
+    note_memory(&mut section, &headwater, "after appends")?;
+    Ok(section)
+}
+
+/// Asks once, to know size and entity tag of an answer.
+async fn probe(address: SocketAddr, path: &str, accept: &str) -> anyhow::Result<(usize, Option<String>)> {
+    let client = Client::new()?;
+    let response = client.get(&format!("http://{address}{path}"), &[("Accept", accept)]).await?;
+    let status = response.status();
+    let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+    let bytes = response.bytes().await.context("no body")?.len();
+    anyhow::ensure!(status.is_success(), "GET {path} answered {status}");
+    Ok((bytes, tag))
+}
+
+async fn reads(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new("Reads at 64 connections, a single node beside an echo server with equal bodies");
+    let mut headwater = Headwater::start(1).await?;
+    headwater.fill(YOUNG_EVENTS).await?;
+    let echo = EchoServer::start().await?;
+    let address = headwater.address(1)?;
+    let stream = format!("/streams/{}", stream_name(headwater.run, 7));
+    let pages = [
+        ("head page", stream.clone()),
+        ("old page", format!("{stream}/0/forward/20")),
+        ("old page, embed=body", format!("{stream}/0/forward/20?embed=body")),
+    ];
+    for (name, path) in pages {
+        let (bytes, _) = probe(address, &path, ATOM_JSON).await?;
+        let request = Template::get(&path, &[("Accept", ATOM_JSON)]);
+        let target = "target: at least 0.40, or 10,000/s per core";
+        compare_read(&mut section, name, target, (&headwater, request, 200), (&echo, bytes), plan).await?;
+    }
+    let event = format!("{stream}/3");
+    let (bytes, _) = probe(address, &event, "application/json").await?;
+    let request = Template::get(&event, &[("Accept", "application/json")]);
+    compare_read(&mut section, "single event", "", (&headwater, request, 200), (&echo, bytes), plan).await?;
+
+    let (_, tag) = probe(address, &stream, ATOM_JSON).await?;
+    let tag = tag.context("the head page has no entity tag")?;
+    let request = Template::get(&stream, &[("Accept", ATOM_JSON), ("If-None-Match", &tag)]);
+    compare_read(&mut section, "304", "", (&headwater, request, 304), (&echo, 0), plan).await?;
+    note_memory(&mut section, &headwater, "after reads")?;
+    Ok(section)
+}
+
+async fn compare_read(
+    section: &mut Section,
+    name: &str,
+    target: &str,
+    (headwater, request, status): (&Headwater, Template, u16),
+    (echo, bytes): (&EchoServer, usize),
+    plan: &Plan,
+) -> anyhow::Result<()> {
+    let own = Contender {
+        name: format!("headwater, {name}"),
+        load: plain(headwater.address(1)?, MANY, request, status, plan),
+        pids: headwater.pids()?,
+    };
+    let path = if status == 304 { "/not-modified".to_owned() } else { format!("/bytes/{bytes}") };
+    let same_size = Contender {
+        name: format!("echo server, {bytes} bytes"),
+        load: plain(echo.address(), MANY, Template::get(&path, &[]), status, plan),
+        pids: vec![echo.pid()],
+    };
+    let series = interleaved(&mut [own, same_size], plan.rounds).await?;
+    section
+        .ratios
+        .push(Ratio::of(format!("{name} / echo per second"), target, &series[0], &series[1], |round| round.per_second));
+    let per_core = series[0].median(|round| round.per_second / round.server_cores.max(0.01));
+    section.fact(format!("{name}: requests per second per core used"), per_core, "/s", target);
+    section.series.extend(series);
+    Ok(())
+}
+
+async fn growth(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new(format!("Growth: three nodes with {YOUNG_EVENTS} and with {} events", plan.events));
+    let mut young = Headwater::start(3).await?;
+    young.fill(YOUNG_EVENTS).await?;
+    let mut grown = Headwater::start(3).await?;
+    let written_before = grown.written_bytes()?;
+    grown.fill(plan.events).await?;
+    let written = grown.written_bytes()? - written_before;
+    let event_bytes = plan.events as f64 * EVENT_BYTES as f64;
+    section.fact("bytes written to disk per byte of event data and node", written as f64 / 3.0 / event_bytes, "", "");
+    note_memory(&mut section, &grown, "after loading")?;
+
+    let target = "target: 0.85 to 1.15";
+    // Reads first: appends make the young store older. Both are read in streams that both have.
+    for (name, suffix) in [("head page", ""), ("old page", "/0/forward/20")] {
+        let mut contenders = [
+            page_reads(&grown, format!("{name}, grown store"), suffix, plan).await?,
+            page_reads(&young, format!("{name}, young store"), suffix, plan).await?,
+        ];
+        let series = interleaved(&mut contenders, plan.rounds).await?;
+        let title = format!("{name} per second, grown / young");
+        section.ratios.push(Ratio::of(title, target, &series[0], &series[1], |round| round.per_second));
+        section.series.extend(series);
+    }
+    let mut of_grown = leader_appends(&grown, MANY, plan).await?;
+    let mut of_young = leader_appends(&young, MANY, plan).await?;
+    of_grown.name = "append, grown store".to_owned();
+    of_young.name = "append, young store".to_owned();
+    let mut contenders = [of_grown, of_young];
+    let series = compare(&mut grown, &mut contenders, plan.rounds).await?;
+    section
+        .ratios
+        .push(Ratio::of("appends per second, grown / young", target, &series[0], &series[1], |round| round.per_second));
+    section.series.extend(series);
+    note_memory(&mut section, &grown, "after reads and appends")?;
+
+    // Alone: start-up competes with nothing but its own cluster.
+    drop(young);
+    start_up(&mut section, &mut grown).await?;
+    note_memory(&mut section, &grown, "after start-up")?;
+    Ok(section)
+}
+
+/// Reads of one kind of page, in turn from streams that every filled store has.
+async fn page_reads(headwater: &Headwater, name: String, suffix: &str, plan: &Plan) -> anyhow::Result<Contender> {
+    let template = Template::get_of_streams(headwater.run, suffix, FILLED_STREAMS, &[("Accept", ATOM_JSON)]);
+    let load = plain(headwater.leader().await?, MANY, template, 200, plan);
+    Ok(Contender { name, load, pids: headwater.pids()? })
+}
+
+async fn start_up(section: &mut Section, grown: &mut Headwater) -> anyhow::Result<()> {
+    let target = "target: below 2";
+    let seconds = |time: Duration| time.as_secs_f64();
+    for (what, ordered) in [("kill -9", false), ("SIGTERM", true)] {
+        let follower = grown.follower_id().await?;
+        let time = grown.restart(follower, ordered).await?;
+        section.fact(format!("start to ready of one node after {what}"), seconds(time), "s", target);
+    }
+    let time = grown.restart_all().await?;
+    section.fact("start to all ready after kill -9 of all nodes", seconds(time), "s", target);
+    Ok(())
+}

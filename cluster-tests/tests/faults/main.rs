@@ -1,0 +1,22 @@
+//! Faults against real nodes on loopback. One file per kind of fault, each test one straight line of phases.
+//!
+//! Run with `cargo build -p headwater && cargo test -p headwater-cluster-tests --test faults`; the tests take turns
+//! by themselves (`headwater_cluster_tests::serial`), whatever `--test-threads` says. A failed test names the
+//! directory in which it leaves data and logs of its nodes.
+
+mod damaged_files;
+mod disk_full;
+mod formation;
+mod kill_all;
+mod kill_leader;
+mod no_quorum;
+mod ordered_shutdown;
+mod paused_leader;
+mod read_your_writes;
+mod snapshot_catch_up;
+mod wiped_disk;
+
+use std::time::Duration;
+
+/// Long enough for a hundred events in a debug build on a busy machine.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,103 @@
+//! Without a majority nothing is acknowledged; afterwards a retry tells the truth.
+
+use std::time::{Duration, Instant};
+
+use headwater_cluster_tests::cluster::{Cluster, Options};
+use headwater_cluster_tests::history::{Answer, Recorder, SentEvent};
+use headwater_cluster_tests::workload::{Rate, Workload};
+use headwater_cluster_tests::{check, feed, serial, wait};
+
+use crate::PROGRESS_LIMIT;
+
+/// The node's own deadline for a write in this test.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Within this an answer must come: the node's deadline and the wait for a leader, and slack for a busy machine.
+const ANSWER_LIMIT: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let extra = ["--write-timeout-ms", "2000"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::started(3, Options { extra, ..Options::default() }).await?;
+    let workload = Workload::start(&cluster, Rate::default())?;
+    workload.progress(100, PROGRESS_LIMIT).await?;
+    let mut history = workload.stop().await?;
+
+    // The leader alone: what it accepts it cannot commit.
+    let leader = cluster.leader().await?;
+    let others: Vec<u16> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    for id in &others {
+        cluster.pause(*id)?;
+    }
+    let recorder = Recorder::default();
+    let base = cluster.base(leader);
+    let mut probes = Vec::new();
+    for index in 0..5 {
+        let event = SentEvent {
+            id: uuid::Uuid::new_v4().to_string(),
+            event_type: "probe".to_owned(),
+            stored_data: format!("{{\n  \"probe\": {index}\n}}"),
+        };
+        probes.push(headwater_cluster_tests::history::Write {
+            stream: format!("probe-{index}"),
+            expected_version: -1,
+            events: vec![event],
+            must_be_refused: false,
+            attempts: Vec::new(),
+        });
+    }
+    for probe in &mut probes {
+        let sent_at = recorder.now();
+        let started = Instant::now();
+        let answer = cluster.client().append(&base, &probe.stream, -1, &probe.events).await;
+        let waited = started.elapsed();
+        anyhow::ensure!(waited < ANSWER_LIMIT, "the answer took {waited:?}, the write deadline is {WRITE_TIMEOUT:?}");
+        let honest = matches!(answer, Answer::Unknown { .. } | Answer::Refused { status: 503, .. });
+        anyhow::ensure!(honest, "without a quorum the answer must be 5xx: {answer:?}");
+        probe.attempts.push(headwater_cluster_tests::history::Attempt {
+            node: leader,
+            sent_at,
+            answered_at: recorder.now(),
+            answer,
+        });
+    }
+
+    // They return: the same ids, through any node, get one truth.
+    for id in &others {
+        cluster.resume(*id)?;
+    }
+    cluster.wait_all_ready().await?;
+    let bases = cluster.bases();
+    for probe in &mut probes {
+        for (node, base) in &bases {
+            let client = cluster.client().clone();
+            let sent_at = recorder.now();
+            let answer = wait::until("an acknowledgement after healing", PROGRESS_LIMIT, || async {
+                match client.append(base, &probe.stream, -1, &probe.events).await {
+                    answer @ Answer::Acknowledged { .. } => Ok(answer),
+                    other => anyhow::bail!("{other:?}"),
+                }
+            })
+            .await?;
+            let answered_at = recorder.now();
+            probe.attempts.push(headwater_cluster_tests::history::Attempt {
+                node: *node,
+                sent_at,
+                answered_at,
+                answer,
+            });
+        }
+    }
+    let feeds = feed::read_all(cluster.client(), &bases, 4096, PROGRESS_LIMIT).await?;
+    // The probes have a clock of their own, which the rule about real time may not mix with the load's.
+    let probes_only = headwater_cluster_tests::history::History { writes: probes.clone(), faults: Vec::new() };
+    let mut violations = check::real_time::check(&probes_only, &feeds);
+    violations.extend(check::real_time::check(&history, &feeds));
+    history.writes.extend(probes);
+    violations.extend(check::data(&history, &feeds).into_iter().filter(|violation| violation.rule != "real time"));
+    violations.extend(check::logs::check(&cluster.logs()?, &[])?);
+    check::none(&violations)?;
+    cluster.passed();
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! A follower that was away for longer than the log is kept.
+
+use headwater_cluster_tests::check::availability::RESUME_LIMIT;
+use headwater_cluster_tests::cluster::{Cluster, Options};
+use headwater_cluster_tests::workload::{Rate, Workload};
+use headwater_cluster_tests::{scenario, serial, wait};
+
+use crate::PROGRESS_LIMIT;
+
+/// Snapshots after this much log, so that a few seconds of load purge what the absent follower needs.
+const SNAPSHOT_LOG_BYTES: &str = "400000";
+
+/// Almost nothing is kept below a snapshot.
+const KEEP_LOG_BYTES: &str = "50000";
+
+#[tokio::test]
+async fn a_follower_behind_the_purged_log_is_brought_back_by_a_snapshot() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let extra = ["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES, "--keep-log-bytes", KEEP_LOG_BYTES];
+    let options = Options { extra: extra.map(str::to_owned).to_vec(), ..Options::default() };
+    let mut cluster = Cluster::started(3, options).await?;
+    let rate = Rate { payload_bytes: 2_000, ..Rate::default() };
+    let workload = Workload::start(&cluster, rate)?;
+    workload.progress(100, PROGRESS_LIMIT).await?;
+
+    let follower = cluster.follower().await?;
+    cluster.kill(follower).await?;
+    workload.recorder().fault(format!("follower {follower} goes away"));
+    // Two more snapshots everywhere: then the log that the follower has seen the end of is purged.
+    let mut before = Vec::new();
+    for (id, base) in cluster.bases().into_iter().filter(|(id, _)| *id != follower) {
+        before.push((id, base.clone(), cluster.client().metric(&base, "headwater_snapshots_built_total").await?));
+    }
+    wait::until("two more snapshots on every living node", PROGRESS_LIMIT, || async {
+        for (id, base, count) in &before {
+            let now = cluster.client().metric(base, "headwater_snapshots_built_total").await?;
+            anyhow::ensure!(now >= count + 2.0, "node {id} has built {now}, at first {count}");
+        }
+        Ok(())
+    })
+    .await?;
+
+    cluster.start(follower)?;
+    cluster.wait_ready(follower).await?;
+    let base = cluster.base(follower);
+    let installed = cluster.client().metric(&base, "headwater_snapshots_installed_total").await?;
+    anyhow::ensure!(installed >= 1.0, "the follower came back without a snapshot: this test did not test it");
+    workload.progress(100, PROGRESS_LIMIT).await?;
+
+    // What was installed is as durable as what was written.
+    cluster.kill(follower).await?;
+    cluster.start(follower)?;
+    cluster.wait_ready(follower).await?;
+
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, &[]).await?;
+    Ok(())
+}
