@@ -2,6 +2,8 @@
 //!
 //! The suite wants a state machine beside the log; here it is the smallest one that is correct, so that what fails is the log.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by a panic, also in its helpers")]
+
 use std::io;
 use std::sync::{Arc, Mutex};
 

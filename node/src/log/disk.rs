@@ -103,10 +103,22 @@ impl Disk {
         row.map(|row| row.is_some()).map_err(|error| self.unreadable(&error))
     }
 
+    /// The lowest index in the range that has no entry.
+    pub fn first_missing(&self, range: Range<u64>) -> Result<Option<u64>, LogError> {
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(options::ENTRIES), options::scan(&range));
+        let mut next = range.start;
+        iterator.seek_to_first();
+        while next < range.end && iterator.key().and_then(keys::index) == Some(next) {
+            next += 1;
+            iterator.next();
+        }
+        iterator.status().map_err(|error| self.unreadable(&error))?;
+        Ok((next < range.end).then_some(next))
+    }
+
     /// Reads consecutive records from the start of the range until its end or until `max_bytes` are reached, but at least one.
     pub fn scan<R: Record>(&self, range: Range<u64>, max_bytes: usize) -> Result<Scan<R>, LogError> {
-        let options = options::scan(keys::entry(range.start).to_vec(), keys::entry(range.end).to_vec());
-        let mut iterator = self.db.raw_iterator_cf_opt(self.family(options::ENTRIES), options);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(options::ENTRIES), options::scan(&range));
         let mut records: Vec<R> = Vec::new();
         let mut weight = 0;
         let mut next = range.start;

@@ -317,6 +317,10 @@ impl<R: Record> Inner<R> {
     fn stop_sync_thread(&self) -> bool {
         let Some(thread) = self.sync_thread.lock().take() else { return false };
         self.group.close();
+        if thread.thread().id() == std::thread::current().id() {
+            // The last handle was owned by a callback: the thread ends by itself when it has returned from there.
+            return true;
+        }
         if thread.join().is_err() {
             fatal::stop("syncing the log", &"the sync thread panicked");
         }

@@ -37,8 +37,9 @@ pub fn open(directory: &Path) -> Result<Opened, LogError> {
     let disk = Disk::open(directory, fresh)?;
     let mut meta: BTreeMap<_, _> = disk.all_meta()?.into_iter().collect();
     check_format(&disk, &mut meta, fresh)?;
-    let extent = find_extent(&disk, &meta)?;
-    refuse_lost_tail(&disk, extent, promised)?;
+    let found = find_extent(&disk, &meta)?;
+    refuse_lost_tail(&disk, found, promised)?;
+    let extent = drop_broken_tail(&disk, found, promised)?;
 
     // RocksDB has moved what it recovered from the WAL into tables, which it syncs; this covers what it did not.
     disk.sync();
@@ -106,6 +107,21 @@ fn find_extent(disk: &Disk, meta: &BTreeMap<String, Vec<u8>>) -> Result<Extent, 
         return Err(disk.damaged(&format!("begins at entry {first}, but that entry is missing (the last is {last})")));
     }
     Ok(Extent { first, end: last + 1 })
+}
+
+/// Drops what follows a gap among entries that nobody was told of.
+///
+/// When the power fails between the change to a new WAL file and the next sync, the old file may have lost its tail although the new
+/// one was written. A sync covers both files, so whatever comes after such a gap had not been acknowledged.
+fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Extent, LogError> {
+    let unpromised = promised.end.max(extent.first)..extent.end;
+    if unpromised.is_empty() {
+        return Ok(extent);
+    }
+    let Some(gap) = disk.first_missing(unpromised)? else { return Ok(extent) };
+    tracing::warn!(from = gap, to = extent.end, "dropping log entries after a gap; they had not been acknowledged");
+    disk.delete(gap..extent.end);
+    Ok(Extent { end: gap, ..extent })
 }
 
 fn refuse_lost_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<(), LogError> {

@@ -1,8 +1,12 @@
 //! RocksDB options of the log database, each with its reason.
 
+use std::ops::Range;
+
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions,
 };
+
+use super::keys;
 
 /// Entries by index.
 pub const ENTRIES: &str = "entries";
@@ -24,6 +28,8 @@ const BLOCK_CACHE_BYTES: usize = 4 * MIB;
 const BLOCK_BYTES: usize = 64 << 10;
 /// What a cold read asks the kernel for at once.
 const READAHEAD_BYTES: usize = MIB;
+/// Ranges shorter than this are left to RocksDB's own, growing readahead: at the start Raft looks up single entries.
+const READAHEAD_ENTRIES: u64 = 64;
 /// More WAL than this forces a flush. Reached only if one kind of memtable stays almost empty.
 const MAX_WAL_BYTES: u64 = 128 << 20;
 /// RocksDB's own text log, which tells about flushes and errors: two files of this size are kept.
@@ -88,13 +94,15 @@ pub fn families() -> Vec<ColumnFamilyDescriptor> {
     vec![ColumnFamilyDescriptor::new(ENTRIES, entries), ColumnFamilyDescriptor::new(META, meta)]
 }
 
-/// Options for reading the entries with keys in `[lower, upper)`.
-pub fn scan(lower: Vec<u8>, upper: Vec<u8>) -> ReadOptions {
+/// Options for reading the entries with indexes in `range`.
+pub fn scan(range: &Range<u64>) -> ReadOptions {
     let mut options = ReadOptions::default();
-    options.set_iterate_lower_bound(lower);
-    options.set_iterate_upper_bound(upper);
+    options.set_iterate_lower_bound(keys::entry(range.start));
+    options.set_iterate_upper_bound(keys::entry(range.end));
     // Each block is read once and then not again for a long time.
     options.fill_cache(false);
-    options.set_readahead_size(READAHEAD_BYTES);
+    if range.end - range.start >= READAHEAD_ENTRIES {
+        options.set_readahead_size(READAHEAD_BYTES);
+    }
     options
 }

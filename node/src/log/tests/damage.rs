@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::super::durable_mark;
+use super::super::durable_mark::{self, Durable, DurableMark};
 use super::*;
 
 /// A copy of the directory of a stopped log, to be damaged.
@@ -199,6 +199,23 @@ fn a_missing_beginning_is_refused_and_a_hole_is_noticed() {
     let error = log.read(0..20).unwrap_err().to_string();
     assert!(error.contains("lost entry 5"), "{error}");
     assert_eq!(log.read(6..20).unwrap(), records(6..20));
+}
+
+#[test]
+fn what_follows_a_gap_is_dropped_if_nobody_was_told_of_it() {
+    let directory = stopped();
+    let log = open(directory.path());
+    log.inner.group.disk().delete(15..16);
+    drop(log);
+    let mark = DurableMark::open(directory.path()).unwrap();
+    mark.record(Durable { end: 12, sequence: 1 }).unwrap();
+
+    let log = open(directory.path());
+    assert_eq!(log.extent().end, 15);
+    assert_eq!(log.read(0..99).unwrap(), records(0..15));
+    append(&log, records(15..16));
+    drop(log);
+    assert_eq!(open(directory.path()).read(0..99).unwrap(), records(0..16), "entry 16 must not come back");
 }
 
 #[test]

@@ -124,3 +124,23 @@ fn an_append_of_nothing_is_completed() {
     append(&log, vec![]);
     assert_eq!(log.extent().end, 0);
 }
+
+#[test]
+fn a_callback_may_own_the_last_handle() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let (done, wait) = mpsc::channel();
+    let (release, wait_release) = mpsc::channel::<()>();
+    let last = log.clone();
+    log.append(
+        records(0..1),
+        Box::new(move || {
+            wait_release.recv_timeout(DEADLINE).unwrap();
+            drop(last);
+            done.send(()).unwrap();
+        }),
+    );
+    drop(log);
+    release.send(()).unwrap();
+    wait.recv_timeout(DEADLINE).unwrap();
+}
