@@ -13,6 +13,8 @@ pub mod options;
 pub mod read;
 pub mod stream_row;
 pub mod system_row;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 use std::path::{Path, PathBuf};
@@ -128,6 +130,19 @@ impl Store {
             crate::fatal::stop("reading the state database", reason);
         }
         result
+    }
+
+    /// A view that may wait for the disk, for tests without a runtime.
+    #[cfg(test)]
+    pub(crate) fn view<T>(&self, read: impl Fn(&ReadView<'_>) -> T) -> T {
+        read(&ReadView::new(&self.inner.current.load_full(), Tier::Disk))
+    }
+
+    /// Waits until RocksDB does nothing in the background, without flushing, for tests that look at the files.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        let generation = self.inner.current.load_full();
+        generation.db().wait_for_compact(&rocksdb::WaitForCompactOptions::default()).unwrap();
     }
 
     /// Starts a chunk. Apply thread only.

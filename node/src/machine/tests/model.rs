@@ -1,0 +1,377 @@
+//! Machine and store against a simple model in memory, under random commands, chunk boundaries, crashes and snapshots.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use headwater_proto::stored::{Command, command::Kind};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::rules::{append, delete, event};
+use crate::event::{MAX_NUMBER, StreamMetadata, Ticks, WriteOutcome};
+use crate::store::Store;
+
+const TB_MAX: &str = r#"{"$tb":9223372036854775807}"#;
+
+/// One event of the model: stream, number, id, data. Its position is its place.
+type Event = (String, u64, Option<u128>, String);
+
+/// The rules written down once more, as searches through a list.
+#[derive(Default, Clone)]
+struct Model {
+    events: Vec<Event>,
+    /// Names of hard-deleted streams.
+    dead: Vec<String>,
+    /// Soft deletes by id, with their position.
+    soft: BTreeMap<(String, u128), u64>,
+}
+
+impl Model {
+    fn of(&self, stream: &str) -> Vec<(u64, &Event)> {
+        let all = self.events.iter().enumerate().map(|(position, event)| (position as u64, event));
+        all.filter(|(_, event)| event.0 == stream && event.1 != MAX_NUMBER).collect()
+    }
+
+    fn document(&self, stream: &str) -> Option<String> {
+        if self.dead.iter().any(|dead| dead == stream) {
+            return None;
+        }
+        self.of(&format!("$${stream}")).last().map(|(_, event)| event.3.clone())
+    }
+
+    fn metadata(&self, stream: &str) -> StreamMetadata {
+        if stream.starts_with("$$") {
+            return StreamMetadata::of_metastream();
+        }
+        self.document(stream).and_then(|text| StreamMetadata::parse(text.as_bytes())).unwrap_or_default()
+    }
+
+    fn push(&mut self, stream: &str, id: Option<u128>, data: &str) -> u64 {
+        let number = self.of(stream).len() as u64;
+        self.events.push((stream.into(), number, id, data.into()));
+        self.events.len() as u64 - 1
+    }
+
+    fn is_dead(&self, stream: &str) -> bool {
+        let described = stream.strip_prefix("$$").unwrap_or(stream);
+        self.dead.iter().any(|dead| dead == described)
+    }
+
+    /// `Err` = refusal; `Ok(None)` = to be stored; `Ok(Some)` = stored before: first number and position of the last.
+    fn decide(&self, stream: &str, expected: i64, ids: &[u128]) -> Result<Option<(u64, u64)>, WriteOutcome> {
+        if self.is_dead(stream) {
+            return Err(WriteOutcome::StreamDeleted);
+        }
+        let events = self.of(stream);
+        let current = events.len() as i64 - 1;
+        let wrong = Err(WriteOutcome::WrongExpectedVersion { current });
+        let soft = self.metadata(stream).is_soft_deleted();
+        let id_at = |number: usize| events.get(number).and_then(|(_, event)| event.2);
+        let run_from = |first: usize| ids.iter().enumerate().all(|(at, id)| id_at(first + at) == Some(*id));
+        if expected == -4 && soft {
+            return Err(WriteOutcome::StreamDeleted);
+        }
+        if expected == -4 && current == -1 && self.of(&format!("$${stream}")).is_empty() {
+            return wrong;
+        }
+        if expected == -2 || expected == -4 {
+            let seen = |id: &u128| events.iter().position(|(_, event)| event.2 == Some(*id));
+            let Some(first) = seen(&ids[0]) else { return Ok(None) };
+            let Some(numbers) = ids.iter().map(seen).collect::<Option<Vec<_>>>() else { return wrong };
+            let mut last = numbers.into_iter().max().unwrap();
+            if run_from(first) {
+                last = last.max(first + ids.len() - 1);
+            }
+            return Ok(Some((first as u64, events[last].0)));
+        }
+        if expected == current {
+            return Ok(None);
+        }
+        if expected > current {
+            return wrong;
+        }
+        let from = (expected + 1) as usize;
+        if run_from(from) {
+            return Ok(Some((from as u64, events[from + ids.len() - 1].0)));
+        }
+        if id_at(from) != Some(ids[0]) && expected == -1 && soft { Ok(None) } else { wrong }
+    }
+
+    fn apply(&mut self, command: &Command) -> WriteOutcome {
+        let id_of = |bytes: &Bytes| u128::from_be_bytes(bytes[..].try_into().unwrap());
+        match command.kind.as_ref().unwrap() {
+            Kind::Append(append) => {
+                let stream = &append.stream;
+                let ids: Vec<_> = append.events.iter().map(|event| id_of(&event.event_id)).collect();
+                match self.decide(stream, append.expected_version, &ids) {
+                    Err(refusal) => return refusal,
+                    Ok(Some((first_number, position))) => {
+                        return WriteOutcome::Appended { first_number, position, repeated: true };
+                    }
+                    Ok(None) => {}
+                }
+                let first_number = self.of(stream).len() as u64;
+                if self.metadata(stream).is_soft_deleted() {
+                    let text = self.rewritten(stream, first_number).unwrap();
+                    self.push(&format!("$${stream}"), None, &text);
+                }
+                let described = stream.strip_prefix("$$");
+                let was_soft = described.is_some_and(|stream| self.metadata(stream).is_soft_deleted());
+                let mut position = 0;
+                for (id, event) in ids.iter().zip(&append.events) {
+                    position = self.push(stream, Some(*id), std::str::from_utf8(&event.data).unwrap());
+                }
+                if let Some(described) = described.filter(|_| was_soft)
+                    && let Some(text) = self.rewritten(described, self.of(described).len() as u64)
+                {
+                    position = self.push(stream, None, &text);
+                }
+                WriteOutcome::Appended { first_number, position, repeated: false }
+            }
+            Kind::Delete(delete) => {
+                let stream = &delete.stream;
+                let id = id_of(&delete.event_id);
+                let tombstone = self.events.iter().position(|event| event.0 == *stream && event.1 == MAX_NUMBER);
+                if delete.hard
+                    && let Some(at) = tombstone
+                    && self.events[at].2 == Some(id)
+                {
+                    return WriteOutcome::Deleted { position: at as u64 };
+                }
+                if !delete.hard
+                    && let Some(position) = self.soft.get(&(stream.clone(), id))
+                {
+                    return WriteOutcome::Deleted { position: *position };
+                }
+                if let Err(refusal) = self.decide(stream, delete.expected_version, &[u128::MAX]) {
+                    return refusal;
+                }
+                let position = self.events.len() as u64;
+                if delete.hard {
+                    self.events.push((stream.clone(), MAX_NUMBER, Some(id), String::new()));
+                    self.dead.push(stream.clone());
+                } else {
+                    self.push(&format!("$${stream}"), Some(id), TB_MAX);
+                    self.soft.insert((stream.clone(), id), position);
+                }
+                WriteOutcome::Deleted { position }
+            }
+        }
+    }
+
+    /// The metadata document with another `$tb`, by way of a parsed value.
+    fn rewritten(&self, stream: &str, number: u64) -> Option<String> {
+        let value: serde_json::Value = serde_json::from_str(&self.document(stream)?).ok()?;
+        let mut object = value.as_object()?.clone();
+        object.insert("$tb".into(), number.into());
+        serde_json::to_string(&object).ok()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Apply(Command),
+    /// Ends the chunk.
+    Commit,
+    Flush,
+    /// Everything not flushed is lost; the log is applied again from the last applied entry.
+    Crash,
+    /// A clean stop and start.
+    Restart,
+    Checkpoint,
+    /// Puts the last checkpoint in place of the state, then applies what it lacks.
+    Install,
+}
+
+fn commands() -> impl Strategy<Value = Command> {
+    let names = prop::sample::select(vec!["a", "b", "c"]);
+    let documents =
+        prop::sample::select(vec!["{}", r#"{"$tb":1}"#, TB_MAX, r#"{"x":1,"$maxCount":2}"#, "no", r#"{"$tb":"x"}"#]);
+    let version = prop_oneof![3 => Just(-2i64), 1 => Just(-4), 2 => Just(-1), 4 => 0..6i64];
+    let ids = prop::collection::vec(1..12u128, 1..4);
+    prop_oneof![
+        8 => (names.clone(), version.clone(), ids.clone()).prop_map(|(name, version, ids)| {
+            append(name, version, ids.into_iter().map(|id| event(id, false, "data")).collect())
+        }),
+        2 => (names.clone(), version, 1..12u128, documents).prop_map(|(name, version, id, document)| {
+            append(&format!("$${name}"), version, vec![event(id, true, document)])
+        }),
+        2 => (names.clone(), -2..4i64, 100..106u128).prop_map(|(name, version, id)| delete(name, version, false, id)),
+        1 => (Just("c"), -2..4i64, 200..202u128).prop_map(|(name, version, id)| delete(name, version, true, id)),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        20 => commands().prop_map(Step::Apply),
+        8 => Just(Step::Commit),
+        2 => Just(Step::Flush),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Install),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// A node's state machine as far as it matters here: a log, and a state that follows it.
+struct Node {
+    root: tempfile::TempDir,
+    store: Option<Store>,
+    directory: PathBuf,
+    copies: u32,
+    log: Vec<Command>,
+    /// Entries applied and committed.
+    applied: usize,
+    checkpoint: Option<PathBuf>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("state0");
+        let store = Some(Store::open(&directory, 1 << 20).unwrap());
+        Self { root, store, directory, copies: 0, log: Vec::new(), applied: 0, checkpoint: None }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// Applies what is not applied yet, in one chunk.
+    fn catch_up(&mut self) -> Vec<WriteOutcome> {
+        if self.applied == self.log.len() {
+            return Vec::new();
+        }
+        let mut chunk = self.store().begin();
+        let mut outcomes = Vec::new();
+        for (index, command) in self.log.iter().enumerate().skip(self.applied) {
+            let bytes = command.encode_to_vec().into();
+            outcomes.push(super::super::apply(&mut chunk, Ticks(index as u64), &bytes).unwrap());
+        }
+        let entries = self.log.len() as u64;
+        chunk.commit(entries, entries.to_be_bytes().to_vec(), Some(vec![7]));
+        self.applied = self.log.len();
+        outcomes
+    }
+
+    fn adopt_applied(&mut self) {
+        let mark = self.store().last_applied().unwrap();
+        self.applied = mark.last_applied.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()) as usize);
+        assert_eq!(self.store().applied().current().log_entries, self.applied as u64);
+    }
+
+    /// Continues on a copy of the files as they are now: what a lost machine would find.
+    fn crash(&mut self) {
+        self.copies += 1;
+        // Copying takes longer than a loss of power: the files must hold still meanwhile.
+        self.store().settle();
+        let copy = self.root.path().join(format!("state{}", self.copies));
+        copy_tree(&self.directory, &copy);
+        self.store = None;
+        self.directory = copy;
+        self.store = Some(Store::open(&self.directory, 1 << 20).unwrap());
+        self.adopt_applied();
+    }
+
+    fn restart(&mut self) {
+        self.store = None;
+        self.store = Some(Store::open(&self.directory, 1 << 20).unwrap());
+        assert_eq!(self.applied, self.log.len());
+        self.adopt_applied();
+        // A clean stop leaves nothing to apply again.
+        assert_eq!(self.applied, self.log.len());
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else if entry.file_name() != "LOCK" {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn assert_equal_to_model(store: &Store, model: &Model) {
+    store.view(|view| {
+        assert_eq!(view.next_position().unwrap(), model.events.len() as u64);
+        let forward = view.log_forward(0, usize::MAX).unwrap();
+        let mut backward = view.log_backward(model.events.len() as u64, usize::MAX).unwrap();
+        backward.reverse();
+        assert_eq!(forward, backward);
+        assert_eq!(forward.len(), model.events.len());
+        for (position, (found, expected)) in forward.iter().zip(&model.events).enumerate() {
+            assert_eq!(found.position, position as u64);
+            assert_eq!((&found.stream, found.number), (&expected.0, expected.1));
+            assert_eq!(found.data, expected.3.as_bytes());
+            if let Some(id) = expected.2 {
+                assert_eq!(found.event_id.as_u128(), id);
+            }
+        }
+        for name in ["a", "b", "c", "$$a", "$$b", "$$c"] {
+            let info = view.stream(name).unwrap();
+            let expected = model.of(name);
+            assert_eq!(info.last_number, (expected.len() as u64).checked_sub(1), "{name}");
+            assert_eq!(info.metadata, model.metadata(name), "{name}");
+            assert_eq!(info.tombstoned, model.is_dead(name), "{name}");
+            if let Some(id) = info.id {
+                let events = view.events(id, 0..=MAX_NUMBER).unwrap();
+                let positions: Vec<_> = events.iter().map(|event| event.position).collect();
+                assert_eq!(positions, expected.iter().map(|(position, _)| *position).collect::<Vec<_>>());
+            } else {
+                assert!(expected.is_empty());
+            }
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn machine_and_store_do_what_the_model_does(steps in steps()) {
+        let mut node = Node::new();
+        let mut model = Model::default();
+        let mut pending = Vec::new();
+        for step in steps {
+            if let Step::Apply(command) = step {
+                pending.push(model.apply(&command));
+                node.log.push(command);
+                continue;
+            }
+            prop_assert_eq!(node.catch_up(), std::mem::take(&mut pending));
+            match step {
+                Step::Apply(_) | Step::Commit => {}
+                Step::Flush => node.store().flush().unwrap(),
+                Step::Crash => node.crash(),
+                Step::Restart => node.restart(),
+                Step::Checkpoint => {
+                    let target = node.root.path().join(format!("checkpoint{}", node.log.len()));
+                    if !target.exists() {
+                        node.store().checkpoint(&target).unwrap();
+                        let mark = Store::checkpoint_mark(&target).unwrap();
+                        prop_assert_eq!(mark, node.store().last_applied().unwrap());
+                    }
+                    node.checkpoint = Some(target);
+                }
+                Step::Install => {
+                    if let Some(checkpoint) = node.checkpoint.clone() {
+                        node.store().install(&checkpoint).unwrap();
+                        node.adopt_applied();
+                    }
+                }
+            }
+            // Whatever was lost is applied again, and comes out the same.
+            node.catch_up();
+            assert_equal_to_model(node.store(), &model);
+        }
+        prop_assert_eq!(node.catch_up(), pending);
+        assert_equal_to_model(node.store(), &model);
+    }
+}

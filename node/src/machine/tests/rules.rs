@@ -1,0 +1,348 @@
+//! The tables of contract/streams 6.7, 7 and 12.
+
+use bytes::Bytes;
+use headwater_proto::stored::{Append, Command, Delete, NewEvent, command::Kind};
+use prost::Message;
+use uuid::Uuid;
+
+use crate::event::{MAX_NUMBER, RecordedEvent, Ticks, WriteOutcome};
+use crate::store::{ReadView, Store, StreamInfo};
+
+pub(super) fn event(id: u128, is_json: bool, data: &str) -> NewEvent {
+    NewEvent {
+        event_id: Bytes::copy_from_slice(&id.to_be_bytes()),
+        event_type: "t".into(),
+        is_json,
+        data: Bytes::copy_from_slice(data.as_bytes()),
+        metadata: Bytes::new(),
+    }
+}
+
+pub(super) fn append(stream: &str, expected_version: i64, events: Vec<NewEvent>) -> Command {
+    Command { kind: Some(Kind::Append(Append { stream: stream.into(), expected_version, events })) }
+}
+
+pub(super) fn delete(stream: &str, expected_version: i64, hard: bool, id: u128) -> Command {
+    let event_id = Bytes::copy_from_slice(&id.to_be_bytes());
+    Command { kind: Some(Kind::Delete(Delete { stream: stream.into(), expected_version, hard, event_id })) }
+}
+
+/// A store on which every command is its own chunk.
+struct Bench {
+    store: Store,
+    _directory: tempfile::TempDir,
+    entries: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("state"), 8 << 20).unwrap();
+        Self { store, _directory: directory, entries: 0 }
+    }
+
+    fn apply(&mut self, command: Command) -> WriteOutcome {
+        self.apply_bytes(command.encode_to_vec().into())
+    }
+
+    fn apply_bytes(&mut self, command: Bytes) -> WriteOutcome {
+        self.entries += 1;
+        let mut chunk = self.store.begin();
+        let outcome = super::super::apply(&mut chunk, Ticks(self.entries), &command).unwrap();
+        chunk.commit(self.entries, vec![1], None);
+        outcome
+    }
+
+    fn append(&mut self, stream: &str, expected: i64, ids: &[u128]) -> WriteOutcome {
+        self.apply(append(stream, expected, ids.iter().map(|id| event(*id, false, "x")).collect()))
+    }
+
+    fn metadata(&mut self, stream: &str, id: u128, document: &str) -> WriteOutcome {
+        self.apply(append(&format!("$${stream}"), -2, vec![event(id, true, document)]))
+    }
+
+    fn read<T>(&self, read: impl Fn(&ReadView<'_>) -> T) -> T {
+        self.store.view(read)
+    }
+
+    fn info(&self, stream: &str) -> StreamInfo {
+        self.read(|view| view.stream(stream).unwrap())
+    }
+
+    fn events(&self, stream: &str) -> Vec<RecordedEvent> {
+        let Some(id) = self.info(stream).id else { return Vec::new() };
+        self.read(|view| view.events(id, 0..=MAX_NUMBER).unwrap())
+    }
+
+    fn documents(&self, stream: &str) -> Vec<String> {
+        let events = self.events(&format!("$${stream}"));
+        events.iter().map(|event| String::from_utf8(event.data.to_vec()).unwrap()).collect()
+    }
+
+    fn truncate_before(&self, stream: &str) -> Option<u64> {
+        self.info(stream).metadata.truncate_before
+    }
+}
+
+fn stored(first_number: u64, position: u64) -> WriteOutcome {
+    WriteOutcome::Appended { first_number, position, repeated: false }
+}
+
+fn repeated(first_number: u64, position: u64) -> WriteOutcome {
+    WriteOutcome::Appended { first_number, position, repeated: true }
+}
+
+fn wrong(current: i64) -> WriteOutcome {
+    WriteOutcome::WrongExpectedVersion { current }
+}
+
+fn deleted(position: u64) -> WriteOutcome {
+    WriteOutcome::Deleted { position }
+}
+
+const TB_MAX: &str = r#"{"$tb":9223372036854775807}"#;
+
+#[test]
+fn step_1_hard_deleted_stream_refuses_every_version() {
+    let mut bench = Bench::new();
+    bench.append("s", -2, &[1]);
+    assert_eq!(bench.apply(delete("s", -2, true, 90)), deleted(1));
+    for expected in [-4, -2, -1, 0, 5] {
+        assert_eq!(bench.append("s", expected, &[1]), WriteOutcome::StreamDeleted, "{expected}");
+    }
+    assert_eq!(bench.metadata("s", 91, "{}"), WriteOutcome::StreamDeleted);
+    assert_eq!(bench.apply(delete("s", -2, false, 92)), WriteOutcome::StreamDeleted);
+    assert_eq!(bench.apply(delete("s", -2, true, 93)), WriteOutcome::StreamDeleted);
+    assert!(bench.info("s").tombstoned && bench.info("$$s").tombstoned);
+    let all = bench.read(|view| view.log_forward(0, 100).unwrap());
+    assert_eq!(all.len(), 2);
+    assert_eq!((all[1].event_type.as_str(), all[1].number), ("$streamDeleted", MAX_NUMBER));
+}
+
+#[test]
+fn steps_2_and_3_exists_needs_a_stream_or_its_metadata() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.append("none", -4, &[1]), wrong(-1));
+    bench.metadata("described", 2, "{}");
+    assert_eq!(bench.append("described", -4, &[3]), stored(0, 1));
+    bench.append("s", -1, &[4]);
+    assert_eq!(bench.append("s", -4, &[5]), stored(1, 3));
+    assert_eq!(bench.append("s", -4, &[5]), repeated(1, 3));
+    bench.apply(delete("s", -2, false, 90));
+    assert_eq!(bench.append("s", -4, &[6]), WriteOutcome::StreamDeleted);
+    assert_eq!(bench.append("s", -4, &[5]), WriteOutcome::StreamDeleted);
+}
+
+#[test]
+fn step_4_any_version_goes_by_the_ids_alone() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.append("s", -2, &[1, 2, 3]), stored(0, 2));
+    // 4a: later ids are not examined.
+    assert_eq!(bench.append("s", -2, &[4, 1]), stored(3, 4));
+    // 4b
+    assert_eq!(bench.append("s", -2, &[1, 9]), wrong(4));
+    // 4c: any order, gaps allowed; the first commit of an id counts.
+    assert_eq!(bench.append("s", -2, &[1, 2, 3]), repeated(0, 2));
+    assert_eq!(bench.append("s", -2, &[2, 3]), repeated(1, 2));
+    assert_eq!(bench.append("s", -2, &[4, 1]), repeated(3, 4));
+    assert_eq!(bench.append("s", -2, &[3, 1]), repeated(2, 2));
+    // Another stream is independent.
+    assert_eq!(bench.append("t", -2, &[1]), stored(0, 5));
+    assert_eq!(bench.append("t", -2, &[1]), repeated(0, 5));
+}
+
+#[test]
+fn step_4_repeated_ids_in_one_request_are_all_stored_and_found_again() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.append("s", -2, &[7, 7, 7]), stored(0, 2));
+    assert_eq!(bench.append("s", -2, &[7, 7, 7]), repeated(0, 2));
+    assert_eq!(bench.append("s", -2, &[7]), repeated(0, 0));
+    assert_eq!(bench.append("s", -1, &[7, 7, 7]), repeated(0, 2));
+    assert_eq!(bench.append("s", -1, &[7, 7, 7, 7]), wrong(2));
+}
+
+#[test]
+fn step_5_an_older_version_is_compared_with_what_was_stored() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2, 3]);
+    assert_eq!(bench.append("s", -1, &[1, 2, 3]), repeated(0, 2));
+    assert_eq!(bench.append("s", -1, &[1]), repeated(0, 0));
+    assert_eq!(bench.append("s", 0, &[2, 3]), repeated(1, 2));
+    // 5c
+    assert_eq!(bench.append("s", -1, &[2]), wrong(2));
+    assert_eq!(bench.append("s", 0, &[9]), wrong(2));
+    // 5d: differs later, lies beyond the end.
+    assert_eq!(bench.append("s", -1, &[1, 9]), wrong(2));
+    assert_eq!(bench.append("s", 1, &[3, 4]), wrong(2));
+}
+
+#[test]
+fn step_6_a_version_beyond_the_end_is_wrong() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.append("s", 0, &[1]), wrong(-1));
+    bench.append("s", -1, &[1]);
+    assert_eq!(bench.append("s", 1, &[2]), wrong(0));
+    assert_eq!(bench.append("s", MAX_NUMBER as i64, &[2]), wrong(0));
+}
+
+#[test]
+fn step_7_the_current_version_writes_without_looking_at_ids() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1]);
+    assert_eq!(bench.append("s", 0, &[1]), stored(1, 1));
+    assert_eq!(bench.append("s", 0, &[1]), repeated(1, 1));
+    // The first commit of an id wins where ids decide.
+    assert_eq!(bench.append("s", -2, &[1]), repeated(0, 0));
+    assert_eq!(bench.events("s").len(), 2);
+}
+
+#[test]
+fn soft_delete_replaces_the_metadata_to_the_byte() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.metadata("s", 3, r#"{"$maxCount":9,"a":1}"#);
+    assert_eq!(bench.apply(delete("s", 0, false, 90)), wrong(1));
+    assert_eq!(bench.apply(delete("s", -1, false, 90)), wrong(1));
+    assert_eq!(bench.apply(delete("s", 1, false, 90)), deleted(3));
+    assert_eq!(bench.documents("s")[1], TB_MAX);
+    assert!(bench.info("s").metadata.is_soft_deleted());
+    assert_eq!(bench.info("s").metadata.max_count, None);
+    assert_eq!(bench.info("s").last_number, Some(1));
+    let event = &bench.events("$$s")[1];
+    assert_eq!((event.event_type.as_str(), event.is_json), ("$metadata", true));
+    // The same delete forwarded twice is one; a new one is another event.
+    assert_eq!(bench.apply(delete("s", 1, false, 90)), deleted(3));
+    assert_eq!(bench.apply(delete("s", -1, false, 91)), deleted(4));
+    assert_eq!(bench.apply(delete("new", -2, false, 92)), deleted(5));
+    assert_eq!(bench.documents("new"), [TB_MAX]);
+    assert_eq!(bench.info("new").last_number, None);
+}
+
+#[test]
+fn hard_delete_is_exact_by_its_id() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.apply(delete("new", -1, true, 90)), deleted(0));
+    assert_eq!(bench.apply(delete("new", -1, true, 90)), deleted(0));
+    assert_eq!(bench.apply(delete("new", -1, true, 91)), WriteOutcome::StreamDeleted);
+    bench.append("s", -1, &[1]);
+    bench.apply(delete("s", -2, false, 92));
+    assert_eq!(bench.apply(delete("s", -2, true, 93)), deleted(3));
+    assert_eq!(bench.info("s").metadata, Default::default());
+    // A late repetition of what happened before the tombstone tells what happened then.
+    assert_eq!(bench.apply(delete("s", -2, false, 92)), deleted(2));
+}
+
+#[test]
+fn recreated_stream_goes_on_behind_its_old_events() {
+    for expected in [-2, -1, 1] {
+        let mut bench = Bench::new();
+        bench.append("s", -1, &[1, 2]);
+        bench.apply(delete("s", -2, false, 90));
+        let document = r#"{ "a": [1, 2], "$tb": 9223372036854775807, "$maxCount": 5 }"#;
+        // A repeated request finds its events and leaves the stream deleted.
+        assert_eq!(bench.append("s", -1, &[1, 2]), repeated(0, 1));
+        assert!(bench.info("s").metadata.is_soft_deleted());
+        assert_eq!(bench.append("s", expected, &[3, 4]), stored(2, 5), "{expected}");
+        assert_eq!(bench.documents("s"), [TB_MAX, r#"{"$tb":2}"#]);
+        assert_eq!(bench.truncate_before("s"), Some(2));
+        assert_eq!(bench.info("s").last_number, Some(3));
+        assert_eq!(bench.append("s", -2, &[3, 4]), repeated(2, 5));
+        // Other keys are kept when somebody soft-deletes by metadata.
+        bench.metadata("s", 10, document);
+        assert!(bench.info("s").metadata.is_soft_deleted());
+        assert_eq!(bench.append("s", -2, &[5]), stored(4, 8));
+        assert_eq!(bench.documents("s")[3], r#"{"a":[1, 2],"$tb":4,"$maxCount":5}"#);
+        assert_eq!(bench.info("s").metadata.max_count, Some(5));
+    }
+}
+
+#[test]
+fn recreate_with_no_stream_compares_only_the_first_id() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.apply(delete("s", -2, false, 90));
+    assert_eq!(bench.append("s", -1, &[1, 9]), wrong(1));
+    assert_eq!(bench.append("s", 0, &[9]), wrong(1));
+    assert_eq!(bench.append("s", -1, &[9, 2]), stored(2, 5));
+}
+
+#[test]
+fn posting_metadata_undeletes_with_a_further_event() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.apply(delete("s", -2, false, 90));
+    assert_eq!(bench.metadata("s", 3, r#"{"a":1}"#), stored(1, 4));
+    assert_eq!(bench.documents("s"), [TB_MAX, r#"{"a":1}"#, r#"{"a":1,"$tb":2}"#]);
+    assert_eq!(bench.truncate_before("s"), Some(2));
+    // Nonsense is stored, means nothing, and therefore undeletes without a truncation point.
+    bench.apply(delete("s", -2, false, 91));
+    bench.metadata("s", 4, "nonsense");
+    assert_eq!(bench.info("s").metadata, Default::default());
+    assert_eq!(bench.documents("s").len(), 5);
+}
+
+#[test]
+fn the_last_json_event_of_the_metastream_is_the_metadata() {
+    let mut bench = Bench::new();
+    let two = vec![event(1, true, r#"{"$maxCount":1}"#), event(2, true, r#"{"$maxAge":2}"#)];
+    bench.apply(append("$$s", -1, two));
+    let metadata = bench.info("s").metadata;
+    assert_eq!((metadata.max_count, metadata.max_age_s), (None, Some(2)));
+    bench.apply(append("$$s", -2, vec![event(3, false, r#"{"$maxCount":1}"#)]));
+    assert_eq!(bench.info("s").metadata, Default::default());
+    // A repeated request changes nothing.
+    bench.apply(append("$$s", -2, vec![event(1, true, r#"{"$maxCount":1}"#)]));
+    assert_eq!(bench.info("s").metadata, Default::default());
+    assert_eq!(bench.info("$$s").metadata.max_count, Some(1));
+    assert_eq!(bench.apply(append("$$s", 0, vec![event(9, true, "{}")])), wrong(2));
+}
+
+#[test]
+fn commands_that_no_front_sends_are_rejected_and_leave_no_trace() {
+    let mut bench = Bench::new();
+    let mut short = event(1, false, "");
+    short.event_id = Bytes::from_static(b"short");
+    let commands = [
+        append("s", -2, vec![]),
+        append("", -2, vec![event(1, false, "")]),
+        append("$all", -2, vec![event(1, false, "")]),
+        append("$$$$s", -2, vec![event(1, false, "")]),
+        append("$$", -2, vec![event(1, false, "")]),
+        append("s", -3, vec![event(1, false, "")]),
+        append("s", -2, vec![event(0, false, "")]),
+        append("s", -2, vec![short]),
+        delete("$$s", -2, false, 1),
+        delete("s", -4, false, 1),
+        Command { kind: None },
+    ];
+    for command in commands {
+        assert!(matches!(bench.apply(command), WriteOutcome::Rejected { .. }));
+    }
+    assert!(matches!(bench.apply_bytes(Bytes::from_static(&[255])), WriteOutcome::Rejected { .. }));
+    assert_eq!(bench.read(|view| view.next_position().unwrap()), 0);
+    assert_eq!(bench.info("s").id, None);
+}
+
+#[test]
+fn a_chunk_reads_its_own_writes_and_nothing_of_a_dropped_one() {
+    let bench = Bench::new();
+    let apply = |chunk: &mut crate::store::write::Chunk<'_>, command: Command| {
+        super::super::apply(chunk, Ticks(1), &command.encode_to_vec().into()).unwrap()
+    };
+    for commit in [false, true] {
+        let mut chunk = bench.store.begin();
+        assert_eq!(apply(&mut chunk, append("s", -1, vec![event(1, false, ""), event(1, false, "")])), stored(0, 1));
+        assert_eq!(apply(&mut chunk, append("s", -2, vec![event(1, false, "")])), repeated(0, 0));
+        assert_eq!(apply(&mut chunk, delete("s", 1, false, 90)), deleted(2));
+        assert_eq!(apply(&mut chunk, append("s", -1, vec![event(2, false, "")])), stored(2, 4));
+        assert_eq!(apply(&mut chunk, append("s", 0, vec![event(1, false, "")])), repeated(1, 1));
+        if commit {
+            chunk.commit(1, vec![1], None);
+        }
+    }
+    assert_eq!(bench.truncate_before("s"), Some(2));
+    assert_eq!(bench.store.applied().current().next_position, 5);
+    // Server-made ids are derived, never random.
+    assert_eq!(bench.events("$$s")[1].event_id.get_version_num(), 5);
+    assert_ne!(bench.events("$$s")[1].event_id, Uuid::nil());
+}
