@@ -71,6 +71,8 @@ struct Selection {
 /// One group of comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
+    /// The generator itself: what a request costs it against the echo server, and etcd beside it.
+    Generator,
     /// Appends of 256 B to three nodes beside etcd's puts, closed loop.
     Appends,
     /// The same at a fixed rate: half and four fifths of what the closed loop reached.
