@@ -46,9 +46,12 @@ impl fmt::Display for Violation {
 /// A broken cluster breaks every event: this many of each rule are shown.
 const SHOWN_PER_RULE: usize = 5;
 
+/// Evidence in, violations out.
+type Rule = fn(&History, &[NodeFeed]) -> Vec<Violation>;
+
 /// All rules about data. `feeds` holds the complete `$all` of every node.
 pub fn data(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
-    let rules: [fn(&History, &[NodeFeed]) -> Vec<Violation>; 10] = [
+    let rules: [Rule; 10] = [
         stored::check,
         once::check,
         numbering::check,

@@ -27,8 +27,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
+    /// `quick` when absent.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,7 +47,7 @@ enum Command {
 }
 
 /// What to run, and for how long.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 struct Selection {
     /// Only these scenarios (repeatable); all when absent.
     #[arg(long, value_enum)]
@@ -122,9 +123,10 @@ impl Plan {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::EchoServer { port } => echo::serve(port),
-        Command::Quick(selection) => measure(&selection, false),
-        Command::Full(selection) => measure(&selection, true),
+        Some(Command::EchoServer { port }) => echo::serve(port),
+        Some(Command::Quick(selection)) => measure(&selection, false),
+        Some(Command::Full(selection)) => measure(&selection, true),
+        None => measure(&Selection::default(), false),
     }
 }
 
