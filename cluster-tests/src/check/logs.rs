@@ -64,7 +64,7 @@ fn is_complaint(line: &str) -> bool {
     // The level stands between the time stamp and the target; deeper in a line the words prove nothing.
     let level = line.split_whitespace().find(|word| ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(word));
     matches!(level, Some("WARN" | "ERROR"))
-        || ["panicked at", "stack backtrace", "SIGSEGV", "headwater: fatal", "memory allocation of"]
+        || ["panicked at", "panic;", "stack backtrace", "SIGSEGV", "headwater: fatal", "memory allocation of"]
             .iter()
             .any(|sign| line.contains(sign))
 }

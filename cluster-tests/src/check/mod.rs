@@ -46,9 +46,12 @@ impl fmt::Display for Violation {
 /// A broken cluster breaks every event: this many of each rule are shown.
 const SHOWN_PER_RULE: usize = 5;
 
+/// Evidence in, violations out.
+type Rule = fn(&History, &[NodeFeed]) -> Vec<Violation>;
+
 /// All rules about data. `feeds` holds the complete `$all` of every node.
 pub fn data(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
-    let rules: [fn(&History, &[NodeFeed]) -> Vec<Violation>; 10] = [
+    let rules: [Rule; 10] = [
         stored::check,
         once::check,
         numbering::check,
@@ -145,7 +148,7 @@ mod evidence {
 
     /// Two acknowledged writes on two streams, and what two healthy nodes show for them.
     pub(super) fn healthy() -> (History, Vec<NodeFeed>) {
-        let history = History {
+        let mut history = History {
             writes: vec![
                 write("a", -1, &["a0", "a1"], vec![attempt(0, 10, acknowledged(0, 1))]),
                 write("b", -2, &["b0"], vec![attempt(20, 25, unknown()), attempt(30, 40, acknowledged(0, 2))]),
@@ -154,6 +157,7 @@ mod evidence {
             ],
             faults: Vec::new(),
         };
+        history.writes[3].must_be_refused = true;
         let events = vec![read("a", 0, "a0"), read("a", 1, "a1"), read("b", 0, "b0"), read("a", 2, "a2")];
         let feeds = [1, 2].map(|node| NodeFeed { node, events: events.clone() }).to_vec();
         (history, feeds)

@@ -22,7 +22,8 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
                 [Some(one), Some(next)] => one + 1 == *next,
                 _ => false,
             });
-            if !absent && !(together && found.iter().all(Option::is_some)) {
+            let whole = together && found.iter().all(Option::is_some);
+            if !(absent || whole) {
                 let (node, stream) = (feed.node, &write.stream);
                 violations.push(Violation::new(
                     RULE,

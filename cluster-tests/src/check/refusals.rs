@@ -53,16 +53,9 @@ mod tests {
     use super::super::evidence::{acknowledged, attempt, healthy, read, refused, write};
     use super::*;
 
-    /// The healthy history's last write is the refused one.
-    fn with_stale() -> (History, Vec<NodeFeed>) {
-        let (mut history, feeds) = healthy();
-        history.writes[3].must_be_refused = true;
-        (history, feeds)
-    }
-
     #[test]
     fn a_refused_event_that_is_stored_is_seen() {
-        let (history, mut feeds) = with_stale();
+        let (history, mut feeds) = healthy();
         assert_eq!(check(&history, &feeds), Vec::new());
         feeds[0].events.push(read("a", 3, "never"));
         assert_eq!(check(&history, &feeds).len(), 1);
@@ -70,21 +63,21 @@ mod tests {
 
     #[test]
     fn a_stale_write_that_is_acknowledged_is_seen() {
-        let (mut history, feeds) = with_stale();
+        let (mut history, feeds) = healthy();
         history.writes[3].attempts.push(attempt(90, 91, acknowledged(3, 4)));
         assert_eq!(check(&history, &feeds).len(), 1);
     }
 
     #[test]
     fn a_good_write_that_is_refused_is_seen() {
-        let (mut history, feeds) = with_stale();
+        let (mut history, feeds) = healthy();
         history.writes.push(write("a", 2, &["a3"], vec![attempt(90, 91, refused())]));
         assert_eq!(check(&history, &feeds).len(), 1);
     }
 
     #[test]
     fn a_malformed_success_is_seen() {
-        let (mut history, feeds) = with_stale();
+        let (mut history, feeds) = healthy();
         history.writes[0].attempts.push(attempt(90, 91, Answer::Malformed { reason: "no position".to_owned() }));
         assert_eq!(check(&history, &feeds).len(), 1);
     }

@@ -114,7 +114,8 @@ impl Patient {
     fn judge_refused(&self, file: &Path, status: std::process::ExitStatus) -> anyhow::Result<Outcome> {
         anyhow::ensure!(!status.success(), "a refusal must not look like success");
         let log = self.cluster.last_log(1);
-        anyhow::ensure!(!log.contains("panicked at"), "a refusal is an error, not a panic:\n{log}");
+        let panicked = log.contains("panicked at") || log.contains("panic;");
+        anyhow::ensure!(!panicked, "a refusal is an error, not a panic:\n{log}");
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         anyhow::ensure!(log.contains(&name), "the message does not name {}:\n{log}", file.display());
         Ok(Outcome::Refused)

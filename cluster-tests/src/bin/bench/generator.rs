@@ -267,7 +267,9 @@ impl Timer {
         }
         // SAFETY: the descriptor was just created and is owned by nobody else.
         let owned = unsafe { std::os::fd::OwnedFd::from_raw_fd(descriptor) };
-        Ok(Self(AsyncFd::register(owned)?))
+        // SAFETY: an `OwnedFd` always names the same open file, and it stays inside until the `AsyncFd` is dropped.
+        let registered = unsafe { AsyncFd::register(owned) };
+        Ok(Self(registered?))
     }
 
     async fn wait_until(&self, time: Instant) -> io::Result<()> {

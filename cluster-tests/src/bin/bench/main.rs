@@ -27,8 +27,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
+    /// `quick` when absent.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,7 +47,7 @@ enum Command {
 }
 
 /// What to run, and for how long.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 struct Selection {
     /// Only these scenarios (repeatable); all when absent.
     #[arg(long, value_enum)]
@@ -71,6 +72,8 @@ struct Selection {
 /// One group of comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
+    /// The generator itself: what a request costs it against the echo server, and etcd beside it.
+    Generator,
     /// Appends of 256 B to three nodes beside etcd's puts, closed loop.
     Appends,
     /// The same at a fixed rate: half and four fifths of what the closed loop reached.
@@ -120,9 +123,10 @@ impl Plan {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::EchoServer { port } => echo::serve(port),
-        Command::Quick(selection) => measure(&selection, false),
-        Command::Full(selection) => measure(&selection, true),
+        Some(Command::EchoServer { port }) => echo::serve(port),
+        Some(Command::Quick(selection)) => measure(&selection, false),
+        Some(Command::Full(selection)) => measure(&selection, true),
+        None => measure(&Selection::default(), false),
     }
 }
 

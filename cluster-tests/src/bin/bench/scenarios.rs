@@ -35,6 +35,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
     for scenario in &plan.scenarios {
         eprintln!("{scenario:?}");
         let sections = match scenario {
+            Scenario::Generator => generator(plan).await,
             Scenario::Appends => appends(plan).await,
             Scenario::OpenLoop => open_loop(plan).await,
             Scenario::Follower => follower(plan).await,
@@ -92,6 +93,27 @@ fn note_memory(section: &mut Section, headwater: &Headwater, when: &str) -> anyh
         section.fact(name, bytes as f64 / MIB, "MiB", MEMORY_TARGET);
     }
     Ok(())
+}
+
+/// Without any node: shows that the generator takes little enough of the machine to be left out of the comparison.
+async fn generator(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new("The load generator against an echo server and etcd");
+    let echo = EchoServer::start().await?;
+    let etcd = Etcd::start().await?;
+    for connections in [1, MANY] {
+        let template = Template::append(rand::random(), 1_000, EVENT_BYTES);
+        let same_post = Contender {
+            name: "echo server, POST of an append".to_owned(),
+            load: plain(echo.address(), connections, template, 201, plan),
+            pids: vec![echo.pid()],
+        };
+        let puts = etcd_puts(&etcd, connections, plan).await?;
+        let series = interleaved(&mut [same_post, puts], plan.rounds).await?;
+        let own_cost = series[0].median(|round| round.generator_cpu_us);
+        section.fact(format!("generator's CPU per request at {connections}"), own_cost, "us", "target: at most 8");
+        section.series.extend(series);
+    }
+    Ok(section)
 }
 
 async fn appends(plan: &Plan) -> anyhow::Result<Section> {
