@@ -13,6 +13,7 @@ use headwater::raft::network::Resolve;
 use headwater::raft::{self, LocalIdentity, Member, NodeId, Parts, Proposal};
 use headwater_proto::stored;
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
 use prost::Message;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -107,11 +108,22 @@ impl TestCluster {
         agreed().unwrap()
     }
 
-    /// Appends one event of `bytes` through the leader and returns its log index.
+    /// Appends one event of `bytes` through the leader and returns its log index. A leader that was not yet confirmed by
+    /// a majority answers that it surely did not append; then it is asked again.
     async fn append(&self, number: u64, bytes: usize) -> u64 {
-        let raft = &self.nodes[&self.leader().await].parts.raft;
-        let write = raft.client_write(proposal(number, bytes));
-        let response = tokio::time::timeout(PATIENCE, write).await.unwrap().unwrap();
+        let appended = async {
+            loop {
+                let raft = &self.nodes[&self.leader().await].parts.raft;
+                match raft.client_write(proposal(number, bytes)).await {
+                    Ok(response) => break response,
+                    Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        let response = tokio::time::timeout(PATIENCE, appended).await.unwrap();
         assert!(matches!(response.data, WriteOutcome::Appended { .. }), "{:?}", response.data);
         response.log_id.index
     }
