@@ -54,6 +54,8 @@ pub struct Parts {
     log: Log<types::Entry>,
     apply: apply::ApplyHandle,
     snapshots: Arc<snapshot::SnapshotStore>,
+    /// Cancelled when [`Self::stop`] begins.
+    closing: CancellationToken,
 }
 
 /// Why consensus cannot start.
@@ -105,13 +107,13 @@ pub async fn build(
     let state_machine = StateMachine::new(apply.clone(), snapshots.clone());
     let log_storage = LogStorage::new(log.clone())?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
-    Ok(Parts { raft, store, log_end_at_start, log, apply, snapshots })
+    Ok(Parts { raft, store, log_end_at_start, log, apply, snapshots, closing: CancellationToken::new() })
 }
 
 impl Parts {
     /// The gRPC service for the other nodes.
     pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<service::RaftService> {
-        service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone())
+        service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.clone())
     }
 
     /// Takes part in elections from now on, and takes snapshots until `stop`. Call it once the service is served.
@@ -123,6 +125,7 @@ impl Parts {
 
     /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is handed over before, by the caller.
     pub async fn stop(&self) {
+        self.closing.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end in order");
         }

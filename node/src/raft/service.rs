@@ -8,6 +8,7 @@ use headwater_proto::raft as wire;
 use headwater_proto::raft::raft_server::{Raft as RaftRpc, RaftServer};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::LocalIdentity;
@@ -26,12 +27,19 @@ pub struct RaftService {
     identity: Arc<LocalIdentity>,
     snapshots: Arc<SnapshotStore>,
     transfers: Semaphore,
+    /// Ends the append streams when this node stops: an idle one would otherwise keep its connection, and so the listener, open.
+    closing: CancellationToken,
 }
 
 impl RaftService {
     /// The gRPC service, with its message limits.
-    pub fn server(raft: Raft, identity: Arc<LocalIdentity>, snapshots: Arc<SnapshotStore>) -> RaftServer<Self> {
-        RaftServer::new(Self { raft, identity, snapshots, transfers: Semaphore::new(TRANSFERS) })
+    pub fn server(
+        raft: Raft,
+        identity: Arc<LocalIdentity>,
+        snapshots: Arc<SnapshotStore>,
+        closing: CancellationToken,
+    ) -> RaftServer<Self> {
+        RaftServer::new(Self { raft, identity, snapshots, transfers: Semaphore::new(TRANSFERS), closing })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
@@ -74,7 +82,7 @@ impl RaftRpc for RaftService {
             Ok(result) => Ok(convert::append_result_to_message(&result)),
             Err(fatal) => Err(stopped(fatal)),
         });
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(answers.take_until(self.closing.clone().cancelled_owned()))))
     }
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {

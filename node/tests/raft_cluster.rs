@@ -1,0 +1,262 @@
+//! Consensus as a whole: three nodes in this process with their real log, state and gRPC on loopback.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater::config::Config;
+use headwater::event::{Ticks, WriteOutcome};
+use headwater::metrics::Metrics;
+use headwater::raft::network::Resolve;
+use headwater::raft::{self, LocalIdentity, Member, NodeId, Parts, Proposal};
+use headwater_proto::stored;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use prost::Message;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+
+const CLUSTER_ID: [u8; 16] = [7; 16];
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Node {
+    parts: Parts,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Node {
+    async fn start(id: NodeId, address: SocketAddr, data_dir: &Path) -> Self {
+        let config = config(data_dir);
+        let metrics = Metrics::new();
+        let identity = Arc::new(LocalIdentity::new(id, Some(CLUSTER_ID)));
+        let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
+        let parts = raft::build(&config, identity.clone(), resolve, metrics.clone()).await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        let stop = CancellationToken::new();
+        let grpc = tonic::transport::Server::builder().tcp_nodelay(true).add_service(parts.service(identity));
+        let stopped = stop.clone().cancelled_owned();
+        let server = tokio::spawn(async move {
+            grpc.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await.unwrap();
+        });
+        parts.run(&config, &stop);
+        Self { parts, metrics, stop, server }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.parts.stop().await;
+        self.server.await.unwrap();
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.parts.raft.metrics().borrow_watched().current_leader
+    }
+
+    fn applied_index(&self) -> Option<u64> {
+        self.parts.raft.metrics().borrow_watched().last_applied.map(|log_id| log_id.index)
+    }
+}
+
+struct TestCluster {
+    directories: BTreeMap<NodeId, TempDir>,
+    members: BTreeMap<NodeId, Member>,
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+impl TestCluster {
+    async fn start() -> Self {
+        let mut cluster = Self { directories: BTreeMap::new(), members: BTreeMap::new(), nodes: BTreeMap::new() };
+        for server in 1..=3 {
+            let id = NodeId::generate(server);
+            let address = free_address();
+            cluster.members.insert(id, Member { raft_address: address.to_string(), http_address: String::new() });
+            cluster.directories.insert(id, tempfile::tempdir().unwrap());
+            cluster.start_node(id).await;
+        }
+        let founder = cluster.ids()[0];
+        cluster.nodes[&founder].parts.raft.initialize(cluster.members.clone()).await.unwrap();
+        cluster
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
+    async fn start_node(&mut self, id: NodeId) {
+        let address = self.members[&id].raft_address.parse().unwrap();
+        self.nodes.insert(id, Node::start(id, address, self.directories[&id].path()).await);
+    }
+
+    async fn stop_node(&mut self, id: NodeId) {
+        self.nodes.remove(&id).unwrap().stop().await;
+    }
+
+    /// The leader that every running node agrees on.
+    async fn leader(&self) -> NodeId {
+        let agreed = || {
+            let mut leaders = self.nodes.values().map(Node::leader);
+            let first = leaders.next().flatten()?;
+            (self.nodes.contains_key(&first) && leaders.all(|leader| leader == Some(first))).then_some(first)
+        };
+        until("a leader", || agreed().is_some()).await;
+        agreed().unwrap()
+    }
+
+    /// Appends one event of `bytes` through the leader and returns its log index. A leader that was not yet confirmed by
+    /// a majority answers that it surely did not append; then it is asked again.
+    async fn append(&self, number: u64, bytes: usize) -> u64 {
+        let appended = async {
+            loop {
+                let raft = &self.nodes[&self.leader().await].parts.raft;
+                match raft.client_write(proposal(number, bytes)).await {
+                    Ok(response) => break response,
+                    Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        let response = tokio::time::timeout(PATIENCE, appended).await.unwrap();
+        assert!(matches!(response.data, WriteOutcome::Appended { .. }), "{:?}", response.data);
+        response.log_id.index
+    }
+
+    async fn applied_everywhere(&self, index: u64) {
+        until("every node has applied the last write", || {
+            self.nodes.values().all(|node| node.applied_index() >= Some(index))
+        })
+        .await;
+    }
+
+    async fn events(&self, id: NodeId) -> u64 {
+        self.nodes[&id].parts.store.read(|view| view.next_position()).await.unwrap()
+    }
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}: not in time");
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn proposal(number: u64, bytes: usize) -> Proposal {
+    let event = stored::NewEvent {
+        event_id: u128::from(number + 1).to_be_bytes().to_vec().into(),
+        event_type: "counted".to_owned(),
+        is_json: false,
+        data: vec![1; bytes].into(),
+        metadata: Vec::new().into(),
+    };
+    let append = stored::Append { stream: "numbers".to_owned(), expected_version: -2, events: vec![event] };
+    let command = stored::Command { kind: Some(stored::command::Kind::Append(append)) };
+    Proposal { time: Ticks(number), command: command.encode_to_vec().into() }
+}
+
+fn config(data_dir: &Path) -> Config {
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Config {
+        server_id: 1,
+        members: Vec::new(),
+        data_dir: data_dir.to_owned(),
+        http_listen: anywhere,
+        raft_listen: anywhere,
+        rejoin: false,
+        write_timeout: PATIENCE,
+        leader_wait: PATIENCE,
+        read_wait: PATIENCE,
+        heartbeat_interval: Duration::from_millis(150),
+        election_timeout_min: Duration::from_millis(600),
+        election_timeout_max: Duration::from_millis(1200),
+        snapshot_log_bytes: 2 << 20,
+        snapshot_interval: Duration::from_secs(3600),
+        keep_log_bytes: 0,
+        snapshot_bytes_per_second: 1 << 30,
+        ready_lag_entries: 1000,
+        block_cache_bytes: 1 << 20,
+        advertise_http: None,
+        disable_http_caching: false,
+        log_filter: "info".to_owned(),
+        log_json: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_reach_all_nodes_and_survive_the_restart_of_a_follower_and_of_the_leader() {
+    let mut cluster = TestCluster::start().await;
+    let index = cluster.append(0, 10).await;
+    cluster.applied_everywhere(index).await;
+
+    let leader = cluster.leader().await;
+    let follower = *cluster.members.keys().find(|id| **id != leader).unwrap();
+    cluster.stop_node(follower).await;
+    cluster.append(1, 10).await;
+    cluster.start_node(follower).await;
+    let index = cluster.append(2, 10).await;
+    cluster.applied_everywhere(index).await;
+
+    let leader = cluster.leader().await;
+    cluster.stop_node(leader).await;
+    let survivor = *cluster.nodes.keys().next().unwrap();
+    until("another leader", || cluster.nodes[&survivor].leader().is_some_and(|id| id != leader)).await;
+    cluster.append(3, 10).await;
+    cluster.start_node(leader).await;
+    let index = cluster.append(4, 10).await;
+    cluster.applied_everywhere(index).await;
+    for id in cluster.ids() {
+        assert_eq!(cluster.events(id).await, 5, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_missing_log_was_purged_gets_a_snapshot() {
+    let mut cluster = TestCluster::start().await;
+    let leader = cluster.leader().await;
+    let absent = *cluster.members.keys().find(|id| **id != leader).unwrap();
+    cluster.stop_node(absent).await;
+    for number in 0..5 {
+        cluster.append(number, 1 << 20).await;
+    }
+    until("the leader has purged its log", || {
+        cluster.nodes[&leader].parts.raft.metrics().borrow_watched().purged.is_some_and(|purged| purged.index > 2)
+    })
+    .await;
+    cluster.start_node(absent).await;
+    let index = cluster.append(5, 10).await;
+    cluster.applied_everywhere(index).await;
+    assert_eq!(cluster.events(absent).await, 6);
+    assert_eq!(cluster.nodes[&absent].metrics.snapshots_installed.get(), 1);
+
+    // What was installed is there again after a restart.
+    cluster.stop_node(absent).await;
+    cluster.start_node(absent).await;
+    let index = cluster.append(6, 10).await;
+    cluster.applied_everywhere(index).await;
+    assert_eq!(cluster.events(absent).await, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_can_be_handed_over() {
+    let cluster = TestCluster::start().await;
+    let index = cluster.append(0, 10).await;
+    cluster.applied_everywhere(index).await;
+    let leader = cluster.leader().await;
+    let successor = *cluster.members.keys().find(|id| **id != leader).unwrap();
+    cluster.nodes[&leader].parts.raft.trigger().transfer_leader(successor).await.unwrap();
+    until("the successor leads", || cluster.nodes.values().all(|node| node.leader() == Some(successor))).await;
+    let index = cluster.append(1, 10).await;
+    cluster.applied_everywhere(index).await;
+}
