@@ -43,7 +43,11 @@ impl ReadView<'_> {
 
     /// The stored events of a stream (id from [`StreamInfo`]) in the given numbers, ascending. Raw: truncation, age and deletion
     /// are the caller's business; numbers that are not stored are left out.
-    pub fn events(&self, stream_id: u64, numbers: RangeInclusive<EventNumber>) -> Result<Vec<RecordedEvent>, ReadError> {
+    pub fn events(
+        &self,
+        stream_id: u64,
+        numbers: RangeInclusive<EventNumber>,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
         let _ = (stream_id, numbers);
         unimplemented!()
     }
