@@ -225,7 +225,8 @@ mod tests {
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
             any::<i64>().prop_map(Into::into),
-            any::<f64>().prop_map(Into::into),
+            // Exact in few digits: serde_json, which judges here, reads longer ones with an error in the last place.
+            any::<i32>().prop_map(|eighths| (f64::from(eighths) / 8.0).into()),
             ".*".prop_map(Into::into),
         ];
         leaf.prop_recursive(4, 64, 6, |inner| {
