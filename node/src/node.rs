@@ -96,7 +96,9 @@ impl Node {
 
         parts.run(&config, &stop_all);
         cluster.run(&stop_all, parts.log_end_at_start);
-        let state = http::AppState::new(cluster.clone(), config.clone(), metrics);
+        let http_metrics = http::HttpMetrics::default();
+        metrics.register(|registry| http_metrics.register(registry));
+        let state = http::AppState::new(cluster.clone(), config.clone(), metrics, http_metrics);
         let http_address = http_listener.local_addr()?;
         let http_server = tokio::spawn(http::serve(http_listener, state, stop_http.clone()));
         tracing::info!(http = %http_address, raft = %config.raft_listen, "listening");

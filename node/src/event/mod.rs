@@ -3,6 +3,7 @@
 pub mod expected_version;
 pub mod metadata;
 pub mod outcome;
+pub mod paging;
 pub mod recorded;
 pub mod stream_id;
 pub mod time;

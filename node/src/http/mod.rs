@@ -1,1 +1,64 @@
-//! The HTTP API.
+//! The HTTP API: parses requests, calls the rooms below, renders answers.
+
+pub mod all;
+pub mod append;
+pub mod atom;
+pub mod body;
+pub mod caching;
+pub mod error;
+pub mod event;
+pub mod extract;
+pub mod feed;
+pub mod html;
+pub mod json;
+pub mod limits;
+pub mod links;
+pub mod metrics;
+pub mod negotiate;
+pub mod node;
+pub mod read;
+pub mod request;
+pub mod response;
+pub mod router;
+pub mod server;
+pub mod service;
+pub mod streams;
+pub mod xml;
+
+use std::sync::Arc;
+
+pub use metrics::HttpMetrics;
+pub use server::serve;
+
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::subscribe::Waiters;
+
+/// The body of an answer.
+pub type Reply = http_body_util::Full<bytes::Bytes>;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The cluster this node is part of.
+    pub cluster: Cluster,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// All metrics, for `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Counters of this room; registered in `metrics` by whoever builds both.
+    pub http_metrics: HttpMetrics,
+    /// Long polls.
+    pub waiters: Arc<Waiters>,
+    /// `host:port` in links when a request has no Host header.
+    pub local_address: Arc<str>,
+}
+
+impl AppState {
+    /// The state of a node's HTTP API.
+    pub fn new(cluster: Cluster, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
+        let local_address = config.http_listen.to_string().into();
+        Self { cluster, config, metrics, http_metrics, waiters: Arc::default(), local_address }
+    }
+}

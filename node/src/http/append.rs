@@ -1,0 +1,211 @@
+//! POST: append to a stream, to its metadata, and `/incoming` (contract/streams 6 and 12.3).
+
+use bytes::Bytes;
+use headwater_proto::stored::{self, NewEvent, command};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use prost::Message as _;
+use uuid::Uuid;
+
+use super::Reply;
+use super::body::{self, BodyError};
+use super::error::ApiError;
+use super::extract;
+use super::limits::{MAX_COMMAND_BYTES, MAX_STREAM_NAME_BYTES};
+use super::links::Base;
+use super::negotiate::MediaType;
+use super::request::{Request, utf8};
+use super::response;
+use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, WriteOutcome, stream_id};
+
+/// Where the event of a single-event body gets its type and id from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `/streams/{S}`: both from headers, a missing id is answered by 307.
+    Stream,
+    /// `/streams/{S}/incoming/{guid}`: the id from the path.
+    Incoming,
+    /// `/streams/{S}/metadata`: the type is `$metadata`.
+    Metadata,
+}
+
+/// What an append says besides its body.
+#[derive(Debug)]
+struct Append {
+    stream: String,
+    expected_version: ExpectedVersion,
+    require_leader: bool,
+    kind: Kind,
+}
+
+/// How the body is to be read.
+#[derive(Debug)]
+enum Kind {
+    JsonArray,
+    XmlList,
+    One { id: Uuid, event_type: String, is_json: bool, is_text: bool },
+}
+
+/// The headers are right, or the request is sent on to a URI that holds an id.
+enum Parsed {
+    Append(Append),
+    NeedsId,
+}
+
+fn bad(reason: &'static str) -> ApiError {
+    ApiError::BadRequest(reason.into())
+}
+
+fn is_array(media_type: MediaType) -> bool {
+    use MediaType::*;
+    matches!(media_type, EventsJson | EventJson | EventsXml | EventXml | StreamDescription)
+}
+
+fn parse(
+    source: Source,
+    stream: &str,
+    guid: Option<&str>,
+    headers: &HeaderMap,
+    media_type: MediaType,
+) -> Result<Parsed, ApiError> {
+    let stream = target_stream(source, stream)?;
+    let event_type = extract::text(headers, "ES-EventType");
+    let (id, event_type) = match source {
+        Source::Stream => {
+            if event_type.is_none() && !is_array(media_type) {
+                return Err(bad(
+                    "Must include an event type with the request either in body or as ES-EventType header.",
+                ));
+            }
+            let id = extract::event_id(headers)?;
+            if id.is_none() && !is_array(media_type) {
+                return Ok(Parsed::NeedsId);
+            }
+            (id, event_type)
+        }
+        Source::Incoming => {
+            let id = guid.and_then(body::parse_guid).ok_or_else(|| bad("Invalid request. Unable to parse guid"))?;
+            (Some(id), event_type)
+        }
+        Source::Metadata => {
+            if event_type.is_some_and(|text| text != METADATA_EVENT_TYPE) {
+                return Err(bad("Bad Request. You should not include an event type for metadata."));
+            }
+            (extract::event_id(headers)?, Some(METADATA_EVENT_TYPE.to_owned()))
+        }
+    };
+    let expected_version = extract::expected_version(headers)?;
+    let require_leader = extract::require_leader(headers)?;
+    let kind = kind(media_type, id, event_type)?;
+    Ok(Parsed::Append(Append { stream, expected_version, require_leader, kind }))
+}
+
+fn kind(media_type: MediaType, id: Option<Uuid>, event_type: Option<String>) -> Result<Kind, ApiError> {
+    let (is_json, is_text) = match media_type {
+        MediaType::EventsJson | MediaType::EventJson | MediaType::AtomJson => return Ok(Kind::JsonArray),
+        MediaType::EventsXml | MediaType::EventXml | MediaType::AtomXml => return Ok(Kind::XmlList),
+        MediaType::StreamDescription | MediaType::Html => return Err(BodyError::Invalid.into()),
+        MediaType::Json => (true, true),
+        MediaType::TextXml | MediaType::Xml => (false, true),
+        MediaType::OctetStream => (false, false),
+    };
+    let id = id.filter(|id| !id.is_nil()).ok_or(BodyError::EmptyId)?;
+    let event_type = event_type.filter(|text| !text.is_empty()).ok_or(BodyError::EmptyType)?;
+    Ok(Kind::One { id, event_type, is_json, is_text })
+}
+
+/// The stream that is written to.
+fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
+    if stream.len() > MAX_STREAM_NAME_BYTES {
+        return Err(bad("Stream name is too long"));
+    }
+    match source {
+        Source::Metadata if stream_id::is_metastream(stream) => {
+            Err(bad("Invalid request. Stream must be non-empty string and should not be metastream"))
+        }
+        Source::Metadata => Ok(format!("{}{stream}", stream_id::METASTREAM_PREFIX)),
+        Source::Stream | Source::Incoming if stream.is_empty() || stream == stream_id::METASTREAM_PREFIX => {
+            Err(bad("Invalid request. Stream must be non-empty string"))
+        }
+        Source::Stream | Source::Incoming => Ok(stream.to_owned()),
+    }
+}
+
+fn events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
+    match kind {
+        Kind::JsonArray => body::json::parse_events(&String::from_utf8_lossy(&body)),
+        Kind::XmlList => body::xml::parse_events(&String::from_utf8_lossy(&body)),
+        Kind::One { id, event_type, is_json, is_text } => {
+            let data = if is_text { utf8(body) } else { body };
+            Ok(vec![body::new_event(id, event_type, is_json, data, Bytes::new())?])
+        }
+    }
+}
+
+/// Denied to everybody: the log of all events, and metadata of metadata (contract/streams 13.1).
+/// Access lists will be asked here as well.
+pub fn may_append(stream: &str) -> bool {
+    stream != stream_id::ALL && !stream.starts_with("$$$$")
+}
+
+/// Serves all three kinds of POST.
+pub async fn append<B>(
+    request: &Request<'_>,
+    source: Source,
+    media_type: MediaType,
+    body: B,
+) -> Result<Response<Reply>, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let params = request.params;
+    let append = match parse(source, &params.stream, params.guid.as_deref(), request.headers, media_type)? {
+        Parsed::Append(append) => append,
+        Parsed::NeedsId => return Ok(forward_to_incoming(request)),
+    };
+    let events = events(append.kind, extract::body(body).await?)?;
+    if !may_append(&append.stream) {
+        return Err(ApiError::Unauthorized);
+    }
+    request.write_barrier(append.require_leader)?;
+    let expected_version = append.expected_version.to_number();
+    let kind = command::Kind::Append(stored::Append { stream: append.stream.clone(), expected_version, events });
+    let command = stored::Command { kind: Some(kind) };
+    if command.encoded_len() > MAX_COMMAND_BYTES {
+        return Err(ApiError::BodyTooLarge);
+    }
+    let outcome = request.state.cluster.write(command.encode_to_vec().into()).await;
+    let retry_after = request.state.cluster.retry_after();
+    match outcome.map_err(|error| ApiError::of_write(error, ApiError::WriteTimeout, retry_after))? {
+        WriteOutcome::Appended { first_number, position, .. } => {
+            let mut answer = response::text(StatusCode::CREATED, "Created");
+            let uri = format!("{}/{first_number}", request.base().stream(&append.stream));
+            response::set_location(&mut answer, &uri);
+            answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));
+            Ok(answer)
+        }
+        other => Err(refusal(other)),
+    }
+}
+
+/// A decision that is no success.
+pub fn refusal(outcome: WriteOutcome) -> ApiError {
+    match outcome {
+        WriteOutcome::WrongExpectedVersion { current } => ApiError::WrongExpectedVersion(current),
+        WriteOutcome::StreamDeleted => ApiError::StreamDeleted,
+        WriteOutcome::Rejected { reason } => ApiError::BadRequest(reason.into()),
+        WriteOutcome::Appended { .. } | WriteOutcome::Deleted { .. } | WriteOutcome::Nothing => {
+            tracing::error!(?outcome, "a write was answered with the outcome of something else");
+            ApiError::Internal
+        }
+    }
+}
+
+/// 307 to a URI with a fresh id, so that a repeated request is recognised (contract/streams 6.6).
+fn forward_to_incoming(request: &Request<'_>) -> Response<Reply> {
+    let base = Base::of_raw_request(request.headers, &request.state.local_address);
+    let mut answer = response::text(StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect");
+    let path = request.uri.path();
+    response::set_location(&mut answer, &format!("{}{path}/incoming/{}", base.as_str(), Uuid::new_v4()));
+    *answer.body_mut() = Reply::new(Bytes::from_static(b"Forwarding to idempotent URI"));
+    answer
+}

@@ -1,0 +1,159 @@
+//! Feeds, entries and events as JSON (contract/streams 8.3, 8.5, 8.6, 9.2).
+
+use std::borrow::Cow;
+
+use super::{Embed, Entry, Feed, updated};
+use crate::event::RecordedEvent;
+use crate::http::json::{Object, indent, indent_into, push_string};
+use crate::http::links::Base;
+
+/// A feed document.
+pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024 + 768 * feed.entries.len());
+    let mut document = Object::open(&mut out, 0);
+    document.string("title", &feed.title);
+    document.string("id", &feed.id);
+    document.string("updated", &updated(feed.updated));
+    if let Some(stream) = &feed.stream {
+        document.string("streamId", stream);
+    }
+    author(&mut document);
+    document.bool("headOfStream", feed.head_of_stream);
+    if feed.has_self_url {
+        document.string("selfUrl", &feed.id);
+    }
+    if let Some(tag) = &feed.tag {
+        document.string("eTag", tag);
+    }
+    document.objects("links", &feed.links, |link, (relation, uri)| {
+        link.string("uri", uri);
+        link.string("relation", relation);
+    });
+    document.objects("entries", &feed.entries, |object, entry| {
+        members(object, entry, base, embed, embed == Embed::Content)
+    });
+    document.close();
+    out
+}
+
+/// One entry as a document: with content, whatever is embedded besides.
+pub fn entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let mut document = Object::open(&mut out, 0);
+    members(&mut document, entry, base, embed, true);
+    document.close();
+    out
+}
+
+fn author(object: &mut Object<'_>) {
+    object.object("author", |author| author.string("name", "EventStore"));
+}
+
+fn members(object: &mut Object<'_>, entry: &Entry, base: &Base, embed: Embed, with_content: bool) {
+    if embed >= Embed::Rich
+        && let Some(event) = entry.shown()
+    {
+        rich_members(object, entry, event, embed);
+    }
+    let uri = entry.uri(base);
+    object.string("title", &entry.title());
+    object.string("id", &uri);
+    object.string("updated", &entry.positioned().time.to_string());
+    author(object);
+    object.string("summary", entry.summary());
+    if with_content && let Some(event) = entry.content() {
+        object.object("content", |content| event_members(content, event));
+    }
+    object.objects("links", ["edit", "alternate"], |link, relation| {
+        link.string("uri", &uri);
+        link.string("relation", relation);
+    });
+}
+
+fn rich_members(object: &mut Object<'_>, entry: &Entry, event: &RecordedEvent, embed: Embed) {
+    let link = match entry {
+        Entry::Resolved { link, .. } => Some(link),
+        Entry::Plain(_) | Entry::Unresolvable { .. } => None,
+    };
+    let has_bodies = embed >= Embed::Body;
+    let mut is_json = event.is_json;
+    object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    object.string("eventType", &event.event_type);
+    object.number("eventNumber", event.number);
+    if has_bodies {
+        if event.is_json {
+            object.string("data", &shown(&event.data, embed));
+        } else if embed == Embed::TryHarder {
+            let text = String::from_utf8_lossy(&event.data);
+            is_json = as_object(&text).is_some();
+            object.string("data", &shown(&event.data, embed));
+        }
+        if !event.metadata.is_empty() {
+            object.string("metaData", &shown(&event.metadata, embed));
+        }
+        if let Some(link) = link {
+            object.string("linkMetaData", &shown(&link.metadata, embed));
+        }
+    }
+    object.string("streamId", &event.stream);
+    object.bool("isJson", is_json);
+    object.bool("isMetaData", has_bodies && !event.metadata.is_empty());
+    object.bool("isLinkMetaData", has_bodies && link.is_some_and(|link| !link.metadata.is_empty()));
+    object.number("positionEventNumber", entry.positioned().number);
+    object.string("positionStreamId", &entry.positioned().stream);
+}
+
+/// Stored text as it is, or from level pretty on re-indented when it is an object.
+fn shown(bytes: &[u8], embed: Embed) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(bytes);
+    if embed >= Embed::Pretty
+        && let Some(pretty) = as_object(&text)
+    {
+        return Cow::Owned(pretty);
+    }
+    text
+}
+
+fn as_object(text: &str) -> Option<String> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    String::from_utf8(indent(text).ok()?).ok()
+}
+
+/// The six members of a whole event.
+fn event_members(object: &mut Object<'_>, event: &RecordedEvent) {
+    object.string("eventStreamId", &event.stream);
+    object.number("eventNumber", event.number);
+    object.string("eventType", &event.event_type);
+    object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    for (name, bytes) in [("data", &event.data), ("metadata", &event.metadata)] {
+        let margin = object.member_indent();
+        push_value(object.key(name), bytes, event.is_json, margin);
+    }
+}
+
+/// Appends a payload: as the JSON value it holds, else as string. A lone `null` is the string "null".
+fn push_value(out: &mut Vec<u8>, bytes: &[u8], is_json: bool, margin: usize) {
+    let text = String::from_utf8_lossy(bytes);
+    if is_json && text.trim() != "null" && indent_into(out, &text, margin).is_ok() {
+        return;
+    }
+    push_string(out, &text);
+}
+
+/// A whole event: application/vnd.eventstore.event+json.
+pub fn event(event: &RecordedEvent) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512 + event.data.len() * 2);
+    let mut document = Object::open(&mut out, 0);
+    event_members(&mut document, event);
+    document.close();
+    out
+}
+
+/// The data alone: application/json.
+pub fn data(event: &RecordedEvent) -> Vec<u8> {
+    let mut out = Vec::with_capacity(event.data.len() * 2);
+    push_value(&mut out, &event.data, event.is_json, 0);
+    out
+}

@@ -1,0 +1,141 @@
+//! Single events, of a stream or of its metadata (contract/streams 9 and 12.2).
+
+use http::{Response, StatusCode};
+
+use super::atom::{self, Embed, Entry};
+use super::caching::{self, Freshness};
+use super::error::ApiError;
+use super::feed::Of;
+use super::negotiate::MediaType;
+use super::read::{self, Readable, Resolver};
+use super::request::{ReadBarrier, Request};
+use super::{Reply, extract, html, response};
+use crate::event::{EventNumber, stream_id};
+use crate::store::{ReadError, ReadView, StreamInfo};
+
+/// What an event request says.
+#[derive(Debug)]
+struct EventRequest {
+    stream: String,
+    /// `None` is the head.
+    number: Option<EventNumber>,
+    resolve_links: bool,
+    barrier: ReadBarrier,
+}
+
+fn parse(request: &Request<'_>, of: Of) -> Result<EventRequest, ApiError> {
+    let name = &request.params.stream;
+    let stream = match of {
+        Of::Stream => name.clone(),
+        Of::Metadata if stream_id::is_metastream(name) => {
+            return Err(ApiError::BadRequest("Stream must be non-empty string and should not be metastream".into()));
+        }
+        Of::Metadata => format!("{}{name}", stream_id::METASTREAM_PREFIX),
+    };
+    extract::stream(name)?;
+    let number = match request.params.number.as_deref() {
+        None | Some("head") => None,
+        Some(text) => Some(extract::number(text)?),
+    };
+    let resolve_links = extract::resolve_links(request.headers)?;
+    Ok(EventRequest { stream, number, resolve_links, barrier: ReadBarrier::parse(request.headers)? })
+}
+
+/// What one look at the store found.
+enum Found {
+    Entry(Box<Entry>, StreamInfo),
+    /// The stream has events, but no metadata was ever written.
+    NoMetadataYet,
+    NotFound,
+    Deleted,
+}
+
+/// GET of an event; errors carry `{}` for JSON types.
+pub async fn event(request: &Request<'_>, of: Of) -> Response<Reply> {
+    let is_json = request.chosen.media_type.is_json();
+    answer(request, of).await.unwrap_or_else(|error| error.into_event_response(is_json))
+}
+
+async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiError> {
+    let wanted = parse(request, of)?;
+    request.read_barrier(wanted.barrier).await?;
+    let (stream, number, resolve) = (wanted.stream.clone(), wanted.number, wanted.resolve_links);
+    let read = move |view: &ReadView<'_>| look(view, &stream, number, resolve, of);
+    match request.state.cluster.store().read(read).await? {
+        Found::Entry(entry, info) => Ok(render(request, &wanted, &entry, &info)),
+        Found::NoMetadataYet => Ok(no_metadata(request)),
+        Found::NotFound => Err(ApiError::NotFound),
+        Found::Deleted => Err(ApiError::Deleted),
+    }
+}
+
+fn look(view: &ReadView<'_>, stream: &str, number: Option<u64>, resolve: bool, of: Of) -> Result<Found, ReadError> {
+    // A metastream is as deleted as the stream it describes.
+    let described = match stream_id::described_by(stream) {
+        Some(described) => Some(view.stream(described)?),
+        None => None,
+    };
+    if described.as_ref().is_some_and(|info| info.tombstoned) {
+        return Ok(Found::Deleted);
+    }
+    let info = view.stream(stream)?;
+    let bounds = match read::readable(&info) {
+        Readable::Deleted => return Ok(Found::Deleted),
+        Readable::Yes(bounds) => bounds,
+        Readable::NotFound => {
+            let has_events = described.is_some_and(|info| info.last_number.is_some());
+            let asks_head = of == Of::Metadata && number.is_none();
+            return Ok(if has_events && asks_head { Found::NoMetadataYet } else { Found::NotFound });
+        }
+    };
+    let now = read::now();
+    let Some(event) = read::event(view, &info, number.unwrap_or(bounds.last), now)? else { return Ok(Found::NotFound) };
+    let entry = if resolve { Resolver::new(view, now).entry(event)? } else { Entry::Plain(event) };
+    Ok(match entry {
+        Entry::Unresolvable { .. } => Found::NotFound,
+        entry => Found::Entry(Box::new(entry), info),
+    })
+}
+
+fn render(request: &Request<'_>, wanted: &EventRequest, entry: &Entry, info: &StreamInfo) -> Response<Reply> {
+    let media_type = request.chosen.media_type;
+    let mut answer = response::with_body(StatusCode::OK, media_type.header(), body(request, entry));
+    let freshness = match wanted.number {
+        Some(_) => Freshness::Immutable,
+        None => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
+    };
+    let is_public = caching::is_public(&wanted.stream, &info.metadata);
+    caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
+    if wanted.number.is_none() {
+        caching::add_tag(&mut answer, &caching::tag(entry.positioned().number as i64, media_type));
+    }
+    answer
+}
+
+fn body(request: &Request<'_>, entry: &Entry) -> Vec<u8> {
+    let base = request.base();
+    let Some(shown) = entry.shown() else { return Vec::new() };
+    match request.chosen.media_type {
+        MediaType::AtomXml => atom::xml::entry(entry, &base),
+        MediaType::TextXml | MediaType::Xml => atom::xml::data(shown),
+        MediaType::EventXml | MediaType::EventsXml => atom::xml::event(shown),
+        MediaType::Json => atom::json::data(shown),
+        MediaType::EventJson | MediaType::EventsJson => atom::json::event(shown),
+        MediaType::OctetStream => shown.data.to_vec(),
+        MediaType::Html => {
+            let position = entry.positioned();
+            html::page(&atom::json::entry(entry, &base, Embed::TryHarder), &position.stream, Some(position.number))
+        }
+        MediaType::AtomJson | MediaType::StreamDescription => {
+            atom::json::entry(entry, &base, Embed::parse(request.query("embed").as_deref()))
+        }
+    }
+}
+
+fn no_metadata(request: &Request<'_>) -> Response<Reply> {
+    let media_type = request.chosen.media_type;
+    let body = if media_type.is_json() { b"{}".to_vec() } else { Vec::new() };
+    let mut answer = response::with_body(StatusCode::OK, media_type.header(), body);
+    caching::add_headers(&mut answer, Freshness::Head { cache_control_s: None }, true, false);
+    answer
+}

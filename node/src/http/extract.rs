@@ -1,0 +1,219 @@
+//! Parts of a request: header values, path parts, the body.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+
+use super::error::ApiError;
+use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, MAX_STREAM_NAME_BYTES};
+use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
+
+/// A header's text. Bytes that are no UTF-8 are read as Latin-1.
+pub fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let bytes = headers.get(name)?.as_bytes();
+    Some(match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    })
+}
+
+fn wrong(name: &'static str) -> ApiError {
+    ApiError::BadRequest(format!("{name} header in wrong format.").into())
+}
+
+fn parsed<T>(
+    headers: &HeaderMap,
+    name: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, ApiError> {
+    match text(headers, name) {
+        Some(text) => parse(text.trim()).map(Some).ok_or_else(|| wrong(name)),
+        None => Ok(None),
+    }
+}
+
+fn flag(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// ES-EventId, not the zero id.
+pub fn event_id(headers: &HeaderMap) -> Result<Option<uuid::Uuid>, ApiError> {
+    parsed(headers, "ES-EventId", |text| super::body::parse_guid(text).filter(|id| !id.is_nil()))
+}
+
+/// ES-ExpectedVersion; any when absent.
+pub fn expected_version(headers: &HeaderMap) -> Result<ExpectedVersion, ApiError> {
+    let parse = |text: &str| text.parse().ok().and_then(ExpectedVersion::from_number);
+    Ok(parsed(headers, "ES-ExpectedVersion", parse)?.unwrap_or(ExpectedVersion::Any))
+}
+
+/// ES-RequireMaster or one of its aliases (contract/streams 17).
+pub fn require_leader(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let names = ["ES-RequireMaster", "ES-RequiresMaster", "ES-RequireLeader"];
+    let mut required = false;
+    for name in names {
+        required |= parsed(headers, name, flag)?.unwrap_or(false);
+    }
+    Ok(required)
+}
+
+/// ES-ResolveLinkTos; true when absent or empty.
+pub fn resolve_links(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let parse = |text: &str| if text.is_empty() { Some(true) } else { flag(text) };
+    Ok(parsed(headers, "ES-ResolveLinkTos", parse)?.unwrap_or(true))
+}
+
+/// ES-HardDelete; false when absent.
+pub fn hard_delete(headers: &HeaderMap) -> Result<bool, ApiError> {
+    Ok(parsed(headers, "ES-HardDelete", flag)?.unwrap_or(false))
+}
+
+/// ES-LongPoll, at most [`MAX_LONG_POLL`].
+pub fn long_poll(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+    let parse =
+        |text: &str| text.parse::<i32>().ok().and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0);
+    Ok(parsed(headers, "ES-LongPoll", parse)?.map(|seconds| Duration::from_secs(seconds).min(MAX_LONG_POLL)))
+}
+
+/// ES-MinPosition: the event at this position must have been applied.
+pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, ApiError> {
+    parsed(headers, "ES-MinPosition", |text| text.parse().ok().filter(|position| *position <= MAX_NUMBER))
+}
+
+/// A stream's name for reading and deleting.
+pub fn stream(name: &str) -> Result<(), ApiError> {
+    if name.is_empty() || name == "$$" {
+        return Err(ApiError::BadRequest(format!("Invalid stream name '{name}'").into()));
+    }
+    if name.len() > MAX_STREAM_NAME_BYTES {
+        return Err(ApiError::BadRequest("Stream name is too long".into()));
+    }
+    Ok(())
+}
+
+/// An event number.
+pub fn number(text: &str) -> Result<EventNumber, ApiError> {
+    let number = text.trim().parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
+    number.ok_or_else(|| ApiError::BadRequest(format!("'{text}' is not valid event number").into()))
+}
+
+/// The size of a page, at least 1.
+pub fn count(text: &str) -> Option<u64> {
+    text.trim().parse::<i32>().ok().filter(|count| *count > 0).map(|count| count as u64)
+}
+
+/// A position in the log of all events: 32 hex digits, both halves not negative (contract/streams 10).
+pub fn position(text: &str) -> Result<Position, ApiError> {
+    let parse = || {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let half = |digits: Option<&str>| u64::from_str_radix(digits?, 16).ok().filter(|half| *half <= MAX_NUMBER);
+        half(text.get(16..))?;
+        half(text.get(..16))
+    };
+    parse().ok_or_else(|| ApiError::BadRequest(format!("Invalid position argument: {text}").into()))
+}
+
+/// The value of a query parameter, decoded.
+pub fn query(query: Option<&str>, name: &str) -> Option<String> {
+    let value = query?.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })?;
+    Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
+/// Reads the whole body, within its limits of size and time.
+pub async fn body<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(ApiError::BodyTooLarge);
+    }
+    tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))
+}
+
+async fn collect<B>(mut body: B) -> Result<Bytes, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::BadRequest("Write request body invalid.".into()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + all.len() + data.len() > MAX_BODY_BYTES {
+            return Err(ApiError::BodyTooLarge);
+        }
+        // A small body comes in one piece and is not copied.
+        if first.is_empty() && all.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&std::mem::take(&mut first));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), http::HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn expected_versions_are_integers_from_minus_four() {
+        for (text, expected) in [
+            ("-4", Some(ExpectedVersion::Exists)),
+            ("-2", Some(ExpectedVersion::Any)),
+            ("-1", Some(ExpectedVersion::NoStream)),
+            (" +7 ", Some(ExpectedVersion::Exactly(7))),
+            ("-3", None),
+            ("-5", None),
+            ("abc", None),
+            ("", None),
+            ("1.0", None),
+            ("9223372036854775808", None),
+        ] {
+            assert_eq!(expected_version(&headers("es-expectedversion", text)).ok(), expected, "{text}");
+        }
+        assert_eq!(expected_version(&HeaderMap::new()), Ok(ExpectedVersion::Any));
+    }
+
+    #[test]
+    fn wrong_values_are_named_in_the_answer() {
+        let error = long_poll(&headers("es-longpoll", "0")).unwrap_err();
+        assert_eq!(error.to_string(), "ES-LongPoll header in wrong format.");
+        assert_eq!(
+            hard_delete(&headers("es-harddelete", "yes")).unwrap_err().to_string(),
+            "ES-HardDelete header in wrong format."
+        );
+        assert_eq!(require_leader(&headers("es-requiresmaster", "TRUE")), Ok(true));
+        assert!(require_leader(&headers("es-requiremaster", "bogus")).is_err());
+    }
+
+    #[test]
+    fn numbers_counts_and_positions() {
+        assert_eq!(number(" +007"), Ok(7));
+        assert_eq!(number("-1").unwrap_err().to_string(), "'-1' is not valid event number");
+        assert_eq!((count("5"), count("0"), count("99999999999"), count("x")), (Some(5), None, None, None));
+        assert_eq!(position("000000000000000A000000000000000a"), Ok(10));
+        assert!(position("FFFFFFFFFFFFFFFF0000000000000000").is_err());
+        assert!(position("0").is_err());
+    }
+}

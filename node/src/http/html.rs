@@ -1,0 +1,42 @@
+//! The page that browsers get: it carries the document and leads to the web interface (contract/streams 8.9).
+
+use super::json::push_string;
+use super::links::encode;
+
+/// `document` is JSON.
+pub fn page(document: &[u8], stream: &str, number: Option<u64>) -> Vec<u8> {
+    let number = number.map(|number| format!("/{number}")).unwrap_or_default();
+    let target = format!("/web/index.html#/streams/{}{number}", encode(stream));
+    let mut script = Vec::new();
+    push_string(&mut script, &target);
+    let mut out =
+        b"<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n<title>Headwater</title>\n<script>\nvar data = "
+            .to_vec();
+    push_for_script(&mut out, document);
+    out.extend_from_slice(b";\nwindow.location = ");
+    push_for_script(&mut out, &script);
+    out.extend_from_slice(b";\n</script>\n</head>\n<body></body>\n</html>\n");
+    out
+}
+
+/// No text in the document may end the script.
+fn push_for_script(out: &mut Vec<u8>, json: &[u8]) {
+    for byte in json {
+        match byte {
+            b'<' => out.extend_from_slice(b"\\u003c"),
+            b'>' => out.extend_from_slice(b"\\u003e"),
+            b'&' => out.extend_from_slice(b"\\u0026"),
+            other => out.push(*other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn stored_text_cannot_leave_the_script() {
+        let html = String::from_utf8(super::page(b"{\"a\": \"</script><b>\"}", "s", Some(3))).unwrap();
+        assert_eq!(html.matches("</script>").count(), 1);
+        assert!(html.contains("#/streams/s/3"));
+    }
+}

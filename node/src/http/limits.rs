@@ -1,0 +1,61 @@
+//! Every limit of the HTTP API. Beyond one: a clear answer, nothing stored.
+
+use std::time::Duration;
+
+/// Bytes of one request body. Large enough for a batch of several events of the largest size (the reference takes 16 MiB
+/// records), small enough that [`MAX_CONNECTIONS`] cannot be turned into an arbitrary amount of memory by a few clients.
+pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+
+/// Data and metadata of one event together (contract/streams 6.1: equal is fine).
+pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Events of one POST. A command is one log entry, and its events are applied together.
+pub const MAX_EVENTS_PER_REQUEST: usize = 20_000;
+
+/// Bytes of an encoded command: must stay below what node-to-node messages carry.
+pub const MAX_COMMAND_BYTES: usize = MAX_BODY_BYTES;
+
+/// Events of one page (contract/streams 2.5).
+pub const MAX_PAGE_EVENTS: u64 = 4096;
+
+/// Events of a page that names no count.
+pub const DEFAULT_PAGE_EVENTS: u64 = 20;
+
+/// Bytes of event payload that one page may hold in memory while it is rendered.
+pub const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Events fetched at a time while a page is read, so that [`MAX_PAGE_BYTES`] is noticed before it is exceeded by much.
+pub const PAGE_READ_STEP: u64 = 32;
+
+/// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.
+pub const MAX_STREAM_NAME_BYTES: usize = 1024;
+
+/// Bytes of an event's type.
+pub const MAX_EVENT_TYPE_BYTES: usize = 1024;
+
+/// Levels of nesting in JSON and XML that are followed.
+pub const MAX_NESTING: usize = 128;
+
+/// Bytes that a JSON text may grow to when it is indented. Indentation of deep arrays multiplies their size.
+pub const MAX_INDENTED_BYTES: usize = 2 * MAX_EVENT_BYTES;
+
+/// Bytes of the request line and all headers.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// Number of request headers.
+pub const MAX_HEADERS: usize = 100;
+
+/// How long a client may take to send the request line and headers; also how long an idle connection is kept.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a client may take to send a request body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Open connections; the next one waits in the listen queue until one ends.
+pub const MAX_CONNECTIONS: usize = 10_000;
+
+/// How long open requests may take to finish once the node shuts down.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest long poll; more is shortened to this. Clients repeat a long poll, and balancers drop idle connections.
+pub const MAX_LONG_POLL: Duration = Duration::from_secs(60);

@@ -1,0 +1,138 @@
+//! The base of generated links, and URIs of streams, pages and events (contract/streams 14).
+
+use std::fmt::Write as _;
+
+use http::HeaderMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Everything is encoded except letters, digits and `-._~` (contract/streams 2.1).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A stream's name as it stands in a path.
+pub fn encode(stream: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(stream, ENCODED)
+}
+
+/// `scheme://host[:port][/prefix]`, no slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base(String);
+
+impl Base {
+    /// The base for the links of an answer. `local` stands in for a missing Host header.
+    pub fn of_request(headers: &HeaderMap, advertised: Option<&str>, local: &str) -> Self {
+        let text =
+            |name: &str| headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim);
+        let own = advertised.or_else(|| text("host")).filter(|host| is_authority(host)).unwrap_or(local);
+        let (mut host, mut port) = split_port(own);
+        if let Some(forwarded) = text("x-forwarded-port").and_then(|port| port.parse::<u16>().ok()) {
+            port = Some(forwarded);
+        }
+        let first = text("x-forwarded-host").and_then(|hosts| hosts.split(',').next()).map(str::trim);
+        if let Some(forwarded) = first.filter(|host| is_authority(host)) {
+            let (forwarded_host, forwarded_port) = split_port(forwarded);
+            host = forwarded_host;
+            port = forwarded_port.or(port);
+        }
+        let scheme = forwarded_scheme(headers);
+        let mut base = format!("{scheme}://{host}");
+        if let Some(port) = port.filter(|port| !matches!((scheme, port), ("http", 80) | ("https", 443))) {
+            let _ = write!(base, ":{port}");
+        }
+        base.push_str(&forwarded_prefix(headers));
+        Self(base)
+    }
+
+    /// The address of the request as the client sent it, for redirects on this node: no X-Forwarded headers.
+    pub fn of_raw_request(headers: &HeaderMap, local: &str) -> Self {
+        let host = headers.get("host").and_then(|value| value.to_str().ok()).filter(|host| is_authority(host));
+        Self(format!("http://{}", host.unwrap_or(local)))
+    }
+
+    /// The same path on another node: scheme and prefix as forwarded, host and port of that node.
+    pub fn of_node(headers: &HeaderMap, address: &str) -> Self {
+        Self(format!("{}://{address}{}", forwarded_scheme(headers), forwarded_prefix(headers)))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The URI of a stream.
+    pub fn stream(&self, stream: &str) -> String {
+        format!("{}/streams/{}", self.0, encode(stream))
+    }
+}
+
+fn forwarded_scheme(headers: &HeaderMap) -> &'static str {
+    match headers.get("x-forwarded-proto").map(http::HeaderValue::as_bytes) {
+        Some(scheme) if scheme.trim_ascii().eq_ignore_ascii_case(b"https") => "https",
+        _ => "http",
+    }
+}
+
+/// Empty, or the prefix with a slash before it and none behind it. A prefix that is no plain path is ignored.
+fn forwarded_prefix(headers: &HeaderMap) -> String {
+    let prefix = headers.get("x-forwarded-prefix").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let prefix = prefix.trim().trim_matches('/');
+    let is_plain = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/%!$&'()*+,;=:@".contains(&byte));
+    if prefix.is_empty() || !is_plain { String::new() } else { format!("/{prefix}") }
+}
+
+fn is_authority(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte))
+}
+
+fn split_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (host, port.parse().ok())
+        }
+        _ => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(headers: &[(&'static str, &'static str)]) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, http::HeaderValue::from_static(value));
+        }
+        Base::of_request(&map, None, "127.0.0.1:2113").0
+    }
+
+    #[test]
+    fn forwarded_headers_override_the_host() {
+        let host = ("host", "node:2113");
+        assert_eq!(base(&[]), "http://127.0.0.1:2113");
+        assert_eq!(base(&[host]), "http://node:2113");
+        assert_eq!(base(&[host, ("x-forwarded-port", "81")]), "http://node:81");
+        assert_eq!(base(&[host, ("x-forwarded-port", "x")]), "http://node:2113");
+        assert_eq!(base(&[host, ("x-forwarded-proto", "https")]), "https://node:2113");
+        assert_eq!(base(&[host, ("x-forwarded-proto", "https"), ("x-forwarded-port", "443")]), "https://node");
+        assert_eq!(base(&[host, ("x-forwarded-host", "foo.com, bar.com")]), "http://foo.com:2113");
+        assert_eq!(
+            base(&[host, ("x-forwarded-host", "foo.com:8080"), ("x-forwarded-port", "1")]),
+            "http://foo.com:8080"
+        );
+        for prefix in ["pre", "/pre", "/pre/"] {
+            assert_eq!(base(&[host, ("x-forwarded-prefix", prefix)]), "http://node:2113/pre");
+        }
+        assert_eq!(base(&[("host", "[::1]:2113")]), "http://[::1]:2113");
+    }
+
+    #[test]
+    fn what_is_no_host_or_prefix_is_not_put_into_links() {
+        assert_eq!(base(&[("host", "a/b\"c")]), "http://127.0.0.1:2113");
+        assert_eq!(base(&[("host", "n"), ("x-forwarded-prefix", "a b<c>")]), "http://n");
+    }
+
+    #[test]
+    fn names_are_encoded_except_unreserved_characters() {
+        assert_eq!(encode("a-Z0._~").to_string(), "a-Z0._~");
+        assert_eq!(encode("$x@y:z w/é").to_string(), "%24x%40y%3Az%20w%2F%C3%A9");
+    }
+}

@@ -1,0 +1,313 @@
+//! Media types: which one answers a request, and which ones bodies may have (contract/streams 4).
+
+use http::HeaderValue;
+
+/// A media type this API knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediaType {
+    /// application/vnd.eventstore.streamdesc+json
+    StreamDescription,
+    /// application/atom+xml
+    AtomXml,
+    /// application/vnd.eventstore.atom+json
+    AtomJson,
+    /// text/xml
+    TextXml,
+    /// application/xml
+    Xml,
+    /// application/json
+    Json,
+    /// application/vnd.eventstore.event+xml
+    EventXml,
+    /// application/vnd.eventstore.event+json
+    EventJson,
+    /// application/vnd.eventstore.events+xml
+    EventsXml,
+    /// application/vnd.eventstore.events+json
+    EventsJson,
+    /// text/html
+    Html,
+    /// application/octet-stream
+    OctetStream,
+}
+
+use MediaType::*;
+
+/// Answers of pages, in order of preference.
+pub const FEED: &[MediaType] =
+    &[StreamDescription, AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, EventsXml, EventsJson, Html];
+/// Answers of single events.
+pub const EVENT: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, OctetStream, Html];
+/// Bodies and answers of writes.
+pub const WRITE: &[MediaType] = &[
+    StreamDescription,
+    AtomXml,
+    AtomJson,
+    TextXml,
+    Xml,
+    Json,
+    EventXml,
+    EventJson,
+    EventsXml,
+    EventsJson,
+    OctetStream,
+];
+/// Bodies and answers of `/incoming`; octet-stream is an extension that makes its 307 useful (contract/streams 6.6).
+pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
+
+const ALL: &[MediaType] = &[
+    StreamDescription,
+    AtomXml,
+    AtomJson,
+    TextXml,
+    Xml,
+    Json,
+    EventXml,
+    EventJson,
+    EventsXml,
+    EventsJson,
+    Html,
+    OctetStream,
+];
+
+impl MediaType {
+    /// `type/subtype`
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StreamDescription => "application/vnd.eventstore.streamdesc+json",
+            AtomXml => "application/atom+xml",
+            AtomJson => "application/vnd.eventstore.atom+json",
+            TextXml => "text/xml",
+            Xml => "application/xml",
+            Json => "application/json",
+            EventXml => "application/vnd.eventstore.event+xml",
+            EventJson => "application/vnd.eventstore.event+json",
+            EventsXml => "application/vnd.eventstore.events+xml",
+            EventsJson => "application/vnd.eventstore.events+json",
+            Html => "text/html",
+            OctetStream => "application/octet-stream",
+        }
+    }
+
+    /// The Content-Type of an answer.
+    pub fn header(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            StreamDescription => "application/vnd.eventstore.streamdesc+json; charset=utf-8",
+            AtomXml => "application/atom+xml; charset=utf-8",
+            AtomJson => "application/vnd.eventstore.atom+json; charset=utf-8",
+            TextXml => "text/xml; charset=utf-8",
+            Xml => "application/xml; charset=utf-8",
+            Json => "application/json; charset=utf-8",
+            EventXml => "application/vnd.eventstore.event+xml; charset=utf-8",
+            EventJson => "application/vnd.eventstore.event+json; charset=utf-8",
+            EventsXml => "application/vnd.eventstore.events+xml; charset=utf-8",
+            EventsJson => "application/vnd.eventstore.events+json; charset=utf-8",
+            Html => "text/html; charset=utf-8",
+            OctetStream => "application/octet-stream",
+        })
+    }
+
+    /// Whether answers of this type are JSON.
+    pub fn is_json(self) -> bool {
+        matches!(self, StreamDescription | AtomJson | Json | EventJson | EventsJson)
+    }
+
+    /// The number after the `;` in ETags (contract/streams 8.7).
+    pub const fn hash(self) -> i32 {
+        let text = self.as_str().as_bytes();
+        let (mut even, mut odd) = (5381i32, 5381i32);
+        let mut at = 0;
+        while at < text.len() {
+            even = even.wrapping_mul(33) ^ text[at] as i32;
+            if at + 1 < text.len() {
+                odd = odd.wrapping_mul(33) ^ text[at + 1] as i32;
+            }
+            at += 2;
+        }
+        even.wrapping_add(odd.wrapping_mul(1_566_083_941))
+    }
+
+    fn is_covered_by(self, range: &str) -> bool {
+        let name = self.as_str();
+        if range == "*/*" || range.eq_ignore_ascii_case(name) {
+            return true;
+        }
+        let (Some(major), Some((own_major, _))) = (range.strip_suffix("/*"), name.split_once('/')) else {
+            return false;
+        };
+        major.eq_ignore_ascii_case(own_major)
+    }
+}
+
+/// The media type of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// The type.
+    pub media_type: MediaType,
+    /// There was neither a `format` nor an Accept header.
+    pub is_default: bool,
+    /// The Accept header has an item that is literally `*/*`.
+    pub accepts_anything: bool,
+}
+
+/// Chooses among `set`; `None` is 406 (contract/streams 4.1).
+pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) -> Option<Chosen> {
+    let exactly = |media_type: MediaType| {
+        let chosen = Chosen { media_type, is_default: false, accepts_anything: false };
+        set.contains(&media_type).then_some(chosen)
+    };
+    if let Some(format) = format {
+        return match format.to_ascii_lowercase().as_str() {
+            "json" => exactly(Json),
+            "xml" => exactly(TextXml),
+            "atom" => exactly(AtomXml),
+            "atomxj" => exactly(AtomJson),
+            _ => None,
+        };
+    }
+    let accept = accept.unwrap_or_default().trim_ascii();
+    if accept.is_empty() {
+        return set.first().map(|first| Chosen { media_type: *first, is_default: true, accepts_anything: false });
+    }
+    let accept = std::str::from_utf8(accept).ok()?;
+    let mut best: Option<(f32, MediaType)> = None;
+    let mut accepts_anything = false;
+    for item in accept.split(',') {
+        let item = item.trim();
+        accepts_anything |= item == "*/*";
+        let Some((range, quality)) = parse_item(item) else { continue };
+        let Some(covered) = set.iter().find(|media_type| media_type.is_covered_by(range)) else { continue };
+        // Among equals the first item wins.
+        if best.is_none_or(|(best_quality, _)| quality > best_quality) {
+            best = Some((quality, *covered));
+        }
+    }
+    best.map(|(_, media_type)| Chosen { media_type, is_default: false, accepts_anything })
+}
+
+/// `None` for an item that cannot be read.
+fn parse_item(item: &str) -> Option<(&str, f32)> {
+    let mut parts = item.split(';');
+    let range = parts.next()?.trim();
+    let (major, minor) = range.split_once('/')?;
+    if major.is_empty() || minor.is_empty() {
+        return None;
+    }
+    let mut quality = 1.0;
+    for parameter in parts {
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("q")
+        {
+            quality = value.trim().parse::<f32>().ok().filter(|q| q.is_finite())?;
+        }
+    }
+    Some((range, quality))
+}
+
+/// The type of a request body among `set`; `None` is 415 (contract/streams 4.2). Any case is accepted.
+pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
+    let text = std::str::from_utf8(content_type?).ok()?;
+    let mut parts = text.split(';');
+    let name = parts.next()?;
+    let media_type = ALL.iter().copied().find(|media_type| media_type.as_str().eq_ignore_ascii_case(name.trim()))?;
+    for parameter in parts {
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("charset")
+            && (media_type == OctetStream || !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
+        {
+            return None;
+        }
+    }
+    set.contains(&media_type).then_some(media_type)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(set: &[MediaType], accept: &str) -> Option<MediaType> {
+        choose(set, None, Some(accept.as_bytes())).map(|chosen| chosen.media_type)
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_classic_string_hash() {
+        assert_eq!(AtomJson.hash(), -2_060_438_500);
+        assert_eq!(AtomXml.hash(), -1_359_611_486);
+        assert_eq!(Json.hash(), 1_391_431_453);
+        assert_eq!(TextXml.hash(), -650_849_973);
+        assert_eq!(Xml.hash(), 421_361_534);
+    }
+
+    #[test]
+    fn the_first_type_of_the_set_answers_when_nothing_is_asked() {
+        assert_eq!(choose(FEED, None, None).unwrap().media_type, StreamDescription);
+        assert!(choose(FEED, None, Some(b"")).unwrap().is_default);
+        assert_eq!(choose(EVENT, None, None).unwrap().media_type, AtomXml);
+    }
+
+    #[test]
+    fn accept_items_are_taken_by_quality_then_by_order() {
+        for (accept, expected) in [
+            ("application/json;q=0.1,application/atom+xml;q=0.2", Some(AtomXml)),
+            ("application/json;q=0.5, text/xml;q=0.9", Some(TextXml)),
+            ("image/png, application/json;q=0.1", Some(Json)),
+            ("text/*", Some(TextXml)),
+            ("application/*", Some(StreamDescription)),
+            ("*/*", Some(StreamDescription)),
+            ("APPLICATION/JSON", Some(Json)),
+            ("application/vnd.eventstore.atom+json;q=0", Some(AtomJson)),
+            ("application/vnd.eventstore.atom+json;charset=utf-8", Some(AtomJson)),
+            ("application/vnd.eventstore.atom+json, application/atom+xml", Some(AtomJson)),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Some(Html)),
+            ("image/png", None),
+            ("text/plain", None),
+            ("bogus", None),
+            ("foo/bar", None),
+        ] {
+            assert_eq!(chosen(FEED, accept), expected, "{accept}");
+        }
+        assert_eq!(chosen(EVENT, "application/vnd.eventstore.events+json"), None);
+        assert_eq!(chosen(WRITE, "text/html"), None);
+        assert!(choose(FEED, None, Some(b"*/*")).unwrap().accepts_anything);
+        assert!(!choose(FEED, None, Some(b"*/*;q=0.5")).unwrap().accepts_anything);
+        assert_eq!(choose(FEED, None, Some(b"\xff/\xff")), None);
+    }
+
+    #[test]
+    fn format_decides_alone() {
+        for (format, expected) in [
+            ("json", Some(Json)),
+            ("XML", Some(TextXml)),
+            ("atom", Some(AtomXml)),
+            ("atomxj", Some(AtomJson)),
+            ("text", None),
+            ("", None),
+        ] {
+            let found = choose(FEED, Some(format), Some(b"text/html")).map(|chosen| chosen.media_type);
+            assert_eq!(found, expected, "{format}");
+        }
+    }
+
+    #[test]
+    fn request_types_need_utf_8() {
+        for (content_type, expected) in [
+            ("application/json", Some(Json)),
+            ("application/json;charset=UTF-8", Some(Json)),
+            ("application/json; charset=iso-8859-1", None),
+            ("application/json; charset=bogus", None),
+            ("application/octet-stream", Some(OctetStream)),
+            ("application/octet-stream; charset=utf-8", None),
+            ("application/json; boundary=x", Some(Json)),
+            ("text/plain", None),
+            ("text/html", None),
+            ("*/*", None),
+            ("application/*", None),
+            ("bogus", None),
+            ("", None),
+        ] {
+            assert_eq!(request_type(WRITE, Some(content_type.as_bytes())), expected, "{content_type}");
+        }
+        assert_eq!(request_type(WRITE, None), None);
+        assert_eq!(request_type(INCOMING, Some(b"application/vnd.eventstore.events+json")), None);
+    }
+}

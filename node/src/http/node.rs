@@ -1,0 +1,132 @@
+//! What the node says of itself: ping, info, gossip, health, metrics (contract/services 4 and 5).
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::json::Object;
+use super::request::Request;
+use super::router::Endpoint;
+use super::{Reply, response};
+use crate::cluster::{Leadership, MemberStatus, Role};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// Serves these endpoints.
+pub fn serve(request: &Request<'_>, endpoint: Endpoint) -> Response<Reply> {
+    match endpoint {
+        Endpoint::Ping => json(|object| object.string("text", "Ping request successfully handled")),
+        Endpoint::Info => info(request),
+        Endpoint::Gossip => gossip(request),
+        Endpoint::HealthLive => response::status_only(StatusCode::NO_CONTENT, "No Content"),
+        Endpoint::HealthReady => {
+            let status = request.state.cluster.status();
+            health(status.ready, status.not_ready_reason)
+        }
+        Endpoint::HealthLeader => {
+            let is_leader = request.state.cluster.leadership() == Leadership::Local;
+            health(is_leader, Some("not the leader".to_owned()))
+        }
+        Endpoint::Metrics => {
+            let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            response::with_body(StatusCode::OK, content_type, request.state.metrics.encode().into_bytes())
+        }
+        _ => {
+            let mut answer = response::status_only(StatusCode::FOUND, "Found");
+            response::set_location(&mut answer, &format!("{}/info", request.base().as_str()));
+            answer
+        }
+    }
+}
+
+fn health(is_well: bool, reason: Option<String>) -> Response<Reply> {
+    if is_well {
+        return response::status_only(StatusCode::NO_CONTENT, "No Content");
+    }
+    let mut answer = response::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
+    *answer.body_mut() = Reply::new(reason.unwrap_or_default().into());
+    answer
+}
+
+fn json(members: impl FnOnce(&mut Object<'_>)) -> Response<Reply> {
+    let mut out = Vec::with_capacity(512);
+    let mut object = Object::open(&mut out, 0);
+    members(&mut object);
+    object.close();
+    response::with_body(StatusCode::OK, JSON, out)
+}
+
+/// Names of contract/services 5.1.
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Starting => "Initializing",
+        Role::Unknown => "Unknown",
+        Role::CatchingUp => "CatchingUp",
+        Role::Follower => "Slave",
+        Role::Leader => "Master",
+        Role::Stopping => "ShuttingDown",
+    }
+}
+
+fn info(request: &Request<'_>) -> Response<Reply> {
+    let status = request.state.cluster.status();
+    json(|object| {
+        object.string("esVersion", "5.0.11.0");
+        object.string("headwaterVersion", env!("CARGO_PKG_VERSION"));
+        object.string("state", &role_name(status.local.role).to_ascii_lowercase());
+        object.string("projectionsMode", "None");
+        object.object("features", |features| {
+            features.bool("projections", false);
+            features.bool("userManagement", false);
+            features.bool("atomPub", true);
+        });
+        object.object("authentication", |authentication| {
+            authentication.string("type", "internal");
+            authentication.object("properties", |_| {});
+        });
+    })
+}
+
+fn gossip(request: &Request<'_>) -> Response<Reply> {
+    let status = request.state.cluster.status();
+    let (ip, port) = split(&status.local.member.http_address);
+    let mut answer = json(|object| {
+        // The newest first, as the reference sorts by end point descending.
+        object.objects("members", status.members.iter().rev(), member);
+        object.string("serverIp", ip);
+        object.number("serverPort", port);
+    });
+    let no_cache = HeaderValue::from_static("max-age=0, no-cache, must-revalidate");
+    answer.headers_mut().insert(header::CACHE_CONTROL, no_cache);
+    answer
+}
+
+fn member(object: &mut Object<'_>, member: &MemberStatus) {
+    let (http_ip, http_port) = split(&member.member.http_address);
+    let (raft_ip, raft_port) = split(&member.member.raft_address);
+    let last_commit = i128::from(member.next_position) - 1;
+    object.string("instanceId", member.process_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    object.string("timeStamp", &member.last_heard.to_string());
+    object.string("state", if member.node_id.is_some() { role_name(member.role) } else { "Manager" });
+    object.bool("isAlive", member.is_alive);
+    object.string("internalTcpIp", raft_ip);
+    object.number("internalTcpPort", raft_port);
+    object.number("internalSecureTcpPort", 0);
+    object.string("externalTcpIp", http_ip);
+    object.number("externalTcpPort", 0);
+    object.number("externalSecureTcpPort", 0);
+    for kind in ["internalHttp", "externalHttp", "httpEndPoint"] {
+        object.string(&format!("{kind}Ip"), http_ip);
+        object.number(&format!("{kind}Port"), http_port);
+    }
+    object.number("lastCommitPosition", last_commit);
+    object.number("writerCheckpoint", member.committed_entries);
+    object.number("chaserCheckpoint", member.applied_entries);
+    object.number("epochPosition", 0);
+    object.number("epochNumber", member.term);
+    object.string("epochId", "00000000-0000-0000-0000-000000000000");
+    object.number("nodePriority", 0);
+}
+
+fn split(address: &str) -> (&str, u16) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
+    (host, port.parse().unwrap_or(0))
+}

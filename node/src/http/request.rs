@@ -1,0 +1,105 @@
+//! What every handler gets, and the steps that reads and writes share.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::AppState;
+use super::error::ApiError;
+use super::extract;
+use super::links::Base;
+use super::negotiate::Chosen;
+use super::router::Params;
+use crate::cluster::{BarrierError, Leadership};
+use crate::event::Position;
+
+/// A request past routing and negotiation.
+pub struct Request<'a> {
+    /// The node.
+    pub state: &'a AppState,
+    /// Headers.
+    pub headers: &'a HeaderMap,
+    /// Path and query as sent.
+    pub uri: &'a http::Uri,
+    /// Parts of the path.
+    pub params: &'a Params,
+    /// Media type of the answer.
+    pub chosen: Chosen,
+}
+
+impl Request<'_> {
+    /// Base of links.
+    pub fn base(&self) -> Base {
+        Base::of_request(self.headers, self.state.config.advertise_http.as_deref(), &self.state.local_address)
+    }
+
+    /// A query parameter, decoded.
+    pub fn query(&self, name: &str) -> Option<String> {
+        extract::query(self.uri.query(), name)
+    }
+
+    fn not_ready(&self) -> ApiError {
+        ApiError::NotReady { retry_after: self.state.cluster.retry_after() }
+    }
+
+    fn to_leader(&self, hint: &crate::cluster::LeaderHint) -> ApiError {
+        let base = Base::of_node(self.headers, &hint.member.http_address);
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
+    }
+
+    /// Waits until this node may answer the read as asked (design: promises to clients).
+    pub async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), ApiError> {
+        let cluster = &self.state.cluster;
+        if !cluster.may_serve_reads() {
+            return Err(self.not_ready());
+        }
+        if barrier.require_leader {
+            cluster.linearize().await.map_err(|error| self.barrier_error(error))?;
+        }
+        if let Some(position) = barrier.min_position {
+            cluster.wait_for_position(position).await.map_err(|error| self.barrier_error(error))?;
+        }
+        Ok(())
+    }
+
+    fn barrier_error(&self, error: BarrierError) -> ApiError {
+        match error {
+            BarrierError::NotLeader(hint) => self.to_leader(&hint),
+            BarrierError::NoLeader | BarrierError::Behind => self.not_ready(),
+        }
+    }
+
+    /// Answers a write that only the leader itself may take (contract/streams 16).
+    pub fn write_barrier(&self, require_leader: bool) -> Result<(), ApiError> {
+        match self.state.cluster.leadership() {
+            _ if !require_leader => Ok(()),
+            Leadership::Local => Ok(()),
+            Leadership::Remote(hint) => Err(self.to_leader(&hint)),
+            Leadership::None => Err(self.not_ready()),
+        }
+    }
+}
+
+/// What a read demands of the node that answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadBarrier {
+    /// ES-RequireMaster and its aliases.
+    pub require_leader: bool,
+    /// ES-MinPosition.
+    pub min_position: Option<Position>,
+}
+
+impl ReadBarrier {
+    /// From the headers.
+    pub fn parse(headers: &HeaderMap) -> Result<Self, ApiError> {
+        Ok(Self { require_leader: extract::require_leader(headers)?, min_position: extract::min_position(headers)? })
+    }
+}
+
+/// UTF-8 text of a body; what is none becomes U+FFFD.
+pub fn utf8(body: Bytes) -> Bytes {
+    match std::str::from_utf8(&body) {
+        Ok(_) => body,
+        Err(_) => Bytes::from(String::from_utf8_lossy(&body).into_owned()),
+    }
+}

@@ -1,0 +1,81 @@
+//! Answers: status, reason phrase, and the headers that every answer has (contract/streams 1.2).
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use hyper::ext::ReasonPhrase;
+
+use super::Reply;
+
+/// Number of the stream's last event, in answers to a wrong expected version.
+pub const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
+/// Position of the last event of a write.
+pub const ES_POSITION: HeaderName = HeaderName::from_static("es-position");
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Content-Type, X-Requested-With, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Proto, X-Forwarded-Prefix, X-PINGOTHER, \
+     Authorization, If-None-Match, ES-LongPoll, ES-ExpectedVersion, ES-EventId, ES-EventType, ES-RequiresMaster, \
+     ES-RequireMaster, ES-RequireLeader, ES-HardDelete, ES-ResolveLinkTos, ES-MinPosition",
+);
+const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Location, ES-Position, ES-CurrentVersion");
+
+/// Longest reason phrase: it may repeat a part of the path.
+const MAX_REASON_BYTES: usize = 256;
+
+/// An answer with this body and Content-Type.
+pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response<Reply> {
+    let mut answer = Response::new(Reply::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    answer
+}
+
+/// An answer whose reason phrase says everything; no body, no Content-Type.
+pub fn status_only(status: StatusCode, reason: &str) -> Response<Reply> {
+    let mut answer = Response::new(Reply::default());
+    *answer.status_mut() = status;
+    set_reason(&mut answer, reason);
+    answer
+}
+
+/// The same with the Content-Type of plain text.
+pub fn text(status: StatusCode, reason: &str) -> Response<Reply> {
+    let mut answer = status_only(status, reason);
+    answer.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    answer
+}
+
+/// The same after which the connection is closed, because the rest of the request was not read.
+pub fn closing(status: StatusCode, reason: &str) -> Response<Reply> {
+    let mut answer = status_only(status, reason);
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Sets the reason phrase; what HTTP does not allow in one becomes `?`.
+pub fn set_reason(answer: &mut Response<Reply>, reason: &str) {
+    if answer.status().canonical_reason() == Some(reason) {
+        return;
+    }
+    let bytes = reason.bytes().take(MAX_REASON_BYTES);
+    let bytes: Vec<u8> = bytes.map(|byte| if byte < 0x20 || byte == 0x7f { b'?' } else { byte }).collect();
+    if let Ok(phrase) = ReasonPhrase::try_from(bytes) {
+        answer.extensions_mut().insert(phrase);
+    }
+}
+
+/// Sets Location; a URI that is no header value (it is built from encoded parts) would be left out.
+pub fn set_location(answer: &mut Response<Reply>, location: &str) {
+    if let Ok(location) = HeaderValue::from_str(location) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+}
+
+/// Adds the headers of every answer. `allowed` is empty where the contract wants it so.
+pub fn add_common_headers(answer: &mut Response<Reply>, allowed: HeaderValue) {
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allowed);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+}

@@ -1,0 +1,300 @@
+//! The table of routes over the raw path: split at `/` first, then percent-decoded (contract/streams 2).
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+
+/// What a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Endpoint {
+    Append,
+    Delete,
+    Incoming,
+    Event,
+    FeedHead,
+    FeedBackward,
+    FeedForward,
+    MetadataWrite,
+    MetadataEvent,
+    MetadataBackward,
+    MetadataForward,
+    AllHead,
+    AllBackward,
+    AllForward,
+    TrailingSlash,
+    Ping,
+    Info,
+    Gossip,
+    HealthLive,
+    HealthReady,
+    HealthLeader,
+    Metrics,
+    Root,
+}
+
+impl Endpoint {
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Delete => "delete",
+            Self::Incoming => "incoming",
+            Self::Event => "event",
+            Self::FeedHead => "feed_head",
+            Self::FeedBackward => "feed_backward",
+            Self::FeedForward => "feed_forward",
+            Self::MetadataWrite => "metadata_write",
+            Self::MetadataEvent => "metadata_event",
+            Self::MetadataBackward => "metadata_backward",
+            Self::MetadataForward => "metadata_forward",
+            Self::AllHead => "all_head",
+            Self::AllBackward => "all_backward",
+            Self::AllForward => "all_forward",
+            Self::TrailingSlash => "trailing_slash",
+            Self::Ping => "ping",
+            Self::Info => "info",
+            Self::Gossip => "gossip",
+            Self::HealthLive => "health_live",
+            Self::HealthReady => "health_ready",
+            Self::HealthLeader => "health_leader",
+            Self::Metrics => "metrics",
+            Self::Root => "root",
+        }
+    }
+}
+
+/// One segment of a template.
+enum Part {
+    /// Exactly this.
+    Is(&'static str),
+    Stream,
+    Number,
+    Count,
+    Guid,
+}
+
+struct Template {
+    method: Method,
+    parts: &'static [Part],
+    endpoint: Endpoint,
+}
+
+use Part::{Count, Guid, Is, Number, Stream};
+
+const S: Part = Is("streams");
+const ALL: Part = Is("$all");
+const META: Part = Is("metadata");
+
+const fn route(method: Method, parts: &'static [Part], endpoint: Endpoint) -> Template {
+    Template { method, parts, endpoint }
+}
+
+/// In the order in which Access-Control-Allow-Methods lists them (contract/streams 2.3). Where several match, the one with
+/// more literal segments serves.
+static TEMPLATES: &[Template] = &[
+    route(Method::POST, &[S, Stream], Endpoint::Append),
+    route(Method::DELETE, &[S, Stream], Endpoint::Delete),
+    route(Method::GET, &[S, Stream], Endpoint::FeedHead),
+    route(Method::POST, &[S, Stream, Is("")], Endpoint::TrailingSlash),
+    route(Method::DELETE, &[S, Stream, Is("")], Endpoint::TrailingSlash),
+    route(Method::GET, &[S, Stream, Is("")], Endpoint::TrailingSlash),
+    route(Method::GET, &[S, Stream, Number], Endpoint::Event),
+    route(Method::GET, &[S, Stream, Number, Count], Endpoint::FeedBackward),
+    route(Method::GET, &[S, Stream, Number, Is("backward"), Count], Endpoint::FeedBackward),
+    route(Method::GET, &[S, Stream, Number, Is("forward"), Count], Endpoint::FeedForward),
+    route(Method::POST, &[S, Stream, Is("incoming"), Guid], Endpoint::Incoming),
+    route(Method::POST, &[S, Stream, META], Endpoint::MetadataWrite),
+    route(Method::GET, &[S, Stream, META], Endpoint::MetadataEvent),
+    route(Method::GET, &[S, Stream, META, Is("")], Endpoint::TrailingSlash),
+    route(Method::POST, &[S, Stream, META, Is("")], Endpoint::TrailingSlash),
+    route(Method::GET, &[S, Stream, META, Number], Endpoint::MetadataEvent),
+    route(Method::GET, &[S, Stream, META, Number, Count], Endpoint::MetadataBackward),
+    route(Method::GET, &[S, Stream, META, Number, Is("backward"), Count], Endpoint::MetadataBackward),
+    route(Method::GET, &[S, Stream, META, Number, Is("forward"), Count], Endpoint::MetadataForward),
+    route(Method::GET, &[S, ALL], Endpoint::AllHead),
+    route(Method::GET, &[S, ALL, Is("")], Endpoint::TrailingSlash),
+    route(Method::GET, &[S, ALL, Number, Count], Endpoint::AllBackward),
+    route(Method::GET, &[S, ALL, Number, Is("backward"), Count], Endpoint::AllBackward),
+    route(Method::GET, &[S, ALL, Number, Is("forward"), Count], Endpoint::AllForward),
+    route(Method::GET, &[Is("ping")], Endpoint::Ping),
+    route(Method::GET, &[Is("info")], Endpoint::Info),
+    route(Method::GET, &[Is("gossip")], Endpoint::Gossip),
+    route(Method::GET, &[Is("health"), Is("live")], Endpoint::HealthLive),
+    route(Method::HEAD, &[Is("health"), Is("live")], Endpoint::HealthLive),
+    route(Method::GET, &[Is("health"), Is("ready")], Endpoint::HealthReady),
+    route(Method::HEAD, &[Is("health"), Is("ready")], Endpoint::HealthReady),
+    route(Method::GET, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
+    route(Method::HEAD, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
+    route(Method::GET, &[Is("metrics")], Endpoint::Metrics),
+    route(Method::GET, &[Is("")], Endpoint::Root),
+    route(Method::GET, &[Is("web")], Endpoint::Root),
+];
+
+/// Longest path that any template matches, in segments.
+const MAX_SEGMENTS: usize = 6;
+
+/// The parts of a path that templates name, decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Params {
+    /// Name of the stream.
+    pub stream: String,
+    /// Event number, position or `head`.
+    pub number: Option<String>,
+    /// Size of a page.
+    pub count: Option<String>,
+    /// Event id.
+    pub guid: Option<String>,
+}
+
+/// What the table says about a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routes {
+    /// Value of Access-Control-Allow-Methods.
+    pub allowed: HeaderValue,
+    /// The route that serves the method, if one does.
+    pub served_by: Option<(Endpoint, Params)>,
+}
+
+/// Looks the raw path up; `None` when no template matches: 404.
+pub fn find(method: &Method, path: &str) -> Option<Routes> {
+    let raw = path.strip_prefix('/')?;
+    if raw.split('/').count() > MAX_SEGMENTS {
+        return None;
+    }
+    let segments = raw.split('/').map(|segment| percent_decode_str(segment).decode_utf8().ok());
+    let segments: Vec<Cow<'_, str>> = segments.collect::<Option<_>>()?;
+    let mut methods: Vec<&Method> = Vec::new();
+    let mut best: Option<(usize, &Template)> = None;
+    for template in TEMPLATES.iter().filter(|template| matches(template, &segments)) {
+        methods.push(&template.method);
+        let literals = template.parts.iter().filter(|part| matches!(part, Is(_))).count();
+        if template.method == *method && best.is_none_or(|(most, _)| literals > most) {
+            best = Some((literals, template));
+        }
+    }
+    if methods.is_empty() {
+        return None;
+    }
+    let served_by = best.map(|(_, template)| (template.endpoint, params(template, segments)));
+    Some(Routes { allowed: allowed(&methods), served_by })
+}
+
+fn matches(template: &Template, segments: &[Cow<'_, str>]) -> bool {
+    template.parts.len() == segments.len()
+        && template.parts.iter().zip(segments).all(|(part, segment)| match part {
+            Is(literal) => segment == literal,
+            Stream | Number | Count | Guid => !segment.is_empty(),
+        })
+}
+
+fn params(template: &Template, segments: Vec<Cow<'_, str>>) -> Params {
+    let mut params = Params::default();
+    for (part, segment) in template.parts.iter().zip(segments) {
+        match part {
+            Is("$all") => params.stream = segment.into_owned(),
+            Is(_) => {}
+            Stream => params.stream = segment.into_owned(),
+            Number => params.number = Some(segment.into_owned()),
+            Count => params.count = Some(segment.into_owned()),
+            Guid => params.guid = Some(segment.into_owned()),
+        }
+    }
+    params
+}
+
+fn allowed(methods: &[&Method]) -> HeaderValue {
+    let is = |names: &[&str]| methods.iter().map(|method| method.as_str()).eq(names.iter().copied());
+    // The lists that nearly all requests get need no allocation.
+    if is(&["POST", "DELETE", "GET"]) {
+        return HeaderValue::from_static("POST, DELETE, GET, OPTIONS");
+    }
+    if is(&["GET"]) {
+        return HeaderValue::from_static("GET, OPTIONS");
+    }
+    let mut list = String::new();
+    for method in methods {
+        list.push_str(method.as_str());
+        list.push_str(", ");
+    }
+    list.push_str("OPTIONS");
+    HeaderValue::try_from(list).unwrap_or(HeaderValue::from_static("OPTIONS"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(method: &str, path: &str) -> Option<Endpoint> {
+        find(&method.parse().unwrap(), path).and_then(|routes| routes.served_by).map(|(endpoint, _)| endpoint)
+    }
+
+    fn allowed(path: &str) -> String {
+        find(&Method::OPTIONS, path).unwrap().allowed.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn literals_win_over_placeholders() {
+        for (method, path, expected) in [
+            ("POST", "/streams/X", Some(Endpoint::Append)),
+            ("GET", "/streams/X", Some(Endpoint::FeedHead)),
+            ("GET", "/streams/X/", Some(Endpoint::TrailingSlash)),
+            ("GET", "/streams/X/5", Some(Endpoint::Event)),
+            ("GET", "/streams/X/metadata", Some(Endpoint::MetadataEvent)),
+            ("GET", "/streams/X/metadata/5", Some(Endpoint::MetadataEvent)),
+            ("GET", "/streams/X/metadata/head/backward/5", Some(Endpoint::MetadataBackward)),
+            ("GET", "/streams/X/0/forward", Some(Endpoint::FeedBackward)),
+            ("GET", "/streams/X/0/forward/5", Some(Endpoint::FeedForward)),
+            ("GET", "/streams/X/incoming/g", Some(Endpoint::FeedBackward)),
+            ("POST", "/streams/X/incoming/g", Some(Endpoint::Incoming)),
+            ("GET", "/streams/$all", Some(Endpoint::AllHead)),
+            ("GET", "/streams/%24all", Some(Endpoint::AllHead)),
+            ("POST", "/streams/$all", Some(Endpoint::Append)),
+            ("GET", "/streams/$all/5", Some(Endpoint::Event)),
+            ("GET", "/streams/$all/head/backward/5", Some(Endpoint::AllBackward)),
+            ("GET", "/streams/$all/metadata", Some(Endpoint::MetadataEvent)),
+            ("DELETE", "/streams/X/metadata", None),
+            ("HEAD", "/streams/X", None),
+            ("GET", "/streams/X//", None),
+            ("GET", "/STREAMS/X", None),
+        ] {
+            assert_eq!(endpoint(method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn unknown_paths_match_nothing() {
+        for path in [
+            "/streams",
+            "/streams/",
+            "/streams/X/0/",
+            "/streams/X//",
+            "/nope",
+            "*",
+            "",
+            "/streams/%ff",
+            "/a/b/c/d/e/f/g/h",
+        ] {
+            assert_eq!(find(&Method::GET, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn allowed_methods_are_listed_in_match_order() {
+        assert_eq!(allowed("/streams/X"), "POST, DELETE, GET, OPTIONS");
+        assert_eq!(allowed("/streams/X/0"), "GET, OPTIONS");
+        assert_eq!(allowed("/streams/X/0/forward/20"), "GET, OPTIONS");
+        assert_eq!(allowed("/streams/X/incoming/G"), "GET, POST, OPTIONS");
+        assert_eq!(allowed("/streams/X/metadata"), "GET, POST, GET, OPTIONS");
+        assert_eq!(allowed("/streams/%24all"), "POST, DELETE, GET, GET, OPTIONS");
+        assert_eq!(allowed("/streams/%24all/head/backward/5"), "GET, GET, OPTIONS");
+    }
+
+    #[test]
+    fn encoded_slashes_are_data() {
+        let (_, params) = find(&Method::GET, "/streams/a%2Fb%3F+%C3%A9/7/backward/3").unwrap().served_by.unwrap();
+        assert_eq!(params.stream, "a/b?+é");
+        assert_eq!((params.number.as_deref(), params.count.as_deref()), (Some("7"), Some("3")));
+    }
+}

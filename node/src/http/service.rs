@@ -1,0 +1,124 @@
+//! One request from head to answer, in the order of contract/streams 1.1.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+
+use super::append::{self, Source};
+use super::feed::{self, Of};
+use super::negotiate::{self, Chosen, MediaType};
+use super::request::Request;
+use super::response::{add_common_headers, status_only};
+use super::router::{self, Endpoint, Routes};
+use super::{AppState, Reply, all, event, extract, node, streams};
+
+/// Answers a request. Always answers, never panics.
+pub async fn answer<B>(state: &AppState, request: http::Request<B>) -> Response<Reply>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let is_head = request.method() == Method::HEAD;
+    let routes = router::find(request.method(), request.uri().path());
+    let route = routes.as_ref().and_then(|routes| routes.served_by.as_ref()).map_or("none", |(found, _)| found.name());
+    let mut answer = dispatch(state, routes, request).await;
+    if is_head {
+        *answer.body_mut() = Reply::default();
+    }
+    state.http_metrics.answered(route, answer.status().as_u16());
+    answer
+}
+
+/// Steps 5 and 6 fail with an empty Access-Control-Allow-Methods (contract/streams 1.2).
+fn refused(status: StatusCode, reason: &str) -> Response<Reply> {
+    let mut answer = status_only(status, reason);
+    add_common_headers(&mut answer, HeaderValue::from_static(""));
+    answer
+}
+
+async fn dispatch<B>(state: &AppState, routes: Option<Routes>, request: http::Request<B>) -> Response<Reply>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    // Step 1, checking credentials, belongs here: nothing is refused yet.
+    let Some(routes) = routes else { return refused(StatusCode::NOT_FOUND, "Not Found") };
+    let mut answer = if request.method() == Method::OPTIONS {
+        status_only(StatusCode::OK, "OK")
+    } else {
+        let Some((endpoint, params)) = routes.served_by else {
+            let mut answer = status_only(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            add_common_headers(&mut answer, routes.allowed);
+            return answer;
+        };
+        let (head, body) = request.into_parts();
+        let content_type = match content_type(endpoint, &head.headers) {
+            Ok(content_type) => content_type,
+            Err(answer) => return answer,
+        };
+        let Some(chosen) = choose(endpoint, &head) else {
+            return refused(StatusCode::NOT_ACCEPTABLE, "Requested URI is not available in requested format");
+        };
+        let request = Request { state, headers: &head.headers, uri: &head.uri, params: &params, chosen };
+        handle(&request, endpoint, content_type, body).await
+    };
+    add_common_headers(&mut answer, routes.allowed);
+    answer
+}
+
+fn content_type(endpoint: Endpoint, headers: &http::HeaderMap) -> Result<MediaType, Response<Reply>> {
+    let set = match endpoint {
+        Endpoint::Append | Endpoint::MetadataWrite => negotiate::WRITE,
+        Endpoint::Incoming => negotiate::INCOMING,
+        _ => return Ok(MediaType::OctetStream),
+    };
+    let header = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    negotiate::request_type(set, header)
+        .ok_or_else(|| refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Invalid or missing Content-Type"))
+}
+
+fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
+    use Endpoint::*;
+    let set = match endpoint {
+        Append | Delete | MetadataWrite => negotiate::WRITE,
+        Incoming => negotiate::INCOMING,
+        Event | MetadataEvent => negotiate::EVENT,
+        FeedHead | FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllHead | AllBackward
+        | AllForward => negotiate::FEED,
+        TrailingSlash | Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Root => {
+            return Some(Chosen { media_type: MediaType::Json, is_default: true, accepts_anything: false });
+        }
+    };
+    let format = extract::query(head.uri.query(), "format");
+    negotiate::choose(set, format.as_deref(), head.headers.get(header::ACCEPT).map(HeaderValue::as_bytes))
+}
+
+async fn handle<B>(request: &Request<'_>, endpoint: Endpoint, content_type: MediaType, body: B) -> Response<Reply>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let result = match endpoint {
+        Endpoint::Append => append::append(request, Source::Stream, content_type, body).await,
+        Endpoint::Incoming => append::append(request, Source::Incoming, content_type, body).await,
+        Endpoint::MetadataWrite => append::append(request, Source::Metadata, content_type, body).await,
+        Endpoint::Delete => streams::delete(request).await,
+        Endpoint::Event => Ok(event::event(request, Of::Stream).await),
+        Endpoint::MetadataEvent => Ok(event::event(request, Of::Metadata).await),
+        Endpoint::FeedHead | Endpoint::FeedBackward => match streams::description(request) {
+            Some(answer) => Ok(answer),
+            None => feed::page(request, Of::Stream, false).await,
+        },
+        Endpoint::FeedForward => feed::page(request, Of::Stream, true).await,
+        Endpoint::MetadataBackward => feed::page(request, Of::Metadata, false).await,
+        Endpoint::MetadataForward => feed::page(request, Of::Metadata, true).await,
+        Endpoint::AllHead | Endpoint::AllBackward => all::page(request, false).await,
+        Endpoint::AllForward => all::page(request, true).await,
+        Endpoint::TrailingSlash => Ok(streams::without_slash(request)),
+        Endpoint::Ping
+        | Endpoint::Info
+        | Endpoint::Gossip
+        | Endpoint::HealthLive
+        | Endpoint::HealthReady
+        | Endpoint::HealthLeader
+        | Endpoint::Metrics
+        | Endpoint::Root => Ok(node::serve(request, endpoint)),
+    };
+    result.unwrap_or_else(super::error::ApiError::into_response)
+}

@@ -1,0 +1,195 @@
+//! XML text: escaping, names, and JSON written as XML (contract/streams 9.3).
+
+use super::json::indent::push_literal;
+use super::json::tree::Json;
+
+/// Appends text content; characters that XML 1.0 cannot hold become U+FFFD.
+pub fn push_text(out: &mut Vec<u8>, text: &str) {
+    push_escaped(out, text, false);
+}
+
+/// Appends the inside of an attribute in double quotes.
+pub fn push_attribute(out: &mut Vec<u8>, text: &str) {
+    push_escaped(out, text, true);
+}
+
+fn push_escaped(out: &mut Vec<u8>, text: &str, in_attribute: bool) {
+    for c in text.chars() {
+        match c {
+            '&' => out.extend_from_slice(b"&amp;"),
+            '<' => out.extend_from_slice(b"&lt;"),
+            '>' => out.extend_from_slice(b"&gt;"),
+            '"' if in_attribute => out.extend_from_slice(b"&quot;"),
+            '\r' => out.extend_from_slice(b"&#xD;"),
+            '\n' | '\t' if in_attribute => out.extend_from_slice(format!("&#x{:X};", c as u32).as_bytes()),
+            '\n' | '\t' => out.push(c as u8),
+            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => push_char(out, char::REPLACEMENT_CHARACTER),
+            _ => push_char(out, c),
+        }
+    }
+}
+
+fn push_char(out: &mut Vec<u8>, c: char) {
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// Appends `<name>text</name>`; `name` is a valid name, optionally followed by attributes.
+pub fn push_element(out: &mut Vec<u8>, name: &str, text: &str) {
+    open(out, name, "");
+    push_text(out, text);
+    close(out, name);
+}
+
+/// Appends a start tag; `attributes` is ready XML with a leading space, or empty.
+pub fn open(out: &mut Vec<u8>, name: &str, attributes: &str) {
+    out.push(b'<');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(attributes.as_bytes());
+    out.push(b'>');
+}
+
+/// Appends an end tag.
+pub fn close(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b"</");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'>');
+}
+
+fn is_name_start(c: char) -> bool {
+    matches!(c, 'A'..='Z' | 'a'..='z' | '_' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
+        | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}'
+        | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}')
+}
+
+fn is_name_part(c: char) -> bool {
+    is_name_start(c) || matches!(c, '0'..='9' | '-' | '.' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
+}
+
+/// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`.
+pub fn name_of(member: &str) -> String {
+    let mut name = String::with_capacity(member.len());
+    for (at, c) in member.char_indices() {
+        let is_allowed = if at == 0 { is_name_start(c) } else { is_name_part(c) };
+        if is_allowed {
+            name.push(c);
+        } else if (c as u32) <= 0xffff {
+            name.push_str(&format!("_x{:04x}_", c as u32));
+        } else {
+            name.push_str(&format!("_x{:08x}_", c as u32));
+        }
+    }
+    if name.is_empty() { "_x_".to_owned() } else { name }
+}
+
+/// Appends `value` as elements called `name`: one, or one per element of an array.
+pub fn push_json(out: &mut Vec<u8>, name: &str, attributes: &str, value: &Json<'_>) {
+    match value {
+        Json::Object(members) => push_object(out, name, attributes, members),
+        Json::Array(elements) => elements.iter().for_each(|element| push_json_element(out, name, attributes, element)),
+        _ => push_json_element(out, name, attributes, value),
+    }
+}
+
+/// An array inside an array is an element that holds further elements of its own name.
+fn push_json_element(out: &mut Vec<u8>, name: &str, attributes: &str, value: &Json<'_>) {
+    match value {
+        Json::Object(members) => push_object(out, name, attributes, members),
+        Json::Array(elements) => {
+            open(out, name, attributes);
+            elements.iter().for_each(|element| push_json_element(out, name, "", element));
+            close(out, name);
+        }
+        scalar => {
+            open(out, name, attributes);
+            push_scalar(out, scalar);
+            close(out, name);
+        }
+    }
+}
+
+fn push_object(out: &mut Vec<u8>, name: &str, attributes: &str, members: &[(std::borrow::Cow<'_, str>, Json<'_>)]) {
+    let attribute = |member: &str, value: &Json<'_>| {
+        let is_scalar = !matches!(value, Json::Object(_) | Json::Array(_));
+        member.strip_prefix('@').filter(|_| is_scalar).map(name_of)
+    };
+    out.push(b'<');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(attributes.as_bytes());
+    let mut seen: Vec<String> = Vec::new();
+    for (member, value) in members {
+        // A doubled attribute or a namespace of the data's own would make the document invalid or change its meaning.
+        let Some(attribute) = attribute(member, value).filter(|a| !seen.contains(a) && a != "xmlns") else { continue };
+        out.push(b' ');
+        out.extend_from_slice(attribute.as_bytes());
+        out.extend_from_slice(b"=\"");
+        let mut text = Vec::new();
+        push_scalar_text(&mut text, value);
+        push_attribute(out, &String::from_utf8_lossy(&text));
+        out.push(b'"');
+        seen.push(attribute);
+    }
+    out.push(b'>');
+    for (member, value) in members {
+        if attribute(member, value).is_some() {
+            continue;
+        }
+        match value {
+            Json::String(_) | Json::Literal(_) | Json::Null if member == "#text" => push_scalar(out, value),
+            _ => push_json(out, &name_of(member), "", value),
+        }
+    }
+    close(out, name);
+}
+
+fn push_scalar(out: &mut Vec<u8>, value: &Json<'_>) {
+    let mut text = Vec::new();
+    push_scalar_text(&mut text, value);
+    push_text(out, &String::from_utf8_lossy(&text));
+}
+
+fn push_scalar_text(out: &mut Vec<u8>, value: &Json<'_>) {
+    match value {
+        Json::String(text) => out.extend_from_slice(text.as_bytes()),
+        Json::Literal(literal) => push_literal(out, literal),
+        Json::Null | Json::Object(_) | Json::Array(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::json::tree::parse;
+
+    fn converted(json: &str) -> String {
+        let mut out = Vec::new();
+        push_json(&mut out, "data", "", &parse(json).unwrap());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn members_become_elements_in_order() {
+        assert_eq!(
+            converted(r#"{"a":1,"s":"x\"<>&€","n":null,"f":1.50,"t":true}"#),
+            "<data><a>1</a><s>x\"&lt;&gt;&amp;€</s><n></n><f>1.5</f><t>true</t></data>"
+        );
+    }
+
+    #[test]
+    fn arrays_become_repeated_elements() {
+        assert_eq!(converted(r#"[1,{"a":2}]"#), "<data>1</data><data><a>2</a></data>");
+        assert_eq!(converted(r#"{"x":[1,2]}"#), "<data><x>1</x><x>2</x></data>");
+    }
+
+    #[test]
+    fn names_that_xml_does_not_allow_are_escaped() {
+        assert_eq!(
+            converted(r#"{"$a":1,"1b":2,"c d":3}"#),
+            "<data><_x0024_a>1</_x0024_a><_x0031_b>2</_x0031_b><c_x0020_d>3</c_x0020_d></data>"
+        );
+    }
+
+    #[test]
+    fn at_members_become_attributes_and_hash_text_becomes_text() {
+        assert_eq!(converted(r##"{"b":{"#text":"txt","@at":"q\"<"}}"##), "<data><b at=\"q&quot;&lt;\">txt</b></data>");
+    }
+}
