@@ -68,7 +68,8 @@ impl RaftRpc for RaftService {
             Ok(message) => convert::append_request_from_message(message).map_err(|error| malformed(error)),
             Err(status) => Err(status),
         });
-        let requests = requests.scan((), move |(), request| {
+        // Both halves end with the node: HTTP/2 keeps the stream open until the requests are dropped as well.
+        let requests = requests.take_until(self.closing.clone().cancelled_owned()).scan((), move |(), request| {
             let request = request
                 .inspect_err(|status| {
                     if status.code() == tonic::Code::InvalidArgument {
