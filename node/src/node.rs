@@ -25,6 +25,11 @@ const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an ordered shutdown waits for each listener to finish what it is answering.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Calls that a peer gave up before this node could look at them, per connection, beyond which the connection is cut. HTTP/2 libraries
+/// cut at 20, against hostile clients. Peers are none: a node that was frozen or starved for some seconds finds a heartbeat for each
+/// tenth of a second, and cutting off its leader is no help.
+const ABANDONED_CALLS: usize = 1_024;
+
 /// A running node.
 pub struct Node {
     cluster: Cluster,
@@ -86,6 +91,7 @@ impl Node {
         let grpc = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_max_pending_accept_reset_streams(Some(ABANDONED_CALLS))
             .add_service(parts.service(identity.local()))
             .add_service(cluster_service);
         let stop = stop_all.clone();
