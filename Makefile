@@ -13,11 +13,11 @@ help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 run: system ## Build and start a durable single node on 127.0.0.1:2113, data under ./data
-	@$(CARGO) build --release -p headwater
+	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-single
 
 cluster: system ## Build and start three nodes on loopback (HTTP 2111, 2112, 2113); Ctrl-C stops all
-	@$(CARGO) build --release -p headwater
+	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-cluster
 
 test: system fmt-check lint unit faults ## Everything that must pass
@@ -31,20 +31,21 @@ fmt-check:
 lint: system ## Clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+# Always the whole workspace, so that every duty builds the dependencies with the same features, once.
 unit: system ## Unit and integration tests, and the examples of the documentation
-	$(CARGO) test --workspace --exclude headwater-cluster-tests --locked
+	$(CARGO) test --workspace --locked
 
 faults: system ## Faults against real processes
-	# Cluster tests start the binary of this profile; it must be there and new. `unit` builds the same one.
-	$(CARGO) build -p headwater --bin headwater --locked
-	$(CARGO) test -p headwater-cluster-tests --locked
+	# They start the binary of this profile; it must be there and new. `unit` builds the same one.
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked --test faults
 
 bench: system ## Measure (release build); see docs/performance.md
-	$(CARGO) build --release --locked
-	$(CARGO) run --release --locked -p headwater-cluster-tests --bin bench
+	$(CARGO) build --release --workspace --bins --locked
+	target/release/bench
 
 conformance: system ## Replay recorded answers of the reference server against a fresh node
-	@$(CARGO) build -p headwater --bin headwater --locked
+	@$(CARGO) build --workspace --locked
 	@scripts/conformance
 
 deny: ## Licences, sources and bans of dependencies (needs cargo-deny)

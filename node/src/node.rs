@@ -89,7 +89,8 @@ impl Node {
         let stop = stop_all.clone();
         let raft_server = tokio::spawn(async move {
             let stopped = stop.cancelled_owned();
-            if let Err(error) = grpc.serve_with_incoming_shutdown(TcpListenerStream::new(raft_listener), stopped).await {
+            if let Err(error) = grpc.serve_with_incoming_shutdown(TcpListenerStream::new(raft_listener), stopped).await
+            {
                 tracing::error!(%error, "the listener for other nodes failed");
             }
         });

@@ -1,5 +1,8 @@
 //! Consensus as a whole: three nodes in this process with their real log, state and gRPC on loopback.
 
+// In a test a broken assumption is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

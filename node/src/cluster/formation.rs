@@ -74,7 +74,9 @@ impl Cluster {
                 Err(_) => silent.push(member.id.to_string()),
             }
         }
-        if let Some((member, status)) = heard.iter().find(|(member, status)| NodeId(status.node_id).server() != member.id) {
+        if let Some((member, status)) =
+            heard.iter().find(|(member, status)| NodeId(status.node_id).server() != member.id)
+        {
             return Round::Waiting(format!(
                 "server {} of the list answers at {} as server {}: correct the member list",
                 member.id,
@@ -102,7 +104,10 @@ impl Cluster {
             ));
         }
         if !silent.is_empty() {
-            return Round::Waiting(format!("every listed server must answer once to found the cluster; silent: {}", silent.join(", ")));
+            return Round::Waiting(format!(
+                "every listed server must answer once to found the cluster; silent: {}",
+                silent.join(", ")
+            ));
         }
         let smallest = self.inner.config.members.iter().map(|m| m.id).min();
         if smallest != Some(self.inner.config.server_id) {
@@ -127,7 +132,8 @@ impl Cluster {
                 configured_members: canonical(&self.inner.config.members),
             };
             let answer = self.call(&member.raft_address, async |mut client| client.join(request).await).await;
-            let node_id = answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
+            let node_id =
+                answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
             if node_id != status.node_id {
                 return Err(format!("server {} was replaced while the cluster was being founded", member.id));
             }
@@ -144,7 +150,9 @@ impl Cluster {
     /// The answer to a founder's [`wire::JoinRequest`].
     pub(super) fn accept_founding(&self, cluster_id: Uuid, configured_members: &str) -> Result<(), tonic::Status> {
         if !self.disk_is_empty() {
-            return Err(tonic::Status::failed_precondition("this node already holds a log: a cluster is founded only once"));
+            return Err(tonic::Status::failed_precondition(
+                "this node already holds a log: a cluster is founded only once",
+            ));
         }
         if configured_members != canonical(&self.inner.config.members) {
             return Err(tonic::Status::failed_precondition("this node has another member list"));
@@ -196,9 +204,10 @@ impl Cluster {
             self.inner.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
         });
         match adopted {
-            Ok(()) => {
-                Round::Waiting(format!("server {} gives this node the place of its lost disk once it has caught up", leader.id))
-            }
+            Ok(()) => Round::Waiting(format!(
+                "server {} gives this node the place of its lost disk once it has caught up",
+                leader.id
+            )),
             Err(reason) => Round::Waiting(format!("server {} cannot take this node back yet: {reason}", leader.id)),
         }
     }

@@ -83,8 +83,8 @@ async fn run(raft: Raft, metrics: Arc<Metrics>, mut requests: mpsc::Receiver<Req
     let mut newest_start = Instant::now();
     let mut waiting = Vec::with_capacity(BATCH_COMMANDS);
     loop {
-        let may_start = in_flight.is_empty()
-            || (in_flight.len() < BATCHES_IN_FLIGHT && newest_start.elapsed() >= SLOW_BATCH);
+        let may_start =
+            in_flight.is_empty() || (in_flight.len() < BATCHES_IN_FLIGHT && newest_start.elapsed() >= SLOW_BATCH);
         tokio::select! {
             received = requests.recv_many(&mut waiting, BATCH_COMMANDS), if may_start => {
                 if received == 0 {

@@ -34,7 +34,9 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// The disk belongs to another server of the list.
-    #[error("{path} says that this disk belongs to server {found}, but the configuration says server {configured}: correct server-id or data-dir")]
+    #[error(
+        "{path} says that this disk belongs to server {found}, but the configuration says server {configured}: correct server-id or data-dir"
+    )]
     OtherServer {
         /// The file.
         path: PathBuf,
@@ -44,7 +46,9 @@ pub enum IdentityError {
         configured: u16,
     },
     /// Data without the file that says whose they are.
-    #[error("{path} is missing although there are data beside it; restore it, or remove the whole data directory and start once with --rejoin")]
+    #[error(
+        "{path} is missing although there are data beside it; restore it, or remove the whole data directory and start once with --rejoin"
+    )]
     Missing {
         /// The file.
         path: PathBuf,

@@ -24,7 +24,8 @@ impl Cluster {
     /// Takes `node_id` in as a learner in place of the earlier disk of the same server, and lets it vote once it has caught up.
     /// Repeating the request is harmless.
     pub(super) async fn replace_member(&self, node_id: NodeId, addresses: Member) -> Result<Uuid, Status> {
-        let cluster_id = self.inner.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
+        let cluster_id =
+            self.inner.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
         if !self.leads() {
             return Err(Status::unavailable("not the leader"));
         }
@@ -92,7 +93,8 @@ impl Cluster {
         let raft = &self.inner.raft;
         let membership = raft.metrics().borrow_watched().membership_config.clone();
         let membership = membership.membership();
-        let mut voters: BTreeSet<NodeId> = membership.voter_ids().filter(|id| id.server() != node_id.server()).collect();
+        let mut voters: BTreeSet<NodeId> =
+            membership.voter_ids().filter(|id| id.server() != node_id.server()).collect();
         voters.insert(node_id);
         let change = ChangeMembers::ReplaceAllVoters(voters);
         // `retain = false`: the predecessor is gone for ever.

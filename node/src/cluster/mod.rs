@@ -1,8 +1,8 @@
 //! What handlers call: writes (local or forwarded), read barriers, status, leader hints, membership.
 
 pub mod connector;
-pub mod forward;
 pub mod formation;
+pub mod forward;
 pub mod gate;
 pub mod identity;
 mod membership;
@@ -274,7 +274,9 @@ impl Cluster {
                 self.inner.metrics.leader_changes.inc();
                 match &news {
                     Leadership::Local => tracing::info!("this node leads"),
-                    Leadership::Remote(hint) => tracing::info!(leader = %hint.node_id, http = %hint.member.http_address, "following a leader"),
+                    Leadership::Remote(hint) => {
+                        tracing::info!(leader = %hint.node_id, http = %hint.member.http_address, "following a leader")
+                    }
                     Leadership::None => tracing::info!("no leader is known"),
                 }
             }
@@ -323,9 +325,8 @@ impl Cluster {
         let own = self.inner.identity.node_id();
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
         let voters: HashSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
-        let alive = |id: &NodeId| {
-            self.inner.peers.heard(id.server()).is_some_and(|h| h.is_alive() && h.status.node_id == id.0)
-        };
+        let alive =
+            |id: &NodeId| self.inner.peers.heard(id.server()).is_some_and(|h| h.is_alive() && h.status.node_id == id.0);
         let successor = metrics
             .replication
             .iter()

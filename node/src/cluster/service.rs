@@ -27,7 +27,6 @@ impl ClusterService {
     pub fn new(cluster: Cluster) -> Self {
         Self { cluster }
     }
-
 }
 
 #[tonic::async_trait]

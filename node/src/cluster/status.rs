@@ -1,5 +1,6 @@
 //! What this node knows of itself and of its peers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -13,11 +14,13 @@ use super::{Cluster, ClusterStatus, Leadership, Member, MemberStatus, NodeId, Ro
 use crate::config::MemberConfig;
 use crate::event::Ticks;
 use crate::metrics::Peer;
+use crate::raft::types::StoredMembership;
 
 impl Cluster {
     /// The members and their health.
     pub fn status(&self) -> ClusterStatus {
-        let local = self.member_status(&self.own_config(), Some((self.local_status_on_wire(), SystemTime::now())), true);
+        let local =
+            self.member_status(&self.own_config(), Some((self.local_status_on_wire(), SystemTime::now())), true);
         let mut members = vec![local.clone()];
         for other in self.inner.peers.others() {
             let heard = self.inner.peers.heard(other.id);
@@ -92,7 +95,8 @@ impl Cluster {
                     return Some(format!("the leader {} does not answer", hint.node_id));
                 };
                 let behind = leader.status.committed_index.saturating_sub(self.applied_entries());
-                (behind > self.inner.config.ready_lag_entries).then(|| format!("{behind} log entries behind the leader"))
+                (behind > self.inner.config.ready_lag_entries)
+                    .then(|| format!("{behind} log entries behind the leader"))
             }
         }
     }
@@ -161,17 +165,18 @@ impl Cluster {
     /// Whether this node votes, by the membership it knows.
     pub(super) fn is_member(&self) -> bool {
         let own = self.inner.identity.node_id();
-        let metrics = self.inner.raft.metrics();
-        let is_voter = metrics.borrow_watched().membership_config.membership().voter_ids().any(|id| id == own);
-        is_voter
+        self.known_membership().membership().voter_ids().any(|id| id == own)
     }
 
     /// Whether this node receives the log without a vote, by the membership it knows.
     pub(super) fn is_learner(&self) -> bool {
         let own = self.inner.identity.node_id();
+        self.known_membership().membership().learner_ids().any(|id| id == own)
+    }
+
+    fn known_membership(&self) -> Arc<StoredMembership> {
         let metrics = self.inner.raft.metrics();
-        let is_learner = metrics.borrow_watched().membership_config.membership().learner_ids().any(|id| id == own);
-        is_learner
+        Arc::clone(&metrics.borrow_watched().membership_config)
     }
 
     fn own_config(&self) -> MemberConfig {

@@ -76,7 +76,7 @@ impl BackwardPage {
     pub fn numbers(&self) -> Option<RangeInclusive<EventNumber>> {
         let start = self.start().max(self.bounds.min);
         let end = self.end().min(self.bounds.last);
-        (start <= end).then(|| start..=end)
+        (start <= end).then_some(start..=end)
     }
 
     /// Whether the page ends at the oldest visible event; `lowest` is the smallest number among its visible events.
@@ -128,7 +128,7 @@ impl ForwardPage {
     pub fn numbers(&self) -> Option<RangeInclusive<EventNumber>> {
         let start = self.from.max(self.bounds.min);
         let end = self.end().min(self.bounds.last);
-        (start <= end).then(|| start..=end)
+        (start <= end).then_some(start..=end)
     }
 
     /// Whether the page reaches the newest event.

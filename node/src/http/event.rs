@@ -43,10 +43,10 @@ fn parse(request: &Request<'_>, of: Of) -> Result<EventRequest, ApiError> {
 
 /// What one look at the store found.
 enum Found {
-    Entry(Box<Entry>, StreamInfo),
+    Entry(Box<(Entry, StreamInfo)>),
     /// The stream has events, but no metadata was ever written.
     NoMetadataYet,
-    NotFound,
+    Nothing,
     Deleted,
 }
 
@@ -62,9 +62,9 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     let (stream, number, resolve) = (wanted.stream.clone(), wanted.number, wanted.resolve_links);
     let read = move |view: &ReadView<'_>| look(view, &stream, number, resolve, of);
     match request.state.cluster.store().read(read).await? {
-        Found::Entry(entry, info) => Ok(render(request, &wanted, &entry, &info)),
+        Found::Entry(found) => Ok(render(request, &wanted, &found.0, &found.1)),
         Found::NoMetadataYet => Ok(no_metadata(request)),
-        Found::NotFound => Err(ApiError::NotFound),
+        Found::Nothing => Err(ApiError::NotFound),
         Found::Deleted => Err(ApiError::Deleted),
     }
 }
@@ -85,15 +85,15 @@ fn look(view: &ReadView<'_>, stream: &str, number: Option<u64>, resolve: bool, o
         Readable::NotFound => {
             let has_events = described.is_some_and(|info| info.last_number.is_some());
             let asks_head = of == Of::Metadata && number.is_none();
-            return Ok(if has_events && asks_head { Found::NoMetadataYet } else { Found::NotFound });
+            return Ok(if has_events && asks_head { Found::NoMetadataYet } else { Found::Nothing });
         }
     };
     let now = read::now();
-    let Some(event) = read::event(view, &info, number.unwrap_or(bounds.last), now)? else { return Ok(Found::NotFound) };
+    let Some(event) = read::event(view, &info, number.unwrap_or(bounds.last), now)? else { return Ok(Found::Nothing) };
     let entry = if resolve { Resolver::new(view, now).entry(event)? } else { Entry::Plain(event) };
     Ok(match entry {
-        Entry::Unresolvable { .. } => Found::NotFound,
-        entry => Found::Entry(Box::new(entry), info),
+        Entry::Unresolvable { .. } => Found::Nothing,
+        entry => Found::Entry(Box::new((entry, info))),
     })
 }
 

@@ -49,9 +49,8 @@ where
             return answer;
         };
         let (head, body) = request.into_parts();
-        let content_type = match content_type(endpoint, &head.headers) {
-            Ok(content_type) => content_type,
-            Err(answer) => return answer,
+        let Some(content_type) = content_type(endpoint, &head.headers) else {
+            return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Invalid or missing Content-Type");
         };
         let Some(chosen) = choose(endpoint, &head) else {
             return refused(StatusCode::NOT_ACCEPTABLE, "Requested URI is not available in requested format");
@@ -63,15 +62,14 @@ where
     answer
 }
 
-fn content_type(endpoint: Endpoint, headers: &http::HeaderMap) -> Result<MediaType, Response<Reply>> {
+fn content_type(endpoint: Endpoint, headers: &http::HeaderMap) -> Option<MediaType> {
     let set = match endpoint {
         Endpoint::Append | Endpoint::MetadataWrite => negotiate::WRITE,
         Endpoint::Incoming => negotiate::INCOMING,
-        _ => return Ok(MediaType::OctetStream),
+        _ => return Some(MediaType::OctetStream),
     };
     let header = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     negotiate::request_type(set, header)
-        .ok_or_else(|| refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Invalid or missing Content-Type"))
 }
 
 fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {

@@ -65,7 +65,7 @@ impl RaftRpc for RaftService {
         let peer = self.identity.check(request.metadata())?;
         // The stream openraft reads ends at the first message that cannot be read; the caller opens a new one.
         let requests = request.into_inner().map(|message| match message {
-            Ok(message) => convert::append_request_from_message(message).map_err(|error| malformed(error)),
+            Ok(message) => convert::append_request_from_message(message).map_err(malformed),
             Err(status) => Err(status),
         });
         // Both halves end with the node: HTTP/2 keeps the stream open until the requests are dropped as well.

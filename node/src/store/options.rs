@@ -72,7 +72,9 @@ pub fn database(create: bool) -> Options {
     // Warnings go where an operator looks; a LOG file would also end up in checkpoints.
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| match level {
         LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "headwater::store", "RocksDB: {message}"),
-        _ => tracing::warn!(target: "headwater::store", "RocksDB: {message}"),
+        LogLevel::Warn => tracing::warn!(target: "headwater::store", "RocksDB: {message}"),
+        // The options of every family, printed at each opening whatever the level.
+        _ => tracing::trace!(target: "headwater::store", "RocksDB: {message}"),
     }));
     options
 }
