@@ -7,8 +7,8 @@ use http::Response;
 use super::atom::{Entry, Feed};
 use super::caching::{self, Freshness};
 use super::error::ApiError;
-use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
-use super::read::{self, Budget, Resolver};
+use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS};
+use super::read::{self, Resolver};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, extract, feed};
 use crate::event::{Position, stream_id};
@@ -31,7 +31,7 @@ enum From {
 
 /// What one look at the store found.
 struct Found {
-    /// `None` when If-None-Match holds the current version, or when the page is too large.
+    /// An error when If-None-Match holds the current version.
     entries: Result<Vec<Entry>, ApiError>,
     next_position: Position,
     info: StreamInfo,
@@ -78,17 +78,14 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
         if !headers.is_empty() && caching::matches(&headers, &caching::tag(next_position as i64 - 1, media_type)) {
             return found(Err(ApiError::NotModified));
         }
+        let most = count as usize;
         let mut events = match from {
-            From::Head => view.log_backward(next_position, count as usize)?,
-            From::Before(position) => view.log_backward(position.min(next_position), count as usize)?,
-            From::At(position) => view.log_forward(position, count as usize)?,
+            From::Head => view.log_backward(next_position, most, MAX_PAGE_BYTES)?,
+            From::Before(position) => view.log_backward(position.min(next_position), most, MAX_PAGE_BYTES)?,
+            From::At(position) => view.log_forward(position, most, MAX_PAGE_BYTES)?,
         };
         if matches!(from, From::At(_)) {
             events.reverse();
-        }
-        let mut budget = Budget::default();
-        if !events.iter().all(|event| budget.take(event)) {
-            return found(Err(ApiError::PageTooLarge));
         }
         let mut resolver = Resolver::new(view, now);
         let entries = events.into_iter().map(|event| resolver.entry(event)).collect::<Result<_, _>>()?;
@@ -97,9 +94,23 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
     Ok(request.state.cluster.store().read(read).await?)
 }
 
+/// Whether a page ends although there is more of the log in its direction: positions are dense, so the last one tells.
+fn is_cut_short(from: From, entries: &[Entry], next_position: Position) -> bool {
+    let (newest, oldest) = (entries.first().map(at), entries.last().map(at));
+    match from {
+        From::Head | From::Before(_) => oldest.is_some_and(|oldest| oldest > 0),
+        From::At(_) => newest.is_some_and(|newest| newest + 1 < next_position),
+    }
+}
+
+fn at(entry: &Entry) -> Position {
+    entry.positioned().position
+}
+
 fn render(request: &Request<'_>, from: From, count: u64, found: Found) -> Result<Response<Reply>, ApiError> {
     let entries = found.entries?;
-    let is_full = entries.len() as u64 >= count;
+    // A page that its bytes cut short has something beyond it as well: it is a full page of a smaller count.
+    let is_full = entries.len() as u64 >= count || is_cut_short(from, &entries, found.next_position);
     let base = request.base();
     let uri = base.stream(stream_id::ALL);
     let newest = entries.first().map(|entry| entry.positioned().position);
@@ -147,7 +158,7 @@ fn render(request: &Request<'_>, from: From, count: u64, found: Found) -> Result
         true => Freshness::Immutable,
         false => Freshness::Head { cache_control_s: found.info.metadata.cache_control_s },
     };
-    let is_public = caching::is_public(stream_id::ALL, &found.info.metadata);
+    let is_public = caching::is_public(stream_id::ALL, &found.info);
     caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
     if !is_immutable {
         caching::add_tag(&mut answer, &caching::tag(found.next_position as i64 - 1, request.chosen.media_type));

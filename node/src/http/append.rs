@@ -162,7 +162,9 @@ where
         Parsed::Append(append) => append,
         Parsed::NeedsId => return Ok(forward_to_incoming(request)),
     };
-    let events = events(append.kind, extract::body(body).await?)?;
+    // Keeps its room until the write is decided, because the command is as large.
+    let body = extract::body(body, &request.state.large_bodies).await?;
+    let events = events(append.kind, body.bytes.clone())?;
     if !may_append(&append.stream) {
         return Err(ApiError::Unauthorized);
     }

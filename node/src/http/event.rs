@@ -104,7 +104,7 @@ fn render(request: &Request<'_>, wanted: &EventRequest, entry: &Entry, info: &St
         Some(_) => Freshness::Immutable,
         None => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
     };
-    let is_public = caching::is_public(&wanted.stream, &info.metadata);
+    let is_public = caching::is_public(&wanted.stream, info);
     caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
     if wanted.number.is_none() {
         caching::add_tag(&mut answer, &caching::tag(entry.positioned().number as i64, media_type));

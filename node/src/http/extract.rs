@@ -5,10 +5,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
-use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, MAX_STREAM_NAME_BYTES};
+use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, MAX_STREAM_NAME_BYTES, SMALL_BODY_BYTES};
 use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
+
+/// When a client may come again whose body found no room.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// A header's text. Bytes that are no UTF-8 are read as Latin-1.
 pub fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -132,15 +136,33 @@ pub fn query(query: Option<&str>, name: &str) -> Option<String> {
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-/// Reads the whole body, within its limits of size and time.
-pub async fn body<B>(body: B) -> Result<Bytes, ApiError>
+/// A request body, and the room in memory that it takes for as long as this value lives.
+pub struct Body<'a> {
+    /// The bytes.
+    pub bytes: Bytes,
+    _room: Option<SemaphorePermit<'a>>,
+}
+
+/// Reads the whole body, within its limits of size and time. A large one first waits for room in `large_bodies` (KiB).
+pub async fn body<B>(body: B, large_bodies: &Semaphore) -> Result<Body<'_>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+    let size = body.size_hint();
+    if size.lower() > MAX_BODY_BYTES as u64 {
         return Err(ApiError::BodyTooLarge);
     }
-    tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))
+    // What does not tell its size may become the largest.
+    let most = size.upper().and_then(|most| usize::try_from(most).ok()).unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES);
+    let room = match u32::try_from(most.div_ceil(1024)) {
+        Ok(kib) if most > SMALL_BODY_BYTES => {
+            let room = tokio::time::timeout(BODY_TIMEOUT, large_bodies.acquire_many(kib)).await;
+            Some(room.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })?)
+        }
+        _ => None,
+    };
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))?;
+    Ok(Body { bytes, _room: room })
 }
 
 async fn collect<B>(mut body: B) -> Result<Bytes, ApiError>

@@ -7,10 +7,10 @@ use http::{HeaderMap, Response, StatusCode};
 use super::atom::{self, Embed, Entry, Feed};
 use super::caching::{self, Freshness};
 use super::error::ApiError;
-use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
+use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS};
 use super::links::Base;
 use super::negotiate::MediaType;
-use super::read::{self, Page, Readable, Resolver};
+use super::read::{self, Order, Page, Readable, Resolver};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, extract, html, response};
 use crate::event::paging::{BackwardPage, ForwardPage, From, PageLinks};
@@ -22,6 +22,18 @@ use crate::store::{ReadError, StreamInfo};
 enum Direction {
     Backward(From),
     Forward(EventNumber),
+}
+
+impl Direction {
+    /// The count of a page that ends right before number `cut_at`: what is left of one that its bytes cut short. It is an
+    /// ordinary page of a smaller count, so its links lead on without a gap.
+    fn count_before(self, cut_at: EventNumber, last: EventNumber) -> u64 {
+        match self {
+            Self::Backward(From::Head) => last - cut_at,
+            Self::Backward(From::Number(from)) => from - cut_at,
+            Self::Forward(from) => cut_at - from,
+        }
+    }
 }
 
 /// What a page request says.
@@ -80,7 +92,8 @@ struct Found {
 }
 
 enum FoundPage {
-    Entries { entries: Vec<Entry>, lowest: Option<EventNumber> },
+    /// `count` is less than asked for when the page was cut short by its bytes.
+    Entries { entries: Vec<Entry>, lowest: Option<EventNumber>, count: u64 },
     NotModified,
     Unreadable(ApiError),
 }
@@ -122,19 +135,17 @@ async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiE
             Readable::NotFound => return Ok(Found { info, page: FoundPage::Unreadable(ApiError::NotFound) }),
             Readable::Deleted => return Ok(Found { info, page: FoundPage::Unreadable(ApiError::Deleted) }),
         };
-        let numbers = match direction {
-            Direction::Backward(from) => BackwardPage::new(bounds, from, count).numbers(),
-            Direction::Forward(from) => ForwardPage::new(bounds, from, count).numbers(),
+        let (numbers, order) = match direction {
+            Direction::Backward(from) => (BackwardPage::new(bounds, from, count).numbers(), Order::NewestFirst),
+            Direction::Forward(from) => (ForwardPage::new(bounds, from, count).numbers(), Order::OldestFirst),
         };
-        let events = match read::page(view, &info, numbers, now)? {
-            Page::Events(events) => events,
-            Page::TooLarge => return Ok(Found { info, page: FoundPage::Unreadable(ApiError::PageTooLarge) }),
-        };
-        let lowest = events.first().map(|event| event.number);
+        let Page { events, cut_at } = read::page(view, &info, numbers, order, now, MAX_PAGE_BYTES)?;
+        let count = cut_at.map_or(count, |cut_at| direction.count_before(cut_at, bounds.last));
+        let lowest = events.last().map(|event| event.number);
         let mut resolver = Resolver::new(view, now);
         let entry = |event: RecordedEvent| if resolve { resolver.entry(event) } else { Ok(Entry::Plain(event)) };
-        let entries = events.into_iter().rev().map(entry).collect::<Result<_, _>>()?;
-        Ok(Found { info, page: FoundPage::Entries { entries, lowest } })
+        let entries = events.into_iter().map(entry).collect::<Result<_, _>>()?;
+        Ok(Found { info, page: FoundPage::Entries { entries, lowest, count } })
     };
     Ok(request.state.cluster.store().read(read).await?)
 }
@@ -147,8 +158,8 @@ pub fn if_none_match(headers: &HeaderMap) -> HeaderMap {
 
 fn render(request: &Request<'_>, wanted: &PageRequest, found: Found) -> Result<Response<Reply>, ApiError> {
     let info = found.info;
-    let (entries, lowest) = match found.page {
-        FoundPage::Entries { entries, lowest } => (entries, lowest),
+    let (entries, lowest, count) = match found.page {
+        FoundPage::Entries { entries, lowest, count } => (entries, lowest, count),
         FoundPage::NotModified => return Err(ApiError::NotModified),
         FoundPage::Unreadable(error) => return Err(error),
     };
@@ -156,11 +167,11 @@ fn render(request: &Request<'_>, wanted: &PageRequest, found: Found) -> Result<R
     let base = request.base();
     let (links, is_immutable, head_of_stream) = match wanted.direction {
         Direction::Backward(from) => {
-            let page = BackwardPage::new(bounds, from, wanted.count);
+            let page = BackwardPage::new(bounds, from, count);
             (page.links(lowest), page.is_immutable(), from == From::Head)
         }
         Direction::Forward(from) => {
-            let page = ForwardPage::new(bounds, from, wanted.count);
+            let page = ForwardPage::new(bounds, from, count);
             (page.links(!entries.is_empty()), page.is_immutable(), page.reaches_the_head())
         }
     };
@@ -184,7 +195,7 @@ fn render(request: &Request<'_>, wanted: &PageRequest, found: Found) -> Result<R
         true => Freshness::Immutable,
         false => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
     };
-    let is_public = caching::is_public(&wanted.stream, &info.metadata);
+    let is_public = caching::is_public(&wanted.stream, &info);
     caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
     if freshness != Freshness::Immutable {
         caching::add_tag(&mut answer, &caching::tag(bounds.last as i64, request.chosen.media_type));

@@ -6,14 +6,22 @@ use std::time::Duration;
 /// records), small enough that [`MAX_CONNECTIONS`] cannot be turned into an arbitrary amount of memory by a few clients.
 pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
+/// Bodies up to this size are read at once; [`MAX_CONNECTIONS`] bounds them.
+pub const SMALL_BODY_BYTES: usize = 64 * 1024;
+
+/// Bytes of all larger bodies that are being read or written at the same time; the next one waits. Parsed events and the
+/// command made of them take about as much again.
+pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
+
 /// Data and metadata of one event together (contract/streams 6.1: equal is fine).
 pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Events of one POST. A command is one log entry, and its events are applied together.
 pub const MAX_EVENTS_PER_REQUEST: usize = 20_000;
 
-/// Bytes of an encoded command: must stay below what node-to-node messages carry.
-pub const MAX_COMMAND_BYTES: usize = MAX_BODY_BYTES;
+/// Bytes of an encoded command. It travels whole in one node-to-node message of at most 32 MiB, behind up to 1 MiB of others:
+/// what does not fit there could never be replicated.
+pub const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events of one page (contract/streams 2.5).
 pub const MAX_PAGE_EVENTS: u64 = 4096;
@@ -21,10 +29,17 @@ pub const MAX_PAGE_EVENTS: u64 = 4096;
 /// Events of a page that names no count.
 pub const DEFAULT_PAGE_EVENTS: u64 = 20;
 
-/// Bytes of event payload that one page may hold in memory while it is rendered.
-pub const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of event payload that one page holds in memory while it is rendered. A page with more is cut short, and its links
+/// lead on from there: to readers it is the page of a smaller count. Four events of the largest size fit, and 4096 of 4 KiB.
+pub const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Events fetched at a time while a page is read, so that [`MAX_PAGE_BYTES`] is noticed before it is exceeded by much.
+/// Smallest body that is compressed: below it the answer fits into one or two packets either way.
+pub const MIN_COMPRESSED_BYTES: usize = 1024;
+
+/// Bodies from this size on are compressed on a thread of their own: it takes milliseconds.
+pub const COMPRESS_APART_BYTES: usize = 256 * 1024;
+
+/// Events of a stream fetched at a time while a page is read, so that [`MAX_PAGE_BYTES`] is noticed before it is exceeded by much.
 pub const PAGE_READ_STEP: u64 = 32;
 
 /// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.

@@ -5,6 +5,7 @@ pub mod append;
 pub mod atom;
 pub mod body;
 pub mod caching;
+pub mod compress;
 pub mod error;
 pub mod event;
 pub mod extract;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 pub use metrics::HttpMetrics;
 pub use server::serve;
+use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
@@ -49,6 +51,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// Counters of this room; registered in `metrics` by whoever builds both.
     pub http_metrics: HttpMetrics,
+    /// Room for large request bodies, in KiB.
+    pub large_bodies: Arc<Semaphore>,
     /// Long polls.
     pub waiters: Arc<Waiters>,
     /// `host:port` in links when a request has no Host header.
@@ -59,6 +63,7 @@ impl AppState {
     /// The state of a node's HTTP API.
     pub fn new(cluster: Cluster, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
         let local_address = config.http_listen.to_string().into();
-        Self { cluster, config, metrics, http_metrics, waiters: Arc::default(), local_address }
+        let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES_BYTES / 1024));
+        Self { cluster, config, metrics, http_metrics, large_bodies, waiters: Arc::default(), local_address }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::atom::Entry;
-use super::limits::{MAX_PAGE_BYTES, PAGE_READ_STEP};
+use super::limits::PAGE_READ_STEP;
 use crate::event::paging::Bounds;
 use crate::event::{EventNumber, RecordedEvent, StreamMetadata, Ticks};
 use crate::store::{ReadError, ReadView, StreamInfo};
@@ -48,52 +48,69 @@ pub fn event(
     Ok(view.event(id, number)?.filter(|event| is_young(event, &info.metadata, now)))
 }
 
-/// Counts the payload of a page.
+/// Events of a page as read.
 #[derive(Debug, Default)]
-pub struct Budget {
-    bytes: usize,
+pub struct Page {
+    /// Visible events, newest first.
+    pub events: Vec<RecordedEvent>,
+    /// The first number that was left out because the page would have held too many bytes with it.
+    pub cut_at: Option<EventNumber>,
 }
 
-impl Budget {
-    /// False once the page holds more than [`MAX_PAGE_BYTES`].
-    pub fn take(&mut self, event: &RecordedEvent) -> bool {
-        self.bytes += event.data.len() + event.metadata.len();
-        self.bytes <= MAX_PAGE_BYTES
-    }
+/// Which end of the numbers of a page must not be missing when it is cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The page goes on with smaller numbers.
+    NewestFirst,
+    /// The page goes on with larger numbers.
+    OldestFirst,
 }
 
-/// Events of a page.
-pub enum Page {
-    /// Visible events, ascending.
-    Events(Vec<RecordedEvent>),
-    /// More payload than a page may have.
-    TooLarge,
-}
-
-/// The visible events of a stream with these numbers, within the bounds already.
+/// The visible events of a stream with these numbers, within the bounds already. Stops before the event that would take
+/// the payload over `max_bytes`, but has at least one number of the stream.
 pub fn page(
     view: &ReadView<'_>,
     info: &StreamInfo,
     numbers: Option<RangeInclusive<EventNumber>>,
+    order: Order,
     now: Ticks,
+    max_bytes: usize,
 ) -> Result<Page, ReadError> {
-    let (Some(id), Some(numbers)) = (info.id, numbers) else { return Ok(Page::Events(Vec::new())) };
-    let mut events = Vec::new();
-    let mut budget = Budget::default();
-    let (mut from, end) = numbers.into_inner();
-    while from <= end {
-        let to = end.min(from.saturating_add(PAGE_READ_STEP - 1));
-        for event in view.events(id, from..=to)? {
-            if !budget.take(&event) {
-                return Ok(Page::TooLarge);
+    let mut page = Page::default();
+    let (Some(id), Some(numbers)) = (info.id, numbers) else { return Ok(page) };
+    let (mut from, mut end) = numbers.into_inner();
+    let (mut bytes, mut is_first) = (0, true);
+    'page: while from <= end {
+        let mut step = match order {
+            Order::OldestFirst => view.events(id, from..=end.min(from.saturating_add(PAGE_READ_STEP - 1)))?,
+            Order::NewestFirst => view.events(id, from.max(end.saturating_sub(PAGE_READ_STEP - 1))..=end)?,
+        };
+        if order == Order::NewestFirst {
+            step.reverse();
+        }
+        for event in step {
+            bytes += event.data.len() + event.metadata.len();
+            if bytes > max_bytes && !is_first {
+                page.cut_at = Some(event.number);
+                break 'page;
             }
+            is_first = false;
             if is_young(&event, &info.metadata, now) {
-                events.push(event);
+                page.events.push(event);
             }
         }
-        from = to + 1;
+        match order {
+            Order::OldestFirst => from = from.saturating_add(PAGE_READ_STEP),
+            Order::NewestFirst => match end.checked_sub(PAGE_READ_STEP) {
+                Some(rest) => end = rest,
+                None => break,
+            },
+        }
     }
-    Ok(Page::Events(events))
+    if order == Order::OldestFirst {
+        page.events.reverse();
+    }
+    Ok(page)
 }
 
 /// Follows links; remembers the streams they lead to.

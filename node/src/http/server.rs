@@ -63,7 +63,6 @@ fn spawn(stream: TcpStream, place: OwnedSemaphorePermit, state: Arc<AppState>, g
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::append::{self, Source};
+use super::compress::{Coding, compress};
 use super::feed::{self, Of};
 use super::negotiate::{self, Chosen, MediaType};
 use super::request::Request;
@@ -17,12 +18,14 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let is_head = request.method() == Method::HEAD;
+    let coding = Coding::choose(request.headers());
     let routes = router::find(request.method(), request.uri().path());
     let route = routes.as_ref().and_then(|routes| routes.served_by.as_ref()).map_or("none", |(found, _)| found.name());
     let mut answer = dispatch(state, routes, request).await;
     if is_head {
         *answer.body_mut() = Reply::default();
     }
+    let answer = compress(answer, coding).await;
     state.http_metrics.answered(route, answer.status().as_u16());
     answer
 }

@@ -42,6 +42,8 @@ pub struct StreamInfo {
     pub last_number: Option<EventNumber>,
     /// Effective metadata: the fixed one for `$$...` streams, all defaults when there is none.
     pub metadata: StreamMetadata,
+    /// For `$$...` streams the metadata of the stream they describe, whose `$mr` says who may read them.
+    pub described: Option<StreamMetadata>,
 }
 
 /// What a view may wait for.
@@ -82,13 +84,18 @@ impl<'db> ReadView<'db> {
         let id = record.as_ref().map(|record| record.id);
         let tombstoned_itself = record.as_ref().is_some_and(|record| record.tombstone_position.is_some());
         let Some(described) = stream_id::described_by(stream) else {
-            let metadata = record.and_then(|record| record.metadata);
-            let metadata = metadata.map(stream_row::metadata_from_stored).unwrap_or_default();
-            return Ok(StreamInfo { id, tombstoned: tombstoned_itself, last_number, metadata });
+            let metadata = metadata_of(record);
+            return Ok(StreamInfo { id, tombstoned: tombstoned_itself, last_number, metadata, described: None });
         };
-        let described_is_tombstoned = self.record(described)?.is_some_and(|record| record.tombstone_position.is_some());
-        let tombstoned = tombstoned_itself || described_is_tombstoned;
-        Ok(StreamInfo { id, tombstoned, last_number, metadata: StreamMetadata::of_metastream() })
+        let described = self.record(described)?;
+        let described_is_tombstoned = described.as_ref().is_some_and(|record| record.tombstone_position.is_some());
+        Ok(StreamInfo {
+            id,
+            tombstoned: tombstoned_itself || described_is_tombstoned,
+            last_number,
+            metadata: StreamMetadata::of_metastream(),
+            described: Some(metadata_of(described)),
+        })
     }
 
     /// The stored events of a stream (id from [`StreamInfo`]) in the given numbers, ascending. Raw: truncation, age and deletion
@@ -124,15 +131,26 @@ impl<'db> ReadView<'db> {
         Ok(self.at_positions(&[position])?.pop())
     }
 
-    /// Up to `count` events at `from` and after it, ascending.
-    pub fn log_forward(&self, from: Position, count: usize) -> Result<Vec<RecordedEvent>, ReadError> {
+    /// Up to `count` events at `from` and after it, ascending; fewer when the payload of more would exceed `max_bytes`, but at
+    /// least one if there is one.
+    pub fn log_forward(
+        &self,
+        from: Position,
+        count: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
         let mut events = Vec::new();
         let from = event_row::key(from);
         let mut rows = self.iterate(options::EVENT, &from, &event_row::key(u64::MAX));
         rows.seek(from);
+        let mut bytes = 0usize;
         while events.len() < count
             && let Some((key, value)) = rows.item()
         {
+            bytes += value.len();
+            if bytes > max_bytes && !events.is_empty() {
+                break;
+            }
             events.push(event_row::decode_event(event_row::position(key)?, value)?);
             rows.next();
         }
@@ -140,17 +158,27 @@ impl<'db> ReadView<'db> {
         Ok(events)
     }
 
-    /// Up to `count` events before `before`, descending.
-    pub fn log_backward(&self, before: Position, count: usize) -> Result<Vec<RecordedEvent>, ReadError> {
+    /// Up to `count` events before `before`, descending; `max_bytes` as in [`Self::log_forward`].
+    pub fn log_backward(
+        &self,
+        before: Position,
+        count: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
         let mut events = Vec::new();
         let Some(newest) = before.checked_sub(1) else {
             return Ok(events);
         };
         let mut rows = self.iterate(options::EVENT, &event_row::key(0), &event_row::key(before));
         rows.seek_for_prev(event_row::key(newest));
+        let mut bytes = 0usize;
         while events.len() < count
             && let Some((key, value)) = rows.item()
         {
+            bytes += value.len();
+            if bytes > max_bytes && !events.is_empty() {
+                break;
+            }
             events.push(event_row::decode_event(event_row::position(key)?, value)?);
             rows.prev();
         }
@@ -202,6 +230,10 @@ impl<'db> ReadView<'db> {
         options.set_iterate_upper_bound(end);
         self.generation.db().raw_iterator_cf_opt(self.generation.family(family), options)
     }
+}
+
+fn metadata_of(record: Option<StreamRecord>) -> StreamMetadata {
+    record.and_then(|record| record.metadata).map(stream_row::metadata_from_stored).unwrap_or_default()
 }
 
 /// The number of the last row of a stream, given an iterator bounded to its rows.

@@ -68,9 +68,9 @@ async fn a_cold_store_answers_in_full_from_the_blocking_pool() {
             view.events(0, 0..=499).err(),
             view.event(0, 3).err(),
             view.stream("s").err(),
-            view.log_forward(0, 10).err(),
+            view.log_forward(0, 10, usize::MAX).err(),
             // Not at the end: opening has looked at the last event.
-            view.log_backward(100, 10).err(),
+            view.log_backward(100, 10, usize::MAX).err(),
         ]
     };
     for error in in_memory {
@@ -84,7 +84,7 @@ async fn a_cold_store_answers_in_full_from_the_blocking_pool() {
             let info = view.stream("s")?;
             let id = info.id.unwrap();
             assert_eq!(info.last_number, Some(499));
-            Ok((view.events(id, 0..=600)?, view.log_forward(0, 600)?, view.log_backward(500, 600)?))
+            Ok((view.events(id, 0..=600)?, view.log_forward(0, 600, usize::MAX)?, view.log_backward(500, 600, usize::MAX)?))
         });
         let (events, forward, mut backward) = read.await.unwrap();
         backward.reverse();
@@ -198,7 +198,7 @@ fn a_flipped_byte_is_damage_that_names_the_file_and_never_a_missing_event() {
     fs::write(&path, bytes).unwrap();
     let view = ReadView::new(&generation, Tier::Disk);
     let name = path.file_name().unwrap().to_str().unwrap();
-    for error in [view.events(0, 0..=5).err(), view.event(0, 0).err(), view.log_forward(0, 5).err()] {
+    for error in [view.events(0, 0..=5).err(), view.event(0, 0).err(), view.log_forward(0, 5, usize::MAX).err()] {
         match error {
             Some(ReadError::Damaged(text)) => assert!(text.contains(name), "{text}"),
             other => panic!("{other:?}"),

@@ -301,8 +301,8 @@ fn copy_tree(from: &Path, to: &Path) {
 fn assert_equal_to_model(store: &Store, model: &Model) {
     store.view(|view| {
         assert_eq!(view.next_position().unwrap(), model.events.len() as u64);
-        let forward = view.log_forward(0, usize::MAX).unwrap();
-        let mut backward = view.log_backward(model.events.len() as u64, usize::MAX).unwrap();
+        let forward = view.log_forward(0, usize::MAX, usize::MAX).unwrap();
+        let mut backward = view.log_backward(model.events.len() as u64, usize::MAX, usize::MAX).unwrap();
         backward.reverse();
         assert_eq!(forward, backward);
         assert_eq!(forward.len(), model.events.len());
