@@ -84,7 +84,11 @@ async fn a_cold_store_answers_in_full_from_the_blocking_pool() {
             let info = view.stream("s")?;
             let id = info.id.unwrap();
             assert_eq!(info.last_number, Some(499));
-            Ok((view.events(id, 0..=600)?, view.log_forward(0, 600, usize::MAX)?, view.log_backward(500, 600, usize::MAX)?))
+            Ok((
+                view.events(id, 0..=600)?,
+                view.log_forward(0, 600, usize::MAX)?,
+                view.log_backward(500, 600, usize::MAX)?,
+            ))
         });
         let (events, forward, mut backward) = read.await.unwrap();
         backward.reverse();
