@@ -93,7 +93,11 @@ struct Found {
 
 enum FoundPage {
     /// `count` is less than asked for when the page was cut short by its bytes.
-    Entries { entries: Vec<Entry>, lowest: Option<EventNumber>, count: u64 },
+    Entries {
+        entries: Vec<Entry>,
+        lowest: Option<EventNumber>,
+        count: u64,
+    },
     NotModified,
     Unreadable(ApiError),
 }

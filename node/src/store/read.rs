@@ -133,12 +133,7 @@ impl<'db> ReadView<'db> {
 
     /// Up to `count` events at `from` and after it, ascending; fewer when the payload of more would exceed `max_bytes`, but at
     /// least one if there is one.
-    pub fn log_forward(
-        &self,
-        from: Position,
-        count: usize,
-        max_bytes: usize,
-    ) -> Result<Vec<RecordedEvent>, ReadError> {
+    pub fn log_forward(&self, from: Position, count: usize, max_bytes: usize) -> Result<Vec<RecordedEvent>, ReadError> {
         let mut events = Vec::new();
         let from = event_row::key(from);
         let mut rows = self.iterate(options::EVENT, &from, &event_row::key(u64::MAX));
