@@ -200,8 +200,7 @@ impl<'a> Runner<'a> {
             "new" => Uuid::new_v4(),
             name => Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{}{name}", self.names["S"]).as_bytes()),
         };
-        let event =
-            |(n, name): (usize, &&str)| serde_json::json!({"eventId": id(name), "eventType": "t", "data": {"n": n}});
+        let event = |(n, name): (usize, &&str)| serde_json::json!({"eventId": id(name).to_string(), "eventType": "t", "data": {"n": n}});
         let events: Vec<Value> = ids.iter().enumerate().map(event).collect();
         let body = Value::Array(events).to_string().into_bytes();
         self.header("Content-Type", "ESJ");
