@@ -18,7 +18,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 #[tokio::test]
 async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
-    let extra = ["--write-timeout-ms", "2000"].map(str::to_owned).to_vec();
+    let extra = ["--write-timeout-ms", "2000", "--leader-wait-ms", "1500"].map(str::to_owned).to_vec();
     let mut cluster = Cluster::started(3, Options { extra, ..Options::default() }).await?;
     let workload = Workload::start(&cluster, Rate::default())?;
     workload.progress(100, PROGRESS_LIMIT).await?;

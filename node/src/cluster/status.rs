@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use headwater_proto::cluster as wire;
 use openraft::ServerState;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::RaftMetrics;
 use uuid::Uuid;
 
 use super::formation::canonical;
@@ -14,6 +15,7 @@ use super::{Cluster, ClusterStatus, Leadership, Member, MemberStatus, NodeId, Ro
 use crate::config::MemberConfig;
 use crate::event::Ticks;
 use crate::metrics::Peer;
+use crate::raft::TypeConfig;
 use crate::raft::types::StoredMembership;
 
 impl Cluster {
@@ -101,10 +103,17 @@ impl Cluster {
         }
     }
 
+    /// What consensus says of itself at this moment.
+    ///
+    /// A copy, on purpose: what `borrow_watched` returns is a read lock, and a second one taken while the first is held waits for ever as
+    /// soon as consensus wants to publish in between; then nothing of this node moves any more.
+    fn seen(&self) -> RaftMetrics<TypeConfig> {
+        self.inner.raft.metrics().borrow_watched().clone()
+    }
+
     /// Whether this leader has not heard a majority for longer than its lease.
     fn quorum_is_silent(&self) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let seen = metrics.borrow_watched();
+        let seen = self.seen();
         // A cluster of one asks nobody, so nobody confirms.
         seen.membership_config.membership().voter_ids().count() > 1
             && seen.last_quorum_acked.is_some_and(|at| at.elapsed() > self.inner.config.election_timeout_max)
@@ -116,8 +125,7 @@ impl Cluster {
 
     /// What this node tells others about itself.
     pub(super) fn local_status_on_wire(&self) -> wire::StatusResponse {
-        let metrics = self.inner.raft.metrics();
-        let seen = metrics.borrow_watched();
+        let seen = self.seen();
         let applied = self.inner.store.applied().current();
         let ready = self.not_ready_reason().is_none();
         wire::StatusResponse {
@@ -157,8 +165,7 @@ impl Cluster {
 
     /// Whether this disk holds neither log entry nor vote nor state: only then may a cluster be founded with it.
     pub(super) fn disk_is_empty(&self) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let seen = metrics.borrow_watched();
+        let seen = self.seen();
         seen.last_log_index.is_none() && seen.current_term == 0 && self.applied_entries() == 0
     }
 
@@ -175,8 +182,7 @@ impl Cluster {
     }
 
     fn known_membership(&self) -> Arc<StoredMembership> {
-        let metrics = self.inner.raft.metrics();
-        Arc::clone(&metrics.borrow_watched().membership_config)
+        self.seen().membership_config
     }
 
     fn own_config(&self) -> MemberConfig {
@@ -196,8 +202,7 @@ impl Cluster {
 
     /// Updates the gauges that consensus knows.
     pub(super) fn observe_replication(&self) {
-        let metrics = self.inner.raft.metrics();
-        let seen = metrics.borrow_watched();
+        let seen = self.seen();
         let committed = seen.cluster_committed.as_ref().map_or(0, |id| id.index + 1);
         self.inner.metrics.committed_entries.set(committed as i64);
         let own = self.inner.identity.node_id();

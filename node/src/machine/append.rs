@@ -89,10 +89,30 @@ pub(super) fn decide(
         if has_id_at(chunk, stream, compare_from + offset as u64, *id)? {
             continue;
         }
-        let recreates = offset == 0 && expected == ExpectedVersion::NoStream && is_soft_deleted;
-        return Ok(if recreates { Decision::Ok } else { Decision::WrongVersion });
+        if expected == ExpectedVersion::NoStream {
+            if is_soft_deleted {
+                return Ok(if offset == 0 { Decision::Ok } else { Decision::WrongVersion });
+            }
+            return repeated_recreation(chunk, stream, ids);
+        }
+        return Ok(Decision::WrongVersion);
     }
     idempotent(chunk, stream, compare_from, compare_from + ids.len() as u64 - 1)
+}
+
+/// A repetition of the write that recreated a soft-deleted stream (step 5b) gets the answer of the first one.
+///
+/// "No stream" was right when that write came, and its events begin where the recreation set `$tb`. A node repeats writes through
+/// changes of leadership, so without this rule a client could hear "wrong version" of a write that it made once and that is stored.
+fn repeated_recreation(chunk: &mut Chunk<'_>, stream: StreamRef, ids: &[Uuid]) -> Result<Decision, ReadError> {
+    let begins_at = chunk.head(stream).metadata.as_ref().and_then(|metadata| metadata.truncate_before);
+    let Some(begins_at) = begins_at.filter(|first| first.checked_add(ids.len() as u64).is_some()) else {
+        return Ok(Decision::WrongVersion);
+    };
+    match is_at(chunk, stream, begins_at, ids)? {
+        true => idempotent(chunk, stream, begins_at, begins_at + ids.len() as u64 - 1),
+        false => Ok(Decision::WrongVersion),
+    }
 }
 
 /// Step 4: the ids alone decide.

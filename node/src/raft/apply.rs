@@ -242,11 +242,11 @@ pub struct LogVolume {
 }
 
 impl LogVolume {
-    /// Samples kept. With one per [`Self::STEP_BYTES`] they reach 4 GiB back; older ones are dropped, which only means purging
-    /// no more precisely than that.
-    const MAX_SAMPLES: usize = 4096;
-    /// Bytes between two samples.
-    const STEP_BYTES: u64 = 1 << 20;
+    /// Samples kept: one MiB of memory. With one per [`Self::STEP_BYTES`] they reach 4 GiB back; older ones are dropped, which only
+    /// means purging no more precisely than that.
+    const MAX_SAMPLES: usize = 1 << 16;
+    /// Bytes between two samples: small against the smallest log that anybody configures to be kept.
+    const STEP_BYTES: u64 = 64 << 10;
 
     /// Bytes counted so far.
     pub fn total(&self) -> u64 {

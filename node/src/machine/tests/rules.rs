@@ -177,6 +177,26 @@ fn step_5_an_older_version_is_compared_with_what_was_stored() {
 }
 
 #[test]
+fn step_5b_a_repeated_recreation_gets_the_answer_of_the_first() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.apply(delete("s", -2, false, 90));
+    let WriteOutcome::Appended { first_number: 2, position, repeated: false } = bench.append("s", -1, &[3, 4]) else {
+        panic!("not recreated");
+    };
+    assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
+    bench.append("s", 3, &[5]);
+    assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
+    // Not that write: other ids, another order, more events than it had, or events from elsewhere in the stream.
+    for ids in [&[9][..], &[3, 9], &[4, 3], &[3, 4, 5, 6], &[4], &[5]] {
+        assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
+    }
+    // Deleted again, the stream is recreated again.
+    bench.apply(delete("s", -2, false, 91));
+    assert!(matches!(bench.append("s", -1, &[3, 4]), WriteOutcome::Appended { first_number: 5, repeated: false, .. }));
+}
+
+#[test]
 fn step_6_a_version_beyond_the_end_is_wrong() {
     let mut bench = Bench::new();
     assert_eq!(bench.append("s", 0, &[1]), wrong(-1));
