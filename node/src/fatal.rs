@@ -1,5 +1,8 @@
 //! The end of a node that may no longer serve: a failed write or sync, or damaged files.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 /// Exit code of a process that stopped because its disk failed it.
 pub const EXIT_STORAGE: i32 = 74; // EX_IOERR of sysexits.h
 
@@ -14,4 +17,70 @@ pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
     // SAFETY: `_exit` has no preconditions. `std::process::exit` would run destructors of RocksDB's
     // statics while its threads still work.
     unsafe { libc::_exit(EXIT_STORAGE) }
+}
+
+/// Table files named at most; beyond that a list helps nobody.
+const TABLES_NAMED: usize = 8;
+
+/// The file with the highest number among those of a RocksDB directory that end in `extension` and are not empty.
+pub fn newest_file(directory: &Path, extension: &str) -> Option<PathBuf> {
+    numbered_files(directory, extension).pop().map(|(_, path)| path)
+}
+
+/// RocksDB's complaint about a damaged database, completed by the names of the files it may mean: for a write-ahead log it names none.
+pub fn name_files(directory: &Path, complaint: &str) -> String {
+    let manifests = files(directory, |name| name.starts_with("MANIFEST-"));
+    let logs = numbered_files(directory, "log").into_iter().rev().map(|(_, path)| path);
+    let tables: Vec<PathBuf> = numbered_files(directory, "sst").into_iter().rev().map(|(_, path)| path).collect();
+    let more = tables.len().saturating_sub(TABLES_NAMED);
+    let read_at_start = logs.chain(manifests).chain([directory.join("CURRENT")]);
+    let names: Vec<String> =
+        read_at_start.chain(tables.into_iter().take(TABLES_NAMED)).filter_map(|path| name(&path)).collect();
+    if names.iter().any(|name| complaint.contains(name.as_str())) {
+        return complaint.to_owned();
+    }
+    let more = if more > 0 { format!(" and {more} older tables") } else { String::new() };
+    format!("{complaint}; RocksDB does not say in which file: it read {}{more}", names.join(", "))
+}
+
+fn name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+fn files(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.filter(|path| name(path).is_some_and(|name| is_meant(&name))).collect()
+}
+
+/// Ascending by number.
+fn numbered_files(directory: &Path, extension: &str) -> Vec<(u64, PathBuf)> {
+    let suffix = format!(".{extension}");
+    let mut found: Vec<(u64, PathBuf)> = files(directory, |name| name.ends_with(&suffix))
+        .into_iter()
+        .filter(|path| path.metadata().is_ok_and(|metadata| metadata.len() > 0))
+        .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_without_a_name_gets_the_names_it_may_mean() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["000009.log", "000010.log", "MANIFEST-000005", "CURRENT", "000007.sst"] {
+            fs::write(directory.path().join(name), b"x").unwrap();
+        }
+        fs::write(directory.path().join("000011.log"), b"").unwrap();
+        let text = name_files(directory.path(), "Corruption: checksum mismatch");
+        assert!(text.starts_with("Corruption: checksum mismatch; "), "{text}");
+        assert!(text.ends_with("000010.log, 000009.log, MANIFEST-000005, CURRENT, 000007.sst"), "{text}");
+        let named = "Corruption: bad block in /x/000007.sst offset 3";
+        assert_eq!(name_files(directory.path(), named), named);
+        assert_eq!(newest_file(directory.path(), "log"), Some(directory.path().join("000010.log")));
+    }
 }

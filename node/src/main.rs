@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use headwater::cluster::identity::IdentityError;
 use headwater::config::{Config, ConfigError, Invocation};
-use headwater::{config, node, telemetry};
+use headwater::raft::StartError;
+use headwater::{config, fatal, node, telemetry};
 
 /// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and contend.
 #[global_allocator]
@@ -49,9 +51,16 @@ fn run(config: Config) -> ExitCode {
             tracing::error!("{error:#}");
             // Also for one whose log filter shows no errors, or whose logging did not start.
             eprintln!("headwater: {error:#}");
-            ExitCode::from(EXIT_REFUSED)
+            ExitCode::from(if is_damage(&error) { fatal::EXIT_STORAGE as u8 } else { EXIT_REFUSED })
         }
     }
+}
+
+/// Whether what is on disk is damaged or does not fit together.
+fn is_damage(error: &anyhow::Error) -> bool {
+    let identity = error.downcast_ref::<IdentityError>();
+    error.downcast_ref::<StartError>().is_some_and(StartError::is_damage)
+        || matches!(identity, Some(IdentityError::Damaged { .. } | IdentityError::Missing { .. }))
 }
 
 fn start(config: Config) -> anyhow::Result<()> {

@@ -171,8 +171,11 @@ impl Cluster {
     ) -> Round {
         let own_cluster = self.inner.identity.cluster_id();
         let their_cluster = status.cluster_id.as_ref().and_then(|id| Uuid::from_slice(id).ok());
-        if own_cluster.is_some() && own_cluster == their_cluster {
-            return Round::Waiting("waiting for the leader's log".to_owned());
+        if !self.inner.config.rejoin && own_cluster.is_some() && own_cluster == their_cluster {
+            return Round::Waiting(format!(
+                "waiting for the leader's log; if it does not come and the disk of server {} was lost, start it with --rejoin",
+                self.inner.config.server_id
+            ));
         }
         if !self.inner.config.rejoin {
             return Round::Waiting(format!(
@@ -186,9 +189,13 @@ impl Cluster {
     /// Asks the leader for the place of this server's lost disk.
     async fn ask_for_place(&self, heard: &[(&MemberConfig, wire::StatusResponse)]) -> Round {
         let leader = heard.iter().find(|(_, status)| status.leader_node_id == Some(status.node_id));
-        let Some((leader, _)) = leader else {
+        let Some((leader, status)) = leader else {
             return Round::Waiting("the cluster to rejoin has no leader at the moment".to_owned());
         };
+        // Before the leader is asked: it sends its log as soon as it has agreed, and a node without a cluster refuses every log.
+        if let Err(reason) = self.adopt_cluster(status.cluster_id.as_deref().unwrap_or_default()) {
+            return Round::Waiting(format!("server {} cannot take this node back: {reason}", leader.id));
+        }
         let own = self.own_member();
         let request = wire::RejoinRequest {
             member: Some(stored::Member {
@@ -198,18 +205,23 @@ impl Cluster {
             }),
         };
         let answer = self.call(&leader.raft_address, async |mut client| client.rejoin(request).await).await;
-        let adopted = answer.map_err(|status| status.message().to_owned()).and_then(|answer| {
-            let cluster_id = Uuid::from_slice(&answer.cluster_id).map_err(|error| error.to_string())?;
-            let may_replace = self.disk_is_empty();
-            self.inner.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
-        });
-        match adopted {
+        let taken_in = answer
+            .map_err(|status| status.message().to_owned())
+            .and_then(|answer| self.adopt_cluster(&answer.cluster_id));
+        match taken_in {
             Ok(()) => Round::Waiting(format!(
                 "server {} gives this node the place of its lost disk once it has caught up",
                 leader.id
             )),
             Err(reason) => Round::Waiting(format!("server {} cannot take this node back yet: {reason}", leader.id)),
         }
+    }
+
+    /// Makes this disk part of the cluster; another one's id is given up only while the disk holds nothing else.
+    fn adopt_cluster(&self, cluster_id: &[u8]) -> Result<(), String> {
+        let cluster_id = Uuid::from_slice(cluster_id).map_err(|_| "it names no cluster".to_owned())?;
+        let may_replace = self.disk_is_empty();
+        self.inner.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
     }
 
     async fn call<T>(

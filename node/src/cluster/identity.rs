@@ -1,4 +1,4 @@
-//! Who this disk is: the file `identity` in the data directory.
+//! Who this disk is: the file `identity` in the data directory, a [`stored::Identity`] followed by its CRC-32C (4 bytes, little-endian).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -79,7 +79,7 @@ impl Identity {
         match fs::read(&path) {
             Ok(bytes) => {
                 let damaged = || IdentityError::Damaged { path: path.clone() };
-                let record = stored::Identity::decode(bytes.as_slice()).map_err(|_| damaged())?;
+                let record = decode(&bytes).ok_or_else(damaged)?;
                 let node_id = NodeId(record.node_id);
                 if node_id.server() == 0 {
                     return Err(damaged());
@@ -144,7 +144,7 @@ impl Identity {
         let write = || -> io::Result<()> {
             let temporary = self.path.with_extension("tmp");
             let mut file = File::create(&temporary)?;
-            file.write_all(&record.encode_to_vec())?;
+            file.write_all(&encode(&record))?;
             file.sync_all()?;
             fs::rename(&temporary, &self.path)?;
             match self.path.parent() {
@@ -154,6 +154,19 @@ impl Identity {
         };
         write().map_err(|source| IdentityError::Io { path: self.path.clone(), source })
     }
+}
+
+fn encode(record: &stored::Identity) -> Vec<u8> {
+    let mut bytes = record.encode_to_vec();
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    bytes
+}
+
+/// `None` when the bytes are not what was written: a changed id would make this disk somebody else.
+fn decode(bytes: &[u8]) -> Option<stored::Identity> {
+    let (record, checksum) = bytes.split_last_chunk::<4>()?;
+    (crc32c::crc32c(record) == u32::from_le_bytes(*checksum)).then(|| stored::Identity::decode(record).ok())?
 }
 
 #[cfg(test)]
@@ -185,6 +198,20 @@ mod tests {
         assert!(matches!(Identity::open(directory.path(), 1), Err(IdentityError::Missing { .. })));
         fs::write(directory.path().join(FILE_NAME), b"\xff\xff\xff").unwrap();
         assert!(matches!(Identity::open(directory.path(), 1), Err(IdentityError::Damaged { .. })));
+    }
+
+    #[test]
+    fn each_flipped_bit_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE_NAME);
+        Identity::open(directory.path(), 3).unwrap().set_cluster_id(Uuid::new_v4(), false).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, changed).unwrap();
+            assert!(matches!(Identity::open(directory.path(), 3), Err(IdentityError::Damaged { .. })), "bit {bit}");
+        }
     }
 
     #[test]

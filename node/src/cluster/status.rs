@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use headwater_proto::cluster as wire;
+use openraft::RaftMetrics;
 use openraft::ServerState;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use openraft::RaftMetrics;
 use uuid::Uuid;
 
 use super::formation::canonical;

@@ -217,10 +217,12 @@ pub fn damaged(path: &Path, what: &str) -> LogError {
     LogError::Damaged(format!("{} {what}; {ADVICE}", path.display()))
 }
 
-/// RocksDB's own message names the file, so it is kept. Only what RocksDB calls corruption calls for a restore.
+/// Only what RocksDB calls corruption calls for a restore.
 fn read_error(directory: &Path, what: &str, error: &rocksdb::Error) -> LogError {
     match error.kind() {
-        ErrorKind::Corruption | ErrorKind::InvalidArgument => damaged(directory, &format!("{what} ({error})")),
+        ErrorKind::Corruption | ErrorKind::InvalidArgument => {
+            damaged(directory, &format!("{what} ({})", fatal::name_files(directory, error.as_ref())))
+        }
         _ => LogError::Unusable(format!("the log in {} {what} ({error})", directory.display())),
     }
 }

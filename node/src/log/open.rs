@@ -8,6 +8,7 @@ use std::path::Path;
 use super::disk::{ADVICE, Disk, damaged};
 use super::durable_mark::{self, Durable, DurableMark};
 use super::{Extent, LogError, keys};
+use crate::fatal;
 
 /// A log that was found sound. All of it is durable.
 pub struct Opened {
@@ -34,11 +35,13 @@ pub fn open(directory: &Path) -> Result<Opened, LogError> {
     let promised = promised.unwrap_or_default();
     let fresh = promised == Durable::default();
     let mark = DurableMark::open(directory).map_err(io)?;
+    // Opening replays this file and begins a new one.
+    let replayed = fatal::newest_file(directory, "log");
     let disk = Disk::open(directory, fresh)?;
     let mut meta: BTreeMap<_, _> = disk.all_meta()?.into_iter().collect();
     check_format(&disk, &mut meta, fresh)?;
     let found = find_extent(&disk, &meta)?;
-    refuse_lost_tail(&disk, found, promised)?;
+    refuse_lost_tail(&disk, replayed.as_deref(), found, promised)?;
     let extent = drop_broken_tail(&disk, found, promised)?;
 
     // RocksDB has moved what it recovered from the WAL into tables, which it syncs; this covers what it did not.
@@ -124,18 +127,18 @@ fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Ex
     Ok(Extent { end: gap, ..extent })
 }
 
-fn refuse_lost_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<(), LogError> {
+fn refuse_lost_tail(disk: &Disk, replayed: Option<&Path>, extent: Extent, promised: Durable) -> Result<(), LogError> {
     let found = Durable { end: extent.end, sequence: disk.sequence() };
     if found.end >= promised.end && found.sequence >= promised.sequence {
         return Ok(());
     }
+    let what = match replayed {
+        Some(path) => format!("{} is cut short", path.display()),
+        None => format!("the newest .log file in {} is missing or empty", disk.directory().display()),
+    };
     Err(LogError::Damaged(format!(
-        "the newest .log file in {} is cut short: the log ends before entry {} (write {}), but everything before entry {} \
+        "{what}: the log ends before entry {} (write {}), but everything before entry {} \
          (write {}) was acknowledged as stored; {ADVICE}",
-        disk.directory().display(),
-        found.end,
-        found.sequence,
-        promised.end,
-        promised.sequence,
+        found.end, found.sequence, promised.end, promised.sequence,
     )))
 }

@@ -73,7 +73,10 @@ impl LocalIdentity {
         {
             let cluster = self.cluster.read();
             let Some((_, own)) = cluster.as_ref() else {
-                return Err(Status::failed_precondition(format!("node {} is not part of a cluster yet", self.node_id)));
+                let (node, server) = (self.node_id, self.node_id.server());
+                return Err(Status::failed_precondition(format!(
+                    "node {node} has an empty disk and no cluster; if the disk of server {server} was lost, start it once with --rejoin"
+                )));
             };
             if metadata.get(CLUSTER) != Some(own) {
                 return Err(Status::failed_precondition(format!("node {} belongs to another cluster", self.node_id)));

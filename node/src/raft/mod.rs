@@ -81,6 +81,16 @@ pub enum StartError {
     Consensus(#[from] openraft::errors::Fatal<TypeConfig>),
 }
 
+impl StartError {
+    /// Whether files are damaged or do not fit each other, as opposed to settings, permissions and the like.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Settings(_) | Self::Io(_) | Self::Log(LogError::Unusable(_)) => false,
+            Self::State(_) | Self::StateRead(_) | Self::Log(LogError::Damaged(_)) | Self::Consensus(_) => true,
+        }
+    }
+}
+
 /// Opens `log/`, `state/` and `snapshots/` under the data directory and puts consensus together on top; see the module for
 /// the order of things. Must run inside a tokio runtime.
 ///

@@ -307,7 +307,10 @@ impl NetSnapshot<TypeConfig> for Peer {
         let message = match answer {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
-                tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
+                // That the peer is away is said once, by the replication connection; here it is found out again with every attempt.
+                if status.code() != Code::Unavailable {
+                    tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
+                }
                 return Err(self.failed(&status).into());
             }
             Err(_) => return Err(self.failed(&Status::deadline_exceeded("the snapshot took too long")).into()),

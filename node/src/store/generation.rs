@@ -17,6 +17,7 @@ use rocksdb::{Cache, ColumnFamily, DB};
 
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options};
+use crate::fatal;
 
 const POINTER: &str = "CURRENT-GENERATION";
 
@@ -75,10 +76,10 @@ impl Generation {
             reason: format!("{reason}; {REMEDY}"),
         };
         let db = DB::open_cf_descriptors(&options::database(create), &path, options::families(cache))
-            .map_err(|error| damaged(&error))?;
+            .map_err(|error| damaged(&fatal::name_files(&path, error.as_ref())))?;
         let removal = RemoveWhenReplaced { path: path.clone(), armed: AtomicBool::new(false) };
         let generation = Self { db, number, removal };
-        generation.check().map_err(|error| damaged(&error))?;
+        generation.check().map_err(|error| damaged(&fatal::name_files(&path, &error.to_string())))?;
         Ok(generation)
     }
 
@@ -140,8 +141,10 @@ pub fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError
         write_pointer(state, 1).map_err(failed)?;
         return Ok(generation);
     };
+    // Opened before anything is removed: should the pointer be wrong, what it ought to name is still there.
+    let generation = Generation::open(state, number, false, cache)?;
     remove_all_but(state, Some(number)).map_err(failed)?;
-    Generation::open(state, number, false, cache)
+    Ok(generation)
 }
 
 /// Directory of a generation.
@@ -165,8 +168,8 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
-    let text = match fs::read_to_string(state.join(POINTER)) {
-        Ok(text) => text,
+    let text = match fs::read(state.join(POINTER)) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
