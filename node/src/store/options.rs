@@ -93,20 +93,18 @@ pub fn write() -> WriteOptions {
     options
 }
 
+/// Every read takes a snapshot. By default its end makes RocksDB rewrite files at the bottom that hold what only the
+/// snapshot may have needed, each of them once after it was written or moved there. Here that is nothing at all or an old row
+/// of a stream, which the next ordinary compaction drops; but a rewritten file is one of which nothing is in memory.
 fn without_compaction_after_snapshots() -> Options {
-    // The longest delay there is; the bindings know this option by its name only.
+    // The longest delay there is. The bindings know this option by its name only.
     let text = format!("bottommost_file_compaction_delay={}", u32::MAX);
     #[expect(clippy::expect_used, reason = "a constant text, read by the RocksDB of this binary")]
     Options::default().get_options_from_string(text).expect("RocksDB knows the option")
 }
 
 fn family(name: &str, cache: &Cache) -> Options {
-    let mut options = match name {
-        // These rows are never overwritten: nothing that a reader's snapshot protects could be compacted away later.
-        // Without this, the end of any read has files at the bottom rewritten, and what is in memory of them is lost.
-        EVENT | INDEX | EVENT_ID => without_compaction_after_snapshots(),
-        _ => Options::default(),
-    };
+    let mut options = without_compaction_after_snapshots();
     // The same on every level: a file whose compression need not change can be moved down without being rewritten.
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_target_file_size_base(TABLE_FILE_BYTES);

@@ -281,3 +281,28 @@ fn measure_apply_and_page_read() {
         status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS")).collect::<String>()
     );
 }
+
+#[test]
+fn a_page_that_was_read_stays_in_memory_when_readers_leave() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
+    let generation = store.inner.current.load_full();
+    let page = |tier: Tier| {
+        let view = ReadView::new(&generation, tier);
+        let info = view.stream("s")?;
+        view.events(info.id.unwrap_or(0), 0..=19)
+    };
+    // A reader is there while files are written, so these keep what its view might need.
+    let early = ReadView::new(&generation, Tier::Memory);
+    for _ in 0..3 {
+        fill(&store, "s", 100);
+        store.flush().unwrap();
+    }
+    store.settle();
+    assert_eq!(page(Tier::Disk).unwrap().len(), 20);
+    drop(early);
+    for _ in 0..100 {
+        assert!(page(Tier::Memory).is_ok_and(|events| events.len() == 20));
+        store.settle();
+    }
+}
