@@ -82,7 +82,7 @@ impl Node {
         let stop_all = CancellationToken::new();
         tokio::spawn(gate);
 
-        let cluster_service = ClusterServer::new(ClusterService::new(cluster.clone()))
+        let cluster_service = ClusterServer::new(ClusterService::new(cluster.clone(), stop_all.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         // The builder's own `tcp_nodelay` does not reach connections of a listener that is handed in: without it every

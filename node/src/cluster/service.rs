@@ -9,6 +9,7 @@ use headwater_proto::cluster::cluster_server;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Cluster;
@@ -20,12 +21,14 @@ use crate::raft::{Member, NodeId};
 /// Answers other nodes on behalf of this one.
 pub struct ClusterService {
     cluster: Cluster,
+    /// Ends the streams of peers, which would otherwise keep the listener open for as long as the peer lives.
+    stop: CancellationToken,
 }
 
 impl ClusterService {
-    /// A service for the node behind `cluster`.
-    pub fn new(cluster: Cluster) -> Self {
-        Self { cluster }
+    /// A service for the node behind `cluster`; its streams end with `stop`.
+    pub fn new(cluster: Cluster, stop: CancellationToken) -> Self {
+        Self { cluster, stop }
     }
 }
 
@@ -59,7 +62,7 @@ impl cluster_server::Cluster for ClusterService {
     ) -> Result<Response<Self::ForwardStream>, Status> {
         self.cluster.inner.connector.check_caller(request.metadata())?;
         let (answers, receiver) = mpsc::channel(FORWARDS_IN_FLIGHT);
-        tokio::spawn(receive(self.cluster.clone(), request.into_inner(), answers));
+        tokio::spawn(receive(self.cluster.clone(), request.into_inner(), answers, self.stop.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
@@ -69,10 +72,16 @@ async fn receive(
     cluster: Cluster,
     mut requests: Streaming<wire::ForwardRequest>,
     answers: mpsc::Sender<Result<wire::ForwardResponse, Status>>,
+    stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(FORWARDS_IN_FLIGHT));
     loop {
-        let request = match requests.message().await {
+        let received = tokio::select! {
+            received = requests.message() => received,
+            // What is in the gate is still answered; then the stream ends.
+            () = stop.cancelled() => return,
+        };
+        let request = match received {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(status) => {
