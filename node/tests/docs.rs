@@ -166,3 +166,66 @@ fn every_option_is_documented_with_its_default_and_no_other() {
         assert!(real.contains(&flag), "docs/configuration.md tells of {flag}, which does not exist");
     }
 }
+
+/// The expression that a constant like `http::limits::MAX_NESTING` is defined by, and the source it stands in.
+fn definition(path: &str) -> (String, String) {
+    let (module, name) = path.rsplit_once("::").unwrap();
+    let file = root().join("node/src").join(module.replace("::", "/"));
+    let source = std::fs::read_to_string(file.with_extension("rs"));
+    let source = source.or_else(|_| std::fs::read_to_string(file.join("mod.rs"))).unwrap();
+    let start = source.find(&format!("const {name}: ")).unwrap_or_else(|| panic!("there is no {path}"));
+    let (_, rest) = source[start..].split_once(" = ").unwrap();
+    (rest.split_once(";\n").unwrap().0.to_owned(), source)
+}
+
+/// The value of a constant: a product, a shift, a duration in milliseconds.
+fn evaluate(module: &str, expression: &str) -> u64 {
+    let call = |function: &str| Some(expression.strip_prefix(function)?.split_once(')')?.0);
+    if let Some(seconds) = call("Duration::from_secs(") {
+        return 1000 * evaluate(module, seconds);
+    }
+    if let Some(inner) = call("Duration::from_millis(").or_else(|| call("NonZeroUsize::new(")) {
+        return evaluate(module, inner);
+    }
+    if let Some((left, right)) = expression.split_once(" << ") {
+        return evaluate(module, left) << evaluate(module, right);
+    }
+    if let Some((left, right)) = expression.split_once(" * ") {
+        return evaluate(module, left) * evaluate(module, right);
+    }
+    expression
+        .replace('_', "")
+        .parse()
+        .unwrap_or_else(|_| evaluate(module, &definition(&format!("{module}::{expression}")).0))
+}
+
+/// A value as the page writes it: `32 MiB`, `10,000`, `30 s`.
+fn written(text: &str) -> u64 {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let factor = match unit {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        other => panic!("unknown unit {other}"),
+    };
+    factor * number.replace(',', "").parse::<u64>().unwrap_or_else(|_| panic!("no value: {text}"))
+}
+
+#[test]
+fn limits_are_documented_with_their_values_and_every_one_of_http_is() {
+    let page = std::fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let mut compared = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("::")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let path = cells.last().unwrap().split('`').nth(1).unwrap();
+        let (module, _) = path.rsplit_once("::").unwrap();
+        assert_eq!(written(cells[1]), evaluate(module, &definition(path).0), "{row}");
+        compared += 1;
+    }
+    assert!(compared > 40, "only {compared} rows were found");
+    let limits = std::fs::read_to_string(root().join("node/src/http/limits.rs")).unwrap();
+    for name in limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()) {
+        assert!(page.contains(&format!("`http::limits::{name}`")), "docs/limits.md lacks {name}");
+    }
+}

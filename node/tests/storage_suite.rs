@@ -1,94 +1,39 @@
-//! openraft's own storage suite against Headwater's log.
-//!
-//! The suite wants a state machine beside the log; here it is the smallest one that is correct, so that what fails is the log.
+//! openraft's own storage suite against Headwater's log and state machine, on real directories.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic, also in its helpers")]
 
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
 use headwater::log::Log;
-use headwater::raft::TypeConfig;
+use headwater::metrics::Metrics;
+use headwater::raft::apply::ApplyHandle;
 use headwater::raft::log_storage::LogStorage;
-use headwater::raft::types::{LogId, StoredMembership};
-use openraft::alias::{SnapshotMetaOf, SnapshotOf};
-use openraft::storage::{EntryResponder, RaftStateMachine};
+use headwater::raft::snapshot::SnapshotStore;
+use headwater::raft::{StateMachine, TypeConfig};
+use headwater::store::Store;
+use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageError};
 use tempfile::TempDir;
 
-type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
-type Snapshot = SnapshotOf<TypeConfig, ()>;
-
-/// Remembers only what was applied last.
-#[derive(Clone, Default)]
-struct MinimalStateMachine {
-    applied: Arc<Mutex<(Option<LogId>, StoredMembership)>>,
-    snapshot: Arc<Mutex<Option<SnapshotMeta>>>,
-}
-
-impl RaftSnapshotBuilder<TypeConfig> for MinimalStateMachine {
-    type SnapshotData = ();
-
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let (last_log_id, last_membership) = self.applied.lock().unwrap().clone();
-        let meta = SnapshotMeta { last_log_id, last_membership };
-        *self.snapshot.lock().unwrap() = Some(meta.clone());
-        Ok(Snapshot { meta, snapshot: () })
-    }
-}
-
-impl RaftStateMachine<TypeConfig> for MinimalStateMachine {
-    type SnapshotData = ();
-    type SnapshotBuilder = Self;
-
-    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok(self.applied.lock().unwrap().clone())
-    }
-
-    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
-    where
-        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
-    {
-        while let Some(next) = entries.next().await {
-            let (entry, responder) = next?;
-            assert!(responder.is_none(), "the suite waits for no answers");
-            let mut applied = self.applied.lock().unwrap();
-            applied.0 = Some(entry.log_id);
-            if let EntryPayload::Membership(membership) = entry.payload {
-                applied.1 = StoredMembership::new(Some(entry.log_id), membership);
-            }
-        }
-        Ok(())
-    }
-
-    async fn get_snapshot_builder(&mut self) -> Self {
-        self.clone()
-    }
-
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, (): ()) -> io::Result<()> {
-        *self.applied.lock().unwrap() = (meta.last_log_id, meta.last_membership.clone());
-        *self.snapshot.lock().unwrap() = Some(meta.clone());
-        Ok(())
-    }
-
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        Ok(self.snapshot.lock().unwrap().clone().map(|meta| Snapshot { meta, snapshot: () }))
-    }
-}
+/// Enough for the handful of entries of a case.
+const BLOCK_CACHE_BYTES: usize = 1 << 20;
 
 struct Builder;
 
-impl StoreBuilder<TypeConfig, LogStorage, MinimalStateMachine, TempDir> for Builder {
-    async fn build(&self) -> Result<(TempDir, LogStorage, MinimalStateMachine), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStorage, StateMachine), StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
         let log = Log::open(&directory.path().join("log"), Box::new(|_| {})).unwrap();
-        Ok((directory, LogStorage::new(log).unwrap(), MinimalStateMachine::default()))
+        let store = Store::open(&directory.path().join("state"), BLOCK_CACHE_BYTES).unwrap();
+        let metrics = Metrics::new();
+        // The suite applies entries that it never appended, so the gate on the own durable log has nothing to wait for.
+        let apply = ApplyHandle::start(store, Arc::new(|_| {}), metrics.clone()).unwrap();
+        let snapshots = Arc::new(SnapshotStore::open(directory.path(), metrics).unwrap());
+        Ok((directory, LogStorage::new(log).unwrap(), StateMachine::new(apply, snapshots)))
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_passes_openrafts_storage_suite() {
+async fn log_and_state_machine_pass_openrafts_storage_suite() {
     Suite::test_all(Builder).await.unwrap();
 }

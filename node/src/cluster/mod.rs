@@ -227,6 +227,11 @@ impl Cluster {
         &self.inner.store
     }
 
+    /// Id of the cluster; `None` before it was founded.
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        self.inner.identity.cluster_id()
+    }
+
     /// Who leads, as far as this node knows.
     pub fn leadership(&self) -> Leadership {
         self.inner.leadership.borrow().clone()

@@ -1,6 +1,7 @@
 //! What the node says of itself: ping, info, gossip, health, metrics (contract/services 4 and 5).
 
 use http::{HeaderValue, Response, StatusCode, header};
+use uuid::Uuid;
 
 use super::json::Object;
 use super::request::Request;
@@ -87,10 +88,11 @@ fn info(request: &Request<'_>) -> Response<Reply> {
 
 fn gossip(request: &Request<'_>) -> Response<Reply> {
     let status = request.state.cluster.status();
+    let cluster_id = request.state.cluster.cluster_id().unwrap_or_default();
     let (ip, port) = split(&status.local.member.http_address);
     let mut answer = json(|object| {
         // The newest first, as the reference sorts by end point descending.
-        object.objects("members", status.members.iter().rev(), member);
+        object.objects("members", status.members.iter().rev(), |object, of| member(object, of, cluster_id));
         object.string("serverIp", ip);
         object.number("serverPort", port);
     });
@@ -99,11 +101,11 @@ fn gossip(request: &Request<'_>) -> Response<Reply> {
     answer
 }
 
-fn member(object: &mut Object<'_>, member: &MemberStatus) {
+fn member(object: &mut Object<'_>, member: &MemberStatus, cluster_id: Uuid) {
     let (http_ip, http_port) = split(&member.member.http_address);
     let (raft_ip, raft_port) = split(&member.member.raft_address);
     let last_commit = i128::from(member.next_position) - 1;
-    object.string("instanceId", member.process_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    object.string("instanceId", member.process_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
     object.string("timeStamp", &member.last_heard.to_string());
     object.string("state", if member.node_id.is_some() { role_name(member.role) } else { "Manager" });
     object.bool("isAlive", member.is_alive);
@@ -122,7 +124,9 @@ fn member(object: &mut Object<'_>, member: &MemberStatus) {
     object.number("chaserCheckpoint", member.applied_entries);
     object.number("epochPosition", 0);
     object.number("epochNumber", member.term);
-    object.string("epochId", "00000000-0000-0000-0000-000000000000");
+    // A term has no id of its own; this one is the same on all nodes that are in it.
+    let epoch_id = Uuid::new_v5(&cluster_id, &member.term.to_be_bytes());
+    object.string("epochId", epoch_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
     object.number("nodePriority", 0);
 }
 

@@ -5,22 +5,25 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
-use headwater_proto::stored::{Append, Command, NewEvent, command::Kind};
-use prost::Message;
+use headwater_proto::stored::NewEvent;
 
 use super::*;
-use crate::event::{Ticks, WriteOutcome};
+use crate::event::Ticks;
 
-fn command(stream: &str, ids: std::ops::Range<u128>, bytes: usize) -> Bytes {
-    let events = ids.map(|id| NewEvent {
-        event_id: Bytes::copy_from_slice(&scattered(id).to_be_bytes()),
-        event_type: "type".into(),
-        is_json: false,
-        data: vec![b'x'; bytes].into(),
-        metadata: Bytes::new(),
-    });
-    let append = Append { stream: stream.into(), expected_version: -2, events: events.collect() };
-    Command { kind: Some(Kind::Append(append)) }.encode_to_vec().into()
+/// Appends events with the given ids to a stream.
+fn append(chunk: &mut write::Chunk<'_>, stream: &str, ids: std::ops::Range<u128>, bytes: usize) {
+    let stream = chunk.stream(stream).unwrap();
+    for id in ids {
+        let event_id = uuid::Uuid::from_u128(scattered(id));
+        let event = NewEvent {
+            event_id: Bytes::copy_from_slice(event_id.as_bytes()),
+            event_type: "type".into(),
+            is_json: false,
+            data: vec![b'x'; bytes].into(),
+            metadata: Bytes::new(),
+        };
+        chunk.append(stream, Ticks(1), event_id, event).unwrap();
+    }
 }
 
 /// Spreads ids as random ones are.
@@ -32,8 +35,7 @@ fn fill(store: &Store, stream: &str, events: u128) {
     let before = store.applied().current();
     let mut chunk = store.begin();
     let ids = u128::from(before.next_position)..u128::from(before.next_position) + events;
-    let outcome = crate::machine::apply(&mut chunk, Ticks(1), &command(stream, ids, 100)).unwrap();
-    assert!(matches!(outcome, WriteOutcome::Appended { repeated: false, .. }));
+    append(&mut chunk, stream, ids, 100);
     chunk.commit(before.log_entries + 1, vec![before.log_entries as u8], Some(vec![9]));
 }
 
@@ -237,11 +239,10 @@ fn measure_apply_and_page_read() {
     for chunk_number in 0..chunks {
         let stream = |n: u64| format!("stream-{}", (chunk_number * 30 + n) * 7919 % 1000);
         let next = |n: u64| u128::from(chunk_number * 30 + n);
-        let commands: Vec<_> = (0..30).map(|n| command(&stream(n), next(n)..next(n) + 1, 256)).collect();
         let begun = Instant::now();
         let mut chunk = store.begin();
-        for command in &commands {
-            crate::machine::apply(&mut chunk, Ticks(1), command).unwrap();
+        for n in 0..30 {
+            append(&mut chunk, &stream(n), next(n)..next(n) + 1, 256);
         }
         chunk.commit(chunk_number + 1, vec![1; 16], None);
         window.1 += begun.elapsed();

@@ -24,7 +24,8 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let mut plain_from = 0;
     let mut at = 0;
-    while at < bytes.len() {
+    while let Some(next) = bytes[at..].iter().position(|byte| MAY_NEED_ESCAPE[usize::from(*byte)]) {
+        at += next;
         let (escape, width): (&[u8], usize) = match bytes[at] {
             b'"' => (b"\\\"", 1),
             b'\\' => (b"\\\\", 1),
@@ -57,6 +58,21 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
     }
     out.extend_from_slice(&bytes[plain_from..]);
 }
+
+/// Bytes that are, or begin, something to escape. Nearly all bytes of a page are none, and one look-up passes them.
+const MAY_NEED_ESCAPE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = true;
+        control += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table[0xc2] = true;
+    table[0xe2] = true;
+    table
+};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
