@@ -47,6 +47,10 @@ impl Cluster {
                 NodeId(former.status.node_id)
             )));
         }
+        // A new leader that no majority has confirmed yet may not change the members.
+        if self.linearize().await.is_err() {
+            return Err(Status::unavailable("the leader has no majority at the moment"));
+        }
         let added = tokio::time::timeout(COMMIT_DEADLINE, raft.add_learner(node_id, addresses, false)).await;
         match added {
             Ok(Ok(_)) => {}
@@ -76,7 +80,8 @@ impl Cluster {
             let metrics = self.inner.raft.metrics().borrow_watched().clone();
             let matched = metrics.replication.as_ref().and_then(|r| r.get(&node_id).cloned()).flatten();
             let last = metrics.last_log_index.unwrap_or(0);
-            if matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_WITHIN >= last) {
+            let has_caught_up = matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_WITHIN >= last);
+            if has_caught_up && self.linearize().await.is_ok() {
                 match self.exchange_voter(node_id).await {
                     Ok(()) => {
                         tracing::info!(%node_id, "the replaced disk has caught up and votes");
