@@ -85,9 +85,9 @@ impl Cluster {
         if !self.may_serve_reads() {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }
-        if self.is_candidate_for_membership() {
+        if !self.is_member() {
             // Who takes this node for healthy might wipe another one, and the majority would be lost.
-            return Some("this node does not vote yet: it takes the place of a lost disk".to_owned());
+            return Some("this node is not (fully) a member of the cluster yet".to_owned());
         }
         match self.leadership() {
             Leadership::None => Some("no leader is known".to_owned()),
