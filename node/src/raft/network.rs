@@ -297,9 +297,15 @@ impl NetSnapshot<TypeConfig> for Peer {
         let directory = snapshot.snapshot;
         let total_bytes = directory.total_bytes();
         let deadline = transfer::deadline(total_bytes, self.snapshot_bytes_per_second);
-        let parts = transfer::send(directory, &vote, self.snapshot_bytes_per_second);
+        let peer = self.target;
+        let mut begins = true;
+        // Told when the connection takes the first part: before that, an absent peer would be told of with every attempt.
+        let parts = transfer::send(directory, &vote, self.snapshot_bytes_per_second).inspect(move |_| {
+            if std::mem::take(&mut begins) {
+                tracing::info!(%peer, total_bytes, "sending a snapshot");
+            }
+        });
         let (mut client, request) = self.prepare(parts)?;
-        tracing::info!(peer = %self.target, total_bytes, "sending a snapshot");
         let answer = tokio::select! {
             answer = tokio::time::timeout(deadline, client.install_snapshot(request)) => answer,
             closed = cancel => return Err(StreamingError::Closed(closed)),
