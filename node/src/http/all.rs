@@ -7,7 +7,7 @@ use http::Response;
 use super::atom::{Entry, Feed};
 use super::caching::{self, Freshness};
 use super::error::ApiError;
-use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS};
+use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS, SMALL_PAGE_BYTES};
 use super::read::{self, Resolver};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, extract, feed};
@@ -56,18 +56,26 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
         return Err(ApiError::PageTooLarge);
     }
     request.read_barrier(barrier).await?;
-    let mut found = look(request, from, count).await?;
+    let mut found = look(request, from, count, SMALL_PAGE_BYTES).await?;
     if let (Some(wait), From::At(position)) = (long_poll, from)
         && position >= found.next_position
     {
         let state = request.state;
         state.waiters.log_grows(state.cluster.store(), found.next_position, wait).await?;
-        found = look(request, from, count).await?;
+        found = look(request, from, count, SMALL_PAGE_BYTES).await?;
     }
+    let is_cut =
+        |entries: &Vec<Entry>| (entries.len() as u64) < count && is_cut_short(from, entries, found.next_position);
+    if !found.entries.as_ref().is_ok_and(is_cut) {
+        return render(request, from, count, found);
+    }
+    drop(found);
+    let _place = request.large_page().await?;
+    let found = look(request, from, count, MAX_PAGE_BYTES).await?;
     render(request, from, count, found)
 }
 
-async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, ApiError> {
+async fn look(request: &Request<'_>, from: From, count: u64, max_bytes: usize) -> Result<Found, ApiError> {
     let headers = feed::if_none_match(request.headers);
     let media_type = request.chosen.media_type;
     let now = read::now();
@@ -80,9 +88,9 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
         }
         let most = count as usize;
         let mut events = match from {
-            From::Head => view.log_backward(next_position, most, MAX_PAGE_BYTES)?,
-            From::Before(position) => view.log_backward(position.min(next_position), most, MAX_PAGE_BYTES)?,
-            From::At(position) => view.log_forward(position, most, MAX_PAGE_BYTES)?,
+            From::Head => view.log_backward(next_position, most, max_bytes)?,
+            From::Before(position) => view.log_backward(position.min(next_position), most, max_bytes)?,
+            From::At(position) => view.log_forward(position, most, max_bytes)?,
         };
         if matches!(from, From::At(_)) {
             events.reverse();

@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, StatusCode};
 use super::atom::{self, Embed, Entry, Feed};
 use super::caching::{self, Freshness};
 use super::error::ApiError;
-use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS};
+use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS, SMALL_PAGE_BYTES};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::read::{self, Order, Page, Readable, Resolver};
@@ -91,6 +91,12 @@ struct Found {
     page: FoundPage,
 }
 
+impl Found {
+    fn is_cut_short(&self, wanted: u64) -> bool {
+        matches!(&self.page, FoundPage::Entries { count, .. } if *count < wanted)
+    }
+}
+
 enum FoundPage {
     /// `count` is less than asked for when the page was cut short by its bytes.
     Entries {
@@ -109,20 +115,26 @@ pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Res
         return Err(ApiError::PageTooLarge);
     }
     request.read_barrier(wanted.barrier).await?;
-    let mut found = look(request, &wanted).await?;
+    let mut found = look(request, &wanted, SMALL_PAGE_BYTES).await?;
     if let (Some(wait), Direction::Forward(from)) = (wanted.long_poll, wanted.direction)
         && !found.info.tombstoned
         && ForwardPage::is_beyond_the_head(from, found.info.last_number)
     {
         let state = request.state;
         state.waiters.stream_grows(state.cluster.store(), &wanted.stream, found.info.last_number, wait).await?;
-        found = look(request, &wanted).await?;
+        found = look(request, &wanted, SMALL_PAGE_BYTES).await?;
     }
+    if !found.is_cut_short(wanted.count) {
+        return render(request, &wanted, found);
+    }
+    drop(found);
+    let _place = request.large_page().await?;
+    let found = look(request, &wanted, MAX_PAGE_BYTES).await?;
     render(request, &wanted, found)
 }
 
 /// Reads everything of the page under one view.
-async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiError> {
+async fn look(request: &Request<'_>, wanted: &PageRequest, max_bytes: usize) -> Result<Found, ApiError> {
     let (stream, direction, count, resolve) =
         (wanted.stream.clone(), wanted.direction, wanted.count, wanted.resolve_links);
     let headers: HeaderMap = if_none_match(request.headers);
@@ -143,7 +155,7 @@ async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiE
             Direction::Backward(from) => (BackwardPage::new(bounds, from, count).numbers(), Order::NewestFirst),
             Direction::Forward(from) => (ForwardPage::new(bounds, from, count).numbers(), Order::OldestFirst),
         };
-        let Page { events, cut_at } = read::page(view, &info, numbers, order, now, MAX_PAGE_BYTES)?;
+        let Page { events, cut_at } = read::page(view, &info, numbers, order, now, max_bytes)?;
         let count = cut_at.map_or(count, |cut_at| direction.count_before(cut_at, bounds.last));
         let lowest = events.last().map(|event| event.number);
         let mut resolver = Resolver::new(view, now);

@@ -33,6 +33,13 @@ pub const DEFAULT_PAGE_EVENTS: u64 = 20;
 /// lead on from there: to readers it is the page of a smaller count. Four events of the largest size fit, and 4096 of 4 KiB.
 pub const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Payload up to which a page is read and answered at once. One with more is read again with [`MAX_PAGE_BYTES`] when it has
+/// one of the [`MAX_LARGE_PAGES`] places.
+pub const SMALL_PAGE_BYTES: usize = 1024 * 1024;
+
+/// Larger pages that are being read and rendered at the same time; the next one waits.
+pub const MAX_LARGE_PAGES: usize = 8;
+
 /// Smallest body that is compressed: below it the answer fits into one or two packets either way.
 pub const MIN_COMPRESSED_BYTES: usize = 1024;
 

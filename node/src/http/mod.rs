@@ -53,6 +53,8 @@ pub struct AppState {
     pub http_metrics: HttpMetrics,
     /// Room for large request bodies, in KiB.
     pub large_bodies: Arc<Semaphore>,
+    /// Places for large pages.
+    pub large_pages: Arc<Semaphore>,
     /// Long polls.
     pub waiters: Arc<Waiters>,
     /// `host:port` in links when a request has no Host header.
@@ -64,6 +66,15 @@ impl AppState {
     pub fn new(cluster: Cluster, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
         let local_address = config.http_listen.to_string().into();
         let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES_BYTES / 1024));
-        Self { cluster, config, metrics, http_metrics, large_bodies, waiters: Arc::default(), local_address }
+        Self {
+            cluster,
+            config,
+            metrics,
+            http_metrics,
+            large_bodies,
+            large_pages: Arc::new(Semaphore::new(limits::MAX_LARGE_PAGES)),
+            waiters: Arc::default(),
+            local_address,
+        }
     }
 }

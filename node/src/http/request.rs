@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::sync::SemaphorePermit;
 
 use super::AppState;
 use super::error::ApiError;
@@ -60,6 +61,14 @@ impl Request<'_> {
             cluster.wait_for_position(position).await.map_err(|error| self.barrier_error(error))?;
         }
         Ok(())
+    }
+
+    /// A place for a page beyond [`super::limits::SMALL_PAGE_BYTES`], to be kept until it is rendered.
+    pub async fn large_page(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        let state = self.state;
+        let place = tokio::time::timeout(state.config.read_wait, state.large_pages.acquire()).await;
+        let busy = || ApiError::TooBusy { retry_after: state.cluster.retry_after() };
+        place.ok().and_then(Result::ok).ok_or_else(busy)
     }
 
     fn barrier_error(&self, error: BarrierError) -> ApiError {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Embed, Entry, Feed, updated};
+use super::{Embed, Entry, Feed, Uris, updated};
 use crate::event::RecordedEvent;
 use crate::http::json::{Object, indent, indent_into, push_string};
 use crate::http::links::Base;
@@ -29,8 +29,9 @@ pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
         link.string("uri", uri);
         link.string("relation", relation);
     });
+    let mut uris = Uris::new(base);
     document.objects("entries", &feed.entries, |object, entry| {
-        members(object, entry, base, embed, embed == Embed::Content)
+        members(object, entry, &mut uris, embed, embed == Embed::Content)
     });
     document.close();
     out
@@ -40,33 +41,33 @@ pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
 pub fn entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
-    members(&mut document, entry, base, embed, true);
+    members(&mut document, entry, &mut Uris::new(base), embed, true);
     document.close();
     out
 }
 
 fn author(object: &mut Object<'_>) {
-    object.object("author", |author| author.string("name", "EventStore"));
+    object.object("author", |author| author.plain("name", "EventStore"));
 }
 
-fn members(object: &mut Object<'_>, entry: &Entry, base: &Base, embed: Embed, with_content: bool) {
+fn members(object: &mut Object<'_>, entry: &Entry, uris: &mut Uris<'_>, embed: Embed, with_content: bool) {
     if embed >= Embed::Rich
         && let Some(event) = entry.shown()
     {
         rich_members(object, entry, event, embed);
     }
-    let uri = entry.uri(base);
+    let uri = uris.of(entry);
     object.string("title", &entry.title());
-    object.string("id", &uri);
-    object.string("updated", &entry.positioned().time.to_string());
+    object.plain("id", &uri);
+    object.plain("updated", &entry.positioned().time.to_string());
     author(object);
     object.string("summary", entry.summary());
     if with_content && let Some(event) = entry.content() {
         object.object("content", |content| event_members(content, event));
     }
     object.objects("links", ["edit", "alternate"], |link, relation| {
-        link.string("uri", &uri);
-        link.string("relation", relation);
+        link.plain("uri", &uri);
+        link.plain("relation", relation);
     });
 }
 

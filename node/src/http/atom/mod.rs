@@ -108,6 +108,31 @@ impl Entry {
     }
 }
 
+/// URIs of events. The entries of a feed mostly stand in one stream, whose name is then encoded once.
+pub struct Uris<'a> {
+    base: &'a Base,
+    stream: String,
+    /// URI of `stream`; empty before the first entry.
+    uri: String,
+}
+
+impl<'a> Uris<'a> {
+    /// Nothing encoded yet.
+    pub fn new(base: &'a Base) -> Self {
+        Self { base, stream: String::new(), uri: String::new() }
+    }
+
+    /// URI of the event that an entry shows.
+    pub fn of(&mut self, entry: &Entry) -> String {
+        let (number, stream) = entry.identity();
+        if self.uri.is_empty() || self.stream != stream {
+            self.uri = self.base.stream(stream);
+            self.stream = stream.to_owned();
+        }
+        format!("{}/{number}", self.uri)
+    }
+}
+
 /// A feed document.
 #[derive(Debug, Clone)]
 pub struct Feed {

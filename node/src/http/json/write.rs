@@ -114,6 +114,14 @@ impl<'out> Object<'out> {
         push_string(self.key(name), value);
     }
 
+    /// A string member that needs no escaping: a URI of ours, a time, a word.
+    pub fn plain(&mut self, name: &str, value: &str) {
+        let out = self.key(name);
+        out.push(b'"');
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+    }
+
     /// A member whose value prints as a JSON number or needs no escaping.
     pub fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         use std::io::Write as _;
