@@ -264,7 +264,7 @@ impl Cluster {
     /// SIGSTOP: the process keeps its sockets and does nothing.
     pub fn pause(&mut self, id: u16) -> anyhow::Result<()> {
         self.liveness.set(id, false);
-        self.process_mut(id)?.signal(libc::SIGSTOP)
+        self.process_mut(id)?.pause()
     }
 
     /// SIGCONT. The load uses the node again once [`Self::wait_ready`] has seen it ready.

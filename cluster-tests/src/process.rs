@@ -8,6 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
+/// A process that has not stopped by then waits for its disk or is stuck in the kernel.
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
+
 /// A running (or just ended) server process whose output goes to a file.
 #[derive(Debug)]
 pub struct ServerProcess {
@@ -58,6 +61,30 @@ impl ServerProcess {
             return Err(std::io::Error::last_os_error()).context(format!("cannot signal process {}", self.pid));
         }
         Ok(())
+    }
+
+    /// SIGSTOP, and waits until it has its effect: the signal stops the process only when one of its threads gets to handle
+    /// it, and on a busy machine the others may go on working, and answering, until then.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.signal(libc::SIGSTOP)?;
+        let started = std::time::Instant::now();
+        while !self.all_threads_stopped()? {
+            anyhow::ensure!(started.elapsed() < PAUSE_LIMIT, "process {} does not stop", self.pid);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn all_threads_stopped(&self) -> anyhow::Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid)).context("no such process")? {
+            // A thread may end while it is looked at.
+            let Ok(status) = std::fs::read_to_string(thread?.path().join("stat")) else { continue };
+            // The state follows the name, which is in brackets and may contain anything.
+            if !status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// How it ended, or `None` while it runs.
@@ -113,7 +140,8 @@ mod tests {
         let mut process =
             ServerProcess::spawn(Path::new("/bin/sleep"), &["1000".to_owned()], &directory.path().join("sleep.log"))
                 .unwrap();
-        process.signal(libc::SIGSTOP).unwrap();
+        process.pause().unwrap();
+        assert!(process.all_threads_stopped().unwrap());
         assert!(process.exited().unwrap().is_none());
         tokio::time::timeout(Duration::from_secs(5), process.kill()).await.unwrap().unwrap();
     }

@@ -27,20 +27,26 @@ pub fn newest_file(directory: &Path, extension: &str) -> Option<PathBuf> {
     numbered_files(directory, extension).pop().map(|(_, path)| path)
 }
 
-/// RocksDB's complaint about a damaged database, completed by the names of the files it may mean: for a write-ahead log it names none.
+/// RocksDB's complaint about a damaged database, completed by the names of the files it may mean: for a write-ahead log it names
+/// none, and for the properties of a table it blames the manifest.
 pub fn name_files(directory: &Path, complaint: &str) -> String {
-    let manifests = files(directory, |name| name.starts_with("MANIFEST-"));
-    let logs = numbered_files(directory, "log").into_iter().rev().map(|(_, path)| path);
-    let tables: Vec<PathBuf> = numbered_files(directory, "sst").into_iter().rev().map(|(_, path)| path).collect();
-    let more = tables.len().saturating_sub(TABLES_NAMED);
-    let read_at_start = logs.chain(manifests).chain([directory.join("CURRENT")]);
-    let names: Vec<String> =
-        read_at_start.chain(tables.into_iter().take(TABLES_NAMED)).filter_map(|path| name(&path)).collect();
-    if names.iter().any(|name| complaint.contains(name.as_str())) {
+    let names = |mut files: Vec<PathBuf>| -> Vec<String> {
+        files.reverse();
+        files.iter().filter_map(|path| name(path)).collect()
+    };
+    let paths = |extension| numbered_files(directory, extension).into_iter().map(|(_, path)| path).collect();
+    let mut suspects = names(paths("log"));
+    let mut tables = names(paths("sst"));
+    if suspects.iter().chain(&tables).any(|name| complaint.contains(name.as_str())) {
         return complaint.to_owned();
     }
+    let more = tables.len().saturating_sub(TABLES_NAMED);
+    tables.truncate(TABLES_NAMED);
+    suspects.extend(names(files(directory, |name| name.starts_with("MANIFEST-"))));
+    suspects.push("CURRENT".to_owned());
+    suspects.extend(tables);
     let more = if more > 0 { format!(" and {more} older tables") } else { String::new() };
-    format!("{complaint}; RocksDB does not say in which file: it read {}{more}", names.join(", "))
+    format!("{complaint}; RocksDB does not say for sure in which file: it read {}{more}", suspects.join(", "))
 }
 
 fn name(path: &Path) -> Option<String> {
@@ -79,6 +85,8 @@ mod tests {
         let text = name_files(directory.path(), "Corruption: checksum mismatch");
         assert!(text.starts_with("Corruption: checksum mismatch; "), "{text}");
         assert!(text.ends_with("000010.log, 000009.log, MANIFEST-000005, CURRENT, 000007.sst"), "{text}");
+        let blames_manifest = "Corruption: properties unsorted. The file MANIFEST-000005 may be corrupted";
+        assert!(name_files(directory.path(), blames_manifest).contains("000007.sst"));
         let named = "Corruption: bad block in /x/000007.sst offset 3";
         assert_eq!(name_files(directory.path(), named), named);
         assert_eq!(newest_file(directory.path(), "log"), Some(directory.path().join("000010.log")));

@@ -29,7 +29,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
         // The suite applies entries that it never appended, so the gate on the own durable log has nothing to wait for.
         let apply = ApplyHandle::start(store, Arc::new(|_| {}), metrics.clone()).unwrap();
         let snapshots = Arc::new(SnapshotStore::open(directory.path(), metrics).unwrap());
-        Ok((directory, LogStorage::new(log).unwrap(), StateMachine::new(apply, snapshots)))
+        Ok((directory, LogStorage::new(log).unwrap(), StateMachine::new(apply, snapshots).0))
     }
 }
 

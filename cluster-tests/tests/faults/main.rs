@@ -12,6 +12,7 @@ mod kill_leader;
 mod no_quorum;
 mod ordered_shutdown;
 mod paused_leader;
+mod random_faults;
 mod read_your_writes;
 mod snapshot_catch_up;
 mod wiped_disk;

@@ -14,7 +14,7 @@ use crate::PROGRESS_LIMIT;
 const WATCH: Duration = Duration::from_secs(5);
 
 /// Complaints of a node on an empty disk, and of its peers about it.
-const STRANGER: &[&str] = &["rejoin"];
+const STRANGER: &[&str] = &["rejoin", "WARN*peer refuses this node's calls*this is node"];
 
 #[tokio::test]
 async fn a_wiped_follower_takes_part_again_only_with_rejoin() -> anyhow::Result<()> {

@@ -85,8 +85,8 @@ impl Cluster {
             ));
         }
         if !self.disk_is_empty() {
-            return match self.is_learner() {
-                // Taken in before; the leader that was to promote this node may be another one by now.
+            return match self.is_candidate_for_membership() {
+                // Taken in before; the leader that was to promote this node, or stopped half way, may be another one by now.
                 true => self.ask_for_place(&heard).await,
                 // Its log says more than the member list: consensus does the rest.
                 false => Round::Done,

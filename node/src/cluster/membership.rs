@@ -36,6 +36,10 @@ impl Cluster {
         let membership = raft.metrics().borrow_watched().membership_config.clone();
         let voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
         if voters.contains(&node_id) {
+            // Perhaps a former leader began the exchange and did not finish it.
+            if membership.membership().get_joint_config().len() > 1 {
+                self.promote_in_background(node_id);
+            }
             return Ok(cluster_id);
         }
         if let Some(former) = self.inner.peers.heard(node_id.server()).filter(|heard| heard.is_alive())
@@ -47,17 +51,25 @@ impl Cluster {
                 NodeId(former.status.node_id)
             )));
         }
+        // A new leader that no majority has confirmed yet may not change the members.
+        if self.linearize().await.is_err() {
+            return Err(Status::unavailable("the leader has no majority at the moment"));
+        }
         let added = tokio::time::timeout(COMMIT_DEADLINE, raft.add_learner(node_id, addresses, false)).await;
         match added {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
             Err(_) => return Err(Status::unavailable("the change was not committed in time")),
         }
+        self.promote_in_background(node_id);
+        Ok(cluster_id)
+    }
+
+    fn promote_in_background(&self, node_id: NodeId) {
         if self.inner.promoting.lock().insert(node_id) {
             tracing::info!(%node_id, "took in a replaced disk; it will vote once it has caught up");
             tokio::spawn(self.clone().promote(node_id));
         }
-        Ok(cluster_id)
     }
 
     /// Waits until the learner has caught up and exchanges it for its predecessor in one change.
@@ -76,7 +88,8 @@ impl Cluster {
             let metrics = self.inner.raft.metrics().borrow_watched().clone();
             let matched = metrics.replication.as_ref().and_then(|r| r.get(&node_id).cloned()).flatten();
             let last = metrics.last_log_index.unwrap_or(0);
-            if matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_WITHIN >= last) {
+            let has_caught_up = matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_WITHIN >= last);
+            if has_caught_up && self.linearize().await.is_ok() {
                 match self.exchange_voter(node_id).await {
                     Ok(()) => {
                         tracing::info!(%node_id, "the replaced disk has caught up and votes");
@@ -93,8 +106,9 @@ impl Cluster {
         let raft = &self.inner.raft;
         let membership = raft.metrics().borrow_watched().membership_config.clone();
         let membership = membership.membership();
-        let mut voters: BTreeSet<NodeId> =
-            membership.voter_ids().filter(|id| id.server() != node_id.server()).collect();
+        // Of an exchange that was left half way the newer list counts.
+        let newest = membership.get_joint_config().last().into_iter().flatten().copied();
+        let mut voters: BTreeSet<NodeId> = newest.filter(|id| id.server() != node_id.server()).collect();
         voters.insert(node_id);
         let change = ChangeMembers::ReplaceAllVoters(voters);
         // `retain = false`: the predecessor is gone for ever.

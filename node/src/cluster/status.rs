@@ -85,6 +85,10 @@ impl Cluster {
         if !self.may_serve_reads() {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }
+        if !self.is_member() {
+            // Who takes this node for healthy might wipe another one, and the majority would be lost.
+            return Some("this node is not (fully) a member of the cluster yet".to_owned());
+        }
         match self.leadership() {
             Leadership::None => Some("no leader is known".to_owned()),
             Leadership::Local => match self.quorum_is_silent() {
@@ -169,16 +173,19 @@ impl Cluster {
         seen.last_log_index.is_none() && seen.current_term == 0 && self.applied_entries() == 0
     }
 
-    /// Whether this node votes, by the membership it knows.
+    /// Whether this node votes, by the membership it knows. While voters are being exchanged there are two lists: a node that is only in
+    /// the new one has not the place of its predecessor yet, whose vote still counts.
     pub(super) fn is_member(&self) -> bool {
         let own = self.inner.identity.node_id();
-        self.known_membership().membership().voter_ids().any(|id| id == own)
+        let known = self.known_membership();
+        let lists = known.membership().get_joint_config();
+        !lists.is_empty() && lists.iter().all(|voters| voters.contains(&own))
     }
 
-    /// Whether this node receives the log without a vote, by the membership it knows.
-    pub(super) fn is_learner(&self) -> bool {
+    /// Whether this node receives the log, but is not (fully) a member.
+    pub(super) fn is_candidate_for_membership(&self) -> bool {
         let own = self.inner.identity.node_id();
-        self.known_membership().membership().learner_ids().any(|id| id == own)
+        self.known_membership().membership().get_node(&own).is_some() && !self.is_member()
     }
 
     fn known_membership(&self) -> Arc<StoredMembership> {

@@ -20,12 +20,14 @@ pub mod transfer;
 pub mod types;
 pub mod wire;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
 use headwater_proto::raft::raft_server::RaftServer;
 use headwater_proto::stored;
 use prost::Message;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use caller::{ClusterId, LocalIdentity};
@@ -43,6 +45,9 @@ use log_storage::LogStorage;
 /// The handle of this node's consensus.
 pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
+/// How long stopping waits for openraft's worker: it applies what was committed, seconds at most.
+const WORKER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What [`build`] puts together.
 pub struct Parts {
     /// Consensus.
@@ -53,6 +58,8 @@ pub struct Parts {
     pub log_end_at_start: u64,
     log: Log<types::Entry>,
     apply: apply::ApplyHandle,
+    /// See [`StateMachine::new`].
+    released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
     snapshots: Arc<snapshot::SnapshotStore>,
     /// Cancelled when [`Self::stop`] begins.
     closing: CancellationToken,
@@ -114,10 +121,11 @@ pub async fn build(
     apply.volume().lock().prepend(&volume);
 
     let network = network::Network::new(identity.clone(), resolve, metrics, config.snapshot_bytes_per_second);
-    let state_machine = StateMachine::new(apply.clone(), snapshots.clone());
+    let (state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
     let log_storage = LogStorage::new(log.clone())?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
-    Ok(Parts { raft, store, log_end_at_start, log, apply, snapshots, closing: CancellationToken::new() })
+    let released = tokio::sync::Mutex::new(released);
+    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, closing: CancellationToken::new() })
 }
 
 impl Parts {
@@ -138,6 +146,11 @@ impl Parts {
         self.closing.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end in order");
+        }
+        // What openraft has handed to its worker is applied before the apply thread ends.
+        let released = async { self.released.lock().await.recv().await };
+        if tokio::time::timeout(WORKER_DEADLINE, released).await.is_err() {
+            tracing::warn!("the state machine is still in use after {WORKER_DEADLINE:?}");
         }
         self.apply.shutdown().await;
         let log = self.log.clone();

@@ -313,8 +313,8 @@ impl NetSnapshot<TypeConfig> for Peer {
         let message = match answer {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
-                // That the peer is away is said once, by the replication connection; here it is found out again with every attempt.
-                if status.code() != Code::Unavailable {
+                // That the peer is away or refuses this node is said elsewhere; here it is found out again with every attempt.
+                if !matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) {
                     tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
                 }
                 return Err(self.failed(&status).into());

@@ -1,5 +1,6 @@
 //! openraft's view of the state machine: it only hands over to the apply thread and the snapshots.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use headwater_proto::stored;
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::apply::{ApplyHandle, ApplyStopped, Committed};
 use super::codec;
@@ -26,12 +27,16 @@ const MAX_CHUNK_BYTES: usize = 4 << 20;
 pub struct StateMachine {
     apply: ApplyHandle,
     snapshots: Arc<SnapshotStore>,
+    /// Never sent through: closed once openraft has let go of this value.
+    _in_use: mpsc::Sender<Infallible>,
 }
 
 impl StateMachine {
-    /// Over a running apply thread and the snapshots of the same node.
-    pub fn new(apply: ApplyHandle, snapshots: Arc<SnapshotStore>) -> Self {
-        Self { apply, snapshots }
+    /// Over a running apply thread and the snapshots of the same node. The receiver yields `None` once openraft, whose worker
+    /// outlives its shutdown, will apply no more.
+    pub fn new(apply: ApplyHandle, snapshots: Arc<SnapshotStore>) -> (Self, mpsc::Receiver<Infallible>) {
+        let (in_use, released) = mpsc::channel(1);
+        (Self { apply, snapshots, _in_use: in_use }, released)
     }
 }
 
