@@ -1,5 +1,6 @@
 //! Reading the state under one consistent view.
 
+use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use headwater_proto::stored::StreamRecord;
@@ -57,6 +58,10 @@ pub(super) enum Tier {
 
 /// The state as of one moment.
 pub struct ReadView<'db> {
+    // Before the snapshot it reads under, so that it is gone first.
+    /// The index rows of the stream asked for last: its last number and its page are usually wanted together, and making an
+    /// iterator costs as much as moving one over a page.
+    index_rows: RefCell<Option<(u64, DBRawIterator<'db>)>>,
     generation: &'db Generation,
     snapshot: Snapshot<'db>,
     tier: Tier,
@@ -68,7 +73,7 @@ impl<'db> ReadView<'db> {
     pub(super) fn new(generation: &'db Generation, tier: Tier) -> Self {
         let snapshot = generation.db().snapshot();
         let options = read_options(&snapshot, tier);
-        Self { generation, snapshot, tier, options }
+        Self { generation, snapshot, tier, options, index_rows: RefCell::new(None) }
     }
 
     /// What is known of `stream`; also for streams that never existed.
@@ -109,16 +114,19 @@ impl<'db> ReadView<'db> {
         if start > end {
             return Ok(Vec::new());
         }
-        let mut positions = Vec::new();
-        let from = index_row::key(stream_id, start);
-        let mut rows = self.iterate(options::INDEX, &from, &index_row::key(stream_id, end + 1));
-        rows.seek(from);
-        while let Some((_, value)) = rows.item() {
-            positions.push(index_row::position(value)?);
-            rows.next();
-        }
-        // An iterator ends in the same way at the end and at a block it could not read.
-        rows.status().map_err(ReadError::from_rocksdb)?;
+        let positions = self.with_index_rows(stream_id, |rows| {
+            let mut positions = Vec::new();
+            rows.seek(index_row::key(stream_id, start));
+            while let Some((key, value)) = rows.item()
+                && index_row::number(key)? <= end
+            {
+                positions.push(index_row::position(value)?);
+                rows.next();
+            }
+            // An iterator ends in the same way at the end and at a block it could not read.
+            rows.status().map_err(ReadError::from_rocksdb)?;
+            Ok(positions)
+        })?;
         self.at_positions(&positions)
     }
 
@@ -193,8 +201,23 @@ impl<'db> ReadView<'db> {
     }
 
     fn last_index_number(&self, stream_id: u64) -> Result<Option<EventNumber>, ReadError> {
-        let rows = self.iterate(options::INDEX, &index_row::key(stream_id, 0), &index_row::end_key(stream_id));
-        last_number(rows, stream_id)
+        self.with_index_rows(stream_id, |rows| last_number(rows, stream_id))
+    }
+
+    /// Lends the iterator over the index rows of one stream, wherever it stands.
+    fn with_index_rows<T>(
+        &self,
+        stream_id: u64,
+        read: impl FnOnce(&mut DBRawIterator<'db>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let kept = self.index_rows.take().filter(|(kept_for, _)| *kept_for == stream_id);
+        let mut rows = match kept {
+            Some((_, rows)) => rows,
+            None => self.iterate(options::INDEX, &index_row::key(stream_id, 0), &index_row::end_key(stream_id)),
+        };
+        let result = read(&mut rows)?;
+        self.index_rows.replace(Some((stream_id, rows)));
+        Ok(result)
     }
 
     /// The events at these positions, which an index row promises to be there.
@@ -232,7 +255,7 @@ fn metadata_of(record: Option<StreamRecord>) -> StreamMetadata {
 }
 
 /// The number of the last row of a stream, given an iterator bounded to its rows.
-pub(super) fn last_number(mut rows: DBRawIterator<'_>, stream_id: u64) -> Result<Option<EventNumber>, ReadError> {
+pub(super) fn last_number(rows: &mut DBRawIterator<'_>, stream_id: u64) -> Result<Option<EventNumber>, ReadError> {
     rows.seek_for_prev(index_row::key(stream_id, MAX_NUMBER));
     let number = rows.key().map(index_row::number).transpose()?;
     rows.status().map_err(ReadError::from_rocksdb)?;

@@ -317,10 +317,10 @@ impl<'store> Chunk<'store> {
         let mut bounded = ReadOptions::default();
         bounded.set_iterate_lower_bound(index_row::key(record.id, 0));
         bounded.set_iterate_upper_bound(index_row::end_key(record.id));
-        let rows = self.generation.db().raw_iterator_cf_opt(self.generation.family(options::INDEX), bounded);
+        let mut rows = self.generation.db().raw_iterator_cf_opt(self.generation.family(options::INDEX), bounded);
         Ok(Head {
             id: Some(record.id),
-            last_number: read::last_number(rows, record.id)?.or(record.last_number),
+            last_number: read::last_number(&mut rows, record.id)?.or(record.last_number),
             tombstone: record.tombstone_position,
             metadata: record.metadata.map(|metadata| Arc::new(stream_row::metadata_from_stored(metadata))),
             stored_last_number: record.last_number,
