@@ -26,7 +26,7 @@ use crate::{fatal, machine};
 const QUEUE: usize = 4;
 
 /// Flush once this much is unflushed: what is not flushed is replayed at start (a few hundred thousand entries per second).
-const FLUSH_BYTES: u64 = 32 << 20;
+const FLUSH_BYTES: u64 = 16 << 20;
 
 /// Flush at least this often while anything is unflushed, so that a quiet node replays little as well.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);

@@ -83,7 +83,7 @@ pub enum OpenError {
 impl Store {
     /// Opens the current state under `directory` (created when missing), with so much memory for blocks of table files.
     pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
-        let cache = Cache::new_lru_cache(block_cache_bytes);
+        let cache = options::block_cache(block_cache_bytes);
         let generation = generation::open_current(directory, &cache)?;
         let counters = generation
             .counters()

@@ -1,8 +1,8 @@
 //! Every RocksDB option of the state database, each with its reason.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel, MemtableFactory,
-    Options, SliceTransform, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel,
+    LruCacheOptions, MemtableFactory, Options, SliceTransform, WriteOptions,
 };
 
 use super::event_id_row;
@@ -45,6 +45,14 @@ const TABLE_FILE_BYTES: u64 = 64 << 20;
 /// Bits per key of the bloom filters: about one needless block read in a hundred.
 const BLOOM_BITS: f64 = 10.0;
 
+/// Part of a filter or index that is kept in memory by itself. A filter in one piece is megabytes for a table of small keys:
+/// more than one shard of the block cache takes, so it would be read from its file again for every lookup.
+const FILTER_PART_BYTES: usize = 16 << 10;
+
+/// The block cache is divided in 2^n shards with a lock each: enough for the threads of a node, and each so large
+/// that no block is too large for it.
+const CACHE_SHARD_BITS: i32 = 3;
+
 /// Options of the database as a whole.
 pub fn database(create: bool) -> Options {
     let mut options = Options::default();
@@ -84,6 +92,24 @@ pub fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
     let mut all: Vec<_> = FAMILIES.iter().map(|name| ColumnFamilyDescriptor::new(*name, family(name, cache))).collect();
     all.push(ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, family(SYSTEM, cache)));
     all
+}
+
+/// The block cache that all families share.
+pub fn block_cache(bytes: usize) -> Cache {
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(bytes);
+    options.set_num_shard_bits(CACHE_SHARD_BITS);
+    Cache::new_lru_cache_opts(&options)
+}
+
+/// A bloom filter for whole keys, and an index, in parts of which the top level alone is always in memory.
+fn partitioned_filter(table: &mut BlockBasedOptions) {
+    table.set_bloom_filter(BLOOM_BITS, false);
+    table.set_whole_key_filtering(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(FILTER_PART_BYTES);
+    table.set_pin_top_level_index_and_filter(true);
 }
 
 /// Writes skip the WAL: the Raft log is the WAL of the state, see `last_applied`.
@@ -134,8 +160,7 @@ fn family(name: &str, cache: &Cache) -> Options {
         }
         EVENT_ID => {
             // Asked for almost every event written, and the answer is almost always "not there".
-            table.set_bloom_filter(BLOOM_BITS, false);
-            table.set_whole_key_filtering(true);
+            partitioned_filter(&mut table);
             table.set_block_size(4 << 10);
             options.set_prefix_extractor(SliceTransform::create_fixed_prefix(event_id_row::KEY_BYTES));
             options.set_memtable_factory(MemtableFactory::HashLinkList { bucket_count: EVENT_ID_BUCKETS });
@@ -146,8 +171,7 @@ fn family(name: &str, cache: &Cache) -> Options {
         }
         STREAM => {
             // Reads of streams that do not exist (404, polling) end at the filter.
-            table.set_bloom_filter(BLOOM_BITS, false);
-            table.set_whole_key_filtering(true);
+            partitioned_filter(&mut table);
             table.set_block_size(4 << 10);
         }
         _ => {

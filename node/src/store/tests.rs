@@ -226,6 +226,29 @@ fn another_format_is_refused() {
     assert!(damage(Store::open(directory.path(), 1 << 20)).contains("another version"));
 }
 
+#[test]
+fn the_filter_of_a_large_table_of_ids_stays_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    // The filter of this many ids in one piece is larger than a shard of this cache.
+    let store = Store::open(directory.path(), 1 << 20).unwrap();
+    let generation = store.inner.current.load_full();
+    let family = generation.family(options::EVENT_ID);
+    let key = |id: u128| event_id_row::key(1, uuid::Uuid::from_u128(scattered(id)));
+    let mut batch = rocksdb::WriteBatch::default();
+    (0..200_000).for_each(|id| batch.put_cf(family, key(id), event_id_row::value(0)));
+    generation.db().write_opt(batch, &options::write()).unwrap();
+    store.flush().unwrap();
+    store.settle();
+    let absent = key(u128::MAX);
+    let found = |tier| {
+        let mut read = rocksdb::ReadOptions::default();
+        read.set_read_tier(tier);
+        generation.db().get_pinned_cf_opt(family, absent, &read).map(|row| row.is_some())
+    };
+    assert_eq!(found(rocksdb::ReadTier::All), Ok(false));
+    assert_eq!(found(rocksdb::ReadTier::BlockCache), Ok(false));
+}
+
 /// `cargo test --release -p headwater --lib store::tests::measure -- --ignored --nocapture`; EVENTS sets the number.
 #[test]
 #[ignore = "a measurement, not a test"]

@@ -14,6 +14,12 @@ use crate::requests::Template;
 /// Streams over which appends are spread, so that neither one stream nor one stream per event is measured.
 pub(crate) const STREAMS: u64 = 1_000;
 
+/// How long [`Headwater::settle`] looks at the processor time used.
+const SETTLE_WINDOW: Duration = Duration::from_secs(2);
+
+/// How long it waits at most.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(300);
+
 /// Bytes of data in an event.
 pub(crate) const EVENT_BYTES: usize = 256;
 
@@ -140,6 +146,24 @@ impl Headwater {
     /// Highest resident memory of each node's process so far, in bytes.
     pub(crate) fn peak_memory(&self) -> anyhow::Result<Vec<u64>> {
         self.pids()?.into_iter().map(|pid| Ok(procfs::resident_bytes(pid)?.1)).collect()
+    }
+
+    /// Waits until what a bulk load left for later (flushes, compactions) is done: all nodes together use little of one core.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        let pids = self.pids()?;
+        let deadline = tokio::time::Instant::now() + SETTLE_DEADLINE;
+        loop {
+            let before = procfs::cpu_time_of_all(&pids)?;
+            tokio::time::sleep(SETTLE_WINDOW).await;
+            let used = procfs::cpu_time_of_all(&pids)?.saturating_sub(before);
+            if used < SETTLE_WINDOW / 5 {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                tokio::time::Instant::now() < deadline,
+                "the nodes were still busy after {SETTLE_DEADLINE:?}"
+            );
+        }
     }
 
     /// Bytes written to disk by all nodes so far.

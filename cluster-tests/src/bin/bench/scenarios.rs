@@ -311,6 +311,7 @@ async fn growth(plan: &Plan) -> anyhow::Result<Section> {
     let event_bytes = plan.events as f64 * EVENT_BYTES as f64;
     section.fact("bytes written to disk per byte of event data and node", written as f64 / 3.0 / event_bytes, "", "");
     note_memory(&mut section, &grown, "after loading")?;
+    grown.settle().await?;
 
     let target = "target: 0.85 to 1.15";
     // Reads first: appends make the young store older. Both are read in streams that both have.
