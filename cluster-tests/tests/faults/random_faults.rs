@@ -13,6 +13,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::PROGRESS_LIMIT;
 
+/// Order of faults without `FAULTS_SEED`: what must pass is the same every time; other seeds look for what is not known yet.
+const SEED: u64 = 20_261_121;
 /// Rounds without `FAULTS_ROUNDS`: some of every kind, within half a minute.
 const ROUNDS: u32 = 10;
 
@@ -52,7 +54,7 @@ fn from_environment<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T
 #[tokio::test]
 async fn random_faults_lose_nothing() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
-    let seed = from_environment("FAULTS_SEED")?.unwrap_or_else(rand::random::<u64>);
+    let seed = from_environment("FAULTS_SEED")?.unwrap_or(SEED);
     let rounds = from_environment("FAULTS_ROUNDS")?.unwrap_or(ROUNDS);
     eprintln!("FAULTS_SEED={seed} FAULTS_ROUNDS={rounds}");
     let mut random = StdRng::seed_from_u64(seed);
