@@ -142,23 +142,10 @@ impl<'db> ReadView<'db> {
     /// Up to `count` events at `from` and after it, ascending; fewer when the payload of more would exceed `max_bytes`, but at
     /// least one if there is one.
     pub fn log_forward(&self, from: Position, count: usize, max_bytes: usize) -> Result<Vec<RecordedEvent>, ReadError> {
-        let mut events = Vec::new();
         let from = event_row::key(from);
         let mut rows = self.iterate(options::EVENT, &from, &event_row::key(u64::MAX));
         rows.seek(from);
-        let mut bytes = 0usize;
-        while events.len() < count
-            && let Some((key, value)) = rows.item()
-        {
-            bytes += value.len();
-            if bytes > max_bytes && !events.is_empty() {
-                break;
-            }
-            events.push(event_row::decode_event(event_row::position(key)?, value)?);
-            rows.next();
-        }
-        rows.status().map_err(ReadError::from_rocksdb)?;
-        Ok(events)
+        take_events(rows, count, max_bytes, DBRawIterator::next)
     }
 
     /// Up to `count` events before `before`, descending; `max_bytes` as in [`Self::log_forward`].
@@ -168,25 +155,12 @@ impl<'db> ReadView<'db> {
         count: usize,
         max_bytes: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        let mut events = Vec::new();
         let Some(newest) = before.checked_sub(1) else {
-            return Ok(events);
+            return Ok(Vec::new());
         };
         let mut rows = self.iterate(options::EVENT, &event_row::key(0), &event_row::key(before));
         rows.seek_for_prev(event_row::key(newest));
-        let mut bytes = 0usize;
-        while events.len() < count
-            && let Some((key, value)) = rows.item()
-        {
-            bytes += value.len();
-            if bytes > max_bytes && !events.is_empty() {
-                break;
-            }
-            events.push(event_row::decode_event(event_row::position(key)?, value)?);
-            rows.prev();
-        }
-        rows.status().map_err(ReadError::from_rocksdb)?;
-        Ok(events)
+        take_events(rows, count, max_bytes, DBRawIterator::prev)
     }
 
     /// Position the next event will get = number of events ever stored, as of this view.
@@ -248,6 +222,30 @@ impl<'db> ReadView<'db> {
         options.set_iterate_upper_bound(end);
         self.generation.db().raw_iterator_cf_opt(self.generation.family(family), options)
     }
+}
+
+/// Up to `count` events from where the iterator stands, moving it by `step`; fewer when the payload of more would exceed
+/// `max_bytes`, but at least one if there is one.
+fn take_events<'db>(
+    mut rows: DBRawIterator<'db>,
+    count: usize,
+    max_bytes: usize,
+    step: impl Fn(&mut DBRawIterator<'db>),
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let mut events = Vec::new();
+    let mut bytes = 0usize;
+    while events.len() < count
+        && let Some((key, value)) = rows.item()
+    {
+        bytes += value.len();
+        if bytes > max_bytes && !events.is_empty() {
+            break;
+        }
+        events.push(event_row::decode_event(event_row::position(key)?, value)?);
+        step(&mut rows);
+    }
+    rows.status().map_err(ReadError::from_rocksdb)?;
+    Ok(events)
 }
 
 fn metadata_of(record: Option<StreamRecord>) -> StreamMetadata {
