@@ -80,6 +80,8 @@ impl Cluster {
 
     async fn promote_when_caught_up(&self, node_id: NodeId) {
         let deadline = tokio::time::Instant::now() + CATCH_UP_DEADLINE;
+        // What kept the last attempt from succeeding: told when it changes, not ten times a second.
+        let mut obstacle = String::new();
         loop {
             if !self.leads() || tokio::time::Instant::now() > deadline {
                 tracing::info!(%node_id, "no longer the one to promote the replaced disk");
@@ -95,7 +97,11 @@ impl Cluster {
                         tracing::info!(%node_id, "the replaced disk has caught up and votes");
                         return;
                     }
-                    Err(error) => tracing::warn!(%node_id, %error, "cannot make the replaced disk a voter yet"),
+                    Err(error) if error != obstacle => {
+                        tracing::warn!(%node_id, %error, "cannot make the replaced disk a voter yet");
+                        obstacle = error;
+                    }
+                    Err(_) => {}
                 }
             }
             tokio::time::sleep(CATCH_UP_POLL).await;

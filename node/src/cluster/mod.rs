@@ -292,7 +292,7 @@ impl Cluster {
         }
     }
 
-    /// Opens the gate for reads once everything this disk had acknowledged is committed again and applied (openraft-notes 1.6).
+    /// Opens the gate for reads once everything this disk had acknowledged is committed again and applied.
     ///
     /// openraft's own `wait_for_recovery` compares with the growing end of the log, which a loaded follower may never reach;
     /// the end found at start is what counts.

@@ -36,7 +36,7 @@ const ROW_MEMTABLE_BYTES: usize = 16 << 20;
 /// Buckets of the event id memtable: about as many as ids fit into it, so that a bucket stays a short list.
 const EVENT_ID_BUCKETS: usize = 1 << 17;
 
-/// Open table files; 5 million events of 1 KiB are about 100 files, a table reader keeps only its footer in memory here.
+/// Open table files; 5 million events of 1 KiB are about 100 files, of those with events a table reader keeps the index.
 const MAX_OPEN_FILES: i32 = 512;
 
 /// Size of a table file: few files to link for a checkpoint, small enough to send one by one.
