@@ -13,7 +13,7 @@ pub use metadata::StreamMetadata;
 pub use outcome::WriteOutcome;
 pub use recorded::RecordedEvent;
 pub use stream_id::StreamId;
-pub use time::Ticks;
+pub use time::{Ticks, TimePrinter};
 
 /// Place of an event in the log of all events: dense from 0, equal on every node.
 pub type Position = u64;

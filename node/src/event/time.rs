@@ -26,9 +26,56 @@ impl std::fmt::Display for Ticks {
     }
 }
 
+/// Prints many points in time. Those of a page mostly lie close together, so the text of the second is kept.
+#[derive(Debug, Default)]
+pub struct TimePrinter {
+    second: u64,
+    /// The text of `second` up to its `Z`; empty before the first one.
+    text: String,
+}
+
+impl TimePrinter {
+    /// Appends what [`Ticks`] displays.
+    pub fn push(&mut self, out: &mut Vec<u8>, time: Ticks) {
+        let (second, fraction) = (time.0 / Ticks::PER_SECOND, time.0 % Ticks::PER_SECOND);
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            self.text = Ticks(second * Ticks::PER_SECOND).to_string();
+            self.text.truncate(self.text.len() - 1);
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        // The text of the last moment that has one holds a fraction of its own.
+        if fraction != 0 && !self.text.contains('.') {
+            let mut digits = *b".0000000";
+            let mut rest = fraction;
+            for digit in digits[1..].iter_mut().rev() {
+                *digit += (rest % 10) as u8;
+                rest /= 10;
+            }
+            let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count();
+            out.extend_from_slice(&digits[..digits.len() - zeros]);
+        }
+        out.push(b'Z');
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_printer_prints_what_ticks_display(near in 0..40_000_000u64, times: Vec<u64>) {
+            let mut printer = TimePrinter::default();
+            for time in times.into_iter().flat_map(|time| [near, time, time / 1_000, near / 100 * 100]) {
+                let mut out = Vec::new();
+                printer.push(&mut out, Ticks(time));
+                prop_assert_eq!(String::from_utf8(out).unwrap(), Ticks(time).to_string());
+            }
+        }
+    }
 
     #[test]
     fn fractions_have_up_to_seven_digits_without_trailing_zeros() {

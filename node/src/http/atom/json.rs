@@ -1,10 +1,11 @@
 //! Feeds, entries and events as JSON (contract/streams 8.3, 8.5, 8.6, 9.2).
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use super::{Embed, Entry, Feed, Uris, updated};
+use super::{Embed, Entry, Feed, Printer, updated};
 use crate::event::RecordedEvent;
-use crate::http::json::{Object, indent, indent_into, push_string};
+use crate::http::json::{Object, indent, indent_into, push_escaped, push_string};
 use crate::http::links::Base;
 
 /// A feed document.
@@ -29,9 +30,9 @@ pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
         link.string("uri", uri);
         link.string("relation", relation);
     });
-    let mut uris = Uris::new(base);
+    let mut printer = Printer::new(base);
     document.objects("entries", &feed.entries, |object, entry| {
-        members(object, entry, &mut uris, embed, embed == Embed::Content)
+        members(object, entry, &IN_FEED, &mut printer, embed, embed == Embed::Content)
     });
     document.close();
     out
@@ -41,7 +42,7 @@ pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
 pub fn entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
-    members(&mut document, entry, &mut Uris::new(base), embed, true);
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, true);
     document.close();
     out
 }
@@ -50,25 +51,88 @@ fn author(object: &mut Object<'_>) {
     object.object("author", |author| author.plain("name", "EventStore"));
 }
 
-fn members(object: &mut Object<'_>, entry: &Entry, uris: &mut Uris<'_>, embed: Embed, with_content: bool) {
+/// What stands between the parts of an entry: the same text in all entries that stand equally deep.
+struct Text {
+    to_title: Vec<u8>,
+    to_id: Vec<u8>,
+    to_updated: Vec<u8>,
+    to_summary: Vec<u8>,
+    to_edit: Vec<u8>,
+    to_alternate: Vec<u8>,
+    to_end: Vec<u8>,
+}
+
+static IN_FEED: LazyLock<Text> = LazyLock::new(|| Text::new(4));
+static ALONE: LazyLock<Text> = LazyLock::new(|| Text::new(0));
+
+impl Text {
+    /// Of an entry whose closing brace stands `indent` spaces from the margin.
+    fn new(indent: usize) -> Self {
+        // Stands for a part; nothing else of an entry has this character.
+        const PART: &str = "|";
+        let mut out = Vec::new();
+        let mut entry = Object::open(&mut out, indent);
+        for name in ["title", "id", "updated"] {
+            entry.plain(name, PART);
+        }
+        author(&mut entry);
+        entry.plain("summary", PART);
+        entry.objects("links", ["edit", "alternate"], |link, relation| {
+            link.plain("uri", PART);
+            link.plain("relation", relation);
+        });
+        let mut texts = out.split(|byte| *byte == PART.as_bytes()[0]);
+        let mut next = |skipped: &str| {
+            let text = texts.next().unwrap_or_default();
+            text.strip_prefix(skipped.as_bytes()).unwrap_or(text).to_vec()
+        };
+        Self {
+            to_title: next("{"),
+            to_id: next(""),
+            to_updated: next(""),
+            to_summary: next(""),
+            // The content may come between.
+            to_edit: next("\","),
+            to_alternate: next(""),
+            to_end: next(""),
+        }
+    }
+}
+
+fn members(
+    object: &mut Object<'_>,
+    entry: &Entry,
+    text: &Text,
+    printer: &mut Printer<'_>,
+    embed: Embed,
+    with_content: bool,
+) {
     if embed >= Embed::Rich
         && let Some(event) = entry.shown()
     {
         rich_members(object, entry, event, embed);
     }
-    let uri = uris.of(entry);
-    object.string("title", &entry.title());
-    object.plain("id", &uri);
-    object.plain("updated", &entry.positioned().time.to_string());
-    author(object);
-    object.string("summary", entry.summary());
+    let (number, stream) = entry.identity();
+    let mut digits = itoa::Buffer::new();
+    let number = digits.format(number).as_bytes();
+    let out = object.prepared(&text.to_title);
+    let (uri, title) = printer.around_number(stream);
+    push_all(out, &[number, title, &text.to_id, uri.as_bytes(), number, &text.to_updated]);
+    printer.times.push(out, entry.positioned().time);
+    out.extend_from_slice(&text.to_summary);
+    push_escaped(out, entry.summary());
+    out.push(b'"');
     if with_content && let Some(event) = entry.content() {
         object.object("content", |content| event_members(content, event));
     }
-    object.objects("links", ["edit", "alternate"], |link, relation| {
-        link.plain("uri", &uri);
-        link.plain("relation", relation);
-    });
+    let out = object.prepared(&text.to_edit);
+    let (uri, _) = printer.around_number(stream);
+    push_all(out, &[uri.as_bytes(), number, &text.to_alternate, uri.as_bytes(), number, &text.to_end]);
+}
+
+fn push_all(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    out.reserve(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 fn rich_members(object: &mut Object<'_>, entry: &Entry, event: &RecordedEvent, embed: Embed) {
@@ -80,7 +144,7 @@ fn rich_members(object: &mut Object<'_>, entry: &Entry, event: &RecordedEvent, e
     let mut is_json = event.is_json;
     object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     object.string("eventType", &event.event_type);
-    object.number("eventNumber", event.number);
+    object.integer("eventNumber", event.number);
     if has_bodies {
         if event.is_json {
             object.string("data", &shown(&event.data, embed));
@@ -100,7 +164,7 @@ fn rich_members(object: &mut Object<'_>, entry: &Entry, event: &RecordedEvent, e
     object.bool("isJson", is_json);
     object.bool("isMetaData", has_bodies && !event.metadata.is_empty());
     object.bool("isLinkMetaData", has_bodies && link.is_some_and(|link| !link.metadata.is_empty()));
-    object.number("positionEventNumber", entry.positioned().number);
+    object.integer("positionEventNumber", entry.positioned().number);
     object.string("positionStreamId", &entry.positioned().stream);
 }
 
@@ -125,7 +189,7 @@ fn as_object(text: &str) -> Option<String> {
 /// The six members of a whole event.
 fn event_members(object: &mut Object<'_>, event: &RecordedEvent) {
     object.string("eventStreamId", &event.stream);
-    object.number("eventNumber", event.number);
+    object.integer("eventNumber", event.number);
     object.string("eventType", &event.event_type);
     object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     for (name, bytes) in [("data", &event.data), ("metadata", &event.metadata)] {

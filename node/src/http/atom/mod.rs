@@ -3,8 +3,9 @@
 pub mod json;
 pub mod xml;
 
+use super::json::push_escaped;
 use super::links::Base;
-use crate::event::{EventNumber, RecordedEvent, Ticks};
+use crate::event::{EventNumber, RecordedEvent, Ticks, TimePrinter};
 
 /// How much of an event is shown in a feed (contract/streams 8.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,28 +109,37 @@ impl Entry {
     }
 }
 
-/// URIs of events. The entries of a feed mostly stand in one stream, whose name is then encoded once.
-pub struct Uris<'a> {
+/// What entries print again and again. Those of a feed mostly stand in one stream and were stored at about the same time, so
+/// the name is encoded once and the date printed once.
+pub struct Printer<'a> {
     base: &'a Base,
     stream: String,
-    /// URI of `stream`; empty before the first entry.
+    /// URI of `stream` and a slash; empty before the first entry.
     uri: String,
+    /// `@{stream}` as the inside of a JSON string.
+    title: Vec<u8>,
+    /// Prints times.
+    pub times: TimePrinter,
 }
 
-impl<'a> Uris<'a> {
-    /// Nothing encoded yet.
+impl<'a> Printer<'a> {
+    /// Nothing printed yet.
     pub fn new(base: &'a Base) -> Self {
-        Self { base, stream: String::new(), uri: String::new() }
+        let (stream, uri) = Default::default();
+        Self { base, stream, uri, title: Vec::new(), times: TimePrinter::default() }
     }
 
-    /// URI of the event that an entry shows.
-    pub fn of(&mut self, entry: &Entry) -> String {
-        let (number, stream) = entry.identity();
+    /// The URI of an entry up to its number, and its JSON title after it.
+    pub fn around_number(&mut self, stream: &str) -> (&str, &[u8]) {
         if self.uri.is_empty() || self.stream != stream {
+            stream.clone_into(&mut self.stream);
             self.uri = self.base.stream(stream);
-            self.stream = stream.to_owned();
+            self.uri.push('/');
+            self.title.clear();
+            self.title.push(b'@');
+            push_escaped(&mut self.title, stream);
         }
-        format!("{}/{number}", self.uri)
+        (&self.uri, &self.title)
     }
 }
 
