@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PREBUILT := ../shared/prebuilt/env.sh
 CARGO := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; cargo
 
-.PHONY: help run cluster test fmt fmt-check lint unit faults bench conformance deny doc clean system
+.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench conformance deny doc clean system
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -19,6 +19,10 @@ run: system ## Build and start a durable single node on 127.0.0.1:2113, data und
 cluster: system ## Build and start three nodes on loopback (HTTP 2111, 2112, 2113); Ctrl-C stops all
 	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-cluster
+
+cluster-tls: system ## The same with TLS for clients and between nodes, certificates made on the way
+	@$(CARGO) build --release --workspace --bins --locked
+	@scripts/run-cluster tls
 
 test: system fmt-check lint unit faults ## Everything that must pass
 

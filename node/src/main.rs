@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use headwater::cluster::identity::IdentityError;
-use headwater::config::{Config, ConfigError, Invocation};
+use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::raft::StartError;
-use headwater::{config, fatal, node, telemetry};
+use headwater::{config, fatal, node, telemetry, tls};
 
 /// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and contend.
 #[global_allocator]
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match config::resolve(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Run(config)) => run(*config),
         Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Certs(command)) => certs(&command),
         Err(ConfigError::CommandLine(error)) => {
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             match error.print() {
@@ -41,6 +42,16 @@ fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(EXIT_REFUSED),
+    }
+}
+
+fn certs(command: &CertsCommand) -> ExitCode {
+    match tls::run_certs(command) {
+        Ok(said) => print(&said),
+        Err(error) => {
+            eprintln!("headwater: {error}");
+            ExitCode::from(EXIT_REFUSED)
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use anyhow::Context;
 use headwater_proto::cluster::cluster_server::ClusterServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
@@ -16,8 +15,10 @@ use crate::cluster::{Cluster, Parts};
 use crate::config::Config;
 use crate::http;
 use crate::metrics::Metrics;
-use crate::raft::network::{CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, Resolve, STREAM_WINDOW_BYTES};
-use crate::raft::{self, Member, NodeId};
+use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
+use crate::raft::{self, Dialer, Member, NodeId, listener};
+use crate::tls::Certificates;
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
@@ -33,6 +34,7 @@ const ABANDONED_CALLS: usize = 1_024;
 /// A running node.
 pub struct Node {
     cluster: Cluster,
+    certificates: Certificates,
     parts: raft::Parts,
     /// Stops listeners of client requests first, node-to-node traffic and background work last.
     stop_http: CancellationToken,
@@ -49,10 +51,23 @@ impl Node {
     pub async fn run(config: Config) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
         let node = Self::start(config).await?;
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {
+                    tracing::info!("SIGTERM: stopping");
+                    break;
+                }
+                _ = interrupt.recv() => {
+                    tracing::info!("SIGINT: stopping");
+                    break;
+                }
+                _ = hang_up.recv() => {
+                    tracing::info!("SIGHUP: loading the certificates again");
+                    node.reload_certificates().await;
+                }
+            }
         }
         node.stop().await;
         Ok(())
@@ -62,13 +77,18 @@ impl Node {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let metrics = Metrics::new();
+        let certificates = load_certificates(&config).await?;
+        for exposure in config.exposures() {
+            tracing::warn!("{exposure}");
+        }
         let http_listener = listen(config.http_listen, "http-listen").await?;
         let raft_listener = listen(config.raft_listen, "raft-listen").await?;
 
         let identity = Arc::new(Identity::open(&config.data_dir, config.server_id)?);
         tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
         let resolve = configured_addresses(&config);
-        let parts = raft::build(&config, identity.local(), resolve.clone(), metrics.clone()).await?;
+        let dialer = Dialer::new(certificates.for_nodes());
+        let parts = raft::build(&config, identity.local(), dialer.clone(), resolve.clone(), metrics.clone()).await?;
 
         let (cluster, gate) = Cluster::new(Parts {
             config: config.clone(),
@@ -76,7 +96,7 @@ impl Node {
             raft: parts.raft.clone(),
             store: parts.store.clone(),
             metrics: metrics.clone(),
-            connector: Connector::new(identity.local(), resolve),
+            connector: Connector::new(identity.local(), dialer, resolve),
         });
         let stop_http = CancellationToken::new();
         let stop_all = CancellationToken::new();
@@ -85,19 +105,23 @@ impl Node {
         let cluster_service = ClusterServer::new(ClusterService::new(cluster.clone(), stop_all.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        // The builder's own `tcp_nodelay` does not reach connections of a listener that is handed in: without it every
-        // hundredth small answer waits 40 ms for the peer's delayed acknowledgement.
-        let raft_connections = TcpIncoming::from(raft_listener).with_nodelay(Some(true));
         let grpc = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_max_pending_accept_reset_streams(Some(ABANDONED_CALLS))
             .add_service(parts.service(identity.local()))
             .add_service(cluster_service);
-        let stop = stop_all.clone();
+        let (stop, node_tls) = (stop_all.clone(), certificates.for_nodes());
         let raft_server = tokio::spawn(async move {
-            let stopped = stop.cancelled_owned();
-            if let Err(error) = grpc.serve_with_incoming_shutdown(raft_connections, stopped).await {
+            let stopped = stop.clone().cancelled_owned();
+            let served = match node_tls {
+                None => grpc.serve_with_incoming_shutdown(listener::plain(raft_listener), stopped).await,
+                Some(tls) => {
+                    let connections = listener::secure(raft_listener, tls, stop);
+                    grpc.serve_with_incoming_shutdown(connections, stopped).await
+                }
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "the listener for other nodes failed");
             }
         });
@@ -108,14 +132,26 @@ impl Node {
         metrics.register(|registry| http_metrics.register(registry));
         let state = http::AppState::new(cluster.clone(), config.clone(), metrics, http_metrics);
         let http_address = http_listener.local_addr()?;
-        let http_server = tokio::spawn(http::serve(http_listener, state, stop_http.clone()));
-        tracing::info!(http = %http_address, raft = %config.raft_listen, "listening");
-        Ok(Self { cluster, parts, stop_http, stop_all, http_server, raft_server })
+        let https = certificates.for_clients();
+        let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());
+        let http_server = tokio::spawn(http::serve(http_listener, https, state, stop_http.clone()));
+        tracing::info!(http = %http_address, http_tls, raft = %config.raft_listen, raft_tls, "listening");
+        Ok(Self { cluster, certificates, parts, stop_http, stop_all, http_server, raft_server })
     }
 
     /// This node's part in the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Loads certificates and keys from their files again, for handshakes from now on. When a file cannot be used, everything stays as it was.
+    pub async fn reload_certificates(&self) {
+        let certificates = self.certificates.clone();
+        match tokio::task::spawn_blocking(move || certificates.reload()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("the certificates in use are kept: {error}"),
+            Err(error) => tracing::error!(%error, "the certificates were not loaded again"),
+        }
     }
 
     /// Stops in order: hand over leadership, answer what was asked, stop consensus, flush the stores.
@@ -128,6 +164,11 @@ impl Node {
         finish(self.raft_server, "calls of other nodes").await;
         tracing::info!("stopped");
     }
+}
+
+async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates> {
+    let config = config.clone();
+    Ok(tokio::task::spawn_blocking(move || Certificates::load(&config.tls, config.server_id)).await??)
 }
 
 async fn listen(address: std::net::SocketAddr, option: &str) -> anyhow::Result<TcpListener> {

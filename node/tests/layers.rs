@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and what each may use besides itself.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("http", &["subscribe", "cluster", "store", "event", "config", "metrics", "fatal"]),
+    ("http", &["subscribe", "cluster", "store", "event", "config", "metrics", "tls", "fatal"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("cluster", &["raft", "store", "event", "config", "metrics", "fatal"]),
-    ("raft", &["log", "machine", "store", "event", "config", "metrics", "fatal"]),
+    ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal"]),
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal"]),
     ("log", &["fatal"]),
     ("event", &["fatal"]),
+    ("tls", &["config"]),
     ("config", &["telemetry"]),
     ("metrics", &[]),
     ("telemetry", &[]),

@@ -39,7 +39,8 @@ impl Node {
         let metrics = Metrics::new();
         let identity = Arc::new(LocalIdentity::new(id, Some(CLUSTER_ID)));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
-        let parts = raft::build(&config, identity.clone(), resolve, metrics.clone()).await.unwrap();
+        let parts =
+            raft::build(&config, identity.clone(), raft::Dialer::default(), resolve, metrics.clone()).await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let stop = CancellationToken::new();
         let grpc = tonic::transport::Server::builder().tcp_nodelay(true).add_service(parts.service(identity));
@@ -178,6 +179,7 @@ fn config(data_dir: &Path) -> Config {
         http_listen: anywhere,
         raft_listen: anywhere,
         rejoin: false,
+        tls: Default::default(),
         write_timeout: PATIENCE,
         leader_wait: PATIENCE,
         read_wait: PATIENCE,

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use headwater_proto::cluster::cluster_client::ClusterClient;
 use parking_lot::Mutex;
-use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::raft::caller::LocalIdentity;
-use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve, lazy_channel};
-use crate::raft::{Member, NodeId};
+use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
+use crate::raft::{Dialer, Member, NodeId};
 
 /// Makes clients for peers and says who calls. Cheap to clone.
 #[derive(Clone)]
@@ -21,15 +20,16 @@ pub struct Connector {
 
 struct Inner {
     identity: Arc<LocalIdentity>,
+    dialer: Dialer,
     resolve: Resolve,
-    /// By `host:port`. Bounded by the number of addresses the member list ever named in this process.
-    channels: Mutex<HashMap<String, Channel>>,
+    /// By server and `host:port`. Bounded by the number of addresses the member list ever named in this process.
+    channels: Mutex<HashMap<(u16, String), Channel>>,
 }
 
 impl Connector {
-    /// Calls as `identity`; `resolve` says which address a member really has.
-    pub fn new(identity: Arc<LocalIdentity>, resolve: Resolve) -> Self {
-        Self { inner: Arc::new(Inner { identity, resolve, channels: Mutex::default() }) }
+    /// Calls as `identity` over connections of `dialer`; `resolve` says which address a member really has.
+    pub fn new(identity: Arc<LocalIdentity>, dialer: Dialer, resolve: Resolve) -> Self {
+        Self { inner: Arc::new(Inner { identity, dialer, resolve, channels: Mutex::default() }) }
     }
 
     /// Where a member is reached: the configured addresses win over those in the replicated member list.
@@ -37,15 +37,19 @@ impl Connector {
         (self.inner.resolve)(node_id, member)
     }
 
-    /// A client for the node behind `raft_address`; it connects when first used.
-    pub fn client(&self, raft_address: &str) -> Result<ClusterClient<Channel>, Status> {
+    /// A client for the node of `server` at `raft_address`; it connects when first used. With TLS no other server is talked to.
+    pub fn client(&self, server: u16, raft_address: &str) -> Result<ClusterClient<Channel>, Status> {
         let mut channels = self.inner.channels.lock();
-        let channel = match channels.get(raft_address) {
+        let key = (server, raft_address.to_owned());
+        let channel = match channels.get(&key) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = lazy_channel(raft_address)
+                let channel = self
+                    .inner
+                    .dialer
+                    .channel(server, raft_address)
                     .map_err(|error| Status::invalid_argument(format!("address {raft_address}: {error}")))?;
-                channels.insert(raft_address.to_owned(), channel.clone());
+                channels.insert(key, channel.clone());
                 channel
             }
         };
@@ -62,7 +66,7 @@ impl Connector {
     }
 
     /// Refuses a call that was not meant for this node.
-    pub fn check_caller(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
-        self.inner.identity.check(metadata)
+    pub fn check_caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        self.inner.identity.check(request)
     }
 }

@@ -131,7 +131,7 @@ impl Cluster {
                 cluster_id: cluster_id.as_bytes().to_vec().into(),
                 configured_members: canonical(&self.inner.config.members),
             };
-            let answer = self.call(&member.raft_address, async |mut client| client.join(request).await).await;
+            let answer = self.call(member, async |mut client| client.join(request).await).await;
             let node_id =
                 answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
             if node_id != status.node_id {
@@ -145,6 +145,16 @@ impl Cluster {
         self.inner.raft.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
         tracing::info!(%cluster_id, members = size, "founded the cluster");
         Ok(())
+    }
+
+    /// Refuses a server that is not in this node's list.
+    pub(super) fn check_listed(&self, server: u16) -> Result<(), tonic::Status> {
+        match self.inner.config.members.iter().any(|member| member.id == server) {
+            true => Ok(()),
+            false => {
+                Err(tonic::Status::failed_precondition(format!("server {server} is not in this node's member list")))
+            }
+        }
     }
 
     /// The answer to a founder's [`wire::JoinRequest`].
@@ -204,7 +214,7 @@ impl Cluster {
                 http_address: own.http_address,
             }),
         };
-        let answer = self.call(&leader.raft_address, async |mut client| client.rejoin(request).await).await;
+        let answer = self.call(leader, async |mut client| client.rejoin(request).await).await;
         let taken_in = answer
             .map_err(|status| status.message().to_owned())
             .and_then(|answer| self.adopt_cluster(&answer.cluster_id));
@@ -226,10 +236,10 @@ impl Cluster {
 
     async fn call<T>(
         &self,
-        raft_address: &str,
+        member: &MemberConfig,
         call: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, tonic::Status> {
-        let client = self.inner.connector.client(raft_address)?;
+        let client = self.inner.connector.client(member.id, &member.raft_address)?;
         let answer = tokio::time::timeout(CALL_DEADLINE, call(client)).await;
         Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner())
     }

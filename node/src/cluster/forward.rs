@@ -83,7 +83,7 @@ async fn carry(connector: Connector, leader: LeaderHint, mut requests: mpsc::Rec
     while let Some(first) = requests.recv().await {
         let outgoing = mpsc::channel(FORWARDS_IN_FLIGHT);
         let open = async {
-            let mut client = connector.client(&leader.member.raft_address)?;
+            let mut client = connector.client(leader.node_id.server(), &leader.member.raft_address)?;
             client.forward(connector.request(leader.node_id, ReceiverStream::new(outgoing.1))?).await
         };
         match tokio::time::timeout(OPEN_DEADLINE, open).await {

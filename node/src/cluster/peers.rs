@@ -67,7 +67,7 @@ impl Peers {
 
     /// Asks one server now.
     pub async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
-        let mut client = self.connector.client(&member.raft_address)?;
+        let mut client = self.connector.client(member.id, &member.raft_address)?;
         let answer = tokio::time::timeout(POLL_DEADLINE, client.status(wire::StatusRequest {})).await;
         let status = answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner();
         self.heard.write().insert(member.id, Heard { status: status.clone(), at: SystemTime::now() });

@@ -16,6 +16,7 @@ use super::Cluster;
 use super::forward::FORWARDS_IN_FLIGHT;
 use super::gate::Proposed;
 use super::wire::forward_response;
+use crate::raft::caller::{check_proven, proven};
 use crate::raft::{Member, NodeId};
 
 /// Answers other nodes on behalf of this one.
@@ -39,6 +40,9 @@ impl cluster_server::Cluster for ClusterService {
     }
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinResponse>, Status> {
+        if let Some(founder) = proven(&request) {
+            self.cluster.check_listed(founder)?;
+        }
         let request = request.into_inner();
         let cluster_id = uuid::Uuid::from_slice(&request.cluster_id)
             .map_err(|_| Status::invalid_argument("the cluster id has not 16 bytes"))?;
@@ -47,8 +51,10 @@ impl cluster_server::Cluster for ClusterService {
     }
 
     async fn rejoin(&self, request: Request<wire::RejoinRequest>) -> Result<Response<wire::RejoinResponse>, Status> {
-        let member = request.into_inner().member.ok_or_else(|| Status::invalid_argument("no member given"))?;
+        let member = request.get_ref().member.clone().ok_or_else(|| Status::invalid_argument("no member given"))?;
         let node_id = NodeId(member.node_id);
+        // Nobody takes the place of another server's disk.
+        check_proven(&request, node_id.server())?;
         let addresses = Member { raft_address: member.raft_address, http_address: member.http_address };
         let cluster_id = self.cluster.replace_member(node_id, addresses).await?;
         Ok(Response::new(wire::RejoinResponse { cluster_id: cluster_id.as_bytes().to_vec().into() }))
@@ -60,7 +66,7 @@ impl cluster_server::Cluster for ClusterService {
         &self,
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        self.cluster.inner.connector.check_caller(request.metadata())?;
+        self.cluster.inner.connector.check_caller(&request)?;
         let (answers, receiver) = mpsc::channel(FORWARDS_IN_FLIGHT);
         tokio::spawn(receive(self.cluster.clone(), request.into_inner(), answers, self.stop.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::MemberConfig;
+use super::certs::CertsCommand;
+use super::tls::parse_cluster_name;
 
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "HEADWATER_";
@@ -33,7 +35,10 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub enum Subcommands {
     /// Print the effective configuration as YAML, with the origin of each value, and exit
-    Config(Flags),
+    Config(Box<Flags>),
+    /// Make and renew certificates for the nodes of a cluster (docs/security.md)
+    #[command(subcommand)]
+    Certs(CertsCommand),
 }
 
 /// All options. Values from every source are parsed by the parsers named here.
@@ -72,6 +77,25 @@ pub struct Flags {
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Network")]
     pub disable_http_caching: bool,
+
+    /// Certificate shown to clients, PEM, intermediate ones behind it: the HTTP API becomes HTTPS
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Private key of --tls-cert-file, PEM
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_key_file: Option<PathBuf>,
+    /// CA of this cluster, PEM: nodes talk TLS among themselves, and only to nodes with a certificate of it
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// Certificate shown to other nodes, PEM [default: --tls-cert-file]
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub node_tls_cert_file: Option<PathBuf>,
+    /// Private key of --node-tls-cert-file, PEM
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub node_tls_key_file: Option<PathBuf>,
+    /// Name of this cluster in the certificates of its nodes, when several clusters share one CA
+    #[arg(long, value_name = "NAME", value_parser = parse_cluster_name, help_heading = "TLS")]
+    pub tls_cluster_name: Option<String>,
 
     /// Milliseconds until a write that got no answer is reported as one of unknown outcome
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = parse_ms, help_heading = "Timing")]
@@ -196,7 +220,7 @@ fn parse_ms(text: &str) -> Result<u64, String> {
     }
 }
 
-fn parse_members(text: &str) -> Result<MemberList, String> {
+pub(super) fn parse_members(text: &str) -> Result<MemberList, String> {
     let members: Result<Vec<_>, _> = text.split(',').map(|part| parse_member(part.trim())).collect();
     members.map(MemberList)
 }

@@ -1,18 +1,23 @@
 //! The effective configuration of a node, and where it comes from: flags, environment, file, defaults.
 
+mod certs;
+mod exposure;
 mod flags;
 mod print;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use certs::{CertsCommand, CreateCerts, RenewCerts};
 use flags::{Flags, check_host_port};
 pub use flags::{command, env_name, flag_name, keys};
 pub use sources::{ConfigError, Invocation, Origin, resolve};
+pub use tls::{KeyPair, NodeFiles, TlsFiles};
 
 /// Everything a node can be told, checked and complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub struct Config {
     pub raft_listen: SocketAddr,
     /// Consent to take the place of this server's lost disk in an existing cluster.
     pub rejoin: bool,
+    /// Certificates and keys.
+    pub tls: TlsFiles,
     /// How long a write may take before its outcome is reported as unknown.
     pub write_timeout: Duration,
     /// How long a write waits for a leader to be known before 503.
@@ -102,7 +109,7 @@ impl Config {
         argument.push(data_dir.into());
         match resolve(["headwater".into(), argument], [])? {
             Invocation::Run(config) => Ok(*config),
-            Invocation::Print(_) => Err(contradiction("a subcommand was not asked for")),
+            Invocation::Print(_) | Invocation::Certs(_) => Err(contradiction("a subcommand was not asked for")),
         }
     }
 
@@ -116,6 +123,7 @@ impl Config {
         let (members, http_listen, raft_listen) = servers(&flags)?;
         check_timing(&flags)?;
         check_storage(&flags)?;
+        let tls = TlsFiles::from_flags(&flags)?;
         if flags.rejoin && members.len() == 1 {
             return Err(contradiction(
                 "--rejoin takes the place of a lost disk from the other members, but this cluster has no other member; \
@@ -138,6 +146,7 @@ impl Config {
             http_listen,
             raft_listen,
             rejoin: flags.rejoin,
+            tls,
             write_timeout: ms(flags.write_timeout_ms),
             leader_wait: ms(flags.leader_wait_ms),
             read_wait: ms(flags.read_wait_ms),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use super::{Config, Origin, flags};
 
@@ -33,6 +34,12 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "raft_listen" => quoted(&config.raft_listen.to_string()),
         "advertise_http" => quoted(config.advertise_http.as_deref()?),
         "disable_http_caching" => config.disable_http_caching.to_string(),
+        "tls_cert_file" => path(&config.tls.cert_file)?,
+        "tls_key_file" => path(&config.tls.key_file)?,
+        "tls_ca_file" => path(&config.tls.ca_file)?,
+        "node_tls_cert_file" => path(&config.tls.node_cert_file)?,
+        "node_tls_key_file" => path(&config.tls.node_key_file)?,
+        "tls_cluster_name" => quoted(config.tls.cluster_name.as_deref()?),
         "write_timeout_ms" => ms(config.write_timeout),
         "leader_wait_ms" => ms(config.leader_wait),
         "read_wait_ms" => ms(config.read_wait),
@@ -58,6 +65,10 @@ fn members(config: &Config) -> String {
         format!("\n  - {{ id: {}, raft: {raft}, http: {http} }}", member.id)
     };
     config.members.iter().map(member).collect()
+}
+
+fn path(path: &Option<PathBuf>) -> Option<String> {
+    path.as_ref().map(|path| quoted(&path.to_string_lossy()))
 }
 
 /// A JSON string is a YAML string.

@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::Value;
 
+use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::{Config, print};
 
@@ -98,6 +99,8 @@ pub enum Invocation {
     Run(Box<Config>),
     /// Print this text, the effective configuration.
     Print(String),
+    /// Make or renew certificates.
+    Certs(CertsCommand),
 }
 
 /// Reads all sources.
@@ -112,6 +115,7 @@ pub fn resolve(
 ) -> Result<Invocation, ConfigError> {
     let matches = flags::command().try_get_matches_from(arguments)?;
     let (print, options) = match matches.subcommand() {
+        Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
         Some((_, options)) => (true, options),
         None => (false, &matches),
     };

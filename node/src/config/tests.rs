@@ -21,7 +21,7 @@ fn resolve_all(flags: &[&str], environment: &[(&str, &str)], file: Option<&str>)
 fn run(flags: &[&str], environment: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
     match resolve_all(flags, environment, file)? {
         Invocation::Run(config) => Ok(*config),
-        Invocation::Print(text) => panic!("printed {text}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -67,6 +67,12 @@ fn every_option_can_be_set_in_every_source() {
         ("raft_listen", "0.0.0.0:8"),
         ("advertise_http", "example.org:80"),
         ("disable_http_caching", "true"),
+        ("tls_cert_file", "/c/1.crt"),
+        ("tls_key_file", "/c/1.key"),
+        ("tls_ca_file", "/c/ca.crt"),
+        ("node_tls_cert_file", "/c/n.crt"),
+        ("node_tls_key_file", "/c/n.key"),
+        ("tls_cluster_name", "orders"),
         ("write_timeout_ms", "7001"),
         ("leader_wait_ms", "3001"),
         ("read_wait_ms", "3002"),
@@ -126,8 +132,9 @@ fn the_file_may_be_named_by_the_environment_and_may_be_empty() {
 
 #[test]
 fn printed_configuration_is_read_back_as_the_same() {
-    let cases: [&[&str]; 3] = [
+    let cases: [&[&str]; 4] = [
         &[],
+        &["--tls-cert-file=c \"", "--tls-key-file=k", "--tls-ca-file=a", "--tls-cluster-name=1"],
         &[THREE, "--server-id=3", "--rejoin"],
         &["--data-dir=/a \"b\": #c", "--log-json", "--advertise-http=x:1"],
     ];
@@ -201,6 +208,19 @@ fn unknown_and_contradictory_options_are_refused_with_what_to_change() {
         (&["--snapshot-bytes-per-second=1"], &[], None, &["--snapshot-bytes-per-second", "at least 65536"]),
         (&["--block-cache-bytes=1"], &[], None, &["--block-cache-bytes", "at least 1048576"]),
         (&["--advertise-http=nowhere"], &[], None, &["--advertise-http", "HOST:PORT"]),
+        (&["--tls-cert-file=c"], &[], None, &["--tls-cert-file", "without --tls-key-file"]),
+        (&["--tls-key-file=k"], &[], None, &["--tls-key-file", "without --tls-cert-file"]),
+        (&[], &[("HEADWATER_NODE_TLS_CERT_FILE", "c")], None, &["without --node-tls-key-file"]),
+        (&["--node-tls-key-file=k"], &[], None, &["without --node-tls-cert-file"]),
+        (&["--node-tls-key-file=k", "--node-tls-cert-file=c"], &[], None, &["without --tls-ca-file"]),
+        (&[], &[], Some("tls_ca_file: a"), &["no certificate to show", "--tls-cert-file", "--node-tls-cert-file"]),
+        (&["--tls-cluster-name=x"], &[], None, &["without --tls-ca-file"]),
+        (&["--tls-cluster-name=X.y"], &[], None, &["--tls-cluster-name", "lower-case"]),
+        (&["certs"], &[], None, &["create", "renew"]),
+        (&["certs", "create"], &[], None, &["--members"]),
+        (&["certs", "create", "--members=1=a:1/a:2", "--host=a:1"], &[], None, &["without a port"]),
+        (&["certs", "create", "--members=1=a:1/a:2", "--days=0"], &[], None, &["--days"]),
+        (&["certs", "renew"], &[], None, &["--server-id"]),
         (&["--log-filter=a=loud"], &[], None, &["--log-filter 'a=loud'"]),
         (
             &["--members=1=name.invalid:1/name.invalid:2"],
@@ -226,4 +246,38 @@ fn ten_members_are_too_many() {
     assert!(run(&[&format!("--members={}", list[..9].join(","))], &[], None).is_ok());
     let message = run(&[&format!("--members={}", list.join(","))], &[], None).unwrap_err();
     assert!(message.contains("at most 9"), "{message}");
+}
+
+#[test]
+fn the_certificate_for_clients_serves_nodes_too_unless_they_have_their_own() {
+    let for_nodes = |flags: &[&str]| {
+        let tls = run(flags, &[], None).unwrap().tls;
+        let nodes = tls.for_nodes().map(|files| files.pair.certificate.display().to_string());
+        (tls.for_clients().is_some(), nodes)
+    };
+    let (clients, nodes, ca) = (
+        ["--tls-cert-file=c", "--tls-key-file=k"],
+        ["--node-tls-cert-file=n", "--node-tls-key-file=k"],
+        ["--tls-ca-file=a"],
+    );
+    assert_eq!(for_nodes(&[]), (false, None));
+    assert_eq!(for_nodes(&clients), (true, None));
+    assert_eq!(for_nodes(&[&clients[..], &ca].concat()), (true, Some("c".to_owned())));
+    assert_eq!(for_nodes(&[&nodes[..], &ca].concat()), (false, Some("n".to_owned())));
+    assert_eq!(for_nodes(&[&clients[..], &nodes, &ca].concat()), (true, Some("n".to_owned())));
+}
+
+#[test]
+fn what_the_network_sees_unencrypted_is_told_with_the_option_that_ends_it() {
+    let exposures = |flags: &[&str]| run(flags, &[], None).unwrap().exposures();
+    let public: [&str; 2] = ["--http-listen=0.0.0.0:7", "--raft-listen=[::]:8"];
+    let clients = ["--tls-cert-file=c", "--tls-key-file=k"];
+    assert!(exposures(&[]).is_empty());
+    assert!(exposures(&[THREE]).is_empty());
+    assert!(exposures(&["--http-listen=127.9.9.9:7", "--raft-listen=[::1]:8"]).is_empty());
+    let both = exposures(&public);
+    assert!(both[0].contains("--tls-cert-file") && both[0].contains("0.0.0.0:7"), "{both:?}");
+    assert!(both[1].contains("--tls-ca-file") && both[1].contains("[::]:8"), "{both:?}");
+    assert_eq!(exposures(&[&public[..], &clients].concat()), both[1..]);
+    assert!(exposures(&[&public[..], &clients, &["--tls-ca-file=a"]].concat()).is_empty());
 }

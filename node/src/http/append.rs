@@ -204,7 +204,7 @@ pub fn refusal(outcome: WriteOutcome) -> ApiError {
 
 /// 307 to a URI with a fresh id, so that a repeated request is recognised (contract/streams 6.6).
 fn forward_to_incoming(request: &Request<'_>) -> Response<Reply> {
-    let base = Base::of_raw_request(request.headers, &request.state.local_address);
+    let base = Base::of_raw_request(request.headers, request.connection.scheme(), &request.state.local_address);
     let mut answer = response::text(StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect");
     let path = request.uri.path();
     response::set_location(&mut answer, &format!("{}{path}/incoming/{}", base.as_str(), Uuid::new_v4()));

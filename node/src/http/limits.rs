@@ -76,6 +76,18 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Open connections; the next one waits in the listen queue until one ends.
 pub const MAX_CONNECTIONS: usize = 10_000;
 
+/// TLS handshakes of clients under way; the next one waits for its turn, within the time it has.
+pub const MAX_HANDSHAKES: usize = 1_024;
+
+/// Requests under way on one HTTP/2 connection; the client holds back the next one.
+pub const MAX_STREAMS: u32 = 128;
+
+/// Requests under way on all HTTP/2 connections together: as many as [`MAX_CONNECTIONS`] of HTTP/1.1 could have.
+pub const MAX_HTTP2_REQUESTS: usize = MAX_CONNECTIONS;
+
+/// A silent HTTP/2 connection is pinged this often, and ended when a ping is not answered in as long again.
+pub const PING_INTERVAL: Duration = Duration::from_secs(20);
+
 /// How long open requests may take to finish once the node shuts down.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 

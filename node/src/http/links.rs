@@ -18,8 +18,8 @@ pub fn encode(stream: &str) -> impl std::fmt::Display + '_ {
 pub struct Base(String);
 
 impl Base {
-    /// The base for the links of an answer. `local` stands in for a missing Host header.
-    pub fn of_request(headers: &HeaderMap, advertised: Option<&str>, local: &str) -> Self {
+    /// The base for the links of an answer. `scheme` is that of the connection; `local` stands in for a missing Host header.
+    pub fn of_request(headers: &HeaderMap, scheme: &'static str, advertised: Option<&str>, local: &str) -> Self {
         let text =
             |name: &str| headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim);
         let own = advertised.or_else(|| text("host")).filter(|host| is_authority(host)).unwrap_or(local);
@@ -33,7 +33,7 @@ impl Base {
             host = forwarded_host;
             port = forwarded_port.or(port);
         }
-        let scheme = forwarded_scheme(headers);
+        let scheme = forwarded_scheme(headers, scheme);
         let mut base = format!("{scheme}://{host}");
         if let Some(port) = port.filter(|port| !matches!((scheme, port), ("http", 80) | ("https", 443))) {
             let _ = write!(base, ":{port}");
@@ -43,14 +43,14 @@ impl Base {
     }
 
     /// The address of the request as the client sent it, for redirects on this node: no X-Forwarded headers.
-    pub fn of_raw_request(headers: &HeaderMap, local: &str) -> Self {
+    pub fn of_raw_request(headers: &HeaderMap, scheme: &str, local: &str) -> Self {
         let host = headers.get("host").and_then(|value| value.to_str().ok()).filter(|host| is_authority(host));
-        Self(format!("http://{}", host.unwrap_or(local)))
+        Self(format!("{scheme}://{}", host.unwrap_or(local)))
     }
 
     /// The same path on another node: scheme and prefix as forwarded, host and port of that node.
-    pub fn of_node(headers: &HeaderMap, address: &str) -> Self {
-        Self(format!("{}://{address}{}", forwarded_scheme(headers), forwarded_prefix(headers)))
+    pub fn of_node(headers: &HeaderMap, scheme: &'static str, address: &str) -> Self {
+        Self(format!("{}://{address}{}", forwarded_scheme(headers, scheme), forwarded_prefix(headers)))
     }
 
     /// The text.
@@ -64,10 +64,12 @@ impl Base {
     }
 }
 
-fn forwarded_scheme(headers: &HeaderMap) -> &'static str {
-    match headers.get("x-forwarded-proto").map(http::HeaderValue::as_bytes) {
-        Some(scheme) if scheme.trim_ascii().eq_ignore_ascii_case(b"https") => "https",
-        _ => "http",
+/// The scheme that the client used: what a proxy says, else that of the connection.
+fn forwarded_scheme(headers: &HeaderMap, own: &'static str) -> &'static str {
+    match headers.get("x-forwarded-proto").map(|value| value.as_bytes().trim_ascii()) {
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => "https",
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => "http",
+        _ => own,
     }
 }
 
@@ -101,7 +103,21 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, http::HeaderValue::from_static(value));
         }
-        Base::of_request(&map, None, "127.0.0.1:2113").0
+        Base::of_request(&map, "http", None, "127.0.0.1:2113").0
+    }
+
+    #[test]
+    fn links_have_the_scheme_of_the_connection_unless_a_proxy_says_otherwise() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", http::HeaderValue::from_static("node:2113"));
+        let of_request = |headers: &HeaderMap| Base::of_request(headers, "https", None, "x:1").0;
+        assert_eq!(of_request(&headers), "https://node:2113");
+        assert_eq!(Base::of_raw_request(&headers, "https", "x:1").0, "https://node:2113");
+        assert_eq!(Base::of_node(&headers, "https", "leader:1").0, "https://leader:1");
+        headers.insert("x-forwarded-proto", http::HeaderValue::from_static("http"));
+        assert_eq!(of_request(&headers), "http://node:2113");
+        headers.insert("x-forwarded-proto", http::HeaderValue::from_static("gopher"));
+        assert_eq!(of_request(&headers), "https://node:2113");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod event;
 pub mod extract;
 pub mod feed;
 pub mod html;
+pub mod http2;
 pub mod json;
 pub mod limits;
 pub mod links;

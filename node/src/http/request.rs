@@ -1,5 +1,7 @@
 //! What every handler gets, and the steps that reads and writes share.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::SemaphorePermit;
@@ -13,10 +15,28 @@ use super::router::Params;
 use crate::cluster::{BarrierError, Leadership};
 use crate::event::Position;
 
+/// The connection that a request came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Address of the client, or of the balancer before it.
+    pub peer: SocketAddr,
+    /// Whether it is TLS.
+    pub is_tls: bool,
+}
+
+impl Connection {
+    /// Scheme of links when no header says otherwise.
+    pub fn scheme(self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+}
+
 /// A request past routing and negotiation.
 pub struct Request<'a> {
     /// The node.
     pub state: &'a AppState,
+    /// What the request came over.
+    pub connection: Connection,
     /// Headers.
     pub headers: &'a HeaderMap,
     /// Path and query as sent.
@@ -30,7 +50,8 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// Base of links.
     pub fn base(&self) -> Base {
-        Base::of_request(self.headers, self.state.config.advertise_http.as_deref(), &self.state.local_address)
+        let advertised = self.state.config.advertise_http.as_deref();
+        Base::of_request(self.headers, self.connection.scheme(), advertised, &self.state.local_address)
     }
 
     /// A query parameter, decoded.
@@ -43,7 +64,7 @@ impl Request<'_> {
     }
 
     fn to_leader(&self, hint: &crate::cluster::LeaderHint) -> ApiError {
-        let base = Base::of_node(self.headers, &hint.member.http_address);
+        let base = Base::of_node(self.headers, self.connection.scheme(), &hint.member.http_address);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
     }

@@ -1,25 +1,39 @@
-//! Accepts connections and serves HTTP/1.1 on them.
+//! Accepts connections and serves HTTP on them: HTTP/1.1 in the clear; with TLS HTTP/1.1 or HTTP/2, as the client chooses.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{DRAIN_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS};
-use super::{AppState, service};
+use super::limits::{
+    DRAIN_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_HTTP2_REQUESTS,
+    MAX_STREAMS, PING_INTERVAL,
+};
+use super::request::Connection;
+use super::{AppState, http2 as adapter, service};
+use crate::tls::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor};
 
 /// How long to wait after a failed accept: the process is out of file descriptors, and trying at once again would spin.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Serves until `shutdown`, then lets open requests finish for at most [`DRAIN_TIMEOUT`].
-pub async fn serve(listener: TcpListener, state: AppState, shutdown: CancellationToken) {
+/// What a client hears that speaks plain HTTP to a port for HTTPS.
+const SPEAK_TLS: &[u8] =
+    b"HTTP/1.1 400 This port speaks HTTPS\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 42\r\n\
+    Connection: close\r\n\r\nThis port speaks HTTPS: send https://...\r\n";
+
+/// Serves until `shutdown`, then lets open requests finish for at most [`DRAIN_TIMEOUT`]. With `https` every client has to speak TLS.
+pub async fn serve(listener: TcpListener, https: Option<HttpsAcceptor>, state: AppState, shutdown: CancellationToken) {
     let state = Arc::new(state);
+    let https = https.map(|acceptor| Arc::new(Https::new(acceptor, state.clone(), shutdown.clone())));
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -33,7 +47,21 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: Cancellatio
             () = shutdown.cancelled() => break,
         };
         match (place, accepted) {
-            (Ok(place), Ok((stream, _))) => spawn(stream, place, state.clone(), &graceful),
+            (Ok(place), Ok((stream, peer))) => {
+                // Answers are written in one piece; waiting for more to send would only add latency.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                match &https {
+                    None => {
+                        let connection = Connection { peer, is_tls: false };
+                        tokio::spawn(serve_http_1(stream, connection, state.clone(), graceful.watcher(), place));
+                    }
+                    Some(https) => {
+                        tokio::spawn(https.clone().serve(stream, peer, graceful.watcher(), place));
+                    }
+                }
+            }
             (_, Err(error)) => {
                 tracing::warn!(%error, "cannot accept an HTTP connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -49,26 +77,180 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: Cancellatio
     }
 }
 
-fn spawn(stream: TcpStream, place: OwnedSemaphorePermit, state: Arc<AppState>, graceful: &GracefulShutdown) {
-    // Answers are written in one piece; waiting for more to send would only add latency.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
+/// Serves HTTP/1.1 on one connection until it ends.
+fn serve_http_1<S>(
+    stream: S,
+    connection: Connection,
+    state: Arc<AppState>,
+    watcher: Watcher,
+    place: OwnedSemaphorePermit,
+) -> impl Future<Output = ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let service = service_fn(move |request| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(service::answer(&state, request).await) }
+        async move { Ok::<_, Infallible>(service::answer(&state, connection, request).await) }
     });
-    let connection = http1::Builder::new()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
+    let served = watcher.watch(served);
+    async move {
+        if let Err(error) = served.await {
             tracing::debug!(%error, "an HTTP connection ended early");
         }
         drop(place);
-    });
+    }
+}
+
+/// What connections with TLS share.
+struct Https {
+    acceptor: HttpsAcceptor,
+    state: Arc<AppState>,
+    shutdown: CancellationToken,
+    /// Places for handshakes under way.
+    handshakes: Semaphore,
+    /// Places for requests on HTTP/2 connections.
+    requests: Arc<Semaphore>,
+}
+
+impl Https {
+    fn new(acceptor: HttpsAcceptor, state: Arc<AppState>, shutdown: CancellationToken) -> Self {
+        let handshakes = Semaphore::new(MAX_HANDSHAKES);
+        let requests = Arc::new(Semaphore::new(MAX_HTTP2_REQUESTS));
+        Self { acceptor, state, shutdown, handshakes, requests }
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        watcher: Watcher,
+        place: OwnedSemaphorePermit,
+    ) {
+        let connection = Connection { peer, is_tls: true };
+        let handshake = tokio::select! {
+            handshake = self.handshake(stream) => handshake,
+            () = self.shutdown.cancelled() => return,
+        };
+        match handshake {
+            Ok((secure, true)) => self.serve_http_2(secure, connection, watcher, place).await,
+            Ok((secure, false)) => serve_http_1(secure, connection, self.state.clone(), watcher, place).await,
+            Err(HandshakeError::Plaintext(stream)) => explain(stream).await,
+            Err(error) => tracing::debug!(%peer, %error, "no TLS connection with a client"),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, bool), HandshakeError> {
+        let turn = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.handshakes.acquire()).await;
+        let _turn = turn.map_err(|_| HandshakeError::Timeout)?.map_err(|_| HandshakeError::NotLoaded)?;
+        self.acceptor.accept(stream).await
+    }
+
+    /// Serves HTTP/2 on one connection until it ends, the node stops, or nothing was asked for [`HEADER_TIMEOUT`].
+    async fn serve_http_2<S>(&self, stream: S, connection: Connection, watcher: Watcher, place: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (state, requests) = (self.state.clone(), self.requests.clone());
+        let activity = Arc::new(Activity::default());
+        let active = activity.clone();
+        let service = service_fn(move |request| {
+            let (state, requests, underway) = (state.clone(), requests.clone(), Underway::begin(&active));
+            async move {
+                // Never closed; waiting for a place is bounded by the deadlines of those who have one.
+                let _place = requests.acquire().await;
+                let answer = adapter::answer(&state, connection, request).await;
+                drop(underway);
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let served = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(served);
+        let mut is_leaving = false;
+        let mut seen = activity.begun();
+        let ended = loop {
+            tokio::select! {
+                ended = served.as_mut() => break ended,
+                () = self.shutdown.cancelled(), if !is_leaving => {
+                    is_leaving = true;
+                    served.as_mut().graceful_shutdown();
+                }
+                () = tokio::time::sleep(HEADER_TIMEOUT), if !is_leaving => {
+                    let begun = activity.begun();
+                    if begun == seen && activity.is_idle() {
+                        is_leaving = true;
+                        served.as_mut().graceful_shutdown();
+                    }
+                    seen = begun;
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "an HTTP/2 connection ended early");
+        }
+        // The drain at shutdown waits for all watchers to be gone.
+        drop(watcher);
+        drop(place);
+    }
+}
+
+/// Requests of one HTTP/2 connection.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicU64,
+    underway: AtomicUsize,
+}
+
+impl Activity {
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.underway.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Counts one request until it is answered or given up.
+struct Underway(Arc<Activity>);
+
+impl Underway {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        activity.underway.fetch_add(1, Ordering::Relaxed);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.underway.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells a client that speaks plain HTTP what this port speaks.
+async fn explain(mut stream: TcpStream) {
+    let said = async {
+        stream.write_all(SPEAK_TLS).await?;
+        stream.shutdown().await?;
+        // What is left unread when a connection is closed makes the kernel take the answer back.
+        tokio::io::copy(&mut (&mut stream).take(MAX_HEADER_BYTES as u64), &mut tokio::io::sink()).await
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, said).await {
+        tracing::debug!(%error, "a client that speaks no TLS left");
+    }
 }

@@ -7,13 +7,13 @@ use super::append::{self, Source};
 use super::compress::{Coding, compress};
 use super::feed::{self, Of};
 use super::negotiate::{self, Chosen, MediaType};
-use super::request::Request;
+use super::request::{Connection, Request};
 use super::response::{add_common_headers, status_only};
 use super::router::{self, Endpoint, Routes};
 use super::{AppState, Reply, all, event, extract, node, streams};
 
 /// Answers a request. Always answers, never panics.
-pub async fn answer<B>(state: &AppState, request: http::Request<B>) -> Response<Reply>
+pub async fn answer<B>(state: &AppState, connection: Connection, request: http::Request<B>) -> Response<Reply>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -21,7 +21,7 @@ where
     let coding = Coding::choose(request.headers());
     let routes = router::find(request.method(), request.uri().path());
     let route = routes.as_ref().and_then(|routes| routes.served_by.as_ref()).map_or("none", |(found, _)| found.name());
-    let mut answer = dispatch(state, routes, request).await;
+    let mut answer = dispatch(state, connection, routes, request).await;
     if is_head {
         *answer.body_mut() = Reply::default();
     }
@@ -37,7 +37,12 @@ fn refused(status: StatusCode, reason: &str) -> Response<Reply> {
     answer
 }
 
-async fn dispatch<B>(state: &AppState, routes: Option<Routes>, request: http::Request<B>) -> Response<Reply>
+async fn dispatch<B>(
+    state: &AppState,
+    connection: Connection,
+    routes: Option<Routes>,
+    request: http::Request<B>,
+) -> Response<Reply>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -58,7 +63,7 @@ where
         let Some(chosen) = choose(endpoint, &head) else {
             return refused(StatusCode::NOT_ACCEPTABLE, "Requested URI is not available in requested format");
         };
-        let request = Request { state, headers: &head.headers, uri: &head.uri, params: &params, chosen };
+        let request = Request { state, connection, headers: &head.headers, uri: &head.uri, params: &params, chosen };
         handle(&request, endpoint, content_type, body).await
     };
     add_common_headers(&mut answer, routes.allowed);

@@ -42,7 +42,7 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
 
 /// The same URI without the slash at the end of its path (contract/streams 2.4).
 pub fn without_slash(request: &Request<'_>) -> Response<Reply> {
-    let base = Base::of_raw_request(request.headers, &request.state.local_address);
+    let base = Base::of_raw_request(request.headers, request.connection.scheme(), &request.state.local_address);
     let path = request.uri.path().trim_end_matches('/');
     let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut answer = response::text(StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect");

@@ -1,12 +1,13 @@
-//! Who is calling whom: the metadata on every node-to-node call, and its check.
+//! Who is calling whom: the metadata on every node-to-node call, and its check against what the connection has proven.
 //!
 //! A call that reaches the wrong process (a reused address, a restored machine, two clusters on one network) must
 //! never be answered as if it were the right one: an append from a foreign leader would rewrite the log.
 
 use parking_lot::RwLock;
-use tonic::Status;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::{Request, Status};
 
+use super::listener::Proven;
 use super::types::NodeId;
 
 /// Metadata key: the cluster, 32 hexadecimal digits.
@@ -68,8 +69,15 @@ impl LocalIdentity {
         Ok(())
     }
 
-    /// Checks a call that arrived here and returns the caller; FAILED_PRECONDITION with a sentence when it was not meant for this node.
-    pub fn check(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+    /// Checks a call that arrived here and returns the caller; FAILED_PRECONDITION with a sentence when it was not meant for this node,
+    /// or when the certificate of the connection is that of another server than the caller says it is.
+    pub fn check<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let from = self.check_metadata(request.metadata())?;
+        check_proven(request, from.server())?;
+        Ok(from)
+    }
+
+    fn check_metadata(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
         {
             let cluster = self.cluster.read();
             let Some((_, own)) = cluster.as_ref() else {
@@ -90,6 +98,21 @@ impl LocalIdentity {
     }
 }
 
+/// Refuses a call in the name of `server` over a connection whose certificate is that of another server.
+pub fn check_proven<T>(request: &Request<T>, server: u16) -> Result<(), Status> {
+    match proven(request) {
+        Some(proven) if proven != server => Err(Status::failed_precondition(format!(
+            "the call is in the name of server {server}, but the certificate of the connection is that of server {proven}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The server at the other end, as its certificate proves; `None` where nodes talk in the clear.
+pub fn proven<T>(request: &Request<T>) -> Option<u16> {
+    request.extensions().get::<Proven>().and_then(|proven| proven.0)
+}
+
 fn node_id(metadata: &MetadataMap, key: &'static str) -> Result<NodeId, Status> {
     let text = metadata.get(key).and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok())
@@ -103,10 +126,10 @@ mod tests {
 
     const ONE: ClusterId = [1; 16];
 
-    fn call(from: u64, to: u64, cluster: ClusterId) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        LocalIdentity::new(NodeId(from), Some(cluster)).stamp(NodeId(to), &mut metadata).unwrap();
-        metadata
+    fn call(from: u64, to: u64, cluster: ClusterId) -> Request<()> {
+        let mut request = Request::new(());
+        LocalIdentity::new(NodeId(from), Some(cluster)).stamp(NodeId(to), request.metadata_mut()).unwrap();
+        request
     }
 
     #[test]
@@ -118,8 +141,19 @@ mod tests {
     #[test]
     fn a_call_for_another_node_or_cluster_is_refused() {
         let local = LocalIdentity::new(NodeId(2), Some(ONE));
-        for metadata in [call(1, 3, ONE), call(1, 2, [2; 16]), MetadataMap::new()] {
-            assert_eq!(local.check(&metadata).unwrap_err().code(), tonic::Code::FailedPrecondition);
+        for request in [call(1, 3, ONE), call(1, 2, [2; 16]), Request::new(())] {
+            assert_eq!(local.check(&request).unwrap_err().code(), tonic::Code::FailedPrecondition);
+        }
+    }
+
+    #[test]
+    fn a_call_in_the_name_of_another_server_than_the_certificate_proves_is_refused() {
+        let local = LocalIdentity::new(NodeId(2), Some(ONE));
+        let (node, server) = (NodeId::generate(7), 7);
+        for (proven, accepted) in [(None, true), (Some(server), true), (Some(2), false), (Some(8), false)] {
+            let mut request = call(node.0, 2, ONE);
+            request.extensions_mut().insert(Proven(proven));
+            assert_eq!(local.check(&request).is_ok(), accepted, "{proven:?}");
         }
     }
 

@@ -8,6 +8,8 @@
 pub mod apply;
 pub mod caller;
 pub mod codec;
+pub mod dialer;
+pub mod listener;
 mod log_record;
 pub mod log_storage;
 pub mod network;
@@ -31,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use caller::{ClusterId, LocalIdentity};
+pub use dialer::Dialer;
 pub use network::Resolve;
 pub use snapshot_policy::SnapshotPolicy;
 pub use state_machine::StateMachine;
@@ -106,6 +109,7 @@ impl StartError {
 pub async fn build(
     config: &Config,
     identity: Arc<LocalIdentity>,
+    dialer: Dialer,
     resolve: Resolve,
     metrics: Arc<Metrics>,
 ) -> Result<Parts, StartError> {
@@ -120,7 +124,7 @@ pub async fn build(
     let apply = apply::ApplyHandle::start(store.clone(), gate, metrics.clone())?;
     apply.volume().lock().prepend(&volume);
 
-    let network = network::Network::new(identity.clone(), resolve, metrics, config.snapshot_bytes_per_second);
+    let network = network::Network::new(identity.clone(), dialer, resolve, metrics, config.snapshot_bytes_per_second);
     let (state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
     let log_storage = LogStorage::new(log.clone())?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;

@@ -18,11 +18,12 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::caller::LocalIdentity;
 use super::codec::{self, CodecError};
+use super::dialer::Dialer;
 use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use super::snapshot::SnapshotDir;
 use super::transfer;
@@ -35,40 +36,12 @@ use crate::metrics::Metrics;
 /// tonic would end the stream, and the request would be sent again for ever.
 pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
-/// HTTP/2 window of one stream: the default of 64 KiB throttles pipelined appends.
-pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-
-/// HTTP/2 window of a connection, on which several streams may be alive.
-pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// Ping an otherwise silent connection this often: a peer that vanished without closing (power, cable) is found out by this alone.
-pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
-
-/// A ping unanswered for this long ends the connection.
-pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long a TCP connection may take. A machine that is off answers nothing at all.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// How long the answer to the opening of an append stream may take (the peer answers it at once); connecting included.
 const OPEN_STREAM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where to reach a member: given the address that the membership names, the one to use. Lets the configured list win over
 /// what an older configuration left in the membership.
 pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;
-
-/// A lazily connecting channel with the settings of node-to-node traffic; `address` is `host:port`.
-pub fn lazy_channel(address: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    Ok(endpoint.connect_lazy())
-}
 
 /// What a peer's client is for; each purpose has its own connection, so that a batch of megabytes or a snapshot
 /// cannot delay a heartbeat.
@@ -82,6 +55,7 @@ enum Purpose {
 /// Makes the clients.
 pub struct Network {
     identity: Arc<LocalIdentity>,
+    dialer: Dialer,
     resolve: Resolve,
     metrics: Arc<Metrics>,
     snapshot_bytes_per_second: u64,
@@ -91,16 +65,17 @@ impl Network {
     /// Clients that call as `identity` and send snapshots at no more than the given rate.
     pub fn new(
         identity: Arc<LocalIdentity>,
+        dialer: Dialer,
         resolve: Resolve,
         metrics: Arc<Metrics>,
         snapshot_bytes_per_second: u64,
     ) -> Self {
-        Self { identity, resolve, metrics, snapshot_bytes_per_second }
+        Self { identity, dialer, resolve, metrics, snapshot_bytes_per_second }
     }
 
     fn client(&self, target: NodeId, member: &Member, purpose: Purpose) -> Peer {
         let address = (self.resolve)(target, member).raft_address;
-        let client = match lazy_channel(&address) {
+        let client = match self.dialer.channel(target.server(), &address) {
             Ok(channel) => Some(
                 RaftClient::new(channel)
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)

@@ -62,7 +62,7 @@ impl RaftRpc for RaftService {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let peer = self.identity.check(request.metadata())?;
+        let peer = self.identity.check(&request)?;
         // The stream openraft reads ends at the first message that cannot be read; the caller opens a new one.
         let requests = request.into_inner().map(|message| match message {
             Ok(message) => convert::append_request_from_message(message).map_err(malformed),
@@ -87,14 +87,14 @@ impl RaftRpc for RaftService {
     }
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
-        self.identity.check(request.metadata())?;
+        self.identity.check(&request)?;
         let request = convert::vote_request_from_message(request.get_ref()).map_err(malformed)?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_to_message(&response)))
     }
 
     async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
-        self.identity.check(request.metadata())?;
+        self.identity.check(&request)?;
         let request = convert::vote_request_from_message(request.get_ref()).map_err(malformed)?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_to_message(&response)))
@@ -104,7 +104,7 @@ impl RaftRpc for RaftService {
         &self,
         request: Request<Streaming<wire::SnapshotPart>>,
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
-        let peer = self.identity.check(request.metadata())?;
+        let peer = self.identity.check(&request)?;
         let _permit =
             self.transfers.try_acquire().map_err(|_| Status::unavailable("another snapshot is being received"))?;
         let mut parts = request.into_inner();
@@ -128,7 +128,7 @@ impl RaftRpc for RaftService {
         &self,
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
-        self.identity.check(request.metadata())?;
+        self.identity.check(&request)?;
         let request = convert::transfer_request_from_message(request.get_ref()).map_err(malformed)?;
         let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(convert::transfer_response_to_message(&response)))

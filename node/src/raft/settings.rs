@@ -82,6 +82,7 @@ pub(crate) fn config_for_tests(data_dir: &std::path::Path) -> Config {
         http_listen: anywhere,
         raft_listen: anywhere,
         rejoin: false,
+        tls: crate::config::TlsFiles::default(),
         write_timeout: Duration::from_secs(5),
         leader_wait: Duration::from_secs(5),
         read_wait: Duration::from_secs(5),

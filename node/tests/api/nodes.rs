@@ -32,7 +32,7 @@ fn config(id: usize, members: &str, directory: &TempDir) -> Config {
     ];
     match headwater::config::resolve(arguments, []).unwrap() {
         Invocation::Run(config) => *config,
-        Invocation::Print(_) => unreachable!("no subcommand"),
+        _ => unreachable!("no subcommand"),
     }
 }
 

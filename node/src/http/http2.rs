@@ -1,0 +1,106 @@
+//! HTTP/2 in front of a service that thinks in HTTP/1.1: names of the host, and texts without reason phrases.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use hyper::ext::ReasonPhrase;
+
+use super::limits::MAX_HEADERS;
+use super::request::Connection;
+use super::{AppState, Reply, response, service};
+
+/// Answers a request of an HTTP/2 connection.
+pub async fn answer<B>(state: &AppState, connection: Connection, mut request: Request<B>) -> Response<Reply>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let is_head = request.method() == Method::HEAD;
+    let mut answer = if request.headers().len() > MAX_HEADERS {
+        response::status_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large")
+    } else {
+        as_http_1(&mut request);
+        service::answer(state, connection, request).await
+    };
+    if !is_head {
+        say_reason(&mut answer);
+    }
+    // Of one connection, and so malformed here (RFC 9113 8.2.2); the stream ends by itself.
+    answer.headers_mut().remove(header::CONNECTION);
+    answer
+}
+
+/// Puts `:authority` where HTTP/1.1 has it, into Host, and leaves path and query as target.
+fn as_http_1<B>(request: &mut Request<B>) {
+    let uri = std::mem::take(request.uri_mut());
+    let mut parts = uri.into_parts();
+    let authority = parts.authority.take().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
+    if let Some(authority) = authority {
+        request.headers_mut().insert(header::HOST, authority);
+    }
+    parts.scheme = None;
+    // What was valid with an authority is valid without one, or is `*`, which it became.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// HTTP/2 has no reason phrase: where it is all that an answer says, the same text is its body (contract/services 0.1).
+fn say_reason(answer: &mut Response<Reply>) {
+    let status = answer.status();
+    let may_have_body =
+        !(status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED));
+    if !may_have_body || !is_empty(answer.body()) {
+        return;
+    }
+    let phrase = answer.extensions().get::<ReasonPhrase>().map(|phrase| Bytes::copy_from_slice(phrase.as_bytes()));
+    // Ordinary words are worth a body where something went wrong, and noise where nothing did.
+    let usual = || if status.as_u16() >= 400 { status.canonical_reason() } else { None };
+    let Some(text) = phrase.or_else(|| usual().map(|text| Bytes::from_static(text.as_bytes()))) else { return };
+    *answer.body_mut() = Reply::new(text);
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+}
+
+fn is_empty(body: &Reply) -> bool {
+    http_body::Body::size_hint(body).exact() == Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_reason(status: u16, reason: &str, body: &'static str) -> Response<Reply> {
+        let mut answer = response::status_only(StatusCode::from_u16(status).unwrap(), reason);
+        *answer.body_mut() = Reply::new(body.into());
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_reason_is_the_body_where_there_is_none() {
+        use http_body_util::BodyExt;
+        for (status, reason, body, expected) in [
+            (400, "Wrong expected EventNumber", "", "Wrong expected EventNumber"),
+            (404, "Not Found", "", "Not Found"),
+            (400, "Bad", "{}", "{}"),
+            (204, "Stream deleted", "", ""),
+            (304, "Not Modified", "", ""),
+            (201, "Created", "", ""),
+            (200, "OK", "", ""),
+        ] {
+            let mut answer = with_reason(status, reason, body);
+            say_reason(&mut answer);
+            let is_text = answer
+                .headers()
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
+            assert_eq!(is_text, body.is_empty() && !expected.is_empty(), "{status} {reason}");
+            let said = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(said, expected.as_bytes(), "{status} {reason}");
+        }
+    }
+
+    #[test]
+    fn the_authority_becomes_the_host_and_the_target_is_a_path() {
+        let mut request = Request::get("https://node:2113/streams/a%2Fb?embed=body").body(()).unwrap();
+        as_http_1(&mut request);
+        assert_eq!(request.uri().to_string(), "/streams/a%2Fb?embed=body");
+        assert_eq!(request.headers()[header::HOST], "node:2113");
+    }
+}

@@ -1,0 +1,123 @@
+//! Connections to other nodes: settings of the channels, and who has to be at the other end.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Error};
+
+use crate::tls::{HandshakeError, NodeTls};
+
+/// HTTP/2 window of one stream: the default of 64 KiB throttles pipelined appends.
+pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+
+/// HTTP/2 window of a connection, on which several streams may be alive.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Ping an otherwise silent connection this often: a peer that vanished without closing (power, cable) is found out by this alone.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A ping unanswered for this long ends the connection.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection may take, TLS handshake included. A machine that is off answers nothing at all.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Makes channels to other nodes, in the clear or with TLS. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Dialer {
+    tls: Option<NodeTls>,
+    /// What the log has been told last of each server that could not be proven.
+    told: Arc<Told>,
+}
+
+impl Dialer {
+    /// With TLS, if there is any.
+    pub fn new(tls: Option<NodeTls>) -> Self {
+        Self { tls, told: Arc::default() }
+    }
+
+    /// A channel to the node of `server` at `address` (`host:port`); it connects when first used, and again when a connection ends.
+    pub fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
+        // Whether the connection is encrypted is decided below: to HTTP it makes no difference.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        Ok(match &self.tls {
+            None => endpoint.connect_lazy(),
+            Some(tls) => {
+                let secure = SecureConnector { tls: tls.clone(), server, told: self.told.clone() };
+                endpoint.connect_with_connector_lazy(secure)
+            }
+        })
+    }
+}
+
+/// Connects to one server and makes sure that it is the one.
+#[derive(Clone)]
+struct SecureConnector {
+    tls: NodeTls,
+    server: u16,
+    told: Arc<Told>,
+}
+
+impl tower_service::Service<Uri> for SecureConnector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, address: Uri) -> Self::Future {
+        let Self { tls, server, told } = self.clone();
+        Box::pin(async move {
+            let authority = address.authority().map(|authority| authority.as_str()).unwrap_or_default();
+            let stream = TcpStream::connect(authority).await?;
+            stream.set_nodelay(true)?;
+            match tls.connect(server, stream).await {
+                Ok(secure) => {
+                    told.forget(server);
+                    Ok(TokioIo::new(secure))
+                }
+                Err(error) => {
+                    told.tell(server, authority, &error);
+                    Err(io::Error::other(format!("TLS with server {server} at {authority}: {error}")))
+                }
+            }
+        })
+    }
+}
+
+/// Handshakes are tried again and again: the log hears of a failure once, and of another one when the reason is another.
+#[derive(Default)]
+struct Told(Mutex<HashMap<u16, String>>);
+
+impl Told {
+    fn tell(&self, server: u16, address: &str, error: &HandshakeError) {
+        let reason = error.to_string();
+        let before = self.0.lock().insert(server, reason.clone());
+        if before.as_ref() != Some(&reason) {
+            tracing::warn!(server, address, reason, "no TLS connection to another node");
+        }
+    }
+
+    fn forget(&self, server: u16) {
+        self.0.lock().remove(&server);
+    }
+}

@@ -1,0 +1,165 @@
+//! Connections of other nodes, in the clear or with TLS, as gRPC takes them in.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::Stream;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use crate::tls::NodeTls;
+
+/// TLS handshakes of other nodes under way; the next one waits in the listen queue. A cluster needs some dozens when it starts.
+pub const MAX_HANDSHAKES: usize = 256;
+
+/// Pause after a failed accept: the process is out of file descriptors, and trying at once again would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The log tells of refused connections at most this often; whoever can reach the port could fill the disk otherwise.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The server that the other end of a connection has proven to be; `None` in the clear, where nobody proves anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proven(pub Option<u16>);
+
+/// A connection of another node.
+pub struct NodeStream<S> {
+    stream: S,
+    proven: Proven,
+}
+
+/// Connections without TLS, until `listener` fails for good.
+pub fn plain(listener: TcpListener) -> impl Stream<Item = io::Result<NodeStream<TcpStream>>> {
+    futures::stream::unfold(listener, |listener| async {
+        let (stream, _) = accept(&listener).await;
+        Some((Ok(NodeStream { stream, proven: Proven(None) }), listener))
+    })
+}
+
+/// Connections with TLS, until `stop`. Handshakes run beside each other: one that takes its time holds up no other.
+pub fn secure(
+    listener: TcpListener,
+    tls: NodeTls,
+    stop: CancellationToken,
+) -> impl Stream<Item = io::Result<NodeStream<TlsStream<TcpStream>>>> {
+    let (connections, accepted) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let refusals = Arc::new(Refusals::default());
+        loop {
+            let next = async {
+                // The place is taken before accepting: beyond the limit, connections wait in the listen queue.
+                let place = places.clone().acquire_owned().await;
+                (place, accept(&listener).await)
+            };
+            let (place, (stream, address)) = tokio::select! {
+                (place, accepted) = next => match place {
+                    Ok(place) => (place, accepted),
+                    // The semaphore is never closed.
+                    Err(_) => return,
+                },
+                () = stop.cancelled() => return,
+            };
+            let (tls, connections, refusals) = (tls.clone(), connections.clone(), refusals.clone());
+            tokio::spawn(async move {
+                match tls.accept(stream).await {
+                    Ok((stream, server)) => {
+                        let stream = NodeStream { stream, proven: Proven(Some(server)) };
+                        // It fails only when the node stops.
+                        let _ = connections.send(Ok(stream)).await;
+                    }
+                    Err(error) => refusals.tell(address, &error.to_string()),
+                }
+                drop(place);
+            });
+        }
+    });
+    ReceiverStream::new(accepted)
+}
+
+/// The next connection, ready for small messages.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Without it every hundredth small answer waits 40 ms for the peer's delayed acknowledgement.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                return (stream, address);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection of another node");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Lines about refused connections, no more than one in [`TELL_INTERVAL`].
+#[derive(Default)]
+struct Refusals(Mutex<(Option<Instant>, u64)>);
+
+impl Refusals {
+    fn tell(&self, address: SocketAddr, reason: &str) {
+        let mut told = self.0.lock();
+        if told.0.is_some_and(|last| last.elapsed() < TELL_INTERVAL) {
+            told.1 += 1;
+            return;
+        }
+        let untold = std::mem::take(&mut told.1);
+        told.0 = Some(Instant::now());
+        drop(told);
+        tracing::warn!(%address, reason, untold, "refused a connection to the port for other nodes");
+    }
+}
+
+impl<S> Connected for NodeStream<S> {
+    type ConnectInfo = Proven;
+
+    fn connect_info(&self) -> Proven {
+        self.proven
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for NodeStream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for NodeStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,336 @@
+//! `headwater certs`: a CA of one's own and certificates for the servers of a cluster.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use uuid::Uuid;
+
+use super::files::{self, FileError, Purpose, Reason};
+use super::load;
+use super::names::{ServerNames, is_in_domain};
+use crate::config::{CertsCommand, CreateCerts, RenewCerts, TlsFiles};
+
+/// Certificates are valid from this long before they are made: clocks differ.
+const CLOCK_SKEW: Duration = Duration::from_secs(3_600);
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Why certificates were not made. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// A file that is there cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// One half of a pair is there; making the other would not fit it.
+    #[error("{} is there but {} is not; put it back, or remove both to have them made anew", there.display(), missing.display())]
+    HalfAPair {
+        /// The file that is there.
+        there: PathBuf,
+        /// The one that belongs to it.
+        missing: PathBuf,
+    },
+    /// Renewal of a certificate that is not there.
+    #[error("there is no {} to renew; `headwater certs create` makes certificates for servers that have none", .0.display())]
+    NothingToRenew(PathBuf),
+    /// The certificate to renew names no server, or another one.
+    #[error("{} is not the certificate of server {server}: {reason}", path.display())]
+    OtherServer {
+        /// The file.
+        path: PathBuf,
+        /// The server meant.
+        server: u16,
+        /// What it is instead.
+        reason: String,
+    },
+    /// The library for certificates refuses, as with a name that it cannot encode.
+    #[error("the certificate cannot be made: {0}")]
+    Library(#[from] rcgen::Error),
+}
+
+/// A CA that can issue certificates.
+pub struct Authority {
+    certificate_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    not_after: SystemTime,
+}
+
+impl Authority {
+    /// A new CA, valid between the two moments.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn new(cluster_name: Option<&str>, validity: Range<SystemTime>) -> Result<Self, CreateError> {
+        let mut params = CertificateParams::default();
+        // With a number: an issuer is looked up by its name, and two CAs of one name would be mistaken for each other.
+        let number = Uuid::new_v4().simple();
+        params.distinguished_name = common_name(match cluster_name {
+            Some(name) => format!("Headwater CA of {name} {number}"),
+            None => format!("Headwater CA {number}"),
+        });
+        // Issues certificates of servers and nothing else: no further CA below it.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.not_before = validity.start.into();
+        params.not_after = validity.end.into();
+        let key = KeyPair::generate()?;
+        let certificate_pem = params.self_signed(&key)?.pem();
+        Ok(Self { certificate_pem, issuer: Issuer::new(params, key), not_after: validity.end })
+    }
+
+    /// The CA in `ca.crt` and `ca.key`.
+    fn open(certificate: &Path, key: &Path) -> Result<Self, CreateError> {
+        let now = Timestamp::now();
+        let error = |reason| FileError { path: certificate.to_owned(), purpose: Purpose::Authority, reason };
+        let chain = files::read_certificates(certificate, Purpose::Authority)?;
+        let [own] = &chain[..] else {
+            let reason = "it holds several certificates; the one that belongs to ca.key has to be alone".to_owned();
+            return Err(error(Reason::Refused(reason)).into());
+        };
+        own.check_validity(now).map_err(error)?;
+        let key_error = |reason| FileError { path: key.to_owned(), purpose: Purpose::Key, reason };
+        let der = files::read_key(key)?;
+        let pair = KeyPair::try_from(&der).map_err(|found| key_error(Reason::UnusableKey(found.to_string())))?;
+        let issuer = Issuer::from_ca_cert_der(&own.der, pair)?;
+        let certificate_pem =
+            std::fs::read_to_string(certificate).map_err(|source| error(Reason::Unreadable(source)))?;
+        Ok(Self { certificate_pem, issuer, not_after: own.not_after.into() })
+    }
+
+    /// The certificate of the CA, PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The private key of the CA, PEM.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// A certificate and key, PEM, for the server with this name, valid between the two moments but not longer than the CA, under
+    /// which `hosts` (names and addresses) are reached.
+    ///
+    /// # Errors
+    /// A name that cannot stand in a certificate.
+    pub fn issue(
+        &self,
+        server_name: &str,
+        hosts: &[String],
+        validity: Range<SystemTime>,
+    ) -> Result<(String, String), CreateError> {
+        let mut names = vec![server_name.to_owned()];
+        for host in hosts {
+            if !names.contains(host) {
+                names.push(host.clone());
+            }
+        }
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = common_name(server_name.to_owned());
+        params.not_before = validity.start.into();
+        params.not_after = validity.end.min(self.not_after).into();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // A node is the server of some connections and the client of others.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
+fn from_now(days: u32) -> Range<SystemTime> {
+    let now = SystemTime::now();
+    now - CLOCK_SKEW..now + DAY * days
+}
+
+fn common_name(name: String) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+/// Does what `headwater certs` was asked for and says what was done and what comes next.
+///
+/// # Errors
+/// Nothing was overwritten; files named in messages before the error were written.
+pub fn run(command: &CertsCommand) -> Result<String, CreateError> {
+    match command {
+        CertsCommand::Create(options) => create(options),
+        CertsCommand::Renew(options) => renew(options),
+    }
+}
+
+/// Paths in the directory of certificates.
+struct Directory<'a>(&'a Path);
+
+impl Directory<'_> {
+    fn authority(&self) -> (PathBuf, PathBuf) {
+        (self.0.join("ca.crt"), self.0.join("ca.key"))
+    }
+
+    fn server(&self, id: u16) -> (PathBuf, PathBuf) {
+        (self.0.join(format!("server-{id}.crt")), self.0.join(format!("server-{id}.key")))
+    }
+}
+
+fn create(options: &CreateCerts) -> Result<String, CreateError> {
+    let directory = Directory(&options.dir);
+    std::fs::create_dir_all(&options.dir).map_err(|source| CreateError::Write { path: options.dir.clone(), source })?;
+    let mut said = Vec::new();
+
+    let (ca, ca_key) = directory.authority();
+    let authority = if is_there(&ca, &ca_key)? {
+        said.push(format!("kept  {}, the CA that is there", ca.display()));
+        Authority::open(&ca, &ca_key)?
+    } else {
+        let authority = Authority::new(options.cluster_name.as_deref(), from_now(options.ca_days))?;
+        write_pair((&ca, authority.certificate_pem()), (&ca_key, &authority.key_pem()))?;
+        said.push(format!("wrote {}, the certificate of the CA: every node needs it", ca.display()));
+        said.push(format!(
+            "wrote {}, its private key: keep it away from the nodes, it can make new ones",
+            ca_key.display()
+        ));
+        authority
+    };
+
+    let names = ServerNames::new(options.cluster_name.clone());
+    for member in &options.members.0 {
+        let (certificate, key) = directory.server(member.id);
+        if is_there(&certificate, &key)? {
+            said.push(format!("kept  {} and its key; `certs renew` replaces them", certificate.display()));
+            continue;
+        }
+        let mut hosts = vec![host(&member.http_address), host(&member.raft_address)];
+        hosts.extend(options.host.iter().cloned());
+        let made = authority.issue(&names.of(member.id), &hosts, from_now(options.days))?;
+        write_pair((&certificate, &made.0), (&key, &made.1))?;
+        check(member.id, names.clone(), &certificate, &key, &ca)?;
+        said.push(format!("wrote {} and {}, for server {} alone", certificate.display(), key.display(), member.id));
+    }
+
+    let example = options.members.0.first();
+    let id = example.map_or(1, |member| member.id);
+    let url = example.map_or_else(|| "127.0.0.1:2113".to_owned(), |member| member.http_address.clone());
+    let name = options.cluster_name.as_ref().map(|name| format!(" --tls-cluster-name {name}")).unwrap_or_default();
+    said.push(format!(
+        "\nNext: give each server ca.crt and its own two files, and start its node with (server {id})\n  \
+         --tls-cert-file server-{id}.crt --tls-key-file server-{id}.key --tls-ca-file ca.crt{name}\n\
+         and let clients trust ca.crt:\n  curl --cacert {} https://{url}/info\n",
+        ca.display()
+    ));
+    Ok(said.join("\n"))
+}
+
+fn renew(options: &RenewCerts) -> Result<String, CreateError> {
+    let directory = Directory(&options.dir);
+    let (ca, ca_key) = directory.authority();
+    let authority = Authority::open(&ca, &ca_key)?;
+    let (certificate, key) = directory.server(options.server_id);
+    if !certificate.exists() {
+        return Err(CreateError::NothingToRenew(certificate));
+    }
+    let present = files::read_certificates(&certificate, Purpose::NodeCertificate)?;
+    let (own, mut hosts): (Vec<_>, Vec<_>) =
+        present.into_iter().take(1).flat_map(|leaf| leaf.names).partition(|name| is_in_domain(name));
+    let names = names_of(&own, options.server_id).map_err(|reason| CreateError::OtherServer {
+        path: certificate.clone(),
+        server: options.server_id,
+        reason,
+    })?;
+    hosts.extend(options.host.iter().cloned());
+
+    let made = authority.issue(&names.of(options.server_id), &hosts, from_now(options.days))?;
+    // Written beside the old pair and checked there, so that at no time the only pair is half of each.
+    let beside = |path: &Path| path.with_extension(format!("{}.new", extension(path)));
+    let (new_certificate, new_key) = (beside(&certificate), beside(&key));
+    write_pair((&new_certificate, &made.0), (&new_key, &made.1))?;
+    check(options.server_id, names, &new_certificate, &new_key, &ca)?;
+    let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let mut said = Vec::new();
+    for (new, current) in [(&new_certificate, &certificate), (&new_key, &key)] {
+        let kept = current.with_extension(format!("{}.replaced-{time}", extension(current)));
+        let moved = if current.exists() { std::fs::rename(current, &kept) } else { Ok(()) };
+        moved
+            .and_then(|()| std::fs::rename(new, current))
+            .map_err(|source| CreateError::Write { path: current.clone(), source })?;
+        said.push(format!("wrote {}; the one before is {}", current.display(), kept.display()));
+    }
+    said.push(format!(
+        "\nNext: put both files in the place of those of server {} and send its process SIGHUP (kill -HUP PID):\n\
+         new connections use them at once, open ones stay.\n",
+        options.server_id
+    ));
+    Ok(said.join("\n"))
+}
+
+/// The cluster that a certificate names, if it names this server of it.
+fn names_of(own: &[String], server: u16) -> Result<ServerNames, String> {
+    let [name] = own else { return Err(format!("it has the names {}", own.join(", "))) };
+    let labels: Vec<&str> = name.split('.').collect();
+    let cluster = if labels.len() == 4 { Some(labels[1].to_owned()) } else { None };
+    let names = ServerNames::new(cluster);
+    match names.of(server) == *name {
+        true => Ok(names),
+        false => Err(format!("it is of {name}")),
+    }
+}
+
+/// The same checks as at the start of a node.
+fn check(server: u16, names: ServerNames, certificate: &Path, key: &Path, ca: &Path) -> Result<(), FileError> {
+    let files = TlsFiles {
+        cert_file: Some(certificate.to_owned()),
+        key_file: Some(key.to_owned()),
+        ca_file: Some(ca.to_owned()),
+        ..TlsFiles::default()
+    };
+    load::load(&files, &names, server, Timestamp::now()).map(|_| ())
+}
+
+fn is_there(certificate: &Path, key: &Path) -> Result<bool, CreateError> {
+    let half =
+        |there: &Path, missing: &Path| CreateError::HalfAPair { there: there.to_owned(), missing: missing.to_owned() };
+    match (certificate.exists(), key.exists()) {
+        (true, true) => Ok(true),
+        (false, false) => Ok(false),
+        (true, false) => Err(half(certificate, key)),
+        (false, true) => Err(half(key, certificate)),
+    }
+}
+
+/// The key first: a pair that lacks its certificate is found by the next run, one that lacks its key by the node.
+fn write_pair(certificate: (&Path, &str), key: (&Path, &str)) -> Result<(), CreateError> {
+    for ((path, text), mode) in [(key, 0o600), (certificate, 0o644)] {
+        let mut options = OpenOptions::new();
+        let created = options.write(true).create_new(true).mode(mode).open(path);
+        created
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .map_err(|source| CreateError::Write { path: path.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The host of `host:port`, an IPv6 address without its brackets.
+fn host(address: &str) -> String {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}

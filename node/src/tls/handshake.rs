@@ -1,0 +1,117 @@
+//! Handshakes, each with a deadline and with the certificates that are loaded at the time.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use super::{Certificates, HTTP_2};
+
+/// How long a handshake may take. Two round trips and a signature; what takes longer ties up a place for nothing.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// First byte of every TLS connection: a handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Why a connection was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// Not done within [`HANDSHAKE_TIMEOUT`].
+    #[error("it took longer than {HANDSHAKE_TIMEOUT:?}")]
+    Timeout,
+    /// The other side speaks something else; the connection is given back for a word of explanation.
+    #[error("the other side does not speak TLS")]
+    Plaintext(TcpStream),
+    /// Refused by one of the two sides, or broken off.
+    #[error("{0}")]
+    Refused(#[from] io::Error),
+    /// A valid certificate of the wrong server.
+    #[error("{0}")]
+    WrongServer(String),
+    /// This process has no certificates; impossible where TLS was set up.
+    #[error("no certificates are loaded")]
+    NotLoaded,
+}
+
+/// The server side of HTTPS.
+#[derive(Clone)]
+pub struct HttpsAcceptor {
+    certificates: Certificates,
+}
+
+impl HttpsAcceptor {
+    pub(super) fn new(certificates: Certificates) -> Self {
+        Self { certificates }
+    }
+
+    /// Makes a TLS connection of a fresh one, and says whether the client chose HTTP/2.
+    ///
+    /// # Errors
+    /// Whatever kept it from being made; the connection is closed then, unless the client speaks plain HTTP.
+    pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, bool), HandshakeError> {
+        let handshake = async {
+            let mut first = [0];
+            if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+                return Err(HandshakeError::Plaintext(stream));
+            }
+            let config = self.certificates.client_config().ok_or(HandshakeError::NotLoaded)?;
+            Ok(TlsAcceptor::from(config).accept(stream).await?)
+        };
+        let secure =
+            tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| HandshakeError::Timeout)??;
+        let is_http_2 = secure.get_ref().1.alpn_protocol() == Some(HTTP_2);
+        Ok((secure, is_http_2))
+    }
+}
+
+/// TLS between nodes, both directions. Either side proves with a certificate of the cluster's CA which server it is.
+#[derive(Clone)]
+pub struct NodeTls {
+    certificates: Certificates,
+}
+
+impl NodeTls {
+    pub(super) fn new(certificates: Certificates) -> Self {
+        Self { certificates }
+    }
+
+    /// Accepts a connection of another node, and says which server that is.
+    ///
+    /// # Errors
+    /// Whatever kept it from being made; the connection is closed then.
+    pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, u16), HandshakeError> {
+        let configs = self.certificates.node_configs().ok_or(HandshakeError::NotLoaded)?;
+        let handshake = TlsAcceptor::from(configs.server.clone()).accept(stream);
+        let secure =
+            tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| HandshakeError::Timeout)??;
+        let shown = secure.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let shown = shown.ok_or_else(|| HandshakeError::WrongServer("it shows no certificate".to_owned()))?;
+        let server = self.certificates.inner.names.server_of(shown).map_err(HandshakeError::WrongServer)?;
+        Ok((secure, server))
+    }
+
+    /// Makes a TLS connection to the node of `server`, and to no other. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// Whatever kept it from being made; the connection is closed then.
+    pub async fn connect(
+        &self,
+        server: u16,
+        stream: TcpStream,
+    ) -> Result<client::TlsStream<TcpStream>, HandshakeError> {
+        let names = &self.certificates.inner.names;
+        let configs = self.certificates.node_configs().ok_or(HandshakeError::NotLoaded)?;
+        let expected = names.server_name(server).map_err(HandshakeError::WrongServer)?;
+        let handshake = TlsConnector::from(configs.client.clone()).connect(expected, stream);
+        let secure =
+            tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| HandshakeError::Timeout)??;
+        // The library has checked that the name of the server is among those of the certificate; this, that no other server's is.
+        let shown = secure.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let shown = shown.ok_or_else(|| HandshakeError::WrongServer("it shows no certificate".to_owned()))?;
+        match names.server_of(shown).map_err(HandshakeError::WrongServer)? {
+            named if named == server => Ok(secure),
+            named => Err(HandshakeError::WrongServer(format!("this is server {named}, not server {server}"))),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! TLS for clients and between nodes: loading certificates, checking them, replacing them while the node runs, and handshakes.
+//!
+//! What a node may be told is in [`crate::config::TlsFiles`]. Clients see one certificate and show none. Nodes show each other certificates of
+//! the cluster's own CA, in both directions, and each certificate names the server it belongs to ([`ServerNames`]).
+
+mod create;
+#[cfg(test)]
+mod create_tests;
+mod files;
+mod handshake;
+mod load;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use tokio_rustls::rustls::ServerConfig;
+
+pub use create::{Authority, CreateError, run as run_certs};
+pub use files::{FileError, Purpose, Reason};
+pub use handshake::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor, NodeTls};
+use load::{Expiry, Loaded, NodeConfigs};
+pub use names::ServerNames;
+
+use crate::config::TlsFiles;
+
+/// Certificates that expire within this time are warned of.
+pub const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Name of HTTP/2 in the negotiation of protocols.
+pub const HTTP_2: &[u8] = b"h2";
+
+/// The certificates of this node as they were loaded last. Cheap to clone; all clones see a reload.
+#[derive(Clone)]
+pub struct Certificates {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    files: TlsFiles,
+    names: ServerNames,
+    server_id: u16,
+    clients: Option<ArcSwap<ServerConfig>>,
+    nodes: Option<ArcSwap<NodeConfigs>>,
+}
+
+impl Certificates {
+    /// Loads what `files` name, for the server with this id, and warns of what expires soon. Reads files.
+    ///
+    /// # Errors
+    /// The first file that cannot be used, and why.
+    pub fn load(files: &TlsFiles, server_id: u16) -> Result<Self, FileError> {
+        let names = ServerNames::new(files.cluster_name.clone());
+        let now = Timestamp::now();
+        let loaded = load::load(files, &names, server_id, now)?;
+        warn(&loaded, now);
+        let inner = Inner {
+            files: files.clone(),
+            names,
+            server_id,
+            clients: loaded.clients.map(ArcSwap::from),
+            nodes: loaded.nodes.map(ArcSwap::from),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Loads the same files again. Handshakes from now on use what is in them; connections that are open stay as they are. All files or
+    /// none: when one cannot be used, everything stays as it was.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn reload(&self) -> Result<(), FileError> {
+        let Inner { files, names, server_id, clients, nodes } = &*self.inner;
+        let now = Timestamp::now();
+        let loaded = load::load(files, names, *server_id, now)?;
+        warn(&loaded, now);
+        if let (Some(current), Some(new)) = (clients, loaded.clients) {
+            current.store(new);
+        }
+        if let (Some(current), Some(new)) = (nodes, loaded.nodes) {
+            current.store(new);
+        }
+        for Expiry { path, at } in loaded.expiries {
+            tracing::info!(file = %path.display(), valid_until = %at, "loaded the certificates again");
+        }
+        Ok(())
+    }
+
+    /// TLS with clients, if there is a certificate for it.
+    pub fn for_clients(&self) -> Option<HttpsAcceptor> {
+        self.inner.clients.is_some().then(|| HttpsAcceptor::new(self.clone()))
+    }
+
+    /// TLS with other nodes, if there are certificates for it.
+    pub fn for_nodes(&self) -> Option<NodeTls> {
+        self.inner.nodes.is_some().then(|| NodeTls::new(self.clone()))
+    }
+
+    fn client_config(&self) -> Option<Arc<ServerConfig>> {
+        self.inner.clients.as_ref().map(ArcSwap::load_full)
+    }
+
+    fn node_configs(&self) -> Option<Arc<NodeConfigs>> {
+        self.inner.nodes.as_ref().map(ArcSwap::load_full)
+    }
+}
+
+/// Tells the operator what will go wrong later.
+fn warn(loaded: &Loaded, now: Timestamp) {
+    for Expiry { path, at } in &loaded.expiries {
+        let left = at.duration_since(now);
+        if left < EXPIRY_WARNING {
+            tracing::warn!(
+                file = %path.display(),
+                expires = %at,
+                days_left = left.as_hours() / 24,
+                "a certificate expires soon: replace it and send this process SIGHUP (docs/security.md)"
+            );
+        }
+    }
+    for path in &loaded.open_keys {
+        tracing::warn!(file = %path.display(), "everybody on this machine may read this private key: chmod 600 it");
+    }
+}

@@ -1,0 +1,144 @@
+//! An HTTPS client that shows what it negotiated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+/// Longer than any request of these tests takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Http1,
+    Http2,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// One connection.
+pub struct Connection {
+    sender: Sender,
+    address: String,
+    /// The certificate that the server showed.
+    pub certificate: CertificateDer<'static>,
+}
+
+/// An answer whose body was read.
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// Connects to `address`, offering this version alone and trusting this CA.
+pub async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::Result<Connection> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![match version {
+        Version::Http1 => b"http/1.1".to_vec(),
+        Version::Http2 => b"h2".to_vec(),
+    }];
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let secure = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let session = secure.get_ref().1;
+    assert_eq!(session.alpn_protocol(), Some(if version == Version::Http2 { &b"h2"[..] } else { b"http/1.1" }));
+    let certificate = session.peer_certificates().unwrap()[0].clone();
+    let io = TokioIo::new(secure);
+    let sender = match version {
+        Version::Http1 => {
+            let (sender, connection) = http1::handshake(io).await.unwrap();
+            tokio::spawn(connection);
+            Sender::Http1(sender)
+        }
+        Version::Http2 => {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            tokio::spawn(connection);
+            Sender::Http2(sender)
+        }
+    };
+    Ok(Connection { sender, address: address.to_owned(), certificate })
+}
+
+impl Connection {
+    /// Sends a request on this connection; an error means that the connection is gone.
+    pub async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer, hyper::Error> {
+        let mut request = http::Request::builder().method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        let exchange = async {
+            let answer = match &mut self.sender {
+                Sender::Http1(sender) => {
+                    let request = request.uri(path).header("host", &self.address).body(body).unwrap();
+                    // The answer before is through when the connection says so.
+                    sender.ready().await?;
+                    sender.send_request(request).await?
+                }
+                Sender::Http2(sender) => {
+                    let request = request.uri(format!("https://{}{path}", self.address)).body(body).unwrap();
+                    sender.send_request(request).await?
+                }
+            };
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+    }
+
+    /// A second user of the same HTTP/2 connection.
+    pub fn share(&self) -> Self {
+        let Sender::Http2(sender) = &self.sender else { panic!("HTTP/1.1 has one request at a time") };
+        Self {
+            sender: Sender::Http2(sender.clone()),
+            address: self.address.clone(),
+            certificate: self.certificate.clone(),
+        }
+    }
+
+    pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send("GET", path, headers, "").await.unwrap()
+    }
+
+    /// Appends one event with a new id.
+    pub async fn append(&mut self, stream: &str) -> Result<Answer, hyper::Error> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let headers = [("content-type", "application/json"), ("es-eventtype", "t"), ("es-eventid", &*id)];
+        self.send("POST", &format!("/streams/{stream}"), &headers, "{\"a\":1}").await
+    }
+}

@@ -1,0 +1,240 @@
+//! TLS of real nodes: HTTPS for clients, and between nodes nothing without a certificate of the cluster's CA.
+
+// Clippy knows `#[test]` functions as tests, but not the helpers beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod client;
+mod cluster;
+mod documented;
+mod pki;
+mod process;
+
+use std::time::{Duration, Instant};
+
+use client::{Version, connect};
+use cluster::{Places, TlsCluster};
+use headwater::node::Node;
+use headwater::raft::Dialer;
+use headwater::tls::Certificates;
+use headwater_proto::cluster::cluster_client::ClusterClient;
+use headwater_proto::cluster::{ForwardRequest, JoinRequest, RejoinRequest, StatusRequest};
+use headwater_proto::stored;
+use pki::Pki;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::Channel;
+
+const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_forms_and_serves_both_versions_of_http() {
+    let pki = Pki::new();
+    let cluster = TlsCluster::start(&pki, 3).await;
+    let address = cluster.follower_http().to_owned();
+    for (version, stream) in [(Version::Http1, "one"), (Version::Http2, "two")] {
+        let mut connection = connect(&address, pki.ca_pem(), version).await.unwrap();
+        let created = connection.append(stream).await.unwrap();
+        assert_eq!(created.status, 201, "{}", created.text());
+        assert_eq!(created.header("location"), format!("https://{address}/streams/{stream}/0"));
+        let feed = connection.get(&format!("/streams/{stream}"), &[("accept", ATOM_JSON)]).await;
+        assert_eq!(feed.status, 200);
+        assert!(feed.text().contains(&format!("\"https://{address}/streams/{stream}\"")), "{}", feed.text());
+        // Refusals say why: in the reason phrase with HTTP/1.1, in the body where there is no such thing.
+        let refused = connection
+            .send(
+                "POST",
+                &format!("/streams/{stream}"),
+                &[
+                    ("content-type", "application/json"),
+                    ("es-eventtype", "t"),
+                    ("es-eventid", "11111111-1111-4111-8111-111111111111"),
+                    ("es-expectedversion", "7"),
+                ],
+                "{}",
+            )
+            .await
+            .unwrap();
+        assert_eq!((refused.status, refused.header("es-currentversion")), (400, "0"));
+        if version == Version::Http2 {
+            assert_eq!(refused.text(), "Wrong expected EventNumber");
+            assert!(refused.header("content-type").starts_with("text/plain"));
+        }
+        let deleted = connection.send("DELETE", &format!("/streams/{stream}"), &[], "").await.unwrap();
+        assert_eq!((deleted.status, deleted.body.len()), (204, 0));
+        let head = connection.send("HEAD", "/health/live", &[], "").await.unwrap();
+        assert_eq!((head.status, head.body.len()), (204, 0));
+        // Who wants the leader is sent to its HTTPS address.
+        let headers = [("accept", ATOM_JSON), ("es-requiresmaster", "true")];
+        let to_leader = connection.get("/streams/x", &headers).await;
+        let leader = &cluster.places.http[cluster.leader()];
+        assert_eq!((to_leader.status, to_leader.header("location")), (307, &*format!("https://{leader}/streams/x")));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_http_2_connection_carries_many_requests_at_a_time() {
+    let pki = Pki::new();
+    let cluster = TlsCluster::start(&pki, 1).await;
+    let address = &cluster.places.http[0];
+    let mut connection = connect(address, pki.ca_pem(), Version::Http2).await.unwrap();
+    // More than the streams of one connection: the client holds back what is beyond.
+    let mut requests = Vec::new();
+    for number in 0..300 {
+        let mut shared = connection.share();
+        requests
+            .push(tokio::spawn(async move { shared.append(&format!("many-{}", number % 7)).await.unwrap().status }));
+    }
+    for request in requests {
+        assert_eq!(request.await.unwrap(), 201);
+    }
+    let many: Vec<(String, String)> = (0..101).map(|n| (format!("x-header-{n}"), "1".to_owned())).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let refused = connection.get("/ping", &many).await;
+    assert_eq!((refused.status, refused.text()), (431, "Request Header Fields Too Large"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_speaks_plain_http_to_https_is_told_so_and_who_trusts_another_ca_does_not_connect() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let cluster = TlsCluster::start(&pki, 1).await;
+    let address = &cluster.places.http[0];
+    let mut plain = tokio::net::TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"GET /streams/x HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 This port speaks HTTPS\r\n"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
+
+    let refused = connect(address, other.ca_pem(), Version::Http1).await.err().unwrap();
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+    cluster.stop().await;
+}
+
+/// Calls the node of `server` at `address` with the certificate that `pki` gives to server `as_server`.
+fn caller(pki: &Pki, as_server: u16, server: u16, address: &str) -> ClusterClient<Channel> {
+    let certificates = Certificates::load(&pki.files(as_server), as_server).unwrap();
+    ClusterClient::new(Dialer::new(certificates.for_nodes()).channel(server, address).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_another_server() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let cluster = TlsCluster::start(&pki, 3).await;
+    let address = &cluster.places.raft[0];
+    let (one, two) = (cluster.nodes[0].cluster().status().local, cluster.nodes[1].cluster().status().local);
+    let (one, two) = (one.node_id.unwrap().0, two.node_id.unwrap().0);
+    let cluster_id = cluster.nodes[0].cluster().cluster_id().unwrap();
+
+    // In the clear, and with a certificate of another CA: not even the calls that need no node id.
+    let plain = Dialer::default().channel(1, address).unwrap();
+    assert!(ClusterClient::new(plain).status(StatusRequest {}).await.is_err());
+    assert!(caller(&other, 2, 1, address).status(StatusRequest {}).await.is_err());
+
+    // With a certificate of this one they are answered ...
+    let status = caller(&pki, 2, 1, address).status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.node_id, one);
+    // ... but not at the address of another node ...
+    assert!(caller(&pki, 2, 3, address).status(StatusRequest {}).await.is_err());
+    // ... and only in the caller's own name.
+    let forward = |from: u64| {
+        let message = ForwardRequest { request_id: 1, deadline_ms: 1_000, command: Default::default() };
+        let mut request = tonic::Request::new(tokio_stream::once(message));
+        for (key, value) in [("headwater-from", from.to_string()), ("headwater-to", one.to_string())] {
+            request.metadata_mut().insert(key, value.parse().unwrap());
+        }
+        request.metadata_mut().insert("headwater-cluster", cluster_id.simple().to_string().parse().unwrap());
+        request
+    };
+    assert!(caller(&pki, 2, 1, address).forward(forward(two)).await.is_ok());
+    let refused = caller(&pki, 3, 1, address).forward(forward(two)).await.err().unwrap();
+    assert!(refused.message().contains("in the name of server 2"), "{refused}");
+
+    let member =
+        stored::Member { node_id: two, raft_address: "127.0.0.1:1".into(), http_address: "127.0.0.1:2".into() };
+    let rejoin = || RejoinRequest { member: Some(member.clone()) };
+    let leader = cluster.leader();
+    let mut as_three = caller(&pki, 3, leader as u16 + 1, &cluster.places.raft[leader]);
+    let refused = as_three.rejoin(rejoin()).await.unwrap_err();
+    assert!(refused.message().contains("in the name of server 2"), "{refused}");
+
+    let join = JoinRequest { cluster_id: vec![9; 16].into(), configured_members: cluster.places.members() };
+    let refused = caller(&pki, 9, 1, address).join(join).await.unwrap_err();
+    assert!(refused.message().contains("server 9 is not in this node's member list"), "{refused}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_a_certificate_of_another_ca_does_not_get_in() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let places = Places::new(3);
+    let directories = [(); 3].map(|()| TempDir::new().unwrap());
+    let mut nodes = Vec::new();
+    for (index, directory) in directories.iter().enumerate() {
+        let files = if index == 2 { other.files(3) } else { pki.files(index as u16 + 1) };
+        nodes.push(Node::start(places.config(index + 1, directory, &files)).await.unwrap());
+    }
+    // The two meet; the third is silent to them for as long as its certificate is not theirs, so nothing is founded.
+    let started = Instant::now();
+    let heard = |nodes: &[Node]| nodes[0].cluster().status().members[1].is_alive;
+    while !heard(&nodes) {
+        assert!(started.elapsed() < cluster::FORMATION, "the two with good certificates did not meet");
+        tokio::time::sleep(Duration::from_millis(20)).await; // polling interval
+    }
+    assert!(!nodes[0].cluster().status().members[2].is_alive);
+    assert!(nodes.iter().all(|node| node.cluster().cluster_id().is_none()));
+
+    // With a certificate of the same CA it gets in without a restart of the others.
+    nodes.pop().unwrap().stop().await;
+    nodes.push(Node::start(places.config(3, &directories[2], &pki.files(3))).await.unwrap());
+    let started = Instant::now();
+    while !nodes.iter().all(|node| node.cluster().status().ready) {
+        assert!(started.elapsed() < cluster::FORMATION, "no cluster");
+        tokio::time::sleep(Duration::from_millis(20)).await; // polling interval
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_renewed_under_load_without_dropping_a_connection() {
+    let pki = Pki::new();
+    let cluster = TlsCluster::start(&pki, 3).await;
+    let mut connections = Vec::new();
+    for address in &cluster.places.http {
+        for version in [Version::Http1, Version::Http2] {
+            connections.push(connect(address, pki.ca_pem(), version).await.unwrap());
+        }
+    }
+    let before = connections[0].certificate.clone();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut load = Vec::new();
+    for (number, mut connection) in connections.into_iter().enumerate() {
+        let stopped = stopped.clone();
+        load.push(tokio::spawn(async move {
+            let mut written = 0;
+            while !*stopped.borrow() {
+                let answer = connection.append(&format!("load-{number}")).await.expect("the connection was dropped");
+                assert_eq!(answer.status, 201, "{}", answer.text());
+                written += 1;
+            }
+            written
+        }));
+    }
+    for _ in 0..3 {
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            pki.files(index as u16 + 1);
+            node.reload_certificates().await;
+            let new = connect(&cluster.places.http[index], pki.ca_pem(), Version::Http1).await.unwrap();
+            assert_ne!(new.certificate, before, "the renewed certificate is shown to new connections");
+        }
+    }
+    stop.send(true).unwrap();
+    for writer in load {
+        assert!(writer.await.unwrap() > 0);
+    }
+    cluster.stop().await;
+}
