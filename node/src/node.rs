@@ -78,6 +78,7 @@ impl Node {
         let config = Arc::new(config);
         let metrics = Metrics::new();
         let certificates = load_certificates(&config).await?;
+        metrics.register(|registry| certificates.metrics().register(registry));
         for exposure in config.exposures() {
             tracing::warn!("{exposure}");
         }

@@ -90,7 +90,13 @@ impl tower_service::Service<Uri> for SecureConnector {
             let authority = address.authority().map(|authority| authority.as_str()).unwrap_or_default();
             let stream = TcpStream::connect(authority).await?;
             stream.set_nodelay(true)?;
-            match tls.connect(server, stream).await {
+            let connected = async {
+                let mut secure = tls.connect(server, stream).await?;
+                // A gRPC server speaks first.
+                tls.confirm(&mut secure).await?;
+                Ok::<_, HandshakeError>(secure)
+            };
+            match connected.await {
                 Ok(secure) => {
                     told.forget(server);
                     Ok(TokioIo::new(secure))

@@ -1,7 +1,8 @@
 //! Connections of other nodes, in the clear or with TLS, as gRPC takes them in.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,8 +26,11 @@ pub const MAX_HANDSHAKES: usize = 256;
 /// Pause after a failed accept: the process is out of file descriptors, and trying at once again would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The log tells of refused connections at most this often; whoever can reach the port could fill the disk otherwise.
-const TELL_INTERVAL: Duration = Duration::from_secs(1);
+/// A refused connection from the same address for the same reason is worth a line this often: nodes try again and again.
+const REMIND_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Lines about refused connections in [`REMIND_INTERVAL`]: whoever can reach the port could fill the disk otherwise.
+const MAX_TOLD: usize = 64;
 
 /// The server that the other end of a connection has proven to be; `None` in the clear, where nobody proves anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +82,7 @@ pub fn secure(
                         // It fails only when the node stops.
                         let _ = connections.send(Ok(stream)).await;
                     }
-                    Err(error) => refusals.tell(address, &error.to_string()),
+                    Err(error) => refusals.tell(address, error.to_string()),
                 }
                 drop(place);
             });
@@ -106,21 +110,31 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Lines about refused connections, no more than one in [`TELL_INTERVAL`].
+/// Lines about refused connections: each address and reason once in [`REMIND_INTERVAL`], and not more than [`MAX_TOLD`] of them.
 #[derive(Default)]
-struct Refusals(Mutex<(Option<Instant>, u64)>);
+struct Refusals(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    lines: HashMap<(IpAddr, String), Instant>,
+    /// Refusals since the last line that got none.
+    untold: u64,
+}
 
 impl Refusals {
-    fn tell(&self, address: SocketAddr, reason: &str) {
+    fn tell(&self, address: SocketAddr, reason: String) {
+        let now = Instant::now();
         let mut told = self.0.lock();
-        if told.0.is_some_and(|last| last.elapsed() < TELL_INTERVAL) {
-            told.1 += 1;
+        told.lines.retain(|_, at| now.duration_since(*at) < REMIND_INTERVAL);
+        let line = (address.ip(), reason);
+        if told.lines.contains_key(&line) || told.lines.len() >= MAX_TOLD {
+            told.untold += 1;
             return;
         }
-        let untold = std::mem::take(&mut told.1);
-        told.0 = Some(Instant::now());
+        let untold = std::mem::take(&mut told.untold);
+        told.lines.insert(line.clone(), now);
         drop(told);
-        tracing::warn!(%address, reason, untold, "refused a connection to the port for other nodes");
+        tracing::warn!(%address, reason = line.1, untold, "refused a connection to the port for other nodes");
     }
 }
 
@@ -161,5 +175,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NodeStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_once_and_within_a_limit() {
+        let refusals = Refusals::default();
+        let state = || {
+            let told = refusals.0.lock();
+            (told.lines.len(), told.untold)
+        };
+        for port in 1..=5 {
+            refusals.tell(SocketAddr::from(([10, 0, 0, 1], port)), "a".to_owned());
+        }
+        assert_eq!(state(), (1, 4));
+        refusals.tell(SocketAddr::from(([10, 0, 0, 1], 1)), "b".to_owned());
+        assert_eq!(state(), (2, 0), "the next line says how many got none");
+        for host in 0..=255 {
+            refusals.tell(SocketAddr::from(([10, 0, 1, host], 1)), "a".to_owned());
+        }
+        assert_eq!(state(), (MAX_TOLD, 256 - (MAX_TOLD as u64 - 2)));
     }
 }

@@ -9,6 +9,7 @@ mod create_tests;
 mod files;
 mod handshake;
 mod load;
+mod metrics;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use create::{Authority, CreateError, run as run_certs};
 pub use files::{FileError, Purpose, Reason};
 pub use handshake::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor, NodeTls};
 use load::{Expiry, Loaded, NodeConfigs};
+use metrics::TlsMetrics;
 pub use names::ServerNames;
 
 use crate::config::TlsFiles;
@@ -45,6 +47,7 @@ struct Inner {
     server_id: u16,
     clients: Option<ArcSwap<ServerConfig>>,
     nodes: Option<ArcSwap<NodeConfigs>>,
+    metrics: TlsMetrics,
 }
 
 impl Certificates {
@@ -57,7 +60,10 @@ impl Certificates {
         let now = Timestamp::now();
         let loaded = load::load(files, &names, server_id, now)?;
         warn(&loaded, now);
+        let metrics = TlsMetrics::default();
+        metrics.loaded(&loaded.expiries);
         let inner = Inner {
+            metrics,
             files: files.clone(),
             names,
             server_id,
@@ -73,7 +79,7 @@ impl Certificates {
     /// # Errors
     /// As [`Self::load`].
     pub fn reload(&self) -> Result<(), FileError> {
-        let Inner { files, names, server_id, clients, nodes } = &*self.inner;
+        let Inner { files, names, server_id, clients, nodes, metrics } = &*self.inner;
         let now = Timestamp::now();
         let loaded = load::load(files, names, *server_id, now)?;
         warn(&loaded, now);
@@ -83,6 +89,7 @@ impl Certificates {
         if let (Some(current), Some(new)) = (nodes, loaded.nodes) {
             current.store(new);
         }
+        metrics.loaded(&loaded.expiries);
         for Expiry { path, at } in loaded.expiries {
             tracing::info!(file = %path.display(), valid_until = %at, "loaded the certificates again");
         }
@@ -97,6 +104,11 @@ impl Certificates {
     /// TLS with other nodes, if there are certificates for it.
     pub fn for_nodes(&self) -> Option<NodeTls> {
         self.inner.nodes.is_some().then(|| NodeTls::new(self.clone()))
+    }
+
+    /// Counters of handshakes and the ends of validity.
+    pub fn metrics(&self) -> &TlsMetrics {
+        &self.inner.metrics
     }
 
     fn client_config(&self) -> Option<Arc<ServerConfig>> {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, crypto, version};
 
 use super::*;
 
@@ -74,7 +74,16 @@ fn load_at(files: &TlsFiles, server_id: u16, at: SystemTime) -> Certificates {
     let names = ServerNames::new(files.cluster_name.clone());
     let loaded = load::load(files, &names, server_id, Timestamp::try_from(at).unwrap()).unwrap();
     let (clients, nodes) = (loaded.clients.map(ArcSwap::from), loaded.nodes.map(ArcSwap::from));
-    Certificates { inner: Arc::new(Inner { files: files.clone(), names, server_id, clients, nodes }) }
+    Certificates {
+        inner: Arc::new(Inner {
+            files: files.clone(),
+            names,
+            server_id,
+            clients,
+            nodes,
+            metrics: TlsMetrics::default(),
+        }),
+    }
 }
 
 /// What came of a connection from one node to another: whom the accepting side took the caller for, and what the caller
@@ -128,8 +137,9 @@ async fn a_node_at_the_address_of_another_is_not_talked_to() {
 async fn certificates_of_another_ca_are_refused_in_both_directions() {
     let (ours, theirs) = (Pki::new(), Pki::new());
     let (accepted, called) = meet(&theirs.server(1), &ours.server(2), 2).await;
-    assert!(called.unwrap_err().contains("UnknownIssuer"));
-    assert!(accepted.is_err());
+    assert!(called.unwrap_err().contains("was not issued by a CA in"));
+    let accepted = accepted.unwrap_err();
+    assert!(accepted.contains("refuses the certificate in") && accepted.contains("server-2.crt"), "{accepted}");
 
     // A caller that believes in our CA and shows a certificate of its own.
     let mut files = theirs.files(1);
@@ -137,7 +147,7 @@ async fn certificates_of_another_ca_are_refused_in_both_directions() {
     files.ca_file = ours.files(1).ca_file;
     let intruder = trusting.with_client_trust_of(&ours.server(1));
     let (accepted, called) = meet(&intruder, &ours.server(2), 2).await;
-    assert!(accepted.unwrap_err().contains("UnknownIssuer"));
+    assert!(accepted.unwrap_err().contains("was not issued by a CA in"));
     assert!(called.is_err());
     // Its files would not even load.
     assert!(Certificates::load(&files, 1).err().unwrap().to_string().contains("was not issued by the CA in"));
@@ -158,6 +168,7 @@ impl Certificates {
                 server_id: inner.server_id,
                 clients: None,
                 nodes: Some(ArcSwap::from_pointee(configs)),
+                metrics: TlsMetrics::default(),
             }),
         }
     }
@@ -169,10 +180,10 @@ async fn expired_certificates_are_refused_in_both_directions() {
     let name = ServerNames::default().of(1);
     let expired = load_at(&pki.files_as("old", &[&name], -10, 9), 1, SystemTime::now() - 5 * DAY);
     let (accepted, called) = meet(&expired, &pki.server(2), 2).await;
-    assert!(accepted.unwrap_err().contains("expired"));
+    assert!(accepted.unwrap_err().contains("its certificate expired on"));
     assert!(called.is_err());
     let (accepted, called) = meet(&pki.server(2), &expired, 1).await;
-    assert!(called.unwrap_err().contains("expired"));
+    assert!(called.unwrap_err().contains("its certificate expired on"));
     assert!(accepted.is_err());
 }
 
@@ -201,11 +212,11 @@ async fn a_certificate_of_no_server_of_several_or_of_another_cluster_is_refused(
 }
 
 /// A TLS client without a certificate that trusts the CA of `pki`.
-fn anonymous(pki: &Pki) -> TlsConnector {
+fn anonymous(pki: &Pki, versions: &[&'static SupportedProtocolVersion]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pki.authority.certificate_pem().as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -228,14 +239,15 @@ async fn who_shows_no_certificate_or_speaks_no_tls_is_refused_by_a_node_at_once(
 
     let without_certificate = async {
         let name = ServerName::try_from("server-2.headwater.internal").unwrap();
-        let connected = anonymous(&pki).connect(name, TcpStream::connect(address).await.unwrap()).await;
+        let connected =
+            anonymous(&pki, &[&version::TLS13]).connect(name, TcpStream::connect(address).await.unwrap()).await;
         // The refusal arrives with the first read.
         let mut byte = [0];
         let read = connected.unwrap().read(&mut byte).await;
         assert!(read.unwrap_err().to_string().to_lowercase().contains("certificate"));
     };
     let (refused, ()) = tokio::join!(accept(), without_certificate);
-    assert!(refused.contains("no certificates"), "{refused}");
+    assert!(refused.contains("shows no certificate"), "{refused}");
 
     let plaintext = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -245,7 +257,8 @@ async fn who_shows_no_certificate_or_speaks_no_tls_is_refused_by_a_node_at_once(
         let _ = stream.read_to_end(&mut rest).await;
         assert!(rest.len() < 32, "{rest:?}");
     };
-    tokio::join!(accept(), plaintext);
+    let (refused, ()) = tokio::join!(accept(), plaintext);
+    assert!(refused.contains("does not speak TLS"), "{refused}");
 }
 
 #[tokio::test]
@@ -278,8 +291,8 @@ async fn after_a_reload_the_replaced_ca_counts_no_longer_and_the_new_one_does() 
     two.reload().unwrap();
     assert_eq!(meet(&new_one, &two, 2).await, (Ok(1), Ok(())));
     let caller = old_one.with_client_trust_of(&new_one);
-    assert!(meet(&caller, &two, 2).await.0.unwrap_err().contains("UnknownIssuer"));
-    assert!(meet(&two, &old_one, 1).await.1.unwrap_err().contains("UnknownIssuer"));
+    assert!(meet(&caller, &two, 2).await.0.unwrap_err().contains("was not issued by a CA in"));
+    assert!(meet(&two, &old_one, 1).await.1.unwrap_err().contains("was not issued by a CA in"));
 }
 
 #[tokio::test]
@@ -394,12 +407,82 @@ fn an_expired_ca_counts_no_longer_and_is_an_error_when_there_is_no_other() {
     assert!(error.contains("old.crt") && error.contains("expired on"), "{error}");
 }
 
+#[tokio::test]
+async fn clients_may_see_another_certificate_than_nodes_and_use_tls_1_2_which_nodes_do_not() {
+    let (public, own) = (Pki::new(), Pki::new());
+    let node = own.files(1);
+    let clients = public.files_as("site", &["headwater.example"], -1, 10);
+    let files = TlsFiles {
+        node_cert_file: node.cert_file,
+        node_key_file: node.key_file,
+        cert_file: clients.cert_file,
+        key_file: clients.key_file,
+        ..own.files(1)
+    };
+    let one = Certificates::load(&files, 1).unwrap();
+    assert_eq!(meet(&one, &own.server(2), 2).await, (Ok(1), Ok(())));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connector = anonymous(&public, &[&version::TLS12]);
+    let name = ServerName::try_from("headwater.example").unwrap();
+    let connect = async || connector.connect(name.clone(), TcpStream::connect(address).await.unwrap()).await;
+    let accept = async || one.for_clients().unwrap().accept(listener.accept().await.unwrap().0).await;
+    let (connected, accepted) = tokio::join!(connect(), accept());
+    assert!(connected.is_ok() && !accepted.unwrap().1, "no HTTP/2 unless asked for");
+
+    let connector = anonymous(&own, &[&version::TLS12]);
+    let name = ServerName::try_from("server-1.headwater.internal").unwrap();
+    let connect = async || connector.connect(name.clone(), TcpStream::connect(address).await.unwrap()).await;
+    let accept = async || one.for_nodes().unwrap().accept(listener.accept().await.unwrap().0).await;
+    let (connected, accepted) = tokio::join!(connect(), accept());
+    assert!(connected.is_err() && accepted.is_err());
+}
+
+#[tokio::test]
+async fn the_refusal_of_its_own_certificate_is_told_to_the_caller_before_it_sends_anything() {
+    let (ours, theirs) = (Pki::new(), Pki::new());
+    let two = ours.server(2);
+    let caller = theirs.server(1).with_client_trust_of(&two);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let calling = async {
+        let nodes = caller.for_nodes().unwrap();
+        let mut stream = nodes.connect(2, TcpStream::connect(address).await.unwrap()).await.unwrap();
+        nodes.confirm(&mut stream).await.unwrap_err().to_string()
+    };
+    let accepting = async { two.for_nodes().unwrap().accept(listener.accept().await.unwrap().0).await };
+    let (told, refused) = tokio::join!(calling, accepting);
+    assert!(told.contains("refuses the certificate in") && told.contains("server-1.crt"), "{told}");
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn monitoring_sees_ends_of_validity_and_refused_handshakes() {
+    let pki = Pki::new();
+    let two = pki.server(2);
+    meet(&pki.server(1), &two, 3).await.1.unwrap_err();
+    let mut registry = prometheus_client::registry::Registry::with_prefix("headwater");
+    two.metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains("headwater_tls_handshakes_refused_total{with=\"node\"} 1"), "{text}");
+    let expiry = text
+        .lines()
+        .find(|line| line.starts_with("headwater_tls_certificate_expiry_seconds{") && line.contains("2.crt"));
+    let at: i64 = expiry.expect(&text).rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((at - Timestamp::now().as_second() - 89 * 24 * 3_600).abs() < 3_600, "{text}");
+}
+
 #[test]
 fn the_earliest_end_of_validity_of_each_file_is_known() {
     let pki = Pki::new();
     let files = pki.files_as("soon", &[&ServerNames::default().of(1)], -1, 20);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(files.key_file.as_ref().unwrap(), open).unwrap();
     let loaded = load::load(&files, &ServerNames::default(), 1, Timestamp::now()).unwrap();
     let days = |at: Timestamp| at.duration_since(Timestamp::now()).as_hours() / 24;
+    assert_eq!(loaded.open_keys, [files.key_file.clone().unwrap()], "a key that everybody may read is told of");
     let found: Vec<_> = loaded.expiries.iter().map(|expiry| (expiry.path.clone(), days(expiry.at))).collect();
     assert_eq!(found, [(files.cert_file.clone().unwrap(), 18), (files.ca_file.clone().unwrap(), 99)]);
 }
