@@ -1,5 +1,8 @@
 //! A plain HTTP/1.1 client that shows answers exactly as they come, reason phrase and all.
 
+#[path = "tls.rs"]
+pub mod tls;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -11,10 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
-    pub reason: String,
+    /// The reason phrase. HTTP/2 has none: the text that stands in for it, or `None` where none does.
+    pub reason: Option<String>,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Whether the body stands in for the reason phrase that HTTP/2 has not got.
+    pub reason_is_body: bool,
 }
 
 impl Answer {
@@ -30,6 +36,11 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
+    /// The body as text, unless it only stands in for a reason phrase.
+    pub fn own_text(&self) -> String {
+        if self.reason_is_body { String::new() } else { self.text() }
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -38,10 +49,29 @@ impl Answer {
 
 /// Sends a request to `base` (`http://host:port`) on a connection of its own.
 pub fn send(base: &str, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Answer {
+    if let Some(host) = base.strip_prefix("https://") {
+        return tls::send(host, method, path, headers, body);
+    }
     let host = base.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(host).unwrap();
+    exchange(connect(host), host, method, path, headers, body)
+}
+
+fn connect(host: &str) -> TcpStream {
+    let stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// One request and its answer as HTTP/1.1.
+fn exchange(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> Answer {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
@@ -63,8 +93,9 @@ pub fn send(base: &str, method: &str, path: &str, headers: &[(&str, String)], bo
     let split = |line: &str| line.split_once(':').map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()));
     Answer {
         status: status_line.next().unwrap().parse().unwrap(),
-        reason: status_line.next().unwrap_or_default().to_owned(),
+        reason: Some(status_line.next().unwrap_or_default().to_owned()),
         headers: rest.split("\r\n").filter_map(split).collect(),
         body: bytes[end + 4..].to_vec(),
+        reason_is_body: false,
     }
 }

@@ -1,12 +1,15 @@
 //! Nodes in this process.
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use headwater::cluster::Leadership;
 use headwater::config::{Config, Invocation};
 use headwater::node::Node;
+use headwater::tls::Authority;
 use tempfile::TempDir;
+
+use super::client::tls;
 
 /// How long a cluster may take to form on a machine that builds something else meanwhile.
 const FORMATION: Duration = Duration::from_secs(60);
@@ -23,13 +26,14 @@ fn free_addresses(count: usize) -> Vec<String> {
     listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
 }
 
-fn config(id: usize, members: &str, directory: &TempDir) -> Config {
-    let arguments = [
+fn config(id: usize, members: &str, directory: &TempDir, options: &[String]) -> Config {
+    let mut arguments: Vec<std::ffi::OsString> = vec![
         "headwater".into(),
         format!("--server-id={id}").into(),
         format!("--members={members}").into(),
         format!("--data-dir={}", directory.path().display()).into(),
     ];
+    arguments.extend(options.iter().map(Into::into));
     match headwater::config::resolve(arguments, []).unwrap() {
         Invocation::Run(config) => *config,
         _ => unreachable!("no subcommand"),
@@ -38,6 +42,27 @@ fn config(id: usize, members: &str, directory: &TempDir) -> Config {
 
 /// Starts a cluster and waits until one node leads and all serve reads.
 pub async fn start(count: usize) -> Nodes {
+    start_with(count, "http", &[]).await
+}
+
+/// Starts a single node whose clients talk TLS, and from now on [`super::client::send`] does, in this version of HTTP.
+pub async fn start_with_tls(version: tls::Version) -> Nodes {
+    let directory = TempDir::new().unwrap();
+    let now = SystemTime::now();
+    let authority = Authority::new(None, now..now + 2 * FORMATION).unwrap();
+    let made = authority.issue("node", &["127.0.0.1".to_owned()], now..now + FORMATION).unwrap();
+    let file = |flag: &str, name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).unwrap();
+        format!("{flag}={}", directory.path().join(name).display())
+    };
+    let options = [file("--tls-cert-file", "node.crt", &made.0), file("--tls-key-file", "node.key", &made.1)];
+    let nodes = start_with(1, "https", &options).await;
+    let host = nodes.leader();
+    tls::trust(host.strip_prefix("https://").unwrap(), authority.certificate_pem(), version);
+    nodes
+}
+
+async fn start_with(count: usize, scheme: &str, options: &[String]) -> Nodes {
     let addresses = free_addresses(2 * count);
     let (raft, http) = addresses.split_at(count);
     let entry = |index: usize| format!("{}={}/{}", index + 1, raft[index], http[index]);
@@ -45,8 +70,8 @@ pub async fn start(count: usize) -> Nodes {
     let directories: Vec<TempDir> = (0..count).map(|_| TempDir::new().unwrap()).collect();
     let mut nodes = Vec::new();
     for index in 0..count {
-        let node = Node::start(config(index + 1, &members, &directories[index])).await.unwrap();
-        nodes.push((node, format!("http://{}", http[index])));
+        let node = Node::start(config(index + 1, &members, &directories[index], options)).await.unwrap();
+        nodes.push((node, format!("{scheme}://{}", http[index])));
     }
     let nodes = Nodes { nodes, _directories: directories };
     let started = Instant::now();
