@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::certificates::Certificates;
 use crate::client::Client;
 use crate::ports::ReservedPort;
 use crate::process::{ServerProcess, headwater_binary};
@@ -26,6 +27,8 @@ pub struct Options {
     pub extra: Vec<String>,
     /// Data directories by server id, instead of one below the cluster's own directory.
     pub data_dirs: Vec<(u16, PathBuf)>,
+    /// TLS with clients and between nodes.
+    pub tls: bool,
 }
 
 /// Which nodes clients should talk to: the load avoids a node from the moment before it is hurt until it is ready again.
@@ -73,6 +76,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     liveness: Liveness,
     client: Client,
+    /// With TLS.
+    certificates: Option<Certificates>,
 }
 
 impl Cluster {
@@ -93,14 +98,20 @@ impl Cluster {
             });
         }
         let liveness = Liveness::new(nodes.len());
+        let certificates = match options.tls {
+            true => Some(Certificates::create(&binary, root.path(), &member_list(&nodes))?),
+            false => None,
+        };
+        let client = Client::trusting(certificates.as_ref().map_or(&[], Certificates::authorities))?;
         Ok(Self {
+            certificates,
             root: Some(root),
             passed: false,
             binary,
             extra: options.extra,
             nodes,
             liveness,
-            client: Client::new()?,
+            client,
         })
     }
 
@@ -122,14 +133,37 @@ impl Cluster {
         &self.client
     }
 
+    /// A client with connections of its own.
+    pub fn new_client(&self) -> anyhow::Result<Client> {
+        Client::trusting(self.certificates.as_ref().map_or(&[], Certificates::authorities))
+    }
+
+    /// The certificates of the nodes, for a cluster with TLS.
+    pub fn certificates(&self) -> anyhow::Result<&Certificates> {
+        self.certificates.as_ref().context("this cluster has no TLS")
+    }
+
+    /// SIGHUP, and waits until the node says that it has loaded its certificates again.
+    pub async fn reload(&mut self, id: u16) -> anyhow::Result<()> {
+        let loaded = |log: String| log.matches("loaded the certificates again").count();
+        let before = loaded(self.last_log(id));
+        self.process_mut(id)?.signal(libc::SIGHUP)?;
+        wait::until("certificates loaded again", READY_LIMIT, || async {
+            anyhow::ensure!(loaded(self.last_log(id)) > before, "not yet\n{}", self.log_tail(id));
+            Ok(())
+        })
+        .await
+    }
+
     /// Which nodes clients may use.
     pub fn liveness(&self) -> Liveness {
         self.liveness.clone()
     }
 
-    /// `http://127.0.0.1:port` of a node.
+    /// `http://127.0.0.1:port` of a node, `https` with TLS.
     pub fn base(&self, id: u16) -> String {
-        format!("http://127.0.0.1:{}", self.node(id).http.number())
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.node(id).http.number())
     }
 
     /// Server ids and addresses of all nodes.
@@ -149,12 +183,7 @@ impl Cluster {
 
     /// The list given to every node as `--members`.
     pub fn members(&self) -> String {
-        let entries: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|node| format!("{}=127.0.0.1:{}/127.0.0.1:{}", node.id, node.raft.number(), node.http.number()))
-            .collect();
-        entries.join(",")
+        member_list(&self.nodes)
     }
 
     /// Starts a node as configured.
@@ -175,6 +204,7 @@ impl Cluster {
         let data_dir = self.node(id).data_dir.display().to_string();
         let mut arguments: Vec<String> =
             ["--server-id", &id.to_string(), "--members", members, "--data-dir", &data_dir].map(str::to_owned).to_vec();
+        arguments.extend(self.certificates.iter().flat_map(|certificates| certificates.options(id)));
         arguments.extend(self.extra.iter().cloned());
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
         let binary = self.binary.clone();
@@ -361,6 +391,11 @@ impl Cluster {
     fn node_mut(&mut self, id: u16) -> &mut Node {
         &mut self.nodes[usize::from(id) - 1]
     }
+}
+
+fn member_list(nodes: &[Node]) -> String {
+    let entry = |node: &Node| format!("{}=127.0.0.1:{}/127.0.0.1:{}", node.id, node.raft.number(), node.http.number());
+    nodes.iter().map(entry).collect::<Vec<_>>().join(",")
 }
 
 impl Drop for Cluster {

@@ -5,6 +5,7 @@
 //! one straight line: build a [`cluster::Cluster`], start a [`workload::Workload`], do the harm, heal, read every
 //! node's `$all` with [`feed`], and hand history and feeds to [`check`].
 
+pub mod certificates;
 pub mod check;
 pub mod client;
 pub mod cluster;

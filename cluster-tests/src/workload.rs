@@ -69,7 +69,7 @@ impl Workload {
                     nodes: cluster.bases(),
                     liveness: cluster.liveness(),
                     // One client each: a connection that hangs at one node must not delay another writer.
-                    client: Client::new()?,
+                    client: cluster.new_client()?,
                     recorder: recorder.clone(),
                     stopping: Arc::clone(&stopping),
                     rate: rate.clone(),

@@ -4,6 +4,7 @@
 //! by themselves (`headwater_cluster_tests::serial`), whatever `--test-threads` says. A failed test names the
 //! directory in which it leaves data and logs of its nodes.
 
+mod certificates;
 mod damaged_files;
 mod disk_full;
 mod formation;

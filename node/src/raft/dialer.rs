@@ -102,7 +102,9 @@ impl tower_service::Service<Uri> for SecureConnector {
                     Ok(TokioIo::new(secure))
                 }
                 Err(error) => {
-                    told.tell(server, authority, &error);
+                    if error.is_refusal() {
+                        told.tell(server, authority, &error);
+                    }
                     Err(io::Error::other(format!("TLS with server {server} at {authority}: {error}")))
                 }
             }

@@ -82,7 +82,8 @@ pub fn secure(
                         // It fails only when the node stops.
                         let _ = connections.send(Ok(stream)).await;
                     }
-                    Err(error) => refusals.tell(address, error.to_string()),
+                    Err(error) if error.is_refusal() => refusals.tell(address, error.to_string()),
+                    Err(error) => tracing::debug!(%address, %error, "no TLS connection of another node"),
                 }
                 drop(place);
             });

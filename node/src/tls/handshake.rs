@@ -41,6 +41,16 @@ pub enum HandshakeError {
     NotLoaded,
 }
 
+impl HandshakeError {
+    /// Whether somebody should look into it. Connections that break or stall are everyday: a process that ends, a probe of the port.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Broken(_) => false,
+            Self::Plaintext(_) | Self::Refused(_) | Self::WrongServer(_) | Self::NotLoaded => true,
+        }
+    }
+}
+
 /// The server side of HTTPS.
 #[derive(Clone)]
 pub struct HttpsAcceptor {
