@@ -77,6 +77,10 @@ pub struct Flags {
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Network")]
     pub disable_http_caching: bool,
+    /// Answer HEAD wherever GET is answered; the API this one is compatible with refuses it with 405
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Network")]
+    pub head_requests: bool,
 
     /// Certificate shown to clients, PEM, intermediate ones behind it: the HTTP API becomes HTTPS
     #[arg(long, value_name = "FILE", help_heading = "TLS")]

@@ -64,6 +64,8 @@ pub struct Config {
     pub advertise_http: Option<String>,
     /// Never let responses be cached (contract/streams 8.7).
     pub disable_http_caching: bool,
+    /// Answer HEAD like GET, without the body.
+    pub head_requests: bool,
     /// Log filter, `tracing` syntax.
     pub log_filter: String,
     /// Log lines as JSON.
@@ -161,6 +163,7 @@ impl Config {
             block_cache_bytes,
             advertise_http: flags.advertise_http,
             disable_http_caching: flags.disable_http_caching,
+            head_requests: flags.head_requests,
             log_filter: flags.log_filter,
             log_json: flags.log_json,
         })

@@ -40,6 +40,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "node_tls_cert_file" => path(&config.tls.node_cert_file)?,
         "node_tls_key_file" => path(&config.tls.node_key_file)?,
         "tls_cluster_name" => quoted(config.tls.cluster_name.as_deref()?),
+        "head_requests" => config.head_requests.to_string(),
         "write_timeout_ms" => ms(config.write_timeout),
         "leader_wait_ms" => ms(config.leader_wait),
         "read_wait_ms" => ms(config.read_wait),

@@ -73,6 +73,7 @@ fn every_option_can_be_set_in_every_source() {
         ("node_tls_cert_file", "/c/n.crt"),
         ("node_tls_key_file", "/c/n.key"),
         ("tls_cluster_name", "orders"),
+        ("head_requests", "true"),
         ("write_timeout_ms", "7001"),
         ("leader_wait_ms", "3001"),
         ("read_wait_ms", "3002"),

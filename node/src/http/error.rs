@@ -105,7 +105,9 @@ impl ApiError {
             Self::StreamDeleted => response::text(StatusCode::GONE, "Stream deleted"),
             Self::WrongExpectedVersion(current) => {
                 let mut answer = response::text(StatusCode::BAD_REQUEST, "Wrong expected EventNumber");
-                answer.headers_mut().insert(response::ES_CURRENT_VERSION, HeaderValue::from(current));
+                for name in [response::ES_CURRENT_VERSION, response::KURRENT_CURRENT_VERSION] {
+                    answer.headers_mut().insert(name, HeaderValue::from(current));
+                }
                 answer
             }
             Self::NotModified => response::text(StatusCode::NOT_MODIFIED, "Not Modified"),

@@ -99,7 +99,7 @@ fn look(view: &ReadView<'_>, stream: &str, number: Option<u64>, resolve: bool, o
 
 fn render(request: &Request<'_>, wanted: &EventRequest, entry: &Entry, info: &StreamInfo) -> Response<Reply> {
     let media_type = request.chosen.media_type;
-    let mut answer = response::with_body(StatusCode::OK, media_type.header(), body(request, entry));
+    let mut answer = response::with_body(StatusCode::OK, request.chosen.header(), body(request, entry));
     let freshness = match wanted.number {
         Some(_) => Freshness::Immutable,
         None => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
@@ -135,7 +135,7 @@ fn body(request: &Request<'_>, entry: &Entry) -> Vec<u8> {
 fn no_metadata(request: &Request<'_>) -> Response<Reply> {
     let media_type = request.chosen.media_type;
     let body = if media_type.is_json() { b"{}".to_vec() } else { Vec::new() };
-    let mut answer = response::with_body(StatusCode::OK, media_type.header(), body);
+    let mut answer = response::with_body(StatusCode::OK, request.chosen.header(), body);
     caching::add_headers(&mut answer, Freshness::Head { cache_control_s: None }, true, false);
     answer
 }

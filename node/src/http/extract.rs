@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -13,6 +13,28 @@ use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
 
 /// When a client may come again whose body found no room.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// What later versions call the headers that begin with `ES-` (contract/streams 17).
+const LATER_PREFIX: &str = "kurrent-";
+
+/// Adds the name with `ES-` for every request header with the later prefix, so that nothing else has to know of it. A header that
+/// has both names keeps the values of the older one.
+pub fn rename_later_headers(headers: &mut HeaderMap) {
+    // Nearly no request has one, and looking costs one comparison per header.
+    if !headers.keys().any(|name| name.as_str().starts_with(LATER_PREFIX)) {
+        return;
+    }
+    let later: Vec<(HeaderName, HeaderValue)> = headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let older = format!("es-{}", name.as_str().strip_prefix(LATER_PREFIX)?);
+            Some((HeaderName::try_from(older).ok()?, value.clone()))
+        })
+        .collect();
+    for (name, value) in later {
+        headers.entry(name).or_insert(value);
+    }
+}
 
 /// A header's text. Bytes that are no UTF-8 are read as Latin-1.
 pub fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -227,6 +249,19 @@ mod tests {
         );
         assert_eq!(require_leader(&headers("es-requiresmaster", "TRUE")), Ok(true));
         assert!(require_leader(&headers("es-requiremaster", "bogus")).is_err());
+    }
+
+    #[test]
+    fn later_names_of_headers_are_read_unless_the_older_one_is_there() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("kurrent-longpoll", "5"), ("kurrent-requireleader", "true"), ("kurrent-harddelete", "true"), ("es-harddelete", "false")]
+        {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        rename_later_headers(&mut headers);
+        assert_eq!(long_poll(&headers), Ok(Some(Duration::from_secs(5))));
+        assert_eq!((require_leader(&headers), hard_delete(&headers)), (Ok(true), Ok(false)));
     }
 
     #[test]

@@ -248,5 +248,5 @@ pub fn document(request: &Request<'_>, feed: &Feed, base: &Base) -> Response<Rep
         _ if media_type.is_json() => atom::json::feed(feed, base, embed),
         _ => atom::xml::feed(feed, base, embed),
     };
-    response::with_body(StatusCode::OK, media_type.header(), body)
+    response::with_body(StatusCode::OK, request.chosen.header(), body)
 }

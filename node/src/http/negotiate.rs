@@ -107,6 +107,31 @@ impl MediaType {
         })
     }
 
+    /// The later name of the same type (contract/streams 17). Types that are no one's invention have one name.
+    const fn twin(self) -> Option<&'static str> {
+        match self {
+            StreamDescription => Some("application/vnd.kurrent.streamdesc+json"),
+            AtomJson => Some("application/vnd.kurrent.atom+json"),
+            EventJson => Some("application/vnd.kurrent.event+json"),
+            EventsJson => Some("application/vnd.kurrent.events+json"),
+            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream => None,
+        }
+    }
+
+    fn twin_header(self) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static(match self {
+            StreamDescription => "application/vnd.kurrent.streamdesc+json; charset=utf-8",
+            AtomJson => "application/vnd.kurrent.atom+json; charset=utf-8",
+            EventJson => "application/vnd.kurrent.event+json; charset=utf-8",
+            EventsJson => "application/vnd.kurrent.events+json; charset=utf-8",
+            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream => return None,
+        }))
+    }
+
+    fn is_twin(self, name: &str) -> bool {
+        self.twin().is_some_and(|twin| name.eq_ignore_ascii_case(twin))
+    }
+
     /// Whether answers of this type are JSON.
     pub fn is_json(self) -> bool {
         matches!(self, StreamDescription | AtomJson | Json | EventJson | EventsJson)
@@ -129,7 +154,7 @@ impl MediaType {
 
     fn is_covered_by(self, range: &str) -> bool {
         let name = self.as_str();
-        if range == "*/*" || range.eq_ignore_ascii_case(name) {
+        if range == "*/*" || range.eq_ignore_ascii_case(name) || self.is_twin(range) {
             return true;
         }
         let (Some(major), Some((own_major, _))) = (range.strip_suffix("/*"), name.split_once('/')) else {
@@ -148,12 +173,27 @@ pub struct Chosen {
     pub is_default: bool,
     /// The Accept header has an item that is literally `*/*`.
     pub accepts_anything: bool,
+    /// The type was asked for by its later name, so the answer has it too.
+    pub by_twin: bool,
+}
+
+impl Chosen {
+    /// What nobody asked for.
+    pub const fn by_default(media_type: MediaType) -> Self {
+        Self { media_type, is_default: true, accepts_anything: false, by_twin: false }
+    }
+
+    /// The Content-Type of the answer.
+    pub fn header(&self) -> HeaderValue {
+        let twin = if self.by_twin { self.media_type.twin_header() } else { None };
+        twin.unwrap_or_else(|| self.media_type.header())
+    }
 }
 
 /// Chooses among `set`; `None` is 406 (contract/streams 4.1).
 pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) -> Option<Chosen> {
     let exactly = |media_type: MediaType| {
-        let chosen = Chosen { media_type, is_default: false, accepts_anything: false };
+        let chosen = Chosen { media_type, is_default: false, accepts_anything: false, by_twin: false };
         set.contains(&media_type).then_some(chosen)
     };
     if let Some(format) = format {
@@ -167,10 +207,10 @@ pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) ->
     }
     let accept = accept.unwrap_or_default().trim_ascii();
     if accept.is_empty() {
-        return set.first().map(|first| Chosen { media_type: *first, is_default: true, accepts_anything: false });
+        return set.first().map(|first| Chosen::by_default(*first));
     }
     let accept = std::str::from_utf8(accept).ok()?;
-    let mut best: Option<(f32, MediaType)> = None;
+    let mut best: Option<(f32, MediaType, &str)> = None;
     let mut accepts_anything = false;
     for item in accept.split(',') {
         let item = item.trim();
@@ -178,11 +218,16 @@ pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) ->
         let Some((range, quality)) = parse_item(item) else { continue };
         let Some(covered) = set.iter().find(|media_type| media_type.is_covered_by(range)) else { continue };
         // Among equals the first item wins.
-        if best.is_none_or(|(best_quality, _)| quality > best_quality) {
-            best = Some((quality, *covered));
+        if best.is_none_or(|(best_quality, ..)| quality > best_quality) {
+            best = Some((quality, *covered, range));
         }
     }
-    best.map(|(_, media_type)| Chosen { media_type, is_default: false, accepts_anything })
+    best.map(|(_, media_type, range)| Chosen {
+        media_type,
+        is_default: false,
+        accepts_anything,
+        by_twin: media_type.is_twin(range),
+    })
 }
 
 /// `None` for an item that cannot be read.
@@ -209,7 +254,9 @@ pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<Me
     let text = std::str::from_utf8(content_type?).ok()?;
     let mut parts = text.split(';');
     let name = parts.next()?;
-    let media_type = ALL.iter().copied().find(|media_type| media_type.as_str().eq_ignore_ascii_case(name.trim()))?;
+    let name = name.trim();
+    let is_named = |media_type: &MediaType| media_type.as_str().eq_ignore_ascii_case(name) || media_type.is_twin(name);
+    let media_type = ALL.iter().copied().find(is_named)?;
     for parameter in parts {
         if let Some((name, value)) = parameter.split_once('=')
             && name.trim().eq_ignore_ascii_case("charset")
@@ -271,6 +318,26 @@ mod tests {
         assert!(choose(FEED, None, Some(b"*/*")).unwrap().accepts_anything);
         assert!(!choose(FEED, None, Some(b"*/*;q=0.5")).unwrap().accepts_anything);
         assert_eq!(choose(FEED, None, Some(b"\xff/\xff")), None);
+    }
+
+    #[test]
+    fn later_names_are_answered_by_the_name_that_was_asked_for() {
+        for (accept, expected) in [
+            ("application/vnd.kurrent.atom+json", Some("application/vnd.kurrent.atom+json; charset=utf-8")),
+            ("APPLICATION/VND.KURRENT.EVENTS+JSON;q=0.5", Some("application/vnd.kurrent.events+json; charset=utf-8")),
+            ("application/vnd.kurrent.event+json", Some("application/vnd.kurrent.event+json; charset=utf-8")),
+            ("application/vnd.kurrent.streamdesc+json", Some("application/vnd.kurrent.streamdesc+json; charset=utf-8")),
+            ("application/vnd.kurrent.atom+json;q=0.1, text/xml", Some("text/xml; charset=utf-8")),
+            ("application/vnd.eventstore.atom+json", Some("application/vnd.eventstore.atom+json; charset=utf-8")),
+            ("application/vnd.kurrent.atom+xml", None),
+        ] {
+            let chosen = choose(FEED, None, Some(accept.as_bytes())).map(|chosen| chosen.header());
+            assert_eq!(chosen.as_ref().map(|header| header.to_str().unwrap()), expected, "{accept}");
+        }
+        let types = ["events", "event", "atom", "streamdesc"].map(|kind| {
+            request_type(WRITE, Some(format!("application/vnd.kurrent.{kind}+json; charset=utf-8").as_bytes()))
+        });
+        assert_eq!(types, [Some(EventsJson), Some(EventJson), Some(AtomJson), Some(StreamDescription)]);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::Reply;
 
 /// Number of the stream's last event, in answers to a wrong expected version.
 pub const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
+/// Its later name (contract/streams 17).
+pub const KURRENT_CURRENT_VERSION: HeaderName = HeaderName::from_static("kurrent-currentversion");
 /// Position of the last event of a write.
 pub const ES_POSITION: HeaderName = HeaderName::from_static("es-position");
 
@@ -15,7 +17,9 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "Content-Type, X-Requested-With, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Proto, X-Forwarded-Prefix, X-PINGOTHER, \
      Authorization, If-None-Match, ES-LongPoll, ES-ExpectedVersion, ES-EventId, ES-EventType, ES-RequiresMaster, \
-     ES-RequireMaster, ES-RequireLeader, ES-HardDelete, ES-ResolveLinkTos, ES-MinPosition",
+     ES-RequireMaster, ES-RequireLeader, ES-HardDelete, ES-ResolveLinkTos, ES-MinPosition, Last-Event-ID, \
+     Kurrent-LongPoll, Kurrent-ExpectedVersion, Kurrent-EventId, Kurrent-EventType, Kurrent-RequireLeader, \
+     Kurrent-HardDelete, Kurrent-ResolveLinkTos, Kurrent-MinPosition",
 );
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Location, ES-Position, ES-CurrentVersion");
 

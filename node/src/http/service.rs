@@ -13,18 +13,20 @@ use super::router::{self, Endpoint, Routes};
 use super::{AppState, Reply, all, event, extract, node, streams};
 
 /// Answers a request. Always answers, never panics.
-pub async fn answer<B>(state: &AppState, connection: Connection, request: http::Request<B>) -> Response<Reply>
+pub async fn answer<B>(state: &AppState, connection: Connection, mut request: http::Request<B>) -> Response<Reply>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let is_head = request.method() == Method::HEAD;
+    extract::rename_later_headers(request.headers_mut());
     let coding = Coding::choose(request.headers());
-    let routes = router::find(request.method(), request.uri().path());
+    let method = match request.method() {
+        // What is answered is a GET; the connection leaves the body out and says how long it would have been.
+        &Method::HEAD if state.config.head_requests => &Method::GET,
+        method => method,
+    };
+    let routes = router::find(method, request.uri().path());
     let route = routes.as_ref().and_then(|routes| routes.served_by.as_ref()).map_or("none", |(found, _)| found.name());
-    let mut answer = dispatch(state, connection, routes, request).await;
-    if is_head {
-        *answer.body_mut() = Reply::default();
-    }
+    let answer = dispatch(state, connection, routes, request).await;
     let answer = compress(answer, coding).await;
     state.http_metrics.answered(route, answer.status().as_u16());
     answer
@@ -89,7 +91,7 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         FeedHead | FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllHead | AllBackward
         | AllForward => negotiate::FEED,
         TrailingSlash | Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Root => {
-            return Some(Chosen { media_type: MediaType::Json, is_default: true, accepts_anything: false });
+            return Some(Chosen::by_default(MediaType::Json));
         }
     };
     let format = extract::query(head.uri.query(), "format");

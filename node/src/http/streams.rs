@@ -66,7 +66,7 @@ pub fn description(request: &Request<'_>) -> Option<Response<Reply>> {
         (StatusCode::OK, "Description Document")
     };
     let mut answer =
-        response::with_body(status, MediaType::StreamDescription.header(), document(&request.params.stream));
+        response::with_body(status, chosen.header(), document(&request.params.stream));
     response::set_reason(&mut answer, reason);
     Some(answer)
 }

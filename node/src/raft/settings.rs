@@ -97,6 +97,7 @@ pub(crate) fn config_for_tests(data_dir: &std::path::Path) -> Config {
         block_cache_bytes: 1 << 20,
         advertise_http: None,
         disable_http_caching: false,
+        head_requests: false,
         log_filter: "info".to_owned(),
         log_json: false,
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod client;
+mod extensions;
 mod nodes;
 mod script;
 
@@ -13,18 +14,25 @@ use std::time::{Duration, Instant};
 use client::Answer;
 use script::Runner;
 
-const CASES: &str = include_str!("cases.txt");
+/// The tables, and how many cases each has at least; fewer mean that the file is not read as it is meant.
+const TABLES: &[(&str, usize)] = &[(include_str!("cases.txt"), 95), (include_str!("extensions.txt"), 8)];
 
-/// Cases of `cases.txt`; a smaller number means that the file is not read as it is meant.
-const AT_LEAST: usize = 95;
-
-/// Runs the whole table against a node and reports every case that fails.
+/// Runs all tables against a node and reports every case that fails.
 fn run(base: &str) {
-    run_all(base, &script::parse(CASES));
+    run_all(base, &all_cases());
+}
+
+fn all_cases() -> Vec<script::Case> {
+    let mut cases = Vec::new();
+    for (table, at_least) in TABLES {
+        let found = script::parse(table);
+        assert!(found.len() >= *at_least, "only {} cases", found.len());
+        cases.extend(found);
+    }
+    cases
 }
 
 fn run_all(base: &str, cases: &[script::Case]) {
-    assert!(cases.len() >= AT_LEAST, "only {} cases", cases.len());
     let failures: Vec<String> = cases.iter().filter_map(|case| Runner::new(base, case).run().err()).collect();
     assert!(failures.is_empty(), "{} of {} cases fail\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
@@ -50,7 +58,7 @@ async fn every_case_holds_with_tls_over_both_versions_of_http() {
     for version in [client::tls::Version::Http1, client::tls::Version::Http2] {
         let nodes = nodes::start_with_tls(version).await;
         let base = nodes.leader();
-        let mut cases = script::parse(CASES);
+        let mut cases = all_cases();
         if version == client::tls::Version::Http2 {
             // What is no target at all is a matter of the request line, which HTTP/2 has not got.
             cases.retain(|case| !case.has_target_with_space());

@@ -1,5 +1,6 @@
 //! Nodes in this process.
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,13 +28,13 @@ fn free_addresses(count: usize) -> Vec<String> {
 }
 
 fn config(id: usize, members: &str, directory: &TempDir, options: &[String]) -> Config {
-    let mut arguments: Vec<std::ffi::OsString> = vec![
+    let mut arguments: Vec<OsString> = vec![
         "headwater".into(),
         format!("--server-id={id}").into(),
         format!("--members={members}").into(),
         format!("--data-dir={}", directory.path().display()).into(),
     ];
-    arguments.extend(options.iter().map(Into::into));
+    arguments.extend(options.iter().map(OsString::from));
     match headwater::config::resolve(arguments, []).unwrap() {
         Invocation::Run(config) => *config,
         _ => unreachable!("no subcommand"),
@@ -43,6 +44,12 @@ fn config(id: usize, members: &str, directory: &TempDir, options: &[String]) -> 
 /// Starts a cluster and waits until one node leads and all serve reads.
 pub async fn start(count: usize) -> Nodes {
     start_with(count, "http", &[]).await
+}
+
+/// The same with further options on every node.
+pub async fn start_with_options(count: usize, options: &[&str]) -> Nodes {
+    let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+    start_with(count, "http", &options).await
 }
 
 /// Starts a single node whose clients talk TLS, and from now on [`super::client::send`] does, in this version of HTTP.
