@@ -194,6 +194,7 @@ fn config(data_dir: &Path) -> Config {
         block_cache_bytes: 1 << 20,
         advertise_http: None,
         disable_http_caching: false,
+        head_requests: false,
         log_filter: "info".to_owned(),
         log_json: false,
     }

@@ -126,7 +126,7 @@ fn body(request: &Request<'_>, entry: &Entry) -> Vec<u8> {
             let position = entry.positioned();
             html::page(&atom::json::entry(entry, &base, Embed::TryHarder), &position.stream, Some(position.number))
         }
-        MediaType::AtomJson | MediaType::StreamDescription => {
+        MediaType::AtomJson | MediaType::StreamDescription | MediaType::EventStream => {
             atom::json::entry(entry, &base, Embed::parse(request.query("embed").as_deref()))
         }
     }

@@ -254,9 +254,12 @@ mod tests {
     #[test]
     fn later_names_of_headers_are_read_unless_the_older_one_is_there() {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("kurrent-longpoll", "5"), ("kurrent-requireleader", "true"), ("kurrent-harddelete", "true"), ("es-harddelete", "false")]
-        {
+        for (name, value) in [
+            ("kurrent-longpoll", "5"),
+            ("kurrent-requireleader", "true"),
+            ("kurrent-harddelete", "true"),
+            ("es-harddelete", "false"),
+        ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         rename_later_headers(&mut headers);

@@ -40,6 +40,40 @@ pub const SMALL_PAGE_BYTES: usize = 1024 * 1024;
 /// Larger pages that are being read and rendered at the same time; the next one waits.
 pub const MAX_LARGE_PAGES: usize = 8;
 
+/// Events of one piece of a live answer.
+pub const LIVE_PIECE_EVENTS: u64 = 256;
+
+/// Payload of one piece of a live answer. One event may be larger; its piece waits for one of the [`MAX_LARGE_PIECES`] places.
+pub const LIVE_PIECE_BYTES: usize = 64 * 1024;
+
+/// Larger pieces of live answers that clients have not taken yet. Apart from [`MAX_LARGE_PAGES`], so that slow subscribers do not keep
+/// others from reading pages.
+pub const MAX_LARGE_PIECES: usize = 8;
+
+/// How long a live answer is silent at most: shorter than the idle time after which common proxies close a connection.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Events without interest to a subscriber after which it is told how far it has come.
+pub const CHECKPOINT_EVENTS: u64 = 16 * 1024;
+
+/// Events that one request for a filtered page looks at. With [`MAX_SCANNED_BYTES`] some ten milliseconds of work.
+pub const MAX_SCANNED_EVENTS: u64 = 16 * 1024;
+
+/// Payload that one request for a filtered page looks at.
+pub const MAX_SCANNED_BYTES: usize = 32 * 1024 * 1024;
+
+/// Events looked at in one step of such a request; other requests have their turn between two.
+pub const SCAN_STEP_EVENTS: u64 = 512;
+
+/// Bytes of the `data` of a filter.
+pub const MAX_FILTER_BYTES: usize = 4 * 1024;
+
+/// Prefixes of a filter.
+pub const MAX_FILTER_PREFIXES: usize = 100;
+
+/// Memory of a compiled regular expression, and again as much of what it keeps while it runs.
+pub const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
+
 /// Smallest body that is compressed: below it the answer fits into one or two packets either way.
 pub const MIN_COMPRESSED_BYTES: usize = 1024;
 
@@ -72,6 +106,9 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a client may take to send a request body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may take none of the bytes that wait for it.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Open connections; the next one waits in the listen queue until one ends.
 pub const MAX_CONNECTIONS: usize = 10_000;

@@ -10,26 +10,33 @@ pub mod error;
 pub mod event;
 pub mod extract;
 pub mod feed;
+pub mod filter;
+pub mod filtered;
 pub mod html;
 pub mod http2;
 pub mod json;
 pub mod limits;
 pub mod links;
+pub mod live;
 pub mod metrics;
 pub mod negotiate;
 pub mod node;
 pub mod read;
+pub mod reply;
 pub mod request;
 pub mod response;
 pub mod router;
 pub mod server;
 pub mod service;
+pub mod sse;
+pub mod stall;
 pub mod streams;
 pub mod xml;
 
 use std::sync::Arc;
 
 pub use metrics::HttpMetrics;
+pub use reply::Reply;
 pub use server::serve;
 use tokio::sync::Semaphore;
 
@@ -37,9 +44,6 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::subscribe::Waiters;
-
-/// The body of an answer.
-pub type Reply = http_body_util::Full<bytes::Bytes>;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -56,7 +60,9 @@ pub struct AppState {
     pub large_bodies: Arc<Semaphore>,
     /// Places for large pages.
     pub large_pages: Arc<Semaphore>,
-    /// Long polls.
+    /// Places for large pieces of live answers.
+    pub large_pieces: Arc<Semaphore>,
+    /// Long polls and subscriptions.
     pub waiters: Arc<Waiters>,
     /// `host:port` in links when a request has no Host header.
     pub local_address: Arc<str>,
@@ -74,6 +80,7 @@ impl AppState {
             http_metrics,
             large_bodies,
             large_pages: Arc::new(Semaphore::new(limits::MAX_LARGE_PAGES)),
+            large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),
             waiters: Arc::default(),
             local_address,
         }

@@ -29,6 +29,8 @@ pub enum MediaType {
     Html,
     /// application/octet-stream
     OctetStream,
+    /// text/event-stream
+    EventStream,
 }
 
 use MediaType::*;
@@ -36,6 +38,21 @@ use MediaType::*;
 /// Answers of pages, in order of preference.
 pub const FEED: &[MediaType] =
     &[StreamDescription, AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, EventsXml, EventsJson, Html];
+/// Answers of the pages that have a live form.
+pub const LIVE_FEED: &[MediaType] = &[
+    StreamDescription,
+    AtomXml,
+    AtomJson,
+    TextXml,
+    Xml,
+    Json,
+    EventXml,
+    EventJson,
+    EventsXml,
+    EventsJson,
+    Html,
+    EventStream,
+];
 /// Answers of single events.
 pub const EVENT: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, OctetStream, Html];
 /// Bodies and answers of writes.
@@ -86,6 +103,7 @@ impl MediaType {
             EventsJson => "application/vnd.eventstore.events+json",
             Html => "text/html",
             OctetStream => "application/octet-stream",
+            EventStream => "text/event-stream",
         }
     }
 
@@ -104,6 +122,7 @@ impl MediaType {
             EventsJson => "application/vnd.eventstore.events+json; charset=utf-8",
             Html => "text/html; charset=utf-8",
             OctetStream => "application/octet-stream",
+            EventStream => "text/event-stream; charset=utf-8",
         })
     }
 
@@ -114,7 +133,7 @@ impl MediaType {
             AtomJson => Some("application/vnd.kurrent.atom+json"),
             EventJson => Some("application/vnd.kurrent.event+json"),
             EventsJson => Some("application/vnd.kurrent.events+json"),
-            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream => None,
+            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream => None,
         }
     }
 
@@ -124,7 +143,7 @@ impl MediaType {
             AtomJson => "application/vnd.kurrent.atom+json; charset=utf-8",
             EventJson => "application/vnd.kurrent.event+json; charset=utf-8",
             EventsJson => "application/vnd.kurrent.events+json; charset=utf-8",
-            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream => return None,
+            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream => return None,
         }))
     }
 
@@ -313,6 +332,8 @@ mod tests {
         ] {
             assert_eq!(chosen(FEED, accept), expected, "{accept}");
         }
+        assert_eq!(chosen(LIVE_FEED, "text/event-stream"), Some(EventStream));
+        assert_eq!((chosen(LIVE_FEED, "text/*"), chosen(FEED, "text/event-stream")), (Some(TextXml), None));
         assert_eq!(chosen(EVENT, "application/vnd.eventstore.events+json"), None);
         assert_eq!(chosen(WRITE, "text/html"), None);
         assert!(choose(FEED, None, Some(b"*/*")).unwrap().accepts_anything);

@@ -13,6 +13,9 @@ pub const KURRENT_CURRENT_VERSION: HeaderName = HeaderName::from_static("kurrent
 /// Position of the last event of a write.
 pub const ES_POSITION: HeaderName = HeaderName::from_static("es-position");
 
+/// Tells a proxy in between whether to collect the answer before it passes it on.
+pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "Content-Type, X-Requested-With, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Proto, X-Forwarded-Prefix, X-PINGOTHER, \

@@ -23,6 +23,9 @@ pub enum Endpoint {
     AllHead,
     AllBackward,
     AllForward,
+    FilteredHead,
+    FilteredBackward,
+    FilteredForward,
     TrailingSlash,
     Ping,
     Info,
@@ -52,6 +55,9 @@ impl Endpoint {
             Self::AllHead => "all_head",
             Self::AllBackward => "all_backward",
             Self::AllForward => "all_forward",
+            Self::FilteredHead => "filtered_head",
+            Self::FilteredBackward => "filtered_backward",
+            Self::FilteredForward => "filtered_forward",
             Self::TrailingSlash => "trailing_slash",
             Self::Ping => "ping",
             Self::Info => "info",
@@ -86,6 +92,7 @@ use Part::{Count, Guid, Is, Number, Stream};
 const S: Part = Is("streams");
 const ALL: Part = Is("$all");
 const META: Part = Is("metadata");
+const FILTERED: Part = Is("filtered");
 
 const fn route(method: Method, parts: &'static [Part], endpoint: Endpoint) -> Template {
     Template { method, parts, endpoint }
@@ -118,6 +125,10 @@ static TEMPLATES: &[Template] = &[
     route(Method::GET, &[S, ALL, Number, Count], Endpoint::AllBackward),
     route(Method::GET, &[S, ALL, Number, Is("backward"), Count], Endpoint::AllBackward),
     route(Method::GET, &[S, ALL, Number, Is("forward"), Count], Endpoint::AllForward),
+    route(Method::GET, &[S, ALL, FILTERED], Endpoint::FilteredHead),
+    route(Method::GET, &[S, ALL, FILTERED, Number, Count], Endpoint::FilteredBackward),
+    route(Method::GET, &[S, ALL, FILTERED, Number, Is("backward"), Count], Endpoint::FilteredBackward),
+    route(Method::GET, &[S, ALL, FILTERED, Number, Is("forward"), Count], Endpoint::FilteredForward),
     route(Method::GET, &[Is("ping")], Endpoint::Ping),
     route(Method::GET, &[Is("info")], Endpoint::Info),
     route(Method::GET, &[Is("gossip")], Endpoint::Gossip),
@@ -254,6 +265,11 @@ mod tests {
             ("GET", "/streams/$all/5", Some(Endpoint::Event)),
             ("GET", "/streams/$all/head/backward/5", Some(Endpoint::AllBackward)),
             ("GET", "/streams/$all/metadata", Some(Endpoint::MetadataEvent)),
+            ("GET", "/streams/$all/filtered", Some(Endpoint::FilteredHead)),
+            ("GET", "/streams/%24all/filtered/head/5", Some(Endpoint::FilteredBackward)),
+            ("GET", "/streams/$all/filtered/head/backward/5", Some(Endpoint::FilteredBackward)),
+            ("GET", "/streams/$all/filtered/0/forward/5", Some(Endpoint::FilteredForward)),
+            ("GET", "/streams/X/filtered", Some(Endpoint::Event)),
             ("DELETE", "/streams/X/metadata", None),
             ("HEAD", "/streams/X", None),
             ("GET", "/streams/X//", None),

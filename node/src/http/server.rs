@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::{
     DRAIN_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_HTTP2_REQUESTS,
-    MAX_STREAMS, PING_INTERVAL,
+    MAX_STREAMS, PING_INTERVAL, STALL_TIMEOUT,
 };
 use super::request::Connection;
+use super::stall::StallGuard;
 use super::{AppState, http2 as adapter, service};
 use crate::tls::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor};
 
@@ -97,7 +98,7 @@ where
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
     let served = watcher.watch(served);
     async move {
         if let Err(error) = served.await {
@@ -178,7 +179,7 @@ impl Https {
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
         tokio::pin!(served);
         let mut is_leaving = false;
         let mut seen = activity.begun();

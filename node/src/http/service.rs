@@ -10,7 +10,7 @@ use super::negotiate::{self, Chosen, MediaType};
 use super::request::{Connection, Request};
 use super::response::{add_common_headers, status_only};
 use super::router::{self, Endpoint, Routes};
-use super::{AppState, Reply, all, event, extract, node, streams};
+use super::{AppState, Reply, all, event, extract, filtered, live, node, streams};
 
 /// Answers a request. Always answers, never panics.
 pub async fn answer<B>(state: &AppState, connection: Connection, mut request: http::Request<B>) -> Response<Reply>
@@ -88,8 +88,9 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         Append | Delete | MetadataWrite => negotiate::WRITE,
         Incoming => negotiate::INCOMING,
         Event | MetadataEvent => negotiate::EVENT,
-        FeedHead | FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllHead | AllBackward
-        | AllForward => negotiate::FEED,
+        FeedHead | AllHead | FilteredHead => negotiate::LIVE_FEED,
+        FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllBackward | AllForward
+        | FilteredBackward | FilteredForward => negotiate::FEED,
         TrailingSlash | Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Root => {
             return Some(Chosen::by_default(MediaType::Json));
         }
@@ -102,7 +103,10 @@ async fn handle<B>(request: &Request<'_>, endpoint: Endpoint, content_type: Medi
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
+    let is_live = request.chosen.media_type == MediaType::EventStream;
     let result = match endpoint {
+        Endpoint::FeedHead if is_live => live::stream(request).await,
+        Endpoint::AllHead if is_live => live::log(request, None).await,
         Endpoint::Append => append::append(request, Source::Stream, content_type, body).await,
         Endpoint::Incoming => append::append(request, Source::Incoming, content_type, body).await,
         Endpoint::MetadataWrite => append::append(request, Source::Metadata, content_type, body).await,
@@ -118,6 +122,9 @@ where
         Endpoint::MetadataForward => feed::page(request, Of::Metadata, true).await,
         Endpoint::AllHead | Endpoint::AllBackward => all::page(request, false).await,
         Endpoint::AllForward => all::page(request, true).await,
+        Endpoint::FilteredHead if is_live => filtered::live(request).await,
+        Endpoint::FilteredHead | Endpoint::FilteredBackward => filtered::page(request, false).await,
+        Endpoint::FilteredForward => filtered::page(request, true).await,
         Endpoint::TrailingSlash => Ok(streams::without_slash(request)),
         Endpoint::Ping
         | Endpoint::Info

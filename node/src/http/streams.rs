@@ -65,8 +65,7 @@ pub fn description(request: &Request<'_>) -> Option<Response<Reply>> {
     } else {
         (StatusCode::OK, "Description Document")
     };
-    let mut answer =
-        response::with_body(status, chosen.header(), document(&request.params.stream));
+    let mut answer = response::with_body(status, chosen.header(), document(&request.params.stream));
     response::set_reason(&mut answer, reason);
     Some(answer)
 }

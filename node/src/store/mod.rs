@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rocksdb::{Cache, FlushOptions};
 
-pub use applied::{Applied, AppliedWatch};
+pub use applied::{Applied, AppliedWatch, StreamChange};
 pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
 

@@ -1,35 +1,51 @@
-//! Long polls: waiting for a stream or the log of all events to grow.
+//! Waiting for a stream or the log of all events to grow: long polls, and subscriptions that follow them on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{EventNumber, Position};
-use crate::store::{ReadError, Store};
+use crate::store::{ReadError, Store, StreamChange};
 
 /// Requests that may wait at the same time. One more is answered at once, which a client cannot tell from
 /// an early wake-up (contract/streams 8.8).
 pub const MAX_WAITING: usize = 5_000;
 
+/// Subscriptions at the same time; one more is refused. Each holds a connection and up to two pieces of its answer.
+pub const MAX_SUBSCRIPTIONS: usize = 1_000;
+
 /// Everybody who waits for events on this node.
 #[derive(Debug)]
 pub struct Waiters {
     slots: Semaphore,
+    subscriptions: Arc<Semaphore>,
     closed: CancellationToken,
 }
 
 impl Default for Waiters {
     fn default() -> Self {
-        Self::new(MAX_WAITING)
+        Self::new(MAX_WAITING, MAX_SUBSCRIPTIONS)
     }
 }
 
 impl Waiters {
-    /// Room for `limit` waiting requests.
-    pub fn new(limit: usize) -> Self {
-        Self { slots: Semaphore::new(limit), closed: CancellationToken::new() }
+    /// Room for so many waiting requests and subscriptions.
+    pub fn new(waiting: usize, subscriptions: usize) -> Self {
+        let subscriptions = Arc::new(Semaphore::new(subscriptions));
+        Self { slots: Semaphore::new(waiting), subscriptions, closed: CancellationToken::new() }
+    }
+
+    /// Begins to follow `target`, which is to be read after that; `None` when all places are taken.
+    pub fn subscribe(&self, store: &Store, target: Target<'_>) -> Option<Subscription> {
+        let place = self.subscriptions.clone().try_acquire_owned().ok()?;
+        let change = match target {
+            Target::Stream(stream) => store.applied().watch_stream(stream),
+            Target::Log => store.applied().watch_all(),
+        };
+        Some(Subscription { change, closed: self.closed.clone(), _place: place })
     }
 
     /// Ends all waits, present and future: the node shuts down.
@@ -85,5 +101,82 @@ impl Waiters {
             woken = timeout_at(deadline, change) => woken.is_ok(),
             () = self.closed.cancelled() => false,
         }
+    }
+}
+
+/// What a subscription is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// One stream.
+    Stream(&'a str),
+    /// The log of all events.
+    Log,
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// There may be something new.
+    Changed,
+    /// Nothing happened for as long as the wait was to be.
+    Idle,
+    /// The node shuts down.
+    Closed,
+}
+
+/// A reader that follows a stream or the log for as long as it likes. It has one of the [`MAX_SUBSCRIPTIONS`] places.
+#[derive(Debug)]
+pub struct Subscription {
+    change: StreamChange,
+    closed: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Subscription {
+    /// Whether the node shuts down.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Returns when the target has changed since this value was made or last said so, or after `wait`. A caller that reads, then waits,
+    /// and reads again when told to, misses nothing.
+    pub async fn changed(&mut self, wait: Duration) -> Woken {
+        tokio::select! {
+            woken = tokio::time::timeout(wait, self.change.changed()) => match woken {
+                Ok(()) => Woken::Changed,
+                Err(_) => Woken::Idle,
+            },
+            () = self.closed.cancelled() => Woken::Closed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn subscriptions_have_a_limit_and_give_their_place_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), 1 << 20).unwrap();
+        let waiters = Waiters::new(1, 2);
+        let first = waiters.subscribe(&store, Target::Stream("a")).unwrap();
+        let _second = waiters.subscribe(&store, Target::Log).unwrap();
+        assert!(waiters.subscribe(&store, Target::Log).is_none());
+        drop(first);
+        assert!(waiters.subscribe(&store, Target::Log).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_subscription_ends_with_the_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), 1 << 20).unwrap();
+        let waiters = Waiters::default();
+        let mut subscription = waiters.subscribe(&store, Target::Log).unwrap();
+        assert_eq!(subscription.changed(Duration::from_millis(1)).await, Woken::Idle);
+        assert!(!subscription.is_closed());
+        waiters.close();
+        assert_eq!(subscription.changed(Duration::from_secs(60)).await, Woken::Closed);
+        assert!(subscription.is_closed());
     }
 }

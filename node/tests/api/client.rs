@@ -3,7 +3,7 @@
 #[path = "tls.rs"]
 pub mod tls;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -97,5 +97,71 @@ fn exchange(
         headers: rest.split("\r\n").filter_map(split).collect(),
         body: bytes[end + 4..].to_vec(),
         reason_is_body: false,
+    }
+}
+
+/// An answer that goes on for as long as it likes, read line by line.
+pub struct Live {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    lines: BufReader<TcpStream>,
+}
+
+/// Asks for server-sent events. HTTP/1.0 spares the frames of chunks.
+pub fn subscribe(base: &str, path: &str, headers: &[(&str, String)]) -> Live {
+    let host = base.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut live = Live { status: 0, headers: Vec::new(), lines: BufReader::new(stream) };
+    let status_line = live.line().unwrap();
+    live.status = status_line.split(' ').nth(1).unwrap().parse().unwrap();
+    while let Some(line) = live.line().filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').unwrap();
+        live.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    live
+}
+
+/// One server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub id: String,
+    pub event: String,
+    pub data: String,
+}
+
+impl Live {
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line).unwrap();
+        (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// The next event; comments are passed over. `None` when the answer has ended.
+    pub fn next(&mut self) -> Option<Sent> {
+        let mut sent = Sent { id: String::new(), event: String::new(), data: String::new() };
+        loop {
+            let line = self.line()?;
+            match line.split_once(": ") {
+                Some(("id", id)) => sent.id = id.to_owned(),
+                Some(("event", event)) => sent.event = event.to_owned(),
+                Some(("data", data)) => sent.data = data.to_owned(),
+                Some((field, _)) if !field.is_empty() => panic!("{line}"),
+                _ if line.is_empty() && !sent.data.is_empty() => return Some(sent),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ids of the next events.
+    pub fn ids(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.next().expect("the answer has ended").id).collect()
     }
 }

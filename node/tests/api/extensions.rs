@@ -1,5 +1,7 @@
 //! Extensions that need more than the table: options, live answers.
 
+use std::time::{Duration, Instant};
+
 use crate::client::{self, Answer};
 use crate::nodes;
 
@@ -37,5 +39,215 @@ async fn head_is_answered_like_get_when_the_option_is_set() {
         assert_eq!(get(&base, "HEAD", "/streams/headed/incoming/x", ATOM_JSON).status, 400);
     };
     tokio::task::spawn_blocking(compare).await.unwrap();
+    nodes.stop().await;
+}
+
+fn append(base: &str, stream: &str, event_type: &str, data: &str) {
+    let headers = [
+        ("Content-Type", "application/json".to_owned()),
+        ("ES-EventType", event_type.to_owned()),
+        ("ES-EventId", uuid::Uuid::new_v4().to_string()),
+    ];
+    let answer = client::send(base, "POST", &format!("/streams/{stream}"), &headers, data.as_bytes());
+    assert_eq!(answer.status, 201);
+}
+
+fn write_metadata(base: &str, stream: &str, metadata: &str) {
+    let headers = [("Content-Type", "application/json".to_owned()), ("ES-EventId", uuid::Uuid::new_v4().to_string())];
+    let answer = client::send(base, "POST", &format!("/streams/{stream}/metadata"), &headers, metadata.as_bytes());
+    assert_eq!(answer.status, 201);
+}
+
+/// Data written through `writer` is read from `reader`.
+fn a_subscription_has_the_past_and_then_the_present(writer: &str, reader: &str) {
+    append(writer, "told", "first", "{\"n\": 0}");
+    append(writer, "told", "second", "{\"n\": 1}");
+    let mut live = client::subscribe(reader, "/streams/told", &[]);
+    assert_eq!(live.status, 200);
+    let content_type = live.headers.iter().find(|(name, _)| name == "content-type").unwrap();
+    assert_eq!(content_type.1, "text/event-stream; charset=utf-8");
+    for (id, event) in [("0", "first"), ("1", "second")] {
+        let sent = live.next().unwrap();
+        assert_eq!((sent.id.as_str(), sent.event.as_str()), (id, event));
+        let data: serde_json::Value = serde_json::from_str(&sent.data).unwrap();
+        assert_eq!((data["eventNumber"].to_string(), data["streamId"].as_str()), (id.to_owned(), Some("told")));
+        assert_eq!(data["data"], format!("{{\"n\": {id}}}"));
+    }
+    append(writer, "told", "third", "{\"n\": 2}");
+    assert_eq!(live.next().unwrap().event, "third");
+
+    // Where to begin.
+    let ids = |path: &str, headers: &[(&str, String)], count| client::subscribe(reader, path, headers).ids(count);
+    assert_eq!(ids("/streams/told?from=1", &[], 2), ["1", "2"]);
+    assert_eq!(ids("/streams/told?from=0", &[("Last-Event-ID", "1".to_owned())], 1), ["2"]);
+    let mut from_head = client::subscribe(reader, "/streams/told?from=head", &[]);
+    let mut not_there_yet = client::subscribe(reader, "/streams/born-later", &[]);
+    append(writer, "told", "fourth", "{}");
+    append(writer, "born-later", "first", "{}");
+    assert_eq!((from_head.ids(1), not_there_yet.ids(1)), (vec!["3".to_owned()], vec!["0".to_owned()]));
+    for (path, last, reason) in [
+        ("/streams/told?from=x", "", "'x' is not valid event number"),
+        ("/streams/told", "-1", "'-1' is not valid event number"),
+        ("/streams/$all?from=7", "", "Invalid position argument: 7"),
+    ] {
+        let headers = [("Accept", "text/event-stream".to_owned()), ("Last-Event-ID", last.to_owned())];
+        let answer = client::send(reader, "GET", path, &headers, b"");
+        assert_eq!((answer.status, answer.reason.as_deref()), (400, Some(reason)));
+    }
+
+    // What readers do not see is not sent, and links show what they lead to.
+    write_metadata(writer, "told", "{\"$maxCount\": 2}");
+    let position = append_link(writer, "linked", "3@told");
+    let headers = [("ES-MinPosition", position)];
+    assert_eq!(ids("/streams/told", &headers, 2), ["2", "3"]);
+    let resolved = client::subscribe(reader, "/streams/linked", &headers).next().unwrap();
+    assert_eq!((resolved.id.as_str(), resolved.event.as_str()), ("0", "fourth"));
+    let unresolved =
+        client::subscribe(reader, "/streams/linked?embed=content", &[("ES-ResolveLinkTos", "false".to_owned())]);
+    let unresolved = { unresolved }.next().unwrap();
+    assert_eq!((unresolved.id.as_str(), unresolved.event.as_str()), ("0", "$>"));
+
+    // The log of all events goes on as well.
+    let mut all = client::subscribe(reader, "/streams/$all", &headers);
+    let first = all.next().unwrap();
+    assert_eq!(first.id.len(), 32);
+    let mut ids = vec![first.id.clone()];
+    while let Some(sent) = all.next() {
+        ids.push(sent.id);
+        if sent.event == "fourth" && sent.data.contains("\"title\": \"3@told\"") && sent.data.contains("linked") {
+            break;
+        }
+    }
+    assert!(ids.is_sorted() && ids.len() > 5, "{ids:?}");
+    let again = client::subscribe(reader, "/streams/$all", &[("Last-Event-ID", first.id)]).ids(ids.len() - 1);
+    assert_eq!(again, ids[1..]);
+
+    // A filter leaves out the rest, also of what comes later.
+    let path = "/streams/$all/filtered?context=streamid&type=regex&data=%5Etold%24&exclude-system-events=true";
+    let mut filtered = client::subscribe(reader, path, &headers);
+    let types: Vec<String> = (0..4).map(|_| filtered.next().unwrap().event).collect();
+    assert_eq!(types, ["first", "second", "third", "fourth"]);
+    append(writer, "born-later", "second", "{}");
+    append(writer, "told", "fifth", "{}");
+    assert_eq!(filtered.next().unwrap().event, "fifth");
+
+    // Deleted for good: the answer ends, and there is no other.
+    let hard = [("ES-HardDelete", "true".to_owned())];
+    assert_eq!(client::send(writer, "DELETE", "/streams/told", &hard, b"").status, 204);
+    while let Some(sent) = live.next() {
+        assert!(["fourth", "fifth"].contains(&sent.event.as_str()), "{sent:?}");
+    }
+    assert_eq!(client::subscribe(reader, "/streams/told", &[]).status, 410);
+}
+
+/// Writes a link and answers with its position.
+fn append_link(base: &str, stream: &str, to: &str) -> String {
+    let body = serde_json::json!([{"eventId": uuid::Uuid::new_v4().to_string(), "eventType": "$>", "data": to}]);
+    let headers = [("Content-Type", "application/vnd.eventstore.events+json".to_owned())];
+    let answer = client::send(base, "POST", &format!("/streams/{stream}"), &headers, body.to_string().as_bytes());
+    assert_eq!(answer.status, 201);
+    answer.header("ES-Position").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_on_a_single_node_end_with_it() {
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let open = tokio::task::spawn_blocking(move || {
+        a_subscription_has_the_past_and_then_the_present(&base, &base);
+        append(&base, "open", "t", "{}");
+        let mut open = client::subscribe(&base, "/streams/open", &[]);
+        assert_eq!(open.ids(1), ["0"]);
+        open
+    });
+    let mut open = open.await.unwrap();
+    let stopping = Instant::now();
+    nodes.stop().await;
+    assert!(stopping.elapsed() < Duration::from_secs(4), "the open subscription held the node up");
+    assert_eq!(open.next(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_served_by_followers() {
+    let nodes = nodes::start(3).await;
+    let (leader, follower) = (nodes.leader(), nodes.follower());
+    let talk = move || a_subscription_has_the_past_and_then_the_present(&leader, &follower);
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_event_reaches_subscribers_between_small_ones() {
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        let large = format!("\"{}\"", "x".repeat(1 << 20));
+        for data in ["1", &large, "2"] {
+            append(&base, "mixed", "t", data);
+        }
+        let mut live = client::subscribe(&base, "/streams/mixed", &[]);
+        let sizes: Vec<bool> = (0..3).map(|_| live.next().unwrap().data.len() > 1 << 20).collect();
+        assert_eq!(sizes, [false, true, false]);
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+/// Events of the stream `of` as titles, page by page from `first` on, and the number of pages.
+fn walk(base: &str, first: &str, relation: &str) -> (Vec<String>, usize) {
+    let (mut titles, mut pages) = (Vec::new(), 0);
+    let mut path = Some(first.to_owned());
+    while let Some(at) = path.take() {
+        let page = get(base, "GET", &at, ATOM_JSON);
+        assert_eq!(page.status, 200, "{at}");
+        let page = page.json();
+        pages += 1;
+        let entries = page["entries"].as_array().unwrap();
+        let mut found: Vec<String> = entries.iter().map(|entry| entry["title"].as_str().unwrap().to_owned()).collect();
+        if relation == "previous" {
+            found.reverse();
+        }
+        titles.extend(found);
+        let links = page["links"].as_array().unwrap();
+        let link = links.iter().find(|link| link["relation"] == relation);
+        path = link.map(|link| link["uri"].as_str().unwrap().strip_prefix(base).unwrap().to_owned());
+        assert!(pages < 10_000, "the walk does not end");
+    }
+    (titles, pages)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
+    const BETWEEN: usize = 18_000;
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        let many = |count: usize| {
+            let event =
+                || serde_json::json!({"eventId": uuid::Uuid::new_v4().to_string(), "eventType": "noise", "data": {}});
+            let body = serde_json::Value::Array((0..count).map(|_| event()).collect()).to_string();
+            let headers = [("Content-Type", "application/vnd.eventstore.events+json".to_owned())];
+            assert_eq!(client::send(&base, "POST", "/streams/noise", &headers, body.as_bytes()).status, 201);
+        };
+        append(&base, "rare", "t", "{}");
+        many(BETWEEN);
+        append(&base, "rare", "t", "{}");
+        append(&base, "rare", "t", "{}");
+        let query = "?context=streamid&type=prefix&data=rare";
+        let (backward, pages) = walk(&base, &format!("/streams/$all/filtered{query}"), "next");
+        assert_eq!((backward, pages), (vec!["2@rare".to_owned(), "1@rare".to_owned(), "0@rare".to_owned()], 2));
+        let start = "0".repeat(32);
+        let (forward, pages) = walk(&base, &format!("/streams/$all/filtered/{start}/forward/2{query}"), "previous");
+        assert_eq!(forward, ["0@rare", "1@rare", "2@rare"]);
+        assert!((3..=4).contains(&pages), "{pages} pages");
+        // Of a subscription they are one stretch.
+        let path = format!("/streams/$all/filtered{query}");
+        let events: Vec<String> = {
+            let mut live = client::subscribe(&base, &path, &[]);
+            (0..3).map(|_| live.next().unwrap().event).collect()
+        };
+        assert_eq!(events, ["t", "t", "t"]);
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
     nodes.stop().await;
 }

@@ -47,6 +47,15 @@ pub fn entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
     out
 }
 
+/// One entry as it stands in a feed.
+pub fn feed_entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let mut document = Object::open(&mut out, 0);
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, embed == Embed::Content);
+    document.close();
+    out
+}
+
 fn author(object: &mut Object<'_>) {
     object.object("author", |author| author.plain("name", "EventStore"));
 }

@@ -109,6 +109,12 @@ impl Entry {
     }
 }
 
+/// Bytes of the payload that entries show.
+pub fn payload(entries: &[Entry]) -> usize {
+    let shown = entries.iter().filter_map(Entry::shown);
+    shown.map(|event| event.data.len() + event.metadata.len()).sum()
+}
+
 /// What entries print again and again. Those of a feed mostly stand in one stream and were stored at about the same time, so
 /// the name is encoded once and the date printed once.
 pub struct Printer<'a> {
