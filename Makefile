@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PREBUILT := ../shared/prebuilt/env.sh
 CARGO := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; cargo
 
-.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench conformance deny doc clean system
+.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench conformance openapi deny doc clean system
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,7 +24,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-cluster tls
 
-test: system fmt-check lint unit faults ## Everything that must pass
+test: system fmt-check lint unit openapi faults ## Everything that must pass
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -51,6 +51,10 @@ bench: system ## Measure (release build); see docs/performance.md
 conformance: system ## Replay recorded answers of the reference server against a fresh node
 	@$(CARGO) build --workspace --locked
 	@scripts/conformance
+
+openapi: system ## Requests made from the OpenAPI document against a fresh node, looking for answers it does not describe
+	@$(CARGO) build --workspace --locked
+	@scripts/openapi
 
 deny: ## Licences, sources and bans of dependencies (needs cargo-deny)
 	cargo deny --all-features check licenses bans sources

@@ -21,6 +21,7 @@ pub mod live;
 pub mod metrics;
 pub mod negotiate;
 pub mod node;
+pub mod openapi;
 pub mod read;
 pub mod reply;
 pub mod request;

@@ -34,6 +34,7 @@ pub enum Endpoint {
     HealthReady,
     HealthLeader,
     Metrics,
+    OpenApi,
     Root,
 }
 
@@ -66,6 +67,7 @@ impl Endpoint {
             Self::HealthReady => "health_ready",
             Self::HealthLeader => "health_leader",
             Self::Metrics => "metrics",
+            Self::OpenApi => "openapi",
             Self::Root => "root",
         }
     }
@@ -139,6 +141,8 @@ static TEMPLATES: &[Template] = &[
     route(Method::GET, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
     route(Method::HEAD, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
     route(Method::GET, &[Is("metrics")], Endpoint::Metrics),
+    route(Method::GET, &[Is("openapi.json")], Endpoint::OpenApi),
+    route(Method::HEAD, &[Is("openapi.json")], Endpoint::OpenApi),
     route(Method::GET, &[Is("")], Endpoint::Root),
     route(Method::GET, &[Is("web")], Endpoint::Root),
 ];
@@ -213,6 +217,21 @@ fn params(template: &Template, segments: Vec<Cow<'_, str>>) -> Params {
         }
     }
     params
+}
+
+/// Method and path of every route, for the test of the document that describes them.
+#[cfg(test)]
+pub fn routes() -> Vec<String> {
+    let segment = |part: &Part| match part {
+        Is(literal) => literal,
+        Stream => "{stream}",
+        Number => "{number}",
+        Count => "{count}",
+        Guid => "{guid}",
+    };
+    let path =
+        |template: &Template| template.parts.iter().map(|part| format!("/{}", segment(part))).collect::<String>();
+    TEMPLATES.iter().map(|template| format!("{} {}", template.method, path(template))).collect()
 }
 
 fn allowed(methods: &[&Method]) -> HeaderValue {

@@ -10,7 +10,7 @@ use super::negotiate::{self, Chosen, MediaType};
 use super::request::{Connection, Request};
 use super::response::{add_common_headers, status_only};
 use super::router::{self, Endpoint, Routes};
-use super::{AppState, Reply, all, event, extract, filtered, live, node, streams};
+use super::{AppState, Reply, all, event, extract, filtered, live, node, openapi, streams};
 
 /// Answers a request. Always answers, never panics.
 pub async fn answer<B>(state: &AppState, connection: Connection, mut request: http::Request<B>) -> Response<Reply>
@@ -91,7 +91,7 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         FeedHead | AllHead | FilteredHead => negotiate::LIVE_FEED,
         FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllBackward | AllForward
         | FilteredBackward | FilteredForward => negotiate::FEED,
-        TrailingSlash | Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Root => {
+        TrailingSlash | Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | OpenApi | Root => {
             return Some(Chosen::by_default(MediaType::Json));
         }
     };
@@ -126,6 +126,7 @@ where
         Endpoint::FilteredHead | Endpoint::FilteredBackward => filtered::page(request, false).await,
         Endpoint::FilteredForward => filtered::page(request, true).await,
         Endpoint::TrailingSlash => Ok(streams::without_slash(request)),
+        Endpoint::OpenApi => Ok(openapi::document()),
         Endpoint::Ping
         | Endpoint::Info
         | Endpoint::Gossip

@@ -64,7 +64,7 @@ mod tests {
 
     fn sent(event: RecordedEvent, embed: Embed) -> String {
         let mut out = Vec::new();
-        let base = Base::of_request(&HeaderMap::new(), None, "node:1");
+        let base = Base::of_request(&HeaderMap::new(), "http", None, "node:1");
         push_event(&mut out, "3", &Entry::Plain(event), &base, embed);
         String::from_utf8(out).unwrap()
     }
