@@ -35,7 +35,7 @@ pub struct Metrics {
     pub proposal_batch: Histogram,
     /// Log entries applied.
     pub applied_entries: Counter,
-    /// Entries in one chunk of the apply thread.
+    /// Commands in one chunk of the apply thread.
     pub apply_chunk: Histogram,
     /// Events stored by applied commands.
     pub applied_events: Counter,
@@ -116,7 +116,7 @@ impl Metrics {
         to.register("proposals", "Commands handed to Raft by this node as leader", self.proposals.clone());
         to.register("proposal_batch_commands", "Commands in one proposed batch", self.proposal_batch.clone());
         to.register("applied_entries", "Log entries applied", self.applied_entries.clone());
-        to.register("apply_chunk_entries", "Log entries applied in one batch", self.apply_chunk.clone());
+        to.register("apply_chunk_commands", "Commands applied in one batch", self.apply_chunk.clone());
         to.register("applied_events", "Events stored", self.applied_events.clone());
         to.register("log_syncs", "Syncs of the log", self.log_syncs.clone());
         to.register("log_sync_seconds", "Duration of one sync of the log", self.log_sync_seconds.clone());

@@ -128,7 +128,7 @@ impl TestCluster {
             }
         };
         let response = tokio::time::timeout(PATIENCE, appended).await.unwrap();
-        assert!(matches!(response.data, WriteOutcome::Appended { .. }), "{:?}", response.data);
+        assert!(matches!(response.data.0[..], [WriteOutcome::Appended { .. }]), "{:?}", response.data);
         response.log_id.index
     }
 
@@ -167,7 +167,7 @@ fn proposal(number: u64, bytes: usize) -> Proposal {
     };
     let append = stored::Append { stream: "numbers".to_owned(), expected_version: -2, events: vec![event] };
     let command = stored::Command { kind: Some(stored::command::Kind::Append(append)) };
-    Proposal { time: Ticks(number), command: command.encode_to_vec().into() }
+    Proposal { time: Ticks(number), commands: [command.encode_to_vec().into()].into() }
 }
 
 fn config(data_dir: &Path) -> Config {

@@ -1,7 +1,7 @@
 //! The proposal gate: what arrives while one batch is being committed goes as the next batch.
 //!
 //! Group commit without a timer: alone, a write is proposed at once; under load the batches grow by themselves, and with them
-//! the syncs and the wake-ups are shared.
+//! the syncs and the wake-ups are shared. A batch is one log entry, unless it is large.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,17 +10,21 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::errors::ClientWriteError;
-use tokio::sync::mpsc;
+use openraft::raft::WriteResult;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::Leadership;
 use crate::event::{Ticks, WriteOutcome};
 use crate::metrics::Metrics;
-use crate::raft::{Proposal, Raft};
+use crate::raft::{Proposal, Raft, TypeConfig};
 
 /// Writes waiting for the next batch. Beyond it a write is refused as busy: nothing is lost, nothing waits for ever.
 pub const QUEUED_PROPOSALS: usize = 16_384;
 /// Commands in one batch.
 const BATCH_COMMANDS: usize = 1_024;
+/// Bytes of commands in one log entry, unless a single command is larger: what replication sends at once.
+const ENTRY_BYTES: usize = 1 << 20;
 /// Batches that may be committing at once; more than one only when the oldest is slow (see [`SLOW_BATCH`]).
 const BATCHES_IN_FLIGHT: usize = 8;
 /// A batch older than this no longer holds back the next one, so that a slow disk or network costs latency, not throughput.
@@ -61,12 +65,17 @@ pub struct Gate {
 
 impl Gate {
     /// A gate and the task that works it; the task ends when every handle is gone.
-    pub fn new(raft: Raft, metrics: Arc<Metrics>) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(
+        raft: Raft,
+        metrics: Arc<Metrics>,
+        leadership: watch::Receiver<Leadership>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, requests) = mpsc::channel(QUEUED_PROPOSALS);
-        (Self { queue }, run(raft, metrics, requests))
+        (Self { queue }, run(Proposer { raft, metrics, leadership }, requests))
     }
 
-    /// Queues a command; `answer` is called exactly once, at the latest a little after `deadline`.
+    /// Queues a command; `answer` is called exactly once, at the latest a little after `deadline`, and as soon as this node leads no
+    /// more: it may be cut off, and then nobody could tell when consensus answers.
     pub fn propose(&self, command: Bytes, deadline: Instant, answer: Answer) {
         if let Err(refused) = self.queue.try_send(Request { command, deadline, answer }) {
             let (request, proposed) = match refused {
@@ -78,7 +87,7 @@ impl Gate {
     }
 }
 
-async fn run(raft: Raft, metrics: Arc<Metrics>, mut requests: mpsc::Receiver<Request>) {
+async fn run(proposer: Proposer, mut requests: mpsc::Receiver<Request>) {
     let mut in_flight = FuturesUnordered::new();
     let mut newest_start = Instant::now();
     let mut waiting = Vec::with_capacity(BATCH_COMMANDS);
@@ -91,7 +100,7 @@ async fn run(raft: Raft, metrics: Arc<Metrics>, mut requests: mpsc::Receiver<Req
                     break;
                 }
                 newest_start = Instant::now();
-                in_flight.push(commit(raft.clone(), metrics.clone(), std::mem::take(&mut waiting)));
+                in_flight.push(proposer.clone().commit(std::mem::take(&mut waiting)));
                 waiting.reserve(received);
             }
             _ = in_flight.next(), if !in_flight.is_empty() => {}
@@ -101,46 +110,135 @@ async fn run(raft: Raft, metrics: Arc<Metrics>, mut requests: mpsc::Receiver<Req
     while in_flight.next().await.is_some() {}
 }
 
-/// Proposes one batch and hands out its answers in order.
-async fn commit(raft: Raft, metrics: Arc<Metrics>, requests: Vec<Request>) {
+/// What a batch needs on its way.
+#[derive(Clone)]
+struct Proposer {
+    raft: Raft,
+    metrics: Arc<Metrics>,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Proposer {
+    /// Proposes one batch and hands out its answers in order.
+    async fn commit(mut self, requests: Vec<Request>) {
+        let Batch { proposals, answers, latest_deadline } = batch(requests);
+        if answers.is_empty() {
+            return;
+        }
+        let mut answers = answers.into_iter();
+        // Marked as seen before anything is proposed, so that no change after this is missed.
+        if *self.leadership.borrow_and_update() != Leadership::Local {
+            return answers.for_each(|answer| answer(Proposed::NotLeader));
+        }
+        self.metrics.proposals.inc_by(answers.len() as u64);
+        self.metrics.proposal_batch.observe(answers.len() as f64);
+
+        // Neither the call nor the stream has a time-out of its own: without a quorum they wait for ever.
+        let propose = async {
+            let sizes: Vec<usize> = proposals.iter().map(|proposal| proposal.commands.len()).collect();
+            let Ok(mut results) = self.raft.client_write_many(proposals).await else {
+                return;
+            };
+            for size in sizes {
+                let Some(Ok(result)) = results.next().await else { return };
+                hand_out(result, answers.by_ref().take(size));
+            }
+        };
+        tokio::select! {
+            () = propose => {}
+            _ = self.leadership.changed() => {}
+            () = tokio::time::sleep_until(latest_deadline) => {}
+        }
+        answers.for_each(|answer| answer(Proposed::Unknown));
+    }
+}
+
+/// Gives the outcomes of one log entry to those who wait for them.
+fn hand_out(result: WriteResult<TypeConfig>, answers: impl Iterator<Item = Answer>) {
+    match result {
+        Ok(written) => {
+            let log_index = written.log_id.index;
+            let mut outcomes = written.response.0.into_iter();
+            for answer in answers {
+                let outcome = outcomes.next();
+                answer(outcome.map_or(Proposed::Unknown, |outcome| Proposed::Done { log_index, outcome }));
+            }
+        }
+        Err(ClientWriteError::ForwardToLeader(_)) => answers.for_each(|answer| answer(Proposed::NotLeader)),
+        // Discarded here, but it may have reached the new leader through another follower.
+        Err(_) => answers.for_each(|answer| answer(Proposed::Unknown)),
+    }
+}
+
+/// Log entries and who waits for their commands, in the same order.
+struct Batch {
+    proposals: Vec<Proposal>,
+    answers: Vec<Answer>,
+    latest_deadline: Instant,
+}
+
+/// Packs commands into entries. Whose time is over is answered at once.
+fn batch(requests: Vec<Request>) -> Batch {
     let now = Instant::now();
     let time = Ticks::from_system_time(SystemTime::now());
-    let mut answers = Vec::with_capacity(requests.len());
-    let mut proposals = Vec::with_capacity(requests.len());
-    let mut latest_deadline = now;
+    let mut batch = Batch { proposals: Vec::new(), answers: Vec::with_capacity(requests.len()), latest_deadline: now };
+    let mut commands = Vec::with_capacity(requests.len());
+    let mut bytes = 0;
     for request in requests {
         if request.deadline <= now {
             (request.answer)(Proposed::Busy);
             continue;
         }
-        latest_deadline = latest_deadline.max(request.deadline);
-        proposals.push(Proposal { time, command: request.command });
-        answers.push(request.answer);
-    }
-    if answers.is_empty() {
-        return;
-    }
-    metrics.proposals.inc_by(answers.len() as u64);
-    metrics.proposal_batch.observe(answers.len() as f64);
-
-    let mut answers = answers.into_iter();
-    // Neither the call nor the stream has a time-out of its own: without a quorum they wait for ever.
-    let propose = async {
-        let Ok(mut results) = raft.client_write_many(proposals).await else {
-            return;
-        };
-        while let Some(Ok(result)) = results.next().await {
-            let Some(answer) = answers.next() else { return };
-            answer(match result {
-                Ok(written) => Proposed::Done { log_index: written.log_id.index, outcome: written.response },
-                Err(ClientWriteError::ForwardToLeader(_)) => Proposed::NotLeader,
-                // Discarded here, but it may have reached the new leader through another follower.
-                Err(_) => Proposed::Unknown,
-            });
+        if bytes + request.command.len() > ENTRY_BYTES && !commands.is_empty() {
+            batch.proposals.push(Proposal { time, commands: std::mem::take(&mut commands).into() });
+            bytes = 0;
         }
-    };
-    let _ = tokio::time::timeout_at(latest_deadline, propose).await;
-    for answer in answers {
-        answer(Proposed::Unknown);
+        bytes += request.command.len();
+        commands.push(request.command);
+        batch.latest_deadline = batch.latest_deadline.max(request.deadline);
+        batch.answers.push(request.answer);
+    }
+    if !commands.is_empty() {
+        batch.proposals.push(Proposal { time, commands: commands.into() });
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn request(bytes: usize, time_left: Duration, answered: &Arc<AtomicUsize>) -> Request {
+        let answered = answered.clone();
+        let answer = Box::new(move |_| {
+            answered.fetch_add(1, Ordering::Relaxed);
+        });
+        Request { command: vec![0; bytes].into(), deadline: Instant::now() + time_left, answer }
+    }
+
+    fn sizes(batch: &Batch) -> Vec<usize> {
+        batch.proposals.iter().map(|proposal| proposal.commands.len()).collect()
+    }
+
+    #[test]
+    fn small_commands_share_an_entry_and_large_ones_get_their_own() {
+        let answered = Arc::default();
+        let requests = |all: &[usize]| all.iter().map(|bytes| request(*bytes, Duration::MAX / 4, &answered)).collect();
+        assert_eq!(sizes(&batch(requests(&[10; 500]))), [500]);
+        assert_eq!(sizes(&batch(requests(&[ENTRY_BYTES, 1]))), [1, 1]);
+        assert_eq!(sizes(&batch(requests(&[1, 3 * ENTRY_BYTES, 1, 1]))), [1, 1, 2]);
+        assert_eq!(sizes(&batch(requests(&[ENTRY_BYTES / 2, ENTRY_BYTES / 2, 1]))), [2, 1]);
+        assert_eq!(answered.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn commands_whose_time_is_over_are_answered_and_left_out() {
+        let answered = Arc::default();
+        let late = |_| request(1, Duration::ZERO, &answered);
+        let batch = batch((0..3).map(late).chain([request(1, Duration::from_secs(60), &answered)]).collect());
+        assert_eq!((sizes(&batch), batch.answers.len()), (vec![1], 1));
+        assert_eq!(answered.load(Ordering::Relaxed), 3);
     }
 }

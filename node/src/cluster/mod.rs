@@ -192,12 +192,13 @@ impl Cluster {
     pub fn new(parts: Parts) -> (Self, impl Future<Output = ()> + Send) {
         let Parts { config, identity, raft, store, metrics, connector } = parts;
         let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
-        let (gate, gate_task) = Gate::new(raft.clone(), metrics.clone());
+        let leadership = watch::Sender::new(Leadership::None);
+        let (gate, gate_task) = Gate::new(raft.clone(), metrics.clone(), leadership.subscribe());
         let inner = Inner {
             process_id: Uuid::new_v4(),
             forwards: Forwards::new(connector.clone(), metrics.clone()),
             peers: Peers::new(connector.clone(), others),
-            leadership: watch::Sender::new(Leadership::None),
+            leadership,
             recovered: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             promoting: Mutex::default(),

@@ -21,15 +21,14 @@ fn outcome_to_wire(outcome: WriteOutcome) -> wire::WriteOutcome {
     use wire::write_outcome::Kind;
     let kind = match outcome {
         WriteOutcome::Appended { first_number, position, repeated } => {
-            Some(Kind::Appended(wire::Appended { first_number, position, repeated_request: repeated }))
+            Kind::Appended(wire::Appended { first_number, position, repeated_request: repeated })
         }
-        WriteOutcome::Deleted { position } => Some(Kind::Deleted(wire::Deleted { position })),
-        WriteOutcome::WrongExpectedVersion { current } => Some(Kind::WrongExpectedVersion(current)),
-        WriteOutcome::StreamDeleted => Some(Kind::StreamDeleted(wire::StreamDeleted {})),
-        WriteOutcome::Rejected { reason } => Some(Kind::Rejected(wire::Rejected { reason })),
-        WriteOutcome::Nothing => None,
+        WriteOutcome::Deleted { position } => Kind::Deleted(wire::Deleted { position }),
+        WriteOutcome::WrongExpectedVersion { current } => Kind::WrongExpectedVersion(current),
+        WriteOutcome::StreamDeleted => Kind::StreamDeleted(wire::StreamDeleted {}),
+        WriteOutcome::Rejected { reason } => Kind::Rejected(wire::Rejected { reason }),
     };
-    wire::WriteOutcome { kind }
+    wire::WriteOutcome { kind: Some(kind) }
 }
 
 /// `None` for an outcome this version does not know.
@@ -61,6 +60,6 @@ mod tests {
         ] {
             assert_eq!(outcome_from_wire(outcome_to_wire(outcome.clone())), Some(outcome));
         }
-        assert_eq!(outcome_from_wire(outcome_to_wire(WriteOutcome::Nothing)), None);
+        assert_eq!(outcome_from_wire(wire::WriteOutcome { kind: None }), None);
     }
 }

@@ -26,19 +26,16 @@ impl Cluster {
         let mut leadership = self.inner.leadership.subscribe();
         loop {
             let leader = leadership.borrow_and_update().clone();
-            let attempt = match &leader {
-                Leadership::Local => Some(self.propose(command.clone(), deadline)),
-                Leadership::Remote(hint) => Some(self.inner.forwards.send(hint, command.clone(), deadline)),
-                Leadership::None => None,
-            };
-            let proposed = match attempt {
-                None => Proposed::NotLeader,
-                Some(answer) => tokio::select! {
-                    answer = answer => answer.unwrap_or(Proposed::Unknown),
+            let proposed = match &leader {
+                // The gate itself keeps the deadline and watches leadership, once for a whole batch.
+                Leadership::Local => self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown),
+                Leadership::Remote(hint) => tokio::select! {
+                    answer = self.inner.forwards.send(hint, command.clone(), deadline) => answer.unwrap_or(Proposed::Unknown),
                     // Whoever was asked leads no more (it may be frozen and never answer): ask the next one.
                     _ = leadership.changed() => Proposed::Unknown,
                     () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
                 },
+                Leadership::None => Proposed::NotLeader,
             };
             match proposed {
                 Proposed::Done { log_index, outcome } => {

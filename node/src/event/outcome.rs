@@ -31,8 +31,6 @@ pub enum WriteOutcome {
         /// A sentence for the client.
         reason: String,
     },
-    /// The entry carried no command (a new leader's blank, or a change of membership).
-    Nothing,
 }
 
 impl std::fmt::Display for WriteOutcome {

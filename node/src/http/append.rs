@@ -197,7 +197,7 @@ pub fn refusal(outcome: WriteOutcome) -> ApiError {
         WriteOutcome::WrongExpectedVersion { current } => ApiError::WrongExpectedVersion(current),
         WriteOutcome::StreamDeleted => ApiError::StreamDeleted,
         WriteOutcome::Rejected { reason } => ApiError::BadRequest(reason.into()),
-        WriteOutcome::Appended { .. } | WriteOutcome::Deleted { .. } | WriteOutcome::Nothing => {
+        WriteOutcome::Appended { .. } | WriteOutcome::Deleted { .. } => {
             tracing::error!(?outcome, "a write was answered with the outcome of something else");
             ApiError::Internal
         }

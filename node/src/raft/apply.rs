@@ -16,9 +16,9 @@ use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec;
-use super::types::{Entry, TypeConfig};
-use crate::event::WriteOutcome;
+use super::types::{Entry, Outcomes, Proposal, TypeConfig};
 use crate::metrics::Metrics;
+use crate::store::write::Chunk;
 use crate::store::{ReadError, Store};
 use crate::{fatal, machine};
 
@@ -141,7 +141,7 @@ struct Applier {
     /// A slot for one flush request.
     flush: std_mpsc::SyncSender<()>,
     /// Responders of the chunk at hand with their outcomes; kept to reuse the allocation.
-    scratch: Vec<(ApplyResponder<TypeConfig>, WriteOutcome)>,
+    scratch: Vec<(ApplyResponder<TypeConfig>, Outcomes)>,
 }
 
 impl Applier {
@@ -172,34 +172,33 @@ impl Applier {
         let mut chunk = self.store.begin();
         let mut membership = None;
         let mut bytes = 0;
+        let mut commands = 0;
         for (entry, responder) in entries {
-            let outcome = match &entry.payload {
-                EntryPayload::Blank => WriteOutcome::Nothing,
+            let outcomes = match &entry.payload {
+                EntryPayload::Blank => Outcomes::default(),
                 EntryPayload::Normal(proposal) => {
-                    bytes += proposal.command.len() as u64;
-                    match machine::apply(&mut chunk, proposal.time, &proposal.command) {
-                        Ok(outcome) => outcome,
-                        Err(error) => stop(&error),
-                    }
+                    bytes += proposal.weight() as u64;
+                    commands += proposal.commands.len();
+                    decide(&mut chunk, proposal)
                 }
                 EntryPayload::Membership(new) => {
                     let stored = super::types::StoredMembership::new(Some(entry.log_id), new.clone());
                     membership = Some(codec::stored_membership_to_message(&stored).encode_to_vec());
-                    WriteOutcome::Nothing
+                    Outcomes::default()
                 }
             };
             bytes += ENTRY_OVERHEAD_BYTES;
-            self.scratch.extend(responder.map(|responder| (responder, outcome)));
+            self.scratch.extend(responder.map(|responder| (responder, outcomes)));
         }
         let mark = codec::log_id_to_message(&last_log_id).encode_to_vec();
         chunk.commit(last_log_id.index + 1, mark, membership);
 
         // Only now, when readers see it: a client may read on this node as soon as it has its answer.
-        for (responder, outcome) in self.scratch.drain(..) {
-            responder.send(outcome);
+        for (responder, outcomes) in self.scratch.drain(..) {
+            responder.send(outcomes);
         }
         self.metrics.applied_entries.inc_by(count);
-        self.metrics.apply_chunk.observe(count as f64);
+        self.metrics.apply_chunk.observe(commands as f64);
         self.volume.lock().add(last_log_id.index, bytes);
         if self.store.unflushed_bytes() >= FLUSH_BYTES {
             // A full slot means that a flush is already asked for.
@@ -208,7 +207,16 @@ impl Applier {
     }
 }
 
-/// What a log entry occupies beside its command, about: ids, time, key and framing.
+fn decide(chunk: &mut Chunk<'_>, proposal: &Proposal) -> Outcomes {
+    let commands = proposal.commands.iter();
+    Outcomes(
+        commands
+            .map(|command| machine::apply(chunk, proposal.time, command).unwrap_or_else(|error| stop(&error)))
+            .collect(),
+    )
+}
+
+/// What a log entry occupies beside its commands, about: ids, time, key and framing.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
 fn stop(error: &ReadError) -> ! {

@@ -104,13 +104,13 @@ pub fn membership_from_message(message: stored::Membership) -> Result<Membership
     Membership::new(configs, members).map_err(|error| CodecError::Membership(error.to_string()))
 }
 
-/// The message of a log entry. The command's bytes are shared, not copied.
+/// The message of a log entry. The commands' bytes are shared, not copied.
 pub fn entry_to_message(entry: &Entry) -> stored::Entry {
     use stored::entry::Payload;
     let payload = match &entry.payload {
         EntryPayload::Blank => Payload::Blank(stored::Blank {}),
         EntryPayload::Normal(proposal) => {
-            Payload::Proposal(stored::Proposal { time_ticks: proposal.time.0, command: proposal.command.clone() })
+            Payload::Proposal(stored::Proposal { time_ticks: proposal.time.0, commands: proposal.commands.to_vec() })
         }
         EntryPayload::Membership(membership) => Payload::Membership(membership_to_message(membership)),
     };
@@ -124,7 +124,7 @@ pub fn entry_from_message(message: stored::Entry) -> Result<Entry, CodecError> {
     let payload = match message.payload.ok_or(CodecError::Missing("Entry.payload"))? {
         Payload::Blank(stored::Blank {}) => EntryPayload::Blank,
         Payload::Proposal(proposal) => {
-            EntryPayload::Normal(Proposal { time: Ticks(proposal.time_ticks), command: proposal.command })
+            EntryPayload::Normal(Proposal { time: Ticks(proposal.time_ticks), commands: proposal.commands.into() })
         }
         Payload::Membership(membership) => EntryPayload::Membership(membership_from_message(membership)?),
     };
@@ -165,8 +165,9 @@ mod tests {
     fn entries() -> impl Strategy<Value = Entry> {
         let payload = prop_oneof![
             Just(EntryPayload::Blank),
-            (any::<u64>(), vec(any::<u8>(), 0..200)).prop_map(|(time, command)| {
-                EntryPayload::Normal(Proposal { time: Ticks(time), command: Bytes::from(command) })
+            (any::<u64>(), vec(vec(any::<u8>(), 0..50), 0..5)).prop_map(|(time, commands)| {
+                let commands = commands.into_iter().map(Bytes::from).collect();
+                EntryPayload::Normal(Proposal { time: Ticks(time), commands })
             }),
             memberships().prop_map(EntryPayload::Membership),
         ];

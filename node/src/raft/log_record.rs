@@ -9,7 +9,7 @@ use super::codec::{self, CodecError};
 use super::types::Entry;
 use crate::log;
 
-/// What an entry occupies in memory beside its command.
+/// What an entry occupies in memory beside its commands.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
 /// What one member of a membership occupies in memory, about.
 const MEMBER_BYTES: usize = 128;
@@ -34,7 +34,7 @@ impl log::Record for Entry {
         ENTRY_OVERHEAD_BYTES
             + match &self.payload {
                 EntryPayload::Blank => 0,
-                EntryPayload::Normal(proposal) => proposal.command.len(),
+                EntryPayload::Normal(proposal) => proposal.weight(),
                 EntryPayload::Membership(membership) => membership.nodes().count() * MEMBER_BYTES,
             }
     }

@@ -37,7 +37,7 @@ pub use dialer::Dialer;
 pub use network::Resolve;
 pub use snapshot_policy::SnapshotPolicy;
 pub use state_machine::StateMachine;
-pub use types::{Member, NodeId, Proposal, TypeConfig};
+pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
 
 use crate::config::Config;
 use crate::log::{Log, LogError, SyncReport};

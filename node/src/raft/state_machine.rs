@@ -46,7 +46,7 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 
 fn weight(committed: &Committed) -> usize {
     match &committed.0.payload {
-        EntryPayload::Normal(proposal) => proposal.command.len(),
+        EntryPayload::Normal(proposal) => proposal.weight(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }

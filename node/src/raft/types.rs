@@ -1,6 +1,7 @@
 //! The types openraft is instantiated with.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,7 +11,7 @@ openraft::declare_raft_types!(
     /// Headwater's choice of types for openraft.
     pub TypeConfig:
         D = Proposal,
-        R = WriteOutcome,
+        R = Outcomes,
         NodeId = NodeId,
         Node = Member,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, NodeId>,
@@ -73,18 +74,39 @@ impl fmt::Display for Member {
     }
 }
 
-/// A client's command with the leader's time: the data of a normal log entry.
+/// Clients' commands with the leader's time: the data of a normal log entry. Commands that arrive together share an entry, because
+/// most of what an entry costs on its way through consensus and log it costs once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// When the leader proposed it.
     pub time: Ticks,
-    /// An encoded [`headwater_proto::stored::Command`].
-    pub command: Bytes,
+    /// Each an encoded [`headwater_proto::stored::Command`]. Shared: replication and apply clone entries.
+    pub commands: Arc<[Bytes]>,
+}
+
+impl Proposal {
+    /// What a command occupies beside its bytes, in memory and on disk, about.
+    const COMMAND_OVERHEAD_BYTES: usize = 32;
+
+    /// Bytes of all commands, with their overhead.
+    pub fn weight(&self) -> usize {
+        self.commands.iter().map(|command| command.len() + Self::COMMAND_OVERHEAD_BYTES).sum()
+    }
 }
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command of {} bytes", self.command.len())
+        write!(f, "{} commands of {} bytes", self.commands.len(), self.weight())
+    }
+}
+
+/// The decisions on the commands of one entry, in their order; none for an entry without commands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcomes(pub Vec<WriteOutcome>);
+
+impl fmt::Display for Outcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.0).finish()
     }
 }
 

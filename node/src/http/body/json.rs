@@ -3,17 +3,16 @@
 use headwater_proto::stored::NewEvent;
 
 use super::{BodyError, Draft, Payload, finish, parse_guid};
-use crate::http::json::tree::{Elements, Members, Text};
+use crate::http::json::tree::{Members, Text};
 
 /// Reads the events of a body.
 pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
-    let Elements(elements) = serde_json::from_str(body).map_err(|_| BodyError::Invalid)?;
-    let drafts = elements.into_iter().map(|element| draft(element.get())).collect::<Result<_, _>>()?;
+    let elements: Vec<Members<'_>> = serde_json::from_str(body).map_err(|_| BodyError::Invalid)?;
+    let drafts = elements.into_iter().map(draft).collect::<Result<_, _>>()?;
     finish(drafts)
 }
 
-fn draft(element: &str) -> Result<Draft, BodyError> {
-    let Members(members) = serde_json::from_str(element).map_err(|_| BodyError::Invalid)?;
+fn draft(Members(members): Members<'_>) -> Result<Draft, BodyError> {
     let mut draft = Draft::default();
     for (name, value) in members {
         let value = value.get();

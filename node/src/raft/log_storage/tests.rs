@@ -19,7 +19,7 @@ fn log_id(index: u64) -> LogId {
 
 fn entry(index: u64, bytes: usize) -> Entry {
     let command = bytes::Bytes::from(vec![index as u8; bytes]);
-    Entry::new(log_id(index), EntryPayload::Normal(Proposal { time: Ticks(index), command }))
+    Entry::new(log_id(index), EntryPayload::Normal(Proposal { time: Ticks(index), commands: [command].into() }))
 }
 
 async fn append(storage: &mut LogStorage, entries: impl IntoIterator<Item = Entry>) {
