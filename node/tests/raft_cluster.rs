@@ -190,7 +190,7 @@ fn config(data_dir: &Path) -> Config {
         snapshot_interval: Duration::from_secs(3600),
         keep_log_bytes: 0,
         snapshot_bytes_per_second: 1 << 30,
-        ready_lag_entries: 1000,
+        ready_lag_events: 1000,
         block_cache_bytes: 1 << 20,
         advertise_http: None,
         disable_http_caching: false,

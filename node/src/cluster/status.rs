@@ -100,9 +100,9 @@ impl Cluster {
                 let Some(leader) = leader else {
                     return Some(format!("the leader {} does not answer", hint.node_id));
                 };
-                let behind = leader.status.committed_index.saturating_sub(self.applied_entries());
-                (behind > self.inner.config.ready_lag_entries)
-                    .then(|| format!("{behind} log entries behind the leader"))
+                // In events, because a log entry may carry one command or a thousand.
+                let behind = leader.status.next_position.saturating_sub(self.inner.store.applied().current().next_position);
+                (behind > self.inner.config.ready_lag_events).then(|| format!("{behind} events behind the leader"))
             }
         }
     }

@@ -119,9 +119,9 @@ pub struct Flags {
     /// Longest time in milliseconds without a heartbeat until a node stands for election; also the leader's lease
     #[arg(long, value_name = "MS", default_value_t = 800, value_parser = parse_ms, help_heading = "Timing")]
     pub election_max_ms: u64,
-    /// Log entries behind the leader beyond which /health/ready says no
-    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000, help_heading = "Timing")]
-    pub ready_lag_entries: u64,
+    /// Events behind the leader beyond which /health/ready says no
+    #[arg(long, value_name = "EVENTS", default_value_t = 10_000, help_heading = "Timing")]
+    pub ready_lag_events: u64,
 
     /// Take a snapshot after this many bytes of log
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]

@@ -56,8 +56,8 @@ pub struct Config {
     pub keep_log_bytes: u64,
     /// Send snapshots at no more than this.
     pub snapshot_bytes_per_second: u64,
-    /// Not ready while more than this many log entries behind the leader.
-    pub ready_lag_entries: u64,
+    /// Not ready while more than this many events behind the leader.
+    pub ready_lag_events: u64,
     /// Memory for RocksDB's block cache of the state database.
     pub block_cache_bytes: usize,
     /// `host:port` printed in links instead of what the request names (contract/streams 14).
@@ -159,7 +159,7 @@ impl Config {
             snapshot_interval: Duration::from_secs(flags.snapshot_interval_s),
             keep_log_bytes: flags.keep_log_bytes,
             snapshot_bytes_per_second: flags.snapshot_bytes_per_second,
-            ready_lag_entries: flags.ready_lag_entries,
+            ready_lag_events: flags.ready_lag_events,
             block_cache_bytes,
             advertise_http: flags.advertise_http,
             disable_http_caching: flags.disable_http_caching,
@@ -287,5 +287,5 @@ fn check_storage(flags: &Flags) -> Result<(), ConfigError> {
     at_least("--snapshot-log-bytes", flags.snapshot_log_bytes, 1)?;
     at_least("--snapshot-bytes-per-second", flags.snapshot_bytes_per_second, MIN_SNAPSHOT_BYTES_PER_SECOND)?;
     at_least("--block-cache-bytes", flags.block_cache_bytes, MIN_BLOCK_CACHE_BYTES)?;
-    at_least("--ready-lag-entries", flags.ready_lag_entries, 1)
+    at_least("--ready-lag-events", flags.ready_lag_events, 1)
 }

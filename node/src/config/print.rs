@@ -47,7 +47,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "heartbeat_ms" => ms(config.heartbeat_interval),
         "election_min_ms" => ms(config.election_timeout_min),
         "election_max_ms" => ms(config.election_timeout_max),
-        "ready_lag_entries" => config.ready_lag_entries.to_string(),
+        "ready_lag_events" => config.ready_lag_events.to_string(),
         "snapshot_log_bytes" => config.snapshot_log_bytes.to_string(),
         "snapshot_interval_s" => config.snapshot_interval.as_secs().to_string(),
         "keep_log_bytes" => config.keep_log_bytes.to_string(),

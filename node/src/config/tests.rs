@@ -80,7 +80,7 @@ fn every_option_can_be_set_in_every_source() {
         ("heartbeat_ms", "101"),
         ("election_min_ms", "401"),
         ("election_max_ms", "801"),
-        ("ready_lag_entries", "11"),
+        ("ready_lag_events", "11"),
         ("snapshot_log_bytes", "12MiB"),
         ("snapshot_interval_s", "13"),
         ("keep_log_bytes", "0"),

@@ -57,8 +57,6 @@ pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError
         max_in_snapshot_log_to_keep: u64::MAX,
         // Only counts for openraft's own purging, which is off; the default of 1 would be a deletion per entry.
         purge_batch_size: 10_000,
-        // Only `add_learner` in its blocking form looks at this.
-        replication_lag_threshold: config.ready_lag_entries,
         // Our network says how long to wait (`NetBackoff`); this is what openraft falls back to.
         backoff: format!("{}ms ...{}ms", millis(RECONNECT_FIRST), millis(RECONNECT_LONGEST)),
         ..openraft::Config::default()
@@ -93,7 +91,7 @@ pub(crate) fn config_for_tests(data_dir: &std::path::Path) -> Config {
         snapshot_interval: Duration::from_secs(3600),
         keep_log_bytes: 1 << 20,
         snapshot_bytes_per_second: 1 << 30,
-        ready_lag_entries: 1000,
+        ready_lag_events: 1000,
         block_cache_bytes: 1 << 20,
         advertise_http: None,
         disable_http_caching: false,
