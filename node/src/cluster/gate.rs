@@ -3,12 +3,13 @@
 //! Group commit without a timer: alone, a write is proposed at once; under load the batches grow by themselves, and with them
 //! the syncs and the wake-ups are shared. A batch is one log entry, unless it is large.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, FuturesUnordered};
+use futures::{StreamExt, TryStreamExt};
 use openraft::errors::ClientWriteError;
 use openraft::raft::WriteResult;
 use tokio::sync::{mpsc, watch};
@@ -121,82 +122,109 @@ struct Proposer {
 impl Proposer {
     /// Proposes one batch and hands out its answers in order.
     async fn commit(mut self, requests: Vec<Request>) {
-        let Batch { proposals, answers, latest_deadline } = batch(requests);
-        if answers.is_empty() {
-            return;
-        }
-        let mut answers = answers.into_iter();
+        let Batch { proposals, mut waiting } = batch(requests);
         // Marked as seen before anything is proposed, so that no change after this is missed.
         if *self.leadership.borrow_and_update() != Leadership::Local {
-            return answers.for_each(|answer| answer(Proposed::NotLeader));
+            return waiting.into_iter().for_each(|one| one.tell(Proposed::NotLeader));
         }
-        self.metrics.proposals.inc_by(answers.len() as u64);
-        self.metrics.proposal_batch.observe(answers.len() as f64);
+        let Some(mut deadline) = earliest_deadline(&waiting) else { return };
+        self.metrics.proposals.inc_by(waiting.len() as u64);
+        self.metrics.proposal_batch.observe(waiting.len() as f64);
 
+        let mut sizes: VecDeque<usize> = proposals.iter().map(|proposal| proposal.commands.len()).collect();
+        let results = stream::once(self.raft.client_write_many(proposals)).try_flatten();
+        tokio::pin!(results);
         // Neither the call nor the stream has a time-out of its own: without a quorum they wait for ever.
-        let propose = async {
-            let sizes: Vec<usize> = proposals.iter().map(|proposal| proposal.commands.len()).collect();
-            let Ok(mut results) = self.raft.client_write_many(proposals).await else {
-                return;
-            };
-            for size in sizes {
-                let Some(Ok(result)) = results.next().await else { return };
-                hand_out(result, answers.by_ref().take(size));
+        loop {
+            tokio::select! {
+                result = results.next() => match (result, sizes.pop_front()) {
+                    (Some(Ok(result)), Some(size)) => hand_out(result, waiting.drain(..size)),
+                    _ => break,
+                },
+                _ = self.leadership.changed() => break,
+                () = tokio::time::sleep_until(deadline) => {
+                    give_up_late(&mut waiting, Instant::now());
+                    match earliest_deadline(&waiting) {
+                        Some(next) => deadline = next,
+                        None => break,
+                    }
+                }
             }
-        };
-        tokio::select! {
-            () = propose => {}
-            _ = self.leadership.changed() => {}
-            () = tokio::time::sleep_until(latest_deadline) => {}
         }
-        answers.for_each(|answer| answer(Proposed::Unknown));
+        waiting.into_iter().for_each(|one| one.tell(Proposed::Unknown));
     }
 }
 
 /// Gives the outcomes of one log entry to those who wait for them.
-fn hand_out(result: WriteResult<TypeConfig>, answers: impl Iterator<Item = Answer>) {
+fn hand_out(result: WriteResult<TypeConfig>, waiting: impl Iterator<Item = Waiting>) {
     match result {
         Ok(written) => {
             let log_index = written.log_id.index;
             let mut outcomes = written.response.0.into_iter();
-            for answer in answers {
+            for one in waiting {
                 let outcome = outcomes.next();
-                answer(outcome.map_or(Proposed::Unknown, |outcome| Proposed::Done { log_index, outcome }));
+                one.tell(outcome.map_or(Proposed::Unknown, |outcome| Proposed::Done { log_index, outcome }));
             }
         }
-        Err(ClientWriteError::ForwardToLeader(_)) => answers.for_each(|answer| answer(Proposed::NotLeader)),
+        Err(ClientWriteError::ForwardToLeader(_)) => waiting.for_each(|one| one.tell(Proposed::NotLeader)),
         // Discarded here, but it may have reached the new leader through another follower.
-        Err(_) => answers.for_each(|answer| answer(Proposed::Unknown)),
+        Err(_) => waiting.for_each(|one| one.tell(Proposed::Unknown)),
+    }
+}
+
+fn earliest_deadline(waiting: &VecDeque<Waiting>) -> Option<Instant> {
+    waiting.iter().filter(|one| one.answer.is_some()).map(|one| one.deadline).min()
+}
+
+/// Answers those whose time is over; their commands may still be written.
+fn give_up_late(waiting: &mut VecDeque<Waiting>, now: Instant) {
+    for one in waiting.iter_mut().filter(|one| one.deadline <= now) {
+        if let Some(answer) = one.answer.take() {
+            answer(Proposed::Unknown);
+        }
+    }
+}
+
+/// Who waits for a command that was proposed.
+struct Waiting {
+    deadline: Instant,
+    /// Absent once it was given up.
+    answer: Option<Answer>,
+}
+
+impl Waiting {
+    fn tell(self, proposed: Proposed) {
+        if let Some(answer) = self.answer {
+            answer(proposed);
+        }
     }
 }
 
 /// Log entries and who waits for their commands, in the same order.
 struct Batch {
     proposals: Vec<Proposal>,
-    answers: Vec<Answer>,
-    latest_deadline: Instant,
+    waiting: VecDeque<Waiting>,
 }
 
 /// Packs commands into entries. Whose time is over is answered at once.
 fn batch(requests: Vec<Request>) -> Batch {
     let now = Instant::now();
     let time = Ticks::from_system_time(SystemTime::now());
-    let mut batch = Batch { proposals: Vec::new(), answers: Vec::with_capacity(requests.len()), latest_deadline: now };
+    let mut batch = Batch { proposals: Vec::new(), waiting: VecDeque::with_capacity(requests.len()) };
     let mut commands = Vec::with_capacity(requests.len());
     let mut bytes = 0;
-    for request in requests {
-        if request.deadline <= now {
-            (request.answer)(Proposed::Busy);
+    for Request { command, deadline, answer } in requests {
+        if deadline <= now {
+            answer(Proposed::Busy);
             continue;
         }
-        if bytes + request.command.len() > ENTRY_BYTES && !commands.is_empty() {
+        if bytes + command.len() > ENTRY_BYTES && !commands.is_empty() {
             batch.proposals.push(Proposal { time, commands: std::mem::take(&mut commands).into() });
             bytes = 0;
         }
-        bytes += request.command.len();
-        commands.push(request.command);
-        batch.latest_deadline = batch.latest_deadline.max(request.deadline);
-        batch.answers.push(request.answer);
+        bytes += command.len();
+        commands.push(command);
+        batch.waiting.push_back(Waiting { deadline, answer: Some(answer) });
     }
     if !commands.is_empty() {
         batch.proposals.push(Proposal { time, commands: commands.into() });
@@ -238,7 +266,20 @@ mod tests {
         let answered = Arc::default();
         let late = |_| request(1, Duration::ZERO, &answered);
         let batch = batch((0..3).map(late).chain([request(1, Duration::from_secs(60), &answered)]).collect());
-        assert_eq!((sizes(&batch), batch.answers.len()), (vec![1], 1));
+        assert_eq!((sizes(&batch), batch.waiting.len()), (vec![1], 1));
         assert_eq!(answered.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn who_waits_too_long_is_answered_while_others_go_on_waiting() {
+        let answered = Arc::default();
+        let soon = request(1, Duration::from_secs(30), &answered);
+        let Batch { mut waiting, .. } = batch(vec![soon, request(1, Duration::from_secs(60), &answered)]);
+        let first = earliest_deadline(&waiting).unwrap();
+        give_up_late(&mut waiting, first);
+        assert_eq!(answered.load(Ordering::Relaxed), 1);
+        assert!(earliest_deadline(&waiting).unwrap() > first);
+        waiting.into_iter().for_each(|one| one.tell(Proposed::Unknown));
+        assert_eq!(answered.load(Ordering::Relaxed), 2);
     }
 }

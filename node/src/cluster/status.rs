@@ -101,7 +101,8 @@ impl Cluster {
                     return Some(format!("the leader {} does not answer", hint.node_id));
                 };
                 // In events, because a log entry may carry one command or a thousand.
-                let behind = leader.status.next_position.saturating_sub(self.inner.store.applied().current().next_position);
+                let behind =
+                    leader.status.next_position.saturating_sub(self.inner.store.applied().current().next_position);
                 (behind > self.inner.config.ready_lag_events).then(|| format!("{behind} events behind the leader"))
             }
         }
