@@ -136,6 +136,49 @@ fn examples_of_the_documentation_are_true() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Method and path of a command.
+fn route_of(command: &str) -> Option<(&'static str, String)> {
+    let url = command.split(['\'', ' ']).find_map(|word| word.strip_prefix(&format!("http://{DOCUMENTED}")))?;
+    let path = url.split('?').next().unwrap_or_default().to_owned();
+    let has = |option: &str| command.split(' ').any(|word| word == option);
+    let method = match () {
+        () if has("-I") => "HEAD",
+        () if command.contains(" -X DELETE ") => "DELETE",
+        () if command.contains(" -X PUT ") => "PUT",
+        () if command.contains(" -X POST ") || has("-d") => "POST",
+        () => "GET",
+    };
+    Some((method, path))
+}
+
+/// How many segments of a path stand literally in a template; `None` when it is not of this template.
+fn literals(template: &str, path: &str) -> Option<usize> {
+    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+    let matches = |(part, segment): (&&str, &&str)| part == segment || part.starts_with('{') && !segment.is_empty();
+    (template.len() == path.len() && template.iter().zip(&path).all(matches))
+        .then(|| template.iter().zip(&path).filter(|(part, segment)| part == segment).count())
+}
+
+#[test]
+fn every_route_has_an_example() {
+    let page = std::fs::read_to_string(root().join("docs/http-api.md")).unwrap();
+    let document = std::fs::read_to_string(root().join("node/src/http/openapi.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let mut missing: Vec<String> = Vec::new();
+    for (path, operations) in paths {
+        missing.extend(operations.as_object().unwrap().keys().map(|m| format!("{} {path}", m.to_ascii_uppercase())));
+    }
+    assert!(missing.len() > 40, "only {} routes", missing.len());
+    for example in examples(&page) {
+        let (method, path) = route_of(&example.command).unwrap_or_else(|| panic!("no URI in {}", example.command));
+        let best = paths.keys().filter_map(|template| Some((literals(template, &path)?, template))).max();
+        let (_, template) = best.unwrap_or_else(|| panic!("no route for {}", example.command));
+        missing.retain(|route| *route != format!("{method} {template}"));
+    }
+    assert!(missing.is_empty(), "docs/http-api.md has no example of {missing:?}");
+}
+
 #[test]
 fn a_wrong_example_is_found() {
     let page = "text\n```console\n$ curl x\nHTTP/1.1 200 OK\nlocation: a\n$ curl y\nz\n```\n```sh\n$ not this\n```\n";

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Longer than any request of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Credentials of the administrator.
+pub const ADMIN: &str = "Basic YWRtaW46Y2hhbmdlaXQ=";
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -114,6 +117,7 @@ pub fn subscribe(base: &str, path: &str, headers: &[(&str, String)]) -> Live {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n");
+    request.push_str(&format!("Authorization: {ADMIN}\r\n"));
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -8,7 +8,8 @@ use crate::nodes;
 const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
 
 fn get(base: &str, method: &str, path: &str, accept: &str) -> Answer {
-    client::send(base, method, path, &[("Accept", accept.to_owned())], b"")
+    let headers = [("Accept", accept.to_owned()), ("Authorization", client::ADMIN.to_owned())];
+    client::send(base, method, path, &headers, b"")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +91,8 @@ fn a_subscription_has_the_past_and_then_the_present(writer: &str, reader: &str) 
         ("/streams/told", "-1", "'-1' is not valid event number"),
         ("/streams/$all?from=7", "", "Invalid position argument: 7"),
     ] {
-        let headers = [("Accept", "text/event-stream".to_owned()), ("Last-Event-ID", last.to_owned())];
+        let accept = ("Accept", "text/event-stream".to_owned());
+        let headers = [accept, ("Last-Event-ID", last.to_owned()), ("Authorization", client::ADMIN.to_owned())];
         let answer = client::send(reader, "GET", path, &headers, b"");
         assert_eq!((answer.status, answer.reason.as_deref()), (400, Some(reason)));
     }
