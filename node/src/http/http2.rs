@@ -20,8 +20,9 @@ where
         as_http_1(&mut request);
         service::answer(state, connection, request).await
     };
-    if !is_head {
-        say_reason(&mut answer);
+    match is_head {
+        true => leave_out_body(&mut answer),
+        false => say_reason(&mut answer),
     }
     // Of one connection, and so malformed here (RFC 9113 8.2.2); the stream ends by itself.
     answer.headers_mut().remove(header::CONNECTION);
@@ -39,6 +40,15 @@ fn as_http_1<B>(request: &mut Request<B>) {
     parts.scheme = None;
     // What was valid with an authority is valid without one, or is `*`, which it became.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// What HTTP/1.1 connections do for answers to HEAD: the length is told, the body not sent.
+fn leave_out_body(answer: &mut Response<Reply>) {
+    let length = http_body::Body::size_hint(answer.body()).exact().filter(|length| *length > 0);
+    if let Some(length) = length {
+        answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *answer.body_mut() = Reply::default();
 }
 
 /// HTTP/2 has no reason phrase: where it is all that an answer says, the same text is its body (contract/services 0.1).

@@ -253,3 +253,64 @@ async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
     tokio::task::spawn_blocking(talk).await.unwrap();
     nodes.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_reads_late_holds_nobody_up_and_misses_nothing() {
+    const EVENTS: usize = 100;
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        append(&base, "heavy", "t", "{}");
+        let mut late = client::subscribe(&base, "/streams/heavy", &[]);
+        // More than connection and buffers take while nobody reads.
+        let payload = format!("\"{}\"", "x".repeat(100 * 1024));
+        for _ in 1..EVENTS {
+            append(&base, "heavy", "t", &payload);
+        }
+        let wanted: Vec<String> = (0..EVENTS).map(|number| number.to_string()).collect();
+        let prompt = client::subscribe(&base, "/streams/heavy", &[]).ids(EVENTS);
+        assert_eq!(prompt, wanted);
+        assert_eq!(late.ids(EVENTS), wanted);
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+/// Both ends of all connections are in this process.
+fn allow_open_files(count: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a local value of the right type.
+    let raised = unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = limit.rlim_cur.max(count);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit)
+    };
+    assert_eq!(raised, 0, "this test needs {count} open files");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_subscription_too_many_is_refused_until_another_ends() {
+    allow_open_files(16 * 1024);
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let crowd = move || {
+        let open = || client::subscribe(&base, "/streams/crowd", &[]);
+        let mut crowd: Vec<client::Live> = (0..headwater::subscribe::MAX_SUBSCRIPTIONS).map(|_| open()).collect();
+        assert!(crowd.iter().all(|live| live.status == 200));
+        let refused = open();
+        let retry_after =
+            refused.headers.iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value.as_str());
+        assert_eq!((refused.status, retry_after), (503, Some("1")));
+        crowd.pop();
+        // The node sees a little later that the connection is gone.
+        let started = Instant::now();
+        while open().status != 200 {
+            assert!(started.elapsed() < Duration::from_secs(30), "the place was not given back");
+            std::thread::sleep(Duration::from_millis(10)); // polling interval
+        }
+        append(&base, "crowd", "t", "{}");
+        assert!(crowd.iter_mut().all(|live| live.ids(1) == ["0"]));
+    };
+    tokio::task::spawn_blocking(crowd).await.unwrap();
+    nodes.stop().await;
+}
