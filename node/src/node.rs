@@ -128,6 +128,7 @@ impl Node {
         });
 
         parts.run(&config, &stop_all);
+        tokio::spawn(certificates.clone().remind(stop_all.clone()));
         cluster.run(&stop_all, parts.log_end_at_start);
         let http_metrics = http::HttpMetrics::default();
         metrics.register(|registry| http_metrics.register(registry));

@@ -141,7 +141,11 @@ impl Https {
         match handshake {
             Ok((secure, true)) => self.serve_http_2(secure, connection, watcher, place).await,
             Ok((secure, false)) => serve_http_1(secure, connection, self.state.clone(), watcher, place).await,
-            Err(HandshakeError::Plaintext(stream)) => explain(stream).await,
+            Err(HandshakeError::Plaintext(stream)) => {
+                // Nothing was asked, so nothing has to be finished when the node stops.
+                drop(watcher);
+                explain(stream).await;
+            }
             Err(error) => tracing::debug!(%peer, %error, "no TLS connection with a client"),
         }
     }

@@ -260,7 +260,12 @@ fn renew(options: &RenewCerts) -> Result<String, CreateError> {
     let beside = |path: &Path| path.with_extension(format!("{}.new", extension(path)));
     let (new_certificate, new_key) = (beside(&certificate), beside(&key));
     write_pair((&new_certificate, &made.0), (&new_key, &made.1))?;
-    check(options.server_id, names, &new_certificate, &new_key, &ca)?;
+    if let Err(error) = check(options.server_id, names, &new_certificate, &new_key, &ca) {
+        for path in [new_certificate, new_key] {
+            std::fs::remove_file(&path).map_err(|source| CreateError::Write { path, source })?;
+        }
+        return Err(error.into());
+    }
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let mut said = Vec::new();
     for (new, current) in [(&new_certificate, &certificate), (&new_key, &key)] {

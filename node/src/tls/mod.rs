@@ -15,10 +15,12 @@ mod names;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
 
 pub use create::{Authority, CreateError, run as run_certs};
 pub use files::{FileError, Purpose, Reason};
@@ -28,6 +30,9 @@ use metrics::TlsMetrics;
 pub use names::ServerNames;
 
 use crate::config::TlsFiles;
+
+/// How often a running node looks whether a certificate expires soon.
+const REMIND_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Certificates that expire within this time are warned of.
 pub const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -47,6 +52,8 @@ struct Inner {
     server_id: u16,
     clients: Option<ArcSwap<ServerConfig>>,
     nodes: Option<ArcSwap<NodeConfigs>>,
+    /// When what is in use expires.
+    expiries: ArcSwap<Vec<Expiry>>,
     metrics: TlsMetrics,
 }
 
@@ -63,6 +70,7 @@ impl Certificates {
         let metrics = TlsMetrics::default();
         metrics.loaded(&loaded.expiries);
         let inner = Inner {
+            expiries: ArcSwap::from_pointee(loaded.expiries),
             metrics,
             files: files.clone(),
             names,
@@ -79,7 +87,7 @@ impl Certificates {
     /// # Errors
     /// As [`Self::load`].
     pub fn reload(&self) -> Result<(), FileError> {
-        let Inner { files, names, server_id, clients, nodes, metrics } = &*self.inner;
+        let Inner { files, names, server_id, clients, nodes, expiries, metrics } = &*self.inner;
         let now = Timestamp::now();
         let loaded = load::load(files, names, *server_id, now)?;
         warn(&loaded, now);
@@ -90,10 +98,21 @@ impl Certificates {
             current.store(new);
         }
         metrics.loaded(&loaded.expiries);
-        for Expiry { path, at } in loaded.expiries {
+        for Expiry { path, at } in &loaded.expiries {
             tracing::info!(file = %path.display(), valid_until = %at, "loaded the certificates again");
         }
+        expiries.store(Arc::new(loaded.expiries));
         Ok(())
+    }
+
+    /// Looks every day for what expires soon, until `stop`: a node may run for longer than its certificates are valid.
+    pub async fn remind(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(REMIND_INTERVAL) => warn_of_expiry(&self.inner.expiries.load(), Timestamp::now()),
+            }
+        }
     }
 
     /// TLS with clients, if there is a certificate for it.
@@ -122,9 +141,22 @@ impl Certificates {
 
 /// Tells the operator what will go wrong later.
 fn warn(loaded: &Loaded, now: Timestamp) {
-    for Expiry { path, at } in &loaded.expiries {
+    warn_of_expiry(&loaded.expiries, now);
+    for path in &loaded.open_keys {
+        tracing::warn!(file = %path.display(), "everybody on this machine may read this private key: chmod 600 it");
+    }
+}
+
+fn warn_of_expiry(expiries: &[Expiry], now: Timestamp) {
+    for Expiry { path, at } in expiries {
         let left = at.duration_since(now);
-        if left < EXPIRY_WARNING {
+        if left.is_negative() {
+            tracing::error!(
+                file = %path.display(),
+                expired = %at,
+                "a certificate has expired, nobody accepts it any more: replace it and send this process SIGHUP (docs/security.md)"
+            );
+        } else if left < EXPIRY_WARNING {
             tracing::warn!(
                 file = %path.display(),
                 expires = %at,
@@ -132,8 +164,5 @@ fn warn(loaded: &Loaded, now: Timestamp) {
                 "a certificate expires soon: replace it and send this process SIGHUP (docs/security.md)"
             );
         }
-    }
-    for path in &loaded.open_keys {
-        tracing::warn!(file = %path.display(), "everybody on this machine may read this private key: chmod 600 it");
     }
 }

@@ -81,6 +81,7 @@ fn load_at(files: &TlsFiles, server_id: u16, at: SystemTime) -> Certificates {
             server_id,
             clients,
             nodes,
+            expiries: ArcSwap::default(),
             metrics: TlsMetrics::default(),
         }),
     }
@@ -168,6 +169,7 @@ impl Certificates {
                 server_id: inner.server_id,
                 clients: None,
                 nodes: Some(ArcSwap::from_pointee(configs)),
+                expiries: ArcSwap::default(),
                 metrics: TlsMetrics::default(),
             }),
         }
