@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod negotiate;
 pub mod node;
 pub mod openapi;
+pub mod pacing;
 pub mod read;
 pub mod reply;
 pub mod request;

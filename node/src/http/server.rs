@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,13 +18,20 @@ use super::limits::{
     DRAIN_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_HTTP2_REQUESTS,
     MAX_STREAMS, PING_INTERVAL, STALL_TIMEOUT,
 };
+use super::pacing::Requests;
 use super::request::Connection;
 use super::stall::StallGuard;
 use super::{AppState, http2 as adapter, service};
 use crate::tls::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor};
 
 /// How long to wait after a failed accept: the process is out of file descriptors, and trying at once again would spin.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often an HTTP/2 connection is looked at for silence and answers that nobody reads.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes of one answer on an HTTP/2 connection that wait in it for the client to read them.
+const MAX_STREAM_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What a client hears that speaks plain HTTP to a port for HTTPS.
 const SPEAK_TLS: &[u8] =
@@ -159,34 +166,35 @@ impl Https {
         self.acceptor.accept(stream).await
     }
 
-    /// Serves HTTP/2 on one connection until it ends, the node stops, or nothing was asked for [`HEADER_TIMEOUT`].
+    /// Serves HTTP/2 on one connection until it ends, the node stops, nothing was asked for [`HEADER_TIMEOUT`], or the client does not
+    /// read one of its answers for [`STALL_TIMEOUT`].
     async fn serve_http_2<S>(&self, stream: S, connection: Connection, watcher: Watcher, place: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (state, requests) = (self.state.clone(), self.requests.clone());
-        let activity = Arc::new(Activity::default());
-        let active = activity.clone();
+        let (state, places) = (self.state.clone(), self.requests.clone());
+        let requests = Arc::new(Requests::default());
+        let counted = requests.clone();
         let service = service_fn(move |request| {
-            let (state, requests, underway) = (state.clone(), requests.clone(), Underway::begin(&active));
+            let (state, places, underway) = (state.clone(), places.clone(), counted.begin());
             async move {
                 // Never closed; waiting for a place is bounded by the deadlines of those who have one.
-                let _place = requests.acquire().await;
+                let _place = places.acquire().await;
                 let answer = adapter::answer(&state, connection, request).await;
-                drop(underway);
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(|reply| underway.answer(reply)))
             }
         });
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(MAX_HEADER_BYTES as u32)
             .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(MAX_STREAM_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL)
             .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
         tokio::pin!(served);
         let mut is_leaving = false;
-        let mut seen = activity.begun();
+        let mut seen = (requests.begun(), Instant::now());
         let ended = loop {
             tokio::select! {
                 ended = served.as_mut() => break ended,
@@ -194,13 +202,21 @@ impl Https {
                     is_leaving = true;
                     served.as_mut().graceful_shutdown();
                 }
-                () = tokio::time::sleep(HEADER_TIMEOUT), if !is_leaving => {
-                    let begun = activity.begun();
-                    if begun == seen && activity.is_idle() {
+                () = tokio::time::sleep(LOOK_INTERVAL) => {
+                    if requests.is_stalled(STALL_TIMEOUT) {
+                        tracing::debug!(peer = %connection.peer, "an HTTP/2 client does not read its answers");
+                        break Ok(());
+                    }
+                    if requests.begun() != seen.0 || !requests.is_idle() {
+                        seen = (requests.begun(), Instant::now());
+                    } else if !is_leaving && seen.1.elapsed() >= HEADER_TIMEOUT {
                         is_leaving = true;
                         served.as_mut().graceful_shutdown();
+                        seen.1 = Instant::now();
+                    } else if is_leaving && seen.1.elapsed() >= STALL_TIMEOUT {
+                        // All answers were handed over, but not all of them were read.
+                        break Ok(());
                     }
-                    seen = begun;
                 }
             }
         };
@@ -210,40 +226,6 @@ impl Https {
         // The drain at shutdown waits for all watchers to be gone.
         drop(watcher);
         drop(place);
-    }
-}
-
-/// Requests of one HTTP/2 connection.
-#[derive(Default)]
-struct Activity {
-    begun: AtomicU64,
-    underway: AtomicUsize,
-}
-
-impl Activity {
-    fn begun(&self) -> u64 {
-        self.begun.load(Ordering::Relaxed)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.underway.load(Ordering::Relaxed) == 0
-    }
-}
-
-/// Counts one request until it is answered or given up.
-struct Underway(Arc<Activity>);
-
-impl Underway {
-    fn begin(activity: &Arc<Activity>) -> Self {
-        activity.begun.fetch_add(1, Ordering::Relaxed);
-        activity.underway.fetch_add(1, Ordering::Relaxed);
-        Self(activity.clone())
-    }
-}
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        self.0.underway.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

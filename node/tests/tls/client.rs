@@ -9,6 +9,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
@@ -52,8 +53,8 @@ impl Answer {
     }
 }
 
-/// Connects to `address`, offering this version alone and trusting this CA.
-pub async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::Result<Connection> {
+/// Makes a TLS connection to `address`, offering this version alone and trusting this CA.
+async fn secure(address: &str, ca_pem: &str, version: Version) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
@@ -67,7 +68,25 @@ pub async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::
     }];
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    let secure = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// Asks for `path` over HTTP/2, makes no room for more than a byte of the answer, and waits until the server has enough of that.
+pub async fn read_nothing(address: &str, ca_pem: &str, path: &str) {
+    let io = TokioIo::new(secure(address, ca_pem, Version::Http2).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) = builder.initial_stream_window_size(1).handshake(io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(format!("https://{address}{path}")).body(Full::<Bytes>::default()).unwrap();
+    let unread = sender.send_request(request).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    let ended = tokio::time::timeout(PATIENCE, connection).await.expect("the connection was kept");
+    assert!(ended.unwrap().is_err(), "cut off, not closed in order");
+}
+
+/// Connects to `address`, offering this version alone and trusting this CA.
+pub async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::Result<Connection> {
+    let secure = secure(address, ca_pem, version).await?;
     let session = secure.get_ref().1;
     assert_eq!(session.alpn_protocol(), Some(if version == Version::Http2 { &b"h2"[..] } else { b"http/1.1" }));
     let certificate = session.peer_certificates().unwrap()[0].clone();

@@ -96,6 +96,14 @@ async fn one_http_2_connection_carries_many_requests_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_reads_ends_its_http_2_connection() {
+    let pki = Pki::new();
+    let cluster = TlsCluster::start(&pki, 1).await;
+    client::read_nothing(&cluster.places.http[0], pki.ca_pem(), "/openapi.json").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_speaks_plain_http_to_https_is_told_so_and_who_trusts_another_ca_does_not_connect() {
     let (pki, other) = (Pki::new(), Pki::new());
     let cluster = TlsCluster::start(&pki, 1).await;
