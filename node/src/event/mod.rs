@@ -11,7 +11,7 @@ pub mod time;
 pub use expected_version::ExpectedVersion;
 pub use metadata::StreamMetadata;
 pub use outcome::WriteOutcome;
-pub use recorded::RecordedEvent;
+pub use recorded::{EventRef, RecordedEvent};
 pub use stream_id::StreamId;
 pub use time::{Ticks, TimePrinter};
 

@@ -29,14 +29,62 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// The event without its memory.
+    pub fn borrowed(&self) -> EventRef<'_> {
+        EventRef {
+            position: self.position,
+            stream: &self.stream,
+            number: self.number,
+            event_id: self.event_id,
+            event_type: &self.event_type,
+            is_json: self.is_json,
+            time: self.time,
+            data: &self.data,
+            metadata: &self.metadata,
+        }
+    }
+}
+
+/// A stored event where it lies: pages are written from rows of the database without a copy in between. The fields are
+/// those of [`RecordedEvent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct EventRef<'a> {
+    pub position: Position,
+    pub stream: &'a str,
+    pub number: EventNumber,
+    pub event_id: Uuid,
+    pub event_type: &'a str,
+    pub is_json: bool,
+    pub time: Ticks,
+    pub data: &'a [u8],
+    pub metadata: &'a [u8],
+}
+
+impl<'a> EventRef<'a> {
+    /// A copy that lives by itself.
+    pub fn to_recorded(self) -> RecordedEvent {
+        RecordedEvent {
+            position: self.position,
+            stream: self.stream.to_owned(),
+            number: self.number,
+            event_id: self.event_id,
+            event_type: self.event_type.to_owned(),
+            is_json: self.is_json,
+            time: self.time,
+            data: Bytes::copy_from_slice(self.data),
+            metadata: Bytes::copy_from_slice(self.metadata),
+        }
+    }
+
     /// The link text `{number}@{stream}` when this event is a well-formed link (contract/streams 11).
     ///
     /// The split is at the first `@`; a text without `@` or without a number before it is no link.
-    pub fn link_target(&self) -> Option<(EventNumber, &str)> {
+    pub fn link_target(&self) -> Option<(EventNumber, &'a str)> {
         if self.event_type != LINK_EVENT_TYPE {
             return None;
         }
-        let text = std::str::from_utf8(&self.data).ok()?;
+        let text = std::str::from_utf8(self.data).ok()?;
         let (number, stream) = text.split_once('@')?;
         let number = number.trim().parse::<i64>().ok()?;
         Some((u64::try_from(number).ok()?, stream))

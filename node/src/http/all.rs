@@ -1,18 +1,20 @@
 //! Pages of the log of all events (contract/streams 10).
 
+use std::ops::Range;
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 
-use super::atom::{Entry, Feed};
+use super::atom::Feed;
 use super::caching::{self, Freshness};
 use super::error::ApiError;
-use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS, SMALL_PAGE_BYTES};
-use super::links::Base;
-use super::read::{self, Resolver};
+use super::feed::{self, Document};
+use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
+use super::page::{self, Beginning, DatedBy, Ends, Events};
+use super::read;
 use super::request::{ReadBarrier, Request};
-use super::{Reply, extract, feed};
-use crate::event::{Position, stream_id};
+use super::{Reply, extract, response};
+use crate::event::{Position, Ticks, stream_id};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
 /// A position as printed: 32 hex digits. Both halves are the same here; clients treat the value as opaque.
@@ -31,11 +33,28 @@ pub enum From {
     At(Position),
 }
 
+impl From {
+    /// The positions of a page of `count` events. They are dense: none is missing between them.
+    fn positions(self, count: u64, next_position: Position) -> Range<Position> {
+        match self {
+            Self::Head => next_position.saturating_sub(count)..next_position,
+            Self::Before(position) => {
+                let end = position.min(next_position);
+                end.saturating_sub(count)..end
+            }
+            Self::At(position) => {
+                let start = position.min(next_position);
+                start..start.saturating_add(count).min(next_position)
+            }
+        }
+    }
+}
+
 /// What one look at the store found.
 struct Found {
     /// An error when If-None-Match holds the current version.
-    entries: Result<Vec<Entry>, ApiError>,
-    next_position: Position,
+    document: Result<Document, ApiError>,
+    page: Page,
     info: StreamInfo,
 }
 
@@ -77,89 +96,79 @@ pub fn parse(request: &Request<'_>, is_forward: bool) -> Result<PageRequest, Api
 pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Reply>, ApiError> {
     let PageRequest { from, count, barrier, long_poll } = parse(request, is_forward)?;
     request.read_barrier(barrier).await?;
-    let mut found = look(request, from, count, SMALL_PAGE_BYTES).await?;
+    let mut found = look(request, from, count).await?;
     if let (Some(wait), From::At(position)) = (long_poll, from)
-        && position >= found.next_position
+        && position >= found.page.next_position
     {
         let state = request.state;
-        state.waiters.log_grows(state.cluster.store(), found.next_position, wait).await?;
-        found = look(request, from, count, SMALL_PAGE_BYTES).await?;
+        state.waiters.log_grows(state.cluster.store(), found.page.next_position, wait).await?;
+        found = look(request, from, count).await?;
     }
-    let is_cut =
-        |entries: &Vec<Entry>| (entries.len() as u64) < count && is_cut_short(from, entries, found.next_position);
-    if !found.entries.as_ref().is_ok_and(is_cut) {
-        return render(request, from, count, found);
-    }
-    drop(found);
-    let _place = request.large_page().await?;
-    let found = look(request, from, count, MAX_PAGE_BYTES).await?;
-    render(request, from, count, found)
+    let reply = feed::deliver(request, found.document?).await?;
+    Ok(found.page.answer(request, reply, &found.info))
 }
 
-async fn look(request: &Request<'_>, from: From, count: u64, max_bytes: usize) -> Result<Found, ApiError> {
+async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, ApiError> {
     let headers = feed::if_none_match(request.headers);
     let media_type = request.chosen.media_type;
+    let format = feed::format(request, stream_id::ALL);
     let now = read::now();
     let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
         let next_position = view.next_position()?;
         let info = view.stream(stream_id::ALL)?;
-        let found = |entries| Ok(Found { entries, next_position, info: info.clone() });
-        if !headers.is_empty() && caching::matches(&headers, &caching::tag(next_position as i64 - 1, media_type)) {
-            return found(Err(ApiError::NotModified));
-        }
-        let most = count as usize;
-        let mut events = match from {
-            From::Head => view.log_backward(next_position, most, max_bytes)?,
-            From::Before(position) => view.log_backward(position.min(next_position), most, max_bytes)?,
-            From::At(position) => view.log_forward(position, most, max_bytes)?,
+        let positions = from.positions(count, next_position);
+        let is_forward = matches!(from, From::At(_));
+        let page = Page {
+            from,
+            count,
+            reached: (!positions.is_empty()).then_some(if is_forward { positions.end } else { positions.start }),
+            is_full: positions.end - positions.start >= count,
+            next_position,
         };
-        if matches!(from, From::At(_)) {
-            events.reverse();
+        if !headers.is_empty() && caching::matches(&headers, &caching::tag(next_position as i64 - 1, media_type)) {
+            return Ok(Found { document: Err(ApiError::NotModified), page, info });
         }
-        let mut resolver = Resolver::new(view, now);
-        let entries = events.into_iter().map(|event| resolver.entry(event)).collect::<Result<_, _>>()?;
-        found(Ok(entries))
+        let events = page::Page {
+            events: Events::Log(positions),
+            format: format.clone(),
+            // Links are always followed here (contract/streams 10).
+            follows_links: true,
+            oldest: Ticks(0),
+            now,
+        };
+        let uri = format.base.stream(stream_id::ALL);
+        let mut links = page.links(&uri, "");
+        links.push(("metadata", format!("{uri}/metadata")));
+        let document = match events.begin(view, DatedBy::Newest, |ends: Ends| feed(uri, ends.updated, links))? {
+            Beginning::Whole(document) => Document::Whole(document),
+            Beginning::Head(head) => Document::Head(head, events),
+        };
+        Ok(Found { document: Ok(document), page, info })
     };
     Ok(request.state.cluster.store().read(read).await?)
 }
 
-/// Whether a page ends although there is more of the log in its direction: positions are dense, so the last one tells.
-fn is_cut_short(from: From, entries: &[Entry], next_position: Position) -> bool {
-    let (newest, oldest) = (entries.first().map(at), entries.last().map(at));
-    match from {
-        From::Head | From::Before(_) => oldest.is_some_and(|oldest| oldest > 0),
-        From::At(_) => newest.is_some_and(|newest| newest + 1 < next_position),
+/// What the feed says of itself.
+pub fn feed(id: String, updated: Option<Ticks>, links: Vec<(&'static str, String)>) -> Feed {
+    Feed {
+        title: "All events".to_owned(),
+        id,
+        updated,
+        stream: None,
+        head_of_stream: false,
+        has_self_url: false,
+        tag: None,
+        links,
     }
 }
 
-fn at(entry: &Entry) -> Position {
-    entry.positioned().position
-}
-
-fn render(request: &Request<'_>, from: From, count: u64, found: Found) -> Result<Response<Reply>, ApiError> {
-    let entries = found.entries?;
-    // A page that its bytes cut short has something beyond it as well: it is a full page of a smaller count.
-    let is_full = entries.len() as u64 >= count || is_cut_short(from, &entries, found.next_position);
-    let reached = match from {
-        From::Head | From::Before(_) => entries.last().map(at),
-        From::At(_) => entries.first().map(|newest| at(newest) + 1),
-    };
-    let page = Page { from, count, entries, reached, is_full, next_position: found.next_position };
-    let base = request.base();
-    let uri = base.stream(stream_id::ALL);
-    let mut links = page.links(&uri, "");
-    links.push(("metadata", format!("{uri}/metadata")));
-    Ok(page.answer(request, &base, uri, links, &found.info))
-}
-
-/// A page of the log, or of what a filter leaves of it.
+/// A page of the log, or of what a filter leaves of it, without its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     /// Where it begins.
     pub from: From,
     /// How many entries were asked for.
     pub count: u64,
-    /// The newest first.
-    pub entries: Vec<Entry>,
     /// How far it goes, if it goes anywhere: the smallest position of a backward page, the one behind a forward page.
     pub reached: Option<Position>,
     /// Whether there is more behind it.
@@ -191,28 +200,10 @@ impl Page {
         links
     }
 
-    /// The page in the negotiated type, with its headers.
-    pub fn answer(
-        self,
-        request: &Request<'_>,
-        base: &Base,
-        id: String,
-        links: Vec<(&'static str, String)>,
-        info: &StreamInfo,
-    ) -> Response<Reply> {
-        let Self { from, entries, is_full, next_position, .. } = self;
-        let document = Feed {
-            title: "All events".to_owned(),
-            id,
-            updated: entries.first().and_then(Entry::shown).map(|event| event.time),
-            stream: None,
-            head_of_stream: false,
-            has_self_url: false,
-            tag: None,
-            links,
-            entries,
-        };
-        let mut answer = feed::document(request, &document, base);
+    /// The answer with the page's headers.
+    pub fn answer(self, request: &Request<'_>, reply: Reply, info: &StreamInfo) -> Response<Reply> {
+        let Self { from, is_full, next_position, .. } = self;
+        let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
         let is_immutable = match from {
             From::Head => false,
             From::Before(position) => position <= next_position,

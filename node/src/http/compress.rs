@@ -6,8 +6,6 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder};
 use http::{HeaderMap, HeaderValue, Response, header};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 
 use super::Reply;
 use super::limits::{COMPRESS_APART_BYTES, MIN_COMPRESSED_BYTES};
@@ -42,19 +40,60 @@ impl Coding {
         })
     }
 
-    fn encode(self, body: &[u8]) -> std::io::Result<Vec<u8>> {
-        let out = Vec::with_capacity(body.len() / 4);
+    fn encoder(self) -> Encoder {
         match self {
-            Self::Gzip => {
-                let mut encoder = GzEncoder::new(out, LEVEL);
-                encoder.write_all(body)?;
-                encoder.finish()
-            }
-            Self::Deflate => {
-                let mut encoder = DeflateEncoder::new(out, LEVEL);
-                encoder.write_all(body)?;
-                encoder.finish()
-            }
+            Self::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), LEVEL)),
+            Self::Deflate => Encoder::Deflate(DeflateEncoder::new(Vec::new(), LEVEL)),
+        }
+    }
+
+    fn encode(self, body: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut encoder = self.encoder();
+        encoder.out().reserve(body.len() / 4);
+        encoder.write(body)?;
+        encoder.end()
+    }
+}
+
+/// Codes a body.
+#[derive(Debug)]
+pub enum Encoder {
+    /// See [`Coding::Gzip`].
+    Gzip(GzEncoder<Vec<u8>>),
+    /// See [`Coding::Deflate`].
+    Deflate(DeflateEncoder<Vec<u8>>),
+}
+
+impl Encoder {
+    /// Codes a piece; what comes of it at once, perhaps nothing yet.
+    pub fn push(&mut self, piece: &[u8]) -> std::io::Result<Bytes> {
+        self.write(piece)?;
+        Ok(std::mem::take(self.out()).into())
+    }
+
+    /// What is left after the last piece.
+    pub fn finish(self) -> std::io::Result<Bytes> {
+        self.end().map(Bytes::from)
+    }
+
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Gzip(encoder) => encoder.write_all(piece),
+            Self::Deflate(encoder) => encoder.write_all(piece),
+        }
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Gzip(encoder) => encoder.get_mut(),
+            Self::Deflate(encoder) => encoder.get_mut(),
+        }
+    }
+
+    fn end(self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Deflate(encoder) => encoder.finish(),
         }
     }
 }
@@ -62,14 +101,21 @@ impl Coding {
 /// Compresses the body if that is asked for and worth it.
 pub async fn compress(answer: Response<Reply>, coding: Option<Coding>) -> Response<Reply> {
     let Some(coding) = coding else { return answer };
-    let size = answer.body().size_hint().exact().unwrap_or(0);
-    if size < MIN_COMPRESSED_BYTES as u64 {
+    if answer.body().is_live() {
+        // An encoder would keep events back until it has enough of them.
         return answer;
     }
     let (mut head, body) = answer.into_parts();
-    // The body is in memory already.
-    let Ok(plain) = body.collect().await.map(http_body_util::Collected::to_bytes);
-    let encoded = if size < COMPRESS_APART_BYTES as u64 {
+    let plain = match body.into_whole() {
+        Ok(plain) if plain.len() < MIN_COMPRESSED_BYTES => return Response::from_parts(head, Reply::new(plain)),
+        Ok(plain) => plain,
+        // A large one, piece by piece as it comes.
+        Err(pieces) => {
+            add_headers(&mut head.headers, coding);
+            return Response::from_parts(head, pieces.encoded(coding.encoder()));
+        }
+    };
+    let encoded = if plain.len() < COMPRESS_APART_BYTES {
         coding.encode(&plain).ok()
     } else {
         let plain = plain.clone();
@@ -78,15 +124,21 @@ pub async fn compress(answer: Response<Reply>, coding: Option<Coding>) -> Respon
     let Some(encoded) = encoded.filter(|encoded| encoded.len() < plain.len()) else {
         return Response::from_parts(head, Reply::new(plain));
     };
-    head.headers.insert(header::CONTENT_ENCODING, coding.name());
-    // A shared cache must not hand this form to clients that did not ask for it. The plain form suits everybody.
-    head.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    add_headers(&mut head.headers, coding);
     Response::from_parts(head, Reply::new(Bytes::from(encoded)))
+}
+
+fn add_headers(headers: &mut HeaderMap, coding: Coding) {
+    headers.insert(header::CONTENT_ENCODING, coding.name());
+    // A shared cache must not hand this form to clients that did not ask for it. The plain form suits everybody.
+    headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+
+    use http_body_util::BodyExt as _;
 
     use super::*;
 
@@ -115,7 +167,7 @@ mod tests {
     async fn answer(body: Vec<u8>, coding: Coding) -> (HeaderMap, Bytes) {
         let plain = Response::new(Reply::new(Bytes::from(body)));
         let (head, body) = compress(plain, Some(coding)).await.into_parts();
-        let Ok(body) = body.collect().await;
+        let body = body.collect().await.unwrap();
         (head.headers, body.to_bytes())
     }
 

@@ -2,10 +2,12 @@
 
 use http::{Response, StatusCode};
 
-use super::atom::{self, Embed, Entry};
+use super::atom::{self, Embed, Entry, OwnedEntry, Target};
 use super::caching::{self, Freshness};
+use super::delivery::{self, Room};
 use super::error::ApiError;
 use super::feed::Of;
+use super::limits::SMALL_PAGE_BYTES;
 use super::negotiate::MediaType;
 use super::read::{self, Readable, Resolver};
 use super::request::{ReadBarrier, Request};
@@ -43,11 +45,18 @@ fn parse(request: &Request<'_>, of: Of) -> Result<EventRequest, ApiError> {
 
 /// What one look at the store found.
 enum Found {
-    Entry(Box<(Entry, StreamInfo)>),
+    Event(Box<FoundEvent>),
+    /// The event, or what it leads to, is larger than the look may read.
+    TooLarge,
     /// The stream has events, but no metadata was ever written.
     NoMetadataYet,
     Nothing,
     Deleted,
+}
+
+struct FoundEvent {
+    entry: OwnedEntry,
+    info: StreamInfo,
 }
 
 /// GET of an event; errors carry `{}` for JSON types.
@@ -60,16 +69,32 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     let wanted = parse(request, of)?;
     request.read_barrier(wanted.barrier).await?;
     let (stream, number, resolve) = (wanted.stream.clone(), wanted.number, wanted.resolve_links);
-    let read = move |view: &ReadView<'_>| look(view, &stream, number, resolve, of);
-    match request.state.cluster.store().read(read).await? {
-        Found::Entry(found) => Ok(render(request, &wanted, &found.0, &found.1)),
+    let look_at = move |view: &ReadView<'_>, most| look(view, &stream, number, resolve, of, most);
+    let store = request.state.cluster.store();
+    let look_at_small = look_at.clone();
+    let (found, room) = match store.read(move |view| look_at_small(view, SMALL_PAGE_BYTES)).await? {
+        Found::TooLarge => {
+            let room = request.answer_room().await?;
+            (store.read_apart(move |view| look_at(view, u64::MAX)).await?, Some(room))
+        }
+        found => (found, None),
+    };
+    match found {
+        Found::Event(found) => Ok(render(request, &wanted, &found, room)),
         Found::NoMetadataYet => Ok(no_metadata(request)),
-        Found::Nothing => Err(ApiError::NotFound),
+        Found::Nothing | Found::TooLarge => Err(ApiError::NotFound),
         Found::Deleted => Err(ApiError::Deleted),
     }
 }
 
-fn look(view: &ReadView<'_>, stream: &str, number: Option<u64>, resolve: bool, of: Of) -> Result<Found, ReadError> {
+fn look(
+    view: &ReadView<'_>,
+    stream: &str,
+    number: Option<u64>,
+    resolve: bool,
+    of: Of,
+    most_bytes: u64,
+) -> Result<Found, ReadError> {
     // A metastream is as deleted as the stream it describes.
     let described = match stream_id::described_by(stream) {
         Some(described) => Some(view.stream(described)?),
@@ -89,30 +114,46 @@ fn look(view: &ReadView<'_>, stream: &str, number: Option<u64>, resolve: bool, o
         }
     };
     let now = read::now();
-    let Some(event) = read::event(view, &info, number.unwrap_or(bounds.last), now)? else { return Ok(Found::Nothing) };
-    let entry = if resolve { Resolver::new(view, now).entry(event)? } else { Entry::Plain(event) };
-    Ok(match entry {
-        Entry::Unresolvable { .. } => Found::Nothing,
-        entry => Found::Entry(Box::new((entry, info))),
+    let Some(place) = read::place(view, &info, number.unwrap_or(bounds.last))? else { return Ok(Found::Nothing) };
+    if u64::from(place.bytes) > most_bytes {
+        return Ok(Found::TooLarge);
+    }
+    let event = view.event_at(place)?;
+    if event.time < read::oldest_visible(&info.metadata, now) {
+        return Ok(Found::Nothing);
+    }
+    let mut resolver = Resolver::new(view, now);
+    if resolve && resolver.target_bytes(event.borrowed())? > most_bytes {
+        return Ok(Found::TooLarge);
+    }
+    let target = if resolve { resolver.target(event.borrowed())? } else { Target::None };
+    Ok(match target {
+        Target::Unreadable { .. } => Found::Nothing,
+        target => Found::Event(Box::new(FoundEvent { entry: OwnedEntry { event, target }, info })),
     })
 }
 
-fn render(request: &Request<'_>, wanted: &EventRequest, entry: &Entry, info: &StreamInfo) -> Response<Reply> {
+fn render(request: &Request<'_>, wanted: &EventRequest, found: &FoundEvent, room: Option<Room>) -> Response<Reply> {
     let media_type = request.chosen.media_type;
-    let mut answer = response::with_body(StatusCode::OK, request.chosen.header(), body(request, entry));
+    let body = body(request, &found.entry.borrowed());
+    let reply = match room {
+        Some(room) => delivery::whole(room, body),
+        None => Reply::new(body.into()),
+    };
+    let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
     let freshness = match wanted.number {
         Some(_) => Freshness::Immutable,
-        None => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
+        None => Freshness::Head { cache_control_s: found.info.metadata.cache_control_s },
     };
-    let is_public = caching::is_public(&wanted.stream, info);
+    let is_public = caching::is_public(&wanted.stream, &found.info);
     caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
     if wanted.number.is_none() {
-        caching::add_tag(&mut answer, &caching::tag(entry.positioned().number as i64, media_type));
+        caching::add_tag(&mut answer, &caching::tag(found.entry.event.number as i64, media_type));
     }
     answer
 }
 
-fn body(request: &Request<'_>, entry: &Entry) -> Vec<u8> {
+fn body(request: &Request<'_>, entry: &Entry<'_>) -> Vec<u8> {
     let base = request.base();
     let Some(shown) = entry.shown() else { return Vec::new() };
     match request.chosen.media_type {
@@ -123,8 +164,8 @@ fn body(request: &Request<'_>, entry: &Entry) -> Vec<u8> {
         MediaType::EventJson | MediaType::EventsJson => atom::json::event(shown),
         MediaType::OctetStream => shown.data.to_vec(),
         MediaType::Html => {
-            let position = entry.positioned();
-            html::page(&atom::json::entry(entry, &base, Embed::TryHarder), &position.stream, Some(position.number))
+            let position = entry.positioned;
+            html::page(&atom::json::entry(entry, &base, Embed::TryHarder), position.stream, Some(position.number))
         }
         MediaType::AtomJson | MediaType::StreamDescription | MediaType::EventStream => {
             atom::json::entry(entry, &base, Embed::parse(request.query("embed").as_deref()))

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response, StatusCode};
 
-use super::atom::{self, Embed, Entry, Feed};
+use super::atom::{Embed, Feed, Format, Notation};
 use super::caching::{self, Freshness};
 use super::error::ApiError;
-use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_BYTES, MAX_PAGE_EVENTS, SMALL_PAGE_BYTES};
+use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
 use super::links::Base;
 use super::negotiate::MediaType;
-use super::read::{self, Order, Page, Readable, Resolver};
+use super::page::{Beginning, DatedBy, Ends, Events, Page};
+use super::read::{self, Readable};
 use super::request::{ReadBarrier, Request};
-use super::{Reply, extract, html, response};
-use crate::event::paging::{BackwardPage, ForwardPage, From, PageLinks};
-use crate::event::{EventNumber, RecordedEvent, stream_id};
-use crate::store::{ReadError, StreamInfo};
+use super::{Reply, delivery, extract, response};
+use crate::event::paging::{BackwardPage, Bounds, ForwardPage, From, PageLinks};
+use crate::event::{EventNumber, stream_id};
+use crate::store::{ReadError, ReadView, StreamInfo};
 
 /// Which way a page goes and where it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,20 +25,8 @@ enum Direction {
     Forward(EventNumber),
 }
 
-impl Direction {
-    /// The count of a page that ends right before number `cut_at`: what is left of one that its bytes cut short. It is an
-    /// ordinary page of a smaller count, so its links lead on without a gap.
-    fn count_before(self, cut_at: EventNumber, last: EventNumber) -> u64 {
-        match self {
-            Self::Backward(From::Head) => last - cut_at,
-            Self::Backward(From::Number(from)) => from - cut_at,
-            Self::Forward(from) => cut_at - from,
-        }
-    }
-}
-
 /// What a page request says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct PageRequest {
     stream: String,
     direction: Direction,
@@ -88,24 +77,25 @@ fn count(text: Option<&str>) -> Result<u64, ApiError> {
 /// What one look at the store found.
 struct Found {
     info: StreamInfo,
-    page: FoundPage,
-}
-
-impl Found {
-    fn is_cut_short(&self, wanted: u64) -> bool {
-        matches!(&self.page, FoundPage::Entries { count, .. } if *count < wanted)
-    }
+    answer: FoundPage,
 }
 
 enum FoundPage {
-    /// `count` is less than asked for when the page was cut short by its bytes.
-    Entries {
-        entries: Vec<Entry>,
-        lowest: Option<EventNumber>,
-        count: u64,
+    Page {
+        bounds: Bounds,
+        /// The document, or its head and the page that follows.
+        document: Document,
     },
     NotModified,
     Unreadable(ApiError),
+}
+
+/// A page as written by the first look at it.
+pub enum Document {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// What comes before the entries of a large page.
+    Head(Vec<u8>, Page),
 }
 
 /// GET of any page of a stream or of its metadata.
@@ -115,55 +105,88 @@ pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Res
         return Err(ApiError::PageTooLarge);
     }
     request.read_barrier(wanted.barrier).await?;
-    let mut found = look(request, &wanted, SMALL_PAGE_BYTES).await?;
+    let mut found = look(request, &wanted).await?;
     if let (Some(wait), Direction::Forward(from)) = (wanted.long_poll, wanted.direction)
         && !found.info.tombstoned
         && ForwardPage::is_beyond_the_head(from, found.info.last_number)
     {
         let state = request.state;
         state.waiters.stream_grows(state.cluster.store(), &wanted.stream, found.info.last_number, wait).await?;
-        found = look(request, &wanted, SMALL_PAGE_BYTES).await?;
+        found = look(request, &wanted).await?;
     }
-    if !found.is_cut_short(wanted.count) {
-        return render(request, &wanted, found);
-    }
-    drop(found);
-    let _place = request.large_page().await?;
-    let found = look(request, &wanted, MAX_PAGE_BYTES).await?;
-    render(request, &wanted, found)
+    let (bounds, document) = match found.answer {
+        FoundPage::Page { bounds, document } => (bounds, document),
+        FoundPage::NotModified => return Err(ApiError::NotModified),
+        FoundPage::Unreadable(error) => return Err(error),
+    };
+    let reply = deliver(request, document).await?;
+    Ok(answer(request, &wanted, &found.info, bounds, reply))
 }
 
-/// Reads everything of the page under one view.
-async fn look(request: &Request<'_>, wanted: &PageRequest, max_bytes: usize) -> Result<Found, ApiError> {
-    let (stream, direction, count, resolve) =
-        (wanted.stream.clone(), wanted.direction, wanted.count, wanted.resolve_links);
+/// Reads the page under one view, and writes it where it is small.
+async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiError> {
+    let wanted = wanted.clone();
     let headers: HeaderMap = if_none_match(request.headers);
     let media_type = request.chosen.media_type;
+    let format = format(request, &wanted.stream);
     let now = read::now();
-    let read = move |view: &crate::store::ReadView<'_>| -> Result<Found, ReadError> {
-        let info = view.stream(&stream)?;
+    let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
+        let info = view.stream(&wanted.stream)?;
         let version = info.last_number.map_or(-1, |last| last as i64);
         if !headers.is_empty() && caching::matches(&headers, &caching::tag(version, media_type)) {
-            return Ok(Found { info, page: FoundPage::NotModified });
+            return Ok(Found { info, answer: FoundPage::NotModified });
         }
         let bounds = match read::readable(&info) {
             Readable::Yes(bounds) => bounds,
-            Readable::NotFound => return Ok(Found { info, page: FoundPage::Unreadable(ApiError::NotFound) }),
-            Readable::Deleted => return Ok(Found { info, page: FoundPage::Unreadable(ApiError::Deleted) }),
+            Readable::NotFound => return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::NotFound) }),
+            Readable::Deleted => return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::Deleted) }),
         };
-        let (numbers, order) = match direction {
-            Direction::Backward(from) => (BackwardPage::new(bounds, from, count).numbers(), Order::NewestFirst),
-            Direction::Forward(from) => (ForwardPage::new(bounds, from, count).numbers(), Order::OldestFirst),
+        let (numbers, dated_by) = match wanted.direction {
+            Direction::Backward(from) => (BackwardPage::new(bounds, from, wanted.count).numbers(), DatedBy::Newest),
+            Direction::Forward(from) => (ForwardPage::new(bounds, from, wanted.count).numbers(), DatedBy::Oldest),
         };
-        let Page { events, cut_at } = read::page(view, &info, numbers, order, now, max_bytes)?;
-        let count = cut_at.map_or(count, |cut_at| direction.count_before(cut_at, bounds.last));
-        let lowest = events.last().map(|event| event.number);
-        let mut resolver = Resolver::new(view, now);
-        let entry = |event: RecordedEvent| if resolve { resolver.entry(event) } else { Ok(Entry::Plain(event)) };
-        let entries = events.into_iter().map(entry).collect::<Result<_, _>>()?;
-        Ok(Found { info, page: FoundPage::Entries { entries, lowest, count } })
+        let places = match (info.id, numbers) {
+            (Some(id), Some(numbers)) => view.places(id, numbers)?,
+            _ => Vec::new(),
+        };
+        let page = Page {
+            events: Events::Places(places),
+            format: format.clone(),
+            follows_links: wanted.resolve_links,
+            oldest: read::oldest_visible(&info.metadata, now),
+            now,
+        };
+        let document = match page.begin(view, dated_by, |ends| feed(&wanted, bounds, &format.base, ends))? {
+            Beginning::Whole(document) => Document::Whole(document),
+            Beginning::Head(head) => Document::Head(head, page),
+        };
+        Ok(Found { info, answer: FoundPage::Page { bounds, document } })
     };
     Ok(request.state.cluster.store().read(read).await?)
+}
+
+/// How the feed of a stream is written for this request.
+pub fn format(request: &Request<'_>, stream: &str) -> Format {
+    let (notation, embed) = match request.chosen.media_type {
+        MediaType::Html => (Notation::Html { stream: stream.to_owned() }, Embed::Pretty),
+        media_type => {
+            let notation = if media_type.is_json() { Notation::Json } else { Notation::Xml };
+            (notation, Embed::parse(request.query("embed").as_deref()))
+        }
+    };
+    Format { notation, embed, base: request.base() }
+}
+
+/// The body with this document; a large one takes its room first.
+pub async fn deliver(request: &Request<'_>, document: Document) -> Result<Reply, ApiError> {
+    match document {
+        Document::Whole(body) => Ok(Reply::new(body.into())),
+        Document::Head(head, page) => {
+            let room = request.answer_room().await?;
+            let state = request.state;
+            Ok(delivery::page(state.cluster.store(), &state.large_answers, room, page, head).await?)
+        }
+    }
 }
 
 /// Only If-None-Match, because the closure of a read owns what it needs.
@@ -172,51 +195,55 @@ pub fn if_none_match(headers: &HeaderMap) -> HeaderMap {
     values.map(|value| (http::header::IF_NONE_MATCH, value.clone())).collect()
 }
 
-fn render(request: &Request<'_>, wanted: &PageRequest, found: Found) -> Result<Response<Reply>, ApiError> {
-    let info = found.info;
-    let (entries, lowest, count) = match found.page {
-        FoundPage::Entries { entries, lowest, count } => (entries, lowest, count),
-        FoundPage::NotModified => return Err(ApiError::NotModified),
-        FoundPage::Unreadable(error) => return Err(error),
-    };
-    let Readable::Yes(bounds) = read::readable(&info) else { return Err(ApiError::NotFound) };
-    let base = request.base();
-    let (links, is_immutable, head_of_stream) = match wanted.direction {
+/// What the feed says of itself, given its entries.
+fn feed(wanted: &PageRequest, bounds: Bounds, base: &Base, ends: Ends) -> Feed {
+    let (links, head_of_stream) = match wanted.direction {
         Direction::Backward(from) => {
-            let page = BackwardPage::new(bounds, from, count);
-            (page.links(lowest), page.is_immutable(), from == From::Head)
+            (BackwardPage::new(bounds, from, wanted.count).links(ends.lowest), from == From::Head)
         }
         Direction::Forward(from) => {
-            let page = ForwardPage::new(bounds, from, count);
-            (page.links(!entries.is_empty()), page.is_immutable(), page.reaches_the_head())
+            let page = ForwardPage::new(bounds, from, wanted.count);
+            (page.links(ends.lowest.is_some()), page.reaches_the_head())
         }
     };
     let is_backward = matches!(wanted.direction, Direction::Backward(_));
     let is_head = is_backward && head_of_stream;
-    let dated_by = if is_backward { entries.first() } else { entries.last() };
     let uri = base.stream(&wanted.stream);
-    let feed = Feed {
+    Feed {
         title: format!("Event stream '{}'", wanted.stream),
         links: link_list(&uri, links, wanted.count),
         id: uri,
-        updated: dated_by.and_then(Entry::shown).map(|event| event.time),
+        updated: ends.updated,
         stream: Some(wanted.stream.clone()),
         head_of_stream,
         has_self_url: is_backward,
         tag: is_head.then(|| caching::tag(bounds.last as i64, MediaType::AtomJson)),
-        entries,
+    }
+}
+
+fn answer(
+    request: &Request<'_>,
+    wanted: &PageRequest,
+    info: &StreamInfo,
+    bounds: Bounds,
+    reply: Reply,
+) -> Response<Reply> {
+    let media_type = request.chosen.media_type;
+    let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
+    let is_immutable = match wanted.direction {
+        Direction::Backward(from) => BackwardPage::new(bounds, from, wanted.count).is_immutable(),
+        Direction::Forward(from) => ForwardPage::new(bounds, from, wanted.count).is_immutable(),
     };
-    let mut answer = document(request, &feed, &base);
     let freshness = match is_immutable {
         true => Freshness::Immutable,
         false => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
     };
-    let is_public = caching::is_public(&wanted.stream, &info);
+    let is_public = caching::is_public(&wanted.stream, info);
     caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
-    if freshness != Freshness::Immutable {
-        caching::add_tag(&mut answer, &caching::tag(bounds.last as i64, request.chosen.media_type));
+    if !is_immutable {
+        caching::add_tag(&mut answer, &caching::tag(bounds.last as i64, media_type));
     }
-    Ok(answer)
+    answer
 }
 
 fn link_list(uri: &str, links: PageLinks, count: u64) -> Vec<(&'static str, String)> {
@@ -234,19 +261,4 @@ fn link_list(uri: &str, links: PageLinks, count: u64) -> Vec<(&'static str, Stri
     }
     list.push(("metadata", format!("{uri}/metadata")));
     list
-}
-
-/// The feed in the negotiated type.
-pub fn document(request: &Request<'_>, feed: &Feed, base: &Base) -> Response<Reply> {
-    let media_type = request.chosen.media_type;
-    let embed = Embed::parse(request.query("embed").as_deref());
-    let body = match media_type {
-        MediaType::Html => {
-            let path = feed.stream.as_deref().unwrap_or(stream_id::ALL);
-            html::page(&atom::json::feed(feed, base, Embed::Pretty), path, None)
-        }
-        _ if media_type.is_json() => atom::json::feed(feed, base, embed),
-        _ => atom::xml::feed(feed, base, embed),
-    };
-    response::with_body(StatusCode::OK, request.chosen.header(), body)
 }

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use http::Response;
 
 use super::all::{self, From, Page, PageRequest};
-use super::atom::{self, Entry};
+use super::atom::{self, FeedWriter, OwnedEntry};
 use super::caching;
 use super::error::ApiError;
 use super::filter::Filter;
 use super::limits::{MAX_SCANNED_BYTES, MAX_SCANNED_EVENTS, SCAN_STEP_EVENTS, SMALL_PAGE_BYTES};
 use super::read::{self, Resolver};
 use super::request::Request;
-use super::{Reply, feed};
+use super::{Reply, delivery, feed};
 use crate::event::{Position, RecordedEvent, stream_id};
 use crate::store::{ReadError, ReadView, StreamInfo};
+
+/// Payload of a page, and of a step, as far as that can be helped: one event may be larger.
+const MOST: usize = SMALL_PAGE_BYTES as usize;
 
 /// GET of the filtered log as server-sent events.
 pub async fn live(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
@@ -46,18 +49,29 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     let has_moved = from != From::At(at);
     let reached = has_moved.then_some(at);
     let is_full = !is_at_the_end || is_forward && entries.len() as u64 == count;
-    let page = Page { from, count, entries, reached, is_full, next_position };
-    let base = request.base();
-    let uri = format!("{}/filtered", base.stream(stream_id::ALL));
+    let page = Page { from, count, reached, is_full, next_position };
+    let format = feed::format(request, stream_id::ALL);
+    let uri = format!("{}/filtered", format.base.stream(stream_id::ALL));
     let query = format!("?{}", filter.query());
-    let links = page.links(&uri, &query);
-    Ok(page.answer(request, &base, format!("{uri}{query}"), links, &info))
+    let updated = entries.first().and_then(|entry| Some(entry.borrowed().shown()?.time));
+    let feed = all::feed(format!("{uri}{query}"), updated, page.links(&uri, &query));
+    let mut body = Vec::with_capacity(1024 + 768 * entries.len());
+    let mut writer = FeedWriter::new(&format, false);
+    writer.start(&mut body, &feed);
+    entries.iter().for_each(|entry| writer.entry(&mut body, &entry.borrowed()));
+    writer.end(&mut body);
+    drop(entries);
+    let reply = match body.len() > MOST {
+        true => delivery::whole(request.answer_room().await?, body),
+        false => Reply::new(body.into()),
+    };
+    Ok(page.answer(request, reply, &info))
 }
 
 /// A walk along the log.
 struct Scan {
     /// What was found, in the order of the walk.
-    entries: Vec<Entry>,
+    entries: Vec<OwnedEntry>,
     /// Where it is: everything between the beginning and this position was looked at.
     at: Position,
     /// Whether there is nothing behind it.
@@ -68,7 +82,7 @@ struct Scan {
 
 /// What one step of a walk found.
 struct Step {
-    entries: Vec<Entry>,
+    entries: Vec<OwnedEntry>,
     at: Position,
     is_at_the_end: bool,
     looked_at: u64,
@@ -88,7 +102,7 @@ impl Scan {
             && (scan.entries.len() as u64) < count
             && looked_at < MAX_SCANNED_EVENTS
             && bytes < MAX_SCANNED_BYTES
-            && shown < SMALL_PAGE_BYTES
+            && shown < MOST
         {
             tokio::task::yield_now().await;
             let from = if matches!(from, From::At(_)) { From::At(scan.at) } else { From::Before(scan.at) };
@@ -124,12 +138,12 @@ async fn step(
         }
         let most = SCAN_STEP_EVENTS as usize;
         let (begin, events) = match from {
-            From::Head => (next_position, view.log_backward(next_position, most, SMALL_PAGE_BYTES)?),
+            From::Head => (next_position, view.log_backward(next_position, most, MOST)?),
             From::Before(position) => {
                 let begin = position.min(next_position);
-                (begin, view.log_backward(begin, most, SMALL_PAGE_BYTES)?)
+                (begin, view.log_backward(begin, most, MOST)?)
             }
-            From::At(position) => (position, view.log_forward(position, most, SMALL_PAGE_BYTES)?),
+            From::At(position) => (position, view.log_forward(position, most, MOST)?),
         };
         let is_forward = matches!(from, From::At(_));
         let behind = |event: &RecordedEvent| if is_forward { event.position + 1 } else { event.position };
@@ -139,7 +153,7 @@ async fn step(
         let mut shown = 0;
         for event in events {
             // Links may lead to payloads that are larger than what was looked at.
-            if step.entries.len() as u64 == wanted || shown > SMALL_PAGE_BYTES {
+            if step.entries.len() as u64 == wanted || shown > MOST {
                 break;
             }
             step.at = behind(&event);
@@ -147,7 +161,7 @@ async fn step(
             step.bytes += event.data.len() + event.metadata.len();
             if filter.matches(&event) {
                 let entry = resolver.entry(event)?;
-                shown += atom::payload(std::slice::from_ref(&entry));
+                shown += entry.payload();
                 step.entries.push(entry);
             }
         }

@@ -29,16 +29,35 @@ pub const MAX_PAGE_EVENTS: u64 = 4096;
 /// Events of a page that names no count.
 pub const DEFAULT_PAGE_EVENTS: u64 = 20;
 
-/// Bytes of event payload that one page holds in memory while it is rendered. A page with more is cut short, and its links
-/// lead on from there: to readers it is the page of a smaller count. Four events of the largest size fit, and 4096 of 4 KiB.
-pub const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Stored size of the events of a page, or of one event, up to which they are read and written at once; entries count
+/// [`PAGE_ENTRY_BYTES`] each. What is larger takes its room first and is sent piece by piece. [`MAX_CONNECTIONS`] bounds small ones.
+pub const SMALL_PAGE_BYTES: u64 = 128 * 1024;
 
-/// Payload up to which a page is read and answered at once. One with more is read again with [`MAX_PAGE_BYTES`] when it has
-/// one of the [`MAX_LARGE_PAGES`] places.
-pub const SMALL_PAGE_BYTES: usize = 1024 * 1024;
+/// What an entry takes in a document besides its payload, about.
+pub const PAGE_ENTRY_BYTES: u64 = 512;
 
-/// Larger pages that are being read and rendered at the same time; the next one waits.
-pub const MAX_LARGE_PAGES: usize = 8;
+/// Bytes of stored events that a page reads in one step; a larger event is read alone.
+pub const PAGE_READ_STEP_BYTES: u64 = 256 * 1024;
+
+/// Length at which a part of a large page is sent. One event of the largest size makes a longer one.
+pub const PART_BYTES: usize = 256 * 1024;
+
+/// Bytes of stored events after which a look for the next part pauses although it found little to show, so that it ends
+/// soon when the client has left.
+pub const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Room taken before a part, or a large event, is read: as much as one of the largest events and the text of it. What
+/// turns out not to be needed is given back once the part is written.
+pub const PART_ROOM_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of all large answers that are being read, written and sent; the next part waits.
+pub const MAX_LARGE_ANSWERS_BYTES: usize = 128 * 1024 * 1024;
+
+/// Bytes of a large answer that are handed to the connection at a time.
+pub const PIECE_BYTES: usize = 64 * 1024;
+
+/// How long a client may take for a piece of a large answer, and how long the next part of one may wait for room.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Events of one piece of a live answer.
 pub const LIVE_PIECE_EVENTS: u64 = 256;
@@ -46,7 +65,7 @@ pub const LIVE_PIECE_EVENTS: u64 = 256;
 /// Payload of one piece of a live answer. One event may be larger; its piece waits for one of the [`MAX_LARGE_PIECES`] places.
 pub const LIVE_PIECE_BYTES: usize = 64 * 1024;
 
-/// Larger pieces of live answers that clients have not taken yet. Apart from [`MAX_LARGE_PAGES`], so that slow subscribers do not keep
+/// Larger pieces of live answers that clients have not taken yet. Apart from [`MAX_LARGE_ANSWERS_BYTES`], so that slow subscribers do not keep
 /// others from reading pages.
 pub const MAX_LARGE_PIECES: usize = 8;
 
@@ -79,9 +98,6 @@ pub const MIN_COMPRESSED_BYTES: usize = 1024;
 
 /// Bodies from this size on are compressed on a thread of their own: it takes milliseconds.
 pub const COMPRESS_APART_BYTES: usize = 256 * 1024;
-
-/// Events of a stream fetched at a time while a page is read, so that [`MAX_PAGE_BYTES`] is noticed before it is exceeded by much.
-pub const PAGE_READ_STEP: u64 = 32;
 
 /// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.
 pub const MAX_STREAM_NAME_BYTES: usize = 1024;

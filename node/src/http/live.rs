@@ -10,16 +10,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::atom::{self, Embed, Entry};
+use super::atom::{self, Embed, OwnedEntry, Target as Behind};
 use super::error::ApiError;
 use super::filter::Filter;
 use super::limits::{CHECKPOINT_EVENTS, KEEP_ALIVE_INTERVAL, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
 use super::links::Base;
-use super::read::{self, Order, Readable, Resolver};
+use super::read::{self, Readable, Resolver};
 use super::request::{ReadBarrier, Request};
 use super::{AppState, Reply, all, extract, response, sse};
-use crate::event::{EventNumber, Position, RecordedEvent, Ticks};
-use crate::store::{ReadError, ReadView};
+use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks};
+use crate::store::{EventPlace, ReadError, ReadView};
 use crate::subscribe::{Subscription, Target, Woken};
 
 /// When a client may come again that found no place.
@@ -71,7 +71,7 @@ enum Start {
 /// What one look at the store found.
 enum Found {
     /// The next events, oldest first, and where to go on; none when everything up to there is invisible or filtered out.
-    Events { entries: Vec<Entry>, next: u64 },
+    Events { entries: Vec<OwnedEntry>, next: u64 },
     /// Nothing yet.
     Nothing,
     /// The stream is deleted for good.
@@ -217,11 +217,11 @@ impl Live {
         self.place.is_some()
     }
 
-    fn render(&mut self, entries: &[Entry]) -> Bytes {
+    fn render(&mut self, entries: &[OwnedEntry]) -> Bytes {
         let mut out = Vec::with_capacity(atom::payload(entries) + 1024 * entries.len());
         for entry in entries {
-            let at = self.source.place_of(entry.positioned());
-            sse::push_event(&mut out, &self.source.id(at), entry, &self.base, self.embed);
+            let at = self.source.place_of(&entry.event);
+            sse::push_event(&mut out, &self.source.id(at), &entry.borrowed(), &self.base, self.embed);
         }
         self.passed = 0;
         Bytes::from(out)
@@ -271,10 +271,24 @@ fn look_at_stream(
         return Ok(Found::Nothing);
     }
     let end = bounds.last.min(first.saturating_add(LIVE_PIECE_EVENTS - 1));
-    let page = read::page(view, &info, Some(first..=end), Order::OldestFirst, now, LIVE_PIECE_BYTES)?;
-    let next = page.cut_at.unwrap_or(end + 1);
+    let Some(id) = info.id else { return Ok(Found::Nothing) };
+    let places = view.places(id, first..=end)?;
+    let mut bytes = 0;
+    let fits = |place: &&EventPlace| {
+        bytes += place.bytes as usize;
+        bytes <= LIVE_PIECE_BYTES
+    };
+    let count = places.iter().take_while(fits).count().max(1).min(places.len());
+    let next = places.get(count).map_or(end + 1, |place| place.number);
+    let rows = view.rows(&places[..count])?;
+    let oldest = read::oldest_visible(&info.metadata, now);
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        events.push(row.event()?);
+    }
+    let young = events.into_iter().filter(|event| event.time >= oldest).map(EventRef::to_recorded);
     let resolver = resolve_links.then(|| Resolver::new(view, now));
-    entries(page.events.into_iter().rev(), next, resolver, |event| event.number)
+    entries(young, next, resolver, |event| event.number)
 }
 
 fn look_at_log(view: &ReadView<'_>, next: Position, filter: Option<&Filter>, now: Ticks) -> Result<Found, ReadError> {
@@ -299,9 +313,9 @@ fn entries(
         let at = place(&event);
         let entry = match &mut resolver {
             Some(resolver) => resolver.entry(event)?,
-            None => Entry::Plain(event),
+            None => OwnedEntry { event, target: Behind::None },
         };
-        bytes += atom::payload(std::slice::from_ref(&entry));
+        bytes += entry.payload();
         if bytes > LIVE_PIECE_BYTES && !entries.is_empty() {
             return Ok(Found::Events { entries, next: at });
         }

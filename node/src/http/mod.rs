@@ -6,6 +6,7 @@ pub mod atom;
 pub mod body;
 pub mod caching;
 pub mod compress;
+pub mod delivery;
 pub mod error;
 pub mod event;
 pub mod extract;
@@ -23,6 +24,7 @@ pub mod negotiate;
 pub mod node;
 pub mod openapi;
 pub mod pacing;
+pub mod page;
 pub mod read;
 pub mod reply;
 pub mod request;
@@ -37,6 +39,7 @@ pub mod xml;
 
 use std::sync::Arc;
 
+pub use delivery::AnswerRoom;
 pub use metrics::HttpMetrics;
 pub use reply::Reply;
 pub use server::serve;
@@ -60,8 +63,8 @@ pub struct AppState {
     pub http_metrics: HttpMetrics,
     /// Room for large request bodies, in KiB.
     pub large_bodies: Arc<Semaphore>,
-    /// Places for large pages.
-    pub large_pages: Arc<Semaphore>,
+    /// Room for large answers.
+    pub large_answers: AnswerRoom,
     /// Places for large pieces of live answers.
     pub large_pieces: Arc<Semaphore>,
     /// Long polls and subscriptions.
@@ -81,7 +84,7 @@ impl AppState {
             metrics,
             http_metrics,
             large_bodies,
-            large_pages: Arc::new(Semaphore::new(limits::MAX_LARGE_PAGES)),
+            large_answers: AnswerRoom::default(),
             large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),
             waiters: Arc::default(),
             local_address,

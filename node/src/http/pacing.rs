@@ -4,7 +4,6 @@
 //! busy with others, nor in the time since the last request.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::Reply;
+use super::reply::GivenUp;
 
 /// Bytes of an answer that are handed to the connection at a time, as many as one frame holds. What was handed over is out of sight.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -86,9 +86,9 @@ pub struct PacedReply {
 
 impl Body for PacedReply {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = GivenUp;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
         let paced = self.get_mut();
         // There is room: from here on it is the answer that is waited for, until there is a piece.
         paced.underway.wait(None);

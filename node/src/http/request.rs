@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::SemaphorePermit;
 
 use super::AppState;
+use super::delivery::Room;
 use super::error::ApiError;
 use super::extract;
 use super::links::Base;
@@ -84,12 +84,11 @@ impl Request<'_> {
         Ok(())
     }
 
-    /// A place for a page beyond [`super::limits::SMALL_PAGE_BYTES`], to be kept until it is rendered.
-    pub async fn large_page(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+    /// Room for an answer beyond [`super::limits::SMALL_PAGE_BYTES`].
+    pub async fn answer_room(&self) -> Result<Room, ApiError> {
         let state = self.state;
-        let place = tokio::time::timeout(state.config.read_wait, state.large_pages.acquire()).await;
-        let busy = || ApiError::TooBusy { retry_after: state.cluster.retry_after() };
-        place.ok().and_then(Result::ok).ok_or_else(busy)
+        let room = state.large_answers.take(state.config.read_wait).await;
+        room.ok_or_else(|| ApiError::TooBusy { retry_after: state.cluster.retry_after() })
     }
 
     fn barrier_error(&self, error: BarrierError) -> ApiError {

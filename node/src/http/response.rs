@@ -31,7 +31,12 @@ const MAX_REASON_BYTES: usize = 256;
 
 /// An answer with this body and Content-Type.
 pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response<Reply> {
-    let mut answer = Response::new(Reply::new(Bytes::from(body)));
+    with_reply(status, content_type, Reply::new(Bytes::from(body)))
+}
+
+/// The same with a body that may still be under way.
+pub fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -> Response<Reply> {
+    let mut answer = Response::new(reply);
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
     answer

@@ -15,9 +15,9 @@ pub fn checkpoint(id: &str) -> String {
 }
 
 /// Appends an entry: `id`, `event` with the event type, and `data` with the entry as it stands in a feed, on one line.
-pub fn push_event(out: &mut Vec<u8>, id: &str, entry: &Entry, base: &Base, embed: Embed) {
+pub fn push_event(out: &mut Vec<u8>, id: &str, entry: &Entry<'_>, base: &Base, embed: Embed) {
     push_field(out, b"id", id.as_bytes());
-    let event_type = entry.shown().map_or_else(|| entry.summary(), |event| event.event_type.as_str());
+    let event_type = entry.shown().map_or_else(|| entry.summary(), |event| event.event_type);
     push_field(out, b"event", event_type.as_bytes());
     out.extend_from_slice(b"data: ");
     push_on_one_line(out, &atom::json::feed_entry(entry, base, embed));
@@ -45,6 +45,7 @@ mod tests {
     use http::HeaderMap;
     use proptest::prelude::*;
 
+    use super::super::atom::Target;
     use super::*;
     use crate::event::{RecordedEvent, Ticks};
 
@@ -65,7 +66,7 @@ mod tests {
     fn sent(event: RecordedEvent, embed: Embed) -> String {
         let mut out = Vec::new();
         let base = Base::of_request(&HeaderMap::new(), "http", None, "node:1");
-        push_event(&mut out, "3", &Entry::Plain(event), &base, embed);
+        push_event(&mut out, "3", &Entry { positioned: event.borrowed(), target: &Target::None }, &base, embed);
         String::from_utf8(out).unwrap()
     }
 

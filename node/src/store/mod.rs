@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use rocksdb::{Cache, FlushOptions};
 
 pub use applied::{Applied, AppliedWatch, StreamChange};
+pub use index_row::EventPlace;
 pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
 
@@ -114,22 +115,19 @@ impl Store {
     {
         let generation = self.inner.current.load_full();
         let in_memory = read(&ReadView::new(&generation, Tier::Memory));
-        let result = match in_memory {
-            Err(ReadError::NotInMemory) => {
-                let task = tokio::task::spawn_blocking(move || read(&ReadView::new(&generation, Tier::Disk)));
-                match task.await {
-                    Ok(result) => result,
-                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                    // The runtime is shutting down; nobody waits for the answer any more.
-                    Err(_) => return Err(ReadError::NotInMemory),
-                }
-            }
-            result => result,
-        };
-        if let Err(ReadError::Damaged(reason)) = &result {
-            crate::fatal::stop("reading the state database", reason);
+        match in_memory {
+            Err(ReadError::NotInMemory) => on_blocking_pool(generation, read).await,
+            result => or_stop(result),
         }
-        result
+    }
+
+    /// Runs `read` on one consistent view on the blocking pool, for reads that take milliseconds even from memory.
+    pub async fn read_apart<T, F>(&self, read: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
+    {
+        on_blocking_pool(self.inner.current.load_full(), read).await
     }
 
     /// A view that may wait for the disk, for tests without a runtime.
@@ -196,4 +194,25 @@ impl Store {
     pub fn applied(&self) -> &AppliedWatch {
         &self.inner.applied
     }
+}
+
+async fn on_blocking_pool<T, F>(generation: Arc<Generation>, read: F) -> Result<T, ReadError>
+where
+    T: Send + 'static,
+    F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(move || read(&ReadView::new(&generation, Tier::Disk))).await {
+        Ok(result) => or_stop(result),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down; nobody waits for the answer any more.
+        Err(_) => Err(ReadError::NotInMemory),
+    }
+}
+
+/// Damage must never be served as something missing.
+fn or_stop<T>(result: Result<T, ReadError>) -> Result<T, ReadError> {
+    if let Err(ReadError::Damaged(reason)) = &result {
+        crate::fatal::stop("reading the state database", reason);
+    }
+    result
 }

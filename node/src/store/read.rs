@@ -1,15 +1,19 @@
 //! Reading the state under one consistent view.
 
 use std::cell::RefCell;
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use headwater_proto::stored::StreamRecord;
 use rocksdb::{DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier, Snapshot};
 
 use super::generation::Generation;
+use super::index_row::EventPlace;
 use super::system_row::{self, Counters};
 use super::{event_row, index_row, options, stream_row};
-use crate::event::{EventNumber, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, stream_id};
+use crate::event::{EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, stream_id};
+
+/// Places of a page that get their memory at once; a page of more is rare.
+const MOST_PLACES_FORESEEN: u64 = 127;
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -103,40 +107,92 @@ impl<'db> ReadView<'db> {
         })
     }
 
-    /// The stored events of a stream (id from [`StreamInfo`]) in the given numbers, ascending. Raw: truncation, age and deletion
-    /// are the caller's business; numbers that are not stored are left out.
-    pub fn events(
-        &self,
-        stream_id: u64,
-        numbers: RangeInclusive<EventNumber>,
-    ) -> Result<Vec<RecordedEvent>, ReadError> {
+    /// Where the stored events of a stream (id from [`StreamInfo`]) with the given numbers are, ascending. Raw: truncation, age and
+    /// deletion are the caller's business; numbers that are not stored are left out.
+    pub fn places(&self, stream_id: u64, numbers: RangeInclusive<EventNumber>) -> Result<Vec<EventPlace>, ReadError> {
         let (start, end) = (*numbers.start(), (*numbers.end()).min(MAX_NUMBER));
         if start > end {
             return Ok(Vec::new());
         }
-        let positions = self.with_index_rows(stream_id, |rows| {
-            let mut positions = Vec::new();
+        self.with_index_rows(stream_id, |rows| {
+            let mut places = Vec::with_capacity((end - start).min(MOST_PLACES_FORESEEN) as usize + 1);
             rows.seek(index_row::key(stream_id, start));
-            while let Some((key, value)) = rows.item()
-                && index_row::number(key)? <= end
-            {
-                positions.push(index_row::position(value)?);
+            while let Some((key, value)) = rows.item() {
+                let place = index_row::place(key, value)?;
+                if place.number > end {
+                    break;
+                }
+                places.push(place);
+                if place.number == end {
+                    break;
+                }
                 rows.next();
             }
             // An iterator ends in the same way at the end and at a block it could not read.
             rows.status().map_err(ReadError::from_rocksdb)?;
-            Ok(positions)
-        })?;
-        self.at_positions(&positions)
+            Ok(places)
+        })
+    }
+
+    /// Where the stored event with this number is, raw.
+    pub fn place(&self, stream_id: u64, number: EventNumber) -> Result<Option<EventPlace>, ReadError> {
+        let key = index_row::key(stream_id, number);
+        self.get(options::INDEX, &key)?.map(|row| index_row::place(&key, &row)).transpose()
+    }
+
+    /// The rows of events at ascending places, all of them held in memory until the result is dropped.
+    pub fn rows(&self, places: &[EventPlace]) -> Result<Vec<EventRow<'db>>, ReadError> {
+        let keys: Vec<_> = places.iter().map(|place| event_row::key(place.position)).collect();
+        let family = self.generation.family(options::EVENT);
+        let rows = self.generation.db().batched_multi_get_cf_opt(family, &keys, true, &self.options);
+        let found = |(place, row): (&EventPlace, Result<Option<DBPinnableSlice<'db>>, rocksdb::Error>)| {
+            let value = row.map_err(ReadError::from_rocksdb)?;
+            let value = value.ok_or_else(|| missing(place.position))?;
+            Ok(EventRow { position: place.position, value })
+        };
+        places.iter().zip(rows).map(found).collect()
+    }
+
+    /// The event at a place.
+    pub fn event_at(&self, place: EventPlace) -> Result<RecordedEvent, ReadError> {
+        let row = self.get(options::EVENT, &event_row::key(place.position))?;
+        let value = row.ok_or_else(|| missing(place.position))?;
+        Ok(event_row::read(place.position, &value)?.to_recorded())
     }
 
     /// The stored event with this number, raw.
     pub fn event(&self, stream_id: u64, number: EventNumber) -> Result<Option<RecordedEvent>, ReadError> {
-        let Some(row) = self.get(options::INDEX, &index_row::key(stream_id, number))? else {
-            return Ok(None);
-        };
-        let position = index_row::position(&row)?;
-        Ok(self.at_positions(&[position])?.pop())
+        self.place(stream_id, number)?.map(|place| self.event_at(place)).transpose()
+    }
+
+    /// The stored events of a stream with the given numbers, ascending, as [`Self::places`] finds them.
+    #[cfg(test)]
+    pub(crate) fn events(
+        &self,
+        stream_id: u64,
+        numbers: RangeInclusive<EventNumber>,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        let rows = self.rows(&self.places(stream_id, numbers)?)?;
+        rows.iter().map(|row| Ok(row.event()?.to_recorded())).collect()
+    }
+
+    /// Shows the events at these positions to `visit`, the newest first, until it breaks off. One row is held at a time.
+    pub fn log_down(
+        &self,
+        positions: Range<Position>,
+        mut visit: impl FnMut(EventRef<'_>) -> Result<ControlFlow<()>, ReadError>,
+    ) -> Result<(), ReadError> {
+        let Some(newest) = positions.end.checked_sub(1).filter(|_| !positions.is_empty()) else { return Ok(()) };
+        let (from, end) = (event_row::key(positions.start), event_row::key(positions.end));
+        let mut rows = self.iterate(options::EVENT, &from, &end);
+        rows.seek_for_prev(event_row::key(newest));
+        while let Some((key, value)) = rows.item() {
+            if visit(event_row::read(event_row::position(key)?, value)?)?.is_break() {
+                return Ok(());
+            }
+            rows.prev();
+        }
+        rows.status().map_err(ReadError::from_rocksdb)
     }
 
     /// Up to `count` events at `from` and after it, ascending; fewer when the payload of more would exceed `max_bytes`, but at
@@ -194,23 +250,6 @@ impl<'db> ReadView<'db> {
         Ok(result)
     }
 
-    /// The events at these positions, which an index row promises to be there.
-    fn at_positions(&self, positions: &[Position]) -> Result<Vec<RecordedEvent>, ReadError> {
-        let keys: Vec<_> = positions.iter().map(|position| event_row::key(*position)).collect();
-        let family = self.generation.family(options::EVENT);
-        // A stream's positions ascend with its numbers, so the keys are sorted.
-        let rows = self.generation.db().batched_multi_get_cf_opt(family, &keys, true, &self.options);
-        let decode = |(position, row): (&Position, Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>)| match row
-            .map_err(ReadError::from_rocksdb)?
-        {
-            Some(value) => event_row::decode_event(*position, &value),
-            None => {
-                Err(ReadError::Damaged(format!("the event at position {position} is missing although it is indexed")))
-            }
-        };
-        positions.iter().zip(rows).map(decode).collect()
-    }
-
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'db>>, ReadError> {
         let family = self.generation.family(family);
         self.generation.db().get_pinned_cf_opt(family, key, &self.options).map_err(ReadError::from_rocksdb)
@@ -222,6 +261,23 @@ impl<'db> ReadView<'db> {
         options.set_iterate_upper_bound(end);
         self.generation.db().raw_iterator_cf_opt(self.generation.family(family), options)
     }
+}
+
+/// The stored row of an event, in memory for as long as this value lives.
+pub struct EventRow<'db> {
+    position: Position,
+    value: DBPinnableSlice<'db>,
+}
+
+impl EventRow<'_> {
+    /// The event.
+    pub fn event(&self) -> Result<EventRef<'_>, ReadError> {
+        event_row::read(self.position, &self.value)
+    }
+}
+
+fn missing(position: Position) -> ReadError {
+    ReadError::Damaged(format!("the event at position {position} is missing although it is indexed"))
 }
 
 /// Up to `count` events from where the iterator stands, moving it by `step`; fewer when the payload of more would exceed
@@ -241,7 +297,7 @@ fn take_events<'db>(
         if bytes > max_bytes && !events.is_empty() {
             break;
         }
-        events.push(event_row::decode_event(event_row::position(key)?, value)?);
+        events.push(event_row::read(event_row::position(key)?, value)?.to_recorded());
         step(&mut rows);
     }
     rows.status().map_err(ReadError::from_rocksdb)?;

@@ -173,7 +173,8 @@ impl<'store> Chunk<'store> {
         let number = self.head(stream).last_number.map_or(0, |last| last + 1);
         let position = self.put_event(stream, number, time, event_id, event);
         let index = self.generation.family(options::INDEX);
-        self.batch.put_cf(index, index_row::key(id, number), index_row::value(position));
+        // The row of the event is still in the buffer.
+        self.batch.put_cf(index, index_row::key(id, number), index_row::value(position, self.buffer.len()));
         if is_first_use {
             // The first commit of an id wins (contract/streams 6.7).
             let family = self.generation.family(options::EVENT_ID);

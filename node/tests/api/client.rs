@@ -94,12 +94,30 @@ fn exchange(
     let (status_line, rest) = head.split_once("\r\n").unwrap_or((&head, ""));
     let mut status_line = status_line.splitn(3, ' ').skip(1);
     let split = |line: &str| line.split_once(':').map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()));
-    Answer {
+    let mut answer = Answer {
         status: status_line.next().unwrap().parse().unwrap(),
         reason: Some(status_line.next().unwrap_or_default().to_owned()),
         headers: rest.split("\r\n").filter_map(split).collect(),
         body: bytes[end + 4..].to_vec(),
         reason_is_body: false,
+    };
+    if answer.header("transfer-encoding").as_deref() == Some("chunked") {
+        answer.body = unchunked(&answer.body);
+    }
+    answer
+}
+
+/// The body that came in chunks; panics when the last one is missing.
+fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let line = chunks.windows(2).position(|window| window == b"\r\n").expect("the size of the next chunk");
+        let size = usize::from_str_radix(std::str::from_utf8(&chunks[..line]).unwrap(), 16).unwrap();
+        body.extend_from_slice(&chunks[line + 2..line + 2 + size]);
+        chunks = &chunks[line + 2 + size + 2..];
+        if size == 0 {
+            return body;
+        }
     }
 }
 

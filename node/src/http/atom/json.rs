@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::{Embed, Entry, Feed, Printer, updated};
-use crate::event::RecordedEvent;
+use crate::event::EventRef;
 use crate::http::json::{Object, indent, indent_into, push_escaped, push_string};
 use crate::http::links::Base;
 
-/// A feed document.
-pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024 + 768 * feed.entries.len());
-    let mut document = Object::open(&mut out, 0);
+/// A feed up to its first entry.
+pub fn start(out: &mut Vec<u8>, feed: &Feed) {
+    let mut document = Object::open(out, 0);
     document.string("title", &feed.title);
     document.string("id", &feed.id);
     document.string("updated", &updated(feed.updated));
@@ -30,16 +29,24 @@ pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
         link.string("uri", uri);
         link.string("relation", relation);
     });
-    let mut printer = Printer::new(base);
-    document.objects("entries", &feed.entries, |object, entry| {
-        members(object, entry, &IN_FEED, &mut printer, embed, embed == Embed::Content)
-    });
-    document.close();
-    out
+    document.key("entries").push(b'[');
+}
+
+/// The next entry of a feed.
+pub fn entry_of_feed(out: &mut Vec<u8>, entry: &Entry<'_>, printer: &mut Printer<'_>, embed: Embed, is_first: bool) {
+    out.extend_from_slice(if is_first { b"\n    " } else { b",\n    " });
+    let mut object = Object::open(out, 4);
+    members(&mut object, entry, &IN_FEED, printer, embed, embed == Embed::Content);
+    object.close();
+}
+
+/// A feed behind its last entry.
+pub fn end(out: &mut Vec<u8>, has_entries: bool) {
+    out.extend_from_slice(if has_entries { b"\n  ]\n}" } else { b"]\n}" });
 }
 
 /// One entry as a document: with content, whatever is embedded besides.
-pub fn entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
+pub fn entry(entry: &Entry<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
     members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, true);
@@ -48,7 +55,7 @@ pub fn entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
 }
 
 /// One entry as it stands in a feed.
-pub fn feed_entry(entry: &Entry, base: &Base, embed: Embed) -> Vec<u8> {
+pub fn feed_entry(entry: &Entry<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
     members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, embed == Embed::Content);
@@ -110,7 +117,7 @@ impl Text {
 
 fn members(
     object: &mut Object<'_>,
-    entry: &Entry,
+    entry: &Entry<'_>,
     text: &Text,
     printer: &mut Printer<'_>,
     embed: Embed,
@@ -127,7 +134,7 @@ fn members(
     let out = object.prepared(&text.to_title);
     let (uri, title) = printer.around_number(stream);
     push_all(out, &[number, title, &text.to_id, uri.as_bytes(), number, &text.to_updated]);
-    printer.times.push(out, entry.positioned().time);
+    printer.times.push(out, entry.positioned.time);
     out.extend_from_slice(&text.to_summary);
     push_escaped(out, entry.summary());
     out.push(b'"');
@@ -144,37 +151,34 @@ fn push_all(out: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
-fn rich_members(object: &mut Object<'_>, entry: &Entry, event: &RecordedEvent, embed: Embed) {
-    let link = match entry {
-        Entry::Resolved { link, .. } => Some(link),
-        Entry::Plain(_) | Entry::Unresolvable { .. } => None,
-    };
+fn rich_members(object: &mut Object<'_>, entry: &Entry<'_>, event: EventRef<'_>, embed: Embed) {
+    let link = entry.resolved_link();
     let has_bodies = embed >= Embed::Body;
     let mut is_json = event.is_json;
     object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
-    object.string("eventType", &event.event_type);
+    object.string("eventType", event.event_type);
     object.integer("eventNumber", event.number);
     if has_bodies {
         if event.is_json {
-            object.string("data", &shown(&event.data, embed));
+            object.string("data", &shown(event.data, embed));
         } else if embed == Embed::TryHarder {
-            let text = String::from_utf8_lossy(&event.data);
+            let text = String::from_utf8_lossy(event.data);
             is_json = as_object(&text).is_some();
-            object.string("data", &shown(&event.data, embed));
+            object.string("data", &shown(event.data, embed));
         }
         if !event.metadata.is_empty() {
-            object.string("metaData", &shown(&event.metadata, embed));
+            object.string("metaData", &shown(event.metadata, embed));
         }
         if let Some(link) = link {
-            object.string("linkMetaData", &shown(&link.metadata, embed));
+            object.string("linkMetaData", &shown(link.metadata, embed));
         }
     }
-    object.string("streamId", &event.stream);
+    object.string("streamId", event.stream);
     object.bool("isJson", is_json);
     object.bool("isMetaData", has_bodies && !event.metadata.is_empty());
     object.bool("isLinkMetaData", has_bodies && link.is_some_and(|link| !link.metadata.is_empty()));
-    object.integer("positionEventNumber", entry.positioned().number);
-    object.string("positionStreamId", &entry.positioned().stream);
+    object.integer("positionEventNumber", entry.positioned.number);
+    object.string("positionStreamId", entry.positioned.stream);
 }
 
 /// Stored text as it is, or from level pretty on re-indented when it is an object.
@@ -196,12 +200,12 @@ fn as_object(text: &str) -> Option<String> {
 }
 
 /// The six members of a whole event.
-fn event_members(object: &mut Object<'_>, event: &RecordedEvent) {
-    object.string("eventStreamId", &event.stream);
+fn event_members(object: &mut Object<'_>, event: EventRef<'_>) {
+    object.string("eventStreamId", event.stream);
     object.integer("eventNumber", event.number);
-    object.string("eventType", &event.event_type);
+    object.string("eventType", event.event_type);
     object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
-    for (name, bytes) in [("data", &event.data), ("metadata", &event.metadata)] {
+    for (name, bytes) in [("data", event.data), ("metadata", event.metadata)] {
         let margin = object.member_indent();
         push_value(object.key(name), bytes, event.is_json, margin);
     }
@@ -217,7 +221,7 @@ fn push_value(out: &mut Vec<u8>, bytes: &[u8], is_json: bool, margin: usize) {
 }
 
 /// A whole event: application/vnd.eventstore.event+json.
-pub fn event(event: &RecordedEvent) -> Vec<u8> {
+pub fn event(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + event.data.len() * 2);
     let mut document = Object::open(&mut out, 0);
     event_members(&mut document, event);
@@ -226,8 +230,8 @@ pub fn event(event: &RecordedEvent) -> Vec<u8> {
 }
 
 /// The data alone: application/json.
-pub fn data(event: &RecordedEvent) -> Vec<u8> {
+pub fn data(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(event.data.len() * 2);
-    push_value(&mut out, &event.data, event.is_json, 0);
+    push_value(&mut out, event.data, event.is_json, 0);
     out
 }

@@ -1,7 +1,7 @@
 //! Feeds, entries and events as XML (contract/streams 8.4, 8.5, 9.2).
 
-use super::{Embed, Entry, Feed, updated};
-use crate::event::RecordedEvent;
+use super::{Embed, Entry, Feed, Printer, updated};
+use crate::event::EventRef;
 use crate::http::json::tree::{Json, parse};
 use crate::http::links::Base;
 use crate::http::xml::{close, open, push_attribute, push_element, push_json};
@@ -49,30 +49,35 @@ const ALONE: Names = Names {
     no_namespace: "",
 };
 
-/// A feed document.
-pub fn feed(feed: &Feed, base: &Base, embed: Embed) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024 + 512 * feed.entries.len());
+/// A feed up to its first entry.
+pub fn start(out: &mut Vec<u8>, feed: &Feed) {
     out.extend_from_slice(DECLARATION);
-    open(&mut out, "feed", &format!(" xmlns=\"{NAMESPACE}\""));
-    push_element(&mut out, "title", &feed.title);
-    push_element(&mut out, "id", &feed.id);
-    push_element(&mut out, "updated", &updated(feed.updated));
-    author(&mut out, &IN_FEED);
+    open(out, "feed", &format!(" xmlns=\"{NAMESPACE}\""));
+    push_element(out, "title", &feed.title);
+    push_element(out, "id", &feed.id);
+    push_element(out, "updated", &updated(feed.updated));
+    author(out, &IN_FEED);
     for (relation, uri) in &feed.links {
-        link(&mut out, &IN_FEED, uri, relation);
+        link(out, &IN_FEED, uri, relation);
     }
-    for entry in &feed.entries {
-        push_entry(&mut out, &IN_FEED, "", entry, base, embed == Embed::Content);
-    }
-    close(&mut out, "feed");
-    out
+}
+
+/// The next entry of a feed.
+pub fn entry_of_feed(out: &mut Vec<u8>, entry: &Entry<'_>, printer: &mut Printer<'_>, embed: Embed) {
+    push_entry(out, &IN_FEED, "", entry, printer, embed == Embed::Content);
+}
+
+/// A feed behind its last entry.
+pub fn end(out: &mut Vec<u8>) {
+    close(out, "feed");
 }
 
 /// One entry as a document.
-pub fn entry(entry: &Entry, base: &Base) -> Vec<u8> {
+pub fn entry(entry: &Entry<'_>, base: &Base) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(DECLARATION);
-    push_entry(&mut out, &ALONE, &format!(" xmlns:atom=\"{NAMESPACE}\""), entry, base, true);
+    let namespace = format!(" xmlns:atom=\"{NAMESPACE}\"");
+    push_entry(&mut out, &ALONE, &namespace, entry, &mut Printer::new(base), true);
     out
 }
 
@@ -92,12 +97,22 @@ fn link(out: &mut Vec<u8>, names: &Names, uri: &str, relation: &str) {
     out.extend_from_slice(b"\" />");
 }
 
-fn push_entry(out: &mut Vec<u8>, names: &Names, attributes: &str, entry: &Entry, base: &Base, with_content: bool) {
-    let uri = entry.uri(base);
+fn push_entry(
+    out: &mut Vec<u8>,
+    names: &Names,
+    attributes: &str,
+    entry: &Entry<'_>,
+    printer: &mut Printer<'_>,
+    with_content: bool,
+) {
+    let (number, stream) = entry.identity();
+    let uri = format!("{}{number}", printer.around_number(stream).0);
     open(out, names.entry, attributes);
-    push_element(out, names.title, &entry.title());
+    push_element(out, names.title, &format!("{number}@{stream}"));
     push_element(out, names.id, &uri);
-    push_element(out, names.updated, &entry.positioned().time.to_string());
+    open(out, names.updated, "");
+    printer.times.push(out, entry.positioned.time);
+    close(out, names.updated);
     author(out, names);
     push_element(out, names.summary, entry.summary());
     link(out, names, &uri, "edit");
@@ -110,17 +125,17 @@ fn push_entry(out: &mut Vec<u8>, names: &Names, attributes: &str, entry: &Entry,
     close(out, names.entry);
 }
 
-fn event_elements(out: &mut Vec<u8>, event: &RecordedEvent, attributes: &str) {
+fn event_elements(out: &mut Vec<u8>, event: EventRef<'_>, attributes: &str) {
     let texts = [
-        ("eventStreamId", event.stream.clone()),
+        ("eventStreamId", event.stream.to_owned()),
         ("eventNumber", event.number.to_string()),
-        ("eventType", event.event_type.clone()),
+        ("eventType", event.event_type.to_owned()),
         ("eventId", event.event_id.hyphenated().to_string()),
     ];
     for (name, text) in texts {
         push_json(out, name, attributes, &Json::String(text.into()));
     }
-    for (name, bytes) in [("data", &event.data), ("metadata", &event.metadata)] {
+    for (name, bytes) in [("data", event.data), ("metadata", event.metadata)] {
         let text = String::from_utf8_lossy(bytes);
         let value = if event.is_json { parse(&text) } else { None };
         push_json(out, name, attributes, &value.unwrap_or(Json::String(text.as_ref().into())));
@@ -128,7 +143,7 @@ fn event_elements(out: &mut Vec<u8>, event: &RecordedEvent, attributes: &str) {
 }
 
 /// A whole event: application/vnd.eventstore.event+xml.
-pub fn event(event: &RecordedEvent) -> Vec<u8> {
+pub fn event(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + event.data.len());
     open(&mut out, "event", "");
     event_elements(&mut out, event, "");
@@ -137,9 +152,9 @@ pub fn event(event: &RecordedEvent) -> Vec<u8> {
 }
 
 /// The data alone: `<data>`, converted when it is a JSON object, else as text.
-pub fn data(event: &RecordedEvent) -> Vec<u8> {
+pub fn data(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + event.data.len());
-    let text = String::from_utf8_lossy(&event.data);
+    let text = String::from_utf8_lossy(event.data);
     match parse(&text).filter(|_| event.is_json) {
         Some(object @ Json::Object(_)) => push_json(&mut out, "data", "", &object),
         _ => push_element(&mut out, "data", &text),
