@@ -166,8 +166,18 @@ impl Live {
         (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// The next event; comments are passed over. `None` when the answer has ended.
+    /// The next event; comments and checkpoints are passed over. `None` when the answer has ended.
     pub fn next(&mut self) -> Option<Sent> {
+        loop {
+            let sent = self.next_id()?;
+            if !sent.data.is_empty() {
+                return Some(sent);
+            }
+        }
+    }
+
+    /// The next event, or an id without one.
+    pub fn next_id(&mut self) -> Option<Sent> {
         let mut sent = Sent { id: String::new(), event: String::new(), data: String::new() };
         loop {
             let line = self.line()?;
@@ -176,7 +186,7 @@ impl Live {
                 Some(("event", event)) => sent.event = event.to_owned(),
                 Some(("data", data)) => sent.data = data.to_owned(),
                 Some((field, _)) if !field.is_empty() => panic!("{line}"),
-                _ if line.is_empty() && !sent.data.is_empty() => return Some(sent),
+                _ if line.is_empty() && !sent.id.is_empty() => return Some(sent),
                 _ => {}
             }
         }
