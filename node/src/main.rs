@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use headwater::cluster::identity::IdentityError;
 use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
+use headwater::http::limits::MAX_CONNECTIONS;
 use headwater::raft::StartError;
 use headwater::{config, fatal, node, telemetry, tls};
 
@@ -74,8 +75,21 @@ fn is_damage(error: &anyhow::Error) -> bool {
         || matches!(identity, Some(IdentityError::Damaged { .. } | IdentityError::Missing { .. }))
 }
 
+/// Connections at their limit, the files of both databases, and some for other nodes.
+const OPEN_FILES: u64 = MAX_CONNECTIONS as u64 + 2_048;
+
+/// Many systems start processes with 1,024 open files and let them have more when they ask.
+fn allow_open_files() {
+    match rlimit::increase_nofile_limit(OPEN_FILES) {
+        Ok(allowed) if allowed >= OPEN_FILES => {}
+        Ok(allowed) => tracing::warn!(allowed, wanted = OPEN_FILES, "few open files are allowed; raise `ulimit -n`"),
+        Err(error) => tracing::warn!(%error, "the number of open files cannot be raised; raise `ulimit -n`"),
+    }
+}
+
 fn start(config: Config) -> anyhow::Result<()> {
     telemetry::start(&config.log_filter, config.log_json)?;
+    allow_open_files();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)

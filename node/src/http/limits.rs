@@ -16,7 +16,7 @@ pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 /// Data and metadata of one event together (contract/streams 6.1: equal is fine).
 pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Events of one POST. A command is one log entry, and its events are applied together.
+/// Events of one POST. They are applied together.
 pub const MAX_EVENTS_PER_REQUEST: usize = 20_000;
 
 /// Bytes of an encoded command. It travels whole in one node-to-node message of at most 32 MiB, behind up to 1 MiB of others:
