@@ -114,8 +114,16 @@ async fn a121_a122_a_long_poll_ends_with_an_event_or_with_its_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_large_events_have_all_of_them() {
+    pages_of_large_events(nodes::start(1).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_large_events_have_all_of_them_over_http_2() {
+    pages_of_large_events(nodes::start_with_tls(client::tls::Version::Http2).await).await;
+}
+
+async fn pages_of_large_events(nodes: nodes::Nodes) {
     const EVENTS: u64 = 7;
-    let nodes = nodes::start(1).await;
     let base = nodes.leader();
     let read = move || {
         let large = vec![b'x'; 4 * 1024 * 1024];
