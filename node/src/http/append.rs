@@ -87,10 +87,11 @@ fn parse(
             (Some(id), event_type)
         }
         Source::Metadata => {
+            let id = extract::event_id(headers)?;
             if event_type.is_some_and(|text| text != METADATA_EVENT_TYPE) {
                 return Err(bad("Bad Request. You should not include an event type for metadata."));
             }
-            (extract::event_id(headers)?, Some(METADATA_EVENT_TYPE.to_owned()))
+            (id, Some(METADATA_EVENT_TYPE.to_owned()))
         }
     };
     let expected_version = extract::expected_version(headers)?;

@@ -3,15 +3,45 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
-use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder};
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, Version, header};
 
 use super::Reply;
-use super::limits::{COMPRESS_APART_BYTES, MIN_COMPRESSED_BYTES};
+use super::limits::COMPRESS_APART_BYTES;
 
 /// Pages are texts that repeat themselves: the fastest level already makes them ten times smaller.
-const LEVEL: Compression = Compression::fast();
+const LEVEL: flate2::Compression = flate2::Compression::fast();
+
+/// How the body of an answer is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    coding: Coding,
+    /// Something between the client and this node may keep the answer for others.
+    is_cached: bool,
+}
+
+impl Compression {
+    /// What a request asks for, `None` when its answer is to be sent as it is.
+    pub fn of_request(headers: &HeaderMap, version: Version) -> Option<Self> {
+        let coding = Coding::choose(headers)?;
+        Some(Self { coding, is_cached: comes_through_a_proxy(headers, version) })
+    }
+
+    fn add_headers(self, headers: &mut HeaderMap) {
+        headers.insert(header::CONTENT_ENCODING, self.coding.name());
+        // A shared cache must not hand this form to clients that did not ask for it; the plain form suits everybody. Clients
+        // that ask themselves get the Vary of the contract and nothing else.
+        if self.is_cached {
+            headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+    }
+}
+
+/// Whether a proxy shows in a request: it names itself, or it speaks HTTP/1.0 as some do to the servers behind them.
+fn comes_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
+    let names_one = |name: &str| name == "via" || name == "forwarded" || name.starts_with("x-forwarded-");
+    version == Version::HTTP_10 || headers.keys().any(|name| names_one(name.as_str()))
+}
 
 /// How a body can be coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,20 +128,21 @@ impl Encoder {
     }
 }
 
-/// Compresses the body if that is asked for and worth it.
-pub async fn compress(answer: Response<Reply>, coding: Option<Coding>) -> Response<Reply> {
-    let Some(coding) = coding else { return answer };
+/// Compresses the body if there is one and that is asked for.
+pub async fn compress(answer: Response<Reply>, compression: Option<Compression>) -> Response<Reply> {
+    let Some(compression) = compression else { return answer };
+    let coding = compression.coding;
     if answer.body().is_live() {
         // An encoder would keep events back until it has enough of them.
         return answer;
     }
     let (mut head, body) = answer.into_parts();
     let plain = match body.into_whole() {
-        Ok(plain) if plain.len() < MIN_COMPRESSED_BYTES => return Response::from_parts(head, Reply::new(plain)),
+        Ok(plain) if plain.is_empty() => return Response::from_parts(head, Reply::new(plain)),
         Ok(plain) => plain,
         // A large one, piece by piece as it comes.
         Err(pieces) => {
-            add_headers(&mut head.headers, coding);
+            compression.add_headers(&mut head.headers);
             return Response::from_parts(head, pieces.encoded(coding.encoder()));
         }
     };
@@ -121,17 +152,11 @@ pub async fn compress(answer: Response<Reply>, coding: Option<Coding>) -> Respon
         let plain = plain.clone();
         tokio::task::spawn_blocking(move || coding.encode(&plain).ok()).await.ok().flatten()
     };
-    let Some(encoded) = encoded.filter(|encoded| encoded.len() < plain.len()) else {
+    let Some(encoded) = encoded else {
         return Response::from_parts(head, Reply::new(plain));
     };
-    add_headers(&mut head.headers, coding);
+    compression.add_headers(&mut head.headers);
     Response::from_parts(head, Reply::new(Bytes::from(encoded)))
-}
-
-fn add_headers(headers: &mut HeaderMap, coding: Coding) {
-    headers.insert(header::CONTENT_ENCODING, coding.name());
-    // A shared cache must not hand this form to clients that did not ask for it. The plain form suits everybody.
-    headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 #[cfg(test)]
@@ -164,37 +189,49 @@ mod tests {
         assert_eq!(Coding::choose(&HeaderMap::new()), None);
     }
 
-    async fn answer(body: Vec<u8>, coding: Coding) -> (HeaderMap, Bytes) {
+    async fn answer(body: Vec<u8>, coding: Coding, is_cached: bool) -> (HeaderMap, Bytes) {
         let plain = Response::new(Reply::new(Bytes::from(body)));
-        let (head, body) = compress(plain, Some(coding)).await.into_parts();
+        let (head, body) = compress(plain, Some(Compression { coding, is_cached })).await.into_parts();
         let body = body.collect().await.unwrap();
         (head.headers, body.to_bytes())
     }
 
     #[tokio::test]
     async fn what_is_compressed_reads_back() {
-        for size in [MIN_COMPRESSED_BYTES, COMPRESS_APART_BYTES] {
+        for size in [1, 1024, COMPRESS_APART_BYTES] {
             let body: Vec<u8> = b"event ".iter().copied().cycle().take(size).collect();
             let mut plain = Vec::new();
-            let (headers, gzip) = answer(body.clone(), Coding::Gzip).await;
+            let (headers, gzip) = answer(body.clone(), Coding::Gzip, true).await;
             assert_eq!(headers[header::CONTENT_ENCODING], "gzip");
             assert_eq!(headers[header::VARY], "Accept-Encoding");
             flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut plain).unwrap();
             assert_eq!(plain, body);
             plain.clear();
-            let (headers, deflate) = answer(body.clone(), Coding::Deflate).await;
+            let (headers, deflate) = answer(body.clone(), Coding::Deflate, false).await;
             assert_eq!(headers[header::CONTENT_ENCODING], "deflate");
+            assert!(!headers.contains_key(header::VARY));
             flate2::read::DeflateDecoder::new(&deflate[..]).read_to_end(&mut plain).unwrap();
             assert_eq!(plain, body);
         }
     }
 
     #[tokio::test]
-    async fn small_and_empty_bodies_stay_as_they_are() {
-        for size in [0, 1, MIN_COMPRESSED_BYTES - 1] {
-            let (headers, body) = answer(vec![b'x'; size], Coding::Gzip).await;
-            assert!(headers.is_empty());
-            assert_eq!(body.len(), size);
+    async fn empty_bodies_stay_as_they_are() {
+        let (headers, body) = answer(Vec::new(), Coding::Gzip, true).await;
+        assert!(headers.is_empty() && body.is_empty());
+    }
+
+    #[test]
+    fn proxies_are_seen_by_what_they_add() {
+        let of = |name: &'static str, version| {
+            let headers = [(header::ACCEPT_ENCODING, "gzip"), (header::HeaderName::from_static(name), "x")];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            Compression::of_request(&HeaderMap::from_iter(headers), version).unwrap().is_cached
+        };
+        assert!(!of("accept", Version::HTTP_11));
+        assert!(of("accept", Version::HTTP_10));
+        for name in ["via", "forwarded", "x-forwarded-for", "x-forwarded-prefix"] {
+            assert!(of(name, Version::HTTP_11), "{name}");
         }
     }
 }

@@ -15,7 +15,7 @@ use super::read::{self, Readable};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, delivery, extract, response};
 use crate::event::paging::{BackwardPage, Bounds, ForwardPage, From, PageLinks};
-use crate::event::{EventNumber, stream_id};
+use crate::event::{EventNumber, MAX_NUMBER, stream_id};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
 /// Which way a page goes and where it begins.
@@ -132,7 +132,9 @@ async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiE
     let now = read::now();
     let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
         let info = view.stream(&wanted.stream)?;
-        let version = info.last_number.map_or(-1, |last| last as i64);
+        // The last event of a hard-deleted stream is its tombstone.
+        let last = if info.tombstoned { Some(MAX_NUMBER) } else { info.last_number };
+        let version = last.map_or(-1, |last| last as i64);
         if !headers.is_empty() && caching::matches(&headers, &caching::tag(version, media_type)) {
             return Ok(Found { info, answer: FoundPage::NotModified });
         }

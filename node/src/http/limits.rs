@@ -16,6 +16,10 @@ pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 /// Data and metadata of one event together (contract/streams 6.1: equal is fine).
 pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
+/// Data and metadata of an event from here on make the request one that no log can hold, which is another answer
+/// (contract/streams 6.1).
+pub const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
+
 /// Events of one POST. They are applied together.
 pub const MAX_EVENTS_PER_REQUEST: usize = 20_000;
 
@@ -92,9 +96,6 @@ pub const MAX_FILTER_PREFIXES: usize = 100;
 
 /// Memory of a compiled regular expression, and again as much of what it keeps while it runs.
 pub const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
-
-/// Smallest body that is compressed: below it the answer fits into one or two packets either way.
-pub const MIN_COMPRESSED_BYTES: usize = 1024;
 
 /// Bodies from this size on are compressed on a thread of their own: it takes milliseconds.
 pub const COMPRESS_APART_BYTES: usize = 256 * 1024;

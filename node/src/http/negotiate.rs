@@ -228,7 +228,8 @@ pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) ->
     if accept.is_empty() {
         return set.first().map(|first| Chosen::by_default(*first));
     }
-    let accept = std::str::from_utf8(accept).ok()?;
+    // Bytes that are no text make their item one that covers nothing.
+    let accept = String::from_utf8_lossy(accept);
     let mut best: Option<(f32, MediaType, &str)> = None;
     let mut accepts_anything = false;
     for item in accept.split(',') {
@@ -268,18 +269,18 @@ fn parse_item(item: &str) -> Option<(&str, f32)> {
     Some((range, quality))
 }
 
-/// The type of a request body among `set`; `None` is 415 (contract/streams 4.2). Any case is accepted.
+/// The type of a request body among `set`; `None` is 415 (contract/streams 4.2). Any case is accepted; a blank before the `;`
+/// and quotes around the charset are not.
 pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
     let text = std::str::from_utf8(content_type?).ok()?;
     let mut parts = text.split(';');
     let name = parts.next()?;
-    let name = name.trim();
     let is_named = |media_type: &MediaType| media_type.as_str().eq_ignore_ascii_case(name) || media_type.is_twin(name);
     let media_type = ALL.iter().copied().find(is_named)?;
     for parameter in parts {
         if let Some((name, value)) = parameter.split_once('=')
             && name.trim().eq_ignore_ascii_case("charset")
-            && (media_type == OctetStream || !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
+            && (media_type == OctetStream || !value.trim().eq_ignore_ascii_case("utf-8"))
         {
             return None;
         }
@@ -339,6 +340,7 @@ mod tests {
         assert!(choose(FEED, None, Some(b"*/*")).unwrap().accepts_anything);
         assert!(!choose(FEED, None, Some(b"*/*;q=0.5")).unwrap().accepts_anything);
         assert_eq!(choose(FEED, None, Some(b"\xff/\xff")), None);
+        assert_eq!(choose(FEED, None, Some(b"\xff/\xff,text/xml")).unwrap().media_type, TextXml);
     }
 
     #[test]
@@ -383,6 +385,8 @@ mod tests {
             ("application/json;charset=UTF-8", Some(Json)),
             ("application/json; charset=iso-8859-1", None),
             ("application/json; charset=bogus", None),
+            ("application/json; charset=\"utf-8\"", None),
+            ("application/json ; charset=utf-8", None),
             ("application/octet-stream", Some(OctetStream)),
             ("application/octet-stream; charset=utf-8", None),
             ("application/json; boundary=x", Some(Json)),

@@ -1,10 +1,12 @@
 //! One request from head to answer, in the order of contract/streams 1.1.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::append::{self, Source};
-use super::compress::{Coding, compress};
+use super::compress::{Compression, compress};
 use super::feed::{self, Of};
 use super::negotiate::{self, Chosen, MediaType};
 use super::request::{Connection, Request};
@@ -18,7 +20,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     extract::rename_later_headers(request.headers_mut());
-    let coding = Coding::choose(request.headers());
+    let compression = Compression::of_request(request.headers(), request.version());
     let method = match request.method() {
         // What is answered is a GET; the connection leaves the body out and says how long it would have been.
         &Method::HEAD if state.config.head_requests => &Method::GET,
@@ -27,7 +29,7 @@ where
     let routes = router::find(method, request.uri().path());
     let route = routes.as_ref().and_then(|routes| routes.served_by.as_ref()).map_or("none", |(found, _)| found.name());
     let answer = dispatch(state, connection, routes, request).await;
-    let answer = compress(answer, coding).await;
+    let answer = compress(answer, compression).await;
     state.http_metrics.answered(route, answer.status().as_u16());
     answer
 }
@@ -59,7 +61,7 @@ where
             return answer;
         };
         let (head, body) = request.into_parts();
-        let Some(content_type) = content_type(endpoint, &head.headers) else {
+        let Some(content_type) = content_type(endpoint, &head) else {
             return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Invalid or missing Content-Type");
         };
         let Some(chosen) = choose(endpoint, &head) else {
@@ -72,31 +74,45 @@ where
     answer
 }
 
-fn content_type(endpoint: Endpoint, headers: &http::HeaderMap) -> Option<MediaType> {
+fn content_type(endpoint: Endpoint, head: &http::request::Parts) -> Option<MediaType> {
     let set = match endpoint {
         Endpoint::Append | Endpoint::MetadataWrite => negotiate::WRITE,
+        // They demand what the URI without the slash does (contract/streams 2.2).
+        Endpoint::StreamSlash | Endpoint::MetadataSlash if head.method == Method::POST => negotiate::WRITE,
         Endpoint::Incoming => negotiate::INCOMING,
         _ => return Some(MediaType::OctetStream),
     };
-    let header = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let header = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     negotiate::request_type(set, header)
 }
 
 fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
     use Endpoint::*;
     let set = match endpoint {
-        Append | Delete | MetadataWrite => negotiate::WRITE,
+        Append | Delete | MetadataWrite | StreamSlash => negotiate::WRITE,
+        MetadataSlash if head.method == Method::POST => negotiate::WRITE,
         Incoming => negotiate::INCOMING,
-        Event | MetadataEvent => negotiate::EVENT,
+        Event | MetadataEvent | MetadataSlash => negotiate::EVENT,
         FeedHead | AllHead | FilteredHead => negotiate::LIVE_FEED,
-        FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllBackward | AllForward
+        FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllBackward | AllForward | AllSlash
         | FilteredBackward | FilteredForward => negotiate::FEED,
-        TrailingSlash | Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | OpenApi | Root => {
+        Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | OpenApi | Root => {
             return Some(Chosen::by_default(MediaType::Json));
         }
     };
     let format = extract::query(head.uri.query(), "format");
-    negotiate::choose(set, format.as_deref(), head.headers.get(header::ACCEPT).map(HeaderValue::as_bytes))
+    negotiate::choose(set, format.as_deref(), accept(&head.headers).as_deref())
+}
+
+/// The list that all Accept headers make together (RFC 9110 5.3).
+fn accept(headers: &http::HeaderMap) -> Option<Cow<'_, [u8]>> {
+    let mut lines = headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes);
+    let mut list = Cow::Borrowed(lines.next()?);
+    for line in lines {
+        list.to_mut().push(b',');
+        list.to_mut().extend_from_slice(line);
+    }
+    Some(list)
 }
 
 async fn handle<B>(request: &Request<'_>, endpoint: Endpoint, content_type: MediaType, body: B) -> Response<Reply>
@@ -125,8 +141,8 @@ where
         Endpoint::FilteredHead if is_live => filtered::live(request).await,
         Endpoint::FilteredHead | Endpoint::FilteredBackward => filtered::page(request, false).await,
         Endpoint::FilteredForward => filtered::page(request, true).await,
-        Endpoint::TrailingSlash => Ok(streams::without_slash(request)),
         Endpoint::OpenApi => Ok(openapi::document()),
+        Endpoint::StreamSlash | Endpoint::MetadataSlash | Endpoint::AllSlash => Ok(streams::without_slash(request)),
         Endpoint::Ping
         | Endpoint::Info
         | Endpoint::Gossip

@@ -33,7 +33,7 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     match outcome.map_err(|error| ApiError::of_write(error, ApiError::DeleteTimeout, retry_after))? {
         WriteOutcome::Deleted { position } => {
             let mut answer = response::text(StatusCode::NO_CONTENT, "Stream deleted");
-            answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));
+            answer.headers_mut().insert(response::HEADWATER_POSITION, HeaderValue::from(position));
             Ok(answer)
         }
         other => Err(refusal(other)),

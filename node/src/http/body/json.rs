@@ -137,5 +137,6 @@ mod tests {
         let body = |bytes: usize| format!(r#"[{{"eventId":"{ID}","eventType":"t","data":"{}"}}]"#, "y".repeat(bytes));
         assert!(parse_events(&body(4_194_304)).is_ok());
         assert_eq!(parse_events(&body(4_194_305)), Err(BodyError::EventTooLarge));
+        assert_eq!(parse_events(&body(16 << 20)), Err(BodyError::RecordTooLarge));
     }
 }

@@ -8,7 +8,7 @@ use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
 use super::json::{IndentError, indent};
-use super::limits::{MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_REQUEST};
+use super::limits::{MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_REQUEST, MAX_RECORD_BYTES};
 
 /// Why a body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,16 @@ pub enum BodyError {
     /// An event beyond [`MAX_EVENT_BYTES`].
     #[error("Too large events received. Limit is 4mb")]
     EventTooLarge,
+    /// An event of [`MAX_RECORD_BYTES`] or more.
+    #[error("Record is too big")]
+    RecordTooLarge,
+}
+
+impl BodyError {
+    /// What an event of so many bytes is refused with.
+    fn too_large(bytes: usize) -> Self {
+        if bytes < MAX_RECORD_BYTES { Self::EventTooLarge } else { Self::RecordTooLarge }
+    }
 }
 
 /// Reads a GUID in any usual notation: 32 hex digits, hyphenated, in braces or in parentheses.
@@ -60,7 +70,7 @@ impl Payload {
         if text.trim_start().starts_with(['{', '[']) {
             match indent(text) {
                 Ok(bytes) => return Ok(Self { bytes: bytes.into(), is_json: true }),
-                Err(IndentError::TooLarge) => return Err(BodyError::EventTooLarge),
+                Err(IndentError::TooLarge) => return Err(BodyError::too_large(text.len())),
                 Err(IndentError::NotJson | IndentError::TooDeep) => {}
             }
         }
@@ -71,7 +81,7 @@ impl Payload {
     fn from_json(text: &str) -> Result<Self, BodyError> {
         match indent(text) {
             Ok(bytes) => Ok(Self { bytes: bytes.into(), is_json: true }),
-            Err(IndentError::TooLarge) => Err(BodyError::EventTooLarge),
+            Err(IndentError::TooLarge) => Err(BodyError::too_large(text.len())),
             Err(IndentError::NotJson | IndentError::TooDeep) => Err(BodyError::Invalid),
         }
     }
@@ -123,7 +133,7 @@ pub fn new_event(
         return Err(BodyError::TypeTooLong);
     }
     if data.len() + metadata.len() > MAX_EVENT_BYTES {
-        return Err(BodyError::EventTooLarge);
+        return Err(BodyError::too_large(data.len() + metadata.len()));
     }
     Ok(NewEvent { event_id: Bytes::copy_from_slice(id.as_bytes()), event_type, is_json, data, metadata })
 }

@@ -1,5 +1,8 @@
 //! An XML list of events (contract/streams 6.5): each child of the root is one event.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use headwater_proto::stored::NewEvent;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -7,33 +10,68 @@ use quick_xml::events::{BytesStart, Event};
 use super::{BodyError, Draft, Payload, finish, parse_guid};
 use crate::http::json::{push_indent, push_string};
 use crate::http::limits::MAX_NESTING;
+use crate::http::xml::member_of;
 
 /// An element with everything in it.
 #[derive(Debug, Default)]
 struct Element {
     name: String,
     attributes: Vec<(String, String)>,
-    children: Vec<Element>,
-    text: String,
+    nodes: Vec<Node>,
     /// Written as `<name/>`.
     is_self_closing: bool,
+}
+
+#[derive(Debug)]
+enum Node {
+    Element(Element),
+    /// Text between two tags; never empty.
+    Text(String),
+}
+
+impl Element {
+    fn children(self) -> impl Iterator<Item = Element> {
+        self.nodes.into_iter().filter_map(|node| match node {
+            Node::Element(element) => Some(element),
+            Node::Text(_) => None,
+        })
+    }
+
+    /// The text of an element that has nothing else, `None` when it has. White space alone is layout.
+    fn only_text(&self) -> Option<&str> {
+        match &self.nodes[..] {
+            _ if !self.attributes.is_empty() => None,
+            [] => Some(""),
+            [Node::Text(text)] if text.trim().is_empty() => Some(""),
+            [Node::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    fn push_text(&mut self, more: &str) {
+        match self.nodes.last_mut() {
+            Some(Node::Text(text)) => text.push_str(more),
+            _ if more.is_empty() => {}
+            _ => self.nodes.push(Node::Text(more.to_owned())),
+        }
+    }
 }
 
 /// Reads the events of a body.
 pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
     let root = parse(body).ok_or(BodyError::Invalid)?;
-    let drafts = root.children.into_iter().map(draft).collect::<Result<_, _>>()?;
+    let drafts = root.children().map(draft).collect::<Result<_, _>>()?;
     finish(drafts)
 }
 
 fn draft(event: Element) -> Result<Draft, BodyError> {
     let mut draft = Draft::default();
-    for part in event.children {
+    for part in event.children() {
         if part.name.eq_ignore_ascii_case("eventId") {
-            let text = part.text.trim();
+            let text = part.only_text().ok_or(BodyError::Invalid)?.trim();
             draft.id = if text.is_empty() { None } else { Some(parse_guid(text).ok_or(BodyError::Invalid)?) };
         } else if part.name.eq_ignore_ascii_case("eventType") {
-            draft.event_type = Some(part.text);
+            draft.event_type = Some(part.only_text().ok_or(BodyError::Invalid)?.to_owned());
         } else if part.name.eq_ignore_ascii_case("data") {
             draft.data = payload(&part)?;
         } else if part.name.eq_ignore_ascii_case("metadata") {
@@ -44,54 +82,36 @@ fn draft(event: Element) -> Result<Draft, BodyError> {
 }
 
 fn payload(element: &Element) -> Result<Payload, BodyError> {
-    if element.children.is_empty() && element.attributes.is_empty() {
-        return Payload::from_text(&element.text);
+    if let Some(text) = element.only_text() {
+        return Payload::from_text(text);
     }
     let mut json = Vec::new();
     push_value(&mut json, element, 0);
     Ok(Payload { bytes: json.into(), is_json: true })
 }
 
+/// A member of the object that an element becomes.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Text(&'a str),
+    Element(&'a Element),
+}
+
 /// Appends the element's content as a JSON value.
 fn push_value(out: &mut Vec<u8>, element: &Element, indent: usize) {
-    if element.children.is_empty() && element.attributes.is_empty() {
-        if element.is_self_closing {
-            out.extend_from_slice(b"null");
-        } else {
-            push_string(out, &element.text);
-        }
-        return;
+    match element.only_text() {
+        Some(_) if element.is_self_closing => return out.extend_from_slice(b"null"),
+        Some(text) => return push_string(out, text),
+        None => {}
     }
-    let mut is_first = true;
-    let mut member = |out: &mut Vec<u8>, name: &str| {
-        out.extend_from_slice(if is_first { b"{\n" } else { b",\n" });
-        is_first = false;
+    for (at, (name, values)) in members(element).iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"{\n" } else { b",\n" });
         push_indent(out, indent + 2);
         push_string(out, name);
         out.extend_from_slice(b": ");
-    };
-    for (name, value) in &element.attributes {
-        member(out, &format!("@{name}"));
-        push_string(out, value);
-    }
-    if !element.text.trim().is_empty() {
-        member(out, "#text");
-        push_string(out, &element.text);
-    }
-    let mut groups: Vec<(&str, Vec<&Element>)> = Vec::new();
-    let mut group_of = std::collections::HashMap::new();
-    for child in &element.children {
-        let group = *group_of.entry(child.name.as_str()).or_insert_with(|| {
-            groups.push((&child.name, Vec::new()));
-            groups.len() - 1
-        });
-        groups[group].1.push(child);
-    }
-    for (name, elements) in groups {
-        member(out, name);
-        match elements[..] {
-            [one] => push_value(out, one, indent + 2),
-            _ => push_array(out, &elements, indent + 2),
+        match values[..] {
+            [one] => push_member(out, one, indent + 2),
+            _ => push_array(out, values, indent + 2),
         }
     }
     out.push(b'\n');
@@ -99,12 +119,41 @@ fn push_value(out: &mut Vec<u8>, element: &Element, indent: usize) {
     out.push(b'}');
 }
 
-fn push_array(out: &mut Vec<u8>, elements: &[&Element], indent: usize) {
+fn push_member(out: &mut Vec<u8>, value: Value<'_>, indent: usize) {
+    match value {
+        Value::Text(text) => push_string(out, text),
+        Value::Element(element) => push_value(out, element, indent),
+    }
+}
+
+/// Attributes, then elements and texts by name, in the order in which each name first appears.
+fn members(element: &Element) -> Vec<(String, Vec<Value<'_>>)> {
+    let attributes = element.attributes.iter();
+    let mut members: Vec<(String, Vec<Value<'_>>)> =
+        attributes.map(|(name, value)| (format!("@{}", member_of(name)), vec![Value::Text(value)])).collect();
+    let mut places = HashMap::new();
+    for node in &element.nodes {
+        let (name, value) = match node {
+            // White space between elements is layout.
+            Node::Text(text) if text.trim().is_empty() => continue,
+            Node::Text(text) => (Cow::Borrowed("#text"), Value::Text(text)),
+            Node::Element(child) => (member_of(&child.name), Value::Element(child)),
+        };
+        let place = *places.entry(name.clone()).or_insert_with(|| {
+            members.push((name.into_owned(), Vec::new()));
+            members.len() - 1
+        });
+        members[place].1.push(value);
+    }
+    members
+}
+
+fn push_array(out: &mut Vec<u8>, values: &[Value<'_>], indent: usize) {
     out.push(b'[');
-    for (at, element) in elements.iter().enumerate() {
+    for (at, value) in values.iter().enumerate() {
         out.extend_from_slice(if at == 0 { b"\n" } else { b",\n" });
         push_indent(out, indent + 2);
-        push_value(out, element, indent + 2);
+        push_member(out, *value, indent + 2);
     }
     out.push(b'\n');
     push_indent(out, indent);
@@ -131,14 +180,14 @@ fn parse(body: &str) -> Option<Element> {
             Event::Text(text) => {
                 let text = text.decode().ok()?;
                 match open.last_mut() {
-                    Some(parent) => parent.text.push_str(&text),
+                    Some(parent) => parent.push_text(&text),
                     None if text.trim().is_empty() => {}
                     None => return None,
                 }
                 continue;
             }
             Event::CData(text) => {
-                open.last_mut()?.text.push_str(&text.decode().ok()?);
+                open.last_mut()?.push_text(&text.decode().ok()?);
                 continue;
             }
             Event::GeneralRef(reference) => {
@@ -146,7 +195,7 @@ fn parse(body: &str) -> Option<Element> {
                     Some(c) => c,
                     None => predefined(&reference.decode().ok()?)?,
                 };
-                open.last_mut()?.text.push(c);
+                open.last_mut()?.push_text(c.encode_utf8(&mut [0; 4]));
                 continue;
             }
             Event::Eof if open.is_empty() => return root,
@@ -154,7 +203,7 @@ fn parse(body: &str) -> Option<Element> {
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => continue,
         };
         match open.last_mut() {
-            Some(parent) => parent.children.push(closed),
+            Some(parent) => parent.nodes.push(Node::Element(closed)),
             None if root.is_none() => root = Some(closed),
             None => return None,
         }
@@ -208,6 +257,16 @@ mod tests {
             data("<a>1</a><c/><a>2 &amp; &#x41;</a><d></d>"),
             "{\n  \"a\": [\n    \"1\",\n    \"2 & A\"\n  ],\n  \"c\": null,\n  \"d\": \"\"\n}"
         );
+        assert_eq!(data("<_x0024_a>1</_x0024_a>"), "{\n  \"$a\": \"1\"\n}");
+    }
+
+    #[test]
+    fn mixed_text_stands_where_it_first_appears() {
+        assert_eq!(
+            data("<c/>\n one <d>2</d> three <!-- here --> four <c>5</c>\n"),
+            "{\n  \"c\": [\n    null,\n    \"5\"\n  ],\n  \"#text\": [\n    \"\\n one \",\n    \" three  four \"\n  ],\n  \"d\": \"2\"\n}"
+        );
+        assert_eq!(data("<a> </a>"), "{\n  \"a\": \"\"\n}");
     }
 
     #[test]
@@ -218,6 +277,7 @@ mod tests {
         assert_eq!(data("2012-04-23T18:25:43Z"), "2012-04-23T18:25:43Z");
         assert!(!one("<data>5</data>").is_json);
         assert!(!one("<data/>").is_json);
+        assert_eq!(data(" \n "), "");
     }
 
     #[test]

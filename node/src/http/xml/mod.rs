@@ -1,5 +1,7 @@
 //! XML text: escaping, names, and JSON written as XML (contract/streams 9.3).
 
+use std::borrow::Cow;
+
 use super::json::indent::push_literal;
 use super::json::tree::Json;
 
@@ -65,11 +67,13 @@ fn is_name_part(c: char) -> bool {
     is_name_start(c) || matches!(c, '0'..='9' | '-' | '.' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
 }
 
-/// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`.
+/// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`, and so does a `_` that would be read as the
+/// beginning of such an escape.
 pub fn name_of(member: &str) -> String {
     let mut name = String::with_capacity(member.len());
     for (at, c) in member.char_indices() {
         let is_allowed = if at == 0 { is_name_start(c) } else { is_name_part(c) };
+        let is_allowed = is_allowed && !(c == '_' && escaped(&member[at..]).is_some());
         if is_allowed {
             name.push(c);
         } else if (c as u32) <= 0xffff {
@@ -79,6 +83,31 @@ pub fn name_of(member: &str) -> String {
         }
     }
     if name.is_empty() { "_x_".to_owned() } else { name }
+}
+
+/// The character that `text` begins with in escaped form, and the length of that form.
+fn escaped(text: &str) -> Option<(char, usize)> {
+    let inside = text.strip_prefix("_x")?;
+    [4, 8].into_iter().find_map(|digits| {
+        let code = inside.get(..digits).filter(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        let c = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
+        inside[digits..].starts_with('_').then_some((c, digits + 3))
+    })
+}
+
+/// The JSON member name that became this XML name.
+pub fn member_of(name: &str) -> Cow<'_, str> {
+    if !name.contains("_x") {
+        return Cow::Borrowed(name);
+    }
+    let mut member = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let (c, length) = escaped(rest).unwrap_or((first, first.len_utf8()));
+        member.push(c);
+        rest = &rest[length..];
+    }
+    Cow::Owned(member)
 }
 
 /// Appends `value` as elements called `name`: one, or one per element of an array.
@@ -107,7 +136,7 @@ fn push_json_element(out: &mut Vec<u8>, name: &str, attributes: &str, value: &Js
     }
 }
 
-fn push_object(out: &mut Vec<u8>, name: &str, attributes: &str, members: &[(std::borrow::Cow<'_, str>, Json<'_>)]) {
+fn push_object(out: &mut Vec<u8>, name: &str, attributes: &str, members: &[(Cow<'_, str>, Json<'_>)]) {
     let attribute = |member: &str, value: &Json<'_>| {
         let is_scalar = !matches!(value, Json::Object(_) | Json::Array(_));
         member.strip_prefix('@').filter(|_| is_scalar).map(name_of)
@@ -150,7 +179,14 @@ fn push_scalar(out: &mut Vec<u8>, value: &Json<'_>) {
 fn push_scalar_text(out: &mut Vec<u8>, value: &Json<'_>) {
     match value {
         Json::String(text) => out.extend_from_slice(text.as_bytes()),
-        Json::Literal(literal) => push_literal(out, literal),
+        Json::Literal(literal) => {
+            let before = out.len();
+            push_literal(out, literal);
+            // XML Schema writes a double without a fraction as an integer.
+            if out[before..].ends_with(b".0") {
+                out.truncate(out.len() - 2);
+            }
+        }
         Json::Null | Json::Object(_) | Json::Array(_) => {}
     }
 }
@@ -169,8 +205,8 @@ mod tests {
     #[test]
     fn members_become_elements_in_order() {
         assert_eq!(
-            converted(r#"{"a":1,"s":"x\"<>&€","n":null,"f":1.50,"t":true}"#),
-            "<data><a>1</a><s>x\"&lt;&gt;&amp;€</s><n></n><f>1.5</f><t>true</t></data>"
+            converted(r#"{"a":1,"s":"x\"<>&€","n":null,"f":1.50,"t":true,"d":1e3}"#),
+            "<data><a>1</a><s>x\"&lt;&gt;&amp;€</s><n></n><f>1.5</f><t>true</t><d>1000</d></data>"
         );
     }
 
@@ -186,6 +222,16 @@ mod tests {
             converted(r#"{"$a":1,"1b":2,"c d":3}"#),
             "<data><_x0024_a>1</_x0024_a><_x0031_b>2</_x0031_b><c_x0020_d>3</c_x0020_d></data>"
         );
+        assert_eq!(name_of("_x0024_a"), "_x005f_x0024_a");
+        assert_eq!(name_of("\u{1f600}"), "_x0001f600_");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_read_back(member in "[a_x0-9F$ \u{e9}\u{1f600}:-]{1,12}|.+") {
+            let name = name_of(&member);
+            proptest::prop_assert_eq!(member_of(&name), member);
+        }
     }
 
     #[test]
