@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PREBUILT := ../shared/prebuilt/env.sh
 CARGO := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; cargo
 
-.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench conformance openapi deny doc clean system
+.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench clients conformance openapi deny doc clean system
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,7 +24,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-cluster tls
 
-test: system fmt-check lint unit openapi faults ## Everything that must pass
+test: system fmt-check lint unit openapi clients faults ## Everything that must pass
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -47,6 +47,10 @@ faults: system ## Faults against real processes
 bench: system ## Measure (release build); see docs/performance.md
 	$(CARGO) build --release --workspace --bins --locked
 	target/release/bench
+
+clients: system ## Feeds read by a feed reader, an Atom grammar, a client of the original and through a caching proxy
+	@$(CARGO) build --workspace --locked
+	@scripts/clients
 
 conformance: system ## Replay recorded answers of the reference server against a fresh node
 	@$(CARGO) build --workspace --locked

@@ -161,6 +161,11 @@ const _: () = assert!(MAX_NUMBER < u64::MAX - 1_000_000, "numbers leave room for
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const LAST_25: Bounds = Bounds { min: 0, last: 24 };
@@ -230,5 +235,97 @@ mod tests {
         assert!(!BackwardPage::new(LAST_25, From::Head, 20).is_immutable());
         assert!(ForwardPage::new(LAST_25, 5, 20).is_immutable());
         assert!(!ForwardPage::new(LAST_25, 6, 20).is_immutable());
+    }
+
+    /// A stream as its readers see it: events below `young_from` are older than `$maxAge`.
+    #[derive(Debug)]
+    struct Stream {
+        last: EventNumber,
+        metadata: StreamMetadata,
+        young_from: EventNumber,
+    }
+
+    impl Stream {
+        fn bounds(&self) -> Bounds {
+            Bounds::new(self.last, &self.metadata)
+        }
+
+        fn visible(&self) -> BTreeSet<EventNumber> {
+            (self.bounds().min.max(self.young_from)..=self.last).collect()
+        }
+
+        /// Visible events of a page, newest first.
+        fn read(&self, numbers: Option<RangeInclusive<EventNumber>>) -> Vec<EventNumber> {
+            numbers.into_iter().flatten().rev().filter(|number| *number >= self.young_from).collect()
+        }
+    }
+
+    /// Numbers met by following `next` from `first`; `appends` come between the pages.
+    fn walk_back(stream: &mut Stream, count: u64, appends: &[u64]) -> Vec<EventNumber> {
+        let (mut met, mut from, mut appends) = (Vec::new(), Some(From::Head), appends.iter());
+        while let Some(at) = from {
+            let page = BackwardPage::new(stream.bounds(), at, count);
+            let entries = stream.read(page.numbers());
+            from = page.links(entries.last().copied()).next.map(From::Number);
+            met.extend(entries);
+            stream.last += appends.next().copied().unwrap_or(0);
+        }
+        met
+    }
+
+    /// Numbers met by following `previous` from `last`, until a page leads nowhere else.
+    fn walk_forward(stream: &mut Stream, count: u64, appends: &[u64]) -> Vec<EventNumber> {
+        let (mut met, mut from, mut appends) = (Vec::new(), 0, appends.iter());
+        loop {
+            let page = ForwardPage::new(stream.bounds(), from, count);
+            let entries = stream.read(page.numbers());
+            let previous = page.links(!entries.is_empty()).previous;
+            met.extend(entries.iter().rev());
+            let appended = appends.next();
+            stream.last += appended.copied().unwrap_or(0);
+            match (previous, appended) {
+                (Some(number), _) if number > from => from = number,
+                // Nothing new, or everything truncated beyond the end.
+                (_, None) => return met,
+                _ => {}
+            }
+        }
+    }
+
+    fn any_stream() -> impl Strategy<Value = Stream> {
+        use proptest::option::of;
+        (0..60u64, of(1..40u64), of(0..90u64), 0..60u64).prop_map(|(last, max_count, truncate_before, young_from)| {
+            let metadata = StreamMetadata { max_count, truncate_before, ..StreamMetadata::default() };
+            Stream { last, metadata, young_from }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn following_next_from_first_meets_every_visible_event_once(
+            mut stream in any_stream(), count in 1..25u64, appends in vec(0..4u64, 0..30),
+        ) {
+            let (before, end) = (stream.visible(), stream.last);
+            let met = walk_back(&mut stream, count, &appends);
+            prop_assert!(met.windows(2).all(|pair| pair[0] > pair[1]), "{met:?}");
+            let met: BTreeSet<_> = met.into_iter().collect();
+            // What an append truncates meanwhile may be met or not.
+            let still: BTreeSet<_> = before.intersection(&stream.visible()).copied().collect();
+            prop_assert!(still.is_subset(&met) && met.is_subset(&before), "{met:?} of {before:?} up to {end}");
+        }
+
+        #[test]
+        fn following_previous_from_last_meets_every_visible_event_once(
+            mut stream in any_stream(), count in 1..25u64, appends in vec(0..4u64, 0..30),
+        ) {
+            let mut ever = stream.visible();
+            let (last, total) = (stream.last, appends.iter().sum::<u64>());
+            let met = walk_forward(&mut stream, count, &appends);
+            prop_assert!(met.windows(2).all(|pair| pair[0] < pair[1]), "{met:?}");
+            let met: BTreeSet<_> = met.into_iter().collect();
+            ever.extend(last + 1..=last + total);
+            prop_assert_eq!(stream.last, last + total);
+            prop_assert!(stream.visible().is_subset(&met) && met.is_subset(&ever), "{met:?} of {:?}", stream.visible());
+        }
     }
 }

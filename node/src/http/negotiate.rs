@@ -290,6 +290,8 @@ pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<Me
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn chosen(set: &[MediaType], accept: &str) -> Option<MediaType> {
@@ -401,5 +403,45 @@ mod tests {
         }
         assert_eq!(request_type(WRITE, None), None);
         assert_eq!(request_type(INCOMING, Some(b"application/vnd.eventstore.events+json")), None);
+    }
+
+    /// Items of an Accept header: range, quality in tenths, blank before it.
+    fn any_items() -> impl Strategy<Value = Vec<(&'static str, Option<u8>, bool)>> {
+        let ranges = [
+            "*/*",
+            "text/*",
+            "application/*",
+            "image/png",
+            "nonsense",
+            "TEXT/XML",
+            "application/octet-stream",
+            "text/html",
+        ];
+        let ranges: Vec<&str> = ALL.iter().map(|media_type| media_type.as_str()).chain(ranges).collect();
+        let item = (proptest::sample::select(ranges), proptest::option::of(0..=10u8), any::<bool>());
+        proptest::collection::vec(item, 1..6)
+    }
+
+    /// What contract/streams 4.1 says, word by word: sort by quality, take the first type that the first fitting item covers.
+    fn naive(set: &[MediaType], mut items: Vec<(&str, Option<u8>, bool)>) -> Option<MediaType> {
+        items.sort_by_key(|(_, quality, _)| std::cmp::Reverse(quality.unwrap_or(10)));
+        let covers = |range: &str, name: &str| {
+            let range = range.to_ascii_lowercase();
+            range == name || range == "*/*" || range.strip_suffix('*').is_some_and(|start| name.starts_with(start))
+        };
+        items.iter().find_map(|(range, ..)| set.iter().copied().find(|media_type| covers(range, media_type.as_str())))
+    }
+
+    proptest! {
+        #[test]
+        fn choice_is_that_of_the_naive_model(items in any_items(), set in proptest::sample::select(vec![FEED, EVENT, WRITE, INCOMING])) {
+            let written = items.iter().map(|(range, quality, blank)| {
+                let blank = if *blank { " " } else { "" };
+                let quality = quality.map(|tenths| format!(";{blank}q={}", f32::from(tenths) / 10.0)).unwrap_or_default();
+                format!("{blank}{range}{quality}")
+            });
+            let accept = written.collect::<Vec<_>>().join(",");
+            prop_assert_eq!(chosen(set, &accept), naive(set, items), "{}", accept);
+        }
     }
 }

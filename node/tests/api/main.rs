@@ -19,7 +19,8 @@ use script::Runner;
 const OCTETS: &str = "application/octet-stream";
 
 /// The tables, and how many cases each has at least; fewer mean that the file is not read as it is meant.
-const TABLES: &[(&str, usize)] = &[(include_str!("cases.txt"), 95), (include_str!("extensions.txt"), 17)];
+const TABLES: &[(&str, usize)] =
+    &[(include_str!("cases.txt"), 95), (include_str!("cases-rules.txt"), 26), (include_str!("extensions.txt"), 17)];
 
 /// Runs all tables against a node and reports every case that fails.
 fn run(base: &str) {

@@ -234,7 +234,11 @@ fn predefined(entity: &str) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::http::json::tree;
+    use crate::http::xml::push_json;
 
     const ID: &str = "48b5f36d-1bb1-5326-9f65-406bc3ab6435";
 
@@ -311,5 +315,32 @@ mod tests {
         assert_eq!(parse_events("<e><v><eventType>t</eventType></v></e>"), Err(BodyError::EmptyId));
         assert_eq!(parse_events(&format!("<e><v eventId=\"{ID}\"/></e>")), Err(BodyError::EmptyId));
         assert_eq!(parse_events(&format!("<e><v><eventId>{ID}</eventId></v></e>")), Err(BodyError::EmptyType));
+    }
+
+    /// JSON that XML can say: objects with members, lists of two and more, text that is not layout.
+    fn any_object() -> impl Strategy<Value = serde_json::Value> {
+        let text = "[^\\pC]{0,12}".prop_filter("layout", |text| text.is_empty() || !text.trim().is_empty());
+        let leaf = text.prop_map(serde_json::Value::from).boxed();
+        let object = |value: BoxedStrategy<serde_json::Value>| {
+            let list = proptest::collection::vec(value.clone(), 2..4).prop_map(serde_json::Value::from);
+            let name = "[^\\pC@#]{1,6}";
+            proptest::collection::btree_map(name, prop_oneof![value, list], 1..4)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect()))
+                .boxed()
+        };
+        let inner = object(leaf.clone());
+        object(prop_oneof![leaf, inner].boxed())
+    }
+
+    proptest! {
+        #[test]
+        fn json_written_as_xml_is_read_as_the_same_json(value in any_object()) {
+            let text = value.to_string();
+            let mut xml = Vec::new();
+            push_json(&mut xml, "data", "", &tree::parse(&text).unwrap());
+            let event = one(&String::from_utf8(xml).unwrap());
+            prop_assert!(event.is_json);
+            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&event.data).unwrap(), value);
+        }
     }
 }
