@@ -30,5 +30,8 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def filter_case(context, case):
-    """A page of more than 4096 events is refused with 500, which is documented, and which is the only 500 there is."""
-    return (number((case.path_parameters or {}).get("count")) or 0) <= LARGEST_PAGE
+    """Leaves out what would say nothing: a page of more than 4096 events is refused with 500, which is documented and the only 500 there is;
+    and without its administrator a node only says 401."""
+    parameters = case.path_parameters or {}
+    changes_admin = parameters.get("user") == "admin" and case.method.upper() != "GET"
+    return not changes_admin and (number(parameters.get("count")) or 0) <= LARGEST_PAGE
