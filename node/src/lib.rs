@@ -2,9 +2,10 @@
 //!
 //! The rooms of the house, from the street to the cellar; each uses only those below it
 //! (`tests/layers.rs` checks it, docs/architecture.md draws it):
-//! [`http`] -> [`subscribe`] -> [`cluster`] -> [`raft`] -> [`machine`] -> [`store`] -> [`event`],
+//! [`http`] -> [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`machine`] -> [`store`] -> [`event`],
 //! and beside the machine [`log`], which knows nothing of the domain.
 
+pub mod access;
 pub mod cluster;
 pub mod config;
 pub mod event;

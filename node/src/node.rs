@@ -1,5 +1,8 @@
 //! Composition root: open stores, start raft, start listeners, ordered shutdown.
 
+#[cfg(test)]
+mod access_tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +11,7 @@ use headwater_proto::cluster::cluster_server::ClusterServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
@@ -34,6 +38,7 @@ const ABANDONED_CALLS: usize = 1_024;
 /// A running node.
 pub struct Node {
     cluster: Cluster,
+    access: Access,
     certificates: Certificates,
     parts: raft::Parts,
     /// Stops listeners of client requests first, node-to-node traffic and background work last.
@@ -132,13 +137,15 @@ impl Node {
         cluster.run(&stop_all, parts.log_end_at_start);
         let http_metrics = http::HttpMetrics::default();
         metrics.register(|registry| http_metrics.register(registry));
-        let state = http::AppState::new(cluster.clone(), config.clone(), metrics, http_metrics);
+        let access = Access::new(cluster.clone(), &config)?;
+        tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
+        let state = http::AppState::new(cluster.clone(), access.clone(), config.clone(), metrics, http_metrics);
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());
         let http_server = tokio::spawn(http::serve(http_listener, https, state, stop_http.clone()));
         tracing::info!(http = %http_address, http_tls, raft = %config.raft_listen, raft_tls, "listening");
-        Ok(Self { cluster, certificates, parts, stop_http, stop_all, http_server, raft_server })
+        Ok(Self { cluster, access, certificates, parts, stop_http, stop_all, http_server, raft_server })
     }
 
     /// This node's part in the cluster.
@@ -154,6 +161,11 @@ impl Node {
             Ok(Err(error)) => tracing::error!("the certificates in use are kept: {error}"),
             Err(error) => tracing::error!(%error, "the certificates were not loaded again"),
         }
+    }
+
+    /// Users and access lists.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Stops in order: hand over leadership, answer what was asked, stop consensus, flush the stores.

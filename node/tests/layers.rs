@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and what each may use besides itself.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("http", &["subscribe", "cluster", "store", "event", "config", "metrics", "tls", "fatal"]),
+    ("http", &["subscribe", "access", "cluster", "store", "event", "config", "metrics", "tls", "fatal"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
+    ("access", &["cluster", "store", "event", "config", "fatal"]),
     ("cluster", &["raft", "store", "event", "config", "metrics", "fatal"]),
     ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal"]),
     ("machine", &["store", "event", "fatal"]),

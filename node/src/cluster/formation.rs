@@ -143,7 +143,7 @@ impl Cluster {
         }
         let size = members.len();
         self.inner.raft.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
-        tracing::info!(%cluster_id, members = size, "founded the cluster");
+        tracing::info!(target: "audit", %cluster_id, members = size, "audit: members: founded the cluster");
         Ok(())
     }
 

@@ -67,7 +67,7 @@ impl Cluster {
 
     fn promote_in_background(&self, node_id: NodeId) {
         if self.inner.promoting.lock().insert(node_id) {
-            tracing::info!(%node_id, "took in a replaced disk; it will vote once it has caught up");
+            tracing::info!(target: "audit", %node_id, "audit: members: took in a replaced disk; it will vote once it has caught up");
             tokio::spawn(self.clone().promote(node_id));
         }
     }
@@ -94,7 +94,7 @@ impl Cluster {
             if has_caught_up && self.linearize().await.is_ok() {
                 match self.exchange_voter(node_id).await {
                     Ok(()) => {
-                        tracing::info!(%node_id, "the replaced disk has caught up and votes");
+                        tracing::info!(target: "audit", %node_id, "audit: members: the replaced disk has caught up and votes");
                         return;
                     }
                     Err(error) if error != obstacle => {

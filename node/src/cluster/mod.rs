@@ -58,6 +58,8 @@ struct Inner {
     leadership: watch::Sender<Leadership>,
     /// Whether this node has recovered what it had acknowledged before it was started.
     recovered: AtomicBool,
+    /// Whether there are users; without them nobody can log in.
+    users_exist: AtomicBool,
     /// Whether an ordered shutdown has begun.
     stopping: AtomicBool,
     /// Replaced disks that this node is bringing back as leader.
@@ -200,6 +202,7 @@ impl Cluster {
             peers: Peers::new(connector.clone(), others),
             leadership,
             recovered: AtomicBool::new(false),
+            users_exist: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             promoting: Mutex::default(),
             config,
@@ -243,9 +246,24 @@ impl Cluster {
         matches!(*self.inner.leadership.borrow(), Leadership::Local)
     }
 
+    /// The same, to wait for its next change.
+    pub fn leadership_changes(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.subscribe()
+    }
+
+    /// Says that there are users. The node is not ready before.
+    pub fn users_exist(&self) {
+        self.inner.users_exist.store(true, Ordering::Release);
+    }
+
+    /// Whether this node knows again what it knew before it was started: what it decides by its own state is not older than that.
+    pub fn has_recovered(&self) -> bool {
+        self.inner.recovered.load(Ordering::Acquire)
+    }
+
     /// Whether this node has recovered what it had acknowledged, so that reads may be served.
     pub fn may_serve_reads(&self) -> bool {
-        self.inner.recovered.load(Ordering::Acquire) && !self.inner.stopping.load(Ordering::Relaxed)
+        self.has_recovered() && !self.inner.stopping.load(Ordering::Relaxed)
     }
 
     /// What to put into `Retry-After`.

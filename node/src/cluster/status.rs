@@ -89,6 +89,9 @@ impl Cluster {
             // Who takes this node for healthy might wipe another one, and the majority would be lost.
             return Some("this node is not (fully) a member of the cluster yet".to_owned());
         }
+        if !self.inner.users_exist.load(Ordering::Acquire) {
+            return Some("waiting for the leader to create the first users".to_owned());
+        }
         match self.leadership() {
             Leadership::None => Some("no leader is known".to_owned()),
             Leadership::Local => match self.quorum_is_silent() {

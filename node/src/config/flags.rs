@@ -1,13 +1,14 @@
 //! The options as the command line has them; names, defaults and help of all sources come from here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use ipnet::IpNet;
 
-use super::MemberConfig;
 use super::certs::CertsCommand;
 use super::tls::parse_cluster_name;
+use super::{MemberConfig, Secret};
 
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "HEADWATER_";
@@ -139,6 +140,33 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = parse_bytes, help_heading = "Storage")]
     pub block_cache_bytes: u64,
 
+    /// First password of the user admin, used once, when a new cluster creates its users; better given in the environment
+    /// or the file than here, where other users of this machine can see it [default: changeit]
+    #[arg(long, value_name = "PASSWORD", help_heading = "Access (docs/security.md)")]
+    pub default_admin_password: Option<Secret>,
+    /// First password of the user ops, in the same way [default: changeit]
+    #[arg(long, value_name = "PASSWORD", help_heading = "Access (docs/security.md)")]
+    pub default_ops_password: Option<Secret>,
+    /// Let callers who did not log in use streams that are open to everybody; to lock a node down set this and
+    /// --allow-anonymous-endpoint-access to false
+    #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Access (docs/security.md)")]
+    pub allow_anonymous_stream_access: bool,
+    /// Let callers who did not log in read users and metrics; /ping, /info, /gossip and /health are always open
+    #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Access (docs/security.md)")]
+    pub allow_anonymous_endpoint_access: bool,
+    /// Addresses and networks, separated by commas, whose ES-TrustedAuth header says who is calling [default: none]
+    #[arg(long, value_name = "LIST", value_parser = parse_networks, help_heading = "Access (docs/security.md)")]
+    pub trusted_auth_from: Option<NetworkList>,
+    /// Addresses and networks of proxies, separated by commas, whose X-Forwarded-For header says where a request came from
+    /// [default: none]
+    #[arg(long, value_name = "LIST", value_parser = parse_networks, help_heading = "Access (docs/security.md)")]
+    pub trusted_proxies: Option<NetworkList>,
+    /// Scheme that a 401 asks for: BasicCustom keeps browsers from opening a dialog, Basic suits clients that wait to be asked
+    #[arg(long, value_name = "SCHEME", default_value = "BasicCustom", value_parser = parse_challenge, help_heading = "Access (docs/security.md)")]
+    pub challenge: Challenge,
+
     /// Which log lines are written: a level, or a comma-separated list of target=level
     #[arg(long, value_name = "FILTER", default_value = crate::telemetry::DEFAULT_FILTER, help_heading = "Logging")]
     pub log_filter: String,
@@ -153,6 +181,29 @@ const MAX_MS: u64 = 600_000;
 
 /// Longest interval in seconds that an option accepts: thirty days.
 const MAX_INTERVAL_S: u64 = 30 * 24 * 3_600;
+
+/// The scheme that a 401 asks for (contract/services 1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge {
+    /// No browser knows it, so none opens a dialog.
+    BasicCustom,
+    /// RFC 7617.
+    Basic,
+}
+
+impl Challenge {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BasicCustom => "BasicCustom",
+            Self::Basic => "Basic",
+        }
+    }
+}
+
+/// The parsed list of addresses and networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkList(pub Vec<IpNet>);
 
 /// The parsed list of members.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,6 +273,23 @@ fn parse_ms(text: &str) -> Result<u64, String> {
         Ok(ms @ 1..=MAX_MS) => Ok(ms),
         _ => Err(format!("expected whole milliseconds from 1 to {MAX_MS}")),
     }
+}
+
+fn parse_challenge(text: &str) -> Result<Challenge, String> {
+    [Challenge::BasicCustom, Challenge::Basic]
+        .into_iter()
+        .find(|challenge| challenge.as_str() == text)
+        .ok_or_else(|| "expected BasicCustom or Basic".to_owned())
+}
+
+fn parse_networks(text: &str) -> Result<NetworkList, String> {
+    let network = |text: &str| {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        address
+            .or_else(|_| text.parse::<IpNet>())
+            .map_err(|_| format!("'{text}' is no address or network; write 10.0.0.1, 10.0.0.0/8 or fd00::/8"))
+    };
+    text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(NetworkList)
 }
 
 pub(super) fn parse_members(text: &str) -> Result<MemberList, String> {

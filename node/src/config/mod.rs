@@ -4,6 +4,7 @@ mod certs;
 mod exposure;
 mod flags;
 mod print;
+mod secret;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use certs::{CertsCommand, CreateCerts, RenewCerts};
+pub use flags::{Challenge, command, env_name, flag_name, keys};
 use flags::{Flags, check_host_port};
-pub use flags::{command, env_name, flag_name, keys};
+use ipnet::IpNet;
+pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
 
@@ -66,6 +69,20 @@ pub struct Config {
     pub disable_http_caching: bool,
     /// Answer HEAD like GET, without the body.
     pub head_requests: bool,
+    /// First password of the user admin; unset: the one of contract/services 1.4. Counts only where the first users are created.
+    pub default_admin_password: Option<Secret>,
+    /// First password of the user ops.
+    pub default_ops_password: Option<Secret>,
+    /// Whether streams that their access lists open to everybody are open to callers who did not log in.
+    pub allow_anonymous_stream_access: bool,
+    /// Whether everything else that asks for no role is open to callers who did not log in.
+    pub allow_anonymous_endpoint_access: bool,
+    /// Peers whose `ES-TrustedAuth` header is believed.
+    pub trusted_auth_from: Vec<IpNet>,
+    /// Peers whose `X-Forwarded-For` header is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The scheme that a 401 asks for.
+    pub challenge: Challenge,
     /// Log filter, `tracing` syntax.
     pub log_filter: String,
     /// Log lines as JSON.
@@ -164,6 +181,13 @@ impl Config {
             advertise_http: flags.advertise_http,
             disable_http_caching: flags.disable_http_caching,
             head_requests: flags.head_requests,
+            default_admin_password: flags.default_admin_password,
+            default_ops_password: flags.default_ops_password,
+            allow_anonymous_stream_access: flags.allow_anonymous_stream_access,
+            allow_anonymous_endpoint_access: flags.allow_anonymous_endpoint_access,
+            trusted_auth_from: flags.trusted_auth_from.map(|list| list.0).unwrap_or_default(),
+            trusted_proxies: flags.trusted_proxies.map(|list| list.0).unwrap_or_default(),
+            challenge: flags.challenge,
             log_filter: flags.log_filter,
             log_json: flags.log_json,
         })

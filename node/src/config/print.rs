@@ -53,11 +53,22 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "keep_log_bytes" => config.keep_log_bytes.to_string(),
         "snapshot_bytes_per_second" => config.snapshot_bytes_per_second.to_string(),
         "block_cache_bytes" => config.block_cache_bytes.to_string(),
+        "allow_anonymous_stream_access" => config.allow_anonymous_stream_access.to_string(),
+        "allow_anonymous_endpoint_access" => config.allow_anonymous_endpoint_access.to_string(),
+        "trusted_auth_from" => networks(&config.trusted_auth_from)?,
+        "trusted_proxies" => networks(&config.trusted_proxies)?,
+        "challenge" => config.challenge.as_str().to_owned(),
         "log_filter" => quoted(&config.log_filter),
         "log_json" => config.log_json.to_string(),
-        // `config` itself: its contents are what is printed.
+        // `config` itself, whose contents are what is printed, and passwords.
         _ => return None,
     })
+}
+
+/// `None` for an empty list, which is the default.
+fn networks(list: &[ipnet::IpNet]) -> Option<String> {
+    let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+    (!list.is_empty()).then(|| quoted(&list.join(",")))
 }
 
 fn members(config: &Config) -> String {

@@ -86,6 +86,13 @@ fn every_option_can_be_set_in_every_source() {
         ("keep_log_bytes", "0"),
         ("snapshot_bytes_per_second", "15MiB"),
         ("block_cache_bytes", "16MiB"),
+        ("default_admin_password", "first"),
+        ("default_ops_password", "second"),
+        ("allow_anonymous_stream_access", "false"),
+        ("allow_anonymous_endpoint_access", "false"),
+        ("trusted_auth_from", "10.0.0.1"),
+        ("trusted_proxies", "10.0.0.0/8,fd00::/8"),
+        ("challenge", "Basic"),
         ("log_filter", "debug"),
         ("log_json", "true"),
     ];
@@ -137,12 +144,30 @@ fn printed_configuration_is_read_back_as_the_same() {
         &[],
         &["--tls-cert-file=c \"", "--tls-key-file=k", "--tls-ca-file=a", "--tls-cluster-name=1"],
         &[THREE, "--server-id=3", "--rejoin"],
-        &["--data-dir=/a \"b\": #c", "--log-json", "--advertise-http=x:1"],
+        &[
+            "--data-dir=/a \"b\": #c",
+            "--log-json",
+            "--advertise-http=x:1",
+            "--trusted-proxies=10.0.0.0/8,::1",
+            "--challenge=Basic",
+        ],
     ];
     for flags in cases {
         let with_subcommand: Vec<&str> = std::iter::once("config").chain(flags.iter().copied()).collect();
         let Invocation::Print(text) = resolve_all(&with_subcommand, &[], None).unwrap() else { panic!() };
         assert_eq!(run(&[], &[], Some(&text)).unwrap(), run(flags, &[], None).unwrap(), "{text}");
+    }
+}
+
+#[test]
+fn passwords_are_shown_nowhere() {
+    let flags = ["--default-admin-password=s3cret-one", "--default-ops-password=s3cret-two"];
+    let config = run(&flags, &[], None).unwrap();
+    assert_eq!(config.default_admin_password.as_ref().unwrap().expose(), "s3cret-one");
+    let with_subcommand = ["config", flags[0], flags[1]];
+    let Invocation::Print(text) = resolve_all(&with_subcommand, &[], None).unwrap() else { panic!() };
+    for shown in [text, format!("{config:?}")] {
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 }
 
@@ -222,6 +247,9 @@ fn unknown_and_contradictory_options_are_refused_with_what_to_change() {
         (&["certs", "create", "--members=1=a:1/a:2", "--host=a:1"], &[], None, &["without a port"]),
         (&["certs", "create", "--members=1=a:1/a:2", "--days=0"], &[], None, &["--days"]),
         (&["certs", "renew"], &[], None, &["--server-id"]),
+        (&["--trusted-proxies=10.0.0.1,proxy"], &[], None, &["--trusted-proxies", "'proxy'", "10.0.0.0/8"]),
+        (&["--challenge=Digest"], &[], None, &["--challenge", "BasicCustom or Basic"]),
+        (&["--default-admin-password="], &[], None, &["--default-admin-password"]),
         (&["--log-filter=a=loud"], &[], None, &["--log-filter 'a=loud'"]),
         (
             &["--members=1=name.invalid:1/name.invalid:2"],

@@ -62,7 +62,7 @@ impl StreamMetadata {
                 "$tb" => metadata.truncate_before = integer(value)?,
                 "$cacheControl" => metadata.cache_control_s = integer(value)?.filter(|n| *n > 0),
                 "$tmp" => drop(serde_json::from_str::<bool>(value.get()).ok()?),
-                "$acl" => metadata.acl = Some(Acl::parse(value)?),
+                "$acl" => metadata.acl = Some(Acl::parse(value).ok()?),
                 _ => {}
             }
         }
@@ -70,9 +70,27 @@ impl StreamMetadata {
     }
 }
 
+/// Why an access list means nothing. A sentence for whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AclError {
+    /// `$acl` is something else.
+    #[error("$acl must be an object with some of the keys $r, $w, $d, $mr and $mw")]
+    NoObject,
+    /// A key that is none of the five rights: misspelt, it would leave the stream open.
+    #[error("$acl has the unknown key '{0}'; its keys are $r, $w, $d, $mr and $mw")]
+    UnknownKey(String),
+    /// Neither a role nor a list of roles.
+    #[error("'{0}' in $acl must be a string or an array of strings")]
+    NoRoles(String),
+    /// The list is right, but another key makes the document as a whole count as none.
+    #[error("metadata with $acl must not have a value of a wrong type, because then none of it would be in force")]
+    Void,
+}
+
 impl Acl {
-    fn parse(value: &RawValue) -> Option<Self> {
-        let object: RawObject = serde_json::from_str(value.get()).ok()?;
+    /// Reads the value of `$acl`. A key that is null is as good as missing (contract/services 1.6).
+    pub fn parse(value: &RawValue) -> Result<Self, AclError> {
+        let object: RawObject = serde_json::from_str(value.get()).map_err(|_| AclError::NoObject)?;
         let mut acl = Self::default();
         for (key, value) in object.0 {
             let right = match key.as_str() {
@@ -81,14 +99,61 @@ impl Acl {
                 "$d" => &mut acl.delete,
                 "$mr" => &mut acl.meta_read,
                 "$mw" => &mut acl.meta_write,
-                _ => return None,
+                _ => return Err(AclError::UnknownKey(key)),
             };
-            *right = Some(match serde_json::from_str::<Roles>(value.get()).ok()? {
-                Roles::One(role) => vec![role],
-                Roles::Many(roles) => roles,
-            });
+            *right = match serde_json::from_str::<Option<Roles>>(value.get()) {
+                Ok(Some(Roles::One(role))) => Some(vec![role]),
+                Ok(Some(Roles::Many(roles))) => Some(roles),
+                Ok(None) => None,
+                Err(_) => return Err(AclError::NoRoles(key)),
+            };
         }
-        Some(acl)
+        Ok(acl)
+    }
+}
+
+/// Whether a metadata document with an access list means what it says. One that does not would count as no metadata and open the
+/// stream to everybody, so it must not be stored (contract/services 1.6). A document without `$acl` is fine, whatever it is.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_acl(document: &[u8]) -> Result<(), AclError> {
+    let Ok(RawObject(members)) = serde_json::from_slice::<RawObject<'_>>(document) else { return Ok(()) };
+    let Some((_, acl)) = members.iter().find(|(key, _)| key == "$acl") else { return Ok(()) };
+    Acl::parse(acl)?;
+    StreamMetadata::parse(document).map(drop).ok_or(AclError::Void)
+}
+
+/// The access lists for streams that have none of their own: the last event of the stream `$settings` (contract/services 1.6).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DefaultAcls {
+    /// `$userStreamAcl`
+    pub user_streams: Acl,
+    /// `$systemStreamAcl`: streams whose name begins with `$`.
+    pub system_streams: Acl,
+}
+
+impl DefaultAcls {
+    /// Reads the document; what is no JSON object settles nothing.
+    ///
+    /// # Errors
+    /// One of the lists means nothing; then the whole document does.
+    pub fn parse(document: &[u8]) -> Result<Self, AclError> {
+        let Ok(RawObject(members)) = serde_json::from_slice::<RawObject<'_>>(document) else {
+            return Ok(Self::default());
+        };
+        let mut lists = Self::default();
+        for (key, value) in members {
+            let list = match key.as_str() {
+                "$userStreamAcl" => &mut lists.user_streams,
+                "$systemStreamAcl" => &mut lists.system_streams,
+                _ => continue,
+            };
+            if value.get() != "null" {
+                *list = Acl::parse(value)?;
+            }
+        }
+        Ok(lists)
     }
 }
 
@@ -218,7 +283,6 @@ mod tests {
             r#"{"$acl":null}"#,
             r#"{"$acl":[]}"#,
             r#"{"$acl":{"$x":"a"}}"#,
-            r#"{"$acl":{"$r":null}}"#,
             r#"{"$acl":{"$r":["a",null]}}"#,
             r#"{"$acl":{"$r":[1]}}"#,
             "[]",
@@ -230,6 +294,83 @@ mod tests {
         ] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_right_that_is_null_is_as_good_as_missing() {
+        let acl = Acl { write: Some(vec!["ann".into()]), ..Acl::default() };
+        let expected = StreamMetadata { acl: Some(acl), ..StreamMetadata::default() };
+        assert_eq!(parse(r#"{"$acl":{"$r":null,"$w":"ann"}}"#), Some(expected));
+    }
+
+    #[test]
+    fn an_access_list_that_would_not_be_in_force_is_refused() {
+        let check = |text: &str| check_acl(text.as_bytes()).map_err(|error| error.to_string());
+        for fine in ["", "x", "[]", "{}", r#"{"$maxCount":"3"}"#, r#"{"$acl":{}}"#, r#"{"$acl":{"$mw":[],"$r":null}}"#]
+        {
+            assert_eq!(check(fine), Ok(()), "{fine}");
+        }
+        for (text, part) in [
+            (r#"{"$acl":{"$read":"ann"}}"#, "unknown key '$read'"),
+            (r#"{"$acl":{"$R":"ann"}}"#, "unknown key '$R'"),
+            (r#"{"$acl":{"$r":5}}"#, "'$r'"),
+            (r#"{"$acl":{"$r":["a",null]}}"#, "'$r'"),
+            (r#"{"$acl":"ann"}"#, "an object"),
+            (r#"{"$acl":null}"#, "an object"),
+            (r#"{"$acl":{"$r":"ann"},"$maxCount":"3"}"#, "none of it"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn default_lists_are_read_from_settings() {
+        let lists =
+            DefaultAcls::parse(br#"{"$userStreamAcl":{"$w":"ann"},"$systemStreamAcl":null,"other":1}"#).unwrap();
+        assert_eq!(lists.user_streams.write, Some(vec!["ann".to_owned()]));
+        assert_eq!(lists.system_streams, Acl::default());
+        for text in ["", "[{}]", "null", "{}"] {
+            assert_eq!(DefaultAcls::parse(text.as_bytes()), Ok(DefaultAcls::default()), "{text}");
+        }
+        assert!(DefaultAcls::parse(br#"{"$userStreamAcl":{"w":"ann"}}"#).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_an_access_list_is_it_is_refused_or_in_force(document in acl_documents()) {
+            let refused = check_acl(document.as_bytes()).is_err();
+            let in_force = parse(&document).is_some_and(|metadata| metadata.acl.is_some());
+            proptest::prop_assert!(refused != in_force, "{document}");
+        }
+
+        #[test]
+        fn no_document_makes_the_reader_fail(bytes: Vec<u8>) {
+            let _ = check_acl(&bytes);
+            let _ = DefaultAcls::parse(&bytes);
+        }
+    }
+
+    /// Objects with `$acl` and perhaps more, right and wrong.
+    fn acl_documents() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let value = prop_oneof![
+            Just("null".to_owned()),
+            Just("5".to_owned()),
+            Just("[]".to_owned()),
+            Just("{}".to_owned()),
+            Just("[1]".to_owned()),
+            "\"[a-z$]{0,5}\"",
+            "\\[\"[a-z$]{0,5}\"(,\"[a-z]{0,5}\")?\\]",
+        ];
+        let key = prop_oneof!["\\$(r|w|d|mr|mw)", "[$a-z]{0,3}"];
+        let member = (key, value.clone()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
+        let acl = prop_oneof![
+            proptest::collection::vec(member, 0..4).prop_map(|all| format!("{{{}}}", all.join(","))),
+            value.clone()
+        ];
+        let other = prop_oneof!["\\$(maxCount|tb|maxAge|tmp)", "[a-z]{1,3}"];
+        (acl, other, value).prop_map(|(acl, key, value)| format!("{{\"$acl\":{acl},\"{key}\":{value}}}"))
     }
 
     #[test]

@@ -33,6 +33,16 @@ pub enum WriteOutcome {
     },
 }
 
+impl WriteOutcome {
+    /// Position of the last event of a write that was stored.
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Self::Appended { position, .. } | Self::Deleted { position } => Some(*position),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for WriteOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self:?}")

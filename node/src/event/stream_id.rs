@@ -6,6 +6,8 @@ pub struct StreamId(String);
 
 /// The log of all events under its stream name.
 pub const ALL: &str = "$all";
+/// The stream whose last event holds the access lists of streams without their own (contract/services 1.6).
+pub const SETTINGS: &str = "$settings";
 /// Prefix of the stream that holds another stream's metadata.
 pub const METASTREAM_PREFIX: &str = "$$";
 
@@ -40,4 +42,9 @@ pub fn is_metastream(name: &str) -> bool {
 /// The stream whose metadata the metastream `name` holds.
 pub fn described_by(name: &str) -> Option<&str> {
     name.strip_prefix(METASTREAM_PREFIX)
+}
+
+/// Whether the stream belongs to the server: only `$admins` may do anything with it unless it says otherwise.
+pub fn is_system(name: &str) -> bool {
+    name.starts_with('$')
 }

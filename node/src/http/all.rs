@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::feed::{self, Document};
 use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
 use super::page::{self, Beginning, DatedBy, Ends, Events};
-use super::read;
+use super::read::{self, Targets};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, extract, response};
 use crate::event::{Position, Ticks, stream_id};
@@ -56,6 +56,7 @@ struct Found {
     document: Result<Document, ApiError>,
     page: Page,
     info: StreamInfo,
+    is_public: bool,
 }
 
 /// What a request for a page of the log says.
@@ -99,13 +100,14 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     let mut found = look(request, from, count).await?;
     if let (Some(wait), From::At(position)) = (long_poll, from)
         && position >= found.page.next_position
+        && !matches!(found.document, Err(ApiError::Unauthorized))
     {
         let state = request.state;
         state.waiters.log_grows(state.cluster.store(), found.page.next_position, wait).await?;
         found = look(request, from, count).await?;
     }
     let reply = feed::deliver(request, found.document?).await?;
-    Ok(found.page.answer(request, reply, &found.info))
+    Ok(found.page.answer(request, reply, &found.info, found.is_public))
 }
 
 async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, ApiError> {
@@ -113,6 +115,7 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
     let media_type = request.chosen.media_type;
     let format = feed::format(request, stream_id::ALL);
     let now = read::now();
+    let policy = request.policy();
     let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
         let next_position = view.next_position()?;
         let info = view.stream(stream_id::ALL)?;
@@ -125,8 +128,12 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
             is_full: positions.end - positions.start >= count,
             next_position,
         };
+        let refused = |error, info| Ok(Found { document: Err(error), page, info, is_public: false });
+        if !policy.may_read(stream_id::ALL, &info) {
+            return refused(ApiError::Unauthorized, info);
+        }
         if !headers.is_empty() && caching::matches(&headers, &caching::tag(next_position as i64 - 1, media_type)) {
-            return Ok(Found { document: Err(ApiError::NotModified), page, info });
+            return refused(ApiError::NotModified, info);
         }
         let events = page::Page {
             events: Events::Log(positions),
@@ -135,15 +142,21 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
             follows_links: true,
             oldest: Ticks(0),
             now,
+            policy: policy.clone(),
         };
         let uri = format.base.stream(stream_id::ALL);
         let mut links = page.links(&uri, "");
         links.push(("metadata", format!("{uri}/metadata")));
-        let document = match events.begin(view, DatedBy::Newest, |ends: Ends| feed(uri, ends.updated, links))? {
+        let (beginning, targets) = events.begin(view, DatedBy::Newest, |ends: Ends| feed(uri, ends.updated, links))?;
+        if targets == Targets::Denied {
+            return refused(ApiError::Unauthorized, info);
+        }
+        let is_public = targets == Targets::Public && policy.is_public(stream_id::ALL, &info);
+        let document = match beginning {
             Beginning::Whole(document) => Document::Whole(document),
             Beginning::Head(head) => Document::Head(head, events),
         };
-        Ok(Found { document: Ok(document), page, info })
+        Ok(Found { document: Ok(document), page, info, is_public })
     };
     Ok(request.state.cluster.store().read(read).await?)
 }
@@ -201,7 +214,7 @@ impl Page {
     }
 
     /// The answer with the page's headers.
-    pub fn answer(self, request: &Request<'_>, reply: Reply, info: &StreamInfo) -> Response<Reply> {
+    pub fn answer(self, request: &Request<'_>, reply: Reply, info: &StreamInfo, is_public: bool) -> Response<Reply> {
         let Self { from, is_full, next_position, .. } = self;
         let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
         let is_immutable = match from {
@@ -213,7 +226,6 @@ impl Page {
             true => Freshness::Immutable,
             false => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
         };
-        let is_public = caching::is_public(stream_id::ALL, info);
         caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
         if !is_immutable {
             caching::add_tag(&mut answer, &caching::tag(next_position as i64 - 1, request.chosen.media_type));

@@ -1,21 +1,23 @@
 //! POST: append to a stream, to its metadata, and `/incoming` (contract/streams 6 and 12.3).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use headwater_proto::stored::{self, NewEvent, command};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::Reply;
 use super::body::{self, BodyError};
 use super::error::ApiError;
-use super::extract;
 use super::limits::{MAX_COMMAND_BYTES, MAX_STREAM_NAME_BYTES};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::request::{Request, utf8};
-use super::response;
-use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, WriteOutcome, stream_id};
+use super::{Reply, audit, extract, response};
+use crate::access::Right;
+use crate::event::metadata::{Acl, AclError, DefaultAcls, check_acl};
+use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, WriteOutcome, stream_id};
 
 /// Where the event of a single-event body gets its type and id from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,10 +146,33 @@ fn events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
     }
 }
 
-/// Denied to everybody: the log of all events, and metadata of metadata (contract/streams 13.1).
-/// Access lists will be asked here as well.
-pub fn may_append(stream: &str) -> bool {
-    stream != stream_id::ALL && !stream.starts_with("$$$$")
+/// What a write means for access to streams.
+enum Concern {
+    Nothing,
+    /// The list of the described stream, and what it was before the write.
+    List {
+        described: String,
+        before: Option<Arc<Acl>>,
+        after: Option<Acl>,
+    },
+    Settings,
+}
+
+/// Refuses access lists that would not be in force (contract/services 1.6) and notes what is to be told of the others.
+async fn concern(request: &Request<'_>, stream: &str, events: &[NewEvent]) -> Result<Concern, ApiError> {
+    let refuse = |error: AclError| ApiError::BadRequest(error.to_string().into());
+    let Some(last) = events.last().filter(|_| stream_id::is_system(stream)) else { return Ok(Concern::Nothing) };
+    if stream == stream_id::SETTINGS {
+        DefaultAcls::parse(&last.data).map_err(refuse)?;
+        return Ok(Concern::Settings);
+    }
+    let Some(described) = stream_id::described_by(stream) else { return Ok(Concern::Nothing) };
+    for event in events.iter().filter(|event| event.is_json) {
+        check_acl(&event.data).map_err(refuse)?;
+    }
+    let before = request.state.access.list_of(described).await?;
+    let after = StreamMetadata::parse(&last.data).filter(|_| last.is_json).and_then(|metadata| metadata.acl);
+    Ok(Concern::List { described: described.to_owned(), before, after })
 }
 
 /// Serves all three kinds of POST.
@@ -168,9 +193,8 @@ where
     // Keeps its room until the write is decided, because the command is as large.
     let body = extract::body(body, &request.state.large_bodies).await?;
     let events = events(append.kind, body.bytes.clone())?;
-    if !may_append(&append.stream) {
-        return Err(ApiError::Unauthorized);
-    }
+    request.authorize(&append.stream, Right::Write).await?;
+    let concern = concern(request, &append.stream, &events).await?;
     request.write_barrier(append.require_leader)?;
     let expected_version = append.expected_version.to_number();
     let kind = command::Kind::Append(stored::Append { stream: append.stream.clone(), expected_version, events });
@@ -182,6 +206,13 @@ where
     let retry_after = request.state.cluster.retry_after();
     match outcome.map_err(|error| ApiError::of_write(error, ApiError::WriteTimeout, retry_after))? {
         WriteOutcome::Appended { first_number, position, .. } => {
+            match concern {
+                Concern::Nothing => {}
+                Concern::List { described, before, after } => {
+                    audit::acl(request, &described, before.as_deref(), after.as_ref());
+                }
+                Concern::Settings => audit::settings(request),
+            }
             let mut answer = response::text(StatusCode::CREATED, "Created");
             let uri = format!("{}/{first_number}", request.base().stream(&append.stream));
             response::set_location(&mut answer, &uri);

@@ -4,8 +4,6 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::Reply;
 use super::negotiate::MediaType;
-use crate::event::stream_id;
-use crate::store::StreamInfo;
 
 const NO_CACHE: HeaderValue = HeaderValue::from_static("max-age=0, no-cache, must-revalidate");
 
@@ -19,19 +17,6 @@ pub enum Freshness {
         /// `$cacheControl`
         cache_control_s: Option<u64>,
     },
-}
-
-/// Whether everybody may read the stream, so that shared caches may keep its pages. For a metastream the right `$mr` of
-/// the stream it describes decides (contract/streams 13).
-pub fn is_public(stream: &str, info: &StreamInfo) -> bool {
-    let (owner, roles) = match (stream_id::described_by(stream), &info.described) {
-        (Some(owner), Some(described)) => (owner, described.acl.as_ref().and_then(|acl| acl.meta_read.as_ref())),
-        _ => (stream, info.metadata.acl.as_ref().and_then(|acl| acl.read.as_ref())),
-    };
-    match roles {
-        Some(roles) => roles.iter().any(|role| role == "$all"),
-        None => !owner.starts_with('$'),
-    }
 }
 
 /// Adds Cache-Control and Vary.
@@ -74,8 +59,6 @@ pub fn matches(headers: &HeaderMap, tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::StreamMetadata;
-    use crate::event::metadata::Acl;
 
     #[test]
     fn tags_match_quoted_and_unquoted() {
@@ -92,27 +75,5 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))]);
             assert_eq!(matches(&headers, &tag), expected, "{value}");
         }
-    }
-
-    #[test]
-    fn pages_of_system_streams_are_private_unless_opened() {
-        assert!(is_public("s", &info(None, None)));
-        assert!(!is_public("$s", &info(None, None)));
-        let open = Acl { read: Some(vec!["$all".into()]), ..Acl::default() };
-        assert!(is_public("$s", &info(Some(open), None)));
-    }
-
-    #[test]
-    fn pages_of_metadata_are_as_public_as_the_metadata_of_the_stream() {
-        assert!(is_public("$$s", &info(None, Some(Acl::default()))));
-        assert!(!is_public("$$$s", &info(None, Some(Acl::default()))));
-        let closed = Acl { meta_read: Some(vec!["ops".into()]), ..Acl::default() };
-        assert!(!is_public("$$s", &info(None, Some(closed))));
-    }
-
-    fn info(own: Option<Acl>, described: Option<Acl>) -> StreamInfo {
-        let metadata = |acl| StreamMetadata { acl, ..StreamMetadata::default() };
-        let described = described.map(|acl| metadata(Some(acl)));
-        StreamInfo { id: Some(1), tombstoned: false, last_number: Some(0), metadata: metadata(own), described }
     }
 }

@@ -27,6 +27,15 @@ pub enum ApiError {
     /// Data and metadata of an event beyond 4 MiB.
     #[error("an event is too large")]
     EventTooLarge,
+    /// The credentials of the request are not right: 401 before anything else is looked at (contract/streams 1.1).
+    #[error("wrong credentials")]
+    BadCredentials,
+    /// Credentials were sent, but this node does not know the users yet.
+    #[error("users are not known yet")]
+    UsersNotReady {
+        /// Value of Retry-After.
+        retry_after: Duration,
+    },
     /// Denied, to everybody or to this user: always 401 (contract/streams 3.1).
     #[error("denied")]
     Unauthorized,
@@ -93,13 +102,10 @@ impl ApiError {
             Self::EventTooLarge => {
                 response::text(StatusCode::PAYLOAD_TOO_LARGE, "Too large events received. Limit is 4mb")
             }
-            Self::Unauthorized => {
-                let mut answer = response::text(StatusCode::UNAUTHORIZED, "Unauthorized");
-                answer
-                    .headers_mut()
-                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("BasicCustom realm=\"ES\""));
-                answer
-            }
+            // Every 401 gets its challenge where all answers pass.
+            Self::BadCredentials => response::status_only(StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::UsersNotReady { retry_after } => unavailable("Not yet ready.", retry_after),
+            Self::Unauthorized => response::text(StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::NotFound => response::text(StatusCode::NOT_FOUND, "Not Found"),
             Self::Deleted => response::text(StatusCode::GONE, "Deleted"),
             Self::StreamDeleted => response::text(StatusCode::GONE, "Stream deleted"),

@@ -9,9 +9,10 @@ use super::error::ApiError;
 use super::feed::Of;
 use super::limits::SMALL_PAGE_BYTES;
 use super::negotiate::MediaType;
-use super::read::{self, Readable, Resolver};
+use super::read::{self, Readable, Resolver, Targets};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, extract, html, response};
+use crate::access::Policy;
 use crate::event::{EventNumber, stream_id};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
@@ -49,7 +50,11 @@ enum Found {
     /// The event, or what it leads to, is larger than the look may read.
     TooLarge,
     /// The stream has events, but no metadata was ever written.
-    NoMetadataYet,
+    NoMetadataYet {
+        is_public: bool,
+    },
+    /// The caller may not read the stream, or what the event leads to.
+    Denied,
     Nothing,
     Deleted,
 }
@@ -57,6 +62,7 @@ enum Found {
 struct FoundEvent {
     entry: OwnedEntry,
     info: StreamInfo,
+    is_public: bool,
 }
 
 /// GET of an event; errors carry `{}` for JSON types.
@@ -69,7 +75,8 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     let wanted = parse(request, of)?;
     request.read_barrier(wanted.barrier).await?;
     let (stream, number, resolve) = (wanted.stream.clone(), wanted.number, wanted.resolve_links);
-    let look_at = move |view: &ReadView<'_>, most| look(view, &stream, number, resolve, of, most);
+    let policy = request.policy();
+    let look_at = move |view: &ReadView<'_>, most| look(view, &policy, &stream, number, resolve, of, most);
     let store = request.state.cluster.store();
     let look_at_small = look_at.clone();
     let (found, room) = match store.read(move |view| look_at_small(view, SMALL_PAGE_BYTES)).await? {
@@ -81,7 +88,8 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     };
     match found {
         Found::Event(found) => Ok(render(request, &wanted, &found, room)),
-        Found::NoMetadataYet => Ok(no_metadata(request)),
+        Found::NoMetadataYet { is_public } => Ok(no_metadata(request, is_public)),
+        Found::Denied => Err(ApiError::Unauthorized),
         Found::Nothing | Found::TooLarge => Err(ApiError::NotFound),
         Found::Deleted => Err(ApiError::Deleted),
     }
@@ -89,12 +97,18 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
 
 fn look(
     view: &ReadView<'_>,
+    policy: &Policy,
     stream: &str,
     number: Option<u64>,
     resolve: bool,
     of: Of,
     most_bytes: u64,
 ) -> Result<Found, ReadError> {
+    let info = view.stream(stream)?;
+    if !policy.may_read(stream, &info) {
+        return Ok(Found::Denied);
+    }
+    let is_public = policy.is_public(stream, &info);
     // A metastream is as deleted as the stream it describes.
     let described = match stream_id::described_by(stream) {
         Some(described) => Some(view.stream(described)?),
@@ -103,14 +117,13 @@ fn look(
     if described.as_ref().is_some_and(|info| info.tombstoned) {
         return Ok(Found::Deleted);
     }
-    let info = view.stream(stream)?;
     let bounds = match read::readable(&info) {
         Readable::Deleted => return Ok(Found::Deleted),
         Readable::Yes(bounds) => bounds,
         Readable::NotFound => {
             let has_events = described.is_some_and(|info| info.last_number.is_some());
             let asks_head = of == Of::Metadata && number.is_none();
-            return Ok(if has_events && asks_head { Found::NoMetadataYet } else { Found::Nothing });
+            return Ok(if has_events && asks_head { Found::NoMetadataYet { is_public } } else { Found::Nothing });
         }
     };
     let now = read::now();
@@ -122,14 +135,16 @@ fn look(
     if event.time < read::oldest_visible(&info.metadata, now) {
         return Ok(Found::Nothing);
     }
-    let mut resolver = Resolver::new(view, now);
+    let mut resolver = Resolver::new(view, now, policy);
     if resolve && resolver.target_bytes(event.borrowed())? > most_bytes {
         return Ok(Found::TooLarge);
     }
     let target = if resolve { resolver.target(event.borrowed())? } else { Target::None };
+    let is_public = is_public && resolver.targets() == Targets::Public;
     Ok(match target {
+        _ if resolver.targets() == Targets::Denied => Found::Denied,
         Target::Unreadable { .. } => Found::Nothing,
-        target => Found::Event(Box::new(FoundEvent { entry: OwnedEntry { event, target }, info })),
+        target => Found::Event(Box::new(FoundEvent { entry: OwnedEntry { event, target }, info, is_public })),
     })
 }
 
@@ -145,8 +160,7 @@ fn render(request: &Request<'_>, wanted: &EventRequest, found: &FoundEvent, room
         Some(_) => Freshness::Immutable,
         None => Freshness::Head { cache_control_s: found.info.metadata.cache_control_s },
     };
-    let is_public = caching::is_public(&wanted.stream, &found.info);
-    caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
+    caching::add_headers(&mut answer, freshness, found.is_public, request.state.config.disable_http_caching);
     if wanted.number.is_none() {
         caching::add_tag(&mut answer, &caching::tag(found.entry.event.number as i64, media_type));
     }
@@ -173,10 +187,10 @@ fn body(request: &Request<'_>, entry: &Entry<'_>) -> Vec<u8> {
     }
 }
 
-fn no_metadata(request: &Request<'_>) -> Response<Reply> {
+fn no_metadata(request: &Request<'_>, is_public: bool) -> Response<Reply> {
     let media_type = request.chosen.media_type;
     let body = if media_type.is_json() { b"{}".to_vec() } else { Vec::new() };
     let mut answer = response::with_body(StatusCode::OK, request.chosen.header(), body);
-    caching::add_headers(&mut answer, Freshness::Head { cache_control_s: None }, true, false);
+    caching::add_headers(&mut answer, Freshness::Head { cache_control_s: None }, is_public, false);
     answer
 }

@@ -11,7 +11,7 @@ use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::page::{Beginning, DatedBy, Ends, Events, Page};
-use super::read::{self, Readable};
+use super::read::{self, Readable, Targets};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, delivery, extract, response};
 use crate::event::paging::{BackwardPage, Bounds, ForwardPage, From, PageLinks};
@@ -85,6 +85,7 @@ enum FoundPage {
         bounds: Bounds,
         /// The document, or its head and the page that follows.
         document: Document,
+        is_public: bool,
     },
     NotModified,
     Unreadable(ApiError),
@@ -108,19 +109,20 @@ pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Res
     let mut found = look(request, &wanted).await?;
     if let (Some(wait), Direction::Forward(from)) = (wanted.long_poll, wanted.direction)
         && !found.info.tombstoned
+        && !matches!(found.answer, FoundPage::Unreadable(ApiError::Unauthorized))
         && ForwardPage::is_beyond_the_head(from, found.info.last_number)
     {
         let state = request.state;
         state.waiters.stream_grows(state.cluster.store(), &wanted.stream, found.info.last_number, wait).await?;
         found = look(request, &wanted).await?;
     }
-    let (bounds, document) = match found.answer {
-        FoundPage::Page { bounds, document } => (bounds, document),
+    let (bounds, document, is_public) = match found.answer {
+        FoundPage::Page { bounds, document, is_public } => (bounds, document, is_public),
         FoundPage::NotModified => return Err(ApiError::NotModified),
         FoundPage::Unreadable(error) => return Err(error),
     };
     let reply = deliver(request, document).await?;
-    Ok(answer(request, &wanted, &found.info, bounds, reply))
+    Ok(answer(request, &wanted, &found.info, bounds, is_public, reply))
 }
 
 /// Reads the page under one view, and writes it where it is small.
@@ -130,8 +132,12 @@ async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiE
     let media_type = request.chosen.media_type;
     let format = format(request, &wanted.stream);
     let now = read::now();
+    let policy = request.policy();
     let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
         let info = view.stream(&wanted.stream)?;
+        if !policy.may_read(&wanted.stream, &info) {
+            return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::Unauthorized) });
+        }
         // The last event of a hard-deleted stream is its tombstone.
         let last = if info.tombstoned { Some(MAX_NUMBER) } else { info.last_number };
         let version = last.map_or(-1, |last| last as i64);
@@ -157,12 +163,18 @@ async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiE
             follows_links: wanted.resolve_links,
             oldest: read::oldest_visible(&info.metadata, now),
             now,
+            policy: policy.clone(),
         };
-        let document = match page.begin(view, dated_by, |ends| feed(&wanted, bounds, &format.base, ends))? {
+        let (beginning, targets) = page.begin(view, dated_by, |ends| feed(&wanted, bounds, &format.base, ends))?;
+        if targets == Targets::Denied {
+            return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::Unauthorized) });
+        }
+        let is_public = targets == Targets::Public && policy.is_public(&wanted.stream, &info);
+        let document = match beginning {
             Beginning::Whole(document) => Document::Whole(document),
             Beginning::Head(head) => Document::Head(head, page),
         };
-        Ok(Found { info, answer: FoundPage::Page { bounds, document } })
+        Ok(Found { info, answer: FoundPage::Page { bounds, document, is_public } })
     };
     Ok(request.state.cluster.store().read(read).await?)
 }
@@ -228,6 +240,7 @@ fn answer(
     wanted: &PageRequest,
     info: &StreamInfo,
     bounds: Bounds,
+    is_public: bool,
     reply: Reply,
 ) -> Response<Reply> {
     let media_type = request.chosen.media_type;
@@ -240,7 +253,6 @@ fn answer(
         true => Freshness::Immutable,
         false => Freshness::Head { cache_control_s: info.metadata.cache_control_s },
     };
-    let is_public = caching::is_public(&wanted.stream, info);
     caching::add_headers(&mut answer, freshness, is_public, request.state.config.disable_http_caching);
     if !is_immutable {
         caching::add_tag(&mut answer, &caching::tag(bounds.last as i64, media_type));

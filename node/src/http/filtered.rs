@@ -13,9 +13,10 @@ use super::caching;
 use super::error::ApiError;
 use super::filter::Filter;
 use super::limits::{MAX_SCANNED_BYTES, MAX_SCANNED_EVENTS, SCAN_STEP_EVENTS, SMALL_PAGE_BYTES};
-use super::read::{self, Resolver};
+use super::read::{self, Resolver, Targets};
 use super::request::Request;
 use super::{Reply, delivery, feed};
+use crate::access::Right;
 use crate::event::{Position, RecordedEvent, stream_id};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
@@ -33,6 +34,7 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     let PageRequest { from, count, barrier, long_poll } = all::parse(request, is_forward)?;
     let filter = Arc::new(Filter::parse(request.uri.query())?);
     request.read_barrier(barrier).await?;
+    request.authorize(stream_id::ALL, Right::Read).await?;
     let mut scan = Scan::run(request, &filter, from, count).await?;
     if let Some(wait) = long_poll
         && scan.entries.is_empty()
@@ -40,9 +42,14 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     {
         let state = request.state;
         state.waiters.log_grows(state.cluster.store(), scan.next_position, wait).await?;
+        request.authorize(stream_id::ALL, Right::Read).await?;
         scan = Scan::run(request, &filter, from, count).await?;
     }
-    let Scan { mut entries, at, is_at_the_end, next_position, info, .. } = scan;
+    let Scan { mut entries, at, is_at_the_end, next_position, info, targets } = scan;
+    if targets == Targets::Denied {
+        return Err(ApiError::Unauthorized);
+    }
+    let is_public = targets == Targets::Public && request.policy().is_public(stream_id::ALL, &info);
     if is_forward {
         entries.reverse();
     }
@@ -65,7 +72,7 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
         true => delivery::whole(request.answer_room().await?, body),
         false => Reply::new(body.into()),
     };
-    Ok(page.answer(request, reply, &info))
+    Ok(page.answer(request, reply, &info, is_public))
 }
 
 /// A walk along the log.
@@ -78,6 +85,8 @@ struct Scan {
     is_at_the_end: bool,
     next_position: Position,
     info: StreamInfo,
+    /// What the links among the entries lead to.
+    targets: Targets,
 }
 
 /// What one step of a walk found.
@@ -89,14 +98,15 @@ struct Step {
     bytes: usize,
     next_position: Position,
     info: StreamInfo,
+    targets: Targets,
 }
 
 impl Scan {
     /// Walks until `count` events are found, the log ends or enough was looked at.
     async fn run(request: &Request<'_>, filter: &Arc<Filter>, from: From, count: u64) -> Result<Self, ApiError> {
         let Some(first) = step(request, filter, from, count, true).await? else { return Err(ApiError::NotModified) };
-        let Step { entries, at, is_at_the_end, mut looked_at, mut bytes, next_position, info } = first;
-        let mut scan = Self { entries, at, is_at_the_end, next_position, info };
+        let Step { entries, at, is_at_the_end, mut looked_at, mut bytes, next_position, info, targets } = first;
+        let mut scan = Self { entries, at, is_at_the_end, next_position, info, targets };
         let mut shown = atom::payload(&scan.entries);
         while !scan.is_at_the_end
             && (scan.entries.len() as u64) < count
@@ -112,6 +122,7 @@ impl Scan {
             bytes += step.bytes;
             shown += atom::payload(&step.entries);
             scan.entries.extend(step.entries);
+            scan.targets = scan.targets.max(step.targets);
             (scan.at, scan.is_at_the_end, scan.next_position) = (step.at, step.is_at_the_end, step.next_position);
         }
         Ok(scan)
@@ -130,6 +141,7 @@ async fn step(
     let known = if is_first { feed::if_none_match(request.headers) } else { http::HeaderMap::new() };
     let media_type = request.chosen.media_type;
     let now = read::now();
+    let policy = request.policy();
     let read = move |view: &ReadView<'_>| -> Result<Option<Step>, ReadError> {
         let next_position = view.next_position()?;
         let info = view.stream(stream_id::ALL)?;
@@ -147,9 +159,17 @@ async fn step(
         };
         let is_forward = matches!(from, From::At(_));
         let behind = |event: &RecordedEvent| if is_forward { event.position + 1 } else { event.position };
-        let mut step =
-            Step { entries: Vec::new(), at: begin, is_at_the_end: false, looked_at: 0, bytes: 0, next_position, info };
-        let mut resolver = Resolver::new(view, now);
+        let mut step = Step {
+            entries: Vec::new(),
+            at: begin,
+            is_at_the_end: false,
+            looked_at: 0,
+            bytes: 0,
+            next_position,
+            info,
+            targets: Targets::Public,
+        };
+        let mut resolver = Resolver::new(view, now, &policy);
         let mut shown = 0;
         for event in events {
             // Links may lead to payloads that are larger than what was looked at.
@@ -165,6 +185,7 @@ async fn step(
                 step.entries.push(entry);
             }
         }
+        step.targets = resolver.targets();
         step.is_at_the_end = if is_forward { step.at >= next_position } else { step.at == 0 };
         Ok(Some(step))
     };

@@ -13,6 +13,12 @@ pub const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// command made of them take about as much again.
 pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 
+/// Bytes of a body that describes a user. The largest that is accepted otherwise has 256 groups of 1 KiB.
+pub const MAX_USER_DOCUMENT_BYTES: usize = 512 * 1024;
+
+/// Bytes of name and password in an Authorization header, as encoded.
+pub const MAX_CREDENTIALS_BYTES: usize = 4 * 1024;
+
 /// Data and metadata of one event together (contract/streams 6.1: equal is fine).
 pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 

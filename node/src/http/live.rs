@@ -18,7 +18,8 @@ use super::links::Base;
 use super::read::{self, Readable, Resolver};
 use super::request::{ReadBarrier, Request};
 use super::{AppState, Reply, all, extract, response, sse};
-use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks};
+use crate::access::{Caller, Policy, Right};
+use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_id};
 use crate::store::{EventPlace, ReadError, ReadView};
 use crate::subscribe::{Subscription, Target, Woken};
 
@@ -76,6 +77,8 @@ enum Found {
     Nothing,
     /// The stream is deleted for good.
     Deleted,
+    /// The subscriber may no longer read it.
+    Denied,
 }
 
 /// GET of a stream as server-sent events.
@@ -85,6 +88,7 @@ pub async fn stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     let start = start(request, extract::number)?;
     let resolve_links = extract::resolve_links(request.headers)?;
     request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
+    request.authorize(&name, Right::Read).await?;
     let subscription = subscribe(request, Target::Stream(&name))?;
     let stream = name.clone();
     let info = request.state.cluster.store().read(move |view| view.stream(&stream)).await?;
@@ -102,6 +106,7 @@ pub async fn stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
 pub async fn log(request: &Request<'_>, filter: Option<Filter>) -> Result<Response<Reply>, ApiError> {
     let start = start(request, extract::position)?;
     request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
+    request.authorize(stream_id::ALL, Right::Read).await?;
     let subscription = subscribe(request, Target::Log)?;
     let next = match start {
         Start::At(position) => position,
@@ -135,6 +140,7 @@ fn subscribe(request: &Request<'_>, target: Target<'_>) -> Result<Subscription, 
 fn answer(request: &Request<'_>, subscription: Subscription, source: Source) -> Response<Reply> {
     let live = Live {
         state: request.state.clone(),
+        caller: request.caller.clone(),
         subscription,
         source,
         base: request.base(),
@@ -157,6 +163,8 @@ fn answer(request: &Request<'_>, subscription: Subscription, source: Source) -> 
 /// A subscription at work.
 struct Live {
     state: AppState,
+    /// Who subscribed; asked for again at each piece, because users and access lists change.
+    caller: Caller,
     subscription: Subscription,
     source: Source,
     base: Base,
@@ -182,7 +190,7 @@ impl Live {
             // Damage was logged where it was found, and the node stops.
             let (entries, next) = match self.look().await.ok()? {
                 Found::Events { entries, next } => (entries, next),
-                Found::Deleted => return None,
+                Found::Deleted | Found::Denied => return None,
                 Found::Nothing => match self.subscription.changed(KEEP_ALIVE_INTERVAL).await {
                     Woken::Changed => continue,
                     Woken::Idle => return Some(self.sign_of_life()),
@@ -243,11 +251,17 @@ impl Live {
     }
 
     async fn look(&self) -> Result<Found, ReadError> {
+        if !self.state.access.is_still(&self.caller).await? {
+            return Ok(Found::Denied);
+        }
         let source = self.source.clone();
         let now = read::now();
+        let policy = self.state.access.policy(&self.caller);
         let read = move |view: &ReadView<'_>| match &source {
-            Source::Stream { name, next, resolve_links } => look_at_stream(view, name, *next, *resolve_links, now),
-            Source::Log { next, filter } => look_at_log(view, *next, filter.as_deref(), now),
+            Source::Stream { name, next, resolve_links } => {
+                look_at_stream(view, &policy, name, *next, *resolve_links, now)
+            }
+            Source::Log { next, filter } => look_at_log(view, &policy, *next, filter.as_deref(), now),
         };
         self.state.cluster.store().read(read).await
     }
@@ -255,12 +269,16 @@ impl Live {
 
 fn look_at_stream(
     view: &ReadView<'_>,
+    policy: &Policy,
     name: &str,
     next: EventNumber,
     resolve_links: bool,
     now: Ticks,
 ) -> Result<Found, ReadError> {
     let info = view.stream(name)?;
+    if !policy.may_read(name, &info) {
+        return Ok(Found::Denied);
+    }
     let bounds = match read::readable(&info) {
         Readable::Yes(bounds) => bounds,
         Readable::NotFound => return Ok(Found::Nothing),
@@ -287,17 +305,26 @@ fn look_at_stream(
         events.push(row.event()?);
     }
     let young = events.into_iter().filter(|event| event.time >= oldest).map(EventRef::to_recorded);
-    let resolver = resolve_links.then(|| Resolver::new(view, now));
+    let resolver = resolve_links.then(|| Resolver::new(view, now, policy));
     entries(young, next, resolver, |event| event.number)
 }
 
-fn look_at_log(view: &ReadView<'_>, next: Position, filter: Option<&Filter>, now: Ticks) -> Result<Found, ReadError> {
+fn look_at_log(
+    view: &ReadView<'_>,
+    policy: &Policy,
+    next: Position,
+    filter: Option<&Filter>,
+    now: Ticks,
+) -> Result<Found, ReadError> {
+    if !policy.may_read(stream_id::ALL, &view.stream(stream_id::ALL)?) {
+        return Ok(Found::Denied);
+    }
     let events = view.log_forward(next, LIVE_PIECE_EVENTS as usize, LIVE_PIECE_BYTES)?;
     let Some(last) = events.last() else { return Ok(Found::Nothing) };
     let next = last.position + 1;
     let is_wanted = |event: &RecordedEvent| filter.is_none_or(|filter| filter.matches(event));
     let events = events.into_iter().filter(is_wanted);
-    entries(events, next, Some(Resolver::new(view, now)), |event| event.position)
+    entries(events, next, Some(Resolver::new(view, now, policy)), |event| event.position)
 }
 
 /// The entries of `events`, the oldest first, which lead on to `next`; fewer when what links lead to is too large for one piece.

@@ -3,6 +3,8 @@
 pub mod all;
 pub mod append;
 pub mod atom;
+pub mod audit;
+pub mod authentication;
 pub mod body;
 pub mod caching;
 pub mod compress;
@@ -35,6 +37,7 @@ pub mod service;
 pub mod sse;
 pub mod stall;
 pub mod streams;
+pub mod users;
 pub mod xml;
 
 use std::sync::Arc;
@@ -45,6 +48,7 @@ pub use reply::Reply;
 pub use server::serve;
 use tokio::sync::Semaphore;
 
+use crate::access::Access;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -55,6 +59,8 @@ use crate::subscribe::Waiters;
 pub struct AppState {
     /// The cluster this node is part of.
     pub cluster: Cluster,
+    /// Users and access lists.
+    pub access: Access,
     /// The configuration.
     pub config: Arc<Config>,
     /// All metrics, for `/metrics`.
@@ -75,11 +81,18 @@ pub struct AppState {
 
 impl AppState {
     /// The state of a node's HTTP API.
-    pub fn new(cluster: Cluster, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
+    pub fn new(
+        cluster: Cluster,
+        access: Access,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        http_metrics: HttpMetrics,
+    ) -> Self {
         let local_address = config.http_listen.to_string().into();
         let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES_BYTES / 1024));
         Self {
             cluster,
+            access,
             config,
             metrics,
             http_metrics,

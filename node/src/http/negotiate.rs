@@ -72,6 +72,9 @@ pub const WRITE: &[MediaType] = &[
 /// Bodies and answers of `/incoming`; octet-stream is an extension that makes its 307 useful (contract/streams 6.6).
 pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
 
+/// Bodies and answers of the users API (contract/services 2).
+pub const USERS: &[MediaType] = &[Json];
+
 const ALL: &[MediaType] = &[
     StreamDescription,
     AtomXml,

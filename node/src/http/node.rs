@@ -76,7 +76,7 @@ fn info(request: &Request<'_>) -> Response<Reply> {
         object.string("projectionsMode", "None");
         object.object("features", |features| {
             features.bool("projections", false);
-            features.bool("userManagement", false);
+            features.bool("userManagement", true);
             features.bool("atomPub", true);
         });
         object.object("authentication", |authentication| {

@@ -4,7 +4,8 @@ use std::ops::{ControlFlow, Range};
 
 use super::atom::{Entry, Feed, FeedWriter, Format, Target};
 use super::limits::{MAX_PART_READ_BYTES, PAGE_ENTRY_BYTES, PAGE_READ_STEP_BYTES, PART_BYTES, SMALL_PAGE_BYTES};
-use super::read::Resolver;
+use super::read::{Resolver, Targets};
+use crate::access::Policy;
 use crate::event::{EventNumber, EventRef, Position, Ticks};
 use crate::store::{EventPlace, ReadError, ReadView};
 
@@ -22,6 +23,8 @@ pub struct Page {
     pub oldest: Ticks,
     /// When it was asked for.
     pub now: Ticks,
+    /// Who asked for it, and what that allows.
+    pub policy: Policy,
 }
 
 /// Where the events of a page are.
@@ -76,13 +79,14 @@ impl Cursor {
 }
 
 impl Page {
-    /// Writes the document if it is small, else what comes before its entries, which `feed` knows.
+    /// Writes the document if it is small, else what comes before its entries, which `feed` knows. Also says what the links on it lead to,
+    /// as far as they were looked at; later parts show links as such where the caller may not read what they lead to.
     pub fn begin(
         &self,
         view: &ReadView<'_>,
         dated_by: DatedBy,
         feed: impl FnOnce(Ends) -> Feed,
-    ) -> Result<Beginning, ReadError> {
+    ) -> Result<(Beginning, Targets), ReadError> {
         match &self.events {
             Events::Places(places) => {
                 let stored: u64 = places.iter().map(|place| u64::from(place.bytes) + PAGE_ENTRY_BYTES).sum();
@@ -91,7 +95,7 @@ impl Page {
                 }
                 let mut out = Vec::new();
                 FeedWriter::new(&self.format, false).start(&mut out, &feed(self.ends(view, places, dated_by)?));
-                Ok(Beginning::Head(out))
+                Ok((Beginning::Head(out), self.unknown_targets()))
             }
             Events::Log(positions) => self.begin_of_log(view, positions.clone(), feed),
         }
@@ -105,14 +109,14 @@ impl Page {
         stored: u64,
         dated_by: DatedBy,
         feed: impl FnOnce(Ends) -> Feed,
-    ) -> Result<Beginning, ReadError> {
+    ) -> Result<(Beginning, Targets), ReadError> {
         let rows = view.rows(places)?;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             events.push(row.event()?);
         }
         events.retain(|event| self.is_visible(*event));
-        let mut resolver = Resolver::new(view, self.now);
+        let mut resolver = Resolver::new(view, self.now, &self.policy);
         let dated = match dated_by {
             DatedBy::Newest => events.last(),
             DatedBy::Oldest => events.first(),
@@ -132,11 +136,11 @@ impl Page {
             // Links may lead to large events, and long names are repeated in each entry.
             if out.len() > PART_BYTES {
                 out.truncate(head);
-                return Ok(Beginning::Head(out));
+                return Ok((Beginning::Head(out), resolver.targets().max(self.unknown_targets())));
             }
         }
         writer.end(&mut out);
-        Ok(Beginning::Whole(out))
+        Ok((Beginning::Whole(out), resolver.targets()))
     }
 
     fn begin_of_log(
@@ -144,8 +148,8 @@ impl Page {
         view: &ReadView<'_>,
         positions: Range<Position>,
         feed: impl FnOnce(Ends) -> Feed,
-    ) -> Result<Beginning, ReadError> {
-        let mut resolver = Resolver::new(view, self.now);
+    ) -> Result<(Beginning, Targets), ReadError> {
+        let mut resolver = Resolver::new(view, self.now, &self.policy);
         let mut ends = Ends { lowest: None, updated: None };
         view.log_down(positions, |newest| {
             ends.updated = self.shown_time(&mut resolver, newest)?;
@@ -154,12 +158,16 @@ impl Page {
         let mut out = Vec::with_capacity(16 << 10);
         FeedWriter::new(&self.format, false).start(&mut out, &feed(ends));
         let head = out.len();
-        let cursor = self.write_some(view, self.first_part(), &mut out, SMALL_PAGE_BYTES)?;
+        let (cursor, targets) = self.write_some(view, self.first_part(), &mut out, SMALL_PAGE_BYTES)?;
         if !cursor.is_at_end() {
             out.truncate(head);
-            return Ok(Beginning::Head(out));
+            return Ok((Beginning::Head(out), targets.max(self.unknown_targets())));
         }
-        Ok(Beginning::Whole(out))
+        Ok((Beginning::Whole(out), targets))
+    }
+
+    fn unknown_targets(&self) -> Targets {
+        Targets::unknown(&self.policy, self.follows_links)
     }
 
     /// Where [`Self::part`] begins.
@@ -173,7 +181,7 @@ impl Page {
 
     /// Appends the next entries, about [`PART_BYTES`] of them or one, and the end of the document behind the last.
     pub fn part(&self, view: &ReadView<'_>, cursor: Cursor, out: &mut Vec<u8>) -> Result<Cursor, ReadError> {
-        self.write_some(view, cursor, out, MAX_PART_READ_BYTES)
+        Ok(self.write_some(view, cursor, out, MAX_PART_READ_BYTES)?.0)
     }
 
     /// Stops where `out` has the size of a part, or so much was read.
@@ -183,10 +191,10 @@ impl Page {
         cursor: Cursor,
         out: &mut Vec<u8>,
         max_read: u64,
-    ) -> Result<Cursor, ReadError> {
+    ) -> Result<(Cursor, Targets), ReadError> {
         let mut left = cursor.left;
         let mut read = 0;
-        let mut resolver = Resolver::new(view, self.now);
+        let mut resolver = Resolver::new(view, self.now, &self.policy);
         let mut writer = FeedWriter::new(&self.format, cursor.has_entries);
         match &self.events {
             Events::Places(places) => {
@@ -216,7 +224,7 @@ impl Page {
         if left == 0 {
             writer.end(out);
         }
-        Ok(Cursor { left, has_entries: writer.has_entries() })
+        Ok((Cursor { left, has_entries: writer.has_entries() }, resolver.targets()))
     }
 
     /// Looks for the visible ends of a page that is too large to be read at once.
@@ -238,7 +246,7 @@ impl Page {
             DatedBy::Oldest => lowest,
         };
         let event = view.event_at(dated)?;
-        let updated = self.shown_time(&mut Resolver::new(view, self.now), event.borrowed())?;
+        let updated = self.shown_time(&mut Resolver::new(view, self.now, &self.policy), event.borrowed())?;
         Ok(Ends { lowest: Some(lowest.number), updated })
     }
 

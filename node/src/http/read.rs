@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::atom::{OwnedEntry, Target};
+use crate::access::{Caller, Policy};
 use crate::event::paging::Bounds;
 use crate::event::{EventNumber, EventRef, RecordedEvent, StreamMetadata, Ticks};
 use crate::store::{EventPlace, ReadError, ReadView, StreamInfo};
@@ -45,18 +46,49 @@ pub fn place(view: &ReadView<'_>, info: &StreamInfo, number: EventNumber) -> Res
 pub struct Resolver<'view, 'db> {
     view: &'view ReadView<'db>,
     now: Ticks,
-    streams: HashMap<String, StreamInfo>,
+    policy: &'view Policy,
+    streams: HashMap<String, (StreamInfo, Targets)>,
+    targets: Targets,
+}
+
+/// What the targets of the links of a page mean for the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Targets {
+    /// Everybody may read all of them.
+    Public,
+    /// Not everybody may: shared caches must not keep the page.
+    Private,
+    /// The caller may not read all of them, and so not the page (contract/services 1.6).
+    Denied,
+}
+
+impl Targets {
+    /// Of links that were not looked at yet. What is shown to somebody who did not log in may be shown to everybody.
+    pub fn unknown(policy: &Policy, follows_links: bool) -> Self {
+        if follows_links && policy.caller != Caller::Anonymous { Self::Private } else { Self::Public }
+    }
 }
 
 impl<'view, 'db> Resolver<'view, 'db> {
     /// Nothing followed yet.
-    pub fn new(view: &'view ReadView<'db>, now: Ticks) -> Self {
-        Self { view, now, streams: HashMap::new() }
+    pub fn new(view: &'view ReadView<'db>, now: Ticks, policy: &'view Policy) -> Self {
+        Self { view, now, policy, streams: HashMap::new(), targets: Targets::Public }
     }
 
-    /// Where a stored event leads, if it is a link: one level is followed (contract/streams 11).
+    /// What the links followed so far lead to.
+    pub fn targets(&self) -> Targets {
+        self.targets
+    }
+
+    /// Where a stored event leads, if it is a link: one level is followed (contract/streams 11). To what the caller may not read it leads
+    /// nowhere: where an answer can still be refused, [`Self::targets`] says that it has to be.
     pub fn target(&mut self, event: EventRef<'_>) -> Result<Target, ReadError> {
         let Some((number, stream)) = event.link_target() else { return Ok(Target::None) };
+        let access = self.access_to(stream)?;
+        self.targets = self.targets.max(access);
+        if access == Targets::Denied {
+            return Ok(Target::None);
+        }
         let unreadable = || Target::Unreadable { number, stream: stream.to_owned() };
         let Some((place, oldest)) = self.place(number, stream)? else { return Ok(unreadable()) };
         let target = self.view.event_at(place)?;
@@ -77,12 +109,26 @@ impl<'view, 'db> Resolver<'view, 'db> {
 
     /// Where the target is, and how old it may be.
     fn place(&mut self, number: EventNumber, stream: &str) -> Result<Option<(EventPlace, Ticks)>, ReadError> {
-        if !self.streams.contains_key(stream) {
-            self.streams.insert(stream.to_owned(), self.view.stream(stream)?);
+        if self.access_to(stream)? == Targets::Denied {
+            return Ok(None);
         }
-        let Some(info) = self.streams.get(stream) else { return Ok(None) };
+        let Some((info, _)) = self.streams.get(stream) else { return Ok(None) };
         let place = self::place(self.view, info, number)?;
         Ok(place.map(|place| (place, oldest_visible(&info.metadata, self.now))))
+    }
+
+    fn access_to(&mut self, stream: &str) -> Result<Targets, ReadError> {
+        if let Some((_, access)) = self.streams.get(stream) {
+            return Ok(*access);
+        }
+        let info = self.view.stream(stream)?;
+        let access = match () {
+            () if !self.policy.may_read(stream, &info) => Targets::Denied,
+            () if !self.policy.is_public(stream, &info) => Targets::Private,
+            () => Targets::Public,
+        };
+        self.streams.insert(stream.to_owned(), (info, access));
+        Ok(access)
     }
 }
 

@@ -12,6 +12,7 @@ use super::extract;
 use super::links::Base;
 use super::negotiate::Chosen;
 use super::router::Params;
+use crate::access::{Caller, Policy, Right};
 use crate::cluster::{BarrierError, Leadership};
 use crate::event::Position;
 
@@ -37,6 +38,8 @@ pub struct Request<'a> {
     pub state: &'a AppState,
     /// What the request came over.
     pub connection: Connection,
+    /// Who sent it.
+    pub caller: Caller,
     /// Headers.
     pub headers: &'a HeaderMap,
     /// Path and query as sent.
@@ -57,6 +60,23 @@ impl Request<'_> {
     /// A query parameter, decoded.
     pub fn query(&self, name: &str) -> Option<String> {
         extract::query(self.uri.query(), name)
+    }
+
+    /// What a read of streams decides with.
+    pub fn policy(&self) -> Policy {
+        self.state.access.policy(&self.caller)
+    }
+
+    /// Refuses what the sender may not do with the stream. A node that was just started may have forgotten the newest lists, and
+    /// waits until it knows them again.
+    pub async fn authorize(&self, stream: &str, right: Right) -> Result<(), ApiError> {
+        if !self.state.cluster.has_recovered() {
+            return Err(self.not_ready());
+        }
+        match self.state.access.allows(&self.caller, stream, right).await? {
+            true => Ok(()),
+            false => Err(ApiError::Unauthorized),
+        }
     }
 
     fn not_ready(&self) -> ApiError {

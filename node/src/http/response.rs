@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Reply;
+use crate::config::Challenge;
 
 /// Number of the stream's last event, in answers to a wrong expected version.
 pub const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
@@ -84,6 +85,15 @@ pub fn set_location(answer: &mut Response<Reply>, location: &str) {
     if let Ok(location) = HeaderValue::from_str(location) {
         answer.headers_mut().insert(header::LOCATION, location);
     }
+}
+
+/// Adds what a 401 has to ask for (contract/services 1.2).
+pub fn add_challenge(answer: &mut Response<Reply>, challenge: Challenge) {
+    let value = match challenge {
+        Challenge::BasicCustom => HeaderValue::from_static("BasicCustom realm=\"ES\""),
+        Challenge::Basic => HeaderValue::from_static("Basic realm=\"ES\""),
+    };
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
 }
 
 /// Adds the headers of every answer. `allowed` is empty where the contract wants it so.

@@ -30,6 +30,16 @@ pub enum Endpoint {
     StreamSlash,
     MetadataSlash,
     AllSlash,
+    Users,
+    User,
+    CurrentUser,
+    UserCreate,
+    UserUpdate,
+    UserDelete,
+    UserEnable,
+    UserDisable,
+    UserResetPassword,
+    UserChangePassword,
     Ping,
     Info,
     Gossip,
@@ -63,6 +73,16 @@ impl Endpoint {
             Self::FilteredBackward => "filtered_backward",
             Self::FilteredForward => "filtered_forward",
             Self::StreamSlash | Self::MetadataSlash | Self::AllSlash => "trailing_slash",
+            Self::Users => "users",
+            Self::User => "user",
+            Self::CurrentUser => "current_user",
+            Self::UserCreate => "user_create",
+            Self::UserUpdate => "user_update",
+            Self::UserDelete => "user_delete",
+            Self::UserEnable => "user_enable",
+            Self::UserDisable => "user_disable",
+            Self::UserResetPassword => "user_reset_password",
+            Self::UserChangePassword => "user_change_password",
             Self::Ping => "ping",
             Self::Info => "info",
             Self::Gossip => "gossip",
@@ -81,6 +101,7 @@ enum Part {
     /// Exactly this.
     Is(&'static str),
     Stream,
+    User,
     Number,
     Count,
     Guid,
@@ -92,12 +113,14 @@ struct Template {
     endpoint: Endpoint,
 }
 
-use Part::{Count, Guid, Is, Number, Stream};
+use Part::{Count, Guid, Is, Number, Stream, User};
 
 const S: Part = Is("streams");
 const ALL: Part = Is("$all");
 const META: Part = Is("metadata");
 const FILTERED: Part = Is("filtered");
+const U: Part = Is("users");
+const COMMAND: Part = Is("command");
 
 const fn route(method: Method, parts: &'static [Part], endpoint: Endpoint) -> Template {
     Template { method, parts, endpoint }
@@ -134,6 +157,18 @@ static TEMPLATES: &[Template] = &[
     route(Method::GET, &[S, ALL, FILTERED, Number, Count], Endpoint::FilteredBackward),
     route(Method::GET, &[S, ALL, FILTERED, Number, Is("backward"), Count], Endpoint::FilteredBackward),
     route(Method::GET, &[S, ALL, FILTERED, Number, Is("forward"), Count], Endpoint::FilteredForward),
+    route(Method::GET, &[U], Endpoint::Users),
+    route(Method::GET, &[U, Is("")], Endpoint::Users),
+    route(Method::GET, &[U, User], Endpoint::User),
+    route(Method::POST, &[U], Endpoint::UserCreate),
+    route(Method::POST, &[U, Is("")], Endpoint::UserCreate),
+    route(Method::PUT, &[U, User], Endpoint::UserUpdate),
+    route(Method::DELETE, &[U, User], Endpoint::UserDelete),
+    route(Method::GET, &[U, Is("$current")], Endpoint::CurrentUser),
+    route(Method::POST, &[U, User, COMMAND, Is("enable")], Endpoint::UserEnable),
+    route(Method::POST, &[U, User, COMMAND, Is("disable")], Endpoint::UserDisable),
+    route(Method::POST, &[U, User, COMMAND, Is("reset-password")], Endpoint::UserResetPassword),
+    route(Method::POST, &[U, User, COMMAND, Is("change-password")], Endpoint::UserChangePassword),
     route(Method::GET, &[Is("ping")], Endpoint::Ping),
     route(Method::GET, &[Is("info")], Endpoint::Info),
     route(Method::GET, &[Is("gossip")], Endpoint::Gossip),
@@ -156,7 +191,7 @@ const MAX_SEGMENTS: usize = 6;
 /// The parts of a path that templates name, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params {
-    /// Name of the stream.
+    /// Name of the stream, or of the user on routes of users.
     pub stream: String,
     /// Event number, position or `head`.
     pub number: Option<String>,
@@ -203,7 +238,7 @@ fn matches(template: &Template, segments: &[Cow<'_, str>]) -> bool {
     template.parts.len() == segments.len()
         && template.parts.iter().zip(segments).all(|(part, segment)| match part {
             Is(literal) => segment == literal,
-            Stream | Number | Count | Guid => !segment.is_empty(),
+            Stream | User | Number | Count | Guid => !segment.is_empty(),
         })
 }
 
@@ -213,7 +248,7 @@ fn params(template: &Template, segments: Vec<Cow<'_, str>>) -> Params {
         match part {
             Is("$all") => params.stream = segment.into_owned(),
             Is(_) => {}
-            Stream => params.stream = segment.into_owned(),
+            Stream | User => params.stream = segment.into_owned(),
             Number => params.number = Some(segment.into_owned()),
             Count => params.count = Some(segment.into_owned()),
             Guid => params.guid = Some(segment.into_owned()),
@@ -228,6 +263,7 @@ pub fn routes() -> Vec<String> {
     let segment = |part: &Part| match part {
         Is(literal) => literal,
         Stream => "{stream}",
+        User => "{user}",
         Number => "{number}",
         Count => "{count}",
         Guid => "{guid}",
@@ -296,6 +332,12 @@ mod tests {
             ("GET", "/streams/$all/filtered/0/forward/5", Some(Endpoint::FilteredForward)),
             ("GET", "/streams/X/filtered", Some(Endpoint::Event)),
             ("DELETE", "/streams/X/metadata", None),
+            ("GET", "/users/", Some(Endpoint::Users)),
+            ("GET", "/users/%24current", Some(Endpoint::CurrentUser)),
+            ("PUT", "/users/$current", Some(Endpoint::UserUpdate)),
+            ("POST", "/users/x/command/enable", Some(Endpoint::UserEnable)),
+            ("POST", "/users/x/command/nope", None),
+            ("PATCH", "/users/x", None),
             ("HEAD", "/streams/X", None),
             ("GET", "/streams/X//", None),
             ("GET", "/STREAMS/X", None),
@@ -330,6 +372,9 @@ mod tests {
         assert_eq!(allowed("/streams/X/metadata"), "GET, POST, GET, OPTIONS");
         assert_eq!(allowed("/streams/%24all"), "POST, DELETE, GET, GET, OPTIONS");
         assert_eq!(allowed("/streams/%24all/head/backward/5"), "GET, GET, OPTIONS");
+        assert_eq!(allowed("/users"), "GET, POST, OPTIONS");
+        assert_eq!(allowed("/users/x"), "GET, PUT, DELETE, OPTIONS");
+        assert_eq!(allowed("/users/$current"), "GET, PUT, DELETE, GET, OPTIONS");
     }
 
     #[test]

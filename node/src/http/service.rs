@@ -6,13 +6,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::append::{self, Source};
+use super::authentication;
 use super::compress::{Compression, compress};
 use super::feed::{self, Of};
 use super::negotiate::{self, Chosen, MediaType};
 use super::request::{Connection, Request};
-use super::response::{add_common_headers, status_only};
+use super::response::{add_challenge, add_common_headers, status_only};
 use super::router::{self, Endpoint, Routes};
-use super::{AppState, Reply, all, event, extract, filtered, live, node, openapi, streams};
+use super::{AppState, Reply, all, event, extract, filtered, live, node, openapi, streams, users};
+use crate::access::Caller;
 
 /// Answers a request. Always answers, never panics.
 pub async fn answer<B>(state: &AppState, connection: Connection, mut request: http::Request<B>) -> Response<Reply>
@@ -28,7 +30,10 @@ where
     };
     let routes = router::find(method, request.uri().path());
     let route = routes.as_ref().and_then(|routes| routes.served_by.as_ref()).map_or("none", |(found, _)| found.name());
-    let answer = dispatch(state, connection, routes, request).await;
+    let mut answer = dispatch(state, connection, routes, request).await;
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        add_challenge(&mut answer, state.config.challenge);
+    }
     let answer = compress(answer, compression).await;
     state.http_metrics.answered(route, answer.status().as_u16());
     answer
@@ -50,7 +55,14 @@ async fn dispatch<B>(
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    // Step 1, checking credentials, belongs here: nothing is refused yet.
+    let caller = match authentication::identify(state, request.headers(), connection.peer.ip()).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            let mut answer = error.into_response();
+            add_common_headers(&mut answer, HeaderValue::from_static(""));
+            return answer;
+        }
+    };
     let Some(routes) = routes else { return refused(StatusCode::NOT_FOUND, "Not Found") };
     let mut answer = if request.method() == Method::OPTIONS {
         status_only(StatusCode::OK, "OK")
@@ -67,11 +79,45 @@ where
         let Some(chosen) = choose(endpoint, &head) else {
             return refused(StatusCode::NOT_ACCEPTABLE, "Requested URI is not available in requested format");
         };
-        let request = Request { state, connection, headers: &head.headers, uri: &head.uri, params: &params, chosen };
+        if !may_enter(state, endpoint, &caller) {
+            return refused(StatusCode::UNAUTHORIZED, "Unauthorized");
+        }
+        let (headers, uri, params) = (&head.headers, &head.uri, &params);
+        let request = Request { state, connection, caller, headers, uri, params, chosen };
         handle(&request, endpoint, content_type, body).await
     };
     add_common_headers(&mut answer, routes.allowed);
     answer
+}
+
+/// What a route asks of everybody who calls it, before anything else about it is looked at (contract/services 1.3).
+enum Level {
+    Anybody,
+    User,
+    Admin,
+}
+
+/// Step 7: with both switches on, their default, nothing is asked here.
+fn may_enter(state: &AppState, endpoint: Endpoint, caller: &Caller) -> bool {
+    use Endpoint::*;
+    let (is_open, level) = match endpoint {
+        Append | Delete | Incoming | Event | FeedHead | FeedBackward | FeedForward | MetadataWrite | MetadataEvent
+        | MetadataBackward | MetadataForward | AllHead | AllBackward | AllForward | FilteredHead | FilteredBackward
+        | FilteredForward | StreamSlash | MetadataSlash | AllSlash => {
+            (state.config.allow_anonymous_stream_access, Level::User)
+        }
+        Users | User | UserCreate | UserUpdate | UserDelete | UserEnable | UserDisable | UserResetPassword => {
+            (state.config.allow_anonymous_endpoint_access, Level::Admin)
+        }
+        CurrentUser | UserChangePassword | Metrics => (state.config.allow_anonymous_endpoint_access, Level::User),
+        Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | OpenApi | Root => (true, Level::Anybody),
+    };
+    is_open
+        || match level {
+            Level::Anybody => true,
+            Level::User => caller.principal().is_some(),
+            Level::Admin => caller.is_admin(),
+        }
 }
 
 fn content_type(endpoint: Endpoint, head: &http::request::Parts) -> Option<MediaType> {
@@ -80,6 +126,9 @@ fn content_type(endpoint: Endpoint, head: &http::request::Parts) -> Option<Media
         // They demand what the URI without the slash does (contract/streams 2.2).
         Endpoint::StreamSlash | Endpoint::MetadataSlash if head.method == Method::POST => negotiate::WRITE,
         Endpoint::Incoming => negotiate::INCOMING,
+        Endpoint::UserCreate | Endpoint::UserUpdate | Endpoint::UserResetPassword | Endpoint::UserChangePassword => {
+            negotiate::USERS
+        }
         _ => return Some(MediaType::OctetStream),
     };
     let header = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -96,6 +145,8 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         FeedHead | AllHead | FilteredHead => negotiate::LIVE_FEED,
         FeedBackward | FeedForward | MetadataBackward | MetadataForward | AllBackward | AllForward | AllSlash
         | FilteredBackward | FilteredForward => negotiate::FEED,
+        Users | User | CurrentUser | UserCreate | UserUpdate | UserDelete | UserEnable | UserDisable
+        | UserResetPassword | UserChangePassword => negotiate::USERS,
         Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | OpenApi | Root => {
             return Some(Chosen::by_default(MediaType::Json));
         }
@@ -129,9 +180,10 @@ where
         Endpoint::Delete => streams::delete(request).await,
         Endpoint::Event => Ok(event::event(request, Of::Stream).await),
         Endpoint::MetadataEvent => Ok(event::event(request, Of::Metadata).await),
-        Endpoint::FeedHead | Endpoint::FeedBackward => match streams::description(request) {
-            Some(answer) => Ok(answer),
-            None => feed::page(request, Of::Stream, false).await,
+        Endpoint::FeedHead | Endpoint::FeedBackward => match streams::description(request).await {
+            Ok(None) => feed::page(request, Of::Stream, false).await,
+            Ok(Some(answer)) => Ok(answer),
+            Err(error) => Err(error),
         },
         Endpoint::FeedForward => feed::page(request, Of::Stream, true).await,
         Endpoint::MetadataBackward => feed::page(request, Of::Metadata, false).await,
@@ -141,6 +193,16 @@ where
         Endpoint::FilteredHead if is_live => filtered::live(request).await,
         Endpoint::FilteredHead | Endpoint::FilteredBackward => filtered::page(request, false).await,
         Endpoint::FilteredForward => filtered::page(request, true).await,
+        Endpoint::Users
+        | Endpoint::User
+        | Endpoint::CurrentUser
+        | Endpoint::UserCreate
+        | Endpoint::UserUpdate
+        | Endpoint::UserDelete
+        | Endpoint::UserEnable
+        | Endpoint::UserDisable
+        | Endpoint::UserResetPassword
+        | Endpoint::UserChangePassword => users::serve(request, endpoint, body).await,
         Endpoint::OpenApi => Ok(openapi::document()),
         Endpoint::StreamSlash | Endpoint::MetadataSlash | Endpoint::AllSlash => Ok(streams::without_slash(request)),
         Endpoint::Ping

@@ -5,14 +5,15 @@ use http::{HeaderValue, Response, StatusCode, header};
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::append::{may_append, refusal};
+use super::append::refusal;
 use super::error::ApiError;
 use super::json::Object;
 use super::links::{Base, encode};
 use super::negotiate::MediaType;
 use super::request::Request;
-use super::{Reply, extract, response};
-use crate::event::{WriteOutcome, stream_id};
+use super::{Reply, audit, extract, response};
+use crate::access::Right;
+use crate::event::WriteOutcome;
 
 /// DELETE /streams/{S} (contract/streams 7).
 pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
@@ -21,10 +22,9 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     let expected_version = extract::expected_version(request.headers)?.to_number();
     let require_leader = extract::require_leader(request.headers)?;
     let hard = extract::hard_delete(request.headers)?;
-    if stream_id::is_metastream(stream) || !may_append(stream) {
-        return Err(ApiError::Unauthorized);
-    }
+    request.authorize(stream, Right::Delete).await?;
     request.write_barrier(require_leader)?;
+    let list = request.state.access.list_of(stream).await?;
     let event_id = bytes::Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
     let kind = command::Kind::Delete(stored::Delete { stream: stream.clone(), expected_version, hard, event_id });
     let command = stored::Command { kind: Some(kind) };
@@ -32,6 +32,7 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     let retry_after = request.state.cluster.retry_after();
     match outcome.map_err(|error| ApiError::of_write(error, ApiError::DeleteTimeout, retry_after))? {
         WriteOutcome::Deleted { position } => {
+            audit::acl(request, stream, list.as_deref(), None);
             let mut answer = response::text(StatusCode::NO_CONTENT, "Stream deleted");
             answer.headers_mut().insert(response::HEADWATER_POSITION, HeaderValue::from(position));
             Ok(answer)
@@ -53,11 +54,15 @@ pub fn without_slash(request: &Request<'_>) -> Response<Reply> {
 }
 
 /// The description document, when negotiation asks for it (contract/streams 4.1 and 15).
-pub fn description(request: &Request<'_>) -> Option<Response<Reply>> {
+///
+/// # Errors
+/// The stream may not be read.
+pub async fn description(request: &Request<'_>) -> Result<Option<Response<Reply>>, ApiError> {
     let chosen = request.chosen;
     if chosen.media_type != MediaType::StreamDescription {
-        return None;
+        return Ok(None);
     }
+    request.authorize(&request.params.stream, Right::Read).await?;
     let (status, reason) = if chosen.is_default {
         (StatusCode::NOT_ACCEPTABLE, "We are unable to represent the stream in the format requested.")
     } else if chosen.accepts_anything {
@@ -67,7 +72,7 @@ pub fn description(request: &Request<'_>) -> Option<Response<Reply>> {
     };
     let mut answer = response::with_body(status, chosen.header(), document(&request.params.stream));
     response::set_reason(&mut answer, reason);
-    Some(answer)
+    Ok(Some(answer))
 }
 
 fn document(stream: &str) -> Vec<u8> {

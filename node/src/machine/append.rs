@@ -45,7 +45,7 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Resu
     }
 }
 
-fn check(command: &Append) -> Result<(ExpectedVersion, Vec<Uuid>), WriteOutcome> {
+pub(super) fn check(command: &Append) -> Result<(ExpectedVersion, Vec<Uuid>), WriteOutcome> {
     if command.stream.is_empty() || command.stream == stream_id::ALL {
         return Err(rejected("nobody may append to this stream"));
     }
@@ -178,7 +178,7 @@ fn has_metadata_events(chunk: &mut Chunk<'_>, stream: StreamRef) -> Result<bool,
 }
 
 /// Stores the events and what follows from them.
-fn store(
+pub(super) fn store(
     chunk: &mut Chunk<'_>,
     time: Ticks,
     stream: StreamRef,

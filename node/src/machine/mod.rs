@@ -1,6 +1,7 @@
 //! The deterministic state machine: command in, writes and outcome out. No clock, no randomness, no async.
 
 mod append;
+mod append_all;
 mod delete;
 mod metadata;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: &Bytes) -> Result<Writ
     match command.kind {
         Some(command::Kind::Append(command)) => append::apply(chunk, time, command),
         Some(command::Kind::Delete(command)) => delete::apply(chunk, time, command),
+        Some(command::Kind::AppendAll(command)) => append_all::apply(chunk, time, command),
         None => Ok(rejected("the command is of an unknown kind")),
     }
 }

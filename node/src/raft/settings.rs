@@ -96,6 +96,13 @@ pub(crate) fn config_for_tests(data_dir: &std::path::Path) -> Config {
         advertise_http: None,
         disable_http_caching: false,
         head_requests: false,
+        default_admin_password: None,
+        default_ops_password: None,
+        allow_anonymous_stream_access: true,
+        allow_anonymous_endpoint_access: true,
+        trusted_auth_from: Vec::new(),
+        trusted_proxies: Vec::new(),
+        challenge: crate::config::Challenge::BasicCustom,
         log_filter: "info".to_owned(),
         log_json: false,
     }

@@ -11,7 +11,7 @@ use rocksdb::DB;
 use super::generation::{self, Generation};
 use super::head::HeadCache;
 use super::write::Writer;
-use super::{Applied, AppliedMark, Inner, options, system_row};
+use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
 
 /// See [`super::Store::checkpoint`].
 pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
@@ -63,6 +63,7 @@ pub(super) fn install(inner: &Inner, checkpoint: &Path) -> io::Result<()> {
     inner.unflushed_bytes.store(0, Ordering::Relaxed);
     old.replaced();
     let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };
+    inner.changed(Changes::Everything);
     inner.applied.publish_everything_changed(applied);
     Ok(())
 }

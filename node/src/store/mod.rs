@@ -18,8 +18,8 @@ mod tests;
 pub mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -51,9 +51,29 @@ struct Inner {
     writer: Mutex<Writer>,
     applied: AppliedWatch,
     unflushed_bytes: AtomicU64,
+    /// See [`Store::on_change`].
+    on_change: OnceLock<ChangeHook>,
 }
 
+/// What a commit changed of that on which decisions about access rest.
+#[derive(Debug, Clone, Copy)]
+pub enum Changes<'a> {
+    /// Streams whose metadata became another, and streams of the server (`$...`) that got events.
+    Streams(&'a [&'a str]),
+    /// The whole state was replaced.
+    Everything,
+}
+
+/// Called by the apply thread, see [`Store::on_change`].
+pub type ChangeHook = Box<dyn Fn(Changes<'_>) + Send + Sync>;
+
 impl Inner {
+    fn changed(&self, changes: Changes<'_>) {
+        if let Some(hook) = self.on_change.get() {
+            hook(changes);
+        }
+    }
+
     fn add_unflushed(&self, bytes: u64) {
         self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -98,6 +118,7 @@ impl Store {
                 writer: Mutex::new(Writer { counters, heads: head::HeadCache::new() }),
                 applied: AppliedWatch::new(applied),
                 unflushed_bytes: AtomicU64::new(0),
+                on_change: OnceLock::new(),
             }),
         })
     }
@@ -128,6 +149,22 @@ impl Store {
         F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
     {
         on_blocking_pool(self.inner.current.load_full(), read).await
+    }
+
+    /// Names who is told of changes, once. The hook runs on the apply thread after a chunk is visible to readers and before anybody who
+    /// waits for it goes on: what it throws away is never seen again by who knows of the change. It must be quick and must not
+    /// keep the store alive.
+    pub fn on_change(&self, hook: ChangeHook) {
+        let is_first = self.inner.on_change.set(hook).is_ok();
+        debug_assert!(is_first, "somebody is told already");
+    }
+
+    /// Runs `read` on one consistent view on this thread, waiting for the disk where it must: for the apply thread and the start.
+    pub fn read_blocking<T>(&self, read: impl Fn(&ReadView<'_>) -> Result<T, ReadError>) -> T {
+        match read(&ReadView::new(&self.inner.current.load_full(), Tier::Disk)) {
+            Ok(found) => found,
+            Err(error) => crate::fatal::stop("reading the state database", &error),
+        }
     }
 
     /// A view that may wait for the disk, for tests without a runtime.

@@ -10,6 +10,7 @@ use super::generation::Generation;
 use super::index_row::EventPlace;
 use super::system_row::{self, Counters};
 use super::{event_row, index_row, options, stream_row};
+use crate::event::metadata::Acl;
 use crate::event::{EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, stream_id};
 
 /// Places of a page that get their memory at once; a page of more is rare.
@@ -105,6 +106,21 @@ impl<'db> ReadView<'db> {
             metadata: StreamMetadata::of_metastream(),
             described: Some(metadata_of(described)),
         })
+    }
+
+    /// The access list that a stream itself has, without looking at its events; also for streams that never existed.
+    pub fn acl(&self, stream: &str) -> Result<Option<Acl>, ReadError> {
+        Ok(metadata_of(self.record(stream)?).acl)
+    }
+
+    /// The last event of a stream as readers see it: none of a deleted or truncated one.
+    pub fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
+        let info = self.stream(stream)?;
+        let (Some(id), Some(last), false) = (info.id, info.last_number, info.tombstoned) else { return Ok(None) };
+        if info.metadata.truncate_before.is_some_and(|first| first > last) {
+            return Ok(None);
+        }
+        self.event(id, last)
     }
 
     /// Where the stored events of a stream (id from [`StreamInfo`]) with the given numbers are, ascending. Raw: truncation, age and

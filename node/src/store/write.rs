@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::generation::Generation;
 use super::head::{Head, HeadCache};
 use super::system_row::{self, Counters};
-use super::{Applied, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
-use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks};
+use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
+use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks, stream_id};
 
 /// What outlives a chunk on the writer's side.
 pub(super) struct Writer {
@@ -32,6 +32,16 @@ struct StreamState {
     /// Positions of the events written in this chunk; the last one has number `head.last_number`.
     positions: Vec<Position>,
     changed: bool,
+    /// Its metadata is another than before the chunk.
+    described_anew: bool,
+}
+
+impl StreamState {
+    /// Whether decisions about access may rest on what this chunk wrote.
+    fn concerns_access(&self) -> bool {
+        let is_of_server = stream_id::is_system(&self.name) && !stream_id::is_metastream(&self.name);
+        self.described_anew || (self.changed && is_of_server)
+    }
 }
 
 /// An event written in this chunk.
@@ -88,7 +98,13 @@ impl<'store> Chunk<'store> {
             None => (Arc::from(name), self.read_head(name)?),
         };
         let stream = StreamRef(self.streams.len());
-        self.streams.push(StreamState { name: name.clone(), head, positions: Vec::new(), changed: false });
+        self.streams.push(StreamState {
+            name: name.clone(),
+            head,
+            positions: Vec::new(),
+            changed: false,
+            described_anew: false,
+        });
         self.by_name.insert(name, stream);
         Ok(stream)
     }
@@ -195,9 +211,10 @@ impl<'store> Chunk<'store> {
             ..NewEvent::default()
         };
         let position = self.put_event(stream, MAX_NUMBER, time, event_id, event);
-        let head = &mut self.streams[stream.0].head;
-        head.tombstone = Some(position);
-        head.metadata = None;
+        let state = &mut self.streams[stream.0];
+        state.described_anew = true;
+        state.head.tombstone = Some(position);
+        state.head.metadata = None;
         self.put_record(stream);
         position
     }
@@ -210,6 +227,7 @@ impl<'store> Chunk<'store> {
             return;
         }
         state.head.metadata = metadata.map(Arc::new);
+        state.described_anew = true;
         self.put_record(stream);
     }
 
@@ -229,6 +247,11 @@ impl<'store> Chunk<'store> {
         }
         self.inner.add_unflushed(batch_bytes);
         self.writer.counters = self.counters;
+        let concern_access: Vec<&str> =
+            self.streams.iter().filter(|state| state.concerns_access()).map(|state| &*state.name).collect();
+        if !concern_access.is_empty() {
+            self.inner.changed(Changes::Streams(&concern_access));
+        }
         let applied = Applied { log_entries, next_position: self.counters.next_position };
         let changed = self.streams.iter().filter(|state| state.changed).map(|state| &*state.name);
         self.inner.applied.publish(applied, changed);

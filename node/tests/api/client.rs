@@ -135,7 +135,9 @@ pub fn subscribe(base: &str, path: &str, headers: &[(&str, String)]) -> Live {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n");
-    request.push_str(&format!("Authorization: {ADMIN}\r\n"));
+    if !headers.iter().any(|(name, _)| *name == "Authorization") {
+        request.push_str(&format!("Authorization: {ADMIN}\r\n"));
+    }
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! given 3 ev                       append three events {"n": i} of type t to {S}
-//! GET /streams/{S}                 a request; GETs ask for vnd.eventstore.atom+json unless they say otherwise
+//! GET /streams/{S}                 a request; GETs ask for vnd.eventstore.atom+json, of users for JSON, unless they say otherwise
+//! user {U} secret g1,g2            creates a user as admin:changeit, the groups optional
+//!   as admin:changeit              logs in for the request; adm, ops, {U}, {V} stand for themselves with their passwords
 //!   > Accept: AX                   a header; media types have the short names of `MEDIA_TYPES`, `-` sends none
 //!   | {"a": 1}                     a line of the body
 //!   events id1 new                 a body of events with these ids; `new` is another one each time
@@ -20,6 +22,8 @@
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -91,6 +95,8 @@ impl<'a> Runner<'a> {
             ("b".to_owned(), base.to_owned()),
             ("scheme".to_owned(), base.split(':').next().unwrap_or_default().to_owned()),
             ("S".to_owned(), format!("{tag}-{unique}")),
+            ("U".to_owned(), format!("{tag}-{unique}-u")),
+            ("V".to_owned(), format!("{tag}-{unique}-v")),
             ("T".to_owned(), format!("{tag}-{unique}-t")),
             ("MAX".to_owned(), i64::MAX.to_string()),
         ]);
@@ -122,7 +128,24 @@ impl<'a> Runner<'a> {
                 self.events(&vec!["new"; count]);
                 self.answered().and_then(|answer| (answer.status == 201).then_some(()).ok_or("not stored".to_owned()))
             }
-            "GET" | "POST" | "DELETE" | "PUT" | "HEAD" | "OPTIONS" => {
+            "user" => {
+                let mut words = rest.split(' ');
+                let (login, password) = (words.next().ok_or("who?")?, words.next().ok_or("which password?")?);
+                let groups: Vec<&str> = words.next().map(|list| list.split(',').collect()).unwrap_or_default();
+                let document =
+                    serde_json::json!({"loginName": login, "fullName": "A B", "groups": groups, "password": password});
+                self.send();
+                self.begin("POST", "/users/".to_owned());
+                self.login("adm");
+                self.header("Content-Type", "application/json");
+                self.request()?.body = document.to_string().into_bytes();
+                self.answered().and_then(|answer| (answer.status == 201).then_some(()).ok_or("not created".to_owned()))
+            }
+            "as" => {
+                self.login(rest);
+                Ok(())
+            }
+            "GET" | "POST" | "DELETE" | "PUT" | "PATCH" | "HEAD" | "OPTIONS" => {
                 self.send();
                 self.begin(word, rest.to_owned());
                 Ok(())
@@ -182,8 +205,19 @@ impl<'a> Runner<'a> {
         line
     }
 
+    fn login(&mut self, who: &str) {
+        let credentials = match who {
+            "adm" => "admin:changeit".to_owned(),
+            "ops" => "ops:changeit".to_owned(),
+            _ => who.to_owned(),
+        };
+        let value = format!("Basic {}", STANDARD.encode(credentials));
+        self.header("Authorization", &value);
+    }
+
     fn begin(&mut self, method: &str, path: String) {
         let headers = match method {
+            "GET" if path.starts_with("/users") => vec![("Accept".to_owned(), "application/json".to_owned())],
             "GET" => vec![("Accept".to_owned(), MEDIA_TYPES[0].1.to_owned())],
             _ => Vec::new(),
         };
@@ -273,7 +307,7 @@ fn check(answer: &Answer, expected: &str, base: &str, stream: &str) -> Result<()
             _ => Err("body = text, body ~ text or body empty".to_owned()),
         },
         "json" => {
-            let body = answer.json();
+            let body: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("no JSON: {error}"))?;
             if let Some(path) = rest.strip_suffix(" absent") {
                 return same(at(&body, path), None);
             }
@@ -282,14 +316,14 @@ fn check(answer: &Answer, expected: &str, base: &str, stream: &str) -> Result<()
             same(at(&body, path), Some(&value))
         }
         "keys" => {
-            let body = answer.json();
+            let body: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("no JSON: {error}"))?;
             let (path, names) = rest.split_once(':').ok_or("keys path: names")?;
             let object = at(&body, path).and_then(Value::as_object).ok_or("no object")?;
             let names: Vec<&str> = names.split_whitespace().collect();
             same(object.keys().map(String::as_str).take(names.len()).collect::<Vec<_>>(), names)
         }
         "entries" => {
-            let body = answer.json();
+            let body: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("no JSON: {error}"))?;
             let entries = body["entries"].as_array().ok_or("no feed")?;
             let number = |entry: &Value| entry["title"].as_str()?.split('@').next()?.parse::<u64>().ok();
             let found: Option<Vec<u64>> = entries.iter().map(number).collect();
@@ -304,7 +338,7 @@ fn check(answer: &Answer, expected: &str, base: &str, stream: &str) -> Result<()
             same(found, Some(wanted))
         }
         "links" => {
-            let body = answer.json();
+            let body: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("no JSON: {error}"))?;
             let uri = format!("{base}/streams/{stream}");
             same(link(&body, "self"), Some(uri.clone()))?;
             same(link(&body, "metadata"), Some(format!("{uri}/metadata")))?;

@@ -1,7 +1,7 @@
 //! The tables of contract/streams 6.7, 7 and 12.
 
 use bytes::Bytes;
-use headwater_proto::stored::{Append, Command, Delete, NewEvent, command::Kind};
+use headwater_proto::stored::{Append, AppendAll, Command, Delete, NewEvent, command::Kind};
 use prost::Message;
 use uuid::Uuid;
 
@@ -20,6 +20,13 @@ pub(super) fn event(id: u128, is_json: bool, data: &str) -> NewEvent {
 
 pub(super) fn append(stream: &str, expected_version: i64, events: Vec<NewEvent>) -> Command {
     Command { kind: Some(Kind::Append(Append { stream: stream.into(), expected_version, events })) }
+}
+
+fn append_all(appends: Vec<(&str, i64, Vec<NewEvent>)>) -> Command {
+    let appends = appends.into_iter();
+    let appends =
+        appends.map(|(stream, expected_version, events)| Append { stream: stream.into(), expected_version, events });
+    Command { kind: Some(Kind::AppendAll(AppendAll { appends: appends.collect() })) }
 }
 
 pub(super) fn delete(stream: &str, expected_version: i64, hard: bool, id: u128) -> Command {
@@ -365,4 +372,55 @@ fn a_chunk_reads_its_own_writes_and_nothing_of_a_dropped_one() {
     // Server-made ids are derived, never random.
     assert_eq!(bench.events("$$s")[1].event_id.get_version_num(), 5);
     assert_ne!(bench.events("$$s")[1].event_id, Uuid::nil());
+}
+
+#[test]
+fn appends_to_several_streams_are_stored_all_together_or_not_at_all() {
+    let mut bench = Bench::new();
+    bench.append("a", -2, &[1]);
+    let both = append_all(vec![
+        ("a", 0, vec![event(2, false, "x")]),
+        ("b", -1, vec![event(3, false, "x"), event(4, false, "x")]),
+        ("c", -1, vec![]),
+    ]);
+    let stored = bench.apply(both.clone());
+    assert_eq!(stored, WriteOutcome::Appended { first_number: 0, position: 3, repeated: false });
+    // Sent again, also when what it demanded is no longer so.
+    bench.append("c", -2, &[5]);
+    bench.append("b", -2, &[6]);
+    let repeated = bench.apply(both);
+    assert!(matches!(repeated, WriteOutcome::Appended { position: 3, repeated: true, .. }), "{repeated}");
+    for demand in [("b", 1, vec![event(7, false, "x")]), ("b", 1, vec![]), ("d", 0, vec![])] {
+        let refused = bench.apply(append_all(vec![("a", 1, vec![event(8, false, "x")]), demand.clone()]));
+        assert!(matches!(refused, WriteOutcome::WrongExpectedVersion { .. }), "{demand:?}: {refused}");
+    }
+    assert_eq!((bench.events("a").len(), bench.events("b").len()), (2, 3));
+    for nonsense in [
+        vec![],
+        vec![("a", -2, vec![])],
+        vec![("a", -2, vec![event(9, false, "x")]), ("a", -2, vec![event(10, false, "x")])],
+        vec![("", -2, vec![event(9, false, "x")])],
+        vec![("$$$$a", -2, vec![event(9, false, "x")])],
+    ] {
+        let refused = bench.apply(append_all(nonsense.clone()));
+        assert!(matches!(refused, WriteOutcome::Rejected { .. }), "{nonsense:?}: {refused}");
+    }
+}
+
+#[test]
+fn a_deleted_stream_comes_back_with_new_metadata_and_without_its_former_events() {
+    let mut bench = Bench::new();
+    bench.append("a", -2, &[1, 2]);
+    bench.apply(delete("a", -2, false, 3));
+    let again = append_all(vec![
+        ("$$a", -2, vec![event(4, true, r#"{"$acl":{"$w":"ann"}}"#)]),
+        ("a", 1, vec![event(5, false, "x")]),
+    ]);
+    assert!(matches!(bench.apply(again), WriteOutcome::Appended { .. }));
+    let metadata = bench.info("a").metadata;
+    assert_eq!((metadata.truncate_before, metadata.acl.is_some()), (Some(2), true));
+    bench.apply(delete("a", -2, true, 6));
+    let dead =
+        bench.apply(append_all(vec![("$$a", -2, vec![event(7, true, "{}")]), ("b", -2, vec![event(8, false, "x")])]));
+    assert_eq!((dead, bench.events("b").len()), (WriteOutcome::StreamDeleted, 0));
 }

@@ -1,0 +1,135 @@
+//! The first users of a cluster, and the warning about their first password.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Access;
+use super::manage::{append, created, creation, event, metastream};
+use super::password::StoredPassword;
+use super::rules::{ADMINS, OPERATORS};
+use super::user::{NOTIFICATIONS, NOTIFICATIONS_METADATA, USERS, User};
+use crate::config::Config;
+use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
+
+/// The password of the first users when no other was configured (contract/services 1.4).
+pub const DEFAULT_PASSWORD: &str = "changeit";
+
+/// The user who administers the cluster.
+const ADMIN: &str = "admin";
+/// The user who operates it.
+const OPERATOR: &str = "ops";
+
+/// How long to wait before trying again to create the first users.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often the warning is repeated while it applies.
+const WARN_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+impl Access {
+    /// Creates the first users when this node is the leader of a cluster without any, then watches over their passwords until `stop`.
+    pub async fn run(self, config: std::sync::Arc<Config>, stop: CancellationToken) {
+        let work = async {
+            self.create_first_users(&config).await;
+            loop {
+                let open = self.users_with_default_password().await;
+                if open.is_empty() {
+                    return;
+                }
+                tracing::warn!("{}", warning(&open, config.http_listen));
+                tokio::time::sleep(WARN_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// Returns once there are users. They are created once in the life of a cluster: the command demands that `$users` never had an event.
+    async fn create_first_users(&self, config: &Config) {
+        let mut exist = self.inner.users_exist.subscribe();
+        let mut leadership = self.inner.cluster.leadership_changes();
+        let mut command = None;
+        while !*exist.borrow_and_update() {
+            if self.inner.cluster.leads() {
+                if command.is_none() {
+                    command = self.first_users(config).await;
+                }
+                // A failure is one of leadership or of time, and both pass; so does a repetition of what another leader began.
+                if let Some(appends) = &command
+                    && matches!(self.store_all(appends.clone()).await, Ok(true))
+                {
+                    tracing::info!(target: "audit", "audit: created the users {ADMIN} and {OPERATOR}");
+                }
+            }
+            tokio::select! {
+                _ = exist.changed() => {}
+                _ = leadership.changed() => {}
+                () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn first_users(&self, config: &Config) -> Option<Vec<headwater_proto::stored::Append>> {
+        let password = |given: &Option<crate::config::Secret>| {
+            given.as_ref().map_or(DEFAULT_PASSWORD, |secret| secret.expose()).to_owned()
+        };
+        let admin_password = self.hash(&password(&config.default_admin_password)).await.ok()?;
+        let ops_password = self.hash(&password(&config.default_ops_password)).await.ok()?;
+        let operator = first_user(OPERATOR, "Event Store Operations", OPERATORS, ops_password);
+        let admin = first_user(ADMIN, "Event Store Administrator", ADMINS, admin_password);
+        let notifications = event(METADATA_EVENT_TYPE, true, NOTIFICATIONS_METADATA.as_bytes());
+        let mut appends = creation(&operator, ExpectedVersion::NoStream);
+        appends.append(&mut creation(&admin, ExpectedVersion::NoStream));
+        appends.push(append(USERS, ExpectedVersion::NoStream, vec![created(OPERATOR), created(ADMIN)]));
+        appends.push(append(&metastream(NOTIFICATIONS), ExpectedVersion::Any, vec![notifications]));
+        Some(appends)
+    }
+
+    /// Those of the first users whose password is the one that everybody knows.
+    async fn users_with_default_password(&self) -> Vec<&'static str> {
+        let mut open = Vec::new();
+        for login in [ADMIN, OPERATOR] {
+            let Ok(Some(found)) = self.user(login).await else { continue };
+            let verdict = self.verify(found.user.password, DEFAULT_PASSWORD).await;
+            if !found.user.disabled && verdict.is_ok_and(|verdict| verdict.is_right) {
+                open.push(login);
+            }
+        }
+        open
+    }
+}
+
+fn first_user(login: &str, full_name: &str, group: &str, password: StoredPassword) -> User {
+    User {
+        login: login.to_owned(),
+        full_name: Some(full_name.to_owned()),
+        groups: Some(vec![group.to_owned()]),
+        password: Some(password),
+        disabled: false,
+    }
+}
+
+fn warning(open: &[&str], listen: SocketAddr) -> String {
+    let who = open.join(" and ");
+    let reach = match listen.ip().is_loopback() {
+        true => String::new(),
+        false => format!(", and this node listens on {listen}: whoever reaches it can do everything"),
+    };
+    format!("the password of {who} is still '{DEFAULT_PASSWORD}'{reach}; change it (docs/security.md)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warning_is_louder_where_strangers_can_connect() {
+        let local = warning(&["admin"], "127.0.0.1:2113".parse().unwrap());
+        assert!(local.contains("admin") && !local.contains("whoever"));
+        let public = warning(&["admin", "ops"], "0.0.0.0:2113".parse().unwrap());
+        assert!(public.contains("admin and ops") && public.contains("0.0.0.0:2113"));
+    }
+}

@@ -1,0 +1,199 @@
+//! Who may do what with a stream (contract/services 1.6, contract/streams 13). Pure: everything it needs is handed in.
+
+use std::sync::Arc;
+
+use crate::event::metadata::{Acl, DefaultAcls};
+use crate::event::stream_id;
+use crate::store::StreamInfo;
+
+/// Role that everybody has, anonymous callers included.
+pub const EVERYBODY: &str = "$all";
+/// Role that may do everything that is not denied to all.
+pub const ADMINS: &str = "$admins";
+/// Role of those who operate the nodes.
+pub const OPERATORS: &str = "$ops";
+
+/// What somebody wants to do with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Right {
+    /// `$r`
+    Read,
+    /// `$w`
+    Write,
+    /// `$d`
+    Delete,
+    /// `$mr`
+    MetaRead,
+    /// `$mw`
+    MetaWrite,
+}
+
+impl Right {
+    fn of(self, acl: &Acl) -> Option<&[String]> {
+        let roles = match self {
+            Self::Read => &acl.read,
+            Self::Write => &acl.write,
+            Self::Delete => &acl.delete,
+            Self::MetaRead => &acl.meta_read,
+            Self::MetaWrite => &acl.meta_write,
+        };
+        roles.as_deref()
+    }
+}
+
+/// Somebody who proved who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    login: String,
+    groups: Vec<String>,
+    /// Somebody else says so, and no user of this cluster stands behind it.
+    vouched_for: bool,
+}
+
+impl Principal {
+    /// A user and the groups it is in.
+    pub fn new(login: impl Into<String>, groups: Vec<String>) -> Self {
+        Self { login: login.into(), groups, vouched_for: false }
+    }
+
+    /// Somebody a trusted intermediary vouches for.
+    pub fn vouched_for(login: impl Into<String>, groups: Vec<String>) -> Self {
+        Self { login: login.into(), groups, vouched_for: true }
+    }
+
+    /// Whether it is known only by the word of an intermediary.
+    pub fn is_vouched_for(&self) -> bool {
+        self.vouched_for
+    }
+
+    /// Its name.
+    pub fn login(&self) -> &str {
+        &self.login
+    }
+
+    /// The groups it is in and its own name are its roles (contract/services 1.4).
+    pub fn has_role(&self, role: &str) -> bool {
+        self.login == role || self.groups.iter().any(|group| group == role)
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody who did not say.
+    Anonymous,
+    /// A user.
+    User(Arc<Principal>),
+}
+
+impl Caller {
+    /// The user, if it is one.
+    pub fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(principal) => Some(principal),
+        }
+    }
+
+    /// The name of the user, if it is one.
+    pub fn login(&self) -> Option<&str> {
+        self.principal().map(Principal::login)
+    }
+
+    /// Whether the caller is a user with this role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.principal().is_some_and(|principal| principal.has_role(role))
+    }
+
+    /// Whether nothing is forbidden to the caller but what is forbidden to all.
+    pub fn is_admin(&self) -> bool {
+        self.has_role(ADMINS)
+    }
+}
+
+/// Whose access list decides, and which of its rights: for a metastream those of the stream it describes. `None` for what is denied to
+/// everybody: metadata of metadata, deleting a metastream, writing to or deleting the log of all events.
+pub fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
+    match (stream_id::described_by(stream), right) {
+        (Some(described), _) if stream_id::is_metastream(described) => None,
+        (Some(described), Right::Read) => Some((described, Right::MetaRead)),
+        (Some(described), Right::Write) => Some((described, Right::MetaWrite)),
+        (Some(_), Right::Delete | Right::MetaRead | Right::MetaWrite) => None,
+        (None, Right::Write | Right::Delete) if stream == stream_id::ALL => None,
+        (None, right) => Some((stream, right)),
+    }
+}
+
+/// The roles that have a right on a stream, after falling through from the stream's own list to `$settings` to the built-in default.
+enum Roles<'a> {
+    Listed(&'a [String]),
+    Everybody,
+    Admins,
+}
+
+fn roles<'a>(stream: &str, right: Right, own: Option<&'a Acl>, defaults: &'a DefaultAcls) -> Roles<'a> {
+    let is_system = stream_id::is_system(stream);
+    let settings = if is_system { &defaults.system_streams } else { &defaults.user_streams };
+    match own.and_then(|acl| right.of(acl)).or_else(|| right.of(settings)) {
+        Some(listed) => Roles::Listed(listed),
+        None if is_system => Roles::Admins,
+        None => Roles::Everybody,
+    }
+}
+
+/// Whether everybody has the right on `stream`, which is no metastream, given the list it has itself.
+pub fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
+    match roles(stream, right, own, defaults) {
+        Roles::Listed(listed) => listed.iter().any(|role| role == EVERYBODY),
+        Roles::Everybody => true,
+        Roles::Admins => false,
+    }
+}
+
+/// Whether `caller` has the right on `stream`, which is no metastream, given the list it has itself.
+pub fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
+    if is_open(stream, right, own, defaults) {
+        return true;
+    }
+    let Some(principal) = caller.principal() else { return false };
+    if principal.has_role(ADMINS) {
+        return true;
+    }
+    match roles(stream, right, own, defaults) {
+        Roles::Listed(listed) => listed.iter().any(|role| principal.has_role(role)),
+        Roles::Everybody | Roles::Admins => false,
+    }
+}
+
+/// One caller and the default lists at one moment: what a read decides with, wherever it meets a stream. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Who reads.
+    pub caller: Caller,
+    /// For streams without a list of their own.
+    pub defaults: Arc<DefaultAcls>,
+    /// Whether anonymous callers are let in at all; if not, nothing is public.
+    pub anonymous_allowed: bool,
+}
+
+impl Policy {
+    /// Whether the caller may read the stream, given what the store knows of it.
+    pub fn may_read(&self, stream: &str, info: &StreamInfo) -> bool {
+        match subject(stream, Right::Read) {
+            Some((owner, right)) => allows(&self.caller, owner, right, own_list(info), &self.defaults),
+            None => false,
+        }
+    }
+
+    /// Whether everybody may read the stream, so that shared caches may keep its pages.
+    pub fn is_public(&self, stream: &str, info: &StreamInfo) -> bool {
+        self.anonymous_allowed
+            && subject(stream, Right::Read)
+                .is_some_and(|(owner, right)| is_open(owner, right, own_list(info), &self.defaults))
+    }
+}
+
+/// A metastream has no list; that of the stream it describes decides.
+fn own_list(info: &StreamInfo) -> Option<&Acl> {
+    info.described.as_ref().unwrap_or(&info.metadata).acl.as_ref()
+}

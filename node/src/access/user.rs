@@ -1,0 +1,130 @@
+//! Users as they are stored: the last event of the stream `$user-{login}` (contract/services 1.7).
+
+use serde::{Deserialize, Serialize};
+
+use super::password::StoredPassword;
+use super::rules::{ADMINS, Principal};
+
+/// The stream that says who there are: one event per creation.
+pub const USERS: &str = "$users";
+/// Type of its events; their data is the name as plain text.
+pub const USER_TYPE: &str = "$User";
+/// Prefix of the stream of one user.
+pub const USER_PREFIX: &str = "$user-";
+/// Type of the first event of a user.
+pub const CREATED_TYPE: &str = "$UserCreated";
+/// Type of every later one.
+pub const UPDATED_TYPE: &str = "$UserUpdated";
+/// The stream that tells tools of new passwords. The server itself needs it for nothing.
+pub const NOTIFICATIONS: &str = "$users-password-notifications";
+/// Type of its events.
+pub const PASSWORD_CHANGED_TYPE: &str = "$PasswordChanged";
+/// Metadata of the stream of a user.
+pub const USER_METADATA: &str = r#"{"$acl":{"$w":"$admins","$d":"$admins","$mw":"$admins"}}"#;
+/// Metadata of [`NOTIFICATIONS`]: an hour is enough.
+pub const NOTIFICATIONS_METADATA: &str = r#"{"$maxAge":3600}"#;
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// What it logs in with; part of the name of its stream.
+    pub login: String,
+    /// For people.
+    pub full_name: Option<String>,
+    /// Roles beside its own name; `None` when it was created without any.
+    pub groups: Option<Vec<String>>,
+    /// `None` when what is stored is none that this server knows.
+    pub password: Option<StoredPassword>,
+    /// May not log in.
+    pub disabled: bool,
+}
+
+/// The document in its stored form; members that have their default are left out.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    login_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    full_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    salt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    disabled: bool,
+}
+
+/// The stream of a user.
+pub fn stream_of(login: &str) -> String {
+    format!("{USER_PREFIX}{login}")
+}
+
+impl User {
+    /// Reads the data of an event; `None` for what is no user document.
+    pub fn from_data(data: &[u8]) -> Option<Self> {
+        let document: Document = serde_json::from_slice(data).ok()?;
+        let hash = document.hash.as_deref();
+        let password = hash.and_then(|hash| StoredPassword::from_document(hash, document.salt.as_deref()));
+        Some(Self {
+            login: document.login_name,
+            full_name: document.full_name,
+            groups: document.groups,
+            password,
+            disabled: document.disabled,
+        })
+    }
+
+    /// The data of an event.
+    pub fn to_data(&self) -> Vec<u8> {
+        let (hash, salt) = self.password.as_ref().map(StoredPassword::to_document).unzip();
+        let document = Document {
+            login_name: self.login.clone(),
+            full_name: self.full_name.clone(),
+            salt: salt.flatten(),
+            hash,
+            groups: self.groups.clone(),
+            disabled: self.disabled,
+        };
+        // Strings, lists of strings and a bool: nothing in it can fail.
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// Who it is once it has logged in.
+    pub fn principal(&self) -> Principal {
+        Principal::new(self.login.clone(), self.groups.clone().unwrap_or_default())
+    }
+
+    /// Whether it can administer the cluster.
+    pub fn is_active_admin(&self) -> bool {
+        !self.disabled && self.principal().has_role(ADMINS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_the_original_server_are_read() {
+        let data = br#"{"loginName":"ann","fullName":"Ann","salt":"f1li35iz2v+RETNDRy560Q==","hash":"vuKqAzuZKPqxnH/QoOLZAMY2EPE=","groups":["a"],"disabled":true}"#;
+        let user = User::from_data(data).unwrap();
+        assert_eq!(
+            (user.login.as_str(), user.disabled, user.groups.as_deref()),
+            ("ann", true, Some(&["a".to_owned()][..]))
+        );
+        assert!(user.password.is_some());
+        assert_eq!(user.to_data(), data);
+    }
+
+    #[test]
+    fn members_at_their_default_are_left_out() {
+        let user = User { login: "ann".into(), full_name: None, groups: None, password: None, disabled: false };
+        assert_eq!(user.to_data(), br#"{"loginName":"ann"}"#);
+        assert_eq!(User::from_data(&user.to_data()), Some(user));
+        for nothing in ["", "[]", "{}", r#"{"loginName":5}"#] {
+            assert_eq!(User::from_data(nothing.as_bytes()), None, "{nothing}");
+        }
+    }
+}

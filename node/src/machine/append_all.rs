@@ -1,0 +1,86 @@
+//! Appends to several streams in one step: all of them or none.
+
+use headwater_proto::stored::{Append, AppendAll};
+use uuid::Uuid;
+
+use super::append::{self, Decision};
+use super::{expected_version, rejected};
+use crate::event::{ExpectedVersion, Position, Ticks, WriteOutcome, stream_id};
+use crate::store::ReadError;
+use crate::store::write::{Chunk, StreamRef};
+
+/// One append of the command, checked.
+struct Part {
+    stream: StreamRef,
+    /// The stream whose metadata it writes.
+    described: Option<StreamRef>,
+    expected: ExpectedVersion,
+    /// Empty for one that only demands a version.
+    ids: Vec<Uuid>,
+    command: Append,
+}
+
+/// Decides every append on the state before the command, which is why each must name another stream. If all may be stored they are, in
+/// their order; otherwise the outcome is that of the first one which may not. A command whose events are stored already is a
+/// repetition, whatever became of the demanded versions since.
+pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> Result<WriteOutcome, ReadError> {
+    let mut parts: Vec<Part> = Vec::with_capacity(command.appends.len());
+    for command in command.appends {
+        let part = match check(chunk, command)? {
+            Ok(part) => part,
+            Err(refusal) => return Ok(refusal),
+        };
+        if parts.iter().any(|other| other.stream == part.stream) {
+            return Ok(rejected("a command appends to one stream twice"));
+        }
+        parts.push(part);
+    }
+    let mut outcome = rejected("there is no event");
+    if parts.iter().all(|part| part.ids.is_empty()) {
+        return Ok(outcome);
+    }
+    let mut refusal = None;
+    let mut repeated: Option<WriteOutcome> = None;
+    for part in &parts {
+        // The zero id is never stored: it asks for the version alone.
+        let ids = if part.ids.is_empty() { &[Uuid::nil()][..] } else { &part.ids };
+        let outcome = match append::decide(chunk, part.stream, part.expected, ids)? {
+            _ if part.described.is_some_and(|described| chunk.head(described).tombstone.is_some()) => {
+                WriteOutcome::StreamDeleted
+            }
+            Decision::Ok => continue,
+            Decision::Idempotent { first_number, position } => {
+                let earlier = repeated.as_ref().and_then(WriteOutcome::position);
+                let position = earlier.map_or(position, |earlier: Position| earlier.max(position));
+                repeated = Some(WriteOutcome::Appended { first_number, position, repeated: true });
+                continue;
+            }
+            Decision::WrongVersion => {
+                WriteOutcome::WrongExpectedVersion { current: chunk.head(part.stream).current_version() }
+            }
+            Decision::Deleted => WriteOutcome::StreamDeleted,
+        };
+        refusal.get_or_insert(outcome);
+    }
+    if let Some(decided) = repeated.or(refusal) {
+        return Ok(decided);
+    }
+    for Part { stream, described, ids, command, .. } in parts.into_iter().filter(|part| !part.ids.is_empty()) {
+        outcome = append::store(chunk, time, stream, described, &ids, command.events)?;
+    }
+    Ok(outcome)
+}
+
+fn check(chunk: &mut Chunk<'_>, command: Append) -> Result<Result<Part, WriteOutcome>, ReadError> {
+    let checked = match command.events.is_empty() {
+        true => expected_version(command.expected_version).map(|expected| (expected, Vec::new())),
+        false => append::check(&command),
+    };
+    let (expected, ids) = match checked {
+        Ok(checked) => checked,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let stream = chunk.stream(&command.stream)?;
+    let described = stream_id::described_by(&command.stream).map(|name| chunk.stream(name)).transpose()?;
+    Ok(Ok(Part { stream, described, expected, ids, command }))
+}

@@ -1,0 +1,177 @@
+//! Users, passwords and access lists on a running node.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Node;
+use crate::access::manage::{ManageError, append, event};
+use crate::access::rules::ADMINS;
+use crate::access::user::stream_of;
+use crate::access::{Access, Caller, LoginError, Principal, Right};
+use crate::config::{Config, Invocation};
+use crate::event::ExpectedVersion;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+struct Running {
+    node: Node,
+    access: Access,
+    _directory: tempfile::TempDir,
+}
+
+/// A node of its own that is ready.
+async fn start() -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (http, raft) = (free(), free());
+    let arguments = [
+        "headwater".to_owned(),
+        format!("--data-dir={}", directory.path().display()),
+        format!("--http-listen={}", http.local_addr().unwrap()),
+        format!("--raft-listen={}", raft.local_addr().unwrap()),
+    ];
+    drop((http, raft));
+    let config: Config = match crate::config::resolve(arguments.map(Into::into), []).unwrap() {
+        Invocation::Run(config) => *config,
+        _ => unreachable!("no subcommand"),
+    };
+    let node = Node::start(config).await.unwrap();
+    let access = node.access().clone();
+    let started = Instant::now();
+    // Of each of the first users the password is hashed, then compared with the default.
+    while !node.cluster().status().ready || access.computed_hashes() < 4 {
+        assert!(started.elapsed() < Duration::from_secs(60), "the node is not ready");
+        tokio::time::sleep(Duration::from_millis(10)).await; // polling interval
+    }
+    Running { node, access, _directory: directory }
+}
+
+async fn roles(access: &Access, login: &str, password: &str) -> Result<Vec<bool>, LoginError> {
+    let principal = access.login(login, password, HERE).await?;
+    Ok([login, ADMINS, "staff"].iter().map(|role| principal.has_role(role)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_counts_until_the_change_of_it_was_answered_and_no_longer() {
+    let Running { node, access, _directory } = start().await;
+    assert_eq!(roles(&access, "admin", "changeit").await, Ok(vec![true, true, false]));
+    access.create_user("ann", None, Some(vec!["staff".into()]), "one").await.unwrap();
+    assert_eq!(roles(&access, "ann", "one").await, Ok(vec![true, false, true]));
+    // From memory: no hash is computed.
+    let before = access.computed_hashes();
+    assert!(roles(&access, "ann", "one").await.is_ok());
+    assert_eq!(access.computed_hashes(), before);
+
+    access.reset_password("ann", "two").await.unwrap();
+    assert_eq!(roles(&access, "ann", "one").await, Err(LoginError::Wrong));
+    assert!(roles(&access, "ann", "two").await.is_ok());
+    access.update_user("ann", None, None).await.unwrap();
+    assert_eq!(roles(&access, "ann", "two").await, Ok(vec![true, false, false]));
+    access.set_disabled("ann", true).await.unwrap();
+    assert_eq!(roles(&access, "ann", "two").await, Err(LoginError::Wrong));
+    access.set_disabled("ann", false).await.unwrap();
+    assert!(roles(&access, "ann", "two").await.is_ok());
+    access.change_password("ann", "two", "three", HERE).await.unwrap();
+    assert_eq!(roles(&access, "ann", "two").await, Err(LoginError::Wrong));
+    assert!(roles(&access, "ann", "three").await.is_ok());
+    access.delete_user("ann").await.unwrap();
+    assert_eq!(roles(&access, "ann", "three").await, Err(LoginError::Wrong));
+    assert_eq!(access.delete_user("ann").await, Err(ManageError::NotFound));
+
+    access.create_user("ann", Some("Ann".into()), None, "four").await.unwrap();
+    assert!(roles(&access, "ann", "four").await.is_ok());
+    assert_eq!(access.create_user("ann", None, None, "four").await, Ok(()));
+    assert_eq!(access.create_user("ann", None, None, "five").await, Err(ManageError::Exists));
+    let users = access.users().await.unwrap();
+    assert_eq!(users.iter().map(|user| user.login.as_str()).collect::<Vec<_>>(), ["admin", "ann", "ops"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_wrong_costs_one_hash_and_after_many_none() {
+    let Running { node, access, _directory } = start().await;
+    access.create_user("ann", None, None, "one").await.unwrap();
+    access.create_user("off", None, None, "one").await.unwrap();
+    access.set_disabled("off", true).await.unwrap();
+    for (login, password) in [("ann", "wrong"), ("nobody", "wrong"), ("off", "one"), ("off", "wrong"), ("", "")] {
+        let before = access.computed_hashes();
+        assert_eq!(roles(&access, login, password).await, Err(LoginError::Wrong), "{login}");
+        assert_eq!(access.computed_hashes(), before + 1, "{login}");
+    }
+    // As if wrong passwords had been tried at once; really trying them would take a minute here.
+    access.exhaust_attempts("ann", HERE);
+    let before = access.computed_hashes();
+    assert_eq!(roles(&access, "ann", "wrong").await, Err(LoginError::Exhausted));
+    assert_eq!(roles(&access, "ann", "one").await, Err(LoginError::Exhausted));
+    assert_eq!(access.change_password("ann", "one", "two", HERE).await, Err(ManageError::WrongPassword));
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    assert!(access.login("ann", "one", elsewhere).await.is_ok());
+    // One for the new password that was not taken, one for the login elsewhere.
+    assert_eq!(access.computed_hashes(), before + 2);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
+    let Running { node, access, _directory } = start().await;
+    let document = br#"{"loginName":"joe","salt":"f1li35iz2v+RETNDRy560Q==","hash":"vuKqAzuZKPqxnH/QoOLZAMY2EPE="}"#;
+    let created = event("$UserCreated", true, document);
+    let appends = vec![append(&stream_of("joe"), ExpectedVersion::NoStream, vec![created])];
+    assert_eq!(access.store_all(appends).await, Ok(true));
+    assert!(roles(&access, "joe", "pw1").await.is_ok());
+    let started = Instant::now();
+    loop {
+        let found = access.user("joe").await.unwrap().unwrap();
+        let data = String::from_utf8(found.user.to_data()).unwrap();
+        if found.number == 1 {
+            assert!(data.contains("$argon2id$") && !data.contains(&STANDARD.encode([0])), "{data}");
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "the hash is still {data}");
+        tokio::time::sleep(Duration::from_millis(10)).await; // polling interval
+    }
+    assert!(roles(&access, "joe", "pw1").await.is_ok());
+    assert_eq!(roles(&access, "joe", "pw2").await, Err(LoginError::Wrong));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_remains_whoever_goes_at_the_same_moment() {
+    let Running { node, access, _directory } = start().await;
+    let admins = || Some(vec![ADMINS.to_owned()]);
+    assert_eq!(access.delete_user("admin").await, Err(ManageError::LastAdmin));
+    assert_eq!(access.set_disabled("admin", true).await, Err(ManageError::LastAdmin));
+    assert_eq!(access.update_user("admin", None, None).await, Err(ManageError::LastAdmin));
+    access.create_user("second", None, admins(), "x").await.unwrap();
+    let (one, two) = tokio::join!(access.delete_user("admin"), access.set_disabled("second", true));
+    assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+    let users = access.users().await.unwrap();
+    assert_eq!(users.iter().filter(|user| user.is_active_admin()).count(), 1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_in_force_once_their_write_was_answered() {
+    let Running { node, access, _directory } = start().await;
+    let ann = Caller::User(Arc::new(Principal::new("ann", Vec::new())));
+    let may_write = async |stream: &str| access.allows(&ann, stream, Right::Write).await.unwrap();
+    let write = async |stream: &str, data: &str| {
+        let written = vec![event("$metadata", true, data.as_bytes())];
+        assert_eq!(access.store_all(vec![append(stream, ExpectedVersion::Any, written)]).await, Ok(true));
+    };
+    assert!(may_write("s").await);
+    write("$$s", r#"{"$acl":{"$w":"bob"}}"#).await;
+    assert!(!may_write("s").await);
+    write("$$s", r#"{"$acl":{"$w":["ann"]}}"#).await;
+    assert!(may_write("s").await && !may_write("$t").await);
+    write("$settings", r#"{"$userStreamAcl":{"$w":"bob"},"$systemStreamAcl":{"$w":"ann"}}"#).await;
+    assert!(may_write("s").await && !may_write("t").await && may_write("$t").await);
+    // A document that means nothing leaves the built-in defaults.
+    write("$settings", r#"{"$userStreamAcl":{"write":"bob"}}"#).await;
+    assert!(may_write("t").await && !may_write("$t").await);
+    node.stop().await;
+}
