@@ -35,13 +35,16 @@ fmt-check:
 lint: system ## Clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-# Always the whole workspace, so that every duty builds the dependencies with the same features, once.
+# Always the whole workspace and always as tests, so that every duty builds the dependencies with the same features, once: `cargo build`
+# leaves out what only tests ask of a dependency, and would build many of them a second time.
+DEBUG_BUILD := $(CARGO) test --workspace --locked --no-run
+
 unit: system ## Unit and integration tests, and the examples of the documentation
 	$(CARGO) test --workspace --locked
 
 faults: system ## Faults against real processes
-	# They start the binary of this profile; it must be there and new. `unit` builds the same one.
-	$(CARGO) build --workspace --locked
+	# They start the binary of this profile; it must be there and new.
+	$(DEBUG_BUILD)
 	$(CARGO) test --workspace --locked --test faults
 
 bench: system ## Measure (release build); see docs/performance.md
@@ -49,15 +52,15 @@ bench: system ## Measure (release build); see docs/performance.md
 	target/release/bench
 
 clients: system ## Feeds read by a feed reader, an Atom grammar, a client of the original and through a caching proxy
-	@$(CARGO) build --workspace --locked
+	@$(DEBUG_BUILD)
 	@scripts/clients
 
 conformance: system ## Replay recorded answers of the reference server against a fresh node
-	@$(CARGO) build --workspace --locked
+	@$(DEBUG_BUILD)
 	@scripts/conformance
 
 openapi: system ## Requests made from the OpenAPI document against a fresh node, looking for answers it does not describe
-	@$(CARGO) build --workspace --locked
+	@$(DEBUG_BUILD)
 	@scripts/openapi
 
 deny: ## Licences, sources and bans of dependencies (needs cargo-deny)
