@@ -11,11 +11,8 @@ use crate::config::Challenge;
 pub const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
 /// Its later name (contract/streams 17).
 pub const KURRENT_CURRENT_VERSION: HeaderName = HeaderName::from_static("kurrent-currentversion");
-/// Position of the last event of an append.
+/// Position of the last event of a write.
 pub const ES_POSITION: HeaderName = HeaderName::from_static("es-position");
-/// Position of the event that records a delete. Clients of the original compare its 204 with what they know, and there
-/// `ES-Position` belongs to other answers (contract/streams 1.2).
-pub const HEADWATER_POSITION: HeaderName = HeaderName::from_static("headwater-position");
 
 /// Tells a proxy in between whether to collect the answer before it passes it on.
 pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

@@ -34,7 +34,7 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
         WriteOutcome::Deleted { position } => {
             audit::acl(request, stream, list.as_deref(), None);
             let mut answer = response::text(StatusCode::NO_CONTENT, "Stream deleted");
-            answer.headers_mut().insert(response::HEADWATER_POSITION, HeaderValue::from(position));
+            answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));
             Ok(answer)
         }
         other => Err(refusal(other)),
