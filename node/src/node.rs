@@ -17,7 +17,7 @@ use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
 use crate::cluster::{Cluster, Parts};
 use crate::config::Config;
-use crate::http;
+use crate::{http, log};
 use crate::metrics::Metrics;
 use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
@@ -91,6 +91,7 @@ impl Node {
         let raft_listener = listen(config.raft_listen, "raft-listen").await?;
 
         let identity = Arc::new(Identity::open(&config.data_dir, config.server_id)?);
+        identity.require_log(raft::log_directory(&config.data_dir).join(log::MARK_FILE_NAME))?;
         tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
         let resolve = configured_addresses(&config);
         let dialer = Dialer::new(certificates.for_nodes());

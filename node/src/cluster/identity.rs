@@ -53,6 +53,14 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// A disk that belongs to a cluster, but without its log. Begun anew it would vote under an id that has promised more.
+    #[error(
+        "the log of this node is missing: there is no {path}; mount or restore it, or remove the whole data directory and start once with --rejoin"
+    )]
+    LogMissing {
+        /// The file that every log has.
+        path: PathBuf,
+    },
     /// The node was to take part in a cluster while it belongs to another.
     #[error("this disk belongs to cluster {own}, not to {other}")]
     OtherCluster {
@@ -104,6 +112,14 @@ impl Identity {
                 Ok(identity)
             }
             Err(error) => Err(io_error(error)),
+        }
+    }
+
+    /// Refuses a disk that belongs to a cluster and has lost its log. Every log was opened before its node joined anything.
+    pub fn require_log(&self, mark: PathBuf) -> Result<(), IdentityError> {
+        match self.cluster_id() {
+            Some(_) if !mark.exists() => Err(IdentityError::LogMissing { path: mark }),
+            _ => Ok(()),
         }
     }
 
@@ -172,6 +188,19 @@ fn decode(bytes: &[u8]) -> Option<stored::Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_of_a_cluster_without_its_log_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("log").join("durable-end");
+        let identity = Identity::open(directory.path(), 3).unwrap();
+        identity.require_log(mark.clone()).unwrap();
+        identity.set_cluster_id(Uuid::new_v4(), false).unwrap();
+        assert!(matches!(identity.require_log(mark.clone()), Err(IdentityError::LogMissing { .. })));
+        fs::create_dir(directory.path().join("log")).unwrap();
+        fs::write(&mark, b"").unwrap();
+        identity.require_log(mark).unwrap();
+    }
 
     #[test]
     fn an_empty_disk_gets_a_new_node_id_every_time() {

@@ -88,6 +88,12 @@ pub enum AclError {
 }
 
 impl Acl {
+    /// Bytes that the list occupies in memory, about.
+    pub fn weight(&self) -> usize {
+        let rights = [&self.read, &self.write, &self.delete, &self.meta_read, &self.meta_write];
+        rights.into_iter().flatten().flatten().map(|role| size_of::<String>() + role.len()).sum()
+    }
+
     /// Reads the value of `$acl`. A key that is null is as good as missing (contract/services 1.6).
     pub fn parse(value: &RawValue) -> Result<Self, AclError> {
         let object: RawObject = serde_json::from_str(value.get()).map_err(|_| AclError::NoObject)?;

@@ -30,6 +30,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 pub use self::disk::ADVICE;
+pub use self::durable_mark::FILE_NAME as MARK_FILE_NAME;
 use self::sync::GroupCommit;
 use self::tail_cache::TailCache;
 use crate::fatal;

@@ -24,6 +24,7 @@ pub mod wire;
 
 use std::convert::Infallible;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use headwater_proto::raft::raft_server::RaftServer;
@@ -101,6 +102,11 @@ impl StartError {
     }
 }
 
+/// Where the log of a node is kept.
+pub fn log_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}
+
 /// Opens `log/`, `state/` and `snapshots/` under the data directory and puts consensus together on top; see the module for
 /// the order of things. Must run inside a tokio runtime.
 ///
@@ -176,7 +182,7 @@ struct Opened {
 impl Opened {
     fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let sync_metrics = metrics.clone();
-        let log = Log::open(&config.data_dir.join("log"), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
+        let log = Log::open(&log_directory(&config.data_dir), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
         let store = Store::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
         let snapshots = Arc::new(snapshot::SnapshotStore::open(&config.data_dir, metrics.clone())?);
         let volume = snapshot_policy::estimate_volume(&log, applied_entries(&store)?)?;

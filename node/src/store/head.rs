@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use crate::event::metadata::Acl;
 use crate::event::{EventNumber, Position, StreamMetadata};
 
 /// Streams remembered; at about 200 bytes each this is some 13 MiB. A stream beyond it costs two short reads.
 const HEADS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+
+/// Bytes of metadata with which a head is still remembered. Access lists may be as large as an event; a stream with one that is
+/// unusually long is read from the store each time instead of filling the memory.
+const MAX_HEAD_BYTES: usize = 4 << 10;
 
 /// State of one stream as of the newest write.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +34,11 @@ impl Head {
     /// The last number as clients count: -1 for none.
     pub fn current_version(&self) -> i64 {
         self.last_number.map_or(-1, |number| number as i64)
+    }
+
+    /// Bytes that only few streams have: their access lists.
+    fn weight(&self) -> usize {
+        self.metadata.as_deref().and_then(|metadata| metadata.acl.as_ref()).map_or(0, Acl::weight)
     }
 
     /// Whether the stream is deleted in a way that can be undone.
@@ -52,6 +62,33 @@ impl HeadCache {
     }
 
     pub(super) fn put(&mut self, stream: Arc<str>, head: Head) {
-        self.heads.put(stream, head);
+        if head.weight() > MAX_HEAD_BYTES {
+            // Also not what was known before: it would be an older state of the stream.
+            self.heads.pop(&stream);
+        } else {
+            self.heads.put(stream, head);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_with_a_huge_access_list_is_not_remembered_nor_its_older_state() {
+        let head = |roles: usize| {
+            let acl = Acl { read: Some(vec![String::new(); roles]), ..Acl::default() };
+            let metadata = StreamMetadata { acl: Some(acl), ..StreamMetadata::default() };
+            Head { id: Some(1), metadata: Some(Arc::new(metadata)), ..Head::default() }
+        };
+        let mut heads = HeadCache::new();
+        let name: Arc<str> = Arc::from("s");
+        heads.put(name.clone(), head(3));
+        assert!(heads.get("s").is_some());
+        heads.put(name.clone(), head(1_000));
+        assert!(heads.get("s").is_none());
+        heads.put(name, head(0));
+        assert!(heads.get("s").is_some());
     }
 }

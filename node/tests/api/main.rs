@@ -7,6 +7,7 @@
 mod bad_input;
 mod client;
 mod extensions;
+mod feeds;
 mod nodes;
 mod script;
 

@@ -1,0 +1,86 @@
+//! Our feeds as an Atom library reads them (RFC 4287, RFC 5005); `make clients` has readers in other languages.
+
+use std::collections::BTreeSet;
+
+use atom_syndication::Feed;
+
+use crate::client;
+use crate::nodes;
+
+const EVENTS: u64 = 25;
+
+/// `read & <written>`, as it stands in a path.
+const NAME: &str = "read%20%26%20%3Cwritten%3E";
+
+fn feed(base: &str, path: &str) -> Feed {
+    let answer = client::send(base, "GET", path, &[("Accept", "application/atom+xml".to_owned())], b"");
+    assert_eq!(
+        (answer.status, answer.header("Content-Type").as_deref()),
+        (200, Some("application/atom+xml; charset=utf-8"))
+    );
+    Feed::read_from(&answer.body[..]).unwrap_or_else(|error| panic!("{error} in {}", answer.text()))
+}
+
+fn link<'a>(feed: &'a Feed, rel: &str) -> Option<&'a str> {
+    feed.links().iter().find(|link| link.rel() == rel).map(|link| link.href())
+}
+
+/// Titles of all entries from `first` on along the links `rel`, page by page, and the feeds themselves.
+fn walk(base: &str, first: &str, rel: &str) -> Vec<Feed> {
+    let mut feeds = vec![feed(base, first)];
+    while let Some(next) = link(&feeds[feeds.len() - 1], rel) {
+        assert!(feeds.len() < 100, "the links lead in a circle");
+        let path = next.strip_prefix(base).expect("links stay on the node").to_owned();
+        let page = feed(base, &path);
+        let is_empty = page.entries().is_empty();
+        feeds.push(page);
+        // The newest page goes on having a `previous`, for what is yet to come.
+        if is_empty {
+            break;
+        }
+    }
+    feeds
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_atom_library_reads_every_page_of_a_stream() {
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let read = move || {
+        for _ in 0..EVENTS {
+            assert_eq!(crate::append_bytes(&base, NAME, b"x").status, 201);
+        }
+        let stream = format!("/streams/{NAME}");
+        let newest_first: Vec<String> = (0..EVENTS).rev().map(|n| format!("{n}@read & <written>")).collect();
+        for (first, rel) in [(stream.clone(), "next"), (format!("{stream}/0/forward/7"), "previous")] {
+            let feeds = walk(&base, &first, rel);
+            let mut titles: Vec<Vec<String>> = feeds
+                .iter()
+                .map(|feed| feed.entries().iter().map(|entry| entry.title().to_string()).collect())
+                .collect();
+            if rel == "previous" {
+                titles.reverse();
+            }
+            assert_eq!(titles.concat(), newest_first, "{first}");
+            let mut ids = BTreeSet::new();
+            for feed in &feeds {
+                assert_eq!(feed.title().to_string(), "Event stream 'read & <written>'");
+                assert_eq!(feed.authors()[0].name(), "EventStore");
+                assert_eq!(feed.id(), format!("{base}{stream}"));
+                assert_eq!(link(feed, "self"), Some(feed.id()));
+                // The time of a page is that of its newest event, read backwards, and of its oldest, read forwards (contract/streams 8.3).
+                let timed = if rel == "next" { feed.entries().first() } else { feed.entries().last() };
+                assert!(timed.is_none_or(|entry| entry.updated() == feed.updated()));
+                for entry in feed.entries() {
+                    assert!(ids.insert(entry.id().to_owned()), "two entries with the id {}", entry.id());
+                    assert_eq!(entry.summary().map(|text| text.as_str()), Some("t"));
+                    let links: Vec<(&str, &str)> = entry.links().iter().map(|link| (link.rel(), link.href())).collect();
+                    assert_eq!(links, [("edit", entry.id()), ("alternate", entry.id())]);
+                }
+            }
+            assert_eq!(ids.len() as u64, EVENTS);
+        }
+    };
+    tokio::task::spawn_blocking(read).await.unwrap();
+    nodes.stop().await;
+}
