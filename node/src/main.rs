@@ -72,7 +72,10 @@ fn run(config: Config) -> ExitCode {
 fn is_damage(error: &anyhow::Error) -> bool {
     let identity = error.downcast_ref::<IdentityError>();
     error.downcast_ref::<StartError>().is_some_and(StartError::is_damage)
-        || matches!(identity, Some(IdentityError::Damaged { .. } | IdentityError::Missing { .. } | IdentityError::LogMissing { .. }))
+        || matches!(
+            identity,
+            Some(IdentityError::Damaged { .. } | IdentityError::Missing { .. } | IdentityError::LogMissing { .. })
+        )
 }
 
 /// Connections at their limit, the files of both databases, and some for other nodes.

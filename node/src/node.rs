@@ -17,12 +17,12 @@ use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
 use crate::cluster::{Cluster, Parts};
 use crate::config::Config;
-use crate::{http, log};
 use crate::metrics::Metrics;
 use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
 use crate::raft::{self, Dialer, Member, NodeId, listener};
 use crate::tls::Certificates;
+use crate::{http, log};
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
