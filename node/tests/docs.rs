@@ -7,7 +7,11 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 /// The address that examples name; replaced by that of the node under test.
 const DOCUMENTED: &str = "127.0.0.1:2113";
@@ -62,6 +66,7 @@ fn root() -> PathBuf {
 struct Node {
     process: Child,
     http: String,
+    log: Arc<Mutex<Vec<String>>>,
     _data: tempfile::TempDir,
 }
 
@@ -74,14 +79,22 @@ impl Node {
         drop((http, raft));
         let mut process = Command::new(env!("CARGO_BIN_EXE_headwater"))
             .args(["--http-listen", &http_address.to_string(), "--raft-listen", &raft_address.to_string()])
+            .args(["--log-filter", "debug,headwater=trace,openraft=error,audit=trace"])
             .arg("--data-dir")
             .arg(data.path())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = BufReader::new(process.stderr.take().unwrap());
-        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| eprintln!("node: {line}")));
-        let mut node = Self { process, http: http_address.to_string(), _data: data };
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keep = kept.clone();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                eprintln!("node: {line}");
+                keep.lock().unwrap().push(line);
+            }
+        });
+        let mut node = Self { process, http: http_address.to_string(), log: kept, _data: data };
         let started = Instant::now();
         while !node.is_ready() {
             assert_eq!(node.process.try_wait().unwrap(), None, "the node ended");
@@ -132,8 +145,27 @@ fn examples_of_the_documentation_are_true() {
                 wrong.push(format!("{}: $ {command}\nlacks: {fragment}\nin:\n{output}\n", file.display()));
             }
         }
+        // The node logged everything it does; none of it is a password, neither plain nor as it was sent, nor a hash.
+        let secrets: Vec<String> = examples.iter().flat_map(|example| secrets_of(&example.command)).collect();
+        let log = node.log.lock().unwrap();
+        for line in log.iter() {
+            let found = secrets.iter().map(String::as_str).chain(["$argon2"]).find(|secret| line.contains(*secret));
+            assert_eq!(found, None, "{}: a secret in the log: {line}", file.display());
+        }
+        assert!(log.iter().any(|line| line.contains("listening")), "there is no log");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Passwords in a command: what stands behind `-u name:`, and in bodies behind names that end in `assword`. Short ones and the one that
+/// is public would be found in any text.
+fn secrets_of(command: &str) -> Vec<String> {
+    let words: Vec<&str> = command.split(' ').collect();
+    let logins = words.windows(2).filter(|pair| pair[0] == "-u").filter_map(|pair| pair[1].split_once(':')?.1.into());
+    let bodies = command.split("assword\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let plain: Vec<&str> = logins.chain(bodies).filter(|text| text.len() > 5 && *text != "changeit").collect();
+    let sent = words.windows(2).filter(|pair| pair[0] == "-u").map(|pair| STANDARD.encode(pair[1]));
+    plain.into_iter().map(str::to_owned).chain(sent).collect()
 }
 
 /// Method and path of a command.

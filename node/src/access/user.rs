@@ -87,8 +87,8 @@ impl User {
             groups: self.groups.clone(),
             disabled: self.disabled,
         };
-        // Strings, lists of strings and a bool: nothing in it can fail.
-        serde_json::to_vec(&document).unwrap_or_default()
+        // Strings, lists of strings and a bool: nothing in it can fail. Indented as the original server stores it.
+        serde_json::to_vec_pretty(&document).unwrap_or_default()
     }
 
     /// Who it is once it has logged in.
@@ -115,13 +115,14 @@ mod tests {
             ("ann", true, Some(&["a".to_owned()][..]))
         );
         assert!(user.password.is_some());
-        assert_eq!(user.to_data(), data);
+        let compact: serde_json::Value = serde_json::from_slice(&user.to_data()).unwrap();
+        assert_eq!(compact.to_string().as_bytes(), data);
     }
 
     #[test]
     fn members_at_their_default_are_left_out() {
         let user = User { login: "ann".into(), full_name: None, groups: None, password: None, disabled: false };
-        assert_eq!(user.to_data(), br#"{"loginName":"ann"}"#);
+        assert_eq!(user.to_data(), b"{\n  \"loginName\": \"ann\"\n}");
         assert_eq!(User::from_data(&user.to_data()), Some(user));
         for nothing in ["", "[]", "{}", r#"{"loginName":5}"#] {
             assert_eq!(User::from_data(nothing.as_bytes()), None, "{nothing}");

@@ -4,6 +4,7 @@
 // Clippy knows `#[test]` functions as tests, but not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod bad_input;
 mod client;
 mod extensions;

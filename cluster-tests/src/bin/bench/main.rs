@@ -82,6 +82,8 @@ pub(crate) enum Scenario {
     Follower,
     /// A single node beside the echo server.
     Single,
+    /// Appends and pages of a user who logged in beside those of nobody.
+    Authenticated,
     /// Pages, 304 and single events beside the echo server.
     Reads,
     /// Appends and reads of a young and of a grown store, then start-up of the grown one.

@@ -46,6 +46,20 @@ impl Template {
         Self { bytes: text.into_bytes(), stream, unique }
     }
 
+    /// The same request from a user who logged in.
+    pub(crate) fn authenticated(mut self) -> Self {
+        const BEFORE: &[u8] = b"Host: bench\r\n";
+        const LINE: &[u8] = b"Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n";
+        let found = self.bytes.windows(BEFORE.len()).position(|window| window == BEFORE);
+        let Some(at) = found.map(|at| at + BEFORE.len()) else { return self };
+        self.bytes.splice(at..at, LINE.iter().copied());
+        let places = self.unique.iter_mut().chain(self.stream.as_mut().map(|(place, _)| place));
+        for place in places.filter(|place| place.start >= at) {
+            *place = place.start + LINE.len()..place.end + LINE.len();
+        }
+        self
+    }
+
     /// One event per POST to one of `streams` streams; `data_bytes` of data in each (contract/streams 6.3).
     pub(crate) fn append(run: u32, streams: u64, data_bytes: usize) -> Self {
         Self::append_batch(run, streams, data_bytes, 1)

@@ -40,6 +40,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
             Scenario::OpenLoop => open_loop(plan).await,
             Scenario::Follower => follower(plan).await,
             Scenario::Single => single(plan).await,
+            Scenario::Authenticated => authenticated(plan).await,
             Scenario::Reads => reads(plan).await,
             Scenario::Growth => growth(plan).await,
         };
@@ -226,6 +227,35 @@ async fn single(plan: &Plan) -> anyhow::Result<Section> {
         section.series.extend(series);
     }
     note_memory(&mut section, &headwater, "after appends")?;
+    Ok(section)
+}
+
+async fn authenticated(plan: &Plan) -> anyhow::Result<Section> {
+    let mut section = Section::new("A user who logged in beside nobody, single node");
+    let mut headwater = Headwater::start(1).await?;
+    let anonymous = headwater.appends(headwater.leader().await?, MANY, plan.round, Pace::Closed);
+    let (first, rounds) = (anonymous.first_number, plan.rounds);
+    let with_user = Load { template: anonymous.template.clone().authenticated(), ..anonymous.clone() };
+    // Their numbers must not meet: the ids of the requests are made of them.
+    let apart = Load { first_number: first + (1 << 40), ..anonymous.clone() };
+    let pids = headwater.pids()?;
+    let contender = |name: &str, load: Load| Contender { name: name.to_owned(), load, pids: pids.clone() };
+    let mut appends = [contender("append, user", with_user), contender("append, nobody", apart)];
+    let mut series = compare(&mut headwater, &mut appends, rounds).await?;
+    let page = |template: Template| Load { template, expected_status: 200, ..anonymous.clone() };
+    let accept = [("Accept", "application/vnd.eventstore.atom+json")];
+    let template = Template::get_of_streams(headwater.run, "/head/backward/20", 8, &accept);
+    let mut pages = [
+        contender("page of 20 events, user", page(template.clone().authenticated())),
+        contender("page of 20 events, nobody", page(template)),
+    ];
+    series.extend(interleaved(&mut pages, rounds).await?);
+    for (name, pair) in ["appends", "pages"].into_iter().zip(series.chunks_exact(2)) {
+        let name = format!("{name}, user / nobody per second");
+        let target = "target: at least 0.95";
+        section.ratios.push(Ratio::of(name, target, &pair[0], &pair[1], |round| round.per_second));
+    }
+    section.series.extend(series);
     Ok(section)
 }
 
