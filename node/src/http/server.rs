@@ -102,8 +102,6 @@ where
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        // A client that closes its side after the request still waits for the answer.
-        .half_close(true)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
