@@ -13,9 +13,67 @@ const SNAPSHOT_LOG_BYTES: &str = "400000";
 /// Almost nothing is kept below a snapshot.
 const KEEP_LOG_BYTES: &str = "50000";
 
+/// A file system in memory that every Linux has: nothing can be moved there from a disk.
+const OTHER_FILE_SYSTEM: &str = "/dev/shm";
+
+/// Exit code of a node whose disk failed it (sysexits: EX_IOERR).
+const EXIT_STORAGE: i32 = 74;
+
+/// Complaints of a node that cannot install a snapshot, and of the leader that sent it.
+const INSTALL_FAILED: &[&str] = &["cannot be installed", "WARN*the snapshot was not sent"];
+
 #[tokio::test]
 async fn a_follower_behind_the_purged_log_is_brought_back_by_a_snapshot() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
+    let (mut cluster, workload, follower) = follower_behind_the_log().await?;
+
+    cluster.start(follower)?;
+    cluster.wait_ready(follower).await?;
+    // A follower may be ready while it is a few hundred entries behind, so the snapshot may still be on its way.
+    let base = cluster.base(follower);
+    wait::until("the follower is brought back by a snapshot", PROGRESS_LIMIT, || async {
+        let installed = cluster.client().metric(&base, "headwater_snapshots_installed_total").await?;
+        anyhow::ensure!(installed >= 1.0, "none was installed");
+        Ok(())
+    })
+    .await?;
+    workload.progress(100, PROGRESS_LIMIT).await?;
+
+    // What was installed is as durable as what was written.
+    cluster.kill(follower).await?;
+    cluster.start(follower)?;
+    cluster.wait_ready(follower).await?;
+
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, &[]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_install_a_snapshot_stops_and_comes_back() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let (mut cluster, workload, follower) = follower_behind_the_log().await?;
+    let snapshots = cluster.data_dir(follower).join("snapshots");
+    let away = cluster.data_dir(follower).join("snapshots-away");
+    let elsewhere = tempfile::tempdir_in(OTHER_FILE_SYSTEM)?;
+    std::fs::rename(&snapshots, &away)?;
+    std::os::unix::fs::symlink(elsewhere.path(), &snapshots)?;
+    cluster.start(follower)?;
+
+    let status = cluster.wait_exit(follower, PROGRESS_LIMIT).await?;
+    anyhow::ensure!(status.code() == Some(EXIT_STORAGE), "it must end with {EXIT_STORAGE}, not with {status}");
+    let log = cluster.last_log(follower);
+    anyhow::ensure!(log.contains("fatal") && log.contains("cannot be installed"), "no clear fatal line:\n{log}");
+
+    std::fs::remove_file(&snapshots)?;
+    std::fs::rename(&away, &snapshots)?;
+    cluster.start(follower)?;
+    cluster.wait_ready(follower).await?;
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, INSTALL_FAILED).await?;
+    Ok(())
+}
+
+/// Three nodes under load, one of which is down and needs log that the others have purged.
+async fn follower_behind_the_log() -> anyhow::Result<(Cluster, Workload, u16)> {
     let extra = ["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES, "--keep-log-bytes", KEEP_LOG_BYTES];
     let options = Options { extra: extra.map(str::to_owned).to_vec(), ..Options::default() };
     let mut cluster = Cluster::started(3, options).await?;
@@ -40,24 +98,5 @@ async fn a_follower_behind_the_purged_log_is_brought_back_by_a_snapshot() -> any
         Ok(())
     })
     .await?;
-
-    cluster.start(follower)?;
-    cluster.wait_ready(follower).await?;
-    // A follower may be ready while it is a few hundred entries behind, so the snapshot may still be on its way.
-    let base = cluster.base(follower);
-    wait::until("the follower is brought back by a snapshot", PROGRESS_LIMIT, || async {
-        let installed = cluster.client().metric(&base, "headwater_snapshots_installed_total").await?;
-        anyhow::ensure!(installed >= 1.0, "none was installed");
-        Ok(())
-    })
-    .await?;
-    workload.progress(100, PROGRESS_LIMIT).await?;
-
-    // What was installed is as durable as what was written.
-    cluster.kill(follower).await?;
-    cluster.start(follower)?;
-    cluster.wait_ready(follower).await?;
-
-    scenario::judge(&mut cluster, workload, RESUME_LIMIT, &[]).await?;
-    Ok(())
+    Ok((cluster, workload, follower))
 }

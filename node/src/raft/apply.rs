@@ -235,7 +235,8 @@ fn flush_on_request(store: &Store, requests: &std_mpsc::Receiver<()>) {
     }
 }
 
-fn flush(store: &Store) {
+/// Makes the state durable. A failure ends the process: nobody knows what of it is on disk.
+pub(super) fn flush(store: &Store) {
     if let Err(error) = store.flush() {
         fatal::stop("the state database cannot be flushed", &error);
     }

@@ -29,9 +29,11 @@ use std::sync::Arc;
 
 use headwater_proto::raft::raft_server::RaftServer;
 use headwater_proto::stored;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
 use prost::Message;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use caller::{ClusterId, LocalIdentity};
 pub use dialer::Dialer;
@@ -41,6 +43,7 @@ pub use state_machine::StateMachine;
 pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
 
 use crate::config::Config;
+use crate::fatal;
 use crate::log::{Log, LogError, SyncReport};
 use crate::metrics::Metrics;
 use crate::store::{OpenError, ReadError, Store};
@@ -65,8 +68,8 @@ pub struct Parts {
     /// See [`StateMachine::new`].
     released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
     snapshots: Arc<snapshot::SnapshotStore>,
-    /// Cancelled when [`Self::stop`] begins.
-    closing: CancellationToken,
+    /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is no failure of consensus.
+    closing: DropGuard,
 }
 
 /// Why consensus cannot start.
@@ -135,25 +138,27 @@ pub async fn build(
     let log_storage = LogStorage::new(log.clone())?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);
-    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, closing: CancellationToken::new() })
+    let closing = CancellationToken::new().drop_guard();
+    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, closing })
 }
 
 impl Parts {
     /// The gRPC service for the other nodes.
     pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<service::RaftService> {
-        service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.clone())
+        service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.token().clone())
     }
 
     /// Takes part in elections from now on, and takes snapshots until `stop`. Call it once the service is served.
     pub fn run(&self, config: &Config, stop: &CancellationToken) {
         self.raft.run();
-        let policy = SnapshotPolicy::new(self.raft.clone(), self.apply.clone(), config);
+        let policy = SnapshotPolicy::new(self.raft.clone(), self.apply.clone(), self.snapshots.clone(), config);
         tokio::spawn(policy.run(stop.clone()));
+        tokio::spawn(stop_with_consensus(self.raft.clone(), self.closing.token().clone()));
     }
 
     /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is handed over before, by the caller.
     pub async fn stop(&self) {
-        self.closing.cancel();
+        self.closing.token().cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end in order");
         }
@@ -167,6 +172,31 @@ impl Parts {
         if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
             tracing::warn!(%error, "the log was not closed in order");
         }
+    }
+}
+
+/// Ends the process when consensus ends by itself: its task has told of a failure and is gone, and what is left of the node would go on
+/// believing what it knew last.
+async fn stop_with_consensus(raft: Raft, closing: CancellationToken) {
+    let failure = closing.run_until_cancelled(failure_of_consensus(&raft)).await.flatten();
+    if let Some(failure) = failure
+        && !closing.is_cancelled()
+    {
+        fatal::stop("consensus has ended on this node", &failure);
+    }
+}
+
+/// Waits until consensus has ended: why, or `None` when it was told to.
+async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
+    // They change with leadership and members only, so waiting for their end costs nothing per write.
+    let mut metrics = raft.server_metrics();
+    while metrics.changed().await.is_ok() {}
+    let end = raft.metrics().borrow_watched().running_state.clone();
+    match end {
+        Err(Fatal::Stopped) => None,
+        Err(failure) => Some(failure),
+        // It says why before it ends, unless it panics.
+        Ok(()) => Some(Fatal::Panicked),
     }
 }
 
@@ -202,4 +232,32 @@ fn applied_entries(store: &Store) -> Result<u64, StartError> {
     let Some(bytes) = store.last_applied()?.last_applied else { return Ok(0) };
     let log_id = stored::LogId::decode(&bytes[..]).map_err(io::Error::other)?;
     Ok(log_id.index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn running(data: &tempfile::TempDir) -> Parts {
+        let config = settings::config_for_tests(data.path());
+        let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
+        let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
+        let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
+        parts.raft.run();
+        parts
+    }
+
+    #[tokio::test]
+    async fn the_end_of_consensus_is_a_failure_unless_it_was_told_to_end() {
+        let data = tempfile::tempdir().unwrap();
+        let ordered = running(&data).await;
+        ordered.stop().await;
+        assert!(failure_of_consensus(&ordered.raft).await.is_none());
+
+        let data = tempfile::tempdir().unwrap();
+        let failing = running(&data).await;
+        let _ = failing.raft.with_raft_state(|_| panic!("on purpose")).await;
+        assert!(matches!(failure_of_consensus(&failing.raft).await, Some(Fatal::Panicked)));
+        failing.stop().await;
+    }
 }

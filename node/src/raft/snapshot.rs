@@ -15,9 +15,10 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use parking_lot::Mutex;
 use prost::Message;
 
-use super::apply::ApplyHandle;
+use super::apply::{self, ApplyHandle, ApplyStopped};
 use super::codec;
 use super::types::{LogId, StoredMembership, TypeConfig};
+use crate::fatal;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -90,7 +91,8 @@ impl SnapshotDir {
         self.manifest.files.iter().map(|file| file.bytes).sum()
     }
 
-    fn last_index(&self) -> Option<u64> {
+    /// Index of the last entry in it.
+    pub fn last_index(&self) -> Option<u64> {
         self.meta.last_log_id.map(|log_id| log_id.index)
     }
 }
@@ -164,10 +166,15 @@ impl SnapshotStore {
     }
 
     /// Takes a checkpoint of what is applied now and makes it the newest snapshot. Returns the present one when nothing was applied since.
+    /// After an error everything is as before, and another attempt may succeed.
     pub async fn build(self: &Arc<Self>, apply: &ApplyHandle) -> io::Result<Arc<SnapshotDir>> {
         // Not on the apply thread: what remains for the checkpoint there is what was committed since.
         let store = apply.store().clone();
-        blocking(move || store.flush()).await?;
+        blocking(move || {
+            apply::flush(&store);
+            Ok(())
+        })
+        .await?;
         let name = format!("{UNFINISHED}{}", self.counter.fetch_add(1, Ordering::Relaxed));
         let work = Unfinished::reserve(self.root.join(name));
         let target = work.path().to_owned();
@@ -207,24 +214,35 @@ impl SnapshotStore {
         Ok(built)
     }
 
-    /// Installs a received snapshot: gives it its name, replaces the state by it and makes it the newest.
-    pub async fn install(self: &Arc<Self>, apply: &ApplyHandle, received: Arc<SnapshotDir>) -> io::Result<()> {
+    /// Installs a received snapshot: gives it its name, replaces the state by it and makes it the newest. Consensus has given up the
+    /// log below it by then, so a failure ends the process. An error means that the node is stopping.
+    pub async fn install(
+        self: &Arc<Self>,
+        apply: &ApplyHandle,
+        received: Arc<SnapshotDir>,
+    ) -> Result<(), ApplyStopped> {
         let snapshots = self.clone();
-        apply
-            .run(move |store| {
-                let named = if received.path.starts_with(&snapshots.root) {
-                    received
-                } else {
-                    let work = Unfinished::reserve(received.path.clone());
-                    snapshots.name(work, received.manifest.clone())?
-                };
-                store.install(&named.path)?;
-                snapshots.metrics.snapshots_installed.inc();
-                tracing::info!(index = named.last_index(), bytes = named.total_bytes(), "installed a snapshot");
-                snapshots.replace_current(named);
-                io::Result::Ok(())
-            })
-            .await?
+        let replace = move |store: &Store| {
+            if let Err(error) = snapshots.replace_state(store, received) {
+                fatal::stop("a received snapshot cannot be installed under snapshots/ and state/", &error);
+            }
+        };
+        apply.run(replace).await
+    }
+
+    /// On the apply thread.
+    fn replace_state(&self, store: &Store, received: Arc<SnapshotDir>) -> io::Result<()> {
+        let named = if received.path.starts_with(&self.root) {
+            received
+        } else {
+            let work = Unfinished::reserve(received.path.clone());
+            self.name(work, received.manifest.clone())?
+        };
+        store.install(&named.path)?;
+        self.metrics.snapshots_installed.inc();
+        tracing::info!(index = named.last_index(), bytes = named.total_bytes(), "installed a snapshot");
+        self.replace_current(named);
+        Ok(())
     }
 
     /// Moves a durable directory to its final name.

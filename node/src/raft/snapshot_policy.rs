@@ -1,5 +1,7 @@
 //! When to take a snapshot and how much log to keep: by bytes and time, where openraft would count entries.
 
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
@@ -7,14 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Raft;
 use super::apply::ApplyHandle;
+use super::snapshot::SnapshotStore;
 use crate::config::Config;
+use crate::fatal;
 use crate::log::{Log, LogError, Record};
 
 /// How often the policy looks. Nothing depends on its precision.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A snapshot that was asked for and has not come after this long is asked for again.
-const BUILD_PATIENCE: Duration = Duration::from_secs(600);
+/// Pause after an attempt that failed: a checkpoint holds up the apply thread, and a full disk is seldom emptied within a second.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Entries read at start to estimate how the bytes of the log are spread.
 const ESTIMATE_SAMPLES: u64 = 256;
@@ -23,6 +27,7 @@ const ESTIMATE_SAMPLES: u64 = 256;
 pub struct SnapshotPolicy {
     raft: Raft,
     apply: ApplyHandle,
+    snapshots: Arc<SnapshotStore>,
     /// Take one after this many bytes of applied log ...
     log_bytes: u64,
     /// ... or after this time, if anything was applied.
@@ -32,22 +37,23 @@ pub struct SnapshotPolicy {
     /// The newest snapshot seen, and when this process first saw it.
     newest: Option<u64>,
     newest_at: Instant,
-    /// A build under way: what was applied when it was asked for, and when.
-    building: Option<(u64, Instant)>,
+    /// The last attempt, if it failed: why, and when.
+    failed: Option<(String, Instant)>,
 }
 
 impl SnapshotPolicy {
     /// With the limits of the configuration.
-    pub fn new(raft: Raft, apply: ApplyHandle, config: &Config) -> Self {
+    pub fn new(raft: Raft, apply: ApplyHandle, snapshots: Arc<SnapshotStore>, config: &Config) -> Self {
         Self {
             raft,
             apply,
+            snapshots,
             log_bytes: config.snapshot_log_bytes,
             interval: config.snapshot_interval,
             keep_log_bytes: config.keep_log_bytes,
             newest: None,
             newest_at: Instant::now(),
-            building: None,
+            failed: None,
         }
     }
 
@@ -55,15 +61,15 @@ impl SnapshotPolicy {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = looks.tick() => {}
+        let looking = async {
+            loop {
+                looks.tick().await;
+                if self.look().await.is_err() {
+                    return;
+                }
             }
-            if self.look().await.is_err() {
-                return;
-            }
-        }
+        };
+        shutdown.run_until_cancelled(looking).await;
     }
 
     async fn look(&mut self) -> Result<(), openraft::errors::Fatal<super::TypeConfig>> {
@@ -86,17 +92,44 @@ impl SnapshotPolicy {
             }
         }
         let Some(applied) = applied else { return Ok(()) };
-        if let Some((asked_at_index, asked_at)) = self.building {
-            if snapshot < Some(asked_at_index) && asked_at.elapsed() < BUILD_PATIENCE {
-                return Ok(());
-            }
-            self.building = None;
+        if self.is_due(snapshot.max(self.built()), applied) {
+            self.build().await;
         }
-        if self.is_due(snapshot, applied) {
-            self.building = Some((applied, Instant::now()));
+        if self.built() > snapshot {
             self.raft.trigger().snapshot().await?;
         }
         Ok(())
+    }
+
+    /// The newest snapshot there is; openraft hears of it a moment later.
+    fn built(&self) -> Option<u64> {
+        self.snapshots.current()?.last_index()
+    }
+
+    /// Takes a snapshot. Without one the node lacks nothing but room: what keeps it from succeeding is told once, and it is tried again.
+    async fn build(&mut self) {
+        if self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY_PAUSE) {
+            return;
+        }
+        let error = match self.snapshots.build(&self.apply).await {
+            Ok(_) => {
+                self.newest_at = Instant::now();
+                self.failed = None;
+                return;
+            }
+            Err(error) => error,
+        };
+        if is_damage(&error) {
+            fatal::stop("a snapshot cannot be taken: the disk or the state is damaged", &error);
+        }
+        let reason = error.to_string();
+        if self.failed.as_ref().is_none_or(|(told, _)| *told != reason) {
+            tracing::error!(
+                reason,
+                "cannot take a snapshot, and the log grows until it succeeds: look after space, permissions and open files; trying again"
+            );
+        }
+        self.failed = Some((reason, Instant::now()));
     }
 
     fn is_due(&self, snapshot: Option<u64>, applied: u64) -> bool {
@@ -107,6 +140,11 @@ impl SnapshotPolicy {
         let since = volume.total() - snapshot.map_or(0, |index| volume.bytes_at(index));
         since >= self.log_bytes || self.newest_at.elapsed() >= self.interval
     }
+}
+
+/// Whether a failure says that what was written cannot be relied on, as opposed to what an operator can put right while the node runs.
+fn is_damage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData || error.raw_os_error() == Some(libc::EIO)
 }
 
 /// How the bytes of the log before `end` are spread, as (index, bytes of log up to it), estimated from some entries of it. Blocking.
@@ -125,4 +163,59 @@ pub fn estimate_volume<R: Record>(log: &Log<R>, end: u64) -> Result<Vec<(u64, u6
         index = next;
     }
     Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::super::settings::config_for_tests;
+    use super::super::{Dialer, LocalIdentity, Member, NodeId, Proposal, build};
+    use super::*;
+    use crate::event::Ticks;
+    use crate::metrics::Metrics;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_snapshot_that_cannot_be_taken_is_tried_again_and_writes_go_on() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config { snapshot_log_bytes: 1, ..config_for_tests(data.path()) };
+        let id = NodeId::generate(1);
+        let identity = Arc::new(LocalIdentity::new(id, Some([7; 16])));
+        let resolve: super::super::Resolve = Arc::new(|_, member: &Member| member.clone());
+        let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
+        let raft = parts.raft.clone();
+        raft.run();
+        let alone = Member { raft_address: "127.0.0.1:1".to_owned(), http_address: String::new() };
+        raft.initialize(BTreeMap::from([(id, alone)])).await.unwrap();
+        raft.wait(Some(PATIENCE)).current_leader(id, "it leads").await.unwrap();
+        let write = || async {
+            let written = raft.client_write(Proposal { time: Ticks(1), commands: [].into() }).await.unwrap();
+            raft.wait(Some(PATIENCE)).applied_index_at_least(Some(written.log_id.index), "applied").await.unwrap();
+        };
+        write().await;
+
+        let (snapshots, away) = (data.path().join("snapshots"), data.path().join("away"));
+        fs::rename(&snapshots, &away).unwrap();
+        fs::write(&snapshots, b"not a directory").unwrap();
+        let mut policy = SnapshotPolicy::new(raft.clone(), parts.apply.clone(), parts.snapshots.clone(), &config);
+        policy.look().await.unwrap();
+        assert!(policy.failed.is_some() && policy.built().is_none());
+        write().await;
+
+        fs::remove_file(&snapshots).unwrap();
+        fs::rename(&away, &snapshots).unwrap();
+        policy.look().await.unwrap();
+        assert!(policy.built().is_none(), "not before a pause");
+        if let Some((_, at)) = &mut policy.failed {
+            *at -= RETRY_PAUSE;
+        }
+        policy.look().await.unwrap();
+        assert!(policy.failed.is_none());
+        let built = parts.snapshots.current().unwrap().meta().last_log_id.unwrap();
+        raft.wait(Some(PATIENCE)).snapshot(built, "consensus knows of it").await.unwrap();
+        parts.stop().await;
+    }
 }

@@ -98,22 +98,25 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
     }
 
-    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
-        Some(self.get_snapshot_builder().await)
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        if force {
+            return Some(self.get_snapshot_builder().await);
+        }
+        self.snapshots.current().map(SnapshotBuilder::Built)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { apply: self.apply.clone(), snapshots: self.snapshots.clone() }
+        SnapshotBuilder::Build { apply: self.apply.clone(), snapshots: self.snapshots.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Arc<SnapshotDir>) -> io::Result<()> {
         let log_id = meta.last_log_id;
-        let result = self.snapshots.install(&self.apply, snapshot).await;
-        if let (Ok(()), Some(log_id)) = (&result, log_id) {
+        self.snapshots.install(&self.apply, snapshot).await?;
+        if let Some(log_id) = log_id {
             // What the snapshot holds was never in this node's log.
             self.apply.volume().lock().add(log_id.index, 0);
         }
-        result
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
@@ -121,16 +124,27 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// Takes one snapshot.
-pub struct SnapshotBuilder {
-    apply: ApplyHandle,
-    snapshots: Arc<SnapshotStore>,
+/// How openraft gets a snapshot. It takes a failed build for the end of the node, so while the node runs the policy builds, which can
+/// try again, and openraft is only shown the result.
+pub enum SnapshotBuilder {
+    /// The newest one there is.
+    Built(Arc<SnapshotDir>),
+    /// Takes one now: at start, when the log was purged and the snapshot is missing.
+    Build {
+        /// Where the state is.
+        apply: ApplyHandle,
+        /// Where the snapshot goes.
+        snapshots: Arc<SnapshotStore>,
+    },
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = Arc<SnapshotDir>;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        Ok(as_snapshot(self.snapshots.build(&self.apply).await?))
+        match self {
+            Self::Built(newest) => Ok(as_snapshot(newest.clone())),
+            Self::Build { apply, snapshots } => Ok(as_snapshot(snapshots.build(apply).await?)),
+        }
     }
 }
