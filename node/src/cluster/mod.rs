@@ -8,6 +8,7 @@ pub mod identity;
 mod membership;
 pub mod peers;
 mod read_barrier;
+mod recovery;
 pub mod service;
 mod status;
 mod wire;
@@ -35,6 +36,7 @@ use forward::Forwards;
 use gate::Gate;
 use identity::Identity;
 use peers::Peers;
+use recovery::Recovery;
 
 /// Handle on this node's part in the cluster. Cheap to clone.
 #[derive(Clone)]
@@ -311,21 +313,17 @@ impl Cluster {
         }
     }
 
-    /// Opens the gate for reads once everything this disk had acknowledged is committed again and applied.
-    ///
-    /// openraft's own `wait_for_recovery` compares with the growing end of the log, which a loaded follower may never reach;
-    /// the end found at start is what counts.
+    /// Opens the gate for reads once this node has recovered.
     async fn recover(self, stop: CancellationToken, log_end_at_start: u64) {
         let mut metrics = self.inner.raft.metrics();
+        let mut recovery = Recovery::new(log_end_at_start);
         loop {
             let recovered = {
                 let seen = metrics.borrow_watched();
                 let committed = seen.cluster_committed.as_ref().map_or(0, |id| id.index + 1);
                 let log_end = seen.last_log_index.map_or(0, |index| index + 1);
                 let applied = seen.last_applied.as_ref().map_or(0, |id| id.index + 1);
-                // A tail that the leader replaced may leave the log shorter than it was.
-                let target = log_end_at_start.min(log_end);
-                committed > 0 && committed >= target && applied >= target
+                recovery.is_over(committed, log_end, applied)
             };
             if recovered {
                 self.inner.recovered.store(true, Ordering::Release);
