@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::Cluster;
 use crate::raft::{Member, NodeId};
 
-/// A new member may vote once it lacks no more than this many entries of the log.
-const CAUGHT_UP_WITHIN: u64 = 1_000;
+/// A new member may vote once it lacks no more than this many entries of the log: what is under way to a member that keeps up. An entry
+/// can be a MiB, and from then on writes may have to wait for it.
+const CAUGHT_UP_WITHIN: u64 = 8;
 /// How long catching up may take before the leader gives up; the node asks again by itself.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3_600);
 /// How often the leader looks whether the new member has caught up.
