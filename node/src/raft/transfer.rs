@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::codec;
 use super::snapshot::{SnapshotDir, SnapshotStore, Unfinished, blocking, check_file_name};
 use super::types::Vote;
+use crate::fatal;
 
 /// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to pace smoothly.
 pub const CHUNK_BYTES: usize = 512 << 10;
@@ -44,6 +46,28 @@ pub enum ReceiveError {
     Disk(#[from] io::Error),
 }
 
+/// Why a snapshot of this node cannot be sent.
+#[derive(Debug, thiserror::Error)]
+enum ReadFailure {
+    /// A file is not what the manifest says, or cannot be read any more.
+    #[error("{}: {what}", path.display())]
+    Damaged { path: PathBuf, what: String },
+    /// Another attempt may succeed.
+    #[error("{}: {error}", path.display())]
+    Disk { path: PathBuf, error: io::Error },
+}
+
+impl ReadFailure {
+    fn of(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        let gone = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound);
+        if gone || error.raw_os_error() == Some(libc::EIO) {
+            return Self::Damaged { path, what: error.to_string() };
+        }
+        Self::Disk { path, error }
+    }
+}
+
 /// How long a transfer of `bytes` at the configured rate may take in all, four times what it should.
 pub fn deadline(bytes: u64, bytes_per_second: u64) -> Duration {
     Duration::from_secs(bytes.saturating_mul(4) / bytes_per_second.max(1)).saturating_add(INSTALL_GRACE)
@@ -60,8 +84,15 @@ pub fn send(
         SnapshotHeader { vote: Some(codec::vote_to_message(vote)), manifest: Some(directory.manifest().clone()) };
     let spawned = std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
         // The receiver sees a stream that ends too early and refuses it; the sender hears of that in the answer.
-        if let Err(error) = read_parts(&directory, header, bytes_per_second, &parts) {
-            tracing::error!(path = %directory.path().display(), %error, "a snapshot cannot be read");
+        match read_parts(&directory, header, bytes_per_second, &parts) {
+            Ok(()) => {}
+            // It would be sent again and again, and no node that needs it could ever take part. Another leader has its own copy.
+            Err(error @ ReadFailure::Damaged { .. }) => {
+                let what = "a file of this node's snapshot is damaged, and the state may share it: start the node on an empty data \
+                            directory with --rejoin";
+                fatal::stop(what, &error);
+            }
+            Err(error @ ReadFailure::Disk { .. }) => tracing::error!(%error, "a snapshot cannot be read"),
         }
     });
     if let Err(error) = spawned {
@@ -75,19 +106,24 @@ fn read_parts(
     header: SnapshotHeader,
     bytes_per_second: u64,
     parts: &mpsc::Sender<SnapshotPart>,
-) -> io::Result<()> {
+) -> Result<(), ReadFailure> {
     let started = Instant::now();
     let mut sent = 0;
     if parts.blocking_send(SnapshotPart { part: Some(Part::Header(header)) }).is_err() {
         return Ok(());
     }
     for (number, file) in directory.manifest().files.iter().enumerate() {
-        let mut reader = File::open(directory.path().join(&file.name))?;
-        let mut offset = 0;
+        let path = directory.path().join(&file.name);
+        let mut reader = File::open(&path).map_err(|error| ReadFailure::of(&path, error))?;
+        let (mut offset, mut crc) = (0, 0);
         while offset < file.bytes {
             let length = (file.bytes - offset).min(CHUNK_BYTES as u64);
             let mut data = vec![0; length as usize];
-            reader.read_exact(&mut data)?;
+            reader.read_exact(&mut data).map_err(|error| ReadFailure::of(&path, error))?;
+            crc = crc32c::crc32c_append(crc, &data);
+            if offset + length == file.bytes && crc != file.crc32c {
+                return Err(ReadFailure::Damaged { path, what: "wrong checksum".to_owned() });
+            }
             let chunk = SnapshotChunk { file: number as u32, offset, crc32c: crc32c::crc32c(&data), data: data.into() };
             if parts.blocking_send(SnapshotPart { part: Some(Part::Chunk(chunk)) }).is_err() {
                 return Ok(());
@@ -286,6 +322,27 @@ mod tests {
         assert_eq!(fs::read(received.path().join("EMPTY")).unwrap(), b"");
         assert_eq!(received.manifest(), fixture.source.manifest());
         SnapshotDir::open(received.path()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_found_by_the_node_that_sends_it() {
+        let fixture = fixture();
+        let path = fixture.source.path().join("1.sst");
+        let read = || {
+            let (parts, _stream) = mpsc::channel(16);
+            let header = SnapshotHeader { vote: None, manifest: None };
+            read_parts(&fixture.source, header, RATE, &parts)
+        };
+        read().unwrap();
+        let mut damaged = fixture.content.clone();
+        damaged[CHUNK_BYTES + 9] ^= 1;
+        for content in [&damaged[..], &fixture.content[1..]] {
+            fs::write(&path, content).unwrap();
+            let failure = read().unwrap_err();
+            assert!(matches!(&failure, ReadFailure::Damaged { path: named, .. } if *named == path), "{failure}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(read(), Err(ReadFailure::Damaged { .. })));
     }
 
     #[tokio::test]
