@@ -18,7 +18,7 @@ use crate::cluster::service::ClusterService;
 use crate::cluster::{Cluster, Parts};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
 use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
 use crate::raft::{self, Dialer, Member, NodeId, listener};
 use crate::tls::Certificates;
@@ -115,6 +115,9 @@ impl Node {
         let grpc = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            // What this node holds for a peer that vanished ends with the connection.
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .http2_max_pending_accept_reset_streams(Some(ABANDONED_CALLS))
             .add_service(parts.service(identity.local()))
             .add_service(cluster_service);
