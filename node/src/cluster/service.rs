@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use headwater_proto::cluster as wire;
 use headwater_proto::cluster::cluster_server;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -69,15 +70,20 @@ impl cluster_server::Cluster for ClusterService {
         self.cluster.inner.connector.check_caller(&request)?;
         let (answers, receiver) = mpsc::channel(FORWARDS_IN_FLIGHT);
         tokio::spawn(receive(self.cluster.clone(), request.into_inner(), answers, self.stop.clone()));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        // With the answer, once it is taken to be sent, its place goes back.
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(|(answer, _place)| Ok(answer)))))
     }
 }
 
-/// Puts what one peer sends through the gate. One place in flight per place in the queue of answers, so an answer always fits.
+/// An answer in the queue, with the place that the write took.
+type Answered = (wire::ForwardResponse, OwnedSemaphorePermit);
+
+/// Puts what one peer sends through the gate. A write keeps its place until its answer has left the queue of answers, which has as many
+/// places, so an answer always fits.
 async fn receive(
     cluster: Cluster,
     mut requests: Streaming<wire::ForwardRequest>,
-    answers: mpsc::Sender<Result<wire::ForwardResponse, Status>>,
+    answers: mpsc::Sender<Answered>,
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(FORWARDS_IN_FLIGHT));
@@ -95,14 +101,18 @@ async fn receive(
                 return;
             }
         };
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let place = tokio::select! {
+            place = places.clone().acquire_owned() => place,
+            // A peer that reads no answers.
+            () = stop.cancelled() => return,
+        };
+        let Ok(place) = place else { return };
         cluster.inner.metrics.forwards_received.inc();
         let wire::ForwardRequest { request_id, deadline_ms, command } = request;
         let answers = answers.clone();
         let answer = move |proposed: Proposed| {
             // It fails only when the stream is gone, and with it whoever waited.
-            let _ = answers.try_send(Ok(forward_response(request_id, proposed)));
-            drop(place);
+            let _ = answers.try_send((forward_response(request_id, proposed), place));
         };
         if !cluster.leads() {
             answer(Proposed::NotLeader);
