@@ -23,12 +23,20 @@ impl Cluster {
         let deadline = started + self.inner.config.write_timeout;
         let give_up_unsent = started + self.inner.config.leader_wait.min(self.inner.config.write_timeout);
         let mut may_be_written = false;
+        let mut is_repetition = false;
         let mut leadership = self.inner.leadership.subscribe();
         loop {
             let leader = leadership.borrow_and_update().clone();
             let proposed = match &leader {
                 // The gate itself keeps the deadline and watches leadership, once for a whole batch.
-                Leadership::Local => self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown),
+                Leadership::Local if !is_repetition => {
+                    self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
+                }
+                // It has less time left than those before it in the queue, and the gate looks at a request when its turn comes.
+                Leadership::Local => {
+                    let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
+                    answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
+                }
                 Leadership::Remote(hint) => tokio::select! {
                     answer = self.inner.forwards.send(hint, command.clone(), deadline) => answer.unwrap_or(Proposed::Unknown),
                     // Whoever was asked leads no more (it may be frozen and never answer): ask the next one.
@@ -38,6 +46,8 @@ impl Cluster {
                 Leadership::None => Proposed::NotLeader,
             };
             match proposed {
+                // A copy that was cut off may have been stored, and the stream deleted after that.
+                Proposed::Done { outcome: WriteOutcome::StreamDeleted, .. } if may_be_written => return self.unknown(),
                 Proposed::Done { log_index, outcome } => {
                     let applied = self.inner.store.applied().wait_for_log_index(log_index);
                     return match timeout_at(deadline, applied).await {
@@ -57,6 +67,7 @@ impl Cluster {
                 return Err(WriteError::NoLeader);
             }
             let _ = timeout_at(deadline.min(now + RETRY_AFTER), leadership.changed()).await;
+            is_repetition = true;
         }
     }
 
