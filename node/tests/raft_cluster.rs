@@ -101,6 +101,13 @@ impl TestCluster {
         self.nodes.remove(&id).unwrap().stop().await;
     }
 
+    /// The end of every test: RocksDB does not bear it when the process ends while its threads work.
+    async fn stop(mut self) {
+        for (_, node) in std::mem::take(&mut self.nodes) {
+            node.stop().await;
+        }
+    }
+
     /// The leader that every running node agrees on.
     async fn leader(&self) -> NodeId {
         let agreed = || {
@@ -232,6 +239,7 @@ async fn writes_reach_all_nodes_and_survive_the_restart_of_a_follower_and_of_the
     for id in cluster.ids() {
         assert_eq!(cluster.events(id).await, 5, "{id}");
     }
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,6 +267,7 @@ async fn a_node_whose_missing_log_was_purged_gets_a_snapshot() {
     let index = cluster.append(6, 10).await;
     cluster.applied_everywhere(index).await;
     assert_eq!(cluster.events(absent).await, 7);
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -272,4 +281,5 @@ async fn leadership_can_be_handed_over() {
     until("the successor leads", || cluster.nodes.values().all(|node| node.leader() == Some(successor))).await;
     let index = cluster.append(1, 10).await;
     cluster.applied_everywhere(index).await;
+    cluster.stop().await;
 }
