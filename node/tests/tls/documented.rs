@@ -1,4 +1,4 @@
-//! The commands of docs/security.md, run in their order as one shell script.
+//! The commands of docs/security.md in blocks of `sh`, run in their order as one shell script. What is not to be run there is indented.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
