@@ -14,7 +14,7 @@ mod status;
 mod wire;
 mod write;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -328,12 +328,28 @@ impl Cluster {
             if recovered {
                 self.inner.recovered.store(true, Ordering::Release);
                 tracing::info!("recovered; reads are served");
+                self.warn_of_other_members();
                 return;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = metrics.changed() => if changed.is_err() { return },
             }
+        }
+    }
+
+    /// The list says where members are; who is one, the cluster has decided. A list with others is most likely a mistake, of the list or of the
+    /// data directory.
+    fn warn_of_other_members(&self) {
+        let membership = self.inner.raft.metrics().borrow_watched().membership_config.clone();
+        let members: BTreeSet<u16> = membership.membership().voter_ids().map(NodeId::server).collect();
+        let listed: BTreeSet<u16> = self.inner.config.members.iter().map(|member| member.id).collect();
+        if members != listed {
+            tracing::warn!(
+                ?members,
+                ?listed,
+                "the cluster of this data directory has other members than the list names: correct --members or --data-dir"
+            );
         }
     }
 

@@ -82,6 +82,9 @@ pub enum AclError {
     /// Neither a role nor a list of roles.
     #[error("'{0}' in $acl must be a string or an array of strings")]
     NoRoles(String),
+    /// The document is no JSON object, or not stored as JSON, and so counts as none.
+    #[error("metadata with $acl must be a JSON object, stored as JSON, because otherwise none of it would be in force")]
+    NotJson,
     /// The list is right, but another key makes the document as a whole count as none.
     #[error("metadata with $acl must not have a value of a wrong type, because then none of it would be in force")]
     Void,
@@ -119,15 +122,21 @@ impl Acl {
 }
 
 /// Whether a metadata document with an access list means what it says. One that does not would count as no metadata and open the
-/// stream to everybody, so it must not be stored (contract/services 1.6). A document without `$acl` is fine, whatever it is.
+/// stream to everybody, so it must not be stored (contract/services 1.6). A document that does not speak of `$acl` is fine, whatever it is.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check_acl(document: &[u8]) -> Result<(), AclError> {
-    let Ok(RawObject(members)) = serde_json::from_slice::<RawObject<'_>>(document) else { return Ok(()) };
-    let Some((_, acl)) = members.iter().find(|(key, _)| key == "$acl") else { return Ok(()) };
-    Acl::parse(acl)?;
-    StreamMetadata::parse(document).map(drop).ok_or(AclError::Void)
+pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
+    const KEY: &[u8] = b"$acl";
+    match serde_json::from_slice::<RawObject<'_>>(document) {
+        Ok(RawObject(members)) if is_json => {
+            let Some((_, acl)) = members.iter().find(|(key, _)| key == "$acl") else { return Ok(()) };
+            Acl::parse(acl)?;
+            StreamMetadata::parse(document).map(drop).ok_or(AclError::Void)
+        }
+        _ if document.windows(KEY.len()).any(|part| part == KEY) => Err(AclError::NotJson),
+        _ => Ok(()),
+    }
 }
 
 /// The access lists for streams that have none of their own: the last event of the stream `$settings` (contract/services 1.6).
@@ -311,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_access_list_that_would_not_be_in_force_is_refused() {
-        let check = |text: &str| check_acl(text.as_bytes()).map_err(|error| error.to_string());
+        let check = |text: &str| check_acl(text.as_bytes(), true).map_err(|error| error.to_string());
         for fine in ["", "x", "[]", "{}", r#"{"$maxCount":"3"}"#, r#"{"$acl":{}}"#, r#"{"$acl":{"$mw":[],"$r":null}}"#]
         {
             assert_eq!(check(fine), Ok(()), "{fine}");
@@ -323,11 +332,14 @@ mod tests {
             (r#"{"$acl":{"$r":["a",null]}}"#, "'$r'"),
             (r#"{"$acl":"ann"}"#, "an object"),
             (r#"{"$acl":null}"#, "an object"),
+            (r#"{"$acl":{"$r":"ann"}"#, "a JSON object"),
+            (r#"[{"$acl":{"$r":"ann"}}]"#, "a JSON object"),
             (r#"{"$acl":{"$r":"ann"},"$maxCount":"3"}"#, "none of it"),
         ] {
             let error = check(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+        assert_eq!(check_acl(br#"{"$acl":{"$r":"ann"}}"#, false), Err(AclError::NotJson));
     }
 
     #[test]
@@ -345,14 +357,14 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_an_access_list_is_it_is_refused_or_in_force(document in acl_documents()) {
-            let refused = check_acl(document.as_bytes()).is_err();
+            let refused = check_acl(document.as_bytes(), true).is_err();
             let in_force = parse(&document).is_some_and(|metadata| metadata.acl.is_some());
             proptest::prop_assert!(refused != in_force, "{document}");
         }
 
         #[test]
         fn no_document_makes_the_reader_fail(bytes: Vec<u8>) {
-            let _ = check_acl(&bytes);
+            let _ = check_acl(&bytes, true);
             let _ = DefaultAcls::parse(&bytes);
         }
     }

@@ -167,8 +167,8 @@ async fn concern(request: &Request<'_>, stream: &str, events: &[NewEvent]) -> Re
         return Ok(Concern::Settings);
     }
     let Some(described) = stream_id::described_by(stream) else { return Ok(Concern::Nothing) };
-    for event in events.iter().filter(|event| event.is_json) {
-        check_acl(&event.data).map_err(refuse)?;
+    for event in events {
+        check_acl(&event.data, event.is_json).map_err(refuse)?;
     }
     let before = request.state.access.list_of(described).await?;
     let after = StreamMetadata::parse(&last.data).filter(|_| last.is_json).and_then(|metadata| metadata.acl);
