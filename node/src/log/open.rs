@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::{ADVICE, Disk, damaged};
 use super::durable_mark::{self, Durable, DurableMark};
@@ -35,13 +35,12 @@ pub fn open(directory: &Path) -> Result<Opened, LogError> {
     let promised = promised.unwrap_or_default();
     let fresh = promised == Durable::default();
     let mark = DurableMark::open(directory).map_err(io)?;
-    // Opening replays this file and begins a new one.
-    let replayed = fatal::newest_file(directory, "log");
+    let suspects = Suspects::before_opening(directory);
     let disk = Disk::open(directory, fresh)?;
     let mut meta: BTreeMap<_, _> = disk.all_meta()?.into_iter().collect();
     check_format(&disk, &mut meta, fresh)?;
     let found = find_extent(&disk, &meta)?;
-    refuse_lost_tail(&disk, replayed.as_deref(), found, promised)?;
+    refuse_lost_tail(&disk, &suspects, found, promised)?;
     let extent = drop_broken_tail(&disk, found, promised)?;
 
     // RocksDB has moved what it recovered from the WAL into tables, which it syncs; this covers what it did not.
@@ -127,15 +126,37 @@ fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Ex
     Ok(Extent { end: gap, ..extent })
 }
 
-fn refuse_lost_tail(disk: &Disk, replayed: Option<&Path>, extent: Extent, promised: Durable) -> Result<(), LogError> {
+/// The files that hold the end of the log, as they are before RocksDB begins new ones. One whose last part is unreadable is taken by
+/// RocksDB for one that ends there.
+struct Suspects {
+    /// The newest WAL.
+    wal: Option<PathBuf>,
+    /// Says which WALs still count.
+    manifest: Option<PathBuf>,
+}
+
+impl Suspects {
+    fn before_opening(directory: &Path) -> Self {
+        let current = std::fs::read_to_string(directory.join("CURRENT")).ok();
+        Self {
+            wal: fatal::newest_file(directory, "log"),
+            manifest: current.map(|name| directory.join(name.trim_end())),
+        }
+    }
+}
+
+fn refuse_lost_tail(disk: &Disk, suspects: &Suspects, extent: Extent, promised: Durable) -> Result<(), LogError> {
     let found = Durable { end: extent.end, sequence: disk.sequence() };
     if found.end >= promised.end && found.sequence >= promised.sequence {
         return Ok(());
     }
-    let what = match replayed {
+    let mut what = match &suspects.wal {
         Some(path) => format!("{} is cut short", path.display()),
         None => format!("the newest .log file in {} is missing or empty", disk.directory().display()),
     };
+    if let Some(manifest) = &suspects.manifest {
+        what.push_str(&format!(", or {} is damaged", manifest.display()));
+    }
     Err(LogError::Damaged(format!(
         "{what}: the log ends before entry {} (write {}), but everything before entry {} \
          (write {}) was acknowledged as stored; {ADVICE}",
