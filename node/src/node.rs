@@ -95,6 +95,7 @@ impl Node {
         tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
         let resolve = configured_addresses(&config);
         let dialer = Dialer::new(certificates.for_nodes());
+        let traffic = dialer.traffic().clone();
         let parts = raft::build(&config, identity.local(), dialer.clone(), resolve.clone(), metrics.clone()).await?;
 
         let (cluster, gate) = Cluster::new(Parts {
@@ -104,6 +105,7 @@ impl Node {
             store: parts.store.clone(),
             metrics: metrics.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),
+            log_progress: parts.log_progress(),
         });
         let stop_http = CancellationToken::new();
         let stop_all = CancellationToken::new();
@@ -125,9 +127,9 @@ impl Node {
         let raft_server = tokio::spawn(async move {
             let stopped = stop.clone().cancelled_owned();
             let served = match node_tls {
-                None => grpc.serve_with_incoming_shutdown(listener::plain(raft_listener), stopped).await,
+                None => grpc.serve_with_incoming_shutdown(listener::plain(raft_listener, traffic), stopped).await,
                 Some(tls) => {
-                    let connections = listener::secure(raft_listener, tls, stop);
+                    let connections = listener::secure(raft_listener, tls, traffic, stop);
                     grpc.serve_with_incoming_shutdown(connections, stopped).await
                 }
             };

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater::config::Config;
+use headwater::config::{Config, MemberConfig};
 use headwater::event::{Ticks, WriteOutcome};
 use headwater::metrics::Metrics;
 use headwater::raft::network::Resolve;
@@ -181,7 +181,10 @@ fn config(data_dir: &Path) -> Config {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Config {
         server_id: 1,
-        members: Vec::new(),
+        // Addresses are those of the membership.
+        members: (1..=3)
+            .map(|id| MemberConfig { id, raft_address: String::new(), http_address: String::new() })
+            .collect(),
         data_dir: data_dir.to_owned(),
         http_listen: anywhere,
         raft_listen: anywhere,

@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 
 use crate::raft::caller::LocalIdentity;
 use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
-use crate::raft::{Dialer, Member, NodeId};
+use crate::raft::{Dialer, Member, NodeId, Traffic};
 
 /// Makes clients for peers and says who calls. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +35,11 @@ impl Connector {
     /// Where a member is reached: the configured addresses win over those in the replicated member list.
     pub fn addresses(&self, node_id: NodeId, member: &Member) -> Member {
         (self.inner.resolve)(node_id, member)
+    }
+
+    /// Where the connections between nodes are counted.
+    pub fn traffic(&self) -> &Traffic {
+        self.inner.dialer.traffic()
     }
 
     /// A client for the node of `server` at `raft_address`; it connects when first used. With TLS no other server is talked to.

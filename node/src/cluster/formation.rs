@@ -1,7 +1,7 @@
 //! How a node comes to be part of a cluster: it was before, the cluster is founded now, or it takes the place of a lost disk.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_proto::cluster as wire;
 use headwater_proto::cluster::cluster_client::ClusterClient;
@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Cluster;
+use super::peers::reason_of;
+use super::reminder::Reminder;
 use crate::config::MemberConfig;
 use crate::raft::{Member, NodeId};
 
@@ -18,7 +20,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long one call to another node may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the log repeats what a node is still waiting for.
-const REMIND_EVERY: u32 = 40;
+const REMIND_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The member list in the form in which two nodes compare theirs.
 pub fn canonical(members: &[MemberConfig]) -> String {
@@ -32,6 +34,8 @@ enum Round {
     Done,
     /// Not yet; a sentence for the operator.
     Waiting(String),
+    /// Not before the operator has changed what the sentence names.
+    Mistaken(String),
 }
 
 impl Cluster {
@@ -40,18 +44,17 @@ impl Cluster {
     /// A cluster is founded once: by the listed server with the smallest id, when every listed server answers, is empty and has the
     /// same list. A node that has taken part before has a log or a vote, so it is not empty and there is nothing to found.
     pub async fn take_part(self, stop: CancellationToken) {
-        let mut rounds: u32 = 0;
-        let mut last_reason = String::new();
+        let mut reminder = Reminder::every(REMIND_INTERVAL);
         loop {
             match self.formation_round().await {
                 Round::Done => return,
-                Round::Waiting(reason) => {
-                    if reason != last_reason || rounds.is_multiple_of(REMIND_EVERY) {
-                        tracing::info!("not part of a cluster yet: {reason}");
-                        last_reason = reason;
-                    }
-                    rounds += 1;
+                Round::Waiting(reason) if reminder.is_due(&reason, Instant::now()) => {
+                    tracing::info!("not part of a cluster yet: {reason}");
                 }
+                Round::Mistaken(reason) if reminder.is_due(&reason, Instant::now()) => {
+                    tracing::warn!("not part of a cluster yet: {reason}");
+                }
+                Round::Waiting(_) | Round::Mistaken(_) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -71,18 +74,14 @@ impl Cluster {
         for (member, answer) in others.iter().zip(answers) {
             match answer {
                 Ok(status) => heard.push((member, status)),
-                Err(_) => silent.push(member.id.to_string()),
+                // Somebody is there, but not who should be.
+                Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                    return Round::Mistaken(status.message().to_owned());
+                }
+                Err(status) => {
+                    silent.push(format!("server {} at {} ({})", member.id, member.raft_address, reason_of(&status)));
+                }
             }
-        }
-        if let Some((member, status)) =
-            heard.iter().find(|(member, status)| NodeId(status.node_id).server() != member.id)
-        {
-            return Round::Waiting(format!(
-                "server {} of the list answers at {} as server {}: correct the member list",
-                member.id,
-                member.raft_address,
-                NodeId(status.node_id).server()
-            ));
         }
         if !self.disk_is_empty() {
             return match self.is_candidate_for_membership() {
@@ -97,10 +96,9 @@ impl Cluster {
         }
         let own_list = canonical(&self.inner.config.members);
         if let Some((member, status)) = heard.iter().find(|(_, status)| status.configured_members != own_list) {
-            tracing::warn!(server = member.id, its_list = %status.configured_members, %own_list, "member lists differ");
-            return Round::Waiting(format!(
-                "server {} has another member list than this node; give every node the same list and restart it",
-                member.id
+            return Round::Mistaken(format!(
+                "server {} has another member list ({}) than this node ({own_list}); give every node the same list and restart it",
+                member.id, status.configured_members
             ));
         }
         if !silent.is_empty() {

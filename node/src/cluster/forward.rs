@@ -66,6 +66,11 @@ impl Forwards {
         receiver
     }
 
+    /// Commands that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.inner.peers.lock().values().map(|queue| queue.max_capacity() - queue.capacity()).sum()
+    }
+
     fn queue(&self, leader: &LeaderHint) -> mpsc::Sender<Request> {
         let mut peers = self.inner.peers.lock();
         if let Some(queue) = peers.get(&leader.node_id).filter(|queue| !queue.is_closed()) {

@@ -75,6 +75,11 @@ impl Gate {
         (Self { queue }, run(Proposer { raft, metrics, leadership }, requests))
     }
 
+    /// Commands that wait for the next batch.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Queues a command; `answer` is called exactly once, at the latest a little after `deadline`, and as soon as this node leads no
     /// more: it may be cut off, and then nobody could tell when consensus answers.
     pub fn propose(&self, command: Bytes, deadline: Instant, answer: Answer) {

@@ -1,6 +1,7 @@
 //! What handlers call: writes (local or forwarded), read barriers, status, leader hints, membership.
 
 pub mod connector;
+pub mod figures;
 pub mod formation;
 pub mod forward;
 pub mod gate;
@@ -9,12 +10,13 @@ mod membership;
 pub mod peers;
 mod read_barrier;
 mod recovery;
+mod reminder;
 pub mod service;
 mod status;
 mod wire;
 mod write;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,7 +30,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::event::Position;
 use crate::metrics::Metrics;
-use crate::raft::Raft;
+use crate::raft::{LogProgress, Raft};
 pub use crate::raft::{Member, NodeId};
 use crate::store::Store;
 use connector::Connector;
@@ -53,6 +55,7 @@ struct Inner {
     store: Store,
     metrics: Arc<Metrics>,
     connector: Connector,
+    log_progress: LogProgress,
     gate: Gate,
     forwards: Forwards,
     peers: Peers,
@@ -189,12 +192,14 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Connections to peers.
     pub connector: Connector,
+    /// How far the log is.
+    pub log_progress: LogProgress,
 }
 
 impl Cluster {
     /// Puts the parts together. Nothing runs until [`Self::run`].
     pub fn new(parts: Parts) -> (Self, impl Future<Output = ()> + Send) {
-        let Parts { config, identity, raft, store, metrics, connector } = parts;
+        let Parts { config, identity, raft, store, metrics, connector, log_progress } = parts;
         let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
         let leadership = watch::Sender::new(Leadership::None);
         let (gate, gate_task) = Gate::new(raft.clone(), metrics.clone(), leadership.subscribe());
@@ -213,6 +218,7 @@ impl Cluster {
             store,
             metrics,
             connector,
+            log_progress,
             gate,
         };
         (Self { inner: Arc::new(inner) }, gate_task)
@@ -328,28 +334,12 @@ impl Cluster {
             if recovered {
                 self.inner.recovered.store(true, Ordering::Release);
                 tracing::info!("recovered; reads are served");
-                self.warn_of_other_members();
                 return;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = metrics.changed() => if changed.is_err() { return },
             }
-        }
-    }
-
-    /// The list says where members are; who is one, the cluster has decided. A list with others is most likely a mistake, of the list or of the
-    /// data directory.
-    fn warn_of_other_members(&self) {
-        let membership = self.inner.raft.metrics().borrow_watched().membership_config.clone();
-        let members: BTreeSet<u16> = membership.membership().voter_ids().map(NodeId::server).collect();
-        let listed: BTreeSet<u16> = self.inner.config.members.iter().map(|member| member.id).collect();
-        if members != listed {
-            tracing::warn!(
-                ?members,
-                ?listed,
-                "the cluster of this data directory has other members than the list names: correct --members or --data-dir"
-            );
         }
     }
 

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use headwater_proto::cluster as wire;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::connector::Connector;
+use super::reminder::Reminder;
 use crate::config::MemberConfig;
 use crate::event::Ticks;
+use crate::raft::NodeId;
 
 /// How often every listed server is asked.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -19,6 +21,8 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const POLL_DEADLINE: Duration = Duration::from_millis(400);
 /// A server not heard for this long is shown as not alive.
 pub const SILENCE: Duration = Duration::from_millis(1_500);
+/// How often the log repeats why a server is not heard.
+const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What a listed server said when it was heard last.
 #[derive(Debug, Clone)]
@@ -47,12 +51,14 @@ pub struct Peers {
     connector: Connector,
     others: Arc<Vec<MemberConfig>>,
     heard: Arc<RwLock<BTreeMap<u16, Heard>>>,
+    /// Why a server did not answer when it was asked last; absent when it did.
+    failures: Arc<Mutex<BTreeMap<u16, String>>>,
 }
 
 impl Peers {
     /// Knows `others` by their addresses only, until [`Self::run`] has met them.
     pub fn new(connector: Connector, others: Vec<MemberConfig>) -> Self {
-        Self { connector, others: Arc::new(others), heard: Arc::default() }
+        Self { connector, others: Arc::new(others), heard: Arc::default(), failures: Arc::default() }
     }
 
     /// The configured others.
@@ -65,19 +71,41 @@ impl Peers {
         self.heard.read().get(&server).cloned()
     }
 
-    /// Asks one server now.
+    /// Asks one server now. Whoever answers as another server is refused, with `FailedPrecondition` and a sentence for the operator.
     pub async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
+        let answer = self.answer_of(member).await;
+        match &answer {
+            Ok(status) => {
+                self.failures.lock().remove(&member.id);
+                self.heard.write().insert(member.id, Heard { status: status.clone(), at: SystemTime::now() });
+            }
+            Err(status) => {
+                self.failures.lock().insert(member.id, reason_of(status));
+            }
+        }
+        answer
+    }
+
+    async fn answer_of(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
         let mut client = self.connector.client(member.id, &member.raft_address)?;
         let answer = tokio::time::timeout(POLL_DEADLINE, client.status(wire::StatusRequest {})).await;
         let status = answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner();
-        self.heard.write().insert(member.id, Heard { status: status.clone(), at: SystemTime::now() });
-        Ok(status)
+        let server = NodeId(status.node_id).server();
+        match server == member.id {
+            true => Ok(status),
+            false => Err(tonic::Status::failed_precondition(format!(
+                "server {} of the list answers at {} as server {server}: correct the member list",
+                member.id, member.raft_address
+            ))),
+        }
     }
 
     /// Asks everybody again and again until `stop`, calling `after_round` after each round.
     pub async fn run(self, stop: CancellationToken, mut after_round: impl FnMut()) {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let start = SystemTime::now();
+        let mut reminders: Vec<_> = self.others.iter().map(|_| Reminder::every(REMIND_INTERVAL)).collect();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -85,7 +113,40 @@ impl Peers {
             }
             // An unanswered question leaves the old entry, whose age tells the story.
             futures::future::join_all(self.others.iter().map(|member| self.ask(member))).await;
+            for (member, reminder) in self.others.iter().zip(&mut reminders) {
+                self.tell(member, reminder, start);
+            }
             after_round();
         }
     }
+
+    /// Tells the log why a server is not heard, once it is missed: at a start others may come a moment later.
+    fn tell(&self, member: &MemberConfig, reminder: &mut Reminder, start: SystemTime) {
+        let (server, address) = (member.id, &member.raft_address);
+        let Some(reason) = self.failures.lock().get(&server).cloned() else {
+            if reminder.is_over() {
+                tracing::info!(server, address, "a listed server answers again");
+            }
+            return;
+        };
+        let last = self.heard(server).map_or(start, |heard| heard.at);
+        let is_missed = last.elapsed().is_ok_and(|silence| silence >= SILENCE);
+        if is_missed && reminder.is_due(&reason, Instant::now()) {
+            tracing::warn!(server, address, reason, "a listed server does not answer");
+        }
+    }
+}
+
+/// What went wrong, with the causes that a transport keeps behind its first words.
+pub(super) fn reason_of(status: &tonic::Status) -> String {
+    let mut reason = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !reason.contains(&said) {
+            reason = if reason.is_empty() { said } else { format!("{reason}: {said}") };
+        }
+        cause = error.source();
+    }
+    reason
 }

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use headwater_proto::cluster as wire;
 use headwater_proto::cluster::cluster_server;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Cluster;
 use super::forward::FORWARDS_IN_FLIGHT;
-use super::gate::Proposed;
+use super::gate::{Answer, Proposed};
 use super::wire::forward_response;
 use crate::raft::caller::{check_proven, proven};
 use crate::raft::{Member, NodeId};
@@ -69,7 +70,15 @@ impl cluster_server::Cluster for ClusterService {
     ) -> Result<Response<Self::ForwardStream>, Status> {
         self.cluster.inner.connector.check_caller(&request)?;
         let (answers, receiver) = mpsc::channel(FORWARDS_IN_FLIGHT);
-        tokio::spawn(receive(self.cluster.clone(), request.into_inner(), answers, self.stop.clone()));
+        let cluster = self.cluster.clone();
+        let propose = move |command, deadline, answer: Answer| {
+            cluster.inner.metrics.forwards_received.inc();
+            match cluster.leads() {
+                true => cluster.inner.gate.propose(command, deadline, answer),
+                false => answer(Proposed::NotLeader),
+            }
+        };
+        tokio::spawn(receive(request.into_inner(), propose, answers, self.stop.clone()));
         // With the answer, once it is taken to be sent, its place goes back.
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(|(answer, _place)| Ok(answer)))))
     }
@@ -78,25 +87,26 @@ impl cluster_server::Cluster for ClusterService {
 /// An answer in the queue, with the place that the write took.
 type Answered = (wire::ForwardResponse, OwnedSemaphorePermit);
 
-/// Puts what one peer sends through the gate. A write keeps its place until its answer has left the queue of answers, which has as many
+/// Puts what one peer sends through `propose`. A write keeps its place until its answer has left the queue of answers, which has as many
 /// places, so an answer always fits.
 async fn receive(
-    cluster: Cluster,
-    mut requests: Streaming<wire::ForwardRequest>,
+    requests: impl Stream<Item = Result<wire::ForwardRequest, Status>>,
+    propose: impl Fn(Bytes, Instant, Answer),
     answers: mpsc::Sender<Answered>,
     stop: CancellationToken,
 ) {
+    tokio::pin!(requests);
     let places = Arc::new(Semaphore::new(FORWARDS_IN_FLIGHT));
     loop {
         let received = tokio::select! {
-            received = requests.message() => received,
+            received = requests.next() => received,
             // What is in the gate is still answered; then the stream ends.
             () = stop.cancelled() => return,
         };
         let request = match received {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(status) => {
+            Some(Ok(request)) => request,
+            None => return,
+            Some(Err(status)) => {
                 tracing::debug!(%status, "forward stream of a peer ended");
                 return;
             }
@@ -107,18 +117,65 @@ async fn receive(
             () = stop.cancelled() => return,
         };
         let Ok(place) = place else { return };
-        cluster.inner.metrics.forwards_received.inc();
         let wire::ForwardRequest { request_id, deadline_ms, command } = request;
         let answers = answers.clone();
         let answer = move |proposed: Proposed| {
             // It fails only when the stream is gone, and with it whoever waited.
             let _ = answers.try_send((forward_response(request_id, proposed), place));
         };
-        if !cluster.leads() {
-            answer(Proposed::NotLeader);
-            continue;
-        }
         let deadline = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
-        cluster.inner.gate.propose(command, deadline, Box::new(answer));
+        propose(command, deadline, Box::new(answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Lets the receiving task come as far as it can: it waits for nothing but places, and has the only other task of this thread.
+    async fn settle(proposed: &Mutex<Vec<Answer>>) -> usize {
+        let mut before = usize::MAX;
+        loop {
+            let now = proposed.lock().len();
+            if now == before {
+                return now;
+            }
+            before = now;
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_has_no_more_writes_in_flight_than_places_until_answers_were_taken() {
+        let request = |request_id| Ok(wire::ForwardRequest { request_id, deadline_ms: 60_000, command: Bytes::new() });
+        let requests = futures::stream::iter((0..2 * FORWARDS_IN_FLIGHT as u64).map(request));
+        let (answers, mut queue) = mpsc::channel(FORWARDS_IN_FLIGHT);
+        let proposed: Arc<Mutex<Vec<Answer>>> = Arc::default();
+        let seen = proposed.clone();
+        let propose = move |_, _, answer| seen.lock().push(answer);
+        let stop = CancellationToken::new();
+        let receiving = tokio::spawn(receive(requests, propose, answers, stop.clone()));
+        assert_eq!(settle(&proposed).await, FORWARDS_IN_FLIGHT);
+
+        // An answer that nobody took keeps its place, one that was taken gives it back.
+        for _ in 0..3 {
+            let answer = proposed.lock().pop().unwrap();
+            answer(Proposed::NotLeader);
+        }
+        assert_eq!(settle(&proposed).await, FORWARDS_IN_FLIGHT - 3);
+        drop(queue.recv().await.unwrap());
+        assert_eq!(settle(&proposed).await, FORWARDS_IN_FLIGHT - 2);
+
+        // Whoever is answered is answered: the queue has room for all that are in flight.
+        for answer in std::mem::take(&mut *proposed.lock()) {
+            answer(Proposed::NotLeader);
+        }
+        assert_eq!(queue.len(), FORWARDS_IN_FLIGHT);
+        stop.cancel();
+        receiving.await.unwrap();
     }
 }

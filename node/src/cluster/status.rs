@@ -115,7 +115,7 @@ impl Cluster {
     ///
     /// A copy, on purpose: what `borrow_watched` returns is a read lock, and a second one taken while the first is held waits for ever as
     /// soon as consensus wants to publish in between; then nothing of this node moves any more.
-    fn seen(&self) -> RaftMetrics<TypeConfig> {
+    pub(super) fn seen(&self) -> RaftMetrics<TypeConfig> {
         self.inner.raft.metrics().borrow_watched().clone()
     }
 

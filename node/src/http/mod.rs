@@ -36,6 +36,7 @@ pub mod server;
 pub mod service;
 pub mod sse;
 pub mod stall;
+pub mod stats;
 pub mod streams;
 pub mod users;
 pub mod xml;
@@ -73,6 +74,8 @@ pub struct AppState {
     pub large_answers: AnswerRoom,
     /// Places for large pieces of live answers.
     pub large_pieces: Arc<Semaphore>,
+    /// Figures for `/stats`.
+    pub stats: Arc<stats::Stats>,
     /// Long polls and subscriptions.
     pub waiters: Arc<Waiters>,
     /// `host:port` in links when a request has no Host header.
@@ -89,6 +92,7 @@ impl AppState {
         http_metrics: HttpMetrics,
     ) -> Self {
         let local_address = config.http_listen.to_string().into();
+        let stats = Arc::new(stats::Stats::new(config.data_dir.clone()));
         let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES_BYTES / 1024));
         Self {
             cluster,
@@ -99,6 +103,7 @@ impl AppState {
             large_bodies,
             large_answers: AnswerRoom::default(),
             large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),
+            stats,
             waiters: Arc::default(),
             local_address,
         }

@@ -47,6 +47,10 @@ pub enum Endpoint {
     HealthReady,
     HealthLeader,
     Metrics,
+    Stats,
+    StatsPart,
+    StatsTcp,
+    StatsReplication,
     OpenApi,
     Root,
 }
@@ -90,6 +94,10 @@ impl Endpoint {
             Self::HealthReady => "health_ready",
             Self::HealthLeader => "health_leader",
             Self::Metrics => "metrics",
+            Self::Stats => "stats",
+            Self::StatsPart => "stats_part",
+            Self::StatsTcp => "stats_tcp",
+            Self::StatsReplication => "stats_replication",
             Self::OpenApi => "openapi",
             Self::Root => "root",
         }
@@ -105,6 +113,8 @@ enum Part {
     Number,
     Count,
     Guid,
+    /// Everything that is left, also nothing; the last part of its template.
+    Rest,
 }
 
 struct Template {
@@ -113,7 +123,7 @@ struct Template {
     endpoint: Endpoint,
 }
 
-use Part::{Count, Guid, Is, Number, Stream, User};
+use Part::{Count, Guid, Is, Number, Rest, Stream, User};
 
 const S: Part = Is("streams");
 const ALL: Part = Is("$all");
@@ -121,6 +131,7 @@ const META: Part = Is("metadata");
 const FILTERED: Part = Is("filtered");
 const U: Part = Is("users");
 const COMMAND: Part = Is("command");
+const STATS: Part = Is("stats");
 
 const fn route(method: Method, parts: &'static [Part], endpoint: Endpoint) -> Template {
     Template { method, parts, endpoint }
@@ -179,6 +190,10 @@ static TEMPLATES: &[Template] = &[
     route(Method::GET, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
     route(Method::HEAD, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
     route(Method::GET, &[Is("metrics")], Endpoint::Metrics),
+    route(Method::GET, &[STATS], Endpoint::Stats),
+    route(Method::GET, &[STATS, Is("tcp")], Endpoint::StatsTcp),
+    route(Method::GET, &[STATS, Is("replication")], Endpoint::StatsReplication),
+    route(Method::GET, &[STATS, Rest], Endpoint::StatsPart),
     route(Method::GET, &[Is("openapi.json")], Endpoint::OpenApi),
     route(Method::HEAD, &[Is("openapi.json")], Endpoint::OpenApi),
     route(Method::GET, &[Is("")], Endpoint::Root),
@@ -199,6 +214,8 @@ pub struct Params {
     pub count: Option<String>,
     /// Event id.
     pub guid: Option<String>,
+    /// Names of groups, one inside the other; empty segments are left out.
+    pub rest: Vec<String>,
 }
 
 /// What the table says about a path.
@@ -235,19 +252,25 @@ pub fn find(method: &Method, path: &str) -> Option<Routes> {
 }
 
 fn matches(template: &Template, segments: &[Cow<'_, str>]) -> bool {
-    template.parts.len() == segments.len()
+    let has_rest = matches!(template.parts.last(), Some(Rest));
+    (template.parts.len() == segments.len() || (has_rest && template.parts.len() < segments.len()))
         && template.parts.iter().zip(segments).all(|(part, segment)| match part {
             Is(literal) => segment == literal,
             Stream | User | Number | Count | Guid => !segment.is_empty(),
+            Rest => true,
         })
 }
 
 fn params(template: &Template, segments: Vec<Cow<'_, str>>) -> Params {
     let mut params = Params::default();
+    if let Some(Rest) = template.parts.last() {
+        let rest = segments.iter().skip(template.parts.len() - 1).filter(|segment| !segment.is_empty());
+        params.rest = rest.map(|segment| segment.clone().into_owned()).collect();
+    }
     for (part, segment) in template.parts.iter().zip(segments) {
         match part {
             Is("$all") => params.stream = segment.into_owned(),
-            Is(_) => {}
+            Is(_) | Rest => {}
             Stream | User => params.stream = segment.into_owned(),
             Number => params.number = Some(segment.into_owned()),
             Count => params.count = Some(segment.into_owned()),
@@ -267,6 +290,7 @@ pub fn routes() -> Vec<String> {
         Number => "{number}",
         Count => "{count}",
         Guid => "{guid}",
+        Rest => "{path}",
     };
     let path =
         |template: &Template| template.parts.iter().map(|part| format!("/{}", segment(part))).collect::<String>();
@@ -338,6 +362,12 @@ mod tests {
             ("POST", "/users/x/command/enable", Some(Endpoint::UserEnable)),
             ("POST", "/users/x/command/nope", None),
             ("PATCH", "/users/x", None),
+            ("GET", "/stats", Some(Endpoint::Stats)),
+            ("GET", "/stats/", Some(Endpoint::StatsPart)),
+            ("GET", "/stats/proc/tcp", Some(Endpoint::StatsPart)),
+            ("GET", "/stats/tcp", Some(Endpoint::StatsTcp)),
+            ("GET", "/stats/tcp/x", Some(Endpoint::StatsPart)),
+            ("GET", "/statsx", None),
             ("HEAD", "/streams/X", None),
             ("GET", "/streams/X//", None),
             ("GET", "/STREAMS/X", None),

@@ -13,7 +13,7 @@ use super::negotiate::{self, Chosen, MediaType};
 use super::request::{Connection, Request};
 use super::response::{add_challenge, add_common_headers, status_only};
 use super::router::{self, Endpoint, Routes};
-use super::{AppState, Reply, all, event, extract, filtered, live, node, openapi, streams, users};
+use super::{AppState, Reply, all, event, extract, filtered, live, node, openapi, stats, streams, users};
 use crate::access::Caller;
 
 /// Answers a request. Always answers, never panics.
@@ -110,7 +110,8 @@ fn may_enter(state: &AppState, endpoint: Endpoint, caller: &Caller) -> bool {
             (state.config.allow_anonymous_endpoint_access, Level::Admin)
         }
         CurrentUser | UserChangePassword | Metrics => (state.config.allow_anonymous_endpoint_access, Level::User),
-        Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | OpenApi | Root => (true, Level::Anybody),
+        Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Stats | StatsPart | StatsTcp
+        | StatsReplication | OpenApi | Root => (true, Level::Anybody),
     };
     is_open
         || match level {
@@ -147,7 +148,8 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         | FilteredBackward | FilteredForward => negotiate::FEED,
         Users | User | CurrentUser | UserCreate | UserUpdate | UserDelete | UserEnable | UserDisable
         | UserResetPassword | UserChangePassword => negotiate::USERS,
-        Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | OpenApi | Root => {
+        Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Stats | StatsPart | StatsTcp
+        | StatsReplication | OpenApi | Root => {
             return Some(Chosen::by_default(MediaType::Json));
         }
     };
@@ -203,6 +205,9 @@ where
         | Endpoint::UserDisable
         | Endpoint::UserResetPassword
         | Endpoint::UserChangePassword => users::serve(request, endpoint, body).await,
+        Endpoint::Stats | Endpoint::StatsPart | Endpoint::StatsTcp | Endpoint::StatsReplication => {
+            Ok(stats::serve(request, endpoint).await)
+        }
         Endpoint::OpenApi => Ok(openapi::document()),
         Endpoint::StreamSlash | Endpoint::MetadataSlash | Endpoint::AllSlash => Ok(streams::without_slash(request)),
         Endpoint::Ping

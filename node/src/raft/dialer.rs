@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Error};
 
+use super::traffic::{Counted, Ends, Traffic};
 use crate::tls::{HandshakeError, NodeTls};
 
 /// HTTP/2 window of one stream: the default of 64 KiB throttles pipelined appends.
@@ -38,12 +39,18 @@ pub struct Dialer {
     tls: Option<NodeTls>,
     /// What the log has been told last of each server that could not be proven.
     told: Arc<Told>,
+    traffic: Traffic,
 }
 
 impl Dialer {
     /// With TLS, if there is any.
     pub fn new(tls: Option<NodeTls>) -> Self {
-        Self { tls, told: Arc::default() }
+        Self { tls, told: Arc::default(), traffic: Traffic::default() }
+    }
+
+    /// Where the connections of these channels are counted.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// A channel to the node of `server` at `address` (`host:port`); it connects when first used, and again when a connection ends.
@@ -51,18 +58,57 @@ impl Dialer {
         // Whether the connection is encrypted is decided below: to HTTP it makes no difference.
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
+        let traffic = self.traffic.clone();
         Ok(match &self.tls {
-            None => endpoint.connect_lazy(),
+            None => endpoint.connect_with_connector_lazy(PlainConnector { server, traffic }),
             Some(tls) => {
-                let secure = SecureConnector { tls: tls.clone(), server, told: self.told.clone() };
+                let secure = SecureConnector { tls: tls.clone(), server, told: self.told.clone(), traffic };
                 endpoint.connect_with_connector_lazy(secure)
             }
+        })
+    }
+}
+
+type Connecting<S> = Pin<Box<dyn Future<Output = io::Result<TokioIo<Counted<S>>>> + Send>>;
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // Without it every hundredth small message waits 40 ms for the peer's delayed acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn authority(address: &Uri) -> &str {
+    address.authority().map(|authority| authority.as_str()).unwrap_or_default()
+}
+
+/// Connects in the clear.
+#[derive(Clone)]
+struct PlainConnector {
+    server: u16,
+    traffic: Traffic,
+}
+
+impl tower_service::Service<Uri> for PlainConnector {
+    type Response = TokioIo<Counted<TcpStream>>;
+    type Error = io::Error;
+    type Future = Connecting<TcpStream>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, address: Uri) -> Self::Future {
+        let Self { server, traffic } = self.clone();
+        Box::pin(async move {
+            let stream = connect(authority(&address)).await?;
+            let ends = Ends::of(&stream);
+            Ok(TokioIo::new(traffic.outgoing(stream, ends, server, false)))
         })
     }
 }
@@ -73,23 +119,24 @@ struct SecureConnector {
     tls: NodeTls,
     server: u16,
     told: Arc<Told>,
+    traffic: Traffic,
 }
 
 impl tower_service::Service<Uri> for SecureConnector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Counted<TlsStream<TcpStream>>>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+    type Future = Connecting<TlsStream<TcpStream>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, address: Uri) -> Self::Future {
-        let Self { tls, server, told } = self.clone();
+        let Self { tls, server, told, traffic } = self.clone();
         Box::pin(async move {
-            let authority = address.authority().map(|authority| authority.as_str()).unwrap_or_default();
-            let stream = TcpStream::connect(authority).await?;
-            stream.set_nodelay(true)?;
+            let authority = authority(&address);
+            let stream = connect(authority).await?;
+            let ends = Ends::of(&stream);
             let connected = async {
                 let mut secure = tls.connect(server, stream).await?;
                 // A gRPC server speaks first.
@@ -99,7 +146,7 @@ impl tower_service::Service<Uri> for SecureConnector {
             match connected.await {
                 Ok(secure) => {
                     told.forget(server);
-                    Ok(TokioIo::new(secure))
+                    Ok(TokioIo::new(traffic.outgoing(secure, ends, server, true)))
                 }
                 Err(error) => {
                     if error.is_refusal() {

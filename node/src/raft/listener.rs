@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::traffic::{Counted, Ends, Traffic};
 use crate::tls::NodeTls;
 
 /// TLS handshakes of other nodes under way; the next one waits in the listen queue. A cluster needs some dozens when it starts.
@@ -38,22 +39,25 @@ pub struct Proven(pub Option<u16>);
 
 /// A connection of another node.
 pub struct NodeStream<S> {
-    stream: S,
+    stream: Counted<S>,
     proven: Proven,
 }
 
-/// Connections without TLS, until `listener` fails for good.
-pub fn plain(listener: TcpListener) -> impl Stream<Item = io::Result<NodeStream<TcpStream>>> {
-    futures::stream::unfold(listener, |listener| async {
+/// Connections without TLS, counted in `traffic`, until `listener` fails for good.
+pub fn plain(listener: TcpListener, traffic: Traffic) -> impl Stream<Item = io::Result<NodeStream<TcpStream>>> {
+    futures::stream::unfold((listener, traffic), |(listener, traffic)| async {
         let (stream, _) = accept(&listener).await;
-        Some((Ok(NodeStream { stream, proven: Proven(None) }), listener))
+        let ends = Ends::of(&stream);
+        let stream = traffic.incoming(stream, ends, None);
+        Some((Ok(NodeStream { stream, proven: Proven(None) }), (listener, traffic)))
     })
 }
 
-/// Connections with TLS, until `stop`. Handshakes run beside each other: one that takes its time holds up no other.
+/// Connections with TLS, counted in `traffic`, until `stop`. Handshakes run beside each other: one that takes its time holds up no other.
 pub fn secure(
     listener: TcpListener,
     tls: NodeTls,
+    traffic: Traffic,
     stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<NodeStream<TlsStream<TcpStream>>>> {
     let (connections, accepted) = mpsc::channel(1);
@@ -74,10 +78,13 @@ pub fn secure(
                 },
                 () = stop.cancelled() => return,
             };
-            let (tls, connections, refusals) = (tls.clone(), connections.clone(), refusals.clone());
+            let (tls, traffic) = (tls.clone(), traffic.clone());
+            let (connections, refusals) = (connections.clone(), refusals.clone());
             tokio::spawn(async move {
+                let ends = Ends::of(&stream);
                 match tls.accept(stream).await {
                     Ok((stream, server)) => {
+                        let stream = traffic.incoming(stream, ends, Some(server));
                         let stream = NodeStream { stream, proven: Proven(Some(server)) };
                         // It fails only when the node stops.
                         let _ = connections.send(Ok(stream)).await;

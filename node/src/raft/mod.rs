@@ -18,10 +18,12 @@ pub mod settings;
 pub mod snapshot;
 pub mod snapshot_policy;
 pub mod state_machine;
+pub mod traffic;
 pub mod transfer;
 pub mod types;
 pub mod wire;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use headwater_proto::raft::raft_server::RaftServer;
 use headwater_proto::stored;
+use openraft::StorageHelper;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use prost::Message;
@@ -40,6 +43,7 @@ pub use dialer::Dialer;
 pub use network::Resolve;
 pub use snapshot_policy::SnapshotPolicy;
 pub use state_machine::StateMachine;
+pub use traffic::Traffic;
 pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
 
 use crate::config::Config;
@@ -90,6 +94,21 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The list names other servers than the cluster has. Run with it, a single node would go on deciding alone while its list promises
+    /// three, and a node could ask servers that have no part in its cluster for their votes.
+    #[error(
+        "the data in {} belong to a cluster of other servers ({}) than the member list names ({}): correct --members, --server-id or \
+         --data-dir; a list may give a server another address, but a cluster keeps the servers it was founded with",
+        data_dir.display(), names(members), names(listed)
+    )]
+    OtherMembers {
+        /// Where the data are.
+        data_dir: PathBuf,
+        /// Servers of the cluster that the data belong to.
+        members: BTreeSet<u16>,
+        /// Servers in the configuration.
+        listed: BTreeSet<u16>,
+    },
     /// openraft found log, state and snapshot not to fit each other, or could not read them.
     #[error("consensus cannot start: {0}")]
     Consensus(#[from] openraft::errors::Fatal<TypeConfig>),
@@ -99,10 +118,14 @@ impl StartError {
     /// Whether files are damaged or do not fit each other, as opposed to settings, permissions and the like.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Io(_) | Self::Log(LogError::Unusable(_)) => false,
+            Self::Settings(_) | Self::Io(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
             Self::State(_) | Self::StateRead(_) | Self::Log(LogError::Damaged(_)) | Self::Consensus(_) => true,
         }
     }
+}
+
+fn names(servers: &BTreeSet<u16>) -> String {
+    servers.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Where the log of a node is kept.
@@ -134,15 +157,50 @@ pub async fn build(
     apply.volume().lock().prepend(&volume);
 
     let network = network::Network::new(identity.clone(), dialer, resolve, metrics, config.snapshot_bytes_per_second);
-    let (state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
-    let log_storage = LogStorage::new(log.clone())?;
+    let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
+    let mut log_storage = LogStorage::new(log.clone())?;
+    check_members(config, &mut log_storage, &mut state_machine).await?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);
     let closing = CancellationToken::new().drop_guard();
     Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, closing })
 }
 
+/// Refuses data of a cluster that has other servers than the list names. Only their ids count: addresses may change, and a replaced disk
+/// keeps the id of its server.
+async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateMachine) -> Result<(), StartError> {
+    // The state may lack the newest entries of the log, and with them everybody: it is flushed now and then.
+    let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
+    let members: BTreeSet<u16> = known.effective().membership().voter_ids().map(NodeId::server).collect();
+    let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();
+    match members.is_empty() || members == listed {
+        true => Ok(()),
+        false => Err(StartError::OtherMembers { data_dir: config.data_dir.clone(), members, listed }),
+    }
+}
+
+/// How far the log is written and synced. Cheap to clone.
+#[derive(Clone)]
+pub struct LogProgress(Log<types::Entry>);
+
+impl LogProgress {
+    /// Number of entries written.
+    pub fn written(&self) -> u64 {
+        self.0.extent().end
+    }
+
+    /// Number of entries that are on disk for sure.
+    pub fn durable(&self) -> u64 {
+        self.0.durable_end()
+    }
+}
+
 impl Parts {
+    /// How far the log is.
+    pub fn log_progress(&self) -> LogProgress {
+        LogProgress(self.log.clone())
+    }
+
     /// The gRPC service for the other nodes.
     pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<service::RaftService> {
         service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.token().clone())
@@ -259,5 +317,32 @@ mod tests {
         let _ = failing.raft.with_raft_state(|_| panic!("on purpose")).await;
         assert!(matches!(failure_of_consensus(&failing.raft).await, Some(Fatal::Panicked)));
         failing.stop().await;
+    }
+
+    /// Set in the process that is to end.
+    const ENDING: &str = "TEST_ENDS_WITH_ITS_CONSENSUS";
+
+    #[test]
+    fn the_process_ends_with_its_consensus() {
+        if std::env::var_os(ENDING).is_none() {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "raft::tests::the_process_ends_with_its_consensus", "--nocapture"]).env(ENDING, "1");
+            let ended = child.output().unwrap();
+            assert_eq!(ended.status.code(), Some(fatal::EXIT_STORAGE), "{ended:?}");
+            assert!(String::from_utf8_lossy(&ended.stderr).contains("consensus has ended on this node"), "{ended:?}");
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let data = tempfile::tempdir().unwrap();
+            let config = settings::config_for_tests(data.path());
+            let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
+            let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
+            let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
+            parts.run(&config, &CancellationToken::new());
+            let _ = parts.raft.with_raft_state(|_| panic!("on purpose")).await;
+            // Only a node that does not notice comes to the end of this.
+            tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        });
     }
 }

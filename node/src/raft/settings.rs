@@ -75,7 +75,7 @@ pub(crate) fn config_for_tests(data_dir: &std::path::Path) -> Config {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Config {
         server_id: 1,
-        members: Vec::new(),
+        members: vec![crate::config::MemberConfig { id: 1, raft_address: String::new(), http_address: String::new() }],
         data_dir: data_dir.to_owned(),
         http_listen: anywhere,
         raft_listen: anywhere,

@@ -26,6 +26,7 @@ const TABLES: &[(&str, usize)] = &[
     (include_str!("cases.txt"), 95),
     (include_str!("cases-rules.txt"), 26),
     (include_str!("extensions.txt"), 17),
+    (include_str!("node-cases.txt"), 4),
     (include_str!("access-cases.txt"), 42),
 ];
 
