@@ -118,7 +118,15 @@ pub const MAX_NESTING: usize = 128;
 /// Bytes that a JSON text may grow to when it is indented. Indentation of deep arrays multiplies their size.
 pub const MAX_INDENTED_BYTES: usize = 2 * MAX_EVENT_BYTES;
 
-/// Bytes of the request line and all headers.
+/// Elements and attributes of one event in an XML body. Each takes more bytes in the stored JSON than this allows for, so an event with more
+/// is too large in any case; and until it is stored, each takes much more memory than in the body.
+pub const MAX_XML_NODES: usize = 1024 * 1024;
+
+/// Bytes that data, or metadata, may grow to when it is converted to XML; beyond that its text is shown. Each element of an array repeats
+/// the name of its member, which may be as long as the whole document.
+pub const MAX_PAYLOAD_AS_XML_BYTES: usize = 3 * MAX_EVENT_BYTES;
+
+/// Bytes of the request line and all headers, as they are without blanks that mean nothing.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// Number of request headers.

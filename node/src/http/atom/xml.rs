@@ -3,8 +3,9 @@
 use super::{Embed, Entry, Feed, Printer, updated};
 use crate::event::EventRef;
 use crate::http::json::tree::{Json, parse};
+use crate::http::limits::MAX_PAYLOAD_AS_XML_BYTES;
 use crate::http::links::Base;
-use crate::http::xml::{close, open, push_attribute, push_element, push_json};
+use crate::http::xml::{close, open, push_attribute, push_element, push_json, push_text};
 
 const DECLARATION: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>";
 const NAMESPACE: &str = "http://www.w3.org/2005/Atom";
@@ -126,20 +127,32 @@ fn push_entry(
 }
 
 fn event_elements(out: &mut Vec<u8>, event: EventRef<'_>, attributes: &str) {
-    let texts = [
-        ("eventStreamId", event.stream.to_owned()),
-        ("eventNumber", event.number.to_string()),
-        ("eventType", event.event_type.to_owned()),
-        ("eventId", event.event_id.hyphenated().to_string()),
-    ];
+    let number = event.number.to_string();
+    let id = event.event_id.hyphenated().to_string();
+    let texts =
+        [("eventStreamId", event.stream), ("eventNumber", &number), ("eventType", event.event_type), ("eventId", &id)];
     for (name, text) in texts {
-        push_json(out, name, attributes, &Json::String(text.into()));
+        push_text_element(out, name, attributes, text);
     }
     for (name, bytes) in [("data", event.data), ("metadata", event.metadata)] {
         let text = String::from_utf8_lossy(bytes);
         let value = if event.is_json { parse(&text) } else { None };
-        push_json(out, name, attributes, &value.unwrap_or(Json::String(text.as_ref().into())));
+        push_payload(out, name, attributes, value.as_ref(), &text);
     }
+}
+
+/// A payload converted, or its text where it has no value or a conversion would grow beyond its limit.
+fn push_payload(out: &mut Vec<u8>, name: &str, attributes: &str, value: Option<&Json<'_>>, text: &str) {
+    let limit = out.len() + MAX_PAYLOAD_AS_XML_BYTES;
+    if value.is_none_or(|value| push_json(out, name, attributes, value, limit).is_err()) {
+        push_text_element(out, name, attributes, text);
+    }
+}
+
+fn push_text_element(out: &mut Vec<u8>, name: &str, attributes: &str, text: &str) {
+    open(out, name, attributes);
+    push_text(out, text);
+    close(out, name);
 }
 
 /// A whole event: application/vnd.eventstore.event+xml.
@@ -155,9 +168,7 @@ pub fn event(event: EventRef<'_>) -> Vec<u8> {
 pub fn data(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + event.data.len());
     let text = String::from_utf8_lossy(event.data);
-    match parse(&text).filter(|_| event.is_json) {
-        Some(object @ Json::Object(_)) => push_json(&mut out, "data", "", &object),
-        _ => push_element(&mut out, "data", &text),
-    }
+    let object = parse(&text).filter(|value| event.is_json && matches!(value, Json::Object(_)));
+    push_payload(&mut out, "data", "", object.as_ref(), &text);
     out
 }

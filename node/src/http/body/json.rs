@@ -4,10 +4,14 @@ use headwater_proto::stored::NewEvent;
 
 use super::{BodyError, Draft, Payload, finish, parse_guid};
 use crate::http::json::tree::{Members, Text};
+use crate::http::limits::MAX_EVENTS_PER_REQUEST;
 
 /// Reads the events of a body.
 pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
     let elements: Vec<Members<'_>> = serde_json::from_str(body).map_err(|_| BodyError::Invalid)?;
+    if elements.len() > MAX_EVENTS_PER_REQUEST {
+        return Err(BodyError::TooManyEvents);
+    }
     let drafts = elements.into_iter().map(draft).collect::<Result<_, _>>()?;
     finish(drafts)
 }

@@ -1,7 +1,7 @@
 //! An XML list of events (contract/streams 6.5): each child of the root is one event.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use headwater_proto::stored::NewEvent;
 use quick_xml::Reader;
@@ -9,7 +9,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::{BodyError, Draft, Payload, finish, parse_guid};
 use crate::http::json::{push_indent, push_string};
-use crate::http::limits::MAX_NESTING;
+use crate::http::limits::{MAX_EVENTS_PER_REQUEST, MAX_INDENTED_BYTES, MAX_NESTING, MAX_XML_NODES};
 use crate::http::xml::member_of;
 
 /// An element with everything in it.
@@ -59,9 +59,7 @@ impl Element {
 
 /// Reads the events of a body.
 pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
-    let root = parse(body).ok_or(BodyError::Invalid)?;
-    let drafts = root.children().map(draft).collect::<Result<_, _>>()?;
-    finish(drafts)
+    finish(parse(body)?)
 }
 
 fn draft(event: Element) -> Result<Draft, BodyError> {
@@ -86,7 +84,7 @@ fn payload(element: &Element) -> Result<Payload, BodyError> {
         return Payload::from_text(text);
     }
     let mut json = Vec::new();
-    push_value(&mut json, element, 0);
+    push_value(&mut json, element, 0)?;
     Ok(Payload { bytes: json.into(), is_json: true })
 }
 
@@ -97,11 +95,20 @@ enum Value<'a> {
     Element(&'a Element),
 }
 
-/// Appends the element's content as a JSON value.
-fn push_value(out: &mut Vec<u8>, element: &Element, indent: usize) {
+/// Appends the element's content as a JSON value. Indentation makes deep lists many times longer, hence the limit.
+fn push_value(out: &mut Vec<u8>, element: &Element, indent: usize) -> Result<(), BodyError> {
+    if out.len() > MAX_INDENTED_BYTES {
+        return Err(BodyError::EventTooLarge);
+    }
     match element.only_text() {
-        Some(_) if element.is_self_closing => return out.extend_from_slice(b"null"),
-        Some(text) => return push_string(out, text),
+        Some(_) if element.is_self_closing => {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        Some(text) => {
+            push_string(out, text);
+            return Ok(());
+        }
         None => {}
     }
     for (at, (name, values)) in members(element).iter().enumerate() {
@@ -110,20 +117,22 @@ fn push_value(out: &mut Vec<u8>, element: &Element, indent: usize) {
         push_string(out, name);
         out.extend_from_slice(b": ");
         match values[..] {
-            [one] => push_member(out, one, indent + 2),
-            _ => push_array(out, values, indent + 2),
+            [one] => push_member(out, one, indent + 2)?,
+            _ => push_array(out, values, indent + 2)?,
         }
     }
     out.push(b'\n');
     push_indent(out, indent);
     out.push(b'}');
+    Ok(())
 }
 
-fn push_member(out: &mut Vec<u8>, value: Value<'_>, indent: usize) {
+fn push_member(out: &mut Vec<u8>, value: Value<'_>, indent: usize) -> Result<(), BodyError> {
     match value {
         Value::Text(text) => push_string(out, text),
-        Value::Element(element) => push_value(out, element, indent),
+        Value::Element(element) => push_value(out, element, indent)?,
     }
+    Ok(())
 }
 
 /// Attributes, then elements and texts by name, in the order in which each name first appears.
@@ -148,73 +157,101 @@ fn members(element: &Element) -> Vec<(String, Vec<Value<'_>>)> {
     members
 }
 
-fn push_array(out: &mut Vec<u8>, values: &[Value<'_>], indent: usize) {
+fn push_array(out: &mut Vec<u8>, values: &[Value<'_>], indent: usize) -> Result<(), BodyError> {
     out.push(b'[');
     for (at, value) in values.iter().enumerate() {
         out.extend_from_slice(if at == 0 { b"\n" } else { b",\n" });
         push_indent(out, indent + 2);
-        push_member(out, *value, indent + 2);
+        push_member(out, *value, indent + 2)?;
     }
     out.push(b'\n');
     push_indent(out, indent);
     out.push(b']');
+    Ok(())
 }
 
-/// The root element; `None` when the text is not one well-formed element within the limits.
-fn parse(body: &str) -> Option<Element> {
+/// The events of one well-formed element within the limits. Each is read as soon as it ends, so that only one stands in memory as a tree.
+fn parse(body: &str) -> Result<Vec<Draft>, BodyError> {
     let mut reader = Reader::from_str(body);
+    let mut drafts = Vec::new();
     let mut open: Vec<Element> = Vec::new();
-    let mut root: Option<Element> = None;
+    let (mut is_closed, mut nodes) = (false, 0);
     loop {
-        let closed = match reader.read_event().ok()? {
+        let closed = match reader.read_event().map_err(|_| BodyError::Invalid)? {
             Event::Start(start) => {
-                if open.len() >= MAX_NESTING || root.is_some() {
-                    return None;
+                if open.len() >= MAX_NESTING || is_closed {
+                    return Err(BodyError::Invalid);
                 }
-                open.push(element(&start)?);
+                let element = element(&start).ok_or(BodyError::Invalid)?;
+                nodes += 1 + element.attributes.len();
+                open.push(element);
                 continue;
             }
-            Event::Empty(start) => Element { is_self_closing: true, ..element(&start)? },
+            Event::Empty(start) => {
+                let element = element(&start).ok_or(BodyError::Invalid)?;
+                nodes += 1 + element.attributes.len();
+                Element { is_self_closing: true, ..element }
+            }
             // The reader has checked that the name fits.
-            Event::End(_) => open.pop()?,
-            Event::Text(text) => {
-                let text = text.decode().ok()?;
+            Event::End(_) => open.pop().ok_or(BodyError::Invalid)?,
+            Event::Eof if open.is_empty() && is_closed => return Ok(drafts),
+            Event::Eof => return Err(BodyError::Invalid),
+            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => continue,
+            other => {
+                let text = text(&other).ok_or(BodyError::Invalid)?;
                 match open.last_mut() {
                     Some(parent) => parent.push_text(&text),
-                    None if text.trim().is_empty() => {}
-                    None => return None,
+                    None if text.trim().is_empty() && matches!(other, Event::Text(_)) => {}
+                    None => return Err(BodyError::Invalid),
                 }
                 continue;
             }
-            Event::CData(text) => {
-                open.last_mut()?.push_text(&text.decode().ok()?);
-                continue;
-            }
-            Event::GeneralRef(reference) => {
-                let c = match reference.resolve_char_ref().ok()? {
-                    Some(c) => c,
-                    None => predefined(&reference.decode().ok()?)?,
-                };
-                open.last_mut()?.push_text(c.encode_utf8(&mut [0; 4]));
-                continue;
-            }
-            Event::Eof if open.is_empty() => return root,
-            Event::Eof => return None,
-            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => continue,
         };
-        match open.last_mut() {
-            Some(parent) => parent.nodes.push(Node::Element(closed)),
-            None if root.is_none() => root = Some(closed),
-            None => return None,
+        if nodes > MAX_XML_NODES {
+            return Err(BodyError::EventTooLarge);
+        }
+        match &mut open[..] {
+            [] if is_closed => return Err(BodyError::Invalid),
+            [] => is_closed = true,
+            [root] => {
+                drafts.push(draft(closed)?);
+                (root.nodes, nodes) = (Vec::new(), 0);
+                if drafts.len() > MAX_EVENTS_PER_REQUEST {
+                    return Err(BodyError::TooManyEvents);
+                }
+            }
+            [.., parent] => parent.nodes.push(Node::Element(closed)),
         }
     }
 }
 
+/// The text that this part of a document stands for.
+fn text<'body>(event: &Event<'body>) -> Option<Cow<'body, str>> {
+    match event {
+        Event::Text(text) => text.decode().ok(),
+        Event::CData(text) => text.decode().ok(),
+        Event::GeneralRef(reference) => {
+            let c = match reference.resolve_char_ref().ok()? {
+                Some(c) => c,
+                None => predefined(&reference.decode().ok()?)?,
+            };
+            Some(Cow::Owned(c.to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// An element as it begins; `None` when it is not well-formed or has too many attributes.
 fn element(start: &BytesStart<'_>) -> Option<Element> {
     let name = std::str::from_utf8(start.name().as_ref()).ok()?.to_owned();
     let mut attributes = Vec::new();
-    for attribute in start.attributes() {
+    let mut names = HashSet::new();
+    // The reader's own check for doubled names compares each name with all others.
+    for attribute in start.attributes().with_checks(false) {
         let attribute = attribute.ok()?;
+        if !names.insert(attribute.key.into_inner()) || names.len() > MAX_XML_NODES {
+            return None;
+        }
         let name = std::str::from_utf8(attribute.key.as_ref()).ok()?.to_owned();
         attributes.push((name, attribute.unescape_value().ok()?.into_owned()));
     }
@@ -304,6 +341,7 @@ mod tests {
             "<a></b>",
             "<a/><b/>",
             "<a>&nope;</a>",
+            "<e><v a=\"1\" a=\"2\"/></e>",
             &deep,
         ] {
             assert_eq!(parse_events(body), Err(BodyError::Invalid), "{body}");
@@ -315,6 +353,26 @@ mod tests {
         assert_eq!(parse_events("<e><v><eventType>t</eventType></v></e>"), Err(BodyError::EmptyId));
         assert_eq!(parse_events(&format!("<e><v eventId=\"{ID}\"/></e>")), Err(BodyError::EmptyId));
         assert_eq!(parse_events(&format!("<e><v><eventId>{ID}</eventId></v></e>")), Err(BodyError::EmptyType));
+    }
+
+    #[test]
+    fn what_grows_beyond_an_event_is_refused_before_it_does() {
+        let event =
+            |data: &str| format!("<e><v><eventId>{ID}</eventId><eventType>t</eventType><data>{data}</data></v></e>");
+        let deep = format!("{}{}{}", "<a>".repeat(120), "<b/>".repeat(400_000), "</a>".repeat(120));
+        assert_eq!(parse_events(&event(&deep)), Err(BodyError::EventTooLarge));
+        assert_eq!(parse_events(&event(&"<b/>".repeat(MAX_XML_NODES))), Err(BodyError::EventTooLarge));
+        assert_eq!(parse_events(&event(&"<b/>".repeat(100))).map(|events| events.len()), Ok(1));
+        let many = "<v/>".repeat(MAX_EVENTS_PER_REQUEST + 1);
+        assert_eq!(parse_events(&format!("<e>{many}</e>")), Err(BodyError::TooManyEvents));
+    }
+
+    #[test]
+    fn very_many_attributes_are_read_at_once() {
+        let attributes: String = (0..200_000).map(|n| format!(" a{n}=\"\"")).collect();
+        let started = std::time::Instant::now();
+        assert!(one(&format!("<data><d{attributes}/></data>")).is_json);
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
 
     /// JSON that XML can say: objects with members, lists of two and more, text that is not layout.
@@ -337,7 +395,7 @@ mod tests {
         fn json_written_as_xml_is_read_as_the_same_json(value in any_object()) {
             let text = value.to_string();
             let mut xml = Vec::new();
-            push_json(&mut xml, "data", "", &tree::parse(&text).unwrap());
+            push_json(&mut xml, "data", "", &tree::parse(&text).unwrap(), usize::MAX).unwrap();
             let event = one(&String::from_utf8(xml).unwrap());
             prop_assert!(event.is_json);
             prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&event.data).unwrap(), value);

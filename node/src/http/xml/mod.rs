@@ -1,6 +1,7 @@
 //! XML text: escaping, names, and JSON written as XML (contract/streams 9.3).
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::json::indent::push_literal;
 use super::json::tree::Json;
@@ -110,33 +111,81 @@ pub fn member_of(name: &str) -> Cow<'_, str> {
     Cow::Owned(member)
 }
 
+/// The XML of a JSON value would exceed its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too large as XML")]
+pub struct TooLarge;
+
 /// Appends `value` as elements called `name`: one, or one per element of an array.
-pub fn push_json(out: &mut Vec<u8>, name: &str, attributes: &str, value: &Json<'_>) {
+///
+/// # Errors
+/// `out` would become longer than `limit`: every element of an array repeats its name, which can be as long as the document. `out` is as
+/// before.
+pub fn push_json(
+    out: &mut Vec<u8>,
+    name: &str,
+    attributes: &str,
+    value: &Json<'_>,
+    limit: usize,
+) -> Result<(), TooLarge> {
+    let before = out.len();
+    let pushed = push_elements(out, name, attributes, value, limit);
+    if pushed.is_err() {
+        out.truncate(before);
+    }
+    pushed
+}
+
+fn push_elements(
+    out: &mut Vec<u8>,
+    name: &str,
+    attributes: &str,
+    value: &Json<'_>,
+    limit: usize,
+) -> Result<(), TooLarge> {
     match value {
-        Json::Object(members) => push_object(out, name, attributes, members),
-        Json::Array(elements) => elements.iter().for_each(|element| push_json_element(out, name, attributes, element)),
-        _ => push_json_element(out, name, attributes, value),
+        Json::Array(elements) => {
+            elements.iter().try_for_each(|element| push_json_element(out, name, attributes, element, limit))
+        }
+        _ => push_json_element(out, name, attributes, value, limit),
     }
 }
 
 /// An array inside an array is an element that holds further elements of its own name.
-fn push_json_element(out: &mut Vec<u8>, name: &str, attributes: &str, value: &Json<'_>) {
+fn push_json_element(
+    out: &mut Vec<u8>,
+    name: &str,
+    attributes: &str,
+    value: &Json<'_>,
+    limit: usize,
+) -> Result<(), TooLarge> {
+    has_room(out, 2 * name.len(), limit)?;
     match value {
-        Json::Object(members) => push_object(out, name, attributes, members),
+        Json::Object(members) => return push_object(out, name, attributes, members, limit),
         Json::Array(elements) => {
             open(out, name, attributes);
-            elements.iter().for_each(|element| push_json_element(out, name, "", element));
-            close(out, name);
+            elements.iter().try_for_each(|element| push_json_element(out, name, "", element, limit))?;
         }
         scalar => {
             open(out, name, attributes);
             push_scalar(out, scalar);
-            close(out, name);
         }
     }
+    close(out, name);
+    Ok(())
 }
 
-fn push_object(out: &mut Vec<u8>, name: &str, attributes: &str, members: &[(Cow<'_, str>, Json<'_>)]) {
+fn has_room(out: &[u8], more: usize, limit: usize) -> Result<(), TooLarge> {
+    if out.len() + more > limit { Err(TooLarge) } else { Ok(()) }
+}
+
+fn push_object(
+    out: &mut Vec<u8>,
+    name: &str,
+    attributes: &str,
+    members: &[(Cow<'_, str>, Json<'_>)],
+    limit: usize,
+) -> Result<(), TooLarge> {
     let attribute = |member: &str, value: &Json<'_>| {
         let is_scalar = !matches!(value, Json::Object(_) | Json::Array(_));
         member.strip_prefix('@').filter(|_| is_scalar).map(name_of)
@@ -144,7 +193,7 @@ fn push_object(out: &mut Vec<u8>, name: &str, attributes: &str, members: &[(Cow<
     out.push(b'<');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(attributes.as_bytes());
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for (member, value) in members {
         // A doubled attribute or a namespace of the data's own would make the document invalid or change its meaning.
         let Some(attribute) = attribute(member, value).filter(|a| !seen.contains(a) && a != "xmlns") else { continue };
@@ -155,7 +204,7 @@ fn push_object(out: &mut Vec<u8>, name: &str, attributes: &str, members: &[(Cow<
         push_scalar_text(&mut text, value);
         push_attribute(out, &String::from_utf8_lossy(&text));
         out.push(b'"');
-        seen.push(attribute);
+        seen.insert(attribute);
     }
     out.push(b'>');
     for (member, value) in members {
@@ -164,10 +213,14 @@ fn push_object(out: &mut Vec<u8>, name: &str, attributes: &str, members: &[(Cow<
         }
         match value {
             Json::String(_) | Json::Literal(_) | Json::Null if member == "#text" => push_scalar(out, value),
-            _ => push_json(out, &name_of(member), "", value),
+            _ => {
+                has_room(out, 2 * member.len(), limit)?;
+                push_elements(out, &name_of(member), "", value, limit)?;
+            }
         }
     }
     close(out, name);
+    Ok(())
 }
 
 fn push_scalar(out: &mut Vec<u8>, value: &Json<'_>) {
@@ -198,7 +251,7 @@ mod tests {
 
     fn converted(json: &str) -> String {
         let mut out = Vec::new();
-        push_json(&mut out, "data", "", &parse(json).unwrap());
+        push_json(&mut out, "data", "", &parse(json).unwrap(), usize::MAX).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -232,6 +285,33 @@ mod tests {
             let name = name_of(&member);
             proptest::prop_assert_eq!(member_of(&name), member);
         }
+    }
+
+    #[test]
+    fn names_that_arrays_repeat_end_at_the_limit() {
+        const LIMIT: usize = 1 << 20;
+        let name = "n".repeat(10_000);
+        for json in [
+            format!("{{\"{name}\": [{}0]}}", "0,".repeat(10_000)),
+            format!("{{\"{name}\": [[{}0]]}}", "0,".repeat(10_000)),
+            format!("{{\"{name}\": [{}0]}}", "{},".repeat(10_000)),
+            format!("{{\"{}\": 0}}", "$".repeat(LIMIT / 10)),
+        ] {
+            let mut out = b"before".to_vec();
+            assert_eq!(push_json(&mut out, "data", "", &parse(&json).unwrap(), LIMIT), Err(TooLarge));
+            assert_eq!(out, b"before");
+            // It was noticed before much more than the limit was written.
+            assert!(out.capacity() < 4 * LIMIT, "{}", out.capacity());
+        }
+    }
+
+    #[test]
+    fn very_many_attributes_are_written_at_once() {
+        let members: Vec<String> = (0..200_000).map(|n| format!("\"@a{n}\":0")).collect();
+        let json = format!("{{{}}}", members.join(","));
+        let started = std::time::Instant::now();
+        assert_eq!(converted(&json).matches("=\"0\"").count(), 200_000);
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
 
     #[test]
