@@ -219,7 +219,8 @@ impl Page {
         let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
         let is_immutable = match from {
             From::Head => false,
-            From::Before(position) => position <= next_position,
+            // Behind the last event it begins where the log still grows.
+            From::Before(position) => position < next_position,
             From::At(_) => is_full,
         };
         let freshness = match is_immutable {

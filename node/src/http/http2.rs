@@ -1,9 +1,10 @@
 //! HTTP/2 in front of a service that thinks in HTTP/1.1: names of the host, and texts without reason phrases.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
+use super::http1::into_origin_form;
 use super::limits::MAX_HEADERS;
 use super::request::Connection;
 use super::{AppState, Reply, response, service};
@@ -17,7 +18,7 @@ where
     let mut answer = if request.headers().len() > MAX_HEADERS {
         response::status_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large")
     } else {
-        as_http_1(&mut request);
+        into_origin_form(&mut request);
         service::answer(state, connection, request).await
     };
     match is_head {
@@ -27,19 +28,6 @@ where
     // Of one connection, and so malformed here (RFC 9113 8.2.2); the stream ends by itself.
     answer.headers_mut().remove(header::CONNECTION);
     answer
-}
-
-/// Puts `:authority` where HTTP/1.1 has it, into Host, and leaves path and query as target.
-fn as_http_1<B>(request: &mut Request<B>) {
-    let uri = std::mem::take(request.uri_mut());
-    let mut parts = uri.into_parts();
-    let authority = parts.authority.take().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
-    if let Some(authority) = authority {
-        request.headers_mut().insert(header::HOST, authority);
-    }
-    parts.scheme = None;
-    // What was valid with an authority is valid without one, or is `*`, which it became.
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// What HTTP/1.1 connections do for answers to HEAD: the length is told, the body not sent.
@@ -104,13 +92,5 @@ mod tests {
             let said = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(said, expected.as_bytes(), "{status} {reason}");
         }
-    }
-
-    #[test]
-    fn the_authority_becomes_the_host_and_the_target_is_a_path() {
-        let mut request = Request::get("https://node:2113/streams/a%2Fb?embed=body").body(()).unwrap();
-        as_http_1(&mut request);
-        assert_eq!(request.uri().to_string(), "/streams/a%2Fb?embed=body");
-        assert_eq!(request.headers()[header::HOST], "node:2113");
     }
 }

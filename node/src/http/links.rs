@@ -66,10 +66,13 @@ impl Base {
 
 /// The scheme that the client used: what a proxy says, else that of the connection.
 fn forwarded_scheme(headers: &HeaderMap, own: &'static str) -> &'static str {
-    match headers.get("x-forwarded-proto").map(|value| value.as_bytes().trim_ascii()) {
-        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => "https",
-        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => "http",
-        _ => own,
+    let Some(value) = headers.get("x-forwarded-proto") else { return own };
+    // Proxies in a row make a list; the first one spoke with the client.
+    let first = value.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    match () {
+        () if first.eq_ignore_ascii_case(b"https") => "https",
+        () if first.eq_ignore_ascii_case(b"http") => "http",
+        () => own,
     }
 }
 
@@ -82,15 +85,20 @@ fn forwarded_prefix(headers: &HeaderMap) -> String {
 }
 
 fn is_authority(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte))
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte));
+    is_plain && !text.is_empty() && !text.starts_with(':')
 }
 
+/// Host and port of an authority. A port that is no number counts as none.
 fn split_port(authority: &str) -> (&str, Option<u16>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            (host, port.parse().ok())
+    // The colons of an IPv6 address stand in brackets.
+    let host_end = authority.find(']').map_or(0, |bracket| bracket + 1);
+    match authority[host_end..].find(':') {
+        Some(colon) => {
+            let (host, port) = authority.split_at(host_end + colon);
+            (host, port.rsplit(':').next().and_then(|port| port.parse().ok()))
         }
-        _ => (authority, None),
+        None => (authority, None),
     }
 }
 
@@ -138,6 +146,24 @@ mod tests {
             assert_eq!(base(&[host, ("x-forwarded-prefix", prefix)]), "http://node:2113/pre");
         }
         assert_eq!(base(&[("host", "[::1]:2113")]), "http://[::1]:2113");
+        assert_eq!(base(&[host, ("x-forwarded-host", "[::1]")]), "http://[::1]:2113");
+    }
+
+    #[test]
+    fn a_forwarded_port_that_is_no_number_keeps_the_port() {
+        let host = ("host", "node:2113");
+        for forwarded in ["a:b", "a:", "a:-1", "a:99999"] {
+            assert_eq!(base(&[host, ("x-forwarded-host", forwarded)]), "http://a:2113", "{forwarded}");
+        }
+        assert_eq!(base(&[host, ("x-forwarded-host", "a:b"), ("x-forwarded-port", "81")]), "http://a:81");
+        assert_eq!(base(&[host, ("x-forwarded-host", ":81")]), "http://node:2113");
+    }
+
+    #[test]
+    fn of_several_proxies_the_first_one_knows_the_scheme() {
+        let host = ("host", "node:2113");
+        assert_eq!(base(&[host, ("x-forwarded-proto", "https, http")]), "https://node:2113");
+        assert_eq!(base(&[host, ("x-forwarded-proto", " HTTPS ,http")]), "https://node:2113");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod feed;
 pub mod filter;
 pub mod filtered;
 pub mod html;
+pub mod http1;
 pub mod http2;
 pub mod json;
 pub mod limits;

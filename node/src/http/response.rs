@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use super::Reply;
 use crate::config::Challenge;
@@ -77,9 +78,14 @@ pub fn set_reason(answer: &mut Response<Reply>, reason: &str) {
     }
 }
 
-/// Sets Location; a URI that is no header value (it is built from encoded parts) would be left out.
+/// Sets Location. What stands beyond ASCII in it, as it may in the target of a request, is encoded; a text that is no header value
+/// nevertheless is left out.
 pub fn set_location(answer: &mut Response<Reply>, location: &str) {
-    if let Ok(location) = HeaderValue::from_str(location) {
+    let value = match location.is_ascii() {
+        true => HeaderValue::from_str(location),
+        false => HeaderValue::try_from(utf8_percent_encode(location, CONTROLS).to_string()),
+    };
+    if let Ok(location) = value {
         answer.headers_mut().insert(header::LOCATION, location);
     }
 }

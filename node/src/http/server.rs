@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::{http1 as http_1, http2 as http_2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -21,7 +21,7 @@ use super::limits::{
 use super::pacing::Requests;
 use super::request::Connection;
 use super::stall::StallGuard;
-use super::{AppState, http2 as adapter, service};
+use super::{AppState, http1, http2};
 use crate::tls::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor};
 
 /// How long to wait after a failed accept: the process is out of file descriptors, and trying at once again would spin.
@@ -98,9 +98,9 @@ where
 {
     let service = service_fn(move |request| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(service::answer(&state, connection, request).await) }
+        async move { Ok::<_, Infallible>(http1::answer(&state, connection, request).await) }
     });
-    let served = http1::Builder::new()
+    let served = http_1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
@@ -180,11 +180,11 @@ impl Https {
             async move {
                 // Never closed; waiting for a place is bounded by the deadlines of those who have one.
                 let _place = places.acquire().await;
-                let answer = adapter::answer(&state, connection, request).await;
+                let answer = http2::answer(&state, connection, request).await;
                 Ok::<_, Infallible>(answer.map(|reply| underway.answer(reply)))
             }
         });
-        let served = http2::Builder::new(TokioExecutor::new())
+        let served = http_2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(MAX_HEADER_BYTES as u32)
             .max_concurrent_streams(MAX_STREAMS)

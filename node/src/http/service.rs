@@ -80,7 +80,9 @@ where
             return refused(StatusCode::NOT_ACCEPTABLE, "Requested URI is not available in requested format");
         };
         if !may_enter(state, endpoint, &caller) {
-            return refused(StatusCode::UNAUTHORIZED, "Unauthorized");
+            let mut answer = status_only(StatusCode::UNAUTHORIZED, "Unauthorized");
+            add_common_headers(&mut answer, routes.allowed);
+            return answer;
         }
         let (headers, uri, params) = (&head.headers, &head.uri, &params);
         let request = Request { state, connection, caller, headers, uri, params, chosen };
@@ -182,10 +184,9 @@ where
         Endpoint::Delete => streams::delete(request).await,
         Endpoint::Event => Ok(event::event(request, Of::Stream).await),
         Endpoint::MetadataEvent => Ok(event::event(request, Of::Metadata).await),
-        Endpoint::FeedHead | Endpoint::FeedBackward => match streams::description(request).await {
-            Ok(None) => feed::page(request, Of::Stream, false).await,
-            Ok(Some(answer)) => Ok(answer),
-            Err(error) => Err(error),
+        Endpoint::FeedHead | Endpoint::FeedBackward => match streams::description(request) {
+            Some(answer) => Ok(answer),
+            None => feed::page(request, Of::Stream, false).await,
         },
         Endpoint::FeedForward => feed::page(request, Of::Stream, true).await,
         Endpoint::MetadataBackward => feed::page(request, Of::Metadata, false).await,

@@ -1,0 +1,75 @@
+//! What HTTP/1.1 leaves to be looked at in the head of a request: its size, and the form of its target.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+
+use super::limits::MAX_HEADER_BYTES;
+use super::request::Connection;
+use super::{AppState, Reply, response, service};
+
+/// Answers a request of an HTTP/1.1 connection.
+pub async fn answer<B>(state: &AppState, connection: Connection, mut request: Request<B>) -> Response<Reply>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    // The connection takes a larger head if it arrives in one piece.
+    if head_bytes(&request) > MAX_HEADER_BYTES {
+        return response::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large");
+    }
+    if request.uri().authority().is_some() {
+        into_origin_form(&mut request);
+    }
+    service::answer(state, connection, request).await
+}
+
+/// Puts the authority of a target where most requests have it, into Host, whose value it replaces (RFC 9112 3.2.2), and leaves path and
+/// query as target.
+pub fn into_origin_form<B>(request: &mut Request<B>) {
+    let uri = std::mem::take(request.uri_mut());
+    let mut parts = uri.into_parts();
+    let authority = parts.authority.take().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
+    if let Some(authority) = authority {
+        request.headers_mut().insert(header::HOST, authority);
+    }
+    parts.scheme = None;
+    // What was valid with an authority is valid without one, or is `*`, which it became.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Length of the head as it is written without needless blanks.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    const LINE_END: usize = "\r\n".len();
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let line = request.method().as_str().len() + scheme + authority + path + "  HTTP/1.1".len() + LINE_END;
+    let field =
+        |(name, value): (&http::HeaderName, &HeaderValue)| name.as_str().len() + ": ".len() + value.len() + LINE_END;
+    line + request.headers().iter().map(field).sum::<usize>() + LINE_END
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_as_long_as_it_is_written() {
+        for (target, request) in [
+            ("/streams/a?embed=body", "GET /streams/a?embed=body HTTP/1.1\r\nHost: n\r\nAccept: a/b\r\n\r\n"),
+            ("http://n:1/p", "GET http://n:1/p HTTP/1.1\r\nHost: n\r\nAccept: a/b\r\n\r\n"),
+        ] {
+            let parsed = Request::get(target).header("Host", "n").header("Accept", "a/b").body(()).unwrap();
+            assert_eq!(head_bytes(&parsed), request.len());
+        }
+    }
+
+    #[test]
+    fn the_authority_becomes_the_host_and_the_target_is_a_path() {
+        let target = "https://node:2113/streams/a%2Fb?embed=body";
+        let mut request = Request::get(target).header("Host", "other").body(()).unwrap();
+        into_origin_form(&mut request);
+        assert_eq!(request.uri().to_string(), "/streams/a%2Fb?embed=body");
+        assert_eq!(request.headers()[header::HOST], "node:2113");
+    }
+}
