@@ -9,7 +9,9 @@ mod bad_input;
 mod client;
 mod extensions;
 mod feeds;
+mod long_polls;
 mod nodes;
+mod requests;
 mod script;
 
 use std::io::Read as _;
@@ -25,6 +27,10 @@ const OCTETS: &str = "application/octet-stream";
 const TABLES: &[(&str, usize)] = &[
     (include_str!("cases.txt"), 95),
     (include_str!("cases-rules.txt"), 26),
+    (include_str!("cases-routes.txt"), 34),
+    (include_str!("cases-writes.txt"), 35),
+    (include_str!("cases-pages.txt"), 27),
+    (include_str!("cases-all.txt"), 12),
     (include_str!("extensions.txt"), 17),
     (include_str!("node-cases.txt"), 4),
     (include_str!("access-cases.txt"), 42),
