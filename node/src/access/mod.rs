@@ -188,7 +188,10 @@ impl Inner {
             None => DefaultAcls::default(),
             Some(Ok(defaults)) => defaults,
             Some(Err(error)) => {
-                tracing::warn!("the last event of $settings is not in force: {error}");
+                // From another server or an earlier version: nobody can write such a document now (contract/services 1.6).
+                tracing::warn!(
+                    "the last event of $settings has no effect, the built-in access rules are in force: {error}"
+                );
                 DefaultAcls::default()
             }
         };

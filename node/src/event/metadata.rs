@@ -62,7 +62,7 @@ impl StreamMetadata {
                 "$tb" => metadata.truncate_before = integer(value)?,
                 "$cacheControl" => metadata.cache_control_s = integer(value)?.filter(|n| *n > 0),
                 "$tmp" => drop(serde_json::from_str::<bool>(value.get()).ok()?),
-                "$acl" => metadata.acl = Some(Acl::parse(value).ok()?),
+                "$acl" => metadata.acl = Some(Acl::parse(STREAM_ACL, value).ok()?),
                 _ => {}
             }
         }
@@ -73,22 +73,44 @@ impl StreamMetadata {
 /// Why an access list means nothing. A sentence for whoever wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
-    /// `$acl` is something else.
-    #[error("$acl must be an object with some of the keys $r, $w, $d, $mr and $mw")]
-    NoObject,
+    /// The list under this key is something else.
+    #[error("{0} must be an object with some of the keys $r, $w, $d, $mr and $mw")]
+    NoObject(&'static str),
     /// A key that is none of the five rights: misspelt, it would leave the stream open.
-    #[error("$acl has the unknown key '{0}'; its keys are $r, $w, $d, $mr and $mw")]
-    UnknownKey(String),
+    #[error("{list} has the unknown key '{key}'; its keys are $r, $w, $d, $mr and $mw")]
+    UnknownKey {
+        /// Where the list stands.
+        list: &'static str,
+        /// The key.
+        key: String,
+    },
     /// Neither a role nor a list of roles.
-    #[error("'{0}' in $acl must be a string or an array of strings")]
-    NoRoles(String),
+    #[error("'{key}' in {list} must be a string or an array of strings")]
+    NoRoles {
+        /// Where the list stands.
+        list: &'static str,
+        /// The right.
+        key: String,
+    },
     /// The document is no JSON object, or not stored as JSON, and so counts as none.
     #[error("metadata with $acl must be a JSON object, stored as JSON, because otherwise none of it would be in force")]
     NotJson,
     /// The list is right, but another key makes the document as a whole count as none.
     #[error("metadata with $acl must not have a value of a wrong type, because then none of it would be in force")]
     Void,
+    /// The document of `$settings` is something else.
+    #[error("$settings must be a JSON object with the keys $userStreamAcl and $systemStreamAcl, or one of them")]
+    NoSettings,
+    /// A key of `$settings` that means nothing, but was meant to.
+    #[error("$settings has the unknown key '{0}'; its keys are $userStreamAcl and $systemStreamAcl")]
+    UnknownSetting(String),
 }
+
+/// Where the list of one stream stands in its metadata.
+const STREAM_ACL: &str = "$acl";
+/// Where the lists for streams without their own stand in `$settings`.
+const USER_STREAM_ACL: &str = "$userStreamAcl";
+const SYSTEM_STREAM_ACL: &str = "$systemStreamAcl";
 
 impl Acl {
     /// Bytes that the list occupies in memory, about.
@@ -97,9 +119,9 @@ impl Acl {
         rights.into_iter().flatten().flatten().map(|role| size_of::<String>() + role.len()).sum()
     }
 
-    /// Reads the value of `$acl`. A key that is null is as good as missing (contract/services 1.6).
-    pub fn parse(value: &RawValue) -> Result<Self, AclError> {
-        let object: RawObject = serde_json::from_str(value.get()).map_err(|_| AclError::NoObject)?;
+    /// Reads the value under the key `list`. A right that is null is as good as missing (contract/services 1.6).
+    fn parse(list: &'static str, value: &RawValue) -> Result<Self, AclError> {
+        let object: RawObject = serde_json::from_str(value.get()).map_err(|_| AclError::NoObject(list))?;
         let mut acl = Self::default();
         for (key, value) in object.0 {
             let right = match key.as_str() {
@@ -108,13 +130,13 @@ impl Acl {
                 "$d" => &mut acl.delete,
                 "$mr" => &mut acl.meta_read,
                 "$mw" => &mut acl.meta_write,
-                _ => return Err(AclError::UnknownKey(key)),
+                _ => return Err(AclError::UnknownKey { list, key }),
             };
             *right = match serde_json::from_str::<Option<Roles>>(value.get()) {
                 Ok(Some(Roles::One(role))) => Some(vec![role]),
                 Ok(Some(Roles::Many(roles))) => Some(roles),
                 Ok(None) => None,
-                Err(_) => return Err(AclError::NoRoles(key)),
+                Err(_) => return Err(AclError::NoRoles { list, key }),
             };
         }
         Ok(acl)
@@ -131,7 +153,7 @@ pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
     match serde_json::from_slice::<RawObject<'_>>(document) {
         Ok(RawObject(members)) if is_json => {
             let Some((_, acl)) = members.iter().find(|(key, _)| key == "$acl") else { return Ok(()) };
-            Acl::parse(acl)?;
+            Acl::parse(STREAM_ACL, acl)?;
             StreamMetadata::parse(document).map(drop).ok_or(AclError::Void)
         }
         _ if document.windows(KEY.len()).any(|part| part == KEY) => Err(AclError::NotJson),
@@ -149,26 +171,40 @@ pub struct DefaultAcls {
 }
 
 impl DefaultAcls {
-    /// Reads the document; what is no JSON object settles nothing.
+    /// Reads the document. Other keys than the two have no effect.
     ///
     /// # Errors
-    /// One of the lists means nothing; then the whole document does.
+    /// It is no JSON object, or one of the lists means nothing; then the whole document does.
     pub fn parse(document: &[u8]) -> Result<Self, AclError> {
-        let Ok(RawObject(members)) = serde_json::from_slice::<RawObject<'_>>(document) else {
-            return Ok(Self::default());
-        };
+        let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
         let mut lists = Self::default();
         for (key, value) in members {
-            let list = match key.as_str() {
-                "$userStreamAcl" => &mut lists.user_streams,
-                "$systemStreamAcl" => &mut lists.system_streams,
+            let (list, name) = match key.as_str() {
+                USER_STREAM_ACL => (&mut lists.user_streams, USER_STREAM_ACL),
+                SYSTEM_STREAM_ACL => (&mut lists.system_streams, SYSTEM_STREAM_ACL),
                 _ => continue,
             };
             if value.get() != "null" {
-                *list = Acl::parse(value)?;
+                *list = Acl::parse(name, value)?;
             }
         }
         Ok(lists)
+    }
+}
+
+/// Whether a document for `$settings` means what it says: one that does not would leave open what it was to close, so it must not be
+/// stored. Keys of the server's own kind, and what looks like an access list, have to be right; others are kept and have no effect.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
+    DefaultAcls::parse(document)?;
+    let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
+    let is_known = |key: &str| key == USER_STREAM_ACL || key == SYSTEM_STREAM_ACL;
+    let is_meant = |key: &str| key.starts_with('$') || key.to_ascii_lowercase().contains("acl");
+    match members.into_iter().find(|(key, _)| !is_known(key) && is_meant(key)) {
+        Some((key, _)) => Err(AclError::UnknownSetting(key)),
+        None => Ok(()),
     }
 }
 
@@ -348,10 +384,41 @@ mod tests {
             DefaultAcls::parse(br#"{"$userStreamAcl":{"$w":"ann"},"$systemStreamAcl":null,"other":1}"#).unwrap();
         assert_eq!(lists.user_streams.write, Some(vec!["ann".to_owned()]));
         assert_eq!(lists.system_streams, Acl::default());
-        for text in ["", "[{}]", "null", "{}"] {
-            assert_eq!(DefaultAcls::parse(text.as_bytes()), Ok(DefaultAcls::default()), "{text}");
+        assert_eq!(DefaultAcls::parse(b"{}"), Ok(DefaultAcls::default()));
+        for text in ["", "[{}]", "null", r#"{"$userStreamAcl":{"$w":"ann"}"#, r#"{"$userStreamAcl":{"w":"ann"}}"#] {
+            assert!(DefaultAcls::parse(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(DefaultAcls::parse(br#"{"$userStreamAcl":{"w":"ann"}}"#).is_err());
+    }
+
+    #[test]
+    fn settings_that_would_not_be_in_force_are_refused() {
+        let check = |text: &str| check_settings(text.as_bytes()).map_err(|error| error.to_string());
+        for fine in [
+            "{}",
+            r#"{"$userStreamAcl":{}}"#,
+            r#"{"$userStreamAcl":{"$r":["a"],"$w":null},"$systemStreamAcl":null}"#,
+            r#"{"comment":"mine","$systemStreamAcl":{"$mw":[]}}"#,
+        ] {
+            assert_eq!(check(fine), Ok(()), "{fine}");
+        }
+        for (text, part) in [
+            ("", "a JSON object"),
+            ("5", "a JSON object"),
+            (r#"{"$userStreamAcl":{"$w":"ann"}"#, "a JSON object"),
+            (r#"[{"eventId":"x","data":{"$userStreamAcl":{"$w":"ann"}}}]"#, "a JSON object"),
+            (r#"{"$userStreamAcl":{"$write":"ann"}}"#, "$userStreamAcl has the unknown key '$write'"),
+            (r#"{"$systemStreamAcl":{"$R":"ann"}}"#, "$systemStreamAcl has the unknown key '$R'"),
+            (r#"{"$userStreamAcl":{},"$systemStreamAcl":[]}"#, "$systemStreamAcl must be an object"),
+            (r#"{"$userStreamAcl":"ann"}"#, "$userStreamAcl must be an object"),
+            (r#"{"$userStreamAcl":{"$w":5}}"#, "'$w' in $userStreamAcl"),
+            (r#"{"$userStreamACL":{"$w":"ann"}}"#, "unknown key '$userStreamACL'"),
+            (r#"{"userStreamAcl":{"$w":"ann"}}"#, "unknown key 'userStreamAcl'"),
+            (r#"{"$acl":{"$w":"ann"}}"#, "unknown key '$acl'"),
+            (r#"{"$w":"ann"}"#, "unknown key '$w'"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     proptest::proptest! {
@@ -363,9 +430,22 @@ mod tests {
         }
 
         #[test]
+        fn whatever_a_default_list_is_it_is_refused_or_in_force(document in acl_documents()) {
+            let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+            let list = &document["$acl"];
+            let own = parse(&format!("{{\"$acl\":{list}}}")).and_then(|metadata| metadata.acl);
+            let settings = format!("{{\"$userStreamAcl\":{list}}}");
+            let accepted = check_settings(settings.as_bytes()).ok();
+            let in_force = accepted.and_then(|()| DefaultAcls::parse(settings.as_bytes()).ok());
+            // No list at all is as good as an empty one.
+            let expected = if list.is_null() { Some(Acl::default()) } else { own };
+            proptest::prop_assert_eq!(in_force.map(|lists| lists.user_streams), expected, "{}", list);
+        }
+
+        #[test]
         fn no_document_makes_the_reader_fail(bytes: Vec<u8>) {
             let _ = check_acl(&bytes, true);
-            let _ = DefaultAcls::parse(&bytes);
+            let _ = check_settings(&bytes);
         }
     }
 

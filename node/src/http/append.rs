@@ -16,7 +16,7 @@ use super::negotiate::MediaType;
 use super::request::{Request, utf8};
 use super::{Reply, audit, extract, response};
 use crate::access::Right;
-use crate::event::metadata::{Acl, AclError, DefaultAcls, check_acl};
+use crate::event::metadata::{Acl, AclError, check_acl, check_settings};
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, WriteOutcome, stream_id};
 
 /// Where the event of a single-event body gets its type and id from.
@@ -163,7 +163,9 @@ async fn concern(request: &Request<'_>, stream: &str, events: &[NewEvent]) -> Re
     let refuse = |error: AclError| ApiError::BadRequest(error.to_string().into());
     let Some(last) = events.last().filter(|_| stream_id::is_system(stream)) else { return Ok(Concern::Nothing) };
     if stream == stream_id::SETTINGS {
-        DefaultAcls::parse(&last.data).map_err(refuse)?;
+        for event in events {
+            check_settings(&event.data).map_err(refuse)?;
+        }
         return Ok(Concern::Settings);
     }
     let Some(described) = stream_id::described_by(stream) else { return Ok(Concern::Nothing) };
