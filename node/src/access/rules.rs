@@ -13,6 +13,11 @@ pub const ADMINS: &str = "$admins";
 /// Role of those who operate the nodes.
 pub const OPERATORS: &str = "$ops";
 
+/// Whether a name is kept for roles, streams and paths of the server.
+pub fn is_reserved(name: &str) -> bool {
+    name.starts_with('$')
+}
+
 /// What somebody wants to do with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Right {
@@ -71,9 +76,10 @@ impl Principal {
         &self.login
     }
 
-    /// The groups it is in and its own name are its roles (contract/services 1.4).
+    /// The groups it is in and its own name are its roles (contract/services 1.4). The roles of the server are given by groups alone: nobody
+    /// administers the cluster, or is everybody, because of a name.
     pub fn has_role(&self, role: &str) -> bool {
-        self.login == role || self.groups.iter().any(|group| group == role)
+        (self.login == role && !is_reserved(role)) || self.groups.iter().any(|group| group == role)
     }
 }
 

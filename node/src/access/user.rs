@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::MAX_LOGIN_BYTES;
 use super::password::StoredPassword;
-use super::rules::{ADMINS, Principal};
+use super::rules::{ADMINS, Principal, is_reserved};
 
 /// The stream that says who there are: one event per creation.
 pub const USERS: &str = "$users";
@@ -54,6 +55,37 @@ struct Document {
     groups: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     disabled: bool,
+}
+
+/// Why nobody can have a name. A sentence for whoever chose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// There is none, or it is longer than [`MAX_LOGIN_BYTES`].
+    #[error("The login name is missing or too long.")]
+    Length,
+    /// It would look like a role of the server in access lists, or like `/users/$current` in paths.
+    #[error("The login name must not begin with '$'.")]
+    Reserved,
+    /// Basic authentication ends the name at the first one (RFC 7617).
+    #[error("The login name must not contain ':'.")]
+    Colon,
+    /// Basic authentication carries none (RFC 7617), and in logs they say something else than they are.
+    #[error("The login name must not contain control characters.")]
+    Control,
+}
+
+/// Whether a new user may have this name.
+///
+/// # Errors
+/// It could not log in with it, or would get by it what it was not given.
+pub fn check_name(login: &str) -> Result<(), NameError> {
+    match login {
+        _ if login.is_empty() || login.len() > MAX_LOGIN_BYTES => Err(NameError::Length),
+        _ if is_reserved(login) => Err(NameError::Reserved),
+        _ if login.contains(':') => Err(NameError::Colon),
+        _ if login.contains(char::is_control) => Err(NameError::Control),
+        _ => Ok(()),
+    }
 }
 
 /// The stream of a user.
@@ -117,6 +149,26 @@ mod tests {
         assert!(user.password.is_some());
         let compact: serde_json::Value = serde_json::from_slice(&user.to_data()).unwrap();
         assert_eq!(compact.to_string().as_bytes(), data);
+    }
+
+    #[test]
+    fn a_name_that_cannot_log_in_or_that_grants_by_itself_is_refused() {
+        for good in ["ann", "a/b", "ann / \u{e9}", "a$", "ops", "a;b, c", &"x".repeat(MAX_LOGIN_BYTES)] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for (bad, error) in [
+            ("", NameError::Length),
+            (&*"x".repeat(MAX_LOGIN_BYTES + 1), NameError::Length),
+            ("$admins", NameError::Reserved),
+            ("$all", NameError::Reserved),
+            ("$current", NameError::Reserved),
+            ("a:b", NameError::Colon),
+            ("a\nb", NameError::Control),
+            ("a\u{7f}", NameError::Control),
+            ("a\u{85}", NameError::Control),
+        ] {
+            assert_eq!(check_name(bad), Err(error), "{bad:?}");
+        }
     }
 
     #[test]

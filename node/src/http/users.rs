@@ -13,9 +13,9 @@ use super::negotiate::MediaType;
 use super::request::{ReadBarrier, Request};
 use super::router::Endpoint;
 use super::{Reply, audit, extract, response};
+use crate::access::MAX_PASSWORD_BYTES;
 use crate::access::manage::ManageError;
-use crate::access::user::User;
-use crate::access::{MAX_LOGIN_BYTES, MAX_PASSWORD_BYTES};
+use crate::access::user::{User, check_name};
 
 /// Characters of a user's full name and of each group, and number of groups.
 const MAX_NAME_BYTES: usize = 1024;
@@ -183,9 +183,7 @@ where
         audit::user(request, "create", &login, "Unauthorized");
         return answer(Err(UNAUTHORIZED), &login);
     }
-    if login.is_empty() || login.len() > MAX_LOGIN_BYTES {
-        return Err(bad("The login name is missing or too long."));
-    }
+    check_name(&login).map_err(|error| ApiError::BadRequest(error.to_string().into()))?;
     let password = required(document.password)?;
     let created = request.state.access.create_user(&login, document.full_name, document.groups, &password).await;
     let created = outcome(request, "create", &login, created);
