@@ -60,22 +60,26 @@ pub fn whole(mut room: Room, body: Vec<u8>) -> Reply {
     reply
 }
 
-/// Sends a page of which `head` is written: as one body when it turns out to be no longer than a part, else part by part.
+/// Sends a page of which `head` is written: as one body when it turns out to be no longer than a part, else part by part. `None` when
+/// the caller may not read what one of its links leads to, and so not the page.
 pub async fn page(
     store: &Store,
     answers: &AnswerRoom,
     room: Room,
     page: Page,
     head: Vec<u8>,
-) -> Result<Reply, ReadError> {
+) -> Result<Option<Reply>, ReadError> {
     let mut parts = Parts { store: store.clone(), cursor: page.first_part(), page: Arc::new(page) };
+    if !parts.may_be_sent().await? {
+        return Ok(None);
+    }
     let first = parts.next(head).await?;
     if parts.cursor.is_at_end() {
-        return Ok(whole(room, first));
+        return Ok(Some(whole(room, first)));
     }
     let (reply, sender) = Reply::in_pieces(None);
     tokio::spawn(send_parts(parts, first, room, answers.clone(), sender));
-    Ok(reply)
+    Ok(Some(reply))
 }
 
 /// A page being written.
@@ -86,6 +90,16 @@ struct Parts {
 }
 
 impl Parts {
+    /// Whether the caller may read what the links lead to, as far as they are looked at before anything is sent.
+    async fn may_be_sent(&self) -> Result<bool, ReadError> {
+        let mut check = self.page.first_check();
+        while !check.is_done() {
+            let page = self.page.clone();
+            check = self.store.read_apart(move |view| page.check(view, check)).await?;
+        }
+        Ok(!check.is_denied())
+    }
+
     /// Appends entries to `out` until it has the size of a part or the document is complete.
     async fn next(&mut self, mut out: Vec<u8>) -> Result<Vec<u8>, ReadError> {
         while !self.cursor.is_at_end() && out.len() < PART_BYTES {

@@ -198,7 +198,8 @@ pub async fn deliver(request: &Request<'_>, document: Document) -> Result<Reply,
         Document::Head(head, page) => {
             let room = request.answer_room().await?;
             let state = request.state;
-            Ok(delivery::page(state.cluster.store(), &state.large_answers, room, page, head).await?)
+            let reply = delivery::page(state.cluster.store(), &state.large_answers, room, page, head).await?;
+            reply.ok_or(ApiError::Unauthorized)
         }
     }
 }

@@ -52,6 +52,12 @@ pub const PAGE_READ_STEP_BYTES: u64 = 256 * 1024;
 /// Length at which a part of a large page is sent. One event of the largest size makes a longer one.
 pub const PART_BYTES: usize = 256 * 1024;
 
+/// Before the first part of a page is sent its links are looked at: those in events of at most this size, which is some names long, ...
+pub const MAX_CHECKED_LINK_BYTES: u64 = 8 * 1024;
+
+/// ... until so much was read of the page.
+pub const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+
 /// Bytes of stored events after which a look for the next part pauses although it found little to show, so that it ends
 /// soon when the client has left.
 pub const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;

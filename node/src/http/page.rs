@@ -3,7 +3,10 @@
 use std::ops::{ControlFlow, Range};
 
 use super::atom::{Entry, Feed, FeedWriter, Format, Target};
-use super::limits::{MAX_PART_READ_BYTES, PAGE_ENTRY_BYTES, PAGE_READ_STEP_BYTES, PART_BYTES, SMALL_PAGE_BYTES};
+use super::limits::{
+    MAX_CHECKED_BYTES, MAX_CHECKED_LINK_BYTES, MAX_PART_READ_BYTES, PAGE_ENTRY_BYTES, PAGE_READ_STEP_BYTES, PART_BYTES,
+    SMALL_PAGE_BYTES,
+};
 use super::read::{Resolver, Targets};
 use crate::access::Policy;
 use crate::event::{EventNumber, EventRef, Position, Ticks};
@@ -78,9 +81,30 @@ impl Cursor {
     }
 }
 
+/// How far the links of a large page were looked at, and what was found.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// Events that are not looked at yet: the oldest ones.
+    left: usize,
+    read_bytes: u64,
+    targets: Targets,
+}
+
+impl Check {
+    /// Whether there is nothing more to find.
+    pub fn is_done(self) -> bool {
+        self.left == 0 || self.read_bytes >= MAX_CHECKED_BYTES || self.is_denied()
+    }
+
+    /// Whether a link leads to what the caller may not read.
+    pub fn is_denied(self) -> bool {
+        self.targets == Targets::Denied
+    }
+}
+
 impl Page {
     /// Writes the document if it is small, else what comes before its entries, which `feed` knows. Also says what the links on it lead to,
-    /// as far as they were looked at; later parts show links as such where the caller may not read what they lead to.
+    /// as far as they were looked at; of a large page, [`Self::check`] looks at the others.
     pub fn begin(
         &self,
         view: &ReadView<'_>,
@@ -177,6 +201,54 @@ impl Page {
             Events::Log(positions) => (positions.end - positions.start) as usize,
         };
         Cursor { left, has_entries: false }
+    }
+
+    /// Where [`Self::check`] begins. There is nothing to look at where links are not followed, and for administrators.
+    pub fn first_check(&self) -> Check {
+        let left = if self.follows_links && !self.policy.caller.is_admin() { self.first_part().left } else { 0 };
+        Check { left, read_bytes: 0, targets: Targets::Public }
+    }
+
+    /// Looks at some more links, newest first. Afterwards parts show a link as such where the caller may not read what it leads to: one in
+    /// a very large event or behind very many others, or after a change of access lists meanwhile.
+    pub fn check(&self, view: &ReadView<'_>, check: Check) -> Result<Check, ReadError> {
+        let Check { mut left, mut read_bytes, mut targets } = check;
+        let read_up_to = (read_bytes + MAX_PART_READ_BYTES).min(MAX_CHECKED_BYTES);
+        let mut resolver = Resolver::new(view, self.now, &self.policy);
+        let mut look = |event: EventRef<'_>| -> Result<Targets, ReadError> {
+            if self.is_visible(event) {
+                resolver.check(event)?;
+            }
+            Ok(resolver.targets())
+        };
+        match &self.events {
+            Events::Places(places) => {
+                while left > 0 && read_bytes < read_up_to && targets != Targets::Denied {
+                    let step = step(&places[..left]);
+                    left -= step.len();
+                    let is_small = |place: &&EventPlace| u64::from(place.bytes) <= MAX_CHECKED_LINK_BYTES;
+                    let small: Vec<EventPlace> = step.iter().filter(is_small).copied().collect();
+                    read_bytes += small.iter().map(|place| u64::from(place.bytes)).sum::<u64>();
+                    for row in &view.rows(&small)? {
+                        targets = targets.max(look(row.event()?)?);
+                    }
+                }
+            }
+            Events::Log(positions) => {
+                let mut next = positions.start;
+                view.log_down(positions.start..positions.start + left as u64, |event| {
+                    targets = targets.max(look(event)?);
+                    read_bytes += (event.data.len() + event.metadata.len()) as u64;
+                    if read_bytes < read_up_to && targets != Targets::Denied {
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                    next = event.position;
+                    Ok(ControlFlow::Break(()))
+                })?;
+                left = (next - positions.start) as usize;
+            }
+        }
+        Ok(Check { left, read_bytes, targets })
     }
 
     /// Appends the next entries, about [`PART_BYTES`] of them or one, and the end of the document behind the last.

@@ -95,6 +95,15 @@ impl<'view, 'db> Resolver<'view, 'db> {
         Ok(if target.time >= oldest { Target::Event(target) } else { unreadable() })
     }
 
+    /// Notes what the target of a link means for the page, without reading the target.
+    pub fn check(&mut self, event: EventRef<'_>) -> Result<(), ReadError> {
+        if let Some((_, stream)) = event.link_target() {
+            let access = self.access_to(stream)?;
+            self.targets = self.targets.max(access);
+        }
+        Ok(())
+    }
+
     /// The entry for a stored event.
     pub fn entry(&mut self, event: RecordedEvent) -> Result<OwnedEntry, ReadError> {
         let target = self.target(event.borrowed())?;

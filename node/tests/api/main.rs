@@ -9,6 +9,7 @@ mod bad_input;
 mod client;
 mod extensions;
 mod feeds;
+mod links;
 mod long_polls;
 mod nodes;
 mod requests;
@@ -33,7 +34,7 @@ const TABLES: &[(&str, usize)] = &[
     (include_str!("cases-all.txt"), 12),
     (include_str!("extensions.txt"), 17),
     (include_str!("node-cases.txt"), 4),
-    (include_str!("access-cases.txt"), 42),
+    (include_str!("access-cases.txt"), 43),
 ];
 
 /// Runs all tables against a node and reports every case that fails.
