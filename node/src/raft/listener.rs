@@ -24,6 +24,10 @@ use crate::tls::NodeTls;
 /// TLS handshakes of other nodes under way; the next one waits in the listen queue. A cluster needs some dozens when it starts.
 pub const MAX_HANDSHAKES: usize = 256;
 
+/// Of these, for one address: who opens connections and says nothing must not keep the other nodes out. A whole cluster on one machine,
+/// or behind one address, needs less.
+pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
+
 /// Pause after a failed accept: the process is out of file descriptors, and trying at once again would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,6 +67,7 @@ pub fn secure(
     let (connections, accepted) = mpsc::channel(1);
     tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let callers = Arc::new(Callers::default());
         let refusals = Arc::new(Refusals::default());
         loop {
             let next = async {
@@ -78,6 +83,10 @@ pub fn secure(
                 },
                 () = stop.cancelled() => return,
             };
+            let Some(turn) = callers.begin(address.ip()) else {
+                refusals.tell(address, format!("{MAX_HANDSHAKES_PER_ADDRESS} handshakes of its address are under way"));
+                continue;
+            };
             let (tls, traffic) = (tls.clone(), traffic.clone());
             let (connections, refusals) = (connections.clone(), refusals.clone());
             tokio::spawn(async move {
@@ -92,7 +101,7 @@ pub fn secure(
                     Err(error) if error.is_refusal() => refusals.tell(address, error.to_string()),
                     Err(error) => tracing::debug!(%address, %error, "no TLS connection of another node"),
                 }
-                drop(place);
+                drop((place, turn));
             });
         }
     });
@@ -115,6 +124,50 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Handshakes under way by where they come from.
+#[derive(Default)]
+struct Callers(Mutex<HashMap<IpAddr, usize>>);
+
+/// One handshake under way; it is over when this is dropped.
+struct Turn {
+    callers: Arc<Callers>,
+    origin: IpAddr,
+}
+
+impl Callers {
+    /// `None` when as many as may be from there are under way.
+    fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Turn> {
+        let origin = origin(address);
+        let mut underway = self.0.lock();
+        let count = underway.entry(origin).or_default();
+        if *count >= MAX_HANDSHAKES_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Turn { callers: self.clone(), origin })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut underway = self.callers.0.lock();
+        if let Some(count) = underway.get_mut(&self.origin) {
+            *count -= 1;
+            if *count == 0 {
+                underway.remove(&self.origin);
+            }
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the network of 64 bits, because a single host has all of its addresses.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        address => address,
     }
 }
 
@@ -189,6 +242,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NodeStream<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_does_not_get_all_places_for_handshakes() {
+        const { assert!(MAX_HANDSHAKES_PER_ADDRESS * 2 < MAX_HANDSHAKES) };
+        let callers = Arc::new(Callers::default());
+        let begin = |address: &str| callers.begin(address.parse().unwrap());
+        let mut turns: Vec<Turn> = (0..MAX_HANDSHAKES_PER_ADDRESS).map(|_| begin("10.0.0.1").unwrap()).collect();
+        assert!(begin("10.0.0.1").is_none() && begin("::ffff:10.0.0.1").is_none());
+        assert!(begin("10.0.0.2").is_some());
+        turns.pop();
+        assert!(begin("10.0.0.1").is_some(), "the place was given back");
+        turns.extend((0..MAX_HANDSHAKES_PER_ADDRESS).map(|host| begin(&format!("2001:db8::{host:x}")).unwrap()));
+        assert!(begin("2001:db8::ffff").is_none());
+        assert!(begin("2001:db8:0:1::1").is_some());
+        drop(turns);
+        assert!(callers.0.lock().is_empty());
+    }
 
     #[test]
     fn refusals_are_told_once_and_within_a_limit() {

@@ -8,6 +8,8 @@ mod cluster;
 mod documented;
 mod pki;
 mod process;
+#[path = "../secrets/mod.rs"]
+mod secrets;
 
 use std::time::{Duration, Instant};
 
@@ -171,6 +173,39 @@ async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_a
     let join = JoinRequest { cluster_id: vec![9; 16].into(), configured_members: cluster.places.members() };
     let refused = caller(&pki, 9, 1, address).join(join).await.unwrap_err();
     assert!(refused.message().contains("server 9 is not in this node's member list"), "{refused}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_opens_connections_to_the_port_for_nodes_and_says_nothing_keeps_nobody_out() {
+    /// More than there are places.
+    const SILENT: usize = headwater::raft::listener::MAX_HANDSHAKES + 32;
+    let pki = Pki::new();
+    let cluster = TlsCluster::start(&pki, 1).await;
+    let address: std::net::SocketAddr = cluster.places.raft[0].parse().unwrap();
+    let connect_from = async |from: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(address).await.unwrap()
+    };
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(connect_from("127.0.0.1").await);
+    }
+    // Behind all of them, from elsewhere: it is looked at, and refused for what it says.
+    let mut other = connect_from("127.0.0.2").await;
+    other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut alert = Vec::new();
+    let _ = other.read_to_end(&mut alert).await;
+    const TLS_ALERT: u8 = 0x15;
+    assert_eq!(alert.first(), Some(&TLS_ALERT));
+    // Not because the time of the silent ones was up: some still wait.
+    let waits = |stream: tokio::net::TcpStream| {
+        let read = stream.into_std().unwrap().peek(&mut [0]);
+        read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let waiting = silent.into_iter().map(waits).filter(|waits| *waits).count();
+    assert!((1..=headwater::raft::listener::MAX_HANDSHAKES_PER_ADDRESS).contains(&waiting), "{waiting} wait");
     cluster.stop().await;
 }
 
