@@ -12,11 +12,29 @@ pub const EXIT_STORAGE: i32 = 74; // EX_IOERR of sysexits.h
 /// dropped the dirty pages, so whatever this process believes about its files may be wrong.
 /// What was acknowledged is in the log on disk; the next start recovers from there.
 pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
-    tracing::error!(%error, "fatal: {what}; the node stops now and must be started again once the cause is removed");
-    eprintln!("headwater: fatal: {what}: {error}");
+    if shows_errors() {
+        tracing::error!(%error, "fatal: {what}; the node stops now and must be started again once the cause is removed");
+    } else {
+        eprintln!("headwater: fatal: {what}: {error}");
+    }
     // SAFETY: `_exit` has no preconditions. `std::process::exit` would run destructors of RocksDB's
     // statics while its threads still work.
     unsafe { libc::_exit(EXIT_STORAGE) }
+}
+
+/// False when the log has not begun, or its filter leaves errors out. Why a process ends is then told in a plain line, and otherwise
+/// not twice.
+fn shows_errors() -> bool {
+    tracing::enabled!(tracing::Level::ERROR)
+}
+
+/// Tells why a node did not start or does not go on.
+pub fn tell(reason: &str) {
+    if shows_errors() {
+        tracing::error!("{reason}");
+    } else {
+        eprintln!("headwater: {reason}");
+    }
 }
 
 /// Table files named at most; beyond that a list helps nobody.

@@ -60,9 +60,7 @@ fn run(config: Config) -> ExitCode {
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
-            // Also for one whose log filter shows no errors, or whose logging did not start.
-            eprintln!("headwater: {error:#}");
+            fatal::tell(&format!("{error:#}"));
             ExitCode::from(if is_damage(&error) { fatal::EXIT_STORAGE as u8 } else { EXIT_REFUSED })
         }
     }

@@ -6,12 +6,17 @@ use std::path::PathBuf;
 
 use super::{Config, Origin, flags};
 
-/// Every option with its value; the comment behind it says which source it came from.
+/// Every option with its value; the comment behind it says which source it came from. Passwords are comments as a whole: who reads the
+/// text again must not take the stars for one.
 pub fn yaml(config: &Config, origins: &BTreeMap<String, Origin>) -> String {
     let mut text = String::new();
     for key in flags::keys() {
-        let Some(value) = value_of(config, &key) else { continue };
         let origin = origins.get(&key).copied().unwrap_or(Origin::Default);
+        if is_secret(&key) {
+            text.push_str(&format!("# {key}: *** # {origin}\n"));
+            continue;
+        }
+        let Some(value) = value_of(config, &key) else { continue };
         // Lists begin on the next line, below the comment.
         let line = match value.strip_prefix('\n') {
             Some(list) => writeln!(text, "{key}: # {origin}\n{list}"),
@@ -20,6 +25,10 @@ pub fn yaml(config: &Config, origins: &BTreeMap<String, Origin>) -> String {
         debug_assert!(line.is_ok(), "writing to a string cannot fail");
     }
     text
+}
+
+fn is_secret(key: &str) -> bool {
+    matches!(key, "default_admin_password" | "default_ops_password")
 }
 
 /// The value of one option in YAML; `None` for one that is not set.
@@ -60,7 +69,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "challenge" => config.challenge.as_str().to_owned(),
         "log_filter" => quoted(&config.log_filter),
         "log_json" => config.log_json.to_string(),
-        // `config` itself, whose contents are what is printed, and passwords.
+        // `config` itself, whose contents are what is printed.
         _ => return None,
     })
 }

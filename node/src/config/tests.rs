@@ -166,16 +166,21 @@ fn passwords_are_shown_nowhere() {
     assert_eq!(config.default_admin_password.as_ref().unwrap().expose(), "s3cret-one");
     let with_subcommand = ["config", flags[0], flags[1]];
     let Invocation::Print(text) = resolve_all(&with_subcommand, &[], None).unwrap() else { panic!() };
-    for shown in [text, format!("{config:?}")] {
+    for shown in [text.clone(), format!("{config:?}")] {
         assert!(!shown.contains("s3cret"), "{shown}");
     }
+    // That they are given is told, and the stars do not become passwords when the text is read again.
+    for line in ["# default_admin_password: *** # flag", "# default_ops_password: *** # flag"] {
+        assert!(text.lines().any(|printed| printed == line), "{line} is not in\n{text}");
+    }
+    assert_eq!(run(&[], &[], Some(&text)).unwrap().default_admin_password, None);
 }
 
 #[test]
 fn printed_configuration_names_the_origin_of_each_value() {
     let Invocation::Print(text) = resolve_all(
         &["config", "--read-wait-ms=1"],
-        &[("HEADWATER_WRITE_TIMEOUT_MS", "4000")],
+        &[("HEADWATER_WRITE_TIMEOUT_MS", "4000"), ("HEADWATER_DEFAULT_ADMIN_PASSWORD", "x")],
         Some("heartbeat_ms: 50"),
     )
     .unwrap() else {
@@ -186,6 +191,8 @@ fn printed_configuration_names_the_origin_of_each_value() {
         "write_timeout_ms: 4000 # environment",
         "heartbeat_ms: 50 # file",
         "rejoin: false # default",
+        "# default_admin_password: *** # environment",
+        "# default_ops_password: *** # default",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line} is not in\n{text}");
     }
