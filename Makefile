@@ -24,7 +24,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-cluster tls
 
-test: system fmt-check lint unit openapi clients faults ## Everything that must pass
+test: system fmt-check deny lint unit openapi clients faults ## Everything that must pass
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -63,8 +63,8 @@ openapi: system ## Requests made from the OpenAPI document against a fresh node,
 	@$(DEBUG_BUILD)
 	@scripts/openapi
 
-deny: ## Licences, sources and bans of dependencies (needs cargo-deny)
-	cargo deny --all-features check licenses bans sources
+deny: system ## Licences, sources, bans and advisories of dependencies, by deny.toml
+	@scripts/deny
 
 doc: ## API documentation of the code
 	$(CARGO) doc --workspace --no-deps --locked
