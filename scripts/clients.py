@@ -6,9 +6,12 @@ import feedparser
 import requests
 from atomicpuppy.atomicpuppy import StreamReader, SubscriptionInfoStore
 
+import log_secrets
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 EVENTS = 45
 START_DEADLINE = 120  # seconds, on a machine that builds something else meanwhile
+PASSWORD = 'only-this-script-knows'
 ATOM_XML, ATOM_JSON = 'application/atom+xml', 'application/vnd.eventstore.atom+json'
 PLAIN = requests.Session()
 PLAIN.headers['Accept-Encoding'] = 'identity'
@@ -23,8 +26,8 @@ def free_ports(count):
 
 
 @contextlib.contextmanager
-def running(arguments, ready_url):
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE if '--data-dir' not in arguments else subprocess.DEVNULL)
+def running(arguments, ready_url, log=None):
+    process = subprocess.Popen(arguments, stderr=log, env={**os.environ, 'HEADWATER_DEFAULT_ADMIN_PASSWORD': PASSWORD})
     try:
         started = time.monotonic()
         while True:
@@ -72,7 +75,7 @@ def documents_follow_the_grammar_of_atom(base):
     paths = ['books', 'books?embed=content', 'books/0/forward/20', 'books/45/forward/20', 'books/metadata/head/backward/5', 'books/0',
              'odd?embed=content', 'odd/0', 'odd/1', 'odd/2', 'links', 'links/0', 'empty', '%24all/head/backward/100', 'books/head']
     for path in paths:
-        answer = PLAIN.get(f'{base}/streams/{path}', headers={'Accept': ATOM_XML}, auth=('admin', 'changeit'))
+        answer = PLAIN.get(f'{base}/streams/{path}', headers={'Accept': ATOM_XML}, auth=('admin', PASSWORD))
         assert answer.status_code == 200, (path, answer.status_code)
         checked = subprocess.run(['xmllint', '--noout', '--nonet', '--relaxng', f'{HERE}/atom.rng', '-'], input=answer.content, capture_output=True)
         assert checked.returncode == 0, f'{path}: {checked.stderr.decode()}\n{answer.text}'
@@ -183,8 +186,10 @@ def main(program):
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         # nginx gives up the rights of root where it has them, and its workers must reach their cache.
         os.chmod(directory, 0o755)
-        node = [program, '--data-dir', f'{directory}/data', '--http-listen', f'127.0.0.1:{http}', '--raft-listen', f'127.0.0.1:{raft}']
-        stack.enter_context(running(node, f'{base}/health/ready'))
+        node = [program, '--data-dir', f'{directory}/data', '--http-listen', f'127.0.0.1:{http}', '--raft-listen', f'127.0.0.1:{raft}',
+                '--log-filter', 'debug,headwater=trace,openraft=error,audit=trace']
+        log = stack.enter_context(open(f'{directory}/log', 'w'))
+        stack.enter_context(running(node, f'{base}/health/ready', log))
         append(base, 'books', [{'eventType': 'sold', 'data': {'n': n}, 'metadata': {'by': 'card'}} for n in range(EVENTS)])
         append(base, '$$books', [{'eventType': '$metadata', 'data': {'$cacheControl': 0, 'of': 'books'}}])
         append(base, 'odd', [{'eventType': 'o<&>', 'data': {'$a': [1, [2], None], 'b c': '<&"\u20ac\u0001'}}, {'eventType': 'text', 'data': 'plain <&>'}, {'eventType': 'list', 'data': [1, {'x': []}]}])
@@ -192,11 +197,14 @@ def main(program):
         append(base, 'empty', [{'eventType': 't', 'data': {}}])
         append(base, '$$empty', [{'eventType': '$metadata', 'data': {'$tb': 1}}])
         open(f'{directory}/nginx.conf', 'w').write(nginx_conf(directory, proxy_port, base))
-        stack.enter_context(running(['nginx', '-c', f'{directory}/nginx.conf', '-e', f'{directory}/error.log'], f'{proxy}/ping'))
+        stack.enter_context(running(['nginx', '-c', f'{directory}/nginx.conf', '-e', f'{directory}/error.log'], f'{proxy}/ping', subprocess.PIPE))
         for check, arguments in [(a_feed_reader_reads_every_page, [base]), (documents_follow_the_grammar_of_atom, [base]),
                                  (a_client_of_the_original_walks_a_stream, [base]), (a_caching_proxy_keeps_old_pages_and_no_others, [base, proxy])]:
             check(*arguments)
             print('ok  ', check.__name__.replace('_', ' '))
+        found = log_secrets.scan(f'{directory}/log', [f'admin:{PASSWORD}'])
+        assert not found, f'a secret in the log: {found[0]}'
+        print('ok   no secret in the log')
 
 
 if __name__ == '__main__':

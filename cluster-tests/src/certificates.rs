@@ -37,6 +37,21 @@ impl Certificates {
         &self.authorities
     }
 
+    /// Every private key that was made, PEM.
+    pub fn private_keys(&self) -> anyhow::Result<Vec<String>> {
+        let mut keys = Vec::new();
+        for directory in [&self.current, &self.next] {
+            for entry in std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
+                let path = entry?.path();
+                // Former keys have something behind the name.
+                if path.file_name().is_some_and(|name| name.to_string_lossy().contains(".key")) {
+                    keys.push(read(&path)?);
+                }
+            }
+        }
+        Ok(keys)
+    }
+
     /// Lets the nodes trust these CAs, from their next start or reload on.
     pub fn trust(&self, authorities: &[String]) -> anyhow::Result<()> {
         std::fs::write(self.trusted(), authorities.concat()).context("cannot write the list of CAs")

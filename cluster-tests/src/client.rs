@@ -21,8 +21,16 @@ const QUICK_LIMIT: Duration = Duration::from_secs(1);
 /// Media type of feeds.
 pub const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
 
-/// User and password of who may read everything.
-pub const ADMIN: (&str, &str) = ("admin", "changeit");
+/// User and password of who may read everything. All nodes are started with the passwords of these two.
+pub const ADMIN: (&str, &str) = ("admin", "only-the-fault-suite-knows-1");
+
+/// User and password of who operates the nodes.
+pub const OPERATOR: (&str, &str) = ("ops", "only-the-fault-suite-knows-2");
+
+/// Value of `Authorization` for a user.
+pub fn basic((login, password): (&str, &str)) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{login}:{password}")))
+}
 
 /// Media type of event arrays.
 pub const EVENTS_JSON: &str = "application/vnd.eventstore.events+json";
@@ -95,7 +103,7 @@ impl Client {
         let mut all = vec![("Accept", ATOM_JSON)];
         all.extend_from_slice(headers);
         // As one who may read the log of all events.
-        let credentials = format!("Basic {}", STANDARD.encode(format!("{}:{}", ADMIN.0, ADMIN.1)));
+        let credentials = basic(ADMIN);
         all.push(("Authorization", &credentials));
         let response = self.get(url, &all).await?;
         let status = response.status();

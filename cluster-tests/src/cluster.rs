@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::certificates::Certificates;
-use crate::client::Client;
+use crate::check::{self, secrets};
+use crate::client::{ADMIN, Client, OPERATOR};
 use crate::ports::ReservedPort;
 use crate::process::{ServerProcess, headwater_binary};
 use crate::wait;
@@ -364,9 +365,14 @@ impl Cluster {
             .collect()
     }
 
-    /// The test has passed: the files may go when this value does.
-    pub fn passed(&mut self) {
+    /// The test has passed, if the logs hold no secret: the files may go when this value does.
+    pub fn passed(&mut self) -> anyhow::Result<()> {
+        let keys = self.certificates.as_ref().map(Certificates::private_keys).transpose()?.unwrap_or_default();
+        let logins = [ADMIN, OPERATOR].iter().flat_map(|(login, password)| secrets::of_login(login, password));
+        let secrets: Vec<String> = logins.chain(keys.iter().flat_map(|key| secrets::of_key(key))).collect();
+        check::none(&secrets::check(&self.logs()?, &secrets))?;
         self.passed = true;
+        Ok(())
     }
 
     fn log_tail(&self, id: u16) -> String {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
+use crate::client::{ADMIN, OPERATOR};
+
 /// A process that has not stopped by then waits for its disk or is stuck in the kernel.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,8 @@ impl ServerProcess {
         let child = command
             .args(arguments)
             .env("RUST_BACKTRACE", "1")
+            .env("HEADWATER_DEFAULT_ADMIN_PASSWORD", ADMIN.1)
+            .env("HEADWATER_DEFAULT_OPS_PASSWORD", OPERATOR.1)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot share the log file")?)
             .stderr(output)

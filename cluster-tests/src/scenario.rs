@@ -35,6 +35,6 @@ pub async fn judge(
     violations.extend(check::availability::check(&history, resume_limit));
     violations.extend(check::logs::check(&cluster.logs()?, also_allowed)?);
     check::none(&violations)?;
-    cluster.passed();
+    cluster.passed()?;
     Ok((history, feeds))
 }

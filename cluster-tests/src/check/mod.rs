@@ -13,6 +13,7 @@ pub mod origin;
 pub mod real_time;
 pub mod refusals;
 pub mod same_everywhere;
+pub mod secrets;
 pub mod stored;
 pub mod versions;
 

@@ -70,7 +70,7 @@ async fn a_node_with_a_full_disk_stops_and_comes_back_with_everything() -> anyho
         check::data(&history, &feeds).into_iter().filter(|violation| violation.rule != "answered").collect();
     check::none(&violations)?;
     eprintln!("{} events acknowledged before and after", history.acknowledged_events());
-    cluster.passed();
+    cluster.passed()?;
     Ok(())
 }
 

@@ -98,6 +98,6 @@ async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> any
     violations.extend(check::data(&history, &feeds).into_iter().filter(|violation| violation.rule != "real time"));
     violations.extend(check::logs::check(&cluster.logs()?, &[])?);
     check::none(&violations)?;
-    cluster.passed();
+    cluster.passed()?;
     Ok(())
 }

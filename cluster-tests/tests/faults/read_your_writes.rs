@@ -56,7 +56,7 @@ async fn a_client_reads_its_own_writes_as_promised() -> anyhow::Result<()> {
     assert!(answer.headers().contains_key("retry-after"));
 
     workload.stop().await?;
-    cluster.passed();
+    cluster.passed()?;
     Ok(())
 }
 

@@ -115,6 +115,6 @@ async fn two_wiped_nodes_of_three_do_not_found_a_new_cluster() -> anyhow::Result
             }
         }
     }
-    cluster.passed();
+    cluster.passed()?;
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use super::secrets;
+
 /// All ```sh blocks of a page.
 fn blocks(page: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
@@ -85,6 +87,10 @@ echo the end
         .unwrap();
     let (said, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("the end"), "{said}\n{log}");
+    let keys = secrets::of_keys_below(directory.path());
+    assert!(keys.len() >= 8, "not even a line of the key of each CA and server: {}", keys.len());
+    assert_eq!(secrets::found(said.lines().chain(log.lines()), &keys), None);
+    assert!(said.contains("listening"), "the logs are not among what was said");
     for expected in ["HTTP/2 201", "\"summary\": \"placed\"", "\"total\": 12"] {
         assert!(said.contains(expected), "'{expected}' is not in\n{said}");
     }

@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::client::{Connection, Version, connect};
 use super::cluster::Places;
+use super::secrets;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_headwater");
 
@@ -18,20 +19,32 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Process {
     child: Child,
     log: mpsc::Receiver<String>,
+    /// All of it, for a look at the end.
+    kept: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
     fn start(arguments: &[String]) -> Self {
         let mut child = Command::new(BINARY).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = mpsc::channel();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keep = kept.clone();
         let reader = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
             for line in reader.lines().map_while(Result::ok) {
                 eprintln!("node: {line}");
+                keep.lock().unwrap().push(line.clone());
                 let _ = lines.send(line);
             }
         });
-        Self { child, log }
+        Self { child, log, kept }
+    }
+
+    /// The log so far holds no line of the keys below this directory.
+    fn told_no_key(&self, certs: &Path) {
+        let keys = secrets::of_keys_below(certs);
+        assert!(keys.len() >= 2, "there are no keys");
+        assert_eq!(secrets::found(self.kept.lock().unwrap().iter().map(String::as_str), &keys), None);
     }
 
     fn hang_up(&self) {
@@ -96,7 +109,9 @@ async fn renewed_certificates_are_taken_on_sighup_and_bad_ones_are_not() {
     let said = run(&["certs", "create", &format!("--members={}", places.members()), &dir, "--days=20"]);
     assert!(said.contains("--tls-ca-file"), "{said}");
     let ca_pem = std::fs::read_to_string(certs.join("ca.crt")).unwrap();
-    let node = Process::start(&node_arguments(&places, &certs, &directory.path().join("data")));
+    let mut arguments = node_arguments(&places, &certs, &directory.path().join("data"));
+    arguments.push("--log-filter=debug,headwater=trace,openraft=error".to_owned());
+    let node = Process::start(&arguments);
     node.wait_for(&["WARN", "server-1.crt", "expires soon"]);
     node.wait_for(&["recovered"]);
 
@@ -117,6 +132,7 @@ async fn renewed_certificates_are_taken_on_sighup_and_bad_ones_are_not() {
     assert!(line.contains("server-1.crt") && line.contains("not valid PEM"), "{line}");
     assert_eq!(connected(&places.http[0], &ca_pem).await.certificate, renewed);
     assert_eq!(kept.append("s").await.expect("the connection was dropped").status, 201);
+    node.told_no_key(&certs);
 }
 
 #[test]
@@ -131,6 +147,12 @@ fn a_node_does_not_start_with_files_it_cannot_use_and_names_them() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("server-1.key cannot be used as private key: it cannot be read: No such file"), "{said}");
+    assert_eq!(said.matches("cannot be used as private key").count(), 1, "told once: {said}");
+    // Who wants to see no errors in the log still learns why there is no node.
+    let output = Command::new(BINARY).args(&arguments).arg("--log-filter=off").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("headwater: ") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("cannot be used as private key"), "{said}");
     assert!(!directory.path().join("data").exists(), "nothing was touched");
 }
 

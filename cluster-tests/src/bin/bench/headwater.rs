@@ -43,7 +43,7 @@ impl Headwater {
     pub(crate) async fn start(nodes: u16) -> anyhow::Result<Self> {
         let mut cluster = Cluster::started(nodes, Options::default()).await?;
         // A bench leaves nothing behind, whatever comes of it.
-        cluster.passed();
+        cluster.passed()?;
         Ok(Self { cluster, run: rand::random(), next_number: 0 })
     }
 

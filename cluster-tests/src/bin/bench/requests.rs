@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use headwater_cluster_tests::client;
+
 /// Where a request gets its bytes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
@@ -49,13 +51,13 @@ impl Template {
     /// The same request from a user who logged in.
     pub(crate) fn authenticated(mut self) -> Self {
         const BEFORE: &[u8] = b"Host: bench\r\n";
-        const LINE: &[u8] = b"Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n";
+        let line = format!("Authorization: {}\r\n", client::basic(client::ADMIN)).into_bytes();
         let found = self.bytes.windows(BEFORE.len()).position(|window| window == BEFORE);
         let Some(at) = found.map(|at| at + BEFORE.len()) else { return self };
-        self.bytes.splice(at..at, LINE.iter().copied());
+        self.bytes.splice(at..at, line.iter().copied());
         let places = self.unique.iter_mut().chain(self.stream.as_mut().map(|(place, _)| place));
         for place in places.filter(|place| place.start >= at) {
-            *place = place.start + LINE.len()..place.end + LINE.len();
+            *place = place.start + line.len()..place.end + line.len();
         }
         self
     }
