@@ -118,7 +118,7 @@ async fn a_wrong_address_of_a_peer_is_told_with_its_reason_and_not_for_ever() ->
         anyhow::ensure!(lines <= FEW_LINES, "{lines} lines with {subject:?}");
     }
     cluster.terminate(1).await?;
-    cluster.passed();
+    cluster.passed()?;
     Ok(())
 }
 
@@ -161,7 +161,7 @@ async fn a_single_node_does_not_start_with_a_list_of_three() -> anyhow::Result<(
     // In order this time: the state is flushed.
     cluster.terminate(1).await?;
     refuses(&mut cluster, 1, &members).await?;
-    cluster.passed();
+    cluster.passed()?;
     Ok(())
 }
 
