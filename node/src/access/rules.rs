@@ -130,6 +130,11 @@ pub fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
     }
 }
 
+/// Whether nobody may ever read the stream, whatever the lists say: metadata of metadata.
+pub fn is_sealed(stream: &str) -> bool {
+    subject(stream, Right::Read).is_none()
+}
+
 /// The roles that have a right on a stream, after falling through from the stream's own list to `$settings` to the built-in default.
 enum Roles<'a> {
     Listed(&'a [String]),

@@ -82,6 +82,14 @@ impl cluster_server::Cluster for ClusterService {
         // With the answer, once it is taken to be sent, its place goes back.
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(|(answer, _place)| Ok(answer)))))
     }
+
+    async fn read_index(
+        &self,
+        request: Request<wire::ReadIndexRequest>,
+    ) -> Result<Response<wire::ReadIndexResponse>, Status> {
+        self.cluster.inner.connector.check_caller(&request)?;
+        Ok(Response::new(wire::ReadIndexResponse { log_index: self.cluster.own_read_index().await }))
+    }
 }
 
 /// An answer in the queue, with the place that the write took.

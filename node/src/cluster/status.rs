@@ -120,7 +120,7 @@ impl Cluster {
     }
 
     /// Whether this leader has not heard a majority for longer than its lease.
-    fn quorum_is_silent(&self) -> bool {
+    pub(super) fn quorum_is_silent(&self) -> bool {
         let seen = self.seen();
         // A cluster of one asks nobody, so nobody confirms.
         seen.membership_config.membership().voter_ids().count() > 1

@@ -197,7 +197,7 @@ where
     let events = events(append.kind, body.bytes.clone())?;
     request.authorize(&append.stream, Right::Write).await?;
     let concern = concern(request, &append.stream, &events).await?;
-    request.write_barrier(append.require_leader)?;
+    request.write_barrier(append.require_leader).await?;
     let expected_version = append.expected_version.to_number();
     let kind = command::Kind::Append(stored::Append { stream: append.stream.clone(), expected_version, events });
     let command = stored::Command { kind: Some(kind) };

@@ -111,6 +111,18 @@ impl Request<'_> {
         room.ok_or_else(|| ApiError::TooBusy { retry_after: state.cluster.retry_after() })
     }
 
+    /// Waits until this node sees every change of users that was answered anywhere before, as if the leader itself was asked. Where no
+    /// leader is known, the node answers from its own copy (contract/services 5.2 and 5.4), but never from before its last start.
+    pub async fn users_barrier(&self) -> Result<(), ApiError> {
+        // Users are read on every node alike: nobody is sent to the leader for them (contract/services 5.3).
+        let barrier = ReadBarrier { require_leader: false, ..ReadBarrier::parse(self.headers)? };
+        self.read_barrier(barrier).await?;
+        match self.state.cluster.catch_up().await {
+            Ok(()) | Err(BarrierError::NoLeader | BarrierError::NotLeader(_)) => Ok(()),
+            Err(BarrierError::Behind) => Err(self.not_ready()),
+        }
+    }
+
     fn barrier_error(&self, error: BarrierError) -> ApiError {
         match error {
             BarrierError::NotLeader(hint) => self.to_leader(&hint),
@@ -119,9 +131,11 @@ impl Request<'_> {
     }
 
     /// Answers a write that only the leader itself may take (contract/streams 16).
-    pub fn write_barrier(&self, require_leader: bool) -> Result<(), ApiError> {
-        match self.state.cluster.leadership() {
-            _ if !require_leader => Ok(()),
+    pub async fn write_barrier(&self, require_leader: bool) -> Result<(), ApiError> {
+        if !require_leader {
+            return Ok(());
+        }
+        match self.state.cluster.living_leader().await {
             Leadership::Local => Ok(()),
             Leadership::Remote(hint) => Err(self.to_leader(&hint)),
             Leadership::None => Err(self.not_ready()),

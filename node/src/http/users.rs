@@ -10,7 +10,7 @@ use super::json::write::push_string;
 use super::limits::MAX_USER_DOCUMENT_BYTES;
 use super::links::{Base, encode};
 use super::negotiate::MediaType;
-use super::request::{ReadBarrier, Request};
+use super::request::Request;
 use super::router::Endpoint;
 use super::{Reply, audit, extract, response};
 use crate::access::MAX_PASSWORD_BYTES;
@@ -269,7 +269,7 @@ fn answer(changed: Result<(), Failure>, login: &str) -> Result<Response<Reply>, 
 }
 
 async fn list(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
+    request.users_barrier().await?;
     let users = request.state.access.users().await?;
     let base = request.base();
     Ok(json(StatusCode::OK, |object| {
@@ -282,7 +282,7 @@ async fn list(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
 }
 
 async fn single(request: &Request<'_>, login: &str) -> Result<Response<Reply>, ApiError> {
-    request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
+    request.users_barrier().await?;
     let Some(found) = request.state.access.user(login).await? else { return answer(Err(NOT_FOUND), "") };
     let base = request.base();
     Ok(json(StatusCode::OK, |object| {
@@ -296,7 +296,7 @@ async fn single(request: &Request<'_>, login: &str) -> Result<Response<Reply>, A
 
 async fn current(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let Some(login) = request.caller.login() else { return answer(Err(UNAUTHORIZED), "") };
-    request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
+    request.users_barrier().await?;
     let Some(found) = request.state.access.user(login).await? else { return answer(Err(NOT_FOUND), "") };
     Ok(json(StatusCode::OK, |object| {
         object.object("data", |object| {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{event_id, expected_version, metadata, rejected};
 use crate::event::{EventNumber, ExpectedVersion, Position, Ticks, WriteOutcome, stream_id};
 use crate::store::ReadError;
+use crate::store::head::Recreation;
 use crate::store::write::{Chunk, StreamRef};
 
 /// What 6.7 says of an append.
@@ -34,7 +35,7 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Resu
         return Ok(WriteOutcome::StreamDeleted);
     }
     match decide(chunk, stream, expected, &ids)? {
-        Decision::Ok => store(chunk, time, stream, described, &ids, command.events),
+        Decision::Ok => store(chunk, time, stream, described, expected, &ids, command.events),
         Decision::Idempotent { first_number, position } => {
             Ok(WriteOutcome::Appended { first_number, position, repeated: true })
         }
@@ -102,15 +103,15 @@ pub(super) fn decide(
 
 /// A repetition of the write that recreated a soft-deleted stream (step 5b) gets the answer of the first one.
 ///
-/// "No stream" was right when that write came, and its events begin where the recreation set `$tb`. A node repeats writes through
-/// changes of leadership, so without this rule a client could hear "wrong version" of a write that it made once and that is stored.
+/// "No stream" was right when that write came. A node repeats writes through changes of leadership, so without this rule a client could
+/// hear "wrong version" of a write that it made once and that is stored. It holds for that very write and nothing else: all of its ids,
+/// at the numbers they got then.
 fn repeated_recreation(chunk: &mut Chunk<'_>, stream: StreamRef, ids: &[Uuid]) -> Result<Decision, ReadError> {
-    let begins_at = chunk.head(stream).metadata.as_ref().and_then(|metadata| metadata.truncate_before);
-    let Some(begins_at) = begins_at.filter(|first| first.checked_add(ids.len() as u64).is_some()) else {
+    let Some(Recreation { first_number, events }) = chunk.head(stream).recreation else {
         return Ok(Decision::WrongVersion);
     };
-    match is_at(chunk, stream, begins_at, ids)? {
-        true => idempotent(chunk, stream, begins_at, begins_at + ids.len() as u64 - 1),
+    match ids.len() as u64 == events && is_at(chunk, stream, first_number, ids)? {
+        true => idempotent(chunk, stream, first_number, first_number + events - 1),
         false => Ok(Decision::WrongVersion),
     }
 }
@@ -183,6 +184,7 @@ pub(super) fn store(
     time: Ticks,
     stream: StreamRef,
     described: Option<StreamRef>,
+    expected: ExpectedVersion,
     ids: &[Uuid],
     events: Vec<NewEvent>,
 ) -> Result<WriteOutcome, ReadError> {
@@ -192,6 +194,10 @@ pub(super) fn store(
     if head.is_soft_deleted() {
         // Before the events, so that the position of the last event covers the return of the stream as well.
         metadata::recreate(chunk, time, stream, first_number)?;
+        // With every other version the ids, or the numbers behind that version, tell a repetition.
+        let expects_none = expected == ExpectedVersion::NoStream;
+        let recreation = expects_none.then_some(Recreation { first_number, events: ids.len() as u64 });
+        chunk.set_recreation(stream, recreation);
     }
     let mut position = 0;
     for (id, event) in ids.iter().zip(events) {

@@ -65,8 +65,8 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> R
     if let Some(decided) = repeated.or(refusal) {
         return Ok(decided);
     }
-    for Part { stream, described, ids, command, .. } in parts.into_iter().filter(|part| !part.ids.is_empty()) {
-        outcome = append::store(chunk, time, stream, described, &ids, command.events)?;
+    for Part { stream, described, expected, ids, command } in parts.into_iter().filter(|part| !part.ids.is_empty()) {
+        outcome = append::store(chunk, time, stream, described, expected, &ids, command.events)?;
     }
     Ok(outcome)
 }

@@ -15,6 +15,15 @@ const HEADS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// unusually long is read from the store each time instead of filling the memory.
 const MAX_HEAD_BYTES: usize = 4 << 10;
 
+/// A write that recreated a soft-deleted stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recreation {
+    /// Number of its first event, where the recreation set `$tb`.
+    pub first_number: EventNumber,
+    /// How many events it wrote.
+    pub events: u64,
+}
+
 /// State of one stream as of the newest write.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
@@ -26,6 +35,8 @@ pub struct Head {
     pub tombstone: Option<Position>,
     /// What the last event of `$$stream` means, if anything.
     pub metadata: Option<Arc<StreamMetadata>>,
+    /// The write that brought the stream back last, if it expected no stream.
+    pub recreation: Option<Recreation>,
     /// Field `last_number` of the stored record, kept when the record is written again.
     pub(super) stored_last_number: Option<EventNumber>,
 }

@@ -11,6 +11,7 @@ use headwater_proto::stored::{self, StreamRecord};
 use prost::Message;
 
 use super::ReadError;
+use super::head::Recreation;
 use crate::event::StreamMetadata;
 use crate::event::metadata::Acl;
 
@@ -73,6 +74,16 @@ pub fn metadata_from_stored(metadata: stored::StreamMetadata) -> StreamMetadata 
     }
 }
 
+/// The stored form of a recreation.
+pub fn recreation_to_stored(recreation: Recreation) -> stored::Recreation {
+    stored::Recreation { first_number: recreation.first_number, events: recreation.events }
+}
+
+/// See [`recreation_to_stored`].
+pub fn recreation_from_stored(recreation: stored::Recreation) -> Recreation {
+    Recreation { first_number: recreation.first_number, events: recreation.events }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,12 +102,21 @@ mod tests {
             tombstone_position: Some(0),
             metadata: Some(metadata_to_stored(&metadata)),
             last_number: Some(0),
+            recreation: Some(recreation_to_stored(Recreation { first_number: 5, events: 2 })),
         };
         let mut value = Vec::new();
         encode(&record, &mut value);
         let read = decode("s", &value).unwrap();
         assert_eq!(read, record);
+        assert_eq!(recreation_from_stored(read.recreation.unwrap()), Recreation { first_number: 5, events: 2 });
         assert_eq!(metadata_from_stored(read.metadata.unwrap()), metadata);
+    }
+
+    #[test]
+    fn records_of_older_versions_can_be_read() {
+        // Version 1, id 7, last number 3: nothing was known of recreations.
+        let read = decode("s", &[1, 0x08, 7, 0x20, 3]).unwrap();
+        assert_eq!(read, StreamRecord { id: 7, last_number: Some(3), ..StreamRecord::default() });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rocksdb::{ReadOptions, WriteBatch};
 use uuid::Uuid;
 
 use super::generation::Generation;
-use super::head::{Head, HeadCache};
+use super::head::{Head, HeadCache, Recreation};
 use super::system_row::{self, Counters};
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
 use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks, stream_id};
@@ -228,7 +228,20 @@ impl<'store> Chunk<'store> {
         }
         state.head.metadata = metadata.map(Arc::new);
         state.described_anew = true;
+        if state.head.is_soft_deleted() {
+            // Whatever brought it back before has been undone.
+            state.head.recreation = None;
+        }
         self.put_record(stream);
+    }
+
+    /// Remembers by which write a soft-deleted stream is brought back; `None` when a repetition of that write is found by other means.
+    pub fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
+        let state = &mut self.streams[stream.0];
+        if state.head.recreation != recreation {
+            state.head.recreation = recreation;
+            self.put_record(stream);
+        }
     }
 
     /// Puts the log position of the last entry (and the membership, when the chunk changed it), both encoded by the caller,
@@ -329,6 +342,7 @@ impl<'store> Chunk<'store> {
             tombstone_position: head.tombstone,
             metadata: head.metadata.as_deref().map(stream_row::metadata_to_stored),
             last_number: head.stored_last_number,
+            recreation: head.recreation.map(stream_row::recreation_to_stored),
         };
         stream_row::encode(&record, &mut self.buffer);
         self.batch.put_cf(self.generation.family(options::STREAM), stream_row::key(name), &self.buffer);
@@ -348,6 +362,7 @@ impl<'store> Chunk<'store> {
             last_number: read::last_number(&mut rows, record.id)?.or(record.last_number),
             tombstone: record.tombstone_position,
             metadata: record.metadata.map(|metadata| Arc::new(stream_row::metadata_from_stored(metadata))),
+            recreation: record.recreation.map(stream_row::recreation_from_stored),
             stored_last_number: record.last_number,
         })
     }

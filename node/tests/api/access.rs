@@ -91,3 +91,34 @@ async fn a_listed_intermediary_is_believed_and_a_subscription_ends_with_the_righ
     tokio::task::spawn_blocking(talk).await.unwrap();
     nodes.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_is_known_on_every_node_as_soon_as_its_creation_was_answered() {
+    let nodes = nodes::start(3).await;
+    let bases = nodes.all();
+    let check = move || {
+        let admin = [basic("admin:changeit")];
+        for round in 0..12 {
+            let (writer, login) = (&bases[round % bases.len()], format!("everywhere-{round}"));
+            let document = format!(r#"{{"loginName":"{login}","fullName":"A B","password":"p"}}"#);
+            assert_eq!(post(writer, "/users/", &admin, &document), 201);
+            for reader in &bases {
+                // Also where the leader alone would have to answer, nobody is sent to it.
+                let headers = [basic("admin:changeit"), ("ES-RequireMaster", "true".to_owned())];
+                let found = get(reader, &format!("/users/{login}"), &headers);
+                assert_eq!(found.status, 200, "{login}, created at {writer}, read at {reader}");
+                let all = get(reader, "/users", &headers).json();
+                let names = all["data"].as_array().unwrap().iter();
+                assert!(names.filter(|user| user["loginName"] == *login).count() == 1, "{login} at {reader}");
+            }
+            let deleted = client::send(writer, "DELETE", &format!("/users/{login}"), &admin, b"");
+            assert_eq!(deleted.status, 200);
+            for reader in &bases {
+                let found = get(reader, &format!("/users/{login}"), &[basic("admin:changeit")]);
+                assert_eq!(found.status, 404, "{login}, deleted at {writer}, read at {reader}");
+            }
+        }
+    };
+    tokio::task::spawn_blocking(check).await.unwrap();
+    nodes.stop().await;
+}

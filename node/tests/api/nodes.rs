@@ -111,6 +111,11 @@ impl Nodes {
         self.find(false)
     }
 
+    /// Bases of all nodes.
+    pub fn all(&self) -> Vec<String> {
+        self.nodes.iter().map(|(_, base)| base.clone()).collect()
+    }
+
     /// Stops all of them.
     pub async fn stop(self) {
         for (node, _) in self.nodes {

@@ -25,6 +25,8 @@ struct Model {
     dead: Vec<String>,
     /// Soft deletes by id, with their position.
     soft: BTreeMap<(String, u128), u64>,
+    /// First number and length of the write with "no stream" that brought a deleted stream back.
+    recreations: BTreeMap<String, (usize, usize)>,
 }
 
 impl Model {
@@ -96,8 +98,9 @@ impl Model {
             return Ok(Some((from as u64, events[from + ids.len() - 1].0)));
         }
         // The write that brought a deleted stream back, sent again.
-        let began_again = self.metadata(stream).truncate_before.map(|first| first as usize);
-        if let Some(first) = began_again.filter(|first| expected == -1 && !soft && run_from(*first)) {
+        let recreation = self.recreations.get(stream).filter(|_| expected == -1 && !soft);
+        if let Some((first, _)) = recreation.filter(|(first, length)| *length == ids.len() && run_from(*first)) {
+            let first = *first;
             return Ok(Some((first as u64, events[first + ids.len() - 1].0)));
         }
         if id_at(from) != Some(ids[0]) && expected == -1 && soft { Ok(None) } else { wrong }
@@ -121,12 +124,19 @@ impl Model {
                 if self.metadata(stream).is_soft_deleted() {
                     let text = self.rewritten(stream, first_number).unwrap();
                     self.push(&format!("$${stream}"), None, &text);
+                    self.recreations.remove(stream);
+                    if append.expected_version == -1 {
+                        self.recreations.insert(stream.clone(), (first_number as usize, ids.len()));
+                    }
                 }
                 let described = stream.strip_prefix("$$");
                 let was_soft = described.is_some_and(|stream| self.metadata(stream).is_soft_deleted());
                 let mut position = 0;
                 for (id, event) in ids.iter().zip(&append.events) {
                     position = self.push(stream, Some(*id), std::str::from_utf8(&event.data).unwrap());
+                }
+                if let Some(described) = described.filter(|_| was_soft) {
+                    self.recreations.remove(described);
                 }
                 if let Some(described) = described.filter(|_| was_soft)
                     && let Some(text) = self.rewritten(described, self.of(described).len() as u64)

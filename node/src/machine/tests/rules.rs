@@ -194,13 +194,55 @@ fn step_5b_a_repeated_recreation_gets_the_answer_of_the_first() {
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
     bench.append("s", 3, &[5]);
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
-    // Not that write: other ids, another order, more events than it had, or events from elsewhere in the stream.
-    for ids in [&[9][..], &[3, 9], &[4, 3], &[3, 4, 5, 6], &[4], &[5]] {
+    // Not that write: other ids, another order, more or fewer events than it had, or events from elsewhere in the stream.
+    for ids in [&[9][..], &[3, 9], &[4, 3], &[3, 4, 5], &[3, 4, 5, 6], &[3], &[4], &[5]] {
         assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
     }
+    // New metadata changes nothing of what was written.
+    bench.metadata("s", 20, r#"{"$tb":4}"#);
+    assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
+    assert_eq!(bench.append("s", -1, &[5]), wrong(4));
     // Deleted again, the stream is recreated again.
     bench.apply(delete("s", -2, false, 91));
     assert!(matches!(bench.append("s", -1, &[3, 4]), WriteOutcome::Appended { first_number: 5, repeated: false, .. }));
+}
+
+#[test]
+fn step_5c_nothing_is_a_repeated_recreation_where_nothing_was_recreated_by_it() {
+    // Truncated by its owner.
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2, 3, 4, 5]);
+    bench.metadata("s", 20, r#"{"$tb":3}"#);
+    for ids in [&[4][..], &[4, 5], &[5]] {
+        assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
+    }
+    // Brought back by a write that expected something else, or by metadata.
+    for comes_back in ["any", "version", "metadata"] {
+        let mut bench = Bench::new();
+        bench.append("s", -1, &[1, 2]);
+        bench.apply(delete("s", -2, false, 90));
+        match comes_back {
+            "any" => drop(bench.append("s", -2, &[3])),
+            "version" => drop(bench.append("s", 1, &[3])),
+            _ => {
+                bench.metadata("s", 20, TB_MAX);
+                bench.append("s", -2, &[3]);
+            }
+        }
+        assert_eq!(bench.truncate_before("s"), Some(2), "{comes_back}");
+        assert_eq!(bench.append("s", -1, &[3]), wrong(2), "{comes_back}");
+        let position = bench.events("s")[2].position;
+        assert_eq!(bench.append("s", -2, &[3]), repeated(2, position), "{comes_back}");
+    }
+    // Brought back by it, deleted again, and then by metadata.
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.apply(delete("s", -2, false, 90));
+    bench.append("s", -1, &[3]);
+    bench.apply(delete("s", -2, false, 91));
+    bench.metadata("s", 20, "{}");
+    assert_eq!(bench.truncate_before("s"), Some(3));
+    assert_eq!(bench.append("s", -1, &[3]), wrong(2));
 }
 
 #[test]
