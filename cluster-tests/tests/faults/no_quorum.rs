@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use headwater_cluster_tests::client::ATOM_JSON;
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::history::{Answer, Recorder, SentEvent};
 use headwater_cluster_tests::workload::{Rate, Workload};
@@ -11,6 +12,9 @@ use crate::PROGRESS_LIMIT;
 
 /// The node's own deadline for a write in this test.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Within this a node has to know that nobody leads: the longest election timeout, and slack for a busy machine.
+const LEADER_LOST_LIMIT: Duration = Duration::from_secs(10);
 
 /// Within this an answer must come: the node's deadline and the wait for a leader, and slack for a busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
@@ -99,5 +103,55 @@ async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> any
     violations.extend(check::logs::check(&cluster.logs()?, &[])?);
     check::none(&violations)?;
     cluster.passed()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_needs_the_leader_is_not_sent_to_a_dead_one() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let mut cluster = Cluster::started(3, Options::default()).await?;
+    let leader = cluster.leader().await?;
+    let followers: Vec<u16> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    let base = cluster.base(followers[0]);
+    let event = |id: &str| SentEvent { id: id.to_owned(), event_type: "e".to_owned(), stored_data: "{}".to_owned() };
+    let stored = cluster.client().append(&base, "s", -1, &[event(&uuid::Uuid::new_v4().to_string())]).await;
+    anyhow::ensure!(matches!(stored, Answer::Acknowledged { .. }), "{stored:?}");
+
+    cluster.kill(leader).await?;
+    cluster.kill(followers[1]).await?;
+    let client = cluster.client();
+    let page = format!("{base}/streams/s");
+    let body = format!(r#"[{{"eventId":"{}","eventType":"e","data":{{}}}}]"#, uuid::Uuid::new_v4());
+    let headers = [
+        ("ES-RequireMaster", "true"),
+        ("Accept", ATOM_JSON),
+        ("Content-Type", "application/vnd.eventstore.events+json"),
+    ];
+    for method in [reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::DELETE] {
+        wait::until("a refusal instead of a redirect", LEADER_LOST_LIMIT, || async {
+            let answer = client.request(method.clone(), &page, &headers, body.clone().into_bytes()).await?;
+            anyhow::ensure!(answer.status().as_u16() == 503, "{method}: {}", answer.status());
+            anyhow::ensure!(answer.headers().contains_key("retry-after"), "{method}: no Retry-After");
+            Ok(())
+        })
+        .await?;
+    }
+    // What needs no leader is still answered, users included.
+    for path in ["/streams/s", "/users", "/users/admin"] {
+        let accept = if path.starts_with("/users") { "application/json" } else { ATOM_JSON };
+        let answer = client.get(&format!("{base}{path}"), &[("Accept", accept)]).await?;
+        anyhow::ensure!(answer.status().as_u16() == 200, "{path}: {}", answer.status());
+    }
+
+    cluster.start(leader)?;
+    cluster.wait_ready(leader).await?;
+    let client = cluster.client();
+    wait::until("a leader again", PROGRESS_LIMIT, || async {
+        let answer = client.request(reqwest::Method::GET, &page, &headers[..2], Vec::new()).await?;
+        anyhow::ensure!([200, 307].contains(&answer.status().as_u16()), "{}", answer.status());
+        Ok(())
+    })
+    .await?;
+    cluster.passed();
     Ok(())
 }

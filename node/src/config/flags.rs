@@ -239,6 +239,27 @@ pub fn keys() -> Vec<String> {
     command.get_arguments().map(|arg| arg.get_id().to_string()).filter(|id| !is_builtin(id)).collect()
 }
 
+/// What the help says of an option.
+pub struct Documented {
+    /// Its key.
+    pub key: String,
+    /// The heading it stands under.
+    pub group: String,
+    /// What it does.
+    pub help: String,
+}
+
+/// All options with their help, in its order.
+pub fn documented() -> Vec<Documented> {
+    let command = CommandLine::command();
+    let documented = |arg: &clap::Arg| Documented {
+        key: arg.get_id().to_string(),
+        group: arg.get_help_heading().unwrap_or_default().split(" (").next().unwrap_or_default().to_owned(),
+        help: arg.get_help().map(ToString::to_string).unwrap_or_default(),
+    };
+    command.get_arguments().filter(|arg| !is_builtin(arg.get_id().as_str())).map(documented).collect()
+}
+
 /// The environment variable of an option.
 pub fn env_name(key: &str) -> String {
     format!("{ENV_PREFIX}{}", key.to_uppercase())

@@ -3,7 +3,7 @@
 mod certs;
 mod exposure;
 mod flags;
-mod print;
+pub mod print;
 mod secret;
 mod sources;
 #[cfg(test)]

@@ -31,6 +31,60 @@ fn is_secret(key: &str) -> bool {
     matches!(key, "default_admin_password" | "default_ops_password")
 }
 
+/// An option as `/info/options` lists it.
+#[derive(Debug, serde::Serialize)]
+pub struct EffectiveOption {
+    name: String,
+    description: String,
+    group: String,
+    value: String,
+}
+
+/// What stands for a password that is set.
+const MASK: &str = "********";
+
+/// Every option with its effective value, an empty one where nothing is set; passwords are masked. The first one, the size of the
+/// cluster, is what tools of the API this one is compatible with look for.
+pub fn options(config: &Config) -> Vec<EffectiveOption> {
+    let size = EffectiveOption {
+        name: "ClusterSize".to_owned(),
+        description: "Number of servers in the list of members".to_owned(),
+        group: "Cluster".to_owned(),
+        value: config.members.len().max(1).to_string(),
+    };
+    let documented = flags::documented().into_iter().filter(|option| option.key != "config");
+    let option = |option: flags::Documented| EffectiveOption {
+        name: camel(&option.key),
+        description: option.help,
+        group: option.group,
+        value: plain_value(config, &option.key),
+    };
+    std::iter::once(size).chain(documented.map(option)).collect()
+}
+
+/// `server_id` as `ServerId`.
+fn camel(key: &str) -> String {
+    let word =
+        |word: &str| word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect::<String>();
+    key.split('_').map(word).collect()
+}
+
+fn plain_value(config: &Config, key: &str) -> String {
+    let masked = |secret: &Option<super::Secret>| if secret.is_some() { MASK.to_owned() } else { String::new() };
+    match key {
+        "default_admin_password" => masked(&config.default_admin_password),
+        "default_ops_password" => masked(&config.default_ops_password),
+        "members" => {
+            let member = |m: &super::MemberConfig| format!("{}={}/{}", m.id, m.raft_address, m.http_address);
+            config.members.iter().map(member).collect::<Vec<_>>().join(",")
+        }
+        key => {
+            let yaml = value_of(config, key).unwrap_or_default();
+            serde_json::from_str::<String>(&yaml).unwrap_or(yaml)
+        }
+    }
+}
+
 /// The value of one option in YAML; `None` for one that is not set.
 fn value_of(config: &Config, key: &str) -> Option<String> {
     let ms = |duration: std::time::Duration| duration.as_millis().to_string();

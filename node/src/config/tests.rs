@@ -317,3 +317,24 @@ fn what_the_network_sees_unencrypted_is_told_with_the_option_that_ends_it() {
     assert_eq!(exposures(&[&public[..], &clients].concat()), both[1..]);
     assert!(exposures(&[&public[..], &clients, &["--tls-ca-file=a"]].concat()).is_empty());
 }
+
+#[test]
+fn every_option_is_listed_with_its_effective_value_and_passwords_are_masked() {
+    let flags = [THREE, "--server-id=2", "--default-admin-password=s3cret-one", "--write-timeout-ms=4000"];
+    let listed = serde_json::to_value(print::options(&run(&flags, &[], None).unwrap())).unwrap();
+    let listed = listed.as_array().unwrap();
+    let value = |name: &str| {
+        let option = listed.iter().find(|option| option["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+        assert!(!option["description"].as_str().unwrap().is_empty() && !option["group"].as_str().unwrap().is_empty());
+        option["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(value("ClusterSize"), "3");
+    assert_eq!(value("ServerId"), "2");
+    assert_eq!(value("Members").split(',').next(), Some("1=127.0.0.1:1/127.0.0.1:11"));
+    assert_eq!(value("WriteTimeoutMs"), "4000");
+    assert_eq!(value("DataDir"), "./data");
+    assert_eq!((value("DefaultAdminPassword").as_str(), value("DefaultOpsPassword").as_str()), ("********", ""));
+    // All but the file they may come from, and the size of the cluster, which is no option.
+    assert_eq!(listed.len(), flags::keys().len());
+    assert!(!serde_json::to_string(listed).unwrap().contains("s3cret"));
+}

@@ -106,7 +106,7 @@ fn kind(media_type: MediaType, id: Option<Uuid>, event_type: Option<String>) -> 
     let (is_json, is_text) = match media_type {
         MediaType::EventsJson | MediaType::EventJson | MediaType::AtomJson => return Ok(Kind::JsonArray),
         MediaType::EventsXml | MediaType::EventXml | MediaType::AtomXml => return Ok(Kind::XmlList),
-        MediaType::StreamDescription | MediaType::Html | MediaType::EventStream => {
+        MediaType::StreamDescription | MediaType::Html | MediaType::EventStream | MediaType::Text => {
             return Err(BodyError::Invalid.into());
         }
         MediaType::Json => (true, true),

@@ -181,7 +181,7 @@ fn body(request: &Request<'_>, entry: &Entry<'_>) -> Vec<u8> {
             let position = entry.positioned;
             html::page(&atom::json::entry(entry, &base, Embed::TryHarder), position.stream, Some(position.number))
         }
-        MediaType::AtomJson | MediaType::StreamDescription | MediaType::EventStream => {
+        MediaType::AtomJson | MediaType::StreamDescription | MediaType::EventStream | MediaType::Text => {
             atom::json::entry(entry, &base, Embed::parse(request.query("embed").as_deref()))
         }
     }

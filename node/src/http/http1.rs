@@ -1,9 +1,11 @@
-//! What HTTP/1.1 leaves to be looked at in the head of a request: its size, and the form of its target.
+//! What HTTP/1.1 leaves to be looked at in the head of a request: its size, what could be understood in two ways, and the form of its
+//! target.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 
 use super::limits::MAX_HEADER_BYTES;
+use super::links::is_host;
 use super::request::Connection;
 use super::{AppState, Reply, response, service};
 
@@ -15,6 +17,9 @@ where
     // The connection takes a larger head if it arrives in one piece.
     if head_bytes(&request) > MAX_HEADER_BYTES {
         return response::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large");
+    }
+    if let Some(reason) = ambiguity(&request) {
+        return response::closing(StatusCode::BAD_REQUEST, reason);
     }
     if request.uri().authority().is_some() {
         into_origin_form(&mut request);
@@ -34,6 +39,28 @@ pub fn into_origin_form<B>(request: &mut Request<B>) {
     parts.scheme = None;
     // What was valid with an authority is valid without one, or is `*`, which it became.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Why an intermediary in front of this node could have understood the head in another way, and so have taken another part of what
+/// follows for the body, or the request for one to another host (RFC 9112 3.2 and 6.1). The connection itself refuses lengths that
+/// contradict each other.
+fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match hosts.next() {
+        None if request.version() == Version::HTTP_11 => return Some("Host header is missing."),
+        Some(host) if !host.to_str().is_ok_and(|host| is_host(host.trim())) => {
+            return Some("Host header in wrong format.");
+        }
+        _ => {}
+    }
+    if hosts.next().is_some() {
+        return Some("More than one Host header.");
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked =
+        codings.next().is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    (!is_chunked || codings.next().is_some()).then_some("Transfer-Encoding has to be chunked.")
 }
 
 /// Length of the head as it is written without needless blanks.

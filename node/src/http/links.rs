@@ -86,7 +86,30 @@ fn forwarded_prefix(headers: &HeaderMap) -> String {
 
 fn is_authority(text: &str) -> bool {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte));
-    is_plain && !text.is_empty() && !text.starts_with(':')
+    is_plain && !text.is_empty() && !text.starts_with(':') && split_address(text).is_some()
+}
+
+/// Whether a Host header may have this value: a name or an address, and perhaps a port (RFC 9110 7.2). An empty one stands for a target
+/// without a host.
+pub fn is_host(text: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+    let Some((address, rest)) = split_address(text) else { return false };
+    let (name, port) = match rest.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (rest, None),
+    };
+    let is_port =
+        |port: &str| port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let has_host = if address.is_empty() { !name.is_empty() || port.is_none() } else { name.is_empty() };
+    has_host && name.bytes().all(is_name) && port.is_none_or(is_port)
+}
+
+/// Splits an IPv6 address in brackets off, if there is one. `None` for brackets around or beside anything else.
+fn split_address(text: &str) -> Option<(&str, &str)> {
+    let Some(inner) = text.strip_prefix('[') else { return (!text.contains(['[', ']'])).then_some(("", text)) };
+    let (address, rest) = inner.split_once(']')?;
+    let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+    (is_address && (rest.is_empty() || rest.starts_with(':'))).then_some((address, rest))
 }
 
 /// Host and port of an authority. A port that is no number counts as none.
@@ -170,6 +193,24 @@ mod tests {
     fn what_is_no_host_or_prefix_is_not_put_into_links() {
         assert_eq!(base(&[("host", "a/b\"c")]), "http://127.0.0.1:2113");
         assert_eq!(base(&[("host", "n"), ("x-forwarded-prefix", "a b<c>")]), "http://n");
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_or_without_a_port() {
+        for host in ["", "node", "node:2113", "node:", "127.0.0.1:80", "[::1]", "[::1]:2113", "a_b.c-d:1", "n%61"] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in [
+            "[::1", "::1]", "[::1]x", "[x]", "[]:1", "x:abc", "x:70000", "x:-1", ":80", "a:b:c", "::1", "a/b", "a b",
+            "u@h",
+        ] {
+            assert!(!is_host(host), "{host}");
+        }
+        // Where a proxy says something else than a host, it says nothing.
+        let host = ("host", "node:2113");
+        for forwarded in ["[::1", "[x]:1", "a]b", "[::1]x"] {
+            assert_eq!(base(&[host, ("x-forwarded-host", forwarded)]), "http://node:2113", "{forwarded}");
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum MediaType {
     OctetStream,
     /// text/event-stream
     EventStream,
+    /// text/plain
+    Text,
 }
 
 use MediaType::*;
@@ -75,6 +77,9 @@ pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, Octe
 /// Bodies and answers of the users API (contract/services 2).
 pub const USERS: &[MediaType] = &[Json];
 
+/// Answers of `/ping` (contract/services 4.1).
+pub const PING: &[MediaType] = &[Json, TextXml, Xml, Text];
+
 const ALL: &[MediaType] = &[
     StreamDescription,
     AtomXml,
@@ -107,6 +112,7 @@ impl MediaType {
             Html => "text/html",
             OctetStream => "application/octet-stream",
             EventStream => "text/event-stream",
+            Text => "text/plain",
         }
     }
 
@@ -126,6 +132,7 @@ impl MediaType {
             Html => "text/html; charset=utf-8",
             OctetStream => "application/octet-stream",
             EventStream => "text/event-stream; charset=utf-8",
+            Text => "text/plain; charset=utf-8",
         })
     }
 
@@ -136,7 +143,7 @@ impl MediaType {
             AtomJson => Some("application/vnd.kurrent.atom+json"),
             EventJson => Some("application/vnd.kurrent.event+json"),
             EventsJson => Some("application/vnd.kurrent.events+json"),
-            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream => None,
+            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream | Text => None,
         }
     }
 
@@ -146,7 +153,9 @@ impl MediaType {
             AtomJson => "application/vnd.kurrent.atom+json; charset=utf-8",
             EventJson => "application/vnd.kurrent.event+json; charset=utf-8",
             EventsJson => "application/vnd.kurrent.events+json; charset=utf-8",
-            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream => return None,
+            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream | Text => {
+                return None;
+            }
         }))
     }
 
@@ -222,6 +231,7 @@ pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) ->
         return match format.to_ascii_lowercase().as_str() {
             "json" => exactly(Json),
             "xml" => exactly(TextXml),
+            "text" => exactly(Text),
             "atom" => exactly(AtomXml),
             "atomxj" => exactly(AtomJson),
             _ => None,

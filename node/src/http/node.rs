@@ -1,20 +1,33 @@
 //! What the node says of itself: ping, info, gossip, health, metrics (contract/services 4 and 5).
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use uuid::Uuid;
 
 use super::json::Object;
+use super::negotiate::MediaType;
 use super::request::Request;
 use super::router::Endpoint;
 use super::{Reply, response};
 use crate::cluster::{Leadership, MemberStatus, Role};
+use crate::config::print;
+
+/// What `/ping` says.
+const PONG: &str = "Ping request successfully handled";
+
+/// What a browser is shown that asks for the web interface.
+const WEB_INDEX: &[u8] = include_bytes!("web_index.html");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// Serves these endpoints.
 pub fn serve(request: &Request<'_>, endpoint: Endpoint) -> Response<Reply> {
     match endpoint {
-        Endpoint::Ping => json(|object| object.string("text", "Ping request successfully handled")),
+        Endpoint::Ping => ping(request),
+        Endpoint::Options => options(request),
+        // Projections would be one.
+        Endpoint::Subsystems => response::with_body(StatusCode::OK, JSON, b"[]".to_vec()),
+        Endpoint::WebIndex => response::with_body(StatusCode::OK, MediaType::Html.header(), WEB_INDEX.to_vec()),
         Endpoint::Info => info(request),
         Endpoint::Gossip => gossip(request),
         Endpoint::HealthLive => response::status_only(StatusCode::NO_CONTENT, "No Content"),
@@ -31,11 +44,29 @@ pub fn serve(request: &Request<'_>, endpoint: Endpoint) -> Response<Reply> {
             response::with_body(StatusCode::OK, content_type, request.state.metrics.encode().into_bytes())
         }
         _ => {
-            let mut answer = response::status_only(StatusCode::FOUND, "Found");
-            response::set_location(&mut answer, &format!("{}/info", request.base().as_str()));
+            let mut answer = response::text(StatusCode::FOUND, "Found");
+            response::set_location(&mut answer, &format!("{}/web/index.html", request.base().as_str()));
+            *answer.body_mut() = Reply::new(Bytes::from_static(b"Moved"));
             answer
         }
     }
+}
+
+fn ping(request: &Request<'_>) -> Response<Reply> {
+    let media_type = request.chosen.media_type;
+    let body = match media_type {
+        MediaType::TextXml | MediaType::Xml => format!("<textMessage><text>{PONG}</text></textMessage>"),
+        MediaType::Text => PONG.to_owned(),
+        _ => return json(|object| object.string("text", PONG)),
+    };
+    response::with_body(StatusCode::OK, media_type.header(), body.into_bytes())
+}
+
+/// The effective configuration in the form of contract/services 4.1.
+fn options(request: &Request<'_>) -> Response<Reply> {
+    let options = print::options(&request.state.config);
+    let body = serde_json::to_vec_pretty(&options).unwrap_or_default();
+    response::with_body(StatusCode::OK, JSON, body)
 }
 
 fn health(is_well: bool, reason: Option<String>) -> Response<Reply> {

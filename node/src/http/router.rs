@@ -52,7 +52,10 @@ pub enum Endpoint {
     StatsTcp,
     StatsReplication,
     OpenApi,
+    Options,
+    Subsystems,
     Root,
+    WebIndex,
 }
 
 impl Endpoint {
@@ -99,7 +102,10 @@ impl Endpoint {
             Self::StatsTcp => "stats_tcp",
             Self::StatsReplication => "stats_replication",
             Self::OpenApi => "openapi",
+            Self::Options => "options",
+            Self::Subsystems => "subsystems",
             Self::Root => "root",
+            Self::WebIndex => "web_index",
         }
     }
 }
@@ -182,6 +188,8 @@ static TEMPLATES: &[Template] = &[
     route(Method::POST, &[U, User, COMMAND, Is("change-password")], Endpoint::UserChangePassword),
     route(Method::GET, &[Is("ping")], Endpoint::Ping),
     route(Method::GET, &[Is("info")], Endpoint::Info),
+    route(Method::GET, &[Is("info"), Is("options")], Endpoint::Options),
+    route(Method::GET, &[Is("sys"), Is("subsystems")], Endpoint::Subsystems),
     route(Method::GET, &[Is("gossip")], Endpoint::Gossip),
     route(Method::GET, &[Is("health"), Is("live")], Endpoint::HealthLive),
     route(Method::HEAD, &[Is("health"), Is("live")], Endpoint::HealthLive),
@@ -198,6 +206,8 @@ static TEMPLATES: &[Template] = &[
     route(Method::HEAD, &[Is("openapi.json")], Endpoint::OpenApi),
     route(Method::GET, &[Is("")], Endpoint::Root),
     route(Method::GET, &[Is("web")], Endpoint::Root),
+    route(Method::GET, &[Is("web"), Is("")], Endpoint::Root),
+    route(Method::GET, &[Is("web"), Is("index.html")], Endpoint::WebIndex),
 ];
 
 /// Longest path that any template matches, in segments.

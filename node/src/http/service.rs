@@ -15,6 +15,7 @@ use super::response::{add_challenge, add_common_headers, status_only};
 use super::router::{self, Endpoint, Routes};
 use super::{AppState, Reply, all, event, extract, filtered, live, node, openapi, stats, streams, users};
 use crate::access::Caller;
+use crate::access::rules::OPERATORS;
 
 /// Answers a request. Always answers, never panics.
 pub async fn answer<B>(state: &AppState, connection: Connection, mut request: http::Request<B>) -> Response<Reply>
@@ -96,6 +97,7 @@ where
 enum Level {
     Anybody,
     User,
+    Operator,
     Admin,
 }
 
@@ -113,12 +115,15 @@ fn may_enter(state: &AppState, endpoint: Endpoint, caller: &Caller) -> bool {
         }
         CurrentUser | UserChangePassword | Metrics => (state.config.allow_anonymous_endpoint_access, Level::User),
         Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Stats | StatsPart | StatsTcp
-        | StatsReplication | OpenApi | Root => (true, Level::Anybody),
+        | StatsReplication | OpenApi | Root | WebIndex => (true, Level::Anybody),
+        // They tell how the node is run, so they are no matter of the switch.
+        Options | Subsystems => (false, Level::Operator),
     };
     is_open
         || match level {
             Level::Anybody => true,
             Level::User => caller.principal().is_some(),
+            Level::Operator => caller.is_admin() || caller.has_role(OPERATORS),
             Level::Admin => caller.is_admin(),
         }
 }
@@ -150,8 +155,9 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         | FilteredBackward | FilteredForward => negotiate::FEED,
         Users | User | CurrentUser | UserCreate | UserUpdate | UserDelete | UserEnable | UserDisable
         | UserResetPassword | UserChangePassword => negotiate::USERS,
-        Ping | Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Stats | StatsPart | StatsTcp
-        | StatsReplication | OpenApi | Root => {
+        Ping => negotiate::PING,
+        Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Stats | StatsPart | StatsTcp
+        | StatsReplication | OpenApi | Options | Subsystems | Root | WebIndex => {
             return Some(Chosen::by_default(MediaType::Json));
         }
     };
@@ -218,6 +224,9 @@ where
         | Endpoint::HealthReady
         | Endpoint::HealthLeader
         | Endpoint::Metrics
+        | Endpoint::Options
+        | Endpoint::Subsystems
+        | Endpoint::WebIndex
         | Endpoint::Root => Ok(node::serve(request, endpoint)),
     };
     result.unwrap_or_else(super::error::ApiError::into_response)

@@ -160,3 +160,38 @@ async fn data_that_would_be_too_long_as_xml_is_shown_as_text() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_be_understood_in_two_ways_is_refused_and_the_connection_ends() {
+    const REFUSED: &[(&str, &str)] = &[
+        ("", "Host header is missing."),
+        ("Host: a\r\nHost: b\r\n", "More than one Host header."),
+        ("Host: a\r\nHost: a\r\n", "More than one Host header."),
+        ("Host: [::1\r\n", "Host header in wrong format."),
+        ("Host: x:abc\r\n", "Host header in wrong format."),
+        ("Host: a/b\r\n", "Host header in wrong format."),
+        ("Host: a, b c\r\n", "Host header in wrong format."),
+        ("Host: n\r\nTransfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding has to be chunked."),
+        (
+            "Host: n\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding has to be chunked.",
+        ),
+        ("Host: n\r\nTransfer-Encoding: chunked, chunked\r\n", "Transfer-Encoding has to be chunked."),
+    ];
+    on_a_node(|host| {
+        for (head, reason) in REFUSED {
+            // Another request behind it, which is none of its body and has to stay without an answer.
+            let both =
+                format!("POST /streams/strict HTTP/1.1\r\n{head}\r\n0\r\n\r\nGET /ping HTTP/1.1\r\nHost: n\r\n\r\n");
+            let refused = answer(host, &both);
+            assert!(refused.starts_with(&format!("HTTP/1.1 400 {reason}\r\n")), "{head:?}: {refused}");
+            assert!(refused.to_ascii_lowercase().contains("connection: close\r\n"), "{head:?}: {refused}");
+            assert!(!refused.contains("Ping"), "{head:?}: {refused}");
+        }
+        for head in ["Host: n:\r\n", "Host: [::1]:2113\r\n", "Host:\r\n", "Host: n\r\nTransfer-Encoding: Chunked\r\n"] {
+            let taken = answer(host, &format!("GET /ping HTTP/1.1\r\nConnection: close\r\n{head}\r\n0\r\n\r\n"));
+            assert!(taken.starts_with("HTTP/1.1 200 OK\r\n"), "{head:?}: {taken}");
+        }
+    })
+    .await;
+}
