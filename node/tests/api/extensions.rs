@@ -109,6 +109,12 @@ fn a_subscription_has_the_past_and_then_the_present(writer: &str, reader: &str) 
     let unresolved = { unresolved }.next().unwrap();
     assert_eq!((unresolved.id.as_str(), unresolved.event.as_str()), ("0", "$>"));
 
+    // A link to what is denied to everybody ends nobody's subscription.
+    let position = append_link(writer, "sealed", "0@$$$$told");
+    let shown = client::subscribe(reader, "/streams/sealed", &[("ES-MinPosition", position)]).next().unwrap();
+    assert_eq!((shown.id.as_str(), shown.event.as_str()), ("0", "$>"));
+    assert!(shown.data.contains("\"title\": \"0@$$$$told\"") && !shown.data.contains("eventId"), "{}", shown.data);
+
     // The log of all events goes on as well.
     let mut all = client::subscribe(reader, "/streams/$all", &headers);
     let first = all.next().unwrap();
