@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod stale_follower_tests;
 
 use std::sync::Arc;
 use std::time::Duration;

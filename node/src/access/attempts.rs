@@ -1,4 +1,4 @@
-//! How often a wrong password was tried, per user and address.
+//! How often a wrong password was tried, per user and address, and per address whatever the user.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,63 +12,97 @@ pub const MAX_FAILURES: u64 = 100;
 /// After that one more attempt is looked at in this time, right or wrong.
 pub const ATTEMPT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Places for counters. Pairs of user and address of the same hash share one, so that nobody can push a counter out: at worst a
-/// stranger waits together with a guesser. 512 KiB.
+/// Wrong passwords from one address that are looked at, whatever users they are tried for: many people may sit behind one address, but
+/// nobody gets to try one password after the other for all the users there are.
+pub const MAX_ADDRESS_FAILURES: u64 = 10 * MAX_FAILURES;
+
+/// After that one more attempt from the address is looked at in this time. A right password of one user does not make up for the wrong
+/// ones for others.
+pub const ADDRESS_ATTEMPT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Places for counters of each kind. Pairs of user and address of the same hash share one, and so do addresses: nobody can push a counter out, and at worst a
+/// stranger waits together with a guesser. Twice 512 KiB.
 const COUNTERS: usize = 1 << 16;
 
 /// Counters of failed attempts. Each is the moment (in ms since the start) until which its failures would take to be forgiven, one per
 /// interval: a bucket that needs no clock of its own.
 pub struct Attempts {
-    counters: Box<[AtomicU64]>,
+    of_users: Box<[AtomicU64]>,
+    of_addresses: Box<[AtomicU64]>,
     hasher: RandomState,
     started: Instant,
 }
 
-/// The counter of one user at one address.
+/// The counters of one user at one address, and of the address.
 #[derive(Debug, Clone, Copy)]
-pub struct Counter(usize);
+pub struct Counter {
+    user: usize,
+    address: usize,
+}
+
+/// When failures are too many, and how long it takes until one is forgiven.
+#[derive(Clone, Copy)]
+struct Limit {
+    failures: u64,
+    interval_ms: u64,
+}
+
+const USER_LIMIT: Limit = Limit { failures: MAX_FAILURES, interval_ms: ATTEMPT_INTERVAL.as_millis() as u64 };
+const ADDRESS_LIMIT: Limit =
+    Limit { failures: MAX_ADDRESS_FAILURES, interval_ms: ADDRESS_ATTEMPT_INTERVAL.as_millis() as u64 };
+
+impl Limit {
+    fn is_reached(self, counter: &AtomicU64, now_ms: u64) -> bool {
+        let forgiven_at = counter.load(Ordering::Relaxed);
+        forgiven_at != 0 && forgiven_at > now_ms + (self.failures - 1) * self.interval_ms
+    }
+
+    fn count(self, counter: &AtomicU64, now_ms: u64) {
+        let later = |forgiven_at: u64| Some(forgiven_at.max(now_ms) + self.interval_ms);
+        let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+    }
+}
+
+fn counters() -> Box<[AtomicU64]> {
+    (0..COUNTERS).map(|_| AtomicU64::new(0)).collect()
+}
 
 impl Default for Attempts {
     fn default() -> Self {
-        Self {
-            counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
-            hasher: RandomState::new(),
-            started: Instant::now(),
-        }
+        Self { of_users: counters(), of_addresses: counters(), hasher: RandomState::new(), started: Instant::now() }
     }
 }
 
 impl Attempts {
-    /// The counter for a claimed name, which may be no user, and an address.
+    /// The counters for a claimed name, which may be no user, and an address.
     pub fn counter(&self, login: &str, from: IpAddr) -> Counter {
-        Counter(self.hasher.hash_one((login, network(from))) as usize % COUNTERS)
+        let network = network(from);
+        let place = |hash: u64| hash as usize % COUNTERS;
+        Counter { user: place(self.hasher.hash_one((login, network))), address: place(self.hasher.hash_one(network)) }
     }
 
     /// Whether no attempt is to be looked at now.
     pub fn is_exhausted(&self, counter: Counter) -> bool {
-        let forgiven_at = self.counters[counter.0].load(Ordering::Relaxed);
-        forgiven_at != 0 && forgiven_at > self.now_ms() + (MAX_FAILURES - 1) * interval_ms()
+        let now = self.now_ms();
+        USER_LIMIT.is_reached(&self.of_users[counter.user], now)
+            || ADDRESS_LIMIT.is_reached(&self.of_addresses[counter.address], now)
     }
 
     /// Counts a wrong password.
     pub fn failed(&self, counter: Counter) {
         let now = self.now_ms();
-        let later = |forgiven_at: u64| Some(forgiven_at.max(now) + interval_ms());
-        let _ = self.counters[counter.0].fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        USER_LIMIT.count(&self.of_users[counter.user], now);
+        ADDRESS_LIMIT.count(&self.of_addresses[counter.address], now);
     }
 
-    /// Forgets the failures before a right password.
+    /// Forgets the failures of the user at its address before a right password.
     pub fn succeeded(&self, counter: Counter) {
-        self.counters[counter.0].store(0, Ordering::Relaxed);
+        self.of_users[counter.user].store(0, Ordering::Relaxed);
     }
 
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
-}
-
-fn interval_ms() -> u64 {
-    ATTEMPT_INTERVAL.as_millis() as u64
 }
 
 /// Whoever has one IPv6 address has 2^64 of them.
@@ -103,9 +137,30 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_exhausted_by_wrong_passwords_for_many_users_and_a_right_one_does_not_help() {
+        let mut attempts = Attempts::default();
+        let users = 2 * MAX_ADDRESS_FAILURES / MAX_FAILURES;
+        let counter = |attempts: &Attempts, user: u64| attempts.counter(&format!("user-{user}"), HERE);
+        for attempt in 0..MAX_ADDRESS_FAILURES {
+            let counter = counter(&attempts, attempt % users);
+            assert!(!attempts.is_exhausted(counter), "{attempt}");
+            attempts.failed(counter);
+        }
+        let own = counter(&attempts, 0);
+        assert!(attempts.is_exhausted(own) && attempts.is_exhausted(counter(&attempts, users)));
+        attempts.succeeded(own);
+        assert!(attempts.is_exhausted(own));
+        assert!(!attempts.is_exhausted(attempts.counter("user-0", "192.0.2.1".parse().unwrap())));
+        attempts.started -= ADDRESS_ATTEMPT_INTERVAL;
+        assert!(!attempts.is_exhausted(own));
+        attempts.failed(own);
+        assert!(attempts.is_exhausted(own));
+    }
+
+    #[test]
     fn users_and_addresses_are_counted_apart_but_not_addresses_of_one_network() {
         let attempts = Attempts::default();
-        let at = |login: &str, address: &str| attempts.counter(login, address.parse().unwrap()).0;
+        let at = |login: &str, address: &str| attempts.counter(login, address.parse().unwrap()).user;
         assert_eq!(at("ann", "2001:db8::1"), at("ann", "2001:db8::ffff:1"));
         assert_eq!(at("ann", "10.0.0.1"), at("ann", "::ffff:10.0.0.1"));
         // Two of these may share a counter by chance, but not nearly all.

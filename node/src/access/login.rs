@@ -7,12 +7,13 @@ use blake2::Blake2sMac256;
 use blake2::digest::{FixedOutput, KeyInit, Update};
 use subtle::ConstantTimeEq;
 
+use super::manage::metastream;
 use super::password::{HashError, StoredPassword, Verdict};
-use super::rules::{Caller, Principal};
+use super::rules::Principal;
 use super::user::{User, stream_of};
 use super::{Access, HASHING_DEADLINE, MAX_LOGIN_BYTES, MAX_PASSWORD_BYTES};
 use crate::event::{EventNumber, Ticks};
-use crate::store::ReadError;
+use crate::store::{ReadError, ReadView};
 
 /// A user as the state has it.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Found {
     pub user: User,
     /// Number of the event that says so.
     pub number: EventNumber,
+    /// Last number of the metadata of its stream, which is written when the user is deleted.
+    pub metadata_number: Option<EventNumber>,
     /// When it was written.
     pub time: Ticks,
 }
@@ -87,6 +90,7 @@ impl Access {
         let tag = self.tag(login, password);
         for _ in 0..MAX_TRIES {
             let (place, known) = self.inner.logins.get(login);
+            let (account_place, account) = self.inner.accounts.get(login);
             if let Some(known) = known.filter(|known| bool::from(known.tag.ct_eq(&tag))) {
                 return Ok(known.principal);
             }
@@ -100,34 +104,36 @@ impl Access {
                 self.inner.attempts.failed(counter);
                 return Err(LoginError::Wrong);
             };
-            let principal = Arc::new(found.user.principal());
+            let now = found.user.principal();
+            // One for all who log in as this user, so that all hear of a renewed hash.
+            let principal = account.flatten().filter(|account| account.is_alike(&now)).unwrap_or_else(|| Arc::new(now));
+            self.inner.accounts.put(account_place, login, Some(principal.clone()));
             if !self.inner.logins.put(place, login, Known { principal: principal.clone(), tag }) {
                 continue;
             }
             self.inner.attempts.succeeded(counter);
             if verdict.is_outdated {
-                self.hash_anew(found, password.to_owned());
+                self.hash_anew(found, principal.clone(), password.to_owned());
             }
             return Ok(principal);
         }
         Err(LoginError::Busy)
     }
 
-    /// Whether who logged in before would be let in with the same roles now: for answers that go on for long.
+    /// What the user of this name is now; `None` when it is none, or may not log in.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn is_still(&self, caller: &Caller) -> Result<bool, ReadError> {
-        let Caller::User(principal) = caller else { return Ok(true) };
-        if principal.is_vouched_for() {
-            return Ok(true);
+    pub(super) async fn account(&self, login: &str) -> Result<Option<Arc<Principal>>, ReadError> {
+        let (place, known) = self.inner.accounts.get(login);
+        if let Some(account) = known {
+            return Ok(account);
         }
-        let (_, known) = self.inner.logins.get(principal.login());
-        if known.is_some_and(|known| Arc::ptr_eq(&known.principal, principal)) {
-            return Ok(true);
-        }
-        let found = self.user(principal.login()).await?;
-        Ok(found.is_some_and(|found| !found.user.disabled && found.user.principal() == **principal))
+        let found = self.user(login).await?.filter(|found| !found.user.disabled);
+        let account = found.map(|found| Arc::new(found.user.principal()));
+        // Changed meanwhile or not: this is what the state said when it was asked.
+        self.inner.accounts.put(place, login, account.clone());
+        Ok(account)
     }
 
     /// Compares a password with that of a user for a change of it; counts a wrong one like a wrong login.
@@ -152,10 +158,13 @@ impl Access {
     /// The store cannot be read.
     pub async fn user(&self, login: &str) -> Result<Option<Found>, ReadError> {
         let stream = stream_of(login);
-        let event = self.inner.store().read(move |view| view.last_visible_event(&stream)).await?;
+        let read = move |view: &ReadView<'_>| {
+            Ok((view.last_visible_event(&stream)?, view.stream(&metastream(&stream))?.last_number))
+        };
+        let (event, metadata_number) = self.inner.store().read(read).await?;
         Ok(event.and_then(|event| {
             let user = User::from_data(&event.data).filter(|user| user.login == login)?;
-            Some(Found { user, number: event.number, time: event.time })
+            Some(Found { user, number: event.number, metadata_number, time: event.time })
         }))
     }
 
@@ -197,10 +206,14 @@ impl Access {
     }
 
     /// Replaces a hash of the original server by one of today, in the background. If the user changes meanwhile nothing happens.
-    fn hash_anew(&self, found: Found, password: String) {
+    fn hash_anew(&self, found: Found, principal: Arc<Principal>, password: String) {
         let access = self.clone();
         tokio::spawn(async move {
             let Ok(hash) = access.hash(&password).await else { return };
+            // Before it is stored: whoever logged in with the old hash stays logged in.
+            if !principal.renew(hash.credential()) {
+                return;
+            }
             let login = found.user.login.clone();
             match access.replace_hash(found, hash).await {
                 Ok(()) => tracing::info!(target: "audit", user = ?login, "audit: the hash of a password was renewed"),

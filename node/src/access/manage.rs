@@ -10,10 +10,11 @@ use uuid::Uuid;
 use super::Access;
 use super::login::{Found, LoginError};
 use super::password::StoredPassword;
+use super::rules::Caller;
 use super::user::{
     CREATED_TYPE, NOTIFICATIONS, PASSWORD_CHANGED_TYPE, UPDATED_TYPE, USER_METADATA, USER_TYPE, USERS, User, stream_of,
 };
-use crate::cluster::WriteError;
+use crate::cluster::{Asker, Moment, Write, WriteError};
 use crate::event::metadata::SOFT_DELETE_DOCUMENT;
 use crate::event::stream_id::METASTREAM_PREFIX;
 use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, WriteOutcome};
@@ -43,6 +44,12 @@ pub enum ManageError {
     /// The current password is not the one given.
     #[error("wrong password")]
     WrongPassword,
+    /// Whoever asks may not, or no longer.
+    #[error("not allowed")]
+    Denied,
+    /// A stream that the change writes to was deleted for good, most likely that of the user.
+    #[error("the stream of the user was deleted for good")]
+    StreamGone,
     /// Others changed the same user all the time.
     #[error("changed by others at the same time")]
     TryAgain,
@@ -83,23 +90,25 @@ impl From<WriteError> for ManageError {
             WriteError::NoLeader => Self::NotReady,
             WriteError::Busy => Self::Busy,
             WriteError::Unknown => Self::Unknown,
+            WriteError::Denied => Self::Denied,
         }
     }
 }
 
 impl Access {
-    /// Creates a user. Creating it again with the same password changes nothing and is no error.
+    /// Creates a user in the name of `by`, like every change here. Creating it again with the same password changes nothing and is no error.
     ///
     /// # Errors
     /// See [`ManageError`].
     pub async fn create_user(
         &self,
+        by: &Asker,
         login: &str,
         full_name: Option<String>,
         groups: Option<Vec<String>>,
         password: &str,
     ) -> Result<(), ManageError> {
-        self.sync().await?;
+        self.sync(by, Caller::is_admin).await?;
         let mut hash = None;
         for _ in 0..MAX_TRIES {
             if let Some(found) = self.user(login).await? {
@@ -120,7 +129,7 @@ impl Access {
             let expected = expecting(self.last_number(stream_of(login)).await?);
             let mut appends = creation(&user, expected);
             appends.push(append(USERS, ExpectedVersion::Any, vec![created(login)]));
-            if self.store_all(appends).await? {
+            if self.store_all(by, appends).await? {
                 return Ok(());
             }
         }
@@ -133,31 +142,32 @@ impl Access {
     /// See [`ManageError`].
     pub async fn update_user(
         &self,
+        by: &Asker,
         login: &str,
         full_name: Option<String>,
         groups: Option<Vec<String>>,
     ) -> Result<(), ManageError> {
         let change = |user: &mut User| (user.full_name, user.groups) = (full_name.clone(), groups.clone());
-        self.edit(login, change, false).await
+        self.edit(by, login, change, false).await
     }
 
     /// Lets a user log in, or no longer.
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), ManageError> {
-        self.edit(login, |user| user.disabled = disabled, disabled).await
+    pub async fn set_disabled(&self, by: &Asker, login: &str, disabled: bool) -> Result<(), ManageError> {
+        self.edit(by, login, |user| user.disabled = disabled, disabled).await
     }
 
     /// Gives a user another password.
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn reset_password(&self, login: &str, password: &str) -> Result<(), ManageError> {
-        self.sync().await?;
+    pub async fn reset_password(&self, by: &Asker, login: &str, password: &str) -> Result<(), ManageError> {
+        self.sync(by, Caller::is_admin).await?;
         self.user(login).await?.ok_or(ManageError::NotFound)?;
         let hash = self.hash(password).await?;
-        self.edit(login, |user| user.password = Some(hash.clone()), true).await
+        self.edit(by, login, |user| user.password = Some(hash.clone()), true).await
     }
 
     /// Gives a user another password, if the current one is known.
@@ -166,17 +176,19 @@ impl Access {
     /// See [`ManageError`].
     pub async fn change_password(
         &self,
+        by: &Asker,
         login: &str,
         current: &str,
         password: &str,
         from: IpAddr,
     ) -> Result<(), ManageError> {
-        self.sync().await?;
+        let may = |caller: &Caller| caller.is_admin() || caller.login() == Some(login);
+        self.sync(by, may).await?;
         let hash = self.hash(password).await?;
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
             self.check_password(&found.user, current, from).await?;
-            if self.replace(found, |user| user.password = Some(hash.clone()), true).await? {
+            if self.replace(by, found, |user| user.password = Some(hash.clone()), true).await? {
                 return Ok(());
             }
         }
@@ -187,8 +199,8 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn delete_user(&self, login: &str) -> Result<(), ManageError> {
-        self.sync().await?;
+    pub async fn delete_user(&self, by: &Asker, login: &str) -> Result<(), ManageError> {
+        self.sync(by, Caller::is_admin).await?;
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
             let stream = stream_of(login);
@@ -200,7 +212,7 @@ impl Access {
             if found.user.is_active_admin() {
                 appends.append(&mut self.another_admin(login).await?);
             }
-            if self.store_all(appends).await? {
+            if self.store_all(by, appends).await? {
                 return Ok(());
             }
         }
@@ -215,11 +227,11 @@ impl Access {
         self.inner.store().read(read_users).await
     }
 
-    async fn edit(&self, login: &str, change: impl Fn(&mut User), notify: bool) -> Result<(), ManageError> {
-        self.sync().await?;
+    async fn edit(&self, by: &Asker, login: &str, change: impl Fn(&mut User), notify: bool) -> Result<(), ManageError> {
+        self.sync(by, Caller::is_admin).await?;
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
-            if self.replace(found, &change, notify).await? {
+            if self.replace(by, found, &change, notify).await? {
                 return Ok(());
             }
         }
@@ -227,15 +239,21 @@ impl Access {
     }
 
     /// Puts a renewed hash into the place of the one that was found, unless the user was changed since.
-    pub(super) async fn replace_hash(&self, found: Found, hash: StoredPassword) -> Result<(), ManageError> {
-        match self.replace(found, |user| user.password = Some(hash.clone()), false).await? {
+    pub(crate) async fn replace_hash(&self, found: Found, hash: StoredPassword) -> Result<(), ManageError> {
+        match self.replace(&Asker::Node, found, |user| user.password = Some(hash.clone()), false).await? {
             true => Ok(()),
             false => Err(ManageError::TryAgain),
         }
     }
 
     /// Stores the user as changed, unless it is another by now: `false`.
-    async fn replace(&self, found: Found, change: impl Fn(&mut User), notify: bool) -> Result<bool, ManageError> {
+    async fn replace(
+        &self,
+        by: &Asker,
+        found: Found,
+        change: impl Fn(&mut User),
+        notify: bool,
+    ) -> Result<bool, ManageError> {
         let mut user = found.user.clone();
         change(&mut user);
         if user == found.user {
@@ -243,7 +261,12 @@ impl Access {
         }
         let updated = event(UPDATED_TYPE, true, &user.to_data());
         let expected = ExpectedVersion::Exactly(found.number);
-        let mut appends = vec![append(&stream_of(&user.login), expected, vec![updated])];
+        let stream = stream_of(&user.login);
+        // Deleting a user leaves the number of its last event as it is: without the second one this could bring it back.
+        let mut appends = vec![
+            append(&stream, expected, vec![updated]),
+            append(&metastream(&stream), expecting(found.metadata_number), Vec::new()),
+        ];
         if notify {
             let data = serde_json::json!({"loginName": user.login}).to_string();
             let changed = event(PASSWORD_CHANGED_TYPE, true, data.as_bytes());
@@ -252,7 +275,7 @@ impl Access {
         if found.user.is_active_admin() && !user.is_active_admin() {
             appends.append(&mut self.another_admin(&user.login).await?);
         }
-        self.store_all(appends).await
+        self.store_all(by, appends).await
     }
 
     /// Demands that an administrator other than this one stays what it is. Two administrators who remove each other at the same
@@ -280,17 +303,23 @@ impl Access {
         self.inner.store().read(move |view| Ok(view.stream(&stream)?.last_number)).await
     }
 
-    /// Returns once this node has applied everything that was decided before: what it says of users then is not out of date. The command
-    /// itself changes nothing and is refused.
-    async fn sync(&self) -> Result<(), ManageError> {
-        self.write(Vec::new()).await.map(drop)
+    /// Returns once this node has applied everything that was decided before: what it says of users then is not out of date, whoever asks
+    /// included. The command itself changes nothing and is refused.
+    async fn sync(&self, by: &Asker, may: impl Fn(&Caller) -> bool) -> Result<(), ManageError> {
+        self.write(by, Vec::new()).await?;
+        let Asker::Caller(caller) = by else { return Ok(()) };
+        match self.present(caller).await? {
+            Some(caller) if may(&caller) => Ok(()),
+            _ => Err(ManageError::Denied),
+        }
     }
 
     /// `false` when one of the streams has not the expected version.
-    pub(crate) async fn store_all(&self, appends: Vec<Append>) -> Result<bool, ManageError> {
-        match self.write(appends).await? {
+    pub(crate) async fn store_all(&self, by: &Asker, appends: Vec<Append>) -> Result<bool, ManageError> {
+        match self.write(by, appends).await? {
             WriteOutcome::Appended { .. } => Ok(true),
             WriteOutcome::WrongExpectedVersion { .. } => Ok(false),
+            WriteOutcome::StreamDeleted => Err(ManageError::StreamGone),
             outcome => {
                 tracing::error!(%outcome, "a change of users was refused");
                 Err(ManageError::Internal)
@@ -298,9 +327,10 @@ impl Access {
         }
     }
 
-    async fn write(&self, appends: Vec<Append>) -> Result<WriteOutcome, ManageError> {
+    async fn write(&self, by: &Asker, appends: Vec<Append>) -> Result<WriteOutcome, ManageError> {
         let command = Command { kind: Some(command::Kind::AppendAll(AppendAll { appends })) };
-        Ok(self.inner.cluster.write(command.encode_to_vec().into()).await?)
+        let command = command.encode_to_vec().into();
+        Ok(self.inner.cluster.write(Write { command, asker: by.clone(), checked: Moment::NEVER }).await?)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Users and lists are ordinary streams. This room keeps what requests need of them in memory and throws it away in the step that applies a
 //! change, so that no node which has applied a change decides by what was before.
 
+mod admission;
 pub mod attempts;
 pub mod defaults;
 mod login;
@@ -65,6 +66,8 @@ struct Inner {
     lists: Slots<Option<Arc<Acl>>>,
     /// Users who logged in.
     logins: Slots<Known>,
+    /// What users are now; `None` for who is none, or may not log in.
+    accounts: Slots<Option<Arc<Principal>>>,
     /// `$settings` as of the newest commit.
     defaults: ArcSwap<DefaultAcls>,
     /// Held while `defaults` is read and replaced, so that the newest one stays.
@@ -90,6 +93,7 @@ impl Access {
         let inner = Arc::new(Inner {
             lists: Slots::new(KEPT_LISTS),
             logins: Slots::new(KEPT_LOGINS),
+            accounts: Slots::new(KEPT_LOGINS),
             defaults: ArcSwap::default(),
             refreshing: Mutex::new(()),
             users_exist: watch::Sender::new(false),
@@ -108,7 +112,9 @@ impl Access {
             }
         }));
         inner.changed(Changes::Everything);
-        Ok(Self { inner })
+        let access = Self { inner };
+        access.inner.cluster.decide_with(Box::new(access.admission()));
+        Ok(access)
     }
 
     /// What a read decides with.
@@ -120,11 +126,32 @@ impl Access {
         }
     }
 
+    /// The caller as it is now, with the roles of now; `None` for a user who would not be let in any more, or not with the password that was
+    /// verified. Who waited, for a body, an event or another node, asks this again before going on.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn present(&self, caller: &Caller) -> Result<Option<Caller>, ReadError> {
+        let Caller::User(principal) = caller else { return Ok(Some(Caller::Anonymous)) };
+        if principal.is_vouched_for() {
+            return Ok(Some(caller.clone()));
+        }
+        let now = self.account(principal.login()).await?;
+        Ok(now.filter(|now| principal.is_still(now)).map(Caller::User))
+    }
+
     /// Whether the caller may do this with the stream, by the newest state of this node.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn allows(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
+        match self.present(caller).await? {
+            Some(caller) => self.has_right(&caller, stream, right).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn has_right(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
         let Some((owner, right)) = rules::subject(stream, right) else { return Ok(false) };
         let own = self.list_of(owner).await?;
         Ok(rules::allows(caller, owner, right, own.as_deref(), &self.inner.defaults.load()))
@@ -164,6 +191,7 @@ impl Inner {
             Changes::Everything => {
                 self.lists.everything_changed();
                 self.logins.everything_changed();
+                self.accounts.everything_changed();
                 self.read_settings();
                 self.look_for_users();
                 return;
@@ -173,6 +201,7 @@ impl Inner {
             self.lists.changed(stream);
             if let Some(login) = stream.strip_prefix(USER_PREFIX) {
                 self.logins.changed(login);
+                self.accounts.changed(login);
             } else if *stream == stream_id::SETTINGS {
                 self.read_settings();
             } else if *stream == USERS {

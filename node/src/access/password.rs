@@ -6,7 +6,10 @@ use argon2::password_hash::{PasswordHash, PasswordHasher, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use blake2::{Blake2s256, Digest};
 use subtle::ConstantTimeEq;
+
+use crate::event::Credential;
 
 /// Memory for one hash in KiB, passes over it and lanes: what OWASP recommends at least for argon2id.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -60,6 +63,19 @@ impl StoredPassword {
         let decoded = |text: &str| STANDARD.decode(text).ok();
         let (salt, hash) = (decoded(salt?)?, decoded(hash)?);
         (hash.len() == ORIGINAL_HASH_BYTES).then_some(Self::Original { salt, hash })
+    }
+
+    /// What stands for it between nodes and in memory.
+    pub fn credential(&self) -> Credential {
+        let (hash, salt) = self.to_document();
+        let mut digest = Blake2s256::new();
+        for part in [hash, salt.unwrap_or_default()] {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        let mut credential = [0; 16];
+        credential.copy_from_slice(&digest.finalize()[..16]);
+        Credential(credential)
     }
 
     /// The members `hash` and `salt` of a user document.

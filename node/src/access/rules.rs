@@ -2,21 +2,15 @@
 
 use std::sync::Arc;
 
+pub use crate::event::caller::{ADMINS, Caller, Principal, is_reserved};
 use crate::event::metadata::{Acl, DefaultAcls};
 use crate::event::stream_id;
 use crate::store::StreamInfo;
 
 /// Role that everybody has, anonymous callers included.
 pub const EVERYBODY: &str = "$all";
-/// Role that may do everything that is not denied to all.
-pub const ADMINS: &str = "$admins";
 /// Role of those who operate the nodes.
 pub const OPERATORS: &str = "$ops";
-
-/// Whether a name is kept for roles, streams and paths of the server.
-pub fn is_reserved(name: &str) -> bool {
-    name.starts_with('$')
-}
 
 /// What somebody wants to do with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,77 +37,6 @@ impl Right {
             Self::MetaWrite => &acl.meta_write,
         };
         roles.as_deref()
-    }
-}
-
-/// Somebody who proved who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    login: String,
-    groups: Vec<String>,
-    /// Somebody else says so, and no user of this cluster stands behind it.
-    vouched_for: bool,
-}
-
-impl Principal {
-    /// A user and the groups it is in.
-    pub fn new(login: impl Into<String>, groups: Vec<String>) -> Self {
-        Self { login: login.into(), groups, vouched_for: false }
-    }
-
-    /// Somebody a trusted intermediary vouches for.
-    pub fn vouched_for(login: impl Into<String>, groups: Vec<String>) -> Self {
-        Self { login: login.into(), groups, vouched_for: true }
-    }
-
-    /// Whether it is known only by the word of an intermediary.
-    pub fn is_vouched_for(&self) -> bool {
-        self.vouched_for
-    }
-
-    /// Its name.
-    pub fn login(&self) -> &str {
-        &self.login
-    }
-
-    /// The groups it is in and its own name are its roles (contract/services 1.4). The roles of the server are given by groups alone: nobody
-    /// administers the cluster, or is everybody, because of a name.
-    pub fn has_role(&self, role: &str) -> bool {
-        (self.login == role && !is_reserved(role)) || self.groups.iter().any(|group| group == role)
-    }
-}
-
-/// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
-    /// Somebody who did not say.
-    Anonymous,
-    /// A user.
-    User(Arc<Principal>),
-}
-
-impl Caller {
-    /// The user, if it is one.
-    pub fn principal(&self) -> Option<&Principal> {
-        match self {
-            Self::Anonymous => None,
-            Self::User(principal) => Some(principal),
-        }
-    }
-
-    /// The name of the user, if it is one.
-    pub fn login(&self) -> Option<&str> {
-        self.principal().map(Principal::login)
-    }
-
-    /// Whether the caller is a user with this role.
-    pub fn has_role(&self, role: &str) -> bool {
-        self.principal().is_some_and(|principal| principal.has_role(role))
-    }
-
-    /// Whether nothing is forbidden to the caller but what is forbidden to all.
-    pub fn is_admin(&self) -> bool {
-        self.has_role(ADMINS)
     }
 }
 

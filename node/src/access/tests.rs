@@ -29,7 +29,7 @@ fn acl(right: Right, says: Says) -> Acl {
 fn callers() -> Vec<(Caller, &'static [&'static str])> {
     let user = |login: &str, groups: &[&str]| {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-        Caller::User(Arc::new(Principal::new(login, groups)))
+        Caller::User(Arc::new(Principal::vouched_for(login, groups)))
     };
     vec![
         (Caller::Anonymous, &[]),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::MAX_LOGIN_BYTES;
 use super::password::StoredPassword;
 use super::rules::{ADMINS, Principal, is_reserved};
+use crate::event::Credential;
 
 /// The stream that says who there are: one event per creation.
 pub const USERS: &str = "$users";
@@ -24,6 +25,9 @@ pub const PASSWORD_CHANGED_TYPE: &str = "$PasswordChanged";
 pub const USER_METADATA: &str = r#"{"$acl":{"$w":"$admins","$d":"$admins","$mw":"$admins"}}"#;
 /// Metadata of [`NOTIFICATIONS`]: an hour is enough.
 pub const NOTIFICATIONS_METADATA: &str = r#"{"$maxAge":3600}"#;
+
+/// Nobody logs in without a password.
+const NO_PASSWORD: Credential = Credential([0; 16]);
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +129,8 @@ impl User {
 
     /// Who it is once it has logged in.
     pub fn principal(&self) -> Principal {
-        Principal::new(self.login.clone(), self.groups.clone().unwrap_or_default())
+        let credential = self.password.as_ref().map_or(NO_PASSWORD, StoredPassword::credential);
+        Principal::new(self.login.clone(), self.groups.clone().unwrap_or_default(), credential)
     }
 
     /// Whether it can administer the cluster.

@@ -47,6 +47,8 @@ pub enum Proposed {
     Busy,
     /// May have been written or may still be.
     Unknown,
+    /// Surely not written: whoever asks may not do it.
+    Denied,
 }
 
 /// Receives the end of a proposal; runs on the gate's task and must not block.

@@ -1,5 +1,6 @@
 //! What handlers call: writes (local or forwarded), read barriers, status, leader hints, membership.
 
+pub mod admission;
 pub mod connector;
 pub mod figures;
 pub mod formation;
@@ -17,8 +18,8 @@ mod wire;
 mod write;
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -33,6 +34,8 @@ use crate::metrics::Metrics;
 use crate::raft::{LogProgress, Raft};
 pub use crate::raft::{Member, NodeId};
 use crate::store::Store;
+use admission::Admission;
+pub use admission::{Asker, Moment, Write};
 use connector::Connector;
 use forward::Forwards;
 use gate::Gate;
@@ -61,6 +64,10 @@ struct Inner {
     peers: Peers,
     /// Who leads, as far as this node knows.
     leadership: watch::Sender<Leadership>,
+    /// The term in which this node leads, 0 while it does not.
+    reign: AtomicU64,
+    /// Decides whether a write may be made.
+    admission: OnceLock<Box<dyn Admission>>,
     /// Whether this node has recovered what it had acknowledged before it was started.
     recovered: AtomicBool,
     /// Whether there are users; without them nobody can log in.
@@ -83,6 +90,9 @@ pub enum WriteError {
     /// May have been written, or may still be; repeating it with the same ids is exact. 500 'Write timeout'.
     #[error("the outcome is not known")]
     Unknown,
+    /// Surely not written: by the leader's state whoever asks may not do it. 401.
+    #[error("not allowed")]
+    Denied,
 }
 
 /// Why a read cannot be answered as asked.
@@ -111,7 +121,7 @@ pub struct LeaderHint {
 /// What this node knows about leadership at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leadership {
-    /// This node leads and may write.
+    /// This node leads and has applied all that its predecessors acknowledged: it may decide on writes.
     Local,
     /// Another node leads.
     Remote(LeaderHint),
@@ -208,6 +218,8 @@ impl Cluster {
             forwards: Forwards::new(connector.clone(), metrics.clone()),
             peers: Peers::new(connector.clone(), others),
             leadership,
+            reign: AtomicU64::new(0),
+            admission: OnceLock::new(),
             recovered: AtomicBool::new(false),
             users_exist: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -282,14 +294,24 @@ impl Cluster {
     /// Keeps `leadership` up to date with what consensus knows.
     async fn watch_leadership(self, stop: CancellationToken) {
         let mut metrics = self.inner.raft.server_metrics();
+        let mut applied = self.inner.raft.metrics();
         let own = self.inner.identity.node_id();
         loop {
+            // Not inside the block below: it holds a lock of the same kind.
+            let settled_term = self.settled_term();
+            let mut is_settling = false;
             let news = {
                 let seen = metrics.borrow_watched();
                 let leader = seen.current_leader;
                 let member = leader.and_then(|id| seen.membership_config.membership().get_node(&id).cloned());
                 match (leader, member) {
-                    (Some(id), _) if id == own => Leadership::Local,
+                    (Some(id), _) if id == own => match settled_term.filter(|term| *term == seen.vote.leader_id.term) {
+                        Some(_) => Leadership::Local,
+                        None => {
+                            is_settling = true;
+                            Leadership::None
+                        }
+                    },
                     (Some(node_id), Some(member)) => {
                         let member = self.inner.connector.addresses(node_id, &member);
                         Leadership::Remote(LeaderHint { node_id, member })
@@ -297,6 +319,8 @@ impl Cluster {
                     _ => Leadership::None,
                 }
             };
+            let reign = settled_term.filter(|_| news == Leadership::Local).unwrap_or_default();
+            self.inner.reign.store(reign, Ordering::Release);
             let changed = self.inner.leadership.send_if_modified(|known| {
                 let changed = *known != news;
                 *known = news.clone();
@@ -315,8 +339,19 @@ impl Cluster {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = metrics.changed() => if changed.is_err() { return },
+                changed = applied.changed(), if is_settling => if changed.is_err() { return },
             }
         }
+    }
+
+    /// The term in which this node leads, once it has applied the first entry of it and so everything that was acknowledged before: until
+    /// then its users and access lists may be out of date.
+    fn settled_term(&self) -> Option<u64> {
+        let metrics = self.inner.raft.metrics();
+        let seen = metrics.borrow_watched();
+        let leads = seen.current_leader == Some(self.inner.identity.node_id());
+        let applied_term = seen.last_applied.as_ref().map(|id| id.committed_leader_id().term);
+        (leads && applied_term == Some(seen.current_term)).then_some(seen.current_term)
     }
 
     /// Opens the gate for reads once this node has recovered.

@@ -4,8 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use headwater_proto::cluster as wire;
 use headwater_proto::cluster::cluster_server;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Cluster;
 use super::forward::FORWARDS_IN_FLIGHT;
 use super::gate::{Answer, Proposed};
-use super::wire::forward_response;
+use super::wire::{asker_from_wire, forward_response};
 use crate::raft::caller::{check_proven, proven};
 use crate::raft::{Member, NodeId};
 
@@ -71,13 +70,7 @@ impl cluster_server::Cluster for ClusterService {
         self.cluster.inner.connector.check_caller(&request)?;
         let (answers, receiver) = mpsc::channel(FORWARDS_IN_FLIGHT);
         let cluster = self.cluster.clone();
-        let propose = move |command, deadline, answer: Answer| {
-            cluster.inner.metrics.forwards_received.inc();
-            match cluster.leads() {
-                true => cluster.inner.gate.propose(command, deadline, answer),
-                false => answer(Proposed::NotLeader),
-            }
-        };
+        let propose = move |request, answer| propose(&cluster, request, answer);
         tokio::spawn(receive(request.into_inner(), propose, answers, self.stop.clone()));
         // With the answer, once it is taken to be sent, its place goes back.
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(|(answer, _place)| Ok(answer)))))
@@ -92,6 +85,35 @@ impl cluster_server::Cluster for ClusterService {
     }
 }
 
+/// Puts a write of another node into the gate, if it may be made by the state of this one.
+fn propose(cluster: &Cluster, request: wire::ForwardRequest, answer: Answer) {
+    cluster.inner.metrics.forwards_received.inc();
+    let wire::ForwardRequest { deadline_ms, command, asker, .. } = request;
+    if !cluster.leads() {
+        return answer(Proposed::NotLeader);
+    }
+    // A kind of caller that only later versions know.
+    let Some(asker) = asker_from_wire(asker) else { return answer(Proposed::Denied) };
+    let deadline = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
+    let mut refusal = cluster.refusal(asker, &command);
+    let gate = cluster.inner.gate.clone();
+    let enter = move |refusal: Option<Proposed>| match refusal {
+        None => gate.propose(command, deadline, answer),
+        Some(refusal) => answer(refusal),
+    };
+    // As a rule memory knows. Whoever needs the disk must not hold up the others; as many may as there are places.
+    match (&mut refusal).now_or_never() {
+        Some(refusal) => enter(refusal),
+        None => {
+            tokio::spawn(async move {
+                // Too late, it was surely not written.
+                let refusal = tokio::time::timeout_at(deadline, refusal).await;
+                enter(refusal.unwrap_or(Some(Proposed::NotLeader)));
+            });
+        }
+    }
+}
+
 /// An answer in the queue, with the place that the write took.
 type Answered = (wire::ForwardResponse, OwnedSemaphorePermit);
 
@@ -99,7 +121,7 @@ type Answered = (wire::ForwardResponse, OwnedSemaphorePermit);
 /// places, so an answer always fits.
 async fn receive(
     requests: impl Stream<Item = Result<wire::ForwardRequest, Status>>,
-    propose: impl Fn(Bytes, Instant, Answer),
+    propose: impl Fn(wire::ForwardRequest, Answer),
     answers: mpsc::Sender<Answered>,
     stop: CancellationToken,
 ) {
@@ -125,14 +147,13 @@ async fn receive(
             () = stop.cancelled() => return,
         };
         let Ok(place) = place else { return };
-        let wire::ForwardRequest { request_id, deadline_ms, command } = request;
+        let request_id = request.request_id;
         let answers = answers.clone();
         let answer = move |proposed: Proposed| {
             // It fails only when the stream is gone, and with it whoever waited.
             let _ = answers.try_send((forward_response(request_id, proposed), place));
         };
-        let deadline = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
-        propose(command, deadline, Box::new(answer));
+        propose(request, Box::new(answer));
     }
 }
 
@@ -159,12 +180,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_has_no_more_writes_in_flight_than_places_until_answers_were_taken() {
-        let request = |request_id| Ok(wire::ForwardRequest { request_id, deadline_ms: 60_000, command: Bytes::new() });
+        let request = |request_id| Ok(wire::ForwardRequest { request_id, deadline_ms: 60_000, ..Default::default() });
         let requests = futures::stream::iter((0..2 * FORWARDS_IN_FLIGHT as u64).map(request));
         let (answers, mut queue) = mpsc::channel(FORWARDS_IN_FLIGHT);
         let proposed: Arc<Mutex<Vec<Answer>>> = Arc::default();
         let seen = proposed.clone();
-        let propose = move |_, _, answer| seen.lock().push(answer);
+        let propose = move |_, answer| seen.lock().push(answer);
         let stop = CancellationToken::new();
         let receiving = tokio::spawn(receive(requests, propose, answers, stop.clone()));
         assert_eq!(settle(&proposed).await, FORWARDS_IN_FLIGHT);

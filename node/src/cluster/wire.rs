@@ -1,9 +1,50 @@
-//! Outcomes on their way between nodes.
+//! Who asks, and outcomes, on their way between nodes.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use headwater_proto::cluster as wire;
 
+use super::admission::Asker;
 use super::gate::Proposed;
-use crate::event::WriteOutcome;
+use crate::event::{Caller, Credential, Principal, WriteOutcome};
+
+/// `None` for somebody who did not say.
+pub fn asker_to_wire(asker: &Asker) -> Option<wire::Asker> {
+    use wire::asker::Who;
+    let who = match asker {
+        Asker::Caller(Caller::Anonymous) => return None,
+        Asker::Node => Who::Node(wire::Node {}),
+        Asker::Caller(Caller::User(principal)) if principal.is_vouched_for() => {
+            Who::Vouched(wire::Vouched { login: principal.login().to_owned(), groups: principal.groups().to_vec() })
+        }
+        Asker::Caller(Caller::User(principal)) => {
+            let credentials = principal.credentials().map(|Credential(bytes)| Bytes::copy_from_slice(&bytes)).collect();
+            Who::User(wire::User { login: principal.login().to_owned(), credentials })
+        }
+    };
+    Some(wire::Asker { who: Some(who) })
+}
+
+/// A user comes without its groups: the leader knows them better. `None` for one this version does not know.
+pub fn asker_from_wire(asker: Option<wire::Asker>) -> Option<Asker> {
+    use wire::asker::Who;
+    let Some(asker) = asker else { return Some(Asker::Caller(Caller::Anonymous)) };
+    let principal = match asker.who? {
+        Who::Node(_) => return Some(Asker::Node),
+        Who::Vouched(vouched) => Principal::vouched_for(vouched.login, vouched.groups),
+        Who::User(user) => {
+            let mut credentials =
+                user.credentials.iter().map(|bytes| <[u8; 16]>::try_from(&bytes[..]).ok().map(Credential));
+            let principal = Principal::new(user.login, Vec::new(), credentials.next()??);
+            if let Some(renewed) = credentials.next() {
+                principal.renew(renewed?);
+            }
+            principal
+        }
+    };
+    Some(Asker::Caller(Caller::User(Arc::new(principal))))
+}
 
 /// The answer to a forwarded write.
 pub fn forward_response(request_id: u64, proposed: Proposed) -> wire::ForwardResponse {
@@ -13,6 +54,7 @@ pub fn forward_response(request_id: u64, proposed: Proposed) -> wire::ForwardRes
         Proposed::NotLeader => (None, Answer::NotLeader(wire::NotLeader {})),
         Proposed::Busy => (None, Answer::Busy(wire::Busy {})),
         Proposed::Unknown => (None, Answer::Unknown(wire::Unknown {})),
+        Proposed::Denied => (None, Answer::Denied(wire::Denied {})),
     };
     wire::ForwardResponse { request_id, log_index, result: Some(result) }
 }
@@ -48,6 +90,27 @@ pub fn outcome_from_wire(outcome: wire::WriteOutcome) -> Option<WriteOutcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_asks_is_the_same_behind_the_wire() {
+        let user = |renewed: Option<u8>| {
+            let principal = Principal::new("ann", Vec::new(), Credential([1; 16]));
+            renewed.map(|byte| principal.renew(Credential([byte; 16])));
+            Asker::Caller(Caller::User(Arc::new(principal)))
+        };
+        let vouched = Principal::vouched_for("bob", vec!["g".into(), "h".into()]);
+        let vouched = Asker::Caller(Caller::User(Arc::new(vouched)));
+        for asker in [Asker::Node, Asker::Caller(Caller::Anonymous), user(None), user(Some(2)), vouched] {
+            assert_eq!(asker_from_wire(asker_to_wire(&asker)), Some(asker));
+        }
+        let unknown = wire::Asker { who: None };
+        let short = wire::User { login: "ann".into(), credentials: vec![Bytes::from_static(b"x")] };
+        let none = wire::User { login: "ann".into(), credentials: Vec::new() };
+        let user = |user| wire::Asker { who: Some(wire::asker::Who::User(user)) };
+        for asker in [unknown, user(short), user(none)] {
+            assert_eq!(asker_from_wire(Some(asker)), None);
+        }
+    }
 
     #[test]
     fn every_outcome_survives_the_wire() {

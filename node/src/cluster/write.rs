@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::admission::Write;
 use super::gate::Proposed;
 use super::{Cluster, Leadership, WriteError};
 use crate::event::WriteOutcome;
@@ -14,11 +15,12 @@ use crate::event::WriteOutcome;
 const RETRY_AFTER: Duration = Duration::from_millis(25);
 
 impl Cluster {
-    /// Commits an encoded [`headwater_proto::stored::Command`] and returns the decision, once it is on disk on a majority
-    /// and applied on this node. Always returns by the configured write deadline.
+    /// Commits a write and returns the decision, once it is on disk on a majority and applied on this node. Always returns by the
+    /// configured write deadline. Whether it may be made, the leader decides, at each try.
     ///
     /// A command is repeated when its first try was cut off: event ids make a repetition exact, wherever the first one got to.
-    pub async fn write(&self, command: Bytes) -> Result<WriteOutcome, WriteError> {
+    pub async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
+        let Write { command, asker, checked } = write;
         let started = Instant::now();
         let deadline = started + self.inner.config.write_timeout;
         let give_up_unsent = started + self.inner.config.leader_wait.min(self.inner.config.write_timeout);
@@ -29,16 +31,20 @@ impl Cluster {
             let leader = leadership.borrow_and_update().clone();
             let proposed = match &leader {
                 // The gate itself keeps the deadline and watches leadership, once for a whole batch.
-                Leadership::Local if !is_repetition => {
+                Leadership::Local if !is_repetition && self.is_checked(checked) => {
                     self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
                 }
-                // It has less time left than those before it in the queue, and the gate looks at a request when its turn comes.
-                Leadership::Local => {
-                    let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
-                    answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
-                }
+                Leadership::Local => match timeout_at(deadline, self.refusal(asker.clone(), &command)).await {
+                    Err(_) => Proposed::NotLeader,
+                    Ok(Some(refusal)) => refusal,
+                    // It has less time left than those before it in the queue, and the gate looks at a request when its turn comes.
+                    Ok(None) => {
+                        let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
+                        answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
+                    }
+                },
                 Leadership::Remote(hint) => tokio::select! {
-                    answer = self.inner.forwards.send(hint, command.clone(), deadline) => answer.unwrap_or(Proposed::Unknown),
+                    answer = self.inner.forwards.send(hint, command.clone(), asker.clone(), deadline) => answer.unwrap_or(Proposed::Unknown),
                     // Whoever was asked leads no more (it may be frozen and never answer): ask the next one.
                     _ = leadership.changed() => Proposed::Unknown,
                     () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
@@ -55,6 +61,9 @@ impl Cluster {
                         Err(_) => self.unknown(),
                     };
                 }
+                // So may the right to write it.
+                Proposed::Denied if may_be_written => return self.unknown(),
+                Proposed::Denied => return Err(WriteError::Denied),
                 Proposed::Busy if !may_be_written => return Err(WriteError::Busy),
                 Proposed::Busy | Proposed::NotLeader => {}
                 Proposed::Unknown => may_be_written = true,

@@ -1,5 +1,6 @@
 //! The domain: streams, events, positions, versions, metadata, paging. No IO, no clock, no async.
 
+pub mod caller;
 pub mod expected_version;
 pub mod metadata;
 pub mod outcome;
@@ -8,6 +9,7 @@ pub mod recorded;
 pub mod stream_id;
 pub mod time;
 
+pub use caller::{Caller, Credential, Principal};
 pub use expected_version::ExpectedVersion;
 pub use metadata::StreamMetadata;
 pub use outcome::WriteOutcome;

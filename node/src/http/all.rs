@@ -115,7 +115,7 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
     let media_type = request.chosen.media_type;
     let format = feed::format(request, stream_id::ALL);
     let now = read::now();
-    let policy = request.policy();
+    let policy = request.policy().await?;
     let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
         let next_position = view.next_position()?;
         let info = view.stream(stream_id::ALL)?;

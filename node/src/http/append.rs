@@ -195,16 +195,20 @@ where
     // Keeps its room until the write is decided, because the command is as large.
     let body = extract::body(body, &request.state.large_bodies).await?;
     let events = events(append.kind, body.bytes.clone())?;
-    request.authorize(&append.stream, Right::Write).await?;
+    let mut checked = request.authorize(&append.stream, Right::Write).await?;
     let concern = concern(request, &append.stream, &events).await?;
     request.write_barrier(append.require_leader).await?;
+    if append.require_leader {
+        // It may have waited.
+        checked = request.authorize(&append.stream, Right::Write).await?;
+    }
     let expected_version = append.expected_version.to_number();
     let kind = command::Kind::Append(stored::Append { stream: append.stream.clone(), expected_version, events });
     let command = stored::Command { kind: Some(kind) };
     if command.encoded_len() > MAX_COMMAND_BYTES {
         return Err(ApiError::BodyTooLarge);
     }
-    let outcome = request.state.cluster.write(command.encode_to_vec().into()).await;
+    let outcome = request.write(command.encode_to_vec().into(), checked).await;
     let retry_after = request.state.cluster.retry_after();
     match outcome.map_err(|error| ApiError::of_write(error, ApiError::WriteTimeout, retry_after))? {
         WriteOutcome::Appended { first_number, position, .. } => {

@@ -23,10 +23,13 @@ const RETRY_AFTER_START: std::time::Duration = std::time::Duration::from_secs(5)
 /// # Errors
 /// What was sent is not right: 401; or cannot be looked at now: 503.
 pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, ApiError> {
-    if let Some(credentials) = headers.get(header::AUTHORIZATION).and_then(|value| basic(value.as_bytes())) {
+    let mut basics = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| basic(value.as_bytes()));
+    if let Some(credentials) = basics.next() {
         let from = client_address(headers, peer, &state.config.trusted_proxies);
-        let Some((login, password)) = credentials.and_then(decode) else {
-            tracing::info!(target: "audit", %from, "audit: a login was refused: the Authorization header cannot be read");
+        // A request has one sender; with several it depends on who reads it.
+        let is_only = basics.next().is_none();
+        let Some((login, password)) = credentials.filter(|_| is_only).and_then(decode) else {
+            tracing::info!(target: "audit", %from, "audit: a login was refused: the Authorization header cannot be read, or there are several");
             return Err(ApiError::BadCredentials);
         };
         return match state.access.login(&login, &password, from).await {
@@ -70,11 +73,12 @@ fn refused(error: LoginError, login: &str, from: IpAddr, state: &AppState) -> Ap
 }
 
 /// The part of an Authorization header behind the scheme Basic: `None` for another scheme, which is none of ours,
-/// `Some(None)` for one that is too long.
+/// `Some(None)` for one that is too long. A scheme ends where its characters do (RFC 9110 11.1), whatever comes then.
 fn basic(value: &[u8]) -> Option<Option<&[u8]>> {
     const SCHEME: usize = b"basic".len();
-    let (scheme, rest) = value.split_at_checked(SCHEME)?;
-    let is_basic = scheme.eq_ignore_ascii_case(b"basic") && rest.first().is_none_or(|byte| *byte == b' ');
+    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let (scheme, rest) = value.trim_ascii_start().split_at_checked(SCHEME)?;
+    let is_basic = scheme.eq_ignore_ascii_case(b"basic") && !rest.first().is_some_and(is_of_token);
     is_basic.then(|| Some(rest.trim_ascii()).filter(|encoded| encoded.len() <= MAX_CREDENTIALS_BYTES))
 }
 
@@ -139,19 +143,28 @@ mod tests {
 
     #[test]
     fn only_basic_credentials_are_looked_at() {
-        for other in ["", "Bas", "Bearer x", "Digest username=\"x\"", "BasicCustom YTpi", "Negotiate"] {
+        for other in ["", "Bas", "Bearer x", "Digest username=\"x\"", "BasicCustom YTpi", "Basic-x YTpi", "Negotiate"] {
             assert_eq!(credentials(other), None, "{other}");
         }
         let pair = |login: &str, password: &str| Some(Some((login.to_owned(), password.to_owned())));
-        for good in ["Basic YTpi", "basic YTpi", "BASIC  YTpi "] {
+        for good in ["Basic YTpi", "basic YTpi", "BASIC  YTpi ", "Basic\tYTpi", " Basic YTpi"] {
             assert_eq!(credentials(good), pair("a", "b"), "{good}");
         }
         assert_eq!(credentials("Basic YTpiOmM="), pair("a", "b:c"));
         assert_eq!(credentials("Basic Og=="), pair("", ""));
         assert_eq!(credentials("Basic w7hzdDrDuA=="), pair("øst", "ø"));
         assert_eq!(credentials("Basic +HN0OvgK"), pair("øst", "ø\n"));
-        for bad in ["Basic", "Basic ", "Basic !!", "Basic YTpi=", "Basic YQ==", &format!("Basic {}", "A".repeat(9000))]
-        {
+        for bad in [
+            "Basic",
+            "Basic ",
+            "Basic\t",
+            "Basic !!",
+            "Basic:YTpi",
+            "Basic,YTpi",
+            "Basic YTpi=",
+            "Basic YQ==",
+            &format!("Basic {}", "A".repeat(9000)),
+        ] {
             assert_eq!(credentials(bad), Some(None), "{bad}");
         }
     }

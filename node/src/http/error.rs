@@ -90,6 +90,7 @@ impl ApiError {
             WriteError::NoLeader => Self::NotReady { retry_after },
             WriteError::Busy => Self::TooBusy { retry_after },
             WriteError::Unknown => timeout,
+            WriteError::Denied => Self::Unauthorized,
         }
     }
 

@@ -75,7 +75,7 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     let wanted = parse(request, of)?;
     request.read_barrier(wanted.barrier).await?;
     let (stream, number, resolve) = (wanted.stream.clone(), wanted.number, wanted.resolve_links);
-    let policy = request.policy();
+    let policy = request.policy().await?;
     let look_at = move |view: &ReadView<'_>, most| look(view, &policy, &stream, number, resolve, of, most);
     let store = request.state.cluster.store();
     let look_at_small = look_at.clone();

@@ -17,6 +17,9 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";
 
+/// What an intermediary vouches with has one name (contract/services 1.5): one that takes what clients send out of their requests knows no other.
+const ONE_NAME_ONLY: &str = "es-trustedauth";
+
 /// Adds the name with `ES-` for every request header with the later prefix, so that nothing else has to know of it. A header that
 /// has both names keeps the values of the older one.
 pub fn rename_later_headers(headers: &mut HeaderMap) {
@@ -28,7 +31,8 @@ pub fn rename_later_headers(headers: &mut HeaderMap) {
         .iter()
         .filter_map(|(name, value)| {
             let older = format!("es-{}", name.as_str().strip_prefix(LATER_PREFIX)?);
-            Some((HeaderName::try_from(older).ok()?, value.clone()))
+            let older = HeaderName::try_from(older).ok().filter(|older| older != ONE_NAME_ONLY)?;
+            Some((older, value.clone()))
         })
         .collect();
     for (name, value) in later {
@@ -258,6 +262,7 @@ mod tests {
             ("kurrent-longpoll", "5"),
             ("kurrent-requireleader", "true"),
             ("kurrent-harddelete", "true"),
+            ("kurrent-trustedauth", "admin; $admins"),
             ("es-harddelete", "false"),
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -265,6 +270,7 @@ mod tests {
         rename_later_headers(&mut headers);
         assert_eq!(long_poll(&headers), Ok(Some(Duration::from_secs(5))));
         assert_eq!((require_leader(&headers), hard_delete(&headers)), (Ok(true), Ok(false)));
+        assert!(!headers.contains_key(ONE_NAME_ONLY));
     }
 
     #[test]

@@ -132,7 +132,7 @@ async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiE
     let media_type = request.chosen.media_type;
     let format = format(request, &wanted.stream);
     let now = read::now();
-    let policy = request.policy();
+    let policy = request.policy().await?;
     let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
         let info = view.stream(&wanted.stream)?;
         if !policy.may_read(&wanted.stream, &info) {

@@ -49,7 +49,7 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     if targets == Targets::Denied {
         return Err(ApiError::Unauthorized);
     }
-    let is_public = targets == Targets::Public && request.policy().is_public(stream_id::ALL, &info);
+    let is_public = targets == Targets::Public && request.policy().await?.is_public(stream_id::ALL, &info);
     if is_forward {
         entries.reverse();
     }
@@ -141,7 +141,7 @@ async fn step(
     let known = if is_first { feed::if_none_match(request.headers) } else { http::HeaderMap::new() };
     let media_type = request.chosen.media_type;
     let now = read::now();
-    let policy = request.policy();
+    let policy = request.policy().await?;
     let read = move |view: &ReadView<'_>| -> Result<Option<Step>, ReadError> {
         let next_position = view.next_position()?;
         let info = view.stream(stream_id::ALL)?;

@@ -251,12 +251,10 @@ impl Live {
     }
 
     async fn look(&self) -> Result<Found, ReadError> {
-        if !self.state.access.is_still(&self.caller).await? {
-            return Ok(Found::Denied);
-        }
+        let Some(caller) = self.state.access.present(&self.caller).await? else { return Ok(Found::Denied) };
         let source = self.source.clone();
         let now = read::now();
-        let policy = self.state.access.policy(&self.caller);
+        let policy = self.state.access.policy(&caller);
         let read = move |view: &ReadView<'_>| match &source {
             Source::Stream { name, next, resolve_links } => {
                 look_at_stream(view, &policy, name, *next, *resolve_links, now)

@@ -13,8 +13,8 @@ use super::links::Base;
 use super::negotiate::Chosen;
 use super::router::Params;
 use crate::access::{Caller, Policy, Right};
-use crate::cluster::{BarrierError, Leadership};
-use crate::event::Position;
+use crate::cluster::{Asker, BarrierError, Leadership, Moment, Write, WriteError};
+use crate::event::{Position, WriteOutcome};
 
 /// The connection that a request came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,21 +62,34 @@ impl Request<'_> {
         extract::query(self.uri.query(), name)
     }
 
-    /// What a read of streams decides with.
-    pub fn policy(&self) -> Policy {
-        self.state.access.policy(&self.caller)
+    /// What a read of streams decides with: the sender as it is now. Taken anew for every look at the store, since much may have changed
+    /// while the request waited.
+    pub async fn policy(&self) -> Result<Policy, ApiError> {
+        Ok(self.state.access.policy(&self.present().await?))
     }
 
-    /// Refuses what the sender may not do with the stream. A node that was just started may have forgotten the newest lists, and
-    /// waits until it knows them again.
-    pub async fn authorize(&self, stream: &str, right: Right) -> Result<(), ApiError> {
+    /// The sender as it is now; refuses one who would not be let in any more.
+    pub async fn present(&self) -> Result<Caller, ApiError> {
+        self.state.access.present(&self.caller).await?.ok_or(ApiError::Unauthorized)
+    }
+
+    /// Refuses what the sender may not do with the stream; says when that was looked at. A node that was just started may have forgotten
+    /// the newest lists, and waits until it knows them again.
+    pub async fn authorize(&self, stream: &str, right: Right) -> Result<Moment, ApiError> {
+        let moment = self.state.cluster.moment();
         if !self.state.cluster.has_recovered() {
             return Err(self.not_ready());
         }
         match self.state.access.allows(&self.caller, stream, right).await? {
-            true => Ok(()),
+            true => Ok(moment),
             false => Err(ApiError::Unauthorized),
         }
+    }
+
+    /// Makes a write in the name of the sender, whose right to it was looked at just before.
+    pub async fn write(&self, command: Bytes, checked: Moment) -> Result<WriteOutcome, WriteError> {
+        let asker = Asker::Caller(self.caller.clone());
+        self.state.cluster.write(Write { command, asker, checked }).await
     }
 
     fn not_ready(&self) -> ApiError {

@@ -22,13 +22,17 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     let expected_version = extract::expected_version(request.headers)?.to_number();
     let require_leader = extract::require_leader(request.headers)?;
     let hard = extract::hard_delete(request.headers)?;
-    request.authorize(stream, Right::Delete).await?;
+    let mut checked = request.authorize(stream, Right::Delete).await?;
     request.write_barrier(require_leader).await?;
+    if require_leader {
+        // It may have waited.
+        checked = request.authorize(stream, Right::Delete).await?;
+    }
     let list = request.state.access.list_of(stream).await?;
     let event_id = bytes::Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
     let kind = command::Kind::Delete(stored::Delete { stream: stream.clone(), expected_version, hard, event_id });
     let command = stored::Command { kind: Some(kind) };
-    let outcome = request.state.cluster.write(command.encode_to_vec().into()).await;
+    let outcome = request.write(command.encode_to_vec().into(), checked).await;
     let retry_after = request.state.cluster.retry_after();
     match outcome.map_err(|error| ApiError::of_write(error, ApiError::DeleteTimeout, retry_after))? {
         WriteOutcome::Deleted { position } => {

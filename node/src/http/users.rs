@@ -16,6 +16,7 @@ use super::{Reply, audit, extract, response};
 use crate::access::MAX_PASSWORD_BYTES;
 use crate::access::manage::ManageError;
 use crate::access::user::{User, check_name};
+use crate::cluster::Asker;
 
 /// Characters of a user's full name and of each group, and number of groups.
 const MAX_NAME_BYTES: usize = 1024;
@@ -27,6 +28,8 @@ enum Failure {
     Api(ApiError),
     /// A document with this word for it.
     Document(StatusCode, &'static str),
+    /// The same with a sentence for people.
+    Explained(StatusCode, &'static str, &'static str),
 }
 
 impl From<ApiError> for Failure {
@@ -34,6 +37,12 @@ impl From<ApiError> for Failure {
         Self::Api(error)
     }
 }
+
+/// Why a user cannot be created again whose stream an administrator has deleted for good.
+const STREAM_GONE: &str = "The stream of this user was deleted for good. Choose another login name.";
+
+/// Stands for whoever asks, where a user is read; nobody is called so.
+const CURRENT: &str = "$current";
 
 const UNAUTHORIZED: Failure = Failure::Document(StatusCode::UNAUTHORIZED, "Unauthorized");
 const NOT_FOUND: Failure = Failure::Document(StatusCode::NOT_FOUND, "NotFound");
@@ -44,7 +53,8 @@ fn failure(error: ManageError, request: &Request<'_>) -> Failure {
         ManageError::NotFound => NOT_FOUND,
         // The last administrator is a conflict as well: with what has to stay possible.
         ManageError::Exists | ManageError::LastAdmin => Failure::Document(StatusCode::CONFLICT, "Conflict"),
-        ManageError::WrongPassword => UNAUTHORIZED,
+        ManageError::StreamGone => Failure::Explained(StatusCode::CONFLICT, "Conflict", STREAM_GONE),
+        ManageError::WrongPassword | ManageError::Denied => UNAUTHORIZED,
         ManageError::TryAgain => Failure::Document(StatusCode::REQUEST_TIMEOUT, "TryAgain"),
         ManageError::NotReady => ApiError::NotReady { retry_after }.into(),
         ManageError::Busy => ApiError::TooBusy { retry_after }.into(),
@@ -65,17 +75,22 @@ where
         Endpoint::UserCreate => create(request, body).await,
         Endpoint::UserDelete | Endpoint::UserEnable | Endpoint::UserDisable => {
             let login = request.params.stream.as_str();
-            let (access, name) = (&request.state.access, change_of(endpoint));
+            let (access, name, by) = (&request.state.access, change_of(endpoint), by(request));
             let change = async {
                 match endpoint {
-                    Endpoint::UserDelete => access.delete_user(login).await,
-                    _ => access.set_disabled(login, endpoint == Endpoint::UserDisable).await,
+                    Endpoint::UserDelete => access.delete_user(&by, login).await,
+                    _ => access.set_disabled(&by, login, endpoint == Endpoint::UserDisable).await,
                 }
             };
             administer(request, name, login, change).await
         }
         _ => with_document(request, endpoint, body).await,
     }
+}
+
+/// In whose name users are changed.
+fn by(request: &Request<'_>) -> Asker {
+    Asker::Caller(request.caller.clone())
 }
 
 fn change_of(endpoint: Endpoint) -> &'static str {
@@ -185,7 +200,8 @@ where
     }
     check_name(&login).map_err(|error| ApiError::BadRequest(error.to_string().into()))?;
     let password = required(document.password)?;
-    let created = request.state.access.create_user(&login, document.full_name, document.groups, &password).await;
+    let created =
+        request.state.access.create_user(&by(request), &login, document.full_name, document.groups, &password).await;
     let created = outcome(request, "create", &login, created);
     let is_created = created.is_ok();
     let mut answer = answer(created, &login)?;
@@ -204,8 +220,13 @@ where
     let login = request.params.stream.as_str();
     let (access, change) = (&request.state.access, change_of(endpoint));
     if endpoint == Endpoint::UserUpdate {
-        return administer(request, change, login, access.update_user(login, document.full_name, document.groups))
-            .await;
+        return administer(
+            request,
+            change,
+            login,
+            access.update_user(&by(request), login, document.full_name, document.groups),
+        )
+        .await;
     }
     let caller = &request.caller;
     // Who knows the current password may change it, but only the user itself or an administrator gets to try.
@@ -214,12 +235,15 @@ where
         audit::user(request, change, login, "Unauthorized");
         return answer(Err(UNAUTHORIZED), login);
     }
+    if login == CURRENT {
+        return answer(Err(NOT_FOUND), "");
+    }
     let password = required(document.new_password)?;
     let changed = if endpoint == Endpoint::UserResetPassword {
-        access.reset_password(login, &password).await
+        access.reset_password(&by(request), login, &password).await
     } else {
         let current = document.current_password.unwrap_or_default();
-        access.change_password(login, &current, &password, request.client_address()).await
+        access.change_password(&by(request), login, &current, &password, request.client_address()).await
     };
     answer(outcome(request, change, login, changed), login)
 }
@@ -234,6 +258,9 @@ async fn administer(
     if !request.caller.is_admin() {
         audit::user(request, change, login, "Unauthorized");
         return answer(Err(UNAUTHORIZED), login);
+    }
+    if login == CURRENT {
+        return answer(Err(NOT_FOUND), "");
     }
     let changed = work.await;
     answer(outcome(request, change, login, changed), login)
@@ -254,9 +281,10 @@ fn outcome(
 
 /// The document that says whether a change was made.
 fn answer(changed: Result<(), Failure>, login: &str) -> Result<Response<Reply>, ApiError> {
-    let (status, word) = match changed {
-        Ok(()) => (StatusCode::OK, "Success"),
-        Err(Failure::Document(status, word)) => (status, word),
+    let (status, word, sentence) = match changed {
+        Ok(()) => (StatusCode::OK, "Success", None),
+        Err(Failure::Document(status, word)) => (status, word, None),
+        Err(Failure::Explained(status, word, sentence)) => (status, word, Some(sentence)),
         Err(Failure::Api(error)) => return Err(error),
     };
     Ok(json(status, |object| {
@@ -265,11 +293,23 @@ fn answer(changed: Result<(), Failure>, login: &str) -> Result<Response<Reply>, 
         }
         object.bool("success", status == StatusCode::OK);
         object.string("error", word);
+        if let Some(sentence) = sentence {
+            object.string("message", sentence);
+        }
     }))
 }
 
-async fn list(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+/// Waits for what the request wants to see. The sender may have lost the right meanwhile that a node which is locked down demands.
+async fn wait_and_look_again(request: &Request<'_>) -> Result<(), ApiError> {
     request.users_barrier().await?;
+    match request.present().await?.is_admin() || request.state.config.allow_anonymous_endpoint_access {
+        true => Ok(()),
+        false => Err(ApiError::Unauthorized),
+    }
+}
+
+async fn list(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    wait_and_look_again(request).await?;
     let users = request.state.access.users().await?;
     let base = request.base();
     Ok(json(StatusCode::OK, |object| {
@@ -282,7 +322,7 @@ async fn list(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
 }
 
 async fn single(request: &Request<'_>, login: &str) -> Result<Response<Reply>, ApiError> {
-    request.users_barrier().await?;
+    wait_and_look_again(request).await?;
     let Some(found) = request.state.access.user(login).await? else { return answer(Err(NOT_FOUND), "") };
     let base = request.base();
     Ok(json(StatusCode::OK, |object| {
@@ -295,8 +335,12 @@ async fn single(request: &Request<'_>, login: &str) -> Result<Response<Reply>, A
 }
 
 async fn current(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let Some(login) = request.caller.login() else { return answer(Err(UNAUTHORIZED), "") };
+    if request.caller.principal().is_none() {
+        return answer(Err(UNAUTHORIZED), "");
+    }
     request.users_barrier().await?;
+    let Ok(caller) = request.present().await else { return answer(Err(UNAUTHORIZED), "") };
+    let login = caller.login().unwrap_or_default();
     let Some(found) = request.state.access.user(login).await? else { return answer(Err(NOT_FOUND), "") };
     Ok(json(StatusCode::OK, |object| {
         object.object("data", |object| {

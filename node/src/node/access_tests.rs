@@ -12,10 +12,14 @@ use crate::access::manage::{ManageError, append, event};
 use crate::access::rules::ADMINS;
 use crate::access::user::stream_of;
 use crate::access::{Access, Caller, LoginError, Principal, Right};
+use crate::cluster::Asker;
 use crate::config::{Config, Invocation};
 use crate::event::ExpectedVersion;
 
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Who makes the changes where that does not matter.
+const NODE: Asker = Asker::Node;
+
+pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct Running {
     node: Node,
@@ -23,22 +27,28 @@ struct Running {
     _directory: tempfile::TempDir,
 }
 
+/// An address on loopback that was free a moment ago.
+pub(super) fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// What these options say.
+pub(super) fn configured(options: &[String]) -> Config {
+    let arguments = std::iter::once("headwater".into()).chain(options.iter().map(Into::into));
+    match crate::config::resolve(arguments, []).unwrap() {
+        Invocation::Run(config) => *config,
+        _ => unreachable!("no subcommand"),
+    }
+}
+
 /// A node of its own that is ready.
 async fn start() -> Running {
     let directory = tempfile::tempdir().unwrap();
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (http, raft) = (free(), free());
-    let arguments = [
-        "headwater".to_owned(),
+    let config = configured(&[
         format!("--data-dir={}", directory.path().display()),
-        format!("--http-listen={}", http.local_addr().unwrap()),
-        format!("--raft-listen={}", raft.local_addr().unwrap()),
-    ];
-    drop((http, raft));
-    let config: Config = match crate::config::resolve(arguments.map(Into::into), []).unwrap() {
-        Invocation::Run(config) => *config,
-        _ => unreachable!("no subcommand"),
-    };
+        format!("--http-listen={}", free_address()),
+        format!("--raft-listen={}", free_address()),
+    ]);
     let node = Node::start(config).await.unwrap();
     let access = node.access().clone();
     let started = Instant::now();
@@ -59,33 +69,33 @@ async fn roles(access: &Access, login: &str, password: &str) -> Result<Vec<bool>
 async fn a_password_counts_until_the_change_of_it_was_answered_and_no_longer() {
     let Running { node, access, _directory } = start().await;
     assert_eq!(roles(&access, "admin", "changeit").await, Ok(vec![true, true, false]));
-    access.create_user("ann", None, Some(vec!["staff".into()]), "one").await.unwrap();
+    access.create_user(&NODE, "ann", None, Some(vec!["staff".into()]), "one").await.unwrap();
     assert_eq!(roles(&access, "ann", "one").await, Ok(vec![true, false, true]));
     // From memory: no hash is computed.
     let before = access.computed_hashes();
     assert!(roles(&access, "ann", "one").await.is_ok());
     assert_eq!(access.computed_hashes(), before);
 
-    access.reset_password("ann", "two").await.unwrap();
+    access.reset_password(&NODE, "ann", "two").await.unwrap();
     assert_eq!(roles(&access, "ann", "one").await, Err(LoginError::Wrong));
     assert!(roles(&access, "ann", "two").await.is_ok());
-    access.update_user("ann", None, None).await.unwrap();
+    access.update_user(&NODE, "ann", None, None).await.unwrap();
     assert_eq!(roles(&access, "ann", "two").await, Ok(vec![true, false, false]));
-    access.set_disabled("ann", true).await.unwrap();
+    access.set_disabled(&NODE, "ann", true).await.unwrap();
     assert_eq!(roles(&access, "ann", "two").await, Err(LoginError::Wrong));
-    access.set_disabled("ann", false).await.unwrap();
+    access.set_disabled(&NODE, "ann", false).await.unwrap();
     assert!(roles(&access, "ann", "two").await.is_ok());
-    access.change_password("ann", "two", "three", HERE).await.unwrap();
+    access.change_password(&NODE, "ann", "two", "three", HERE).await.unwrap();
     assert_eq!(roles(&access, "ann", "two").await, Err(LoginError::Wrong));
     assert!(roles(&access, "ann", "three").await.is_ok());
-    access.delete_user("ann").await.unwrap();
+    access.delete_user(&NODE, "ann").await.unwrap();
     assert_eq!(roles(&access, "ann", "three").await, Err(LoginError::Wrong));
-    assert_eq!(access.delete_user("ann").await, Err(ManageError::NotFound));
+    assert_eq!(access.delete_user(&NODE, "ann").await, Err(ManageError::NotFound));
 
-    access.create_user("ann", Some("Ann".into()), None, "four").await.unwrap();
+    access.create_user(&NODE, "ann", Some("Ann".into()), None, "four").await.unwrap();
     assert!(roles(&access, "ann", "four").await.is_ok());
-    assert_eq!(access.create_user("ann", None, None, "four").await, Ok(()));
-    assert_eq!(access.create_user("ann", None, None, "five").await, Err(ManageError::Exists));
+    assert_eq!(access.create_user(&NODE, "ann", None, None, "four").await, Ok(()));
+    assert_eq!(access.create_user(&NODE, "ann", None, None, "five").await, Err(ManageError::Exists));
     let users = access.users().await.unwrap();
     assert_eq!(users.iter().map(|user| user.login.as_str()).collect::<Vec<_>>(), ["admin", "ann", "ops"]);
     node.stop().await;
@@ -94,9 +104,9 @@ async fn a_password_counts_until_the_change_of_it_was_answered_and_no_longer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_wrong_costs_one_hash_and_after_many_none() {
     let Running { node, access, _directory } = start().await;
-    access.create_user("ann", None, None, "one").await.unwrap();
-    access.create_user("off", None, None, "one").await.unwrap();
-    access.set_disabled("off", true).await.unwrap();
+    access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
+    access.create_user(&NODE, "off", None, None, "one").await.unwrap();
+    access.set_disabled(&NODE, "off", true).await.unwrap();
     for (login, password) in [("ann", "wrong"), ("nobody", "wrong"), ("off", "one"), ("off", "wrong"), ("", "")] {
         let before = access.computed_hashes();
         assert_eq!(roles(&access, login, password).await, Err(LoginError::Wrong), "{login}");
@@ -107,7 +117,7 @@ async fn whatever_is_wrong_costs_one_hash_and_after_many_none() {
     let before = access.computed_hashes();
     assert_eq!(roles(&access, "ann", "wrong").await, Err(LoginError::Exhausted));
     assert_eq!(roles(&access, "ann", "one").await, Err(LoginError::Exhausted));
-    assert_eq!(access.change_password("ann", "one", "two", HERE).await, Err(ManageError::WrongPassword));
+    assert_eq!(access.change_password(&NODE, "ann", "one", "two", HERE).await, Err(ManageError::WrongPassword));
     let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     assert!(access.login("ann", "one", elsewhere).await.is_ok());
     // One for the new password that was not taken, one for the login elsewhere.
@@ -138,9 +148,9 @@ async fn the_time_of_an_answer_does_not_tell_a_wrong_name_from_a_wrong_password(
     const ALIKE: f64 = 1.3;
     const TRIES: usize = 5;
     let Running { node, access, _directory } = start().await;
-    access.create_user("ann", None, None, "one").await.unwrap();
-    access.create_user("off", None, None, "one").await.unwrap();
-    access.set_disabled("off", true).await.unwrap();
+    access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
+    access.create_user(&NODE, "off", None, None, "one").await.unwrap();
+    access.set_disabled(&NODE, "off", true).await.unwrap();
     // The one whose last login is still in memory, one who never logged in, one who may not, and nobody.
     assert!(access.login("ann", "one", HERE).await.is_ok());
     let logins = [("ann", "wrong"), ("ops", "wrong"), ("off", "one"), ("nobody", "wrong"), ("", "wrong")];
@@ -169,8 +179,8 @@ async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
     let document = br#"{"loginName":"joe","salt":"f1li35iz2v+RETNDRy560Q==","hash":"vuKqAzuZKPqxnH/QoOLZAMY2EPE="}"#;
     let created = event("$UserCreated", true, document);
     let appends = vec![append(&stream_of("joe"), ExpectedVersion::NoStream, vec![created])];
-    assert_eq!(access.store_all(appends).await, Ok(true));
-    assert!(roles(&access, "joe", "pw1").await.is_ok());
+    assert_eq!(access.store_all(&NODE, appends).await, Ok(true));
+    let joe = Caller::User(access.login("joe", "pw1", HERE).await.unwrap());
     let started = Instant::now();
     loop {
         let found = access.user("joe").await.unwrap().unwrap();
@@ -182,6 +192,8 @@ async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
         assert!(started.elapsed() < Duration::from_secs(60), "the hash is still {data}");
         tokio::time::sleep(Duration::from_millis(10)).await; // polling interval
     }
+    // Who logged in with the former hash stays logged in.
+    assert!(access.present(&joe).await.unwrap().is_some());
     assert!(roles(&access, "joe", "pw1").await.is_ok());
     assert_eq!(roles(&access, "joe", "pw2").await, Err(LoginError::Wrong));
     node.stop().await;
@@ -191,11 +203,11 @@ async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
 async fn an_administrator_remains_whoever_goes_at_the_same_moment() {
     let Running { node, access, _directory } = start().await;
     let admins = || Some(vec![ADMINS.to_owned()]);
-    assert_eq!(access.delete_user("admin").await, Err(ManageError::LastAdmin));
-    assert_eq!(access.set_disabled("admin", true).await, Err(ManageError::LastAdmin));
-    assert_eq!(access.update_user("admin", None, None).await, Err(ManageError::LastAdmin));
-    access.create_user("second", None, admins(), "x").await.unwrap();
-    let (one, two) = tokio::join!(access.delete_user("admin"), access.set_disabled("second", true));
+    assert_eq!(access.delete_user(&NODE, "admin").await, Err(ManageError::LastAdmin));
+    assert_eq!(access.set_disabled(&NODE, "admin", true).await, Err(ManageError::LastAdmin));
+    assert_eq!(access.update_user(&NODE, "admin", None, None).await, Err(ManageError::LastAdmin));
+    access.create_user(&NODE, "second", None, admins(), "x").await.unwrap();
+    let (one, two) = tokio::join!(access.delete_user(&NODE, "admin"), access.set_disabled(&NODE, "second", true));
     assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
     let users = access.users().await.unwrap();
     assert_eq!(users.iter().filter(|user| user.is_active_admin()).count(), 1);
@@ -205,11 +217,11 @@ async fn an_administrator_remains_whoever_goes_at_the_same_moment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_are_in_force_once_their_write_was_answered() {
     let Running { node, access, _directory } = start().await;
-    let ann = Caller::User(Arc::new(Principal::new("ann", Vec::new())));
+    let ann = Caller::User(Arc::new(Principal::vouched_for("ann", Vec::new())));
     let may_write = async |stream: &str| access.allows(&ann, stream, Right::Write).await.unwrap();
     let write = async |stream: &str, data: &str| {
         let written = vec![event("$metadata", true, data.as_bytes())];
-        assert_eq!(access.store_all(vec![append(stream, ExpectedVersion::Any, written)]).await, Ok(true));
+        assert_eq!(access.store_all(&NODE, vec![append(stream, ExpectedVersion::Any, written)]).await, Ok(true));
     };
     assert!(may_write("s").await);
     write("$$s", r#"{"$acl":{"$w":"bob"}}"#).await;
@@ -223,5 +235,45 @@ async fn lists_are_in_force_once_their_write_was_answered() {
         write("$settings", document).await;
         assert!(may_write("t").await && !may_write("$t").await, "{document}");
     }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
+    let Running { node, access, _directory } = start().await;
+    let staff = || Some(vec!["staff".to_owned()]);
+    access.create_user(&NODE, "ann", None, staff(), "one").await.unwrap();
+    let ann = Caller::User(access.login("ann", "one", HERE).await.unwrap());
+    let now = async || access.present(&ann).await.unwrap().map(|caller| caller.has_role("staff"));
+    assert_eq!(now().await, Some(true));
+    access.update_user(&NODE, "ann", None, None).await.unwrap();
+    assert_eq!(now().await, Some(false));
+    access.update_user(&NODE, "ann", Some("Ann".into()), staff()).await.unwrap();
+    assert_eq!(now().await, Some(true));
+    access.set_disabled(&NODE, "ann", true).await.unwrap();
+    assert_eq!(now().await, None);
+    access.set_disabled(&NODE, "ann", false).await.unwrap();
+    assert_eq!(now().await, Some(true));
+    // The same password is another one when somebody sets it.
+    access.reset_password(&NODE, "ann", "one").await.unwrap();
+    assert_eq!(now().await, None);
+    let ann = Caller::User(access.login("ann", "one", HERE).await.unwrap());
+    access.delete_user(&NODE, "ann").await.unwrap();
+    assert_eq!(access.present(&ann).await.unwrap(), None);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_decided_before_a_user_was_deleted_does_not_bring_it_back() {
+    let Running { node, access, _directory } = start().await;
+    access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
+    let found = access.user("ann").await.unwrap().unwrap();
+    let hash = found.user.password.clone().unwrap();
+    access.delete_user(&NODE, "ann").await.unwrap();
+    // As when a hash is renewed, or an administrator changes the user, at the moment of the deletion.
+    let mut changed = found.clone();
+    changed.user.password = None;
+    assert_eq!(access.replace_hash(changed, hash).await, Err(ManageError::TryAgain));
+    assert!(access.user("ann").await.unwrap().is_none());
     node.stop().await;
 }

@@ -214,6 +214,12 @@ impl Parts {
         tokio::spawn(stop_with_consensus(self.raft.clone(), self.closing.token().clone()));
     }
 
+    /// The apply thread, for tests that hold it.
+    #[cfg(test)]
+    pub(crate) fn apply(&self) -> &apply::ApplyHandle {
+        &self.apply
+    }
+
     /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is handed over before, by the caller.
     pub async fn stop(&self) {
         self.closing.token().cancel();

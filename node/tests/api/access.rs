@@ -1,5 +1,7 @@
 //! Access under options that change who is believed and who is let in.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -41,6 +43,8 @@ async fn a_locked_down_node_lets_in_only_who_logged_in() {
             let refused = get(&base, path, &[]);
             assert_eq!((refused.status, refused.text().as_str()), (401, ""), "{path}");
             assert_eq!(refused.header("WWW-Authenticate").as_deref(), Some("Basic realm=\"ES\""));
+            let allowed = refused.header("Access-Control-Allow-Methods").unwrap_or_default();
+            assert!(allowed.contains("GET") && allowed.ends_with("OPTIONS"), "{path}: {allowed}");
         }
         let event = get(&base, "/streams/s/0", &[basic("ops:changeit")]);
         assert_eq!((event.status, event.header("Cache-Control").as_deref()), (200, Some("max-age=31536000, private")));
@@ -120,5 +124,158 @@ async fn a_user_is_known_on_every_node_as_soon_as_its_creation_was_answered() {
         }
     };
     tokio::task::spawn_blocking(check).await.unwrap();
+    nodes.stop().await;
+}
+
+/// A change after which a user is not what it was.
+fn change(base: &str, user: &str, how: &str) {
+    let admin = [basic("admin:changeit"), ("Content-Type", "application/json".to_owned())];
+    let (method, path, body) = match how {
+        "disable" => ("POST", format!("/users/{user}/command/disable"), ""),
+        "delete" => ("DELETE", format!("/users/{user}"), ""),
+        "groups" => ("PUT", format!("/users/{user}"), "{}"),
+        "reset" => ("POST", format!("/users/{user}/command/reset-password"), r#"{"newPassword":"other"}"#),
+        _ => unreachable!("{how}"),
+    };
+    assert_eq!(client::send(base, method, &path, &admin, body.as_bytes()).status, 200, "{how}");
+}
+
+fn create(base: &str, user: &str, groups: &[&str]) {
+    let document = serde_json::json!({"loginName": user, "groups": groups, "password": "p"}).to_string();
+    assert_eq!(post(base, "/users", &[basic("admin:changeit")], &document), 201);
+}
+
+/// Polls as `user`, changes it meanwhile, and says whether the poll was waiting then.
+fn poll_and_change(base: &str, path: &str, user: &str, how: &str) -> bool {
+    let login = basic(&format!("{user}:p"));
+    assert_eq!(get(base, "/streams/s", std::slice::from_ref(&login)).status, 200);
+    let poll = std::thread::spawn({
+        let (base, path) = (base.to_owned(), path.to_owned());
+        move || {
+            let started = Instant::now();
+            let answer = get(&base, &path, &[login, ("ES-LongPoll", "2".to_owned())]);
+            (answer.status, started.elapsed())
+        }
+    });
+    change(base, user, how);
+    let (status, took) = poll.join().unwrap();
+    assert_eq!(status, 401, "{path} {how}");
+    took >= Duration::from_secs(1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_is_answered_by_the_rights_of_the_moment_of_its_answer() {
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        assert_eq!(post(&base, "/streams/s", &[], "{}"), 201);
+        assert_eq!(post(&base, "/streams/s/metadata", &[], r#"{"$acl":{"$r":"g"}}"#), 201);
+        for how in ["disable", "delete", "groups", "reset"] {
+            // The stream stays as it is, so the poll ends with its time; one that came too late to wait is refused sooner.
+            let waited = (0..10).any(|round| {
+                let user = format!("{how}-{round}");
+                create(&base, &user, &["g"]);
+                poll_and_change(&base, "/streams/s/1/forward/5", &user, how)
+            });
+            assert!(waited, "no poll was waiting when its user was changed: {how}");
+            // These are woken by the change itself.
+            let far = format!("{0}{0}", "0000000000100000");
+            for (number, (path, query)) in
+                [("/streams/$all/", ""), ("/streams/$all/filtered/", "?exclude-system-events=true")].iter().enumerate()
+            {
+                let user = format!("{how}-all-{number}");
+                create(&base, &user, &["g", "$admins"]);
+                poll_and_change(&base, &format!("{path}{far}/forward/5{query}"), &user, how);
+            }
+        }
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_goes_on_with_a_new_name_and_ends_with_a_new_password() {
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        assert_eq!(post(&base, "/streams/s", &[], "{}"), 201);
+        create(&base, "ann", &["g"]);
+        let mut live = client::subscribe(&base, "/streams/s", &[basic("ann:p")]);
+        assert_eq!(live.ids(1), ["0"]);
+        let renamed = r#"{"fullName":"Ann","groups":["h"]}"#;
+        let admin = [basic("admin:changeit"), ("Content-Type", "application/json".to_owned())];
+        assert_eq!(client::send(&base, "PUT", "/users/ann", &admin, renamed.as_bytes()).status, 200);
+        assert_eq!(post(&base, "/streams/s", &[], "{}"), 201);
+        assert_eq!(live.ids(1), ["1"]);
+        change(&base, "ann", "reset");
+        assert_eq!(post(&base, "/streams/s", &[], "{}"), 201);
+        assert_eq!(live.next(), None);
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_authorization_headers_none_is_overlooked() {
+    let nodes = nodes::start_with_options(1, &["--trusted-auth-from=127.0.0.0/8"]).await;
+    let base = nodes.leader();
+    let talk = move || {
+        let bearer = || ("Authorization", "Bearer x".to_owned());
+        let (right, wrong) = (|| basic("admin:changeit"), || basic("admin:wrong"));
+        let after_tab = ("Authorization", right().1.replace(' ', "\t"));
+        for (headers, expected) in [
+            (vec![right()], 200),
+            (vec![after_tab], 200),
+            (vec![bearer()], 401),
+            (vec![bearer(), right()], 200),
+            (vec![bearer(), wrong()], 401),
+            (vec![right(), wrong()], 401),
+            (vec![wrong(), right()], 401),
+            (vec![right(), basic("ops:changeit")], 401),
+            // An intermediary has one name for its header.
+            (vec![("Kurrent-TrustedAuth", "admin; $admins".to_owned())], 401),
+            (vec![("ES-TrustedAuth", "admin; $admins".to_owned())], 200),
+        ] {
+            assert_eq!(get(&base, "/streams/$all", &headers).status, expected, "{headers:?}");
+        }
+        for scheme in ["Basic\t!!", "Basic:x", "Basic,x"] {
+            assert_eq!(get(&base, "/info", &[("Authorization", scheme.to_owned())]).status, 401, "{scheme}");
+        }
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_done_to_a_user_called_like_the_caller_and_a_name_deleted_for_good_is_a_conflict() {
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        let admin = [basic("admin:changeit"), ("Content-Type", "application/json".to_owned())];
+        let send = |method: &str, path: &str, body: &str| client::send(&base, method, path, &admin, body.as_bytes());
+        // However it came to be: a user of this name exists.
+        let document = r#"{"loginName":"$current","groups":["g"]}"#;
+        assert_eq!(post(&base, "/streams/$user-$current", &[basic("admin:changeit")], document), 201);
+        for (method, path, body) in [
+            ("PUT", "/users/$current", r#"{"groups":["$admins"]}"#),
+            ("DELETE", "/users/$current", ""),
+            ("POST", "/users/$current/command/disable", ""),
+            ("POST", "/users/$current/command/reset-password", r#"{"newPassword":"x"}"#),
+            ("POST", "/users/$current/command/change-password", r#"{"newPassword":"x","currentPassword":"y"}"#),
+        ] {
+            let answer = send(method, path, body);
+            assert_eq!((answer.status, answer.json()["error"].as_str()), (404, Some("NotFound")), "{method} {path}");
+        }
+        assert_eq!(get(&base, "/streams/$user-$current", &admin).json()["entries"].as_array().unwrap().len(), 1);
+
+        create(&base, "ann", &["g"]);
+        let hard = [basic("admin:changeit"), ("ES-HardDelete", "true".to_owned())];
+        assert_eq!(client::send(&base, "DELETE", "/streams/$user-ann", &hard, b"").status, 204);
+        let answer = send("POST", "/users", r#"{"loginName":"ann","password":"p"}"#);
+        let document = answer.json();
+        assert_eq!((answer.status, document["error"].as_str()), (409, Some("Conflict")));
+        assert!(document["message"].as_str().unwrap().contains("deleted for good"), "{document}");
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
     nodes.stop().await;
 }

@@ -151,7 +151,7 @@ async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_a
     assert!(caller(&pki, 2, 3, address).status(StatusRequest {}).await.is_err());
     // ... and only in the caller's own name.
     let forward = |from: u64| {
-        let message = ForwardRequest { request_id: 1, deadline_ms: 1_000, command: Default::default() };
+        let message = ForwardRequest { request_id: 1, deadline_ms: 1_000, command: Default::default(), asker: None };
         let mut request = tonic::Request::new(tokio_stream::once(message));
         for (key, value) in [("headwater-from", from.to_string()), ("headwater-to", one.to_string())] {
             request.metadata_mut().insert(key, value.parse().unwrap());
