@@ -17,9 +17,14 @@ pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
     } else {
         eprintln!("headwater: fatal: {what}: {error}");
     }
-    // SAFETY: `_exit` has no preconditions. `std::process::exit` would run destructors of RocksDB's
-    // statics while its threads still work.
-    unsafe { libc::_exit(EXIT_STORAGE) }
+    leave(EXIT_STORAGE)
+}
+
+/// Ends the process at once, as a node has to end that opened its databases and did not close them in order: the usual way runs the
+/// destructors of RocksDB's statics while its threads still work, and then the process may abort instead of saying how it ended.
+pub fn leave(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
 }
 
 /// False when the log has not begun, or its filter leaves errors out. Why a process ends is then told in a plain line, and otherwise

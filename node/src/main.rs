@@ -14,7 +14,7 @@ use headwater::{config, fatal, node, telemetry, tls};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The node refused to start or to go on; the last line of the log says why.
-const EXIT_REFUSED: u8 = 1;
+const EXIT_REFUSED: i32 = 1;
 
 /// The options are unknown, wrong or contradict each other. A failed disk has its own code, `fatal::EXIT_STORAGE`.
 const EXIT_USAGE: u8 = 2;
@@ -42,7 +42,7 @@ fn print(text: &str) -> ExitCode {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(EXIT_REFUSED),
+        Err(_) => ExitCode::from(EXIT_REFUSED as u8),
     }
 }
 
@@ -51,7 +51,7 @@ fn certs(command: &CertsCommand) -> ExitCode {
         Ok(said) => print(&said),
         Err(error) => {
             eprintln!("headwater: {error}");
-            ExitCode::from(EXIT_REFUSED)
+            ExitCode::from(EXIT_REFUSED as u8)
         }
     }
 }
@@ -61,7 +61,7 @@ fn run(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fatal::tell(&format!("{error:#}"));
-            ExitCode::from(if is_damage(&error) { fatal::EXIT_STORAGE as u8 } else { EXIT_REFUSED })
+            fatal::leave(if is_damage(&error) { fatal::EXIT_STORAGE } else { EXIT_REFUSED })
         }
     }
 }
