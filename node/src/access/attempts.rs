@@ -20,8 +20,8 @@ pub const MAX_ADDRESS_FAILURES: u64 = 10 * MAX_FAILURES;
 /// ones for others.
 pub const ADDRESS_ATTEMPT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Places for counters of each kind. Pairs of user and address of the same hash share one, and so do addresses: nobody can push a counter out, and at worst a
-/// stranger waits together with a guesser. Twice 512 KiB.
+/// Places for counters of each kind. Pairs of user and address of the same hash share one, and so do addresses: nobody can push a counter
+/// out, and at worst a stranger waits together with a guesser. Twice 512 KiB.
 const COUNTERS: usize = 1 << 16;
 
 /// Counters of failed attempts. Each is the moment (in ms since the start) until which its failures would take to be forgiven, one per
