@@ -30,6 +30,8 @@ pub struct Options {
     pub data_dirs: Vec<(u16, PathBuf)>,
     /// TLS with clients and between nodes.
     pub tls: bool,
+    /// The program that its nodes run, instead of the one that [`headwater_binary`] finds.
+    pub binary: Option<PathBuf>,
 }
 
 /// Which nodes clients should talk to: the load avoids a node from the moment before it is hurt until it is ready again.
@@ -84,7 +86,7 @@ pub struct Cluster {
 impl Cluster {
     /// Reserves ports and directories; starts nothing.
     pub fn new(size: u16, options: Options) -> anyhow::Result<Self> {
-        let binary = headwater_binary()?;
+        let binary = options.binary.map_or_else(headwater_binary, Ok)?;
         let root = tempfile::Builder::new().prefix("headwater-cluster-").tempdir().context("no temporary directory")?;
         let mut nodes = Vec::new();
         for id in 1..=size {

@@ -1,6 +1,7 @@
 //! The nodes under measurement: the harness's cluster, with what a bench asks of it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -41,7 +42,12 @@ pub(crate) struct Headwater {
 impl Headwater {
     /// Starts nodes with default options and waits until they are ready.
     pub(crate) async fn start(nodes: u16) -> anyhow::Result<Self> {
-        let mut cluster = Cluster::started(nodes, Options::default()).await?;
+        Self::start_with(nodes, None).await
+    }
+
+    /// The same with another program than the one that lies beside this one.
+    pub(crate) async fn start_with(nodes: u16, binary: Option<PathBuf>) -> anyhow::Result<Self> {
+        let mut cluster = Cluster::started(nodes, Options { binary, ..Options::default() }).await?;
         // A bench leaves nothing behind, whatever comes of it.
         cluster.passed()?;
         Ok(Self { cluster, run: rand::random(), next_number: 0 })

@@ -64,6 +64,9 @@ struct Selection {
     /// Events of the grown store.
     #[arg(long)]
     events: Option<u64>,
+    /// Another `headwater` program to measure beside this one, round by round (repeatable; scenarios `versions-..`).
+    #[arg(long)]
+    beside: Vec<PathBuf>,
     /// Writes all figures to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -88,6 +91,14 @@ pub(crate) enum Scenario {
     Reads,
     /// Appends and reads of a young and of a grown store, then start-up of the grown one.
     Growth,
+    /// This program beside others that `--beside` names: appends to one node.
+    VersionsSingle,
+    /// The same for three nodes.
+    VersionsCluster,
+    /// The same for a page that is asked for again and again.
+    VersionsPage,
+    /// The same for pages that nobody has asked for lately.
+    VersionsPages,
 }
 
 /// All that the scenarios need to know.
@@ -103,6 +114,8 @@ pub(crate) struct Plan {
     pub(crate) events: u64,
     /// What to run.
     pub(crate) scenarios: Vec<Scenario>,
+    /// Other programs to measure.
+    pub(crate) beside: Vec<PathBuf>,
 }
 
 impl Plan {
@@ -119,6 +132,7 @@ impl Plan {
             } else {
                 selection.only.clone()
             },
+            beside: selection.beside.clone(),
         }
     }
 }

@@ -10,12 +10,17 @@ pub(crate) struct Template {
     bytes: Vec<u8>,
     /// Decimal digits (a stream's number) replaced for each request, with the number of different values.
     stream: Option<(Range<usize>, u64)>,
+    /// The same for the number at which a page begins: another one once all streams had their turn.
+    page: Option<(Range<usize>, u64)>,
     /// Hexadecimal digits that make the request unique.
     unique: Vec<Range<usize>>,
 }
 
 /// Stands for the number of the stream.
 const STREAM_MARK: &str = "SSSSSSSS";
+
+/// Stands for the number at which a page begins.
+const PAGE_MARK: &str = "PPPPPPPP";
 
 /// Stands for the 12 last digits of an event id, or a part of a key.
 const UNIQUE_MARK: &str = "UUUUUUUUUUUU";
@@ -29,6 +34,14 @@ impl Template {
         template
     }
 
+    /// The same with [`PAGE_MARK`] in `suffix` standing for numbers below `pages`: so many pages of each stream are asked for in turn.
+    pub(crate) fn get_of_pages(run: u32, suffix: &str, streams: u64, pages: u64, headers: &[(&str, &str)]) -> Self {
+        let mut template = Self::get_of_streams(run, suffix, streams, headers);
+        let text = String::from_utf8_lossy(&template.bytes);
+        template.page = text.find(PAGE_MARK).map(|at| (at..at + PAGE_MARK.len(), pages));
+        template
+    }
+
     /// Fixed bytes.
     pub(crate) fn get(path: &str, headers: &[(&str, &str)]) -> Self {
         let mut text = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n");
@@ -36,7 +49,7 @@ impl Template {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str("\r\n");
-        Self { bytes: text.into_bytes(), stream: None, unique: Vec::new() }
+        Self { bytes: text.into_bytes(), stream: None, page: None, unique: Vec::new() }
     }
 
     /// A POST whose path and body may contain marks.
@@ -45,7 +58,7 @@ impl Template {
             format!("POST {path} HTTP/1.1\r\nHost: bench\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
         let stream = text.find(STREAM_MARK).map(|at| (at..at + STREAM_MARK.len(), streams));
         let unique = text.match_indices(UNIQUE_MARK).map(|(at, mark)| at..at + mark.len()).collect();
-        Self { bytes: text.into_bytes(), stream, unique }
+        Self { bytes: text.into_bytes(), stream, page: None, unique }
     }
 
     /// The same request from a user who logged in.
@@ -55,7 +68,8 @@ impl Template {
         let found = self.bytes.windows(BEFORE.len()).position(|window| window == BEFORE);
         let Some(at) = found.map(|at| at + BEFORE.len()) else { return self };
         self.bytes.splice(at..at, line.iter().copied());
-        let places = self.unique.iter_mut().chain(self.stream.as_mut().map(|(place, _)| place));
+        let digits = self.stream.as_mut().into_iter().chain(&mut self.page).map(|(place, _)| place);
+        let places = self.unique.iter_mut().chain(digits);
         for place in places.filter(|place| place.start >= at) {
             *place = place.start + line.len()..place.end + line.len();
         }
@@ -104,6 +118,9 @@ impl Template {
     pub(crate) fn numbered(&mut self, number: u64) -> &[u8] {
         if let Some((place, streams)) = &self.stream {
             write_decimal(&mut self.bytes[place.clone()], number % streams);
+            if let Some((place, pages)) = &self.page {
+                write_decimal(&mut self.bytes[place.clone()], number / streams % pages);
+            }
         }
         for place in &self.unique {
             write_hexadecimal(&mut self.bytes[place.clone()], number);
@@ -149,6 +166,18 @@ mod tests {
         let events: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(events[0]["data"].to_string().len(), 256);
         assert_ne!(events[0]["eventId"], events[1]["eventId"]);
+    }
+
+    #[test]
+    fn all_streams_have_their_turn_before_the_next_page() {
+        let mut template = Template::get_of_pages(7, "/PPPPPPPP/forward/20", 3, 2, &[]).authenticated();
+        let mut target = |number| {
+            let text = String::from_utf8(template.numbered(number).to_vec()).unwrap();
+            text.lines().next().unwrap().replace("GET /streams/bench-00000007-", "")
+        };
+        assert_eq!(target(2), "00000002/00000000/forward/20 HTTP/1.1");
+        assert_eq!(target(3), "00000000/00000001/forward/20 HTTP/1.1");
+        assert_eq!(target(6), "00000000/00000000/forward/20 HTTP/1.1");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::echo::EchoServer;
 use crate::etcd::Etcd;
 use crate::generator::{Load, Pace};
 use crate::headwater::{EVENT_BYTES, Headwater};
-use crate::load::{Contender, Series, interleaved};
+use crate::load::{Contender, Round, Series, interleaved};
 use crate::report::{Ratio, Report, Section};
 use crate::requests::{Template, stream_name};
 use crate::{Plan, Scenario};
@@ -23,6 +23,12 @@ const YOUNG_EVENTS: u64 = 10_000;
 
 /// The young store was filled by 40 requests, each to a stream of its own.
 const FILLED_STREAMS: u64 = 40;
+
+/// Pages of one filled stream that begin at different numbers and have 20 events.
+const PAGES_PER_STREAM: u64 = 230;
+
+/// Old pages that differ from all that were asked for lately, more of them than a node keeps.
+const OTHER_PAGES: &str = "/PPPPPPPP/forward/20";
 
 /// A node's memory stays below this through everything (docs/limits.md).
 const MEMORY_TARGET: &str = "target: below 600";
@@ -43,6 +49,10 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
             Scenario::Authenticated => authenticated(plan).await,
             Scenario::Reads => reads(plan).await,
             Scenario::Growth => growth(plan).await,
+            Scenario::VersionsSingle => versions(1, Compared::Appends, plan).await,
+            Scenario::VersionsCluster => versions(3, Compared::Appends, plan).await,
+            Scenario::VersionsPage => versions(1, Compared::OnePage, plan).await,
+            Scenario::VersionsPages => versions(1, Compared::OtherPages, plan).await,
         };
         report.sections.push(sections.with_context(|| format!("scenario {scenario:?}"))?);
     }
@@ -288,6 +298,10 @@ async fn reads(plan: &Plan) -> anyhow::Result<Section> {
         let target = "target: at least 0.40, or 10,000/s per core";
         compare_read(&mut section, name, target, (&headwater, request, 200), (&echo, bytes), plan).await?;
     }
+    let (bytes, _) = probe(address, &format!("{stream}/100/forward/20"), ATOM_JSON).await?;
+    let request = other_pages(headwater.run);
+    compare_read(&mut section, "another old page each time", "", (&headwater, request, 200), (&echo, bytes), plan)
+        .await?;
     let event = format!("{stream}/3");
     let (bytes, _) = probe(address, &event, "application/json").await?;
     let request = Template::get(&event, &[("Accept", "application/json")]);
@@ -345,7 +359,9 @@ async fn growth(plan: &Plan) -> anyhow::Result<Section> {
 
     let target = "target: 0.85 to 1.15";
     // Reads first: appends make the young store older. Both are read in streams that both have.
-    for (name, suffix) in [("head page", ""), ("old page", "/0/forward/20")] {
+    for (name, suffix) in
+        [("head page", ""), ("old page", "/0/forward/20"), ("another old page each time", OTHER_PAGES)]
+    {
         let mut contenders = [
             page_reads(&grown, format!("{name}, grown store"), suffix, plan).await?,
             page_reads(&young, format!("{name}, young store"), suffix, plan).await?,
@@ -374,9 +390,72 @@ async fn growth(plan: &Plan) -> anyhow::Result<Section> {
     Ok(section)
 }
 
+/// What programs are compared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    Appends,
+    OnePage,
+    OtherPages,
+}
+
+/// The same load for several programs in turn, with the plain server as a measure of how fast the machine is in these minutes.
+async fn versions(nodes: u16, compared: Compared, plan: &Plan) -> anyhow::Result<Section> {
+    let mut section =
+        Section::new(format!("{compared:?} of this program beside others, {nodes} nodes, {MANY} connections"));
+    let others = plan.beside.iter().map(|path| (path.display().to_string(), Some(path.clone())));
+    let echo = EchoServer::start().await?;
+    let mut clusters = Vec::new();
+    let mut contenders = Vec::new();
+    let mut answer_bytes = 0;
+    for (name, binary) in std::iter::once(("this".to_owned(), None)).chain(others) {
+        let mut cluster = Headwater::start_with(nodes, binary).await?;
+        let address = cluster.leader().await?;
+        let load = if compared == Compared::Appends {
+            cluster.appends(address, MANY, plan.round, Pace::Closed)
+        } else {
+            cluster.fill(YOUNG_EVENTS).await?;
+            let path = format!("/streams/{}/100/forward/20", stream_name(cluster.run, 7));
+            answer_bytes = probe(address, &path, ATOM_JSON).await?.0;
+            let one = Template::get(&path, &[("Accept", ATOM_JSON)]);
+            let template = if compared == Compared::OnePage { one } else { other_pages(cluster.run) };
+            plain(address, MANY, template, 200, plan)
+        };
+        contenders.push(Contender { name, load, pids: cluster.pids()? });
+        // Each lives until all are measured.
+        clusters.push(cluster);
+    }
+    let load = match compared {
+        Compared::Appends => Load { address: echo.address(), ..contenders[0].load.clone() },
+        Compared::OnePage | Compared::OtherPages => {
+            plain(echo.address(), MANY, Template::get(&format!("/bytes/{answer_bytes}"), &[]), 200, plan)
+        }
+    };
+    contenders.push(Contender { name: "echo server".to_owned(), load, pids: vec![echo.pid()] });
+    let series = interleaved(&mut contenders, plan.rounds).await?;
+    let Some((echo, programs)) = series.split_last() else { return Ok(section) };
+    for program in programs {
+        let mut ratio = |what: &str, other: &Series, figure: fn(&Round) -> f64| {
+            section.ratios.push(Ratio::of(format!("{} / {what}", program.name), "", program, other, figure));
+        };
+        ratio("echo, per second", echo, |round| round.per_second);
+        ratio("this, per second", &programs[0], |round| round.per_second);
+        ratio("this, CPU", &programs[0], |round| round.server_cpu_us);
+    }
+    section.series.extend(series);
+    Ok(section)
+}
+
+/// Requests for pages of which each is asked for once before any is asked for again.
+fn other_pages(run: u32) -> Template {
+    Template::get_of_pages(run, OTHER_PAGES, FILLED_STREAMS, PAGES_PER_STREAM, &[("Accept", ATOM_JSON)])
+}
+
 /// Reads of one kind of page, in turn from streams that every filled store has.
 async fn page_reads(headwater: &Headwater, name: String, suffix: &str, plan: &Plan) -> anyhow::Result<Contender> {
-    let template = Template::get_of_streams(headwater.run, suffix, FILLED_STREAMS, &[("Accept", ATOM_JSON)]);
+    let template = match suffix {
+        OTHER_PAGES => other_pages(headwater.run),
+        _ => Template::get_of_streams(headwater.run, suffix, FILLED_STREAMS, &[("Accept", ATOM_JSON)]),
+    };
     let load = plain(headwater.leader().await?, MANY, template, 200, plan);
     Ok(Contender { name, load, pids: headwater.pids()? })
 }
