@@ -15,6 +15,7 @@ pub mod log;
 pub mod machine;
 pub mod metrics;
 pub mod node;
+pub mod priority;
 pub mod raft;
 pub mod store;
 pub mod subscribe;

@@ -12,16 +12,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
     ("cluster", &["raft", "store", "event", "config", "metrics", "fatal"]),
-    ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal"]),
+    ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal", "priority"]),
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal"]),
-    ("log", &["fatal"]),
+    ("log", &["fatal", "priority"]),
     ("event", &["fatal"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),
     ("metrics", &[]),
     ("telemetry", &[]),
     ("fatal", &[]),
+    ("priority", &[]),
 ];
 
 /// The composition root puts everything together; the crate root only names the rooms.

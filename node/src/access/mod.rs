@@ -10,7 +10,6 @@ mod login;
 pub mod manage;
 pub mod password;
 pub mod rules;
-pub mod slots;
 #[cfg(test)]
 mod tests;
 pub mod user;
@@ -29,11 +28,11 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::event::metadata::{Acl, DefaultAcls};
 use crate::event::stream_id;
+use crate::store::slots::Slots;
 use crate::store::{Changes, ReadError, Store};
 use attempts::Attempts;
 use login::Known;
 use password::{HashError, Passwords};
-use slots::Slots;
 use user::{USER_PREFIX, USERS};
 
 /// Streams whose access lists are kept in memory, at about 100 bytes each for short names. A write to another one reads one row more.

@@ -36,7 +36,7 @@ impl Bounds {
 }
 
 /// What a page leads to: the numbers in its links, `None` where the page has no such link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageLinks {
     /// Whether there is a link to the first page of the stream, `0/forward/{count}`.
     pub last: bool,

@@ -153,7 +153,7 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
         }
         let is_public = targets == Targets::Public && policy.is_public(stream_id::ALL, &info);
         let document = match beginning {
-            Beginning::Whole(document) => Document::Whole(document),
+            Beginning::Whole(document, _) => Document::Whole(document.into()),
             Beginning::Head(head) => Document::Head(head, events),
         };
         Ok(Found { document: Ok(document), page, info, is_public })

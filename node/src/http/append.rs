@@ -70,7 +70,7 @@ fn parse(
     media_type: MediaType,
 ) -> Result<Parsed, ApiError> {
     let stream = target_stream(source, stream)?;
-    let event_type = extract::text(headers, "ES-EventType");
+    let event_type = extract::text(headers, &extract::EVENT_TYPE);
     let (id, event_type) = match source {
         Source::Stream => {
             if event_type.is_none() && !is_array(media_type) {
@@ -137,8 +137,8 @@ fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
 
 fn events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
     match kind {
-        Kind::JsonArray => body::json::parse_events(&String::from_utf8_lossy(&body)),
-        Kind::XmlList => body::xml::parse_events(&String::from_utf8_lossy(&body)),
+        Kind::JsonArray => body::json::parse_events(&body::text(&body)),
+        Kind::XmlList => body::xml::parse_events(&body::text(&body)),
         Kind::One { id, event_type, is_json, is_text } => {
             let data = if is_text { utf8(body) } else { body };
             Ok(vec![body::new_event(id, event_type, is_json, data, Bytes::new())?])
@@ -220,8 +220,7 @@ where
                 Concern::Settings => audit::settings(request),
             }
             let mut answer = response::text(StatusCode::CREATED, "Created");
-            let uri = format!("{}/{first_number}", request.base().stream(&append.stream));
-            response::set_location(&mut answer, &uri);
+            response::set_location(&mut answer, &request.base().event(&append.stream, first_number));
             answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));
             Ok(answer)
         }

@@ -40,26 +40,49 @@ pub fn rename_later_headers(headers: &mut HeaderMap) {
     }
 }
 
+/// A header of the API: its name as messages spell it, and ready to be looked for. Every request is asked for about ten of them.
+pub struct Field {
+    spelled: &'static str,
+    name: HeaderName,
+}
+
+impl Field {
+    /// `name` is `spelled` in lower case.
+    const fn new(spelled: &'static str, name: &'static str) -> Self {
+        Self { spelled, name: HeaderName::from_static(name) }
+    }
+
+    fn wrong(&self) -> ApiError {
+        ApiError::BadRequest(format!("{} header in wrong format.", self.spelled).into())
+    }
+}
+
+/// The type of an event that comes without one in its body.
+pub static EVENT_TYPE: Field = Field::new("ES-EventType", "es-eventtype");
+/// Where a client was cut off from server-sent events.
+pub static LAST_EVENT_ID: Field = Field::new("Last-Event-ID", "last-event-id");
+static EVENT_ID: Field = Field::new("ES-EventId", "es-eventid");
+static EXPECTED_VERSION: Field = Field::new("ES-ExpectedVersion", "es-expectedversion");
+static REQUIRE_MASTER: Field = Field::new("ES-RequireMaster", "es-requiremaster");
+static REQUIRES_MASTER: Field = Field::new("ES-RequiresMaster", "es-requiresmaster");
+static REQUIRE_LEADER: Field = Field::new("ES-RequireLeader", "es-requireleader");
+static RESOLVE_LINK_TOS: Field = Field::new("ES-ResolveLinkTos", "es-resolvelinktos");
+static HARD_DELETE: Field = Field::new("ES-HardDelete", "es-harddelete");
+static LONG_POLL: Field = Field::new("ES-LongPoll", "es-longpoll");
+static MIN_POSITION: Field = Field::new("ES-MinPosition", "es-minposition");
+
 /// A header's text. Bytes that are no UTF-8 are read as Latin-1.
-pub fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    let bytes = headers.get(name)?.as_bytes();
+pub fn text(headers: &HeaderMap, field: &Field) -> Option<String> {
+    let bytes = headers.get(&field.name)?.as_bytes();
     Some(match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
     })
 }
 
-fn wrong(name: &'static str) -> ApiError {
-    ApiError::BadRequest(format!("{name} header in wrong format.").into())
-}
-
-fn parsed<T>(
-    headers: &HeaderMap,
-    name: &'static str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>, ApiError> {
-    match text(headers, name) {
-        Some(text) => parse(text.trim()).map(Some).ok_or_else(|| wrong(name)),
+fn parsed<T>(headers: &HeaderMap, field: &Field, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
+    match text(headers, field) {
+        Some(text) => parse(text.trim()).map(Some).ok_or_else(|| field.wrong()),
         None => Ok(None),
     }
 }
@@ -76,21 +99,20 @@ fn flag(text: &str) -> Option<bool> {
 
 /// ES-EventId, not the zero id.
 pub fn event_id(headers: &HeaderMap) -> Result<Option<uuid::Uuid>, ApiError> {
-    parsed(headers, "ES-EventId", |text| super::body::parse_guid(text).filter(|id| !id.is_nil()))
+    parsed(headers, &EVENT_ID, |text| super::body::parse_guid(text).filter(|id| !id.is_nil()))
 }
 
 /// ES-ExpectedVersion; any when absent.
 pub fn expected_version(headers: &HeaderMap) -> Result<ExpectedVersion, ApiError> {
     let parse = |text: &str| text.parse().ok().and_then(ExpectedVersion::from_number);
-    Ok(parsed(headers, "ES-ExpectedVersion", parse)?.unwrap_or(ExpectedVersion::Any))
+    Ok(parsed(headers, &EXPECTED_VERSION, parse)?.unwrap_or(ExpectedVersion::Any))
 }
 
 /// ES-RequireMaster or one of its aliases (contract/streams 17).
 pub fn require_leader(headers: &HeaderMap) -> Result<bool, ApiError> {
-    let names = ["ES-RequireMaster", "ES-RequiresMaster", "ES-RequireLeader"];
     let mut required = false;
-    for name in names {
-        required |= parsed(headers, name, flag)?.unwrap_or(false);
+    for field in [&REQUIRE_MASTER, &REQUIRES_MASTER, &REQUIRE_LEADER] {
+        required |= parsed(headers, field, flag)?.unwrap_or(false);
     }
     Ok(required)
 }
@@ -98,24 +120,24 @@ pub fn require_leader(headers: &HeaderMap) -> Result<bool, ApiError> {
 /// ES-ResolveLinkTos; true when absent or empty.
 pub fn resolve_links(headers: &HeaderMap) -> Result<bool, ApiError> {
     let parse = |text: &str| if text.is_empty() { Some(true) } else { flag(text) };
-    Ok(parsed(headers, "ES-ResolveLinkTos", parse)?.unwrap_or(true))
+    Ok(parsed(headers, &RESOLVE_LINK_TOS, parse)?.unwrap_or(true))
 }
 
 /// ES-HardDelete; false when absent.
 pub fn hard_delete(headers: &HeaderMap) -> Result<bool, ApiError> {
-    Ok(parsed(headers, "ES-HardDelete", flag)?.unwrap_or(false))
+    Ok(parsed(headers, &HARD_DELETE, flag)?.unwrap_or(false))
 }
 
 /// ES-LongPoll, at most [`MAX_LONG_POLL`].
 pub fn long_poll(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     let parse =
         |text: &str| text.parse::<i32>().ok().and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0);
-    Ok(parsed(headers, "ES-LongPoll", parse)?.map(|seconds| Duration::from_secs(seconds).min(MAX_LONG_POLL)))
+    Ok(parsed(headers, &LONG_POLL, parse)?.map(|seconds| Duration::from_secs(seconds).min(MAX_LONG_POLL)))
 }
 
 /// ES-MinPosition: the event at this position must have been applied.
 pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, ApiError> {
-    parsed(headers, "ES-MinPosition", |text| text.parse().ok().filter(|position| *position <= MAX_NUMBER))
+    parsed(headers, &MIN_POSITION, |text| text.parse().ok().filter(|position| *position <= MAX_NUMBER))
 }
 
 /// A stream's name for reading and deleting.

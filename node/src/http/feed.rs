@@ -1,12 +1,16 @@
 //! Pages of a stream (contract/streams 8).
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::atom::{Embed, Feed, Format, Notation};
 use super::caching::{self, Freshness};
 use super::error::ApiError;
+use super::kept_pages::{KeptPages, PageKey};
 use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
 use super::links::Base;
 use super::negotiate::MediaType;
@@ -14,8 +18,9 @@ use super::page::{Beginning, DatedBy, Ends, Events, Page};
 use super::read::{self, Readable, Targets};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, delivery, extract, response};
+use crate::access::Policy;
 use crate::event::paging::{BackwardPage, Bounds, ForwardPage, From, PageLinks};
-use crate::event::{EventNumber, MAX_NUMBER, stream_id};
+use crate::event::{EventNumber, MAX_NUMBER, Ticks, stream_id};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
 /// Which way a page goes and where it begins.
@@ -34,6 +39,13 @@ struct PageRequest {
     resolve_links: bool,
     barrier: ReadBarrier,
     long_poll: Option<Duration>,
+}
+
+impl PageRequest {
+    /// Whether the newest events are asked for, whatever their numbers.
+    fn is_head(&self) -> bool {
+        self.direction == Direction::Backward(From::Head)
+    }
 }
 
 /// Whose pages are meant.
@@ -76,7 +88,7 @@ fn count(text: Option<&str>) -> Result<u64, ApiError> {
 
 /// What one look at the store found.
 struct Found {
-    info: StreamInfo,
+    info: Arc<StreamInfo>,
     answer: FoundPage,
 }
 
@@ -94,14 +106,14 @@ enum FoundPage {
 /// A page as written by the first look at it.
 pub enum Document {
     /// All of it.
-    Whole(Vec<u8>),
+    Whole(Bytes),
     /// What comes before the entries of a large page.
     Head(Vec<u8>, Page),
 }
 
 /// GET of any page of a stream or of its metadata.
 pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Response<Reply>, ApiError> {
-    let wanted = parse(request, of, is_forward)?;
+    let wanted = Arc::new(parse(request, of, is_forward)?);
     if wanted.count > MAX_PAGE_EVENTS {
         return Err(ApiError::PageTooLarge);
     }
@@ -125,58 +137,156 @@ pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Res
     Ok(answer(request, &wanted, &found.info, bounds, is_public, reply))
 }
 
-/// Reads the page under one view, and writes it where it is small.
-async fn look(request: &Request<'_>, wanted: &PageRequest) -> Result<Found, ApiError> {
-    let wanted = wanted.clone();
-    let headers: HeaderMap = if_none_match(request.headers);
-    let media_type = request.chosen.media_type;
-    let format = format(request, &wanted.stream);
-    let now = read::now();
-    let policy = request.policy().await?;
-    let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
-        let info = view.stream(&wanted.stream)?;
-        if !policy.may_read(&wanted.stream, &info) {
-            return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::Unauthorized) });
+/// Finds the page in memory, or reads it under one view, and writes it where it is small.
+async fn look(request: &Request<'_>, wanted: &Arc<PageRequest>) -> Result<Found, ApiError> {
+    let store = request.state.cluster.store();
+    let look = Look {
+        headers: if_none_match(request.headers),
+        media_type: request.chosen.media_type,
+        format: format(request, &wanted.stream),
+        now: read::now(),
+        policy: request.policy().await?,
+        kept: request.state.kept_pages.clone(),
+        wanted: wanted.clone(),
+    };
+    let (place, known) = store.known_stream(&wanted.stream);
+    if let Some(info) = known
+        && let Some(answer) = look.from_memory(&info)
+    {
+        return Ok(Found { info, answer });
+    }
+    let found = store.read(move |view: &ReadView<'_>| look.read(view)).await?;
+    store.remember_stream(place, &wanted.stream, &found.info);
+    Ok(found)
+}
+
+/// Everything that a look at a stream needs; a look at the disk may need it twice.
+struct Look {
+    wanted: Arc<PageRequest>,
+    headers: HeaderMap,
+    media_type: MediaType,
+    format: Format,
+    now: Ticks,
+    policy: Policy,
+    kept: Arc<KeptPages>,
+}
+
+/// A page before its events are looked up.
+struct Outline {
+    bounds: Bounds,
+    numbers: Option<RangeInclusive<EventNumber>>,
+    /// Older events are not shown.
+    oldest: Ticks,
+}
+
+impl Look {
+    /// What the state of the stream alone says: which numbers the page has, or an answer that is none.
+    fn outline(&self, info: &StreamInfo) -> Result<Outline, FoundPage> {
+        let wanted = &self.wanted;
+        if !self.policy.may_read(&wanted.stream, info) {
+            return Err(FoundPage::Unreadable(ApiError::Unauthorized));
         }
         // The last event of a hard-deleted stream is its tombstone.
         let last = if info.tombstoned { Some(MAX_NUMBER) } else { info.last_number };
         let version = last.map_or(-1, |last| last as i64);
-        if !headers.is_empty() && caching::matches(&headers, &caching::tag(version, media_type)) {
-            return Ok(Found { info, answer: FoundPage::NotModified });
+        if !self.headers.is_empty() && caching::matches(&self.headers, &caching::tag(version, self.media_type)) {
+            return Err(FoundPage::NotModified);
         }
-        let bounds = match read::readable(&info) {
+        let bounds = match read::readable(info) {
             Readable::Yes(bounds) => bounds,
-            Readable::NotFound => return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::NotFound) }),
-            Readable::Deleted => return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::Deleted) }),
+            Readable::NotFound => return Err(FoundPage::Unreadable(ApiError::NotFound)),
+            Readable::Deleted => return Err(FoundPage::Unreadable(ApiError::Deleted)),
         };
-        let (numbers, dated_by) = match wanted.direction {
-            Direction::Backward(from) => (BackwardPage::new(bounds, from, wanted.count).numbers(), DatedBy::Newest),
-            Direction::Forward(from) => (ForwardPage::new(bounds, from, wanted.count).numbers(), DatedBy::Oldest),
+        let numbers = match wanted.direction {
+            Direction::Backward(from) => BackwardPage::new(bounds, from, wanted.count).numbers(),
+            Direction::Forward(from) => ForwardPage::new(bounds, from, wanted.count).numbers(),
         };
+        Ok(Outline { bounds, numbers, oldest: read::oldest_visible(&info.metadata, self.now) })
+    }
+
+    /// The answer, if nothing is needed for it that is not in memory.
+    fn from_memory(&self, info: &StreamInfo) -> Option<FoundPage> {
+        let outline = match self.outline(info) {
+            Ok(outline) => outline,
+            Err(answer) => return Some(answer),
+        };
+        let document = self.kept.get(&self.key(info, &outline)?)?;
+        let is_public = self.policy.is_public(&self.wanted.stream, info);
+        Some(FoundPage::Page { bounds: outline.bounds, document: Document::Whole(document), is_public })
+    }
+
+    fn read(&self, view: &ReadView<'_>) -> Result<Found, ReadError> {
+        let info = Arc::new(view.stream(&self.wanted.stream)?);
+        let answer = match self.outline(&info) {
+            Ok(outline) => self.read_events(view, &info, outline)?,
+            Err(answer) => answer,
+        };
+        Ok(Found { info, answer })
+    }
+
+    fn read_events(&self, view: &ReadView<'_>, info: &StreamInfo, outline: Outline) -> Result<FoundPage, ReadError> {
+        let key = self.key(info, &outline);
+        let Outline { bounds, numbers, oldest } = outline;
+        let wanted = &self.wanted;
         let places = match (info.id, numbers) {
             (Some(id), Some(numbers)) => view.places(id, numbers)?,
             _ => Vec::new(),
         };
         let page = Page {
             events: Events::Places(places),
-            format: format.clone(),
+            format: self.format.clone(),
             follows_links: wanted.resolve_links,
-            oldest: read::oldest_visible(&info.metadata, now),
-            now,
-            policy: policy.clone(),
+            oldest,
+            now: self.now,
+            policy: self.policy.clone(),
         };
-        let (beginning, targets) = page.begin(view, dated_by, |ends| feed(&wanted, bounds, &format.base, ends))?;
+        let dated_by = match wanted.direction {
+            Direction::Backward(_) => DatedBy::Newest,
+            Direction::Forward(_) => DatedBy::Oldest,
+        };
+        let (beginning, targets) = page.begin(view, dated_by, |ends| feed(wanted, bounds, &self.format.base, ends))?;
         if targets == Targets::Denied {
-            return Ok(Found { info, answer: FoundPage::Unreadable(ApiError::Unauthorized) });
+            return Ok(FoundPage::Unreadable(ApiError::Unauthorized));
         }
-        let is_public = targets == Targets::Public && policy.is_public(&wanted.stream, &info);
+        let is_public = targets == Targets::Public && self.policy.is_public(&wanted.stream, info);
         let document = match beginning {
-            Beginning::Whole(document) => Document::Whole(document),
+            Beginning::Whole(document, depends_on_its_events_alone) => {
+                let is_to_be_kept = |key: &PageKey| depends_on_its_events_alone && self.kept.is_wanted_again(key);
+                match key.filter(is_to_be_kept) {
+                    None => Document::Whole(document.into()),
+                    Some(key) => {
+                        // Without the room that it was written in.
+                        let document = Bytes::from(document.into_boxed_slice());
+                        self.kept.put(key, document.clone());
+                        Document::Whole(document)
+                    }
+                }
+            }
             Beginning::Head(head) => Document::Head(head, page),
         };
-        Ok(Found { info, answer: FoundPage::Page { bounds, document, is_public } })
-    };
-    Ok(request.state.cluster.store().read(read).await?)
+        Ok(FoundPage::Page { bounds, document, is_public })
+    }
+
+    /// What a document of this page depends on; `None` when that is more than numbers: the time of day, or that there are no events.
+    fn key(&self, info: &StreamInfo, outline: &Outline) -> Option<PageKey> {
+        let (wanted, numbers) = (&self.wanted, outline.numbers.as_ref()?);
+        if outline.oldest != Ticks(0) {
+            return None;
+        }
+        let numbers = (*numbers.start(), *numbers.end());
+        let (links, head_of_stream) = links(wanted, outline.bounds, Some(numbers.0));
+        Some(PageKey {
+            stream_id: info.id?,
+            numbers,
+            links,
+            count: wanted.count,
+            head_of_stream,
+            version: wanted.is_head().then_some(outline.bounds.last),
+            is_backward: matches!(wanted.direction, Direction::Backward(_)),
+            follows_links: wanted.resolve_links,
+            format: self.format.clone(),
+        })
+    }
 }
 
 /// How the feed of a stream is written for this request.
@@ -194,7 +304,7 @@ pub fn format(request: &Request<'_>, stream: &str) -> Format {
 /// The body with this document; a large one takes its room first.
 pub async fn deliver(request: &Request<'_>, document: Document) -> Result<Reply, ApiError> {
     match document {
-        Document::Whole(body) => Ok(Reply::new(body.into())),
+        Document::Whole(body) => Ok(Reply::new(body)),
         Document::Head(head, page) => {
             let room = request.answer_room().await?;
             let state = request.state;
@@ -210,19 +320,20 @@ pub fn if_none_match(headers: &HeaderMap) -> HeaderMap {
     values.map(|value| (http::header::IF_NONE_MATCH, value.clone())).collect()
 }
 
-/// What the feed says of itself, given its entries.
-fn feed(wanted: &PageRequest, bounds: Bounds, base: &Base, ends: Ends) -> Feed {
-    let (links, head_of_stream) = match wanted.direction {
-        Direction::Backward(from) => {
-            (BackwardPage::new(bounds, from, wanted.count).links(ends.lowest), from == From::Head)
-        }
+/// Where a page leads, given the smallest number among its visible events, and whether it reaches the head of the stream.
+fn links(wanted: &PageRequest, bounds: Bounds, lowest: Option<EventNumber>) -> (PageLinks, bool) {
+    match wanted.direction {
+        Direction::Backward(from) => (BackwardPage::new(bounds, from, wanted.count).links(lowest), from == From::Head),
         Direction::Forward(from) => {
             let page = ForwardPage::new(bounds, from, wanted.count);
-            (page.links(ends.lowest.is_some()), page.reaches_the_head())
+            (page.links(lowest.is_some()), page.reaches_the_head())
         }
-    };
-    let is_backward = matches!(wanted.direction, Direction::Backward(_));
-    let is_head = is_backward && head_of_stream;
+    }
+}
+
+/// What the feed says of itself, given its entries.
+fn feed(wanted: &PageRequest, bounds: Bounds, base: &Base, ends: Ends) -> Feed {
+    let (links, head_of_stream) = links(wanted, bounds, ends.lowest);
     let uri = base.stream(&wanted.stream);
     Feed {
         title: format!("Event stream '{}'", wanted.stream),
@@ -231,8 +342,8 @@ fn feed(wanted: &PageRequest, bounds: Bounds, base: &Base, ends: Ends) -> Feed {
         updated: ends.updated,
         stream: Some(wanted.stream.clone()),
         head_of_stream,
-        has_self_url: is_backward,
-        tag: is_head.then(|| caching::tag(bounds.last as i64, MediaType::AtomJson)),
+        has_self_url: matches!(wanted.direction, Direction::Backward(_)),
+        tag: wanted.is_head().then(|| caching::tag(bounds.last as i64, MediaType::AtomJson)),
     }
 }
 

@@ -75,6 +75,12 @@ pub const PIECE_BYTES: usize = 64 * 1024;
 /// How long a client may take for a piece of a large answer, and how long the next part of one may wait for room.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes of all pages that are kept to be sent again.
+pub const KEPT_PAGES_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of a page that is kept; with bodies, 20 events of 3 KiB.
+pub const MAX_KEPT_PAGE_BYTES: usize = 64 * 1024;
+
 /// Events of one piece of a live answer.
 pub const LIVE_PIECE_EVENTS: u64 = 256;
 

@@ -1,12 +1,15 @@
 //! The base of generated links, and URIs of streams, pages and events (contract/streams 14).
 
-use std::fmt::Write as _;
-
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Everything is encoded except letters, digits and `-._~` (contract/streams 2.1).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// A stream's name as it stands in a path.
 pub fn encode(stream: &str) -> impl std::fmt::Display + '_ {
@@ -14,37 +17,44 @@ pub fn encode(stream: &str) -> impl std::fmt::Display + '_ {
 }
 
 /// `scheme://host[:port][/prefix]`, no slash at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Base(String);
 
 impl Base {
     /// The base for the links of an answer. `scheme` is that of the connection; `local` stands in for a missing Host header.
     pub fn of_request(headers: &HeaderMap, scheme: &'static str, advertised: Option<&str>, local: &str) -> Self {
-        let text =
-            |name: &str| headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim);
-        let own = advertised.or_else(|| text("host")).filter(|host| is_authority(host)).unwrap_or(local);
+        let text = |name: &HeaderName| {
+            headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim)
+        };
+        let own = advertised.or_else(|| text(&header::HOST)).filter(|host| is_authority(host)).unwrap_or(local);
         let (mut host, mut port) = split_port(own);
-        if let Some(forwarded) = text("x-forwarded-port").and_then(|port| port.parse::<u16>().ok()) {
+        if let Some(forwarded) = text(&FORWARDED_PORT).and_then(|port| port.parse::<u16>().ok()) {
             port = Some(forwarded);
         }
-        let first = text("x-forwarded-host").and_then(|hosts| hosts.split(',').next()).map(str::trim);
+        let first = text(&FORWARDED_HOST).and_then(|hosts| hosts.split(',').next()).map(str::trim);
         if let Some(forwarded) = first.filter(|host| is_authority(host)) {
             let (forwarded_host, forwarded_port) = split_port(forwarded);
             host = forwarded_host;
             port = forwarded_port.or(port);
         }
         let scheme = forwarded_scheme(headers, scheme);
-        let mut base = format!("{scheme}://{host}");
+        let mut base = String::with_capacity(scheme.len() + "://".len() + host.len() + ":65535".len());
+        base.push_str(scheme);
+        base.push_str("://");
+        base.push_str(host);
         if let Some(port) = port.filter(|port| !matches!((scheme, port), ("http", 80) | ("https", 443))) {
-            let _ = write!(base, ":{port}");
+            base.push(':');
+            base.push_str(itoa::Buffer::new().format(port));
         }
-        base.push_str(&forwarded_prefix(headers));
+        if headers.contains_key(&FORWARDED_PREFIX) {
+            base.push_str(&forwarded_prefix(headers));
+        }
         Self(base)
     }
 
     /// The address of the request as the client sent it, for redirects on this node: no X-Forwarded headers.
     pub fn of_raw_request(headers: &HeaderMap, scheme: &str, local: &str) -> Self {
-        let host = headers.get("host").and_then(|value| value.to_str().ok()).filter(|host| is_authority(host));
+        let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).filter(|host| is_authority(host));
         Self(format!("{scheme}://{}", host.unwrap_or(local)))
     }
 
@@ -60,13 +70,29 @@ impl Base {
 
     /// The URI of a stream.
     pub fn stream(&self, stream: &str) -> String {
-        format!("{}/streams/{}", self.0, encode(stream))
+        const STREAMS: &str = "/streams/";
+        let mut uri = String::with_capacity(self.0.len() + STREAMS.len() + stream.len() + Self::ROOM_BEHIND_STREAM);
+        uri.push_str(&self.0);
+        uri.push_str(STREAMS);
+        uri.extend(utf8_percent_encode(stream, ENCODED));
+        uri
     }
+
+    /// The URI of an event.
+    pub fn event(&self, stream: &str, number: u64) -> String {
+        let mut uri = self.stream(stream);
+        uri.push('/');
+        uri.push_str(itoa::Buffer::new().format(number));
+        uri
+    }
+
+    /// A slash and a number follow most often.
+    const ROOM_BEHIND_STREAM: usize = 24;
 }
 
 /// The scheme that the client used: what a proxy says, else that of the connection.
 fn forwarded_scheme(headers: &HeaderMap, own: &'static str) -> &'static str {
-    let Some(value) = headers.get("x-forwarded-proto") else { return own };
+    let Some(value) = headers.get(&FORWARDED_PROTO) else { return own };
     // Proxies in a row make a list; the first one spoke with the client.
     let first = value.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
     match () {
@@ -78,21 +104,42 @@ fn forwarded_scheme(headers: &HeaderMap, own: &'static str) -> &'static str {
 
 /// Empty, or the prefix with a slash before it and none behind it. A prefix that is no plain path is ignored.
 fn forwarded_prefix(headers: &HeaderMap) -> String {
-    let prefix = headers.get("x-forwarded-prefix").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let prefix = headers.get(&FORWARDED_PREFIX).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let prefix = prefix.trim().trim_matches('/');
-    let is_plain = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/%!$&'()*+,;=:@".contains(&byte));
-    if prefix.is_empty() || !is_plain { String::new() } else { format!("/{prefix}") }
+    if prefix.is_empty() || !consists_of(prefix, &OF_PREFIX) { String::new() } else { format!("/{prefix}") }
+}
+
+/// Letters, digits and `others`: which bytes a text may have, at the price of one look-up for each.
+const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte as usize] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
+static OF_AUTHORITY: [bool; 256] = alphanumeric_and(b"-._~:[]%");
+static OF_NAME: [bool; 256] = alphanumeric_and(b"-._~%!$&'()*+,;=");
+static OF_PREFIX: [bool; 256] = alphanumeric_and(b"-._~/%!$&'()*+,;=:@");
+
+fn consists_of(text: &str, allowed: &[bool; 256]) -> bool {
+    text.bytes().all(|byte| allowed[usize::from(byte)])
 }
 
 fn is_authority(text: &str) -> bool {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte));
-    is_plain && !text.is_empty() && !text.starts_with(':') && split_address(text).is_some()
+    consists_of(text, &OF_AUTHORITY) && !text.is_empty() && !text.starts_with(':') && split_address(text).is_some()
 }
 
 /// Whether a Host header may have this value: a name or an address, and perhaps a port (RFC 9110 7.2). An empty one stands for a target
 /// without a host.
 pub fn is_host(text: &str) -> bool {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
     let Some((address, rest)) = split_address(text) else { return false };
     let (name, port) = match rest.split_once(':') {
         Some((name, port)) => (name, Some(port)),
@@ -101,7 +148,7 @@ pub fn is_host(text: &str) -> bool {
     let is_port =
         |port: &str| port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
     let has_host = if address.is_empty() { !name.is_empty() || port.is_none() } else { name.is_empty() };
-    has_host && name.bytes().all(is_name) && port.is_none_or(is_port)
+    has_host && consists_of(name, &OF_NAME) && port.is_none_or(is_port)
 }
 
 /// Splits an IPv6 address in brackets off, if there is one. `None` for brackets around or beside anything else.

@@ -128,7 +128,7 @@ fn start(request: &Request<'_>, parse: impl Fn(&str) -> Result<u64, ApiError>) -
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<String> {
-    extract::text(headers, "Last-Event-ID").filter(|text| !text.is_empty())
+    extract::text(headers, &extract::LAST_EVENT_ID).filter(|text| !text.is_empty())
 }
 
 fn subscribe(request: &Request<'_>, target: Target<'_>) -> Result<Subscription, ApiError> {

@@ -19,6 +19,7 @@ pub mod html;
 pub mod http1;
 pub mod http2;
 pub mod json;
+pub mod kept_pages;
 pub mod limits;
 pub mod links;
 pub mod live;
@@ -73,6 +74,8 @@ pub struct AppState {
     pub large_bodies: Arc<Semaphore>,
     /// Room for large answers.
     pub large_answers: AnswerRoom,
+    /// Pages that were sent lately.
+    pub kept_pages: Arc<kept_pages::KeptPages>,
     /// Places for large pieces of live answers.
     pub large_pieces: Arc<Semaphore>,
     /// Figures for `/stats`.
@@ -103,6 +106,7 @@ impl AppState {
             http_metrics,
             large_bodies,
             large_answers: AnswerRoom::default(),
+            kept_pages: Arc::default(),
             large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),
             stats,
             waiters: Arc::default(),

@@ -60,8 +60,8 @@ pub struct Ends {
 /// What [`Page::begin`] wrote.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// The document.
-    Whole(Vec<u8>),
+    /// The document, and whether it depends on nothing but its own events: none of them is a link that was followed.
+    Whole(Vec<u8>, bool),
     /// What stands before the first entry of a large page; [`Page::part`] writes the rest.
     Head(Vec<u8>),
 }
@@ -164,7 +164,7 @@ impl Page {
             }
         }
         writer.end(&mut out);
-        Ok((Beginning::Whole(out), resolver.targets()))
+        Ok((Beginning::Whole(out, !resolver.has_met_links()), resolver.targets()))
     }
 
     fn begin_of_log(
@@ -187,7 +187,7 @@ impl Page {
             out.truncate(head);
             return Ok((Beginning::Head(out), targets.max(self.unknown_targets())));
         }
-        Ok((Beginning::Whole(out), targets))
+        Ok((Beginning::Whole(out, false), targets))
     }
 
     fn unknown_targets(&self) -> Targets {

@@ -49,6 +49,7 @@ pub struct Resolver<'view, 'db> {
     policy: &'view Policy,
     streams: HashMap<String, (StreamInfo, Targets)>,
     targets: Targets,
+    has_met_links: bool,
 }
 
 /// What the targets of the links of a page mean for the page.
@@ -72,7 +73,7 @@ impl Targets {
 impl<'view, 'db> Resolver<'view, 'db> {
     /// Nothing followed yet.
     pub fn new(view: &'view ReadView<'db>, now: Ticks, policy: &'view Policy) -> Self {
-        Self { view, now, policy, streams: HashMap::new(), targets: Targets::Public }
+        Self { view, now, policy, streams: HashMap::new(), targets: Targets::Public, has_met_links: false }
     }
 
     /// What the links followed so far lead to.
@@ -80,10 +81,16 @@ impl<'view, 'db> Resolver<'view, 'db> {
         self.targets
     }
 
+    /// Whether any of the events was a link.
+    pub fn has_met_links(&self) -> bool {
+        self.has_met_links
+    }
+
     /// Where a stored event leads, if it is a link: one level is followed (contract/streams 11). To what the caller may not read it leads
     /// nowhere: where an answer can still be refused, [`Self::targets`] says that it has to be.
     pub fn target(&mut self, event: EventRef<'_>) -> Result<Target, ReadError> {
         let Some((number, stream)) = event.link_target() else { return Ok(Target::None) };
+        self.has_met_links = true;
         let access = self.access_to(stream)?;
         self.targets = self.targets.max(access);
         if access == Targets::Denied {

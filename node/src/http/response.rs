@@ -1,7 +1,7 @@
 //! Answers: status, reason phrase, and the headers that every answer has (contract/streams 1.2).
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
@@ -38,16 +38,24 @@ pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -
 
 /// The same with a body that may still be under way.
 pub fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -> Response<Reply> {
+    let mut answer = bare(status, reply);
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    answer
+}
+
+/// Headers that most answers get at most; with room for them from the start their table does not grow one by one.
+const USUAL_HEADERS: usize = 12;
+
+fn bare(status: StatusCode, reply: Reply) -> Response<Reply> {
     let mut answer = Response::new(reply);
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    *answer.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
     answer
 }
 
 /// An answer whose reason phrase says everything; no body, no Content-Type.
 pub fn status_only(status: StatusCode, reason: &str) -> Response<Reply> {
-    let mut answer = Response::new(Reply::default());
-    *answer.status_mut() = status;
+    let mut answer = bare(status, Reply::default());
     set_reason(&mut answer, reason);
     answer
 }

@@ -1,6 +1,7 @@
 //! The table of routes over the raw path: split at `/` first, then percent-decoded (contract/streams 2).
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
@@ -262,13 +263,17 @@ pub fn find(method: &Method, path: &str) -> Option<Routes> {
 }
 
 fn matches(template: &Template, segments: &[Cow<'_, str>]) -> bool {
-    let has_rest = matches!(template.parts.last(), Some(Rest));
-    (template.parts.len() == segments.len() || (has_rest && template.parts.len() < segments.len()))
-        && template.parts.iter().zip(segments).all(|(part, segment)| match part {
-            Is(literal) => segment == literal,
-            Stream | User | Number | Count | Guid => !segment.is_empty(),
-            Rest => true,
-        })
+    // Most templates are of another length, and the length is the cheapest thing to look at.
+    let fits = match template.parts.len().cmp(&segments.len()) {
+        Ordering::Equal => true,
+        Ordering::Less => matches!(template.parts.last(), Some(Rest)),
+        Ordering::Greater => false,
+    };
+    fits && template.parts.iter().zip(segments).all(|(part, segment)| match part {
+        Is(literal) => segment == literal,
+        Stream | User | Number | Count | Guid => !segment.is_empty(),
+        Rest => true,
+    })
 }
 
 fn params(template: &Template, segments: Vec<Cow<'_, str>>) -> Params {

@@ -98,7 +98,8 @@ where
 {
     let service = service_fn(move |request| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(http1::answer(&state, connection, request).await) }
+        // Some kilobytes, which the connection would otherwise move from place to place.
+        Box::pin(async move { Ok::<_, Infallible>(http1::answer(&state, connection, request).await) })
     });
     let served = http_1::Builder::new()
         .timer(TokioTimer::new())

@@ -181,13 +181,15 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let is_live = request.chosen.media_type == MediaType::EventStream;
+    // The future of a request is as large as its largest branch, and is moved several times before it runs: what is rare and large
+    // has a place of its own on the heap.
     let result = match endpoint {
-        Endpoint::FeedHead if is_live => live::stream(request).await,
-        Endpoint::AllHead if is_live => live::log(request, None).await,
+        Endpoint::FeedHead if is_live => Box::pin(live::stream(request)).await,
+        Endpoint::AllHead if is_live => Box::pin(live::log(request, None)).await,
         Endpoint::Append => append::append(request, Source::Stream, content_type, body).await,
         Endpoint::Incoming => append::append(request, Source::Incoming, content_type, body).await,
         Endpoint::MetadataWrite => append::append(request, Source::Metadata, content_type, body).await,
-        Endpoint::Delete => streams::delete(request).await,
+        Endpoint::Delete => Box::pin(streams::delete(request)).await,
         Endpoint::Event => Ok(event::event(request, Of::Stream).await),
         Endpoint::MetadataEvent => Ok(event::event(request, Of::Metadata).await),
         Endpoint::FeedHead | Endpoint::FeedBackward => match streams::description(request) {
@@ -197,11 +199,11 @@ where
         Endpoint::FeedForward => feed::page(request, Of::Stream, true).await,
         Endpoint::MetadataBackward => feed::page(request, Of::Metadata, false).await,
         Endpoint::MetadataForward => feed::page(request, Of::Metadata, true).await,
-        Endpoint::AllHead | Endpoint::AllBackward => all::page(request, false).await,
-        Endpoint::AllForward => all::page(request, true).await,
-        Endpoint::FilteredHead if is_live => filtered::live(request).await,
-        Endpoint::FilteredHead | Endpoint::FilteredBackward => filtered::page(request, false).await,
-        Endpoint::FilteredForward => filtered::page(request, true).await,
+        Endpoint::AllHead | Endpoint::AllBackward => Box::pin(all::page(request, false)).await,
+        Endpoint::AllForward => Box::pin(all::page(request, true)).await,
+        Endpoint::FilteredHead if is_live => Box::pin(filtered::live(request)).await,
+        Endpoint::FilteredHead | Endpoint::FilteredBackward => Box::pin(filtered::page(request, false)).await,
+        Endpoint::FilteredForward => Box::pin(filtered::page(request, true)).await,
         Endpoint::Users
         | Endpoint::User
         | Endpoint::CurrentUser
@@ -211,9 +213,9 @@ where
         | Endpoint::UserEnable
         | Endpoint::UserDisable
         | Endpoint::UserResetPassword
-        | Endpoint::UserChangePassword => users::serve(request, endpoint, body).await,
+        | Endpoint::UserChangePassword => Box::pin(users::serve(request, endpoint, body)).await,
         Endpoint::Stats | Endpoint::StatsPart | Endpoint::StatsTcp | Endpoint::StatsReplication => {
-            Ok(stats::serve(request, endpoint).await)
+            Ok(Box::pin(stats::serve(request, endpoint)).await)
         }
         Endpoint::OpenApi => Ok(openapi::document()),
         Endpoint::StreamSlash | Endpoint::MetadataSlash | Endpoint::AllSlash => Ok(streams::without_slash(request)),

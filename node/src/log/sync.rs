@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::disk::Disk;
 use super::durable_mark::{Durable, DurableMark};
 use super::{OnDurable, SyncObserver, SyncReport};
-use crate::fatal;
+use crate::{fatal, priority};
 
 /// Callers that may wait for a sync. One more is held back until the disk has kept up: a disk this far behind
 /// has to slow its node down instead of filling its memory.
@@ -172,6 +172,7 @@ impl GroupCommit {
     }
 
     fn run(&self) {
+        priority::run_promptly();
         loop {
             let mut waiting = self.waiting.lock();
             while waiting.is_empty() && !waiting.closed {

@@ -20,7 +20,7 @@ use super::types::{Entry, Outcomes, Proposal, TypeConfig};
 use crate::metrics::Metrics;
 use crate::store::write::Chunk;
 use crate::store::{ReadError, Store};
-use crate::{fatal, machine};
+use crate::{fatal, machine, priority};
 
 /// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with room for a closure.
 const QUEUE: usize = 4;
@@ -146,6 +146,7 @@ struct Applier {
 
 impl Applier {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        priority::run_promptly();
         while let Some(job) = queue.blocking_recv() {
             match job {
                 Job::Apply { entries, done } => {

@@ -58,7 +58,9 @@ pub(super) fn install(inner: &Inner, checkpoint: &Path) -> io::Result<()> {
     let counters = new.counters().map_err(io::Error::other)?;
     // From here on the new state is the state, whatever happens to this process.
     generation::write_pointer(&inner.state, number)?;
+    inner.known_streams.begin_replacement();
     inner.current.store(Arc::new(new));
+    inner.known_streams.end_replacement();
     *writer = Writer { counters, heads: HeadCache::new() };
     inner.unflushed_bytes.store(0, Ordering::Relaxed);
     old.replaced();

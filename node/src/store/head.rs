@@ -13,7 +13,7 @@ const HEADS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
 /// Bytes of metadata with which a head is still remembered. Access lists may be as large as an event; a stream with one that is
 /// unusually long is read from the store each time instead of filling the memory.
-const MAX_HEAD_BYTES: usize = 4 << 10;
+pub(super) const MAX_HEAD_BYTES: usize = 4 << 10;
 
 /// A write that recreated a soft-deleted stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

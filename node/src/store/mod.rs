@@ -9,8 +9,10 @@ pub mod event_row;
 mod generation;
 pub mod head;
 pub mod index_row;
+pub mod known_streams;
 pub mod options;
 pub mod read;
+pub mod slots;
 pub mod stream_row;
 pub mod system_row;
 #[cfg(test)]
@@ -31,7 +33,9 @@ pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
 
 use generation::Generation;
+use known_streams::KnownStreams;
 use read::Tier;
+use slots::Place;
 use write::Writer;
 
 /// The state database of one node. Cheap to clone; the database behind it is swapped as a whole
@@ -53,6 +57,7 @@ struct Inner {
     unflushed_bytes: AtomicU64,
     /// See [`Store::on_change`].
     on_change: OnceLock<ChangeHook>,
+    known_streams: KnownStreams,
 }
 
 /// What a commit changed of that on which decisions about access rest.
@@ -119,6 +124,7 @@ impl Store {
                 applied: AppliedWatch::new(applied),
                 unflushed_bytes: AtomicU64::new(0),
                 on_change: OnceLock::new(),
+                known_streams: KnownStreams::new(),
             }),
         })
     }
@@ -149,6 +155,17 @@ impl Store {
         F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
     {
         on_blocking_pool(self.inner.current.load_full(), read).await
+    }
+
+    /// What is known of a stream without asking the database, and the place for [`Self::remember_stream`]. It is never older than what
+    /// anybody has read on this node before.
+    pub fn known_stream(&self, stream: &str) -> (Place, Option<Arc<StreamInfo>>) {
+        self.inner.known_streams.get(stream)
+    }
+
+    /// Keeps what a read that began after `place` was taken has found of the stream, unless it was changed meanwhile.
+    pub fn remember_stream(&self, place: Place, stream: &str, info: &Arc<StreamInfo>) {
+        self.inner.known_streams.put(place, stream, info);
     }
 
     /// Names who is told of changes, once. The hook runs on the apply thread after a chunk is visible to readers and before anybody who

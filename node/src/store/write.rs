@@ -37,6 +37,11 @@ struct StreamState {
 }
 
 impl StreamState {
+    /// Whether readers will find another state than before the chunk.
+    fn is_another(&self) -> bool {
+        self.changed || self.described_anew
+    }
+
     /// Whether decisions about access may rest on what this chunk wrote.
     fn concerns_access(&self) -> bool {
         let is_of_server = stream_id::is_system(&self.name) && !stream_id::is_metastream(&self.name);
@@ -255,9 +260,13 @@ impl<'store> Chunk<'store> {
             self.batch.put_cf(system, system_row::MEMBERSHIP, membership);
         }
         let batch_bytes = self.batch.size_in_bytes() as u64;
+        let known = &self.inner.known_streams;
+        let another = || self.streams.iter().filter(|state| state.is_another()).map(|state| &*state.name);
+        known.begin_change(another());
         if let Err(error) = self.generation.db().write_opt(self.batch, &options::write()) {
             crate::fatal::stop("writing to the state database", &error);
         }
+        known.end_change(another());
         self.inner.add_unflushed(batch_bytes);
         self.writer.counters = self.counters;
         let concern_access: Vec<&str> =

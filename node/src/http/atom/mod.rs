@@ -9,7 +9,7 @@ use super::links::Base;
 use crate::event::{EventNumber, EventRef, RecordedEvent, Ticks, TimePrinter};
 
 /// How much of an event is shown in a feed (contract/streams 8.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Embed {
     None,
@@ -176,7 +176,7 @@ pub struct Feed {
 }
 
 /// How a feed is written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Format {
     /// The notation.
     pub notation: Notation,
@@ -187,7 +187,7 @@ pub struct Format {
 }
 
 /// What a feed is written in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Notation {
     /// JSON.
     Json,

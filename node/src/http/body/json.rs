@@ -1,6 +1,7 @@
 //! A JSON array of `{eventId, eventType, data, metadata}` (contract/streams 6.3, 6.4).
 
 use headwater_proto::stored::NewEvent;
+use serde_json::value::RawValue;
 
 use super::{BodyError, Draft, Payload, finish, parse_guid};
 use crate::http::json::tree::{Members, Text};
@@ -19,11 +20,10 @@ pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
 fn draft(Members(members): Members<'_>) -> Result<Draft, BodyError> {
     let mut draft = Draft::default();
     for (name, value) in members {
-        let value = value.get();
         if name.eq_ignore_ascii_case("eventId") {
-            draft.id = id(value)?;
+            draft.id = id(value.get())?;
         } else if name.eq_ignore_ascii_case("eventType") {
-            draft.event_type = event_type(value)?;
+            draft.event_type = event_type(value.get())?;
         } else if name.eq_ignore_ascii_case("data") {
             draft.data = payload(value)?;
         } else if name.eq_ignore_ascii_case("metadata") {
@@ -49,10 +49,10 @@ fn event_type(value: &str) -> Result<Option<String>, BodyError> {
     }
 }
 
-fn payload(value: &str) -> Result<Payload, BodyError> {
-    match value.as_bytes().first() {
+fn payload(value: &RawValue) -> Result<Payload, BodyError> {
+    match value.get().as_bytes().first() {
         Some(b'{' | b'[') => Payload::from_json(value),
-        Some(b'"') => Payload::from_text(&string(value)?),
+        Some(b'"') => Payload::from_text(&string(value.get())?),
         // Numbers, true, false and null have always been lost here.
         _ => Ok(Payload::default()),
     }

@@ -3,11 +3,14 @@
 pub mod json;
 pub mod xml;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::json::{IndentError, indent};
+use super::json::{IndentError, indent, indent_value};
 use super::limits::{MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_REQUEST, MAX_RECORD_BYTES};
 
 /// Why a body is refused.
@@ -40,6 +43,14 @@ impl BodyError {
     /// What an event of so many bytes is refused with.
     fn too_large(bytes: usize) -> Self {
         if bytes < MAX_RECORD_BYTES { Self::EventTooLarge } else { Self::RecordTooLarge }
+    }
+}
+
+/// A body as text. What is no UTF-8 in it becomes U+FFFD; the usual case is checked many bytes at a time.
+pub fn text(body: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(body) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(body),
     }
 }
 
@@ -78,10 +89,10 @@ impl Payload {
     }
 
     /// An object or array.
-    fn from_json(text: &str) -> Result<Self, BodyError> {
-        match indent(text) {
+    fn from_json(value: &RawValue) -> Result<Self, BodyError> {
+        match indent_value(value) {
             Ok(bytes) => Ok(Self { bytes: bytes.into(), is_json: true }),
-            Err(IndentError::TooLarge) => Err(BodyError::too_large(text.len())),
+            Err(IndentError::TooLarge) => Err(BodyError::too_large(value.get().len())),
             Err(IndentError::NotJson | IndentError::TooDeep) => Err(BodyError::Invalid),
         }
     }

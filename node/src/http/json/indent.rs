@@ -1,6 +1,7 @@
 //! Re-serialises JSON text: two spaces, LF, key order kept (contract/streams 6.4). Streams from text to text.
 
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::write::{push_escaped, push_indent};
 use crate::http::limits::{MAX_INDENTED_BYTES, MAX_NESTING};
@@ -26,10 +27,23 @@ pub fn indent(text: &str) -> Result<Vec<u8>, IndentError> {
     Ok(out)
 }
 
+/// The text of a value that was read as JSON before, re-serialised.
+pub fn indent_value(value: &RawValue) -> Result<Vec<u8>, IndentError> {
+    let text = value.get();
+    let mut out = Vec::with_capacity(text.len() + text.len() / 4);
+    scan_into(&mut out, text, 0)?;
+    Ok(out)
+}
+
 /// Appends `text` re-serialised, its further lines `margin` spaces from the left. On an error `out` is as before.
 pub fn indent_into(out: &mut Vec<u8>, text: &str, margin: usize) -> Result<(), IndentError> {
-    // The scan below trusts its input, so it is checked first; this one neither recurses nor allocates per value.
+    // The scan trusts its input, so it is checked first; this one neither recurses nor allocates per value.
     serde_json::from_str::<IgnoredAny>(text).map_err(|_| IndentError::NotJson)?;
+    scan_into(out, text, margin)
+}
+
+/// The same for a text that is JSON.
+fn scan_into(out: &mut Vec<u8>, text: &str, margin: usize) -> Result<(), IndentError> {
     let before = out.len();
     let result = Scan { text, at: 0, margin, depth: 0, limit: before.saturating_add(MAX_INDENTED_BYTES) }.run(out);
     if result.is_err() {
@@ -72,8 +86,8 @@ impl Scan<'_> {
                     out.extend_from_slice(b": ");
                 }
                 b'"' => {
-                    let string = self.string();
-                    push_json_string(out, string);
+                    let (string, has_escapes) = self.string();
+                    push_json_string(out, string, has_escapes);
                 }
                 _ => {
                     let literal = self.literal();
@@ -110,16 +124,21 @@ impl Scan<'_> {
         push_indent(out, self.margin + 2 * self.depth);
     }
 
-    /// The inside of the string that begins here.
-    fn string(&mut self) -> &str {
+    /// The inside of the string that begins here, and whether there are escapes in it.
+    fn string(&mut self) -> (&str, bool) {
         let bytes = self.text.as_bytes();
         let start = self.at + 1;
-        let mut end = start;
-        while end < bytes.len() && bytes[end] != b'"' {
-            end += if bytes[end] == b'\\' { 2 } else { 1 };
+        let (mut end, mut has_escapes) = (start, false);
+        while let Some(next) = bytes.get(end..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+            end += next;
+            if bytes[end] == b'"' {
+                break;
+            }
+            has_escapes = true;
+            end += 2;
         }
         self.at = end + 1;
-        self.text.get(start..end).unwrap_or_default()
+        (self.text.get(start..end).unwrap_or_default(), has_escapes)
     }
 
     /// The number or word that begins here.
@@ -135,8 +154,8 @@ impl Scan<'_> {
 }
 
 /// Appends the string with the raw JSON inside `raw`, its escapes undone where they are not needed.
-fn push_json_string(out: &mut Vec<u8>, raw: &str) {
-    if !raw.contains('\\') {
+fn push_json_string(out: &mut Vec<u8>, raw: &str, has_escapes: bool) {
+    if !has_escapes {
         out.push(b'"');
         push_escaped(out, raw);
         out.push(b'"');
