@@ -27,9 +27,15 @@ struct Attributes {
 
 /// Lets the calling thread run as soon as it has something to do, as far as this system allows.
 pub fn run_promptly() {
-    if let Err(error) = set(NICE).or_else(|_| set(0)) {
+    let own = own_nice();
+    if let Err(error) = set(own.min(NICE)).or_else(|_| set(own)) {
         tracing::debug!(%error, "the kernel was not told which threads are urgent");
     }
+}
+
+fn own_nice() -> i32 {
+    // SAFETY: it reads a number of the calling thread.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
 fn set(nice: i32) -> io::Result<()> {
@@ -54,6 +60,6 @@ mod tests {
 
     #[test]
     fn a_thread_may_always_ask_to_run_promptly() {
-        std::thread::spawn(|| set(0)).join().unwrap().unwrap();
+        std::thread::spawn(|| set(own_nice())).join().unwrap().unwrap();
     }
 }

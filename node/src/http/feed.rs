@@ -99,8 +99,8 @@ enum FoundPage {
         document: Document,
         is_public: bool,
     },
-    NotModified,
-    Unreadable(ApiError),
+    /// Not to be read, not there, or not modified.
+    None(ApiError),
 }
 
 /// A page as written by the first look at it.
@@ -121,7 +121,7 @@ pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Res
     let mut found = look(request, &wanted).await?;
     if let (Some(wait), Direction::Forward(from)) = (wanted.long_poll, wanted.direction)
         && !found.info.tombstoned
-        && !matches!(found.answer, FoundPage::Unreadable(ApiError::Unauthorized))
+        && !matches!(found.answer, FoundPage::None(ApiError::Unauthorized))
         && ForwardPage::is_beyond_the_head(from, found.info.last_number)
     {
         let state = request.state;
@@ -130,8 +130,7 @@ pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Res
     }
     let (bounds, document, is_public) = match found.answer {
         FoundPage::Page { bounds, document, is_public } => (bounds, document, is_public),
-        FoundPage::NotModified => return Err(ApiError::NotModified),
-        FoundPage::Unreadable(error) => return Err(error),
+        FoundPage::None(answer) => return Err(answer),
     };
     let reply = deliver(request, document).await?;
     Ok(answer(request, &wanted, &found.info, bounds, is_public, reply))
@@ -151,7 +150,7 @@ async fn look(request: &Request<'_>, wanted: &Arc<PageRequest>) -> Result<Found,
     };
     let (place, known) = store.known_stream(&wanted.stream);
     if let Some(info) = known
-        && let Some(answer) = look.from_memory(&info)
+        && let Some(answer) = look.answer_from_memory(&info)
     {
         return Ok(Found { info, answer });
     }
@@ -181,21 +180,21 @@ struct Outline {
 
 impl Look {
     /// What the state of the stream alone says: which numbers the page has, or an answer that is none.
-    fn outline(&self, info: &StreamInfo) -> Result<Outline, FoundPage> {
+    fn outline(&self, info: &StreamInfo) -> Result<Outline, ApiError> {
         let wanted = &self.wanted;
         if !self.policy.may_read(&wanted.stream, info) {
-            return Err(FoundPage::Unreadable(ApiError::Unauthorized));
+            return Err(ApiError::Unauthorized);
         }
         // The last event of a hard-deleted stream is its tombstone.
         let last = if info.tombstoned { Some(MAX_NUMBER) } else { info.last_number };
         let version = last.map_or(-1, |last| last as i64);
         if !self.headers.is_empty() && caching::matches(&self.headers, &caching::tag(version, self.media_type)) {
-            return Err(FoundPage::NotModified);
+            return Err(ApiError::NotModified);
         }
         let bounds = match read::readable(info) {
             Readable::Yes(bounds) => bounds,
-            Readable::NotFound => return Err(FoundPage::Unreadable(ApiError::NotFound)),
-            Readable::Deleted => return Err(FoundPage::Unreadable(ApiError::Deleted)),
+            Readable::NotFound => return Err(ApiError::NotFound),
+            Readable::Deleted => return Err(ApiError::Deleted),
         };
         let numbers = match wanted.direction {
             Direction::Backward(from) => BackwardPage::new(bounds, from, wanted.count).numbers(),
@@ -205,10 +204,10 @@ impl Look {
     }
 
     /// The answer, if nothing is needed for it that is not in memory.
-    fn from_memory(&self, info: &StreamInfo) -> Option<FoundPage> {
+    fn answer_from_memory(&self, info: &StreamInfo) -> Option<FoundPage> {
         let outline = match self.outline(info) {
             Ok(outline) => outline,
-            Err(answer) => return Some(answer),
+            Err(answer) => return Some(FoundPage::None(answer)),
         };
         let document = self.kept.get(&self.key(info, &outline)?)?;
         let is_public = self.policy.is_public(&self.wanted.stream, info);
@@ -219,7 +218,7 @@ impl Look {
         let info = Arc::new(view.stream(&self.wanted.stream)?);
         let answer = match self.outline(&info) {
             Ok(outline) => self.read_events(view, &info, outline)?,
-            Err(answer) => answer,
+            Err(answer) => FoundPage::None(answer),
         };
         Ok(Found { info, answer })
     }
@@ -246,7 +245,7 @@ impl Look {
         };
         let (beginning, targets) = page.begin(view, dated_by, |ends| feed(wanted, bounds, &self.format.base, ends))?;
         if targets == Targets::Denied {
-            return Ok(FoundPage::Unreadable(ApiError::Unauthorized));
+            return Ok(FoundPage::None(ApiError::Unauthorized));
         }
         let is_public = targets == Targets::Public && self.policy.is_public(&wanted.stream, info);
         let document = match beginning {

@@ -244,7 +244,11 @@ pub fn find(method: &Method, path: &str) -> Option<Routes> {
     if raw.split('/').count() > MAX_SEGMENTS {
         return None;
     }
-    let segments = raw.split('/').map(|segment| percent_decode_str(segment).decode_utf8().ok());
+    let decoded = |segment| match memchr::memchr(b'%', str::as_bytes(segment)) {
+        None => Some(Cow::Borrowed(segment)),
+        Some(_) => percent_decode_str(segment).decode_utf8().ok(),
+    };
+    let segments = raw.split('/').map(decoded);
     let segments: Vec<Cow<'_, str>> = segments.collect::<Option<_>>()?;
     let mut methods: Vec<&Method> = Vec::new();
     let mut best: Option<(usize, &Template)> = None;

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use rocksdb::DB;
 
 use super::generation::{self, Generation};
-use super::head::HeadCache;
 use super::write::Writer;
 use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
 
@@ -55,13 +54,14 @@ pub(super) fn install(inner: &Inner, checkpoint: &Path) -> io::Result<()> {
             return Err(error);
         }
     };
-    let counters = new.counters().map_err(io::Error::other)?;
+    let new_writer = Writer::new(&new).map_err(io::Error::other)?;
+    let counters = new_writer.counters;
     // From here on the new state is the state, whatever happens to this process.
     generation::write_pointer(&inner.state, number)?;
     inner.known_streams.begin_replacement();
     inner.current.store(Arc::new(new));
     inner.known_streams.end_replacement();
-    *writer = Writer { counters, heads: HeadCache::new() };
+    *writer = new_writer;
     inner.unflushed_bytes.store(0, Ordering::Relaxed);
     old.replaced();
     let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };

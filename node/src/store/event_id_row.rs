@@ -6,7 +6,7 @@
 //! | | 16 | event id, big-endian |
 //! | value | 8 | number in the stream, big-endian |
 //!
-//! Read by exact key only: its memtable is a hash table, in which seeks find nothing (see [`super::options`]).
+//! Read by exact key only. The rows of the newest events are not here yet, see [`super::recent_ids`].
 //! Like `index` without a version byte of its own.
 
 use uuid::Uuid;

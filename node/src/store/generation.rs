@@ -13,10 +13,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rocksdb::{Cache, ColumnFamily, DB};
+use rocksdb::{Cache, ColumnFamily, DB, WriteBatch};
 
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options};
+use crate::event::Position;
 use crate::fatal;
 
 const POINTER: &str = "CURRENT-GENERATION";
@@ -64,6 +65,24 @@ impl Generation {
         })
     }
 
+    /// Events before this position have their ids in family `event_id`; `None` in a database of format 1, where all have.
+    pub(super) fn ids_before(&self) -> Result<Option<Position>, ReadError> {
+        let Some(row) = self.system_row(system_row::IDS_BEFORE)? else { return Ok(None) };
+        let bytes = row.try_into();
+        let bytes =
+            bytes.map_err(|_| ReadError::Damaged("family system: row 'ids_before' has a wrong length".into()))?;
+        Ok(Some(Position::from_be_bytes(bytes)))
+    }
+
+    /// Says so, and makes the database one of the newest format. Like all writes it becomes durable together with what follows it.
+    pub(super) fn put_ids_before(&self, position: Position) -> Result<(), ReadError> {
+        let system = self.family(options::SYSTEM);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(system, system_row::IDS_BEFORE, position.to_be_bytes());
+        batch.put_cf(system, system_row::FORMAT, system_row::FORMAT_VERSION.to_be_bytes());
+        self.db.write_opt(batch, &options::write()).map_err(ReadError::from_rocksdb)
+    }
+
     fn system_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         self.db.get_cf(self.family(options::SYSTEM), key).map_err(ReadError::from_rocksdb)
     }
@@ -87,7 +106,7 @@ impl Generation {
     fn check(&self) -> Result<(), ReadError> {
         let has_counters = self.system_row(system_row::COUNTERS)?.is_some();
         match self.system_row(system_row::FORMAT)? {
-            Some(version) if version == system_row::FORMAT_VERSION.to_be_bytes() => {}
+            Some(version) if known_formats().any(|known| version == known.to_be_bytes()) => {}
             Some(version) => {
                 return Err(ReadError::Damaged(format!(
                     "format {version:02x?} was written by another version of headwater; this one knows format {}",
@@ -119,6 +138,10 @@ impl Generation {
         }
         Ok(())
     }
+}
+
+fn known_formats() -> impl Iterator<Item = u32> {
+    system_row::OLDEST_FORMAT_VERSION..=system_row::FORMAT_VERSION
 }
 
 /// Opens the current generation under `state`, creating the first one when there is nothing yet.

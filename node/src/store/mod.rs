@@ -12,6 +12,7 @@ pub mod index_row;
 pub mod known_streams;
 pub mod options;
 pub mod read;
+pub mod recent_ids;
 pub mod slots;
 pub mod stream_row;
 pub mod system_row;
@@ -111,16 +112,17 @@ impl Store {
     pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
         let cache = options::block_cache(block_cache_bytes);
         let generation = generation::open_current(directory, &cache)?;
-        let counters = generation
-            .counters()
-            .map_err(|error| OpenError::Damaged { path: directory.display().to_string(), reason: error.to_string() })?;
+        let damaged =
+            |error: ReadError| OpenError::Damaged { path: directory.display().to_string(), reason: error.to_string() };
+        let writer = Writer::new(&generation).map_err(damaged)?;
+        let counters = writer.counters;
         let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };
         Ok(Self {
             inner: Arc::new(Inner {
                 state: directory.to_owned(),
                 cache,
                 current: ArcSwap::from_pointee(generation),
-                writer: Mutex::new(Writer { counters, heads: head::HeadCache::new() }),
+                writer: Mutex::new(writer),
                 applied: AppliedWatch::new(applied),
                 unflushed_bytes: AtomicU64::new(0),
                 on_change: OnceLock::new(),

@@ -2,10 +2,8 @@
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel,
-    LruCacheOptions, MemtableFactory, Options, SliceTransform, WriteOptions,
+    LruCacheOptions, Options, WriteOptions,
 };
-
-use super::event_id_row;
 
 /// Names of the column families.
 pub const EVENT: &str = "event";
@@ -33,8 +31,8 @@ const EVENT_MEMTABLE_BYTES: usize = 32 << 20;
 /// Memtables of the small rows; roomy, so that they do not force a flush before the payloads do.
 const ROW_MEMTABLE_BYTES: usize = 16 << 20;
 
-/// Buckets of the event id memtable: about as many as ids fit into it, so that a bucket stays a short list.
-const EVENT_ID_BUCKETS: usize = 1 << 17;
+/// Part of the event id memtable's size that its filter takes: ten bits and more for each id that fits.
+const EVENT_ID_MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
 /// Open table files; 5 million events of 1 KiB are about 100 files, of those with events a table reader keeps the index.
 const MAX_OPEN_FILES: i32 = 512;
@@ -61,7 +59,7 @@ pub fn database(create: bool) -> Options {
     options.create_missing_column_families(create);
     // There is no WAL: the families must reach the disk together or not at all.
     options.set_atomic_flush(true);
-    // The hash memtable of `event_id` does not support it, and there is one writer anyway.
+    // There is one writer, and it inserts many keys in their order: then each search begins where the last one ended.
     options.set_allow_concurrent_memtable_write(false);
     // Two cores serve requests as well: one flush and one compaction at a time.
     options.set_max_background_jobs(2);
@@ -162,8 +160,9 @@ fn family(name: &str, cache: &Cache) -> Options {
             // Asked for almost every event written, and the answer is almost always "not there".
             partitioned_filter(&mut table);
             table.set_block_size(4 << 10);
-            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(event_id_row::KEY_BYTES));
-            options.set_memtable_factory(MemtableFactory::HashLinkList { bucket_count: EVENT_ID_BUCKETS });
+            // The same question to the memtable: a filter answers it without a search. Ids come sorted (`recent_ids`), so they need no other one.
+            options.set_memtable_whole_key_filtering(true);
+            options.set_memtable_prefix_bloom_ratio(EVENT_ID_MEMTABLE_BLOOM_RATIO);
             // Ids are random, so each compaction of level 0 rewrites level 1: let it take many files at once,
             // and keep level 1 small.
             options.set_level_zero_file_num_compaction_trigger(8);

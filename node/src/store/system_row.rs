@@ -2,21 +2,26 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `format` | version of all encodings, u32 big-endian, now 1 |
+//! | `format` | version of all encodings, u32 big-endian, now 2 |
 //! | `counters` | version byte 1; next position, next stream id, applied log entries, each u64 big-endian |
+//! | `ids_before` | position u64 big-endian: events before it have their ids in family `event_id` |
 //! | `last_applied` | log id of the last applied entry, encoded by the caller |
 //! | `membership` | membership as of that entry, encoded by the caller |
 
 use super::ReadError;
 use crate::event::Position;
 
-/// Version of all encodings together.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of all encodings together. Version 1 has no row `ids_before`, and all ids in their family.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest version that can be opened; it becomes the newest one then.
+pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// Key of the format version.
 pub const FORMAT: &[u8] = b"format";
 /// Key of [`Counters`].
 pub const COUNTERS: &[u8] = b"counters";
+/// Key of the position before which all ids are in their family.
+pub const IDS_BEFORE: &[u8] = b"ids_before";
 /// Key of the applied log id.
 pub const LAST_APPLIED: &[u8] = b"last_applied";
 /// Key of the membership.

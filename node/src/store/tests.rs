@@ -220,7 +220,10 @@ fn another_format_is_refused() {
     {
         let generation = store.inner.current.load_full();
         let family = generation.family(options::SYSTEM);
-        generation.db().put_cf_opt(family, system_row::FORMAT, 2u32.to_be_bytes(), &options::write()).unwrap();
+        generation
+            .db()
+            .put_cf_opt(family, system_row::FORMAT, (system_row::FORMAT_VERSION + 1).to_be_bytes(), &options::write())
+            .unwrap();
     }
     drop(store);
     assert!(damage(Store::open(directory.path(), 1 << 20)).contains("another version"));
@@ -247,6 +250,136 @@ fn the_filter_of_a_large_table_of_ids_stays_in_memory() {
     };
     assert_eq!(found(rocksdb::ReadTier::All), Ok(false));
     assert_eq!(found(rocksdb::ReadTier::BlockCache), Ok(false));
+}
+
+/// The number under which the stream knows an id that [`append`] gave.
+fn number_of(store: &Store, stream: &str, id: u128) -> Option<u64> {
+    let mut chunk = store.begin();
+    let stream = chunk.stream(stream).unwrap();
+    chunk.number_of_id(stream, uuid::Uuid::from_u128(scattered(id))).unwrap()
+}
+
+fn stored_ids(store: &Store, ids: std::ops::Range<u128>) -> usize {
+    let generation = store.inner.current.load_full();
+    let family = generation.family(options::EVENT_ID);
+    let is_stored = |id: &u128| {
+        let key = event_id_row::key(0, uuid::Uuid::from_u128(scattered(*id)));
+        generation.db().get_pinned_cf(family, key).unwrap().is_some()
+    };
+    ids.filter(is_stored).count()
+}
+
+#[test]
+fn every_id_is_known_in_memory_in_the_database_and_after_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (mut total, batches) = (0, 5);
+    for _ in 0..batches {
+        fill(&store, "s", recent_ids::RECENT_IDS as u128 / 2 + 10);
+        total += recent_ids::RECENT_IDS as u128 / 2 + 10;
+    }
+    let stored = stored_ids(&store, 0..total);
+    assert!(stored > 0 && stored < total as usize, "{stored} of {total}: both places are asked");
+    let all_are_known = |store: &Store| (0..total).all(|id| number_of(store, "s", id) == Some(id as u64));
+    assert!(all_are_known(&store));
+    store.flush().unwrap();
+    drop(store);
+
+    let store = open(directory.path());
+    assert_eq!(stored_ids(&store, 0..total), stored);
+    assert!(all_are_known(&store));
+    assert_eq!(number_of(&store, "s", total), None);
+    let checkpoint = directory.path().join("checkpoint");
+    store.checkpoint(&checkpoint).unwrap();
+    let target = open(&directory.path().join("target"));
+    target.install(&checkpoint).unwrap();
+    assert!(all_are_known(&target), "a snapshot brings them, too");
+}
+
+#[test]
+fn the_first_use_of_an_id_counts_after_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let commit = |ids: std::ops::Range<u128>| {
+        let before = store.applied().current();
+        let mut chunk = store.begin();
+        append(&mut chunk, "s", ids, 10);
+        chunk.commit(before.log_entries + 1, vec![1], None);
+    };
+    let many = recent_ids::RECENT_IDS as u128;
+    commit(0..many);
+    assert_eq!(stored_ids(&store, 0..many), many as usize);
+    // One that is in the database and one that is not, each used again.
+    commit(5..6);
+    commit(many..many + 1);
+    commit(many..many + 1);
+    let mut chunk = store.begin();
+    let gone = chunk.stream("gone").unwrap();
+    chunk.append_tombstone(gone, Ticks(1), uuid::Uuid::from_u128(7));
+    chunk.commit(9, vec![1], None);
+    store.flush().unwrap();
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(number_of(&store, "s", 5), Some(5));
+    assert_eq!(number_of(&store, "s", many), Some(many as u64 + 1));
+}
+
+#[test]
+fn a_database_of_the_format_before_is_opened_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    fill(&store, "s", 50);
+    {
+        // As it was: all ids in their family, and no word of it.
+        let generation = store.inner.current.load_full();
+        let mut batch = rocksdb::WriteBatch::default();
+        for id in 0..50 {
+            let key = event_id_row::key(0, uuid::Uuid::from_u128(scattered(id)));
+            batch.put_cf(generation.family(options::EVENT_ID), key, event_id_row::value(id as u64));
+        }
+        let system = generation.family(options::SYSTEM);
+        batch.delete_cf(system, system_row::IDS_BEFORE);
+        batch.put_cf(system, system_row::FORMAT, system_row::OLDEST_FORMAT_VERSION.to_be_bytes());
+        generation.db().write_opt(batch, &options::write()).unwrap();
+    }
+    store.flush().unwrap();
+    drop(store);
+    for round in 1..=2 {
+        let store = open(directory.path());
+        let known = 50 * round;
+        assert!((0..known).all(|id| number_of(&store, "s", id) == Some(id as u64)), "round {round}");
+        fill(&store, "s", 50);
+        assert!((0..known + 50).all(|id| number_of(&store, "s", id) == Some(id as u64)), "round {round}");
+        store.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_changed_stream_is_not_remembered_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    fill(&store, "s", 1);
+    let read = |store: &Store| {
+        let (place, known) = store.known_stream("s");
+        let info = known.unwrap_or_else(|| Arc::new(store.view(|view| view.stream("s").unwrap())));
+        (place, info)
+    };
+    let (place, info) = read(&store);
+    store.remember_stream(place, "s", &info);
+    assert_eq!(store.known_stream("s").1.map(|info| info.last_number), Some(Some(0)));
+    let (stale, info) = read(&store);
+    fill(&store, "s", 1);
+    assert_eq!(store.known_stream("s").1, None, "the commit took it out");
+    store.remember_stream(stale, "s", &info);
+    assert_eq!(store.known_stream("s").1, None, "what was read before the commit is not kept");
+    fill(&store, "other", 1);
+    let (place, info) = read(&store);
+    store.remember_stream(place, "s", &info);
+    assert_eq!(store.known_stream("s").1.map(|info| info.last_number), Some(Some(1)));
+    let checkpoint = directory.path().join("checkpoint");
+    store.checkpoint(&checkpoint).unwrap();
+    store.install(&checkpoint).unwrap();
+    assert_eq!(store.known_stream("s").1, None, "the whole state was replaced");
 }
 
 /// `cargo test --release -p headwater --lib store::tests::measure -- --ignored --nocapture`; EVENTS sets the number.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::generation::Generation;
 use super::head::{Head, HeadCache, Recreation};
+use super::recent_ids::RecentIds;
 use super::system_row::{self, Counters};
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
 use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks, stream_id};
@@ -20,6 +21,16 @@ use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_
 pub(super) struct Writer {
     pub(super) counters: Counters,
     pub(super) heads: HeadCache,
+    pub(super) recent_ids: RecentIds,
+}
+
+impl Writer {
+    /// For a database that was just opened.
+    pub(super) fn new(generation: &Generation) -> Result<Self, ReadError> {
+        let counters = generation.counters()?;
+        let recent_ids = RecentIds::open(generation, &counters)?;
+        Ok(Self { counters, heads: HeadCache::new(), recent_ids })
+    }
 }
 
 /// A stream as known to one chunk, see [`Chunk::stream`].
@@ -133,6 +144,9 @@ impl<'store> Chunk<'store> {
         if let Some(number) = self.event_ids.get(&(id, event_id)) {
             return Ok(Some(*number));
         }
+        if let Some(number) = self.writer.recent_ids.get(&(id, event_id)) {
+            return Ok(Some(number));
+        }
         let was_empty_before_chunk = self.first_new_number(state) == Some(0);
         if was_empty_before_chunk || self.absent == Some((id, event_id)) {
             return Ok(None);
@@ -198,8 +212,6 @@ impl<'store> Chunk<'store> {
         self.batch.put_cf(index, index_row::key(id, number), index_row::value(position, self.buffer.len()));
         if is_first_use {
             // The first commit of an id wins (contract/streams 6.7).
-            let family = self.generation.family(options::EVENT_ID);
-            self.batch.put_cf(family, event_id_row::key(id, event_id), event_id_row::value(number));
             self.event_ids.insert((id, event_id), number);
         }
         let state = &mut self.streams[stream.0];
@@ -259,6 +271,9 @@ impl<'store> Chunk<'store> {
         if let Some(membership) = membership {
             self.batch.put_cf(system, system_row::MEMBERSHIP, membership);
         }
+        // Should the write fail, the process ends, and with it what is remembered here.
+        let (new_ids, next_position) = (std::mem::take(&mut self.event_ids), self.counters.next_position);
+        self.writer.recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch);
         let batch_bytes = self.batch.size_in_bytes() as u64;
         let known = &self.inner.known_streams;
         let another = || self.streams.iter().filter(|state| state.is_another()).map(|state| &*state.name);

@@ -1,0 +1,121 @@
+//! The ids of the newest events, in memory until there are enough of them to be written to family `event_id` in order.
+//!
+//! Ids are random. Put into RocksDB one by one, each of them searches its place in a large memtable or, if that is a hash table, is sorted by its
+//! flush: several times what the rest of an event costs (docs/adr/0010-recent-event-ids.md). A few thousand at a time are sorted where they are.
+//!
+//! Nothing depends on a memory that may be lost: row `ids_before` of family `system`, written together with the ids, says which events have theirs
+//! in the database. Those of the others are read from the events themselves when a database is opened.
+
+// Asked for with every event; seeded like that of std, and several times faster.
+use hashbrown::HashMap;
+use rocksdb::{ReadOptions, WriteBatch};
+use uuid::Uuid;
+
+use super::generation::Generation;
+use super::options::{EVENT, EVENT_ID, STREAM, SYSTEM};
+use super::system_row::{self, Counters};
+use super::{ReadError, event_id_row, event_row, stream_row};
+use crate::event::{EventNumber, MAX_NUMBER, Position};
+
+/// Ids that are kept in memory at most, and one chunk's more: few enough to stay in the caches of a processor and to be read again in some
+/// milliseconds at a start, enough for sorting to pay.
+pub const RECENT_IDS: usize = 4_096;
+
+/// See the module. Of the writer alone.
+#[derive(Debug, Default)]
+pub(super) struct RecentIds {
+    ids: HashMap<(u64, Uuid), EventNumber>,
+}
+
+impl RecentIds {
+    /// What the database lacks of ids. One of an earlier version lacks none, and is told so.
+    pub(super) fn open(generation: &Generation, counters: &Counters) -> Result<Self, ReadError> {
+        let Some(before) = generation.ids_before()? else {
+            generation.put_ids_before(counters.next_position)?;
+            return Ok(Self::default());
+        };
+        let mut recent = Self::default();
+        let once = read_once();
+        let mut streams: HashMap<String, u64> = HashMap::new();
+        let mut newest = read_once();
+        newest.set_iterate_lower_bound(event_row::key(before));
+        newest.set_iterate_upper_bound(event_row::key(counters.next_position));
+        let mut rows = generation.db().raw_iterator_cf_opt(generation.family(EVENT), newest);
+        rows.seek_to_first();
+        while let Some((key, value)) = rows.item() {
+            let event = event_row::read(event_row::position(key)?, value)?;
+            // Tombstones have no number of their own, and nobody asks for their ids.
+            if event.number != MAX_NUMBER {
+                let stream_id = match streams.get(event.stream) {
+                    Some(id) => *id,
+                    None => *streams.entry_ref(event.stream).or_insert(numeric_id(generation, event.stream, &once)?),
+                };
+                recent.found(generation, (stream_id, event.event_id), event.number, &once)?;
+            }
+            rows.next();
+        }
+        rows.status().map_err(ReadError::from_rocksdb)?;
+        Ok(recent)
+    }
+
+    /// The first commit of an id wins (contract/streams 6.7).
+    fn found(
+        &mut self,
+        generation: &Generation,
+        id: (u64, Uuid),
+        number: EventNumber,
+        options: &ReadOptions,
+    ) -> Result<(), ReadError> {
+        let key = event_id_row::key(id.0, id.1);
+        let family = generation.family(EVENT_ID);
+        let is_stored =
+            generation.db().get_pinned_cf_opt(family, key, options).map_err(ReadError::from_rocksdb)?.is_some();
+        if !is_stored {
+            self.ids.entry(id).or_insert(number);
+        }
+        Ok(())
+    }
+
+    /// The number that the first event with this id got in the stream, if it is a recent one.
+    pub(super) fn get(&self, id: &(u64, Uuid)) -> Option<EventNumber> {
+        self.ids.get(id).copied()
+    }
+
+    /// Takes the ids that a chunk used first; all of those at hand go into its batch once there are enough. `next_position` is that behind
+    /// the chunk.
+    pub(super) fn commit(
+        &mut self,
+        new: HashMap<(u64, Uuid), EventNumber>,
+        next_position: Position,
+        generation: &Generation,
+        batch: &mut WriteBatch,
+    ) {
+        self.ids.extend(new);
+        if self.ids.len() < RECENT_IDS {
+            return;
+        }
+        let mut rows: Vec<_> =
+            self.ids.drain().map(|((stream, id), number)| (event_id_row::key(stream, id), number)).collect();
+        rows.sort_unstable();
+        let family = generation.family(EVENT_ID);
+        for (key, number) in rows {
+            batch.put_cf(family, key, event_id_row::value(number));
+        }
+        batch.put_cf(generation.family(SYSTEM), system_row::IDS_BEFORE, next_position.to_be_bytes());
+    }
+}
+
+/// What is read at a start leaves the block cache to those who will read again.
+fn read_once() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options
+}
+
+fn numeric_id(generation: &Generation, stream: &str, options: &ReadOptions) -> Result<u64, ReadError> {
+    let row = generation.db().get_pinned_cf_opt(generation.family(STREAM), stream_row::key(stream), options);
+    match row.map_err(ReadError::from_rocksdb)? {
+        Some(row) => Ok(stream_row::decode(stream, &row)?.id),
+        None => Err(ReadError::Damaged(format!("stream '{stream}' has events but no row"))),
+    }
+}
