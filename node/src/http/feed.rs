@@ -152,6 +152,9 @@ async fn look(request: &Request<'_>, wanted: &Arc<PageRequest>) -> Result<Found,
     if let Some(info) = known
         && let Some(answer) = look.answer_from_memory(&info)
     {
+        if matches!(answer, FoundPage::Page { .. }) {
+            request.state.http_metrics.sent_kept_page();
+        }
         return Ok(Found { info, answer });
     }
     let found = store.read(move |view: &ReadView<'_>| look.read(view)).await?;

@@ -18,12 +18,20 @@ pub struct RequestLabels {
 #[derive(Debug, Clone, Default)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
+    kept_pages: Counter,
 }
 
 impl HttpMetrics {
     /// Makes the counters part of `/metrics`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("http_requests", "HTTP requests answered, by route and status", self.requests.clone());
+        let kept = "Pages of streams sent as they were kept, without a look at the database";
+        registry.register("http_kept_pages", kept, self.kept_pages.clone());
+    }
+
+    /// Counts a page that was not written anew.
+    pub fn sent_kept_page(&self) {
+        self.kept_pages.inc();
     }
 
     /// Counts an answer.

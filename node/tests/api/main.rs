@@ -9,6 +9,7 @@ mod bad_input;
 mod client;
 mod extensions;
 mod feeds;
+mod kept_pages;
 mod links;
 mod long_polls;
 mod nodes;
