@@ -1,5 +1,7 @@
 //! Single events, of a stream or of its metadata (contract/streams 9 and 12.2).
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 
 use super::atom::{self, Embed, Entry, OwnedEntry, Target};
@@ -61,7 +63,7 @@ enum Found {
 
 struct FoundEvent {
     entry: OwnedEntry,
-    info: StreamInfo,
+    info: Arc<StreamInfo>,
     is_public: bool,
 }
 
@@ -76,8 +78,16 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     request.read_barrier(wanted.barrier).await?;
     let (stream, number, resolve) = (wanted.stream.clone(), wanted.number, wanted.resolve_links);
     let policy = request.policy().await?;
-    let look_at = move |view: &ReadView<'_>, most| look(view, &policy, &stream, number, resolve, of, most);
     let store = request.state.cluster.store();
+    let (place, known) = store.known_stream(&stream);
+    let is_known = known.is_some();
+    let look_at = move |view: &ReadView<'_>, most| {
+        let info = match &known {
+            Some(info) => info.clone(),
+            None => Arc::new(view.stream(&stream)?),
+        };
+        look(view, info, &policy, &stream, number, resolve, of, most)
+    };
     let look_at_small = look_at.clone();
     let (found, room) = match store.read(move |view| look_at_small(view, SMALL_PAGE_BYTES)).await? {
         Found::TooLarge => {
@@ -87,7 +97,12 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
         found => (found, None),
     };
     match found {
-        Found::Event(found) => Ok(render(request, &wanted, &found, room)),
+        Found::Event(found) => {
+            if !is_known {
+                store.remember_stream(place, &wanted.stream, &found.info);
+            }
+            Ok(render(request, &wanted, &found, room))
+        }
         Found::NoMetadataYet { is_public } => Ok(no_metadata(request, is_public)),
         Found::Denied => Err(ApiError::Unauthorized),
         Found::Nothing | Found::TooLarge => Err(ApiError::NotFound),
@@ -95,8 +110,10 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "all of the request that decides, and what is known of its stream")]
 fn look(
     view: &ReadView<'_>,
+    info: Arc<StreamInfo>,
     policy: &Policy,
     stream: &str,
     number: Option<u64>,
@@ -104,7 +121,6 @@ fn look(
     of: Of,
     most_bytes: u64,
 ) -> Result<Found, ReadError> {
-    let info = view.stream(stream)?;
     if !policy.may_read(stream, &info) {
         return Ok(Found::Denied);
     }

@@ -149,17 +149,22 @@ async fn look(request: &Request<'_>, wanted: &Arc<PageRequest>) -> Result<Found,
         wanted: wanted.clone(),
     };
     let (place, known) = store.known_stream(&wanted.stream);
-    if let Some(info) = known
-        && let Some(answer) = look.answer_from_memory(&info)
-    {
-        if matches!(answer, FoundPage::Page { .. }) {
-            request.state.http_metrics.sent_kept_page();
+    let Some(info) = known else {
+        let read = move |view: &ReadView<'_>| look.read(view, Arc::new(view.stream(&look.wanted.stream)?));
+        let found = store.read(read).await?;
+        store.remember_stream(place, &wanted.stream, &found.info);
+        return Ok(found);
+    };
+    match look.answer_from_memory(&info) {
+        Some(answer) => {
+            if matches!(answer, FoundPage::Page { .. }) {
+                request.state.http_metrics.sent_kept_page();
+            }
+            Ok(Found { info, answer })
         }
-        return Ok(Found { info, answer });
+        // What is known of the stream holds for this read, too: the view is not older.
+        None => Ok(store.read(move |view: &ReadView<'_>| look.read(view, info.clone())).await?),
     }
-    let found = store.read(move |view: &ReadView<'_>| look.read(view)).await?;
-    store.remember_stream(place, &wanted.stream, &found.info);
-    Ok(found)
 }
 
 /// Everything that a look at a stream needs; a look at the disk may need it twice.
@@ -217,8 +222,7 @@ impl Look {
         Some(FoundPage::Page { bounds: outline.bounds, document: Document::Whole(document), is_public })
     }
 
-    fn read(&self, view: &ReadView<'_>) -> Result<Found, ReadError> {
-        let info = Arc::new(view.stream(&self.wanted.stream)?);
+    fn read(&self, view: &ReadView<'_>, info: Arc<StreamInfo>) -> Result<Found, ReadError> {
         let answer = match self.outline(&info) {
             Ok(outline) => self.read_events(view, &info, outline)?,
             Err(answer) => FoundPage::None(answer),
