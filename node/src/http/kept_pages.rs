@@ -33,15 +33,15 @@ pub struct PageKey {
     pub stream_id: u64,
     /// Smallest and largest number on it.
     pub numbers: (EventNumber, EventNumber),
-    /// What its head says: links, size, whether it is the head of the stream and of which version, and the direction it was read in.
+    /// Where it leads.
     pub links: PageLinks,
-    #[allow(missing_docs)]
+    /// The size of page in its links.
     pub count: u64,
-    #[allow(missing_docs)]
+    /// What it says of being the head of the stream.
     pub head_of_stream: bool,
-    #[allow(missing_docs)]
+    /// The last number of the stream, where its head names that in a tag.
     pub version: Option<EventNumber>,
-    #[allow(missing_docs)]
+    /// Whether it was asked for backwards, and so has a URI of its own.
     pub is_backward: bool,
     /// Whether links would have been followed, had there been any.
     pub follows_links: bool,
