@@ -81,18 +81,19 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
     let store = request.state.cluster.store();
     let (place, known) = store.known_stream(&stream);
     let is_known = known.is_some();
-    let look_at = move |view: &ReadView<'_>, most| {
-        let info = match &known {
+    let look_at = move |view: &ReadView<'_>, known: Option<&Arc<StreamInfo>>, most| {
+        let info = match known {
             Some(info) => info.clone(),
             None => Arc::new(view.stream(&stream)?),
         };
         look(view, info, &policy, &stream, number, resolve, of, most)
     };
     let look_at_small = look_at.clone();
-    let (found, room) = match store.read(move |view| look_at_small(view, SMALL_PAGE_BYTES)).await? {
+    let (found, room) = match store.read(move |view| look_at_small(view, known.as_ref(), SMALL_PAGE_BYTES)).await? {
         Found::TooLarge => {
             let room = request.answer_room().await?;
-            (store.read_apart(move |view| look_at(view, u64::MAX)).await?, Some(room))
+            // It may have waited for its room: the stream is looked at as it is now.
+            (store.read_apart(move |view| look_at(view, None, u64::MAX)).await?, Some(room))
         }
         found => (found, None),
     };
