@@ -12,6 +12,9 @@ const SLICE_NS: u64 = 100_000;
 /// Nice value that root, or who may use it, gets: on older kernels it does the same.
 const NICE: i32 = -10;
 
+/// `SCHED_FLAG_RESET_ON_FORK`: threads that such a thread starts, RocksDB's for flushes and compactions perhaps, are ordinary ones.
+const NOT_INHERITED: u64 = 1;
+
 /// `struct sched_attr` of sched_setattr(2), first version.
 #[repr(C)]
 struct Attributes {
@@ -42,7 +45,7 @@ fn set(nice: i32) -> io::Result<()> {
     let attributes = Attributes {
         size: size_of::<Attributes>() as u32,
         policy: libc::SCHED_OTHER as u32,
-        flags: 0,
+        flags: NOT_INHERITED,
         nice,
         priority: 0,
         runtime_ns: SLICE_NS,
@@ -61,5 +64,17 @@ mod tests {
     #[test]
     fn a_thread_may_always_ask_to_run_promptly() {
         std::thread::spawn(|| set(own_nice())).join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_an_urgent_thread_starts_is_not_urgent() {
+        let before = own_nice();
+        let urgent = || {
+            run_promptly();
+            std::thread::spawn(own_nice).join().unwrap()
+        };
+        let started = std::thread::spawn(urgent).join().unwrap();
+        // The kernel sets what was below zero to zero.
+        assert!(started >= before.max(0), "{started}");
     }
 }

@@ -17,8 +17,8 @@ use super::system_row::{self, Counters};
 use super::{ReadError, event_id_row, event_row, stream_row};
 use crate::event::{EventNumber, MAX_NUMBER, Position};
 
-/// Ids that are kept in memory at most, and one chunk's more: few enough to stay in the caches of a processor and to be read again in some
-/// milliseconds at a start, enough for sorting to pay.
+/// Ids that are kept in memory at most, and one chunk's more: few enough to stay in the caches of a processor and to be read again
+/// at every start, enough for sorting to pay.
 pub const RECENT_IDS: usize = 4_096;
 
 /// See the module. Of the writer alone.

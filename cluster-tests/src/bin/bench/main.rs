@@ -49,7 +49,7 @@ enum Command {
 /// What to run, and for how long.
 #[derive(Debug, Clone, Default, clap::Args)]
 struct Selection {
-    /// Only these scenarios (repeatable); all when absent.
+    /// Only these scenarios (repeatable); all when absent, `versions-..` only with `--beside`.
     #[arg(long, value_enum)]
     only: Vec<Scenario>,
     /// Seconds of one round.
@@ -101,6 +101,13 @@ pub(crate) enum Scenario {
     VersionsPages,
 }
 
+impl Scenario {
+    /// Whether it has no meaning without another program.
+    fn compares_programs(self) -> bool {
+        matches!(self, Self::VersionsSingle | Self::VersionsCluster | Self::VersionsPage | Self::VersionsPages)
+    }
+}
+
 /// All that the scenarios need to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -128,7 +135,8 @@ impl Plan {
             connections: if selection.connections.is_empty() { connections } else { selection.connections.clone() },
             events: selection.events.unwrap_or(events),
             scenarios: if selection.only.is_empty() {
-                Scenario::value_variants().to_vec()
+                let all = Scenario::value_variants().iter().copied();
+                all.filter(|scenario| !scenario.compares_programs() || !selection.beside.is_empty()).collect()
             } else {
                 selection.only.clone()
             },
