@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use super::{Embed, Entry, Feed, Printer, updated};
 use crate::event::EventRef;
+use crate::http::body::text as text_of;
 use crate::http::json::{Object, indent, indent_into, push_escaped, push_string};
 use crate::http::links::Base;
 
@@ -162,7 +163,7 @@ fn rich_members(object: &mut Object<'_>, entry: &Entry<'_>, event: EventRef<'_>,
         if event.is_json {
             object.string("data", &shown(event.data, embed));
         } else if embed == Embed::TryHarder {
-            let text = String::from_utf8_lossy(event.data);
+            let text = text_of(event.data);
             is_json = as_object(&text).is_some();
             object.string("data", &shown(event.data, embed));
         }
@@ -183,7 +184,7 @@ fn rich_members(object: &mut Object<'_>, entry: &Entry<'_>, event: EventRef<'_>,
 
 /// Stored text as it is, or from level pretty on re-indented when it is an object.
 fn shown(bytes: &[u8], embed: Embed) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = text_of(bytes);
     if embed >= Embed::Pretty
         && let Some(pretty) = as_object(&text)
     {
@@ -213,7 +214,7 @@ fn event_members(object: &mut Object<'_>, event: EventRef<'_>) {
 
 /// Appends a payload: as the JSON value it holds, else as string. A lone `null` is the string "null".
 fn push_value(out: &mut Vec<u8>, bytes: &[u8], is_json: bool, margin: usize) {
-    let text = String::from_utf8_lossy(bytes);
+    let text = text_of(bytes);
     if is_json && text.trim() != "null" && indent_into(out, &text, margin).is_ok() {
         return;
     }

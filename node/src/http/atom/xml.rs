@@ -2,6 +2,7 @@
 
 use super::{Embed, Entry, Feed, Printer, updated};
 use crate::event::EventRef;
+use crate::http::body::text as text_of;
 use crate::http::json::tree::{Json, parse};
 use crate::http::limits::MAX_PAYLOAD_AS_XML_BYTES;
 use crate::http::links::Base;
@@ -135,7 +136,7 @@ fn event_elements(out: &mut Vec<u8>, event: EventRef<'_>, attributes: &str) {
         push_text_element(out, name, attributes, text);
     }
     for (name, bytes) in [("data", event.data), ("metadata", event.metadata)] {
-        let text = String::from_utf8_lossy(bytes);
+        let text = text_of(bytes);
         let value = if event.is_json { parse(&text) } else { None };
         push_payload(out, name, attributes, value.as_ref(), &text);
     }
@@ -167,7 +168,7 @@ pub fn event(event: EventRef<'_>) -> Vec<u8> {
 /// The data alone: `<data>`, converted when it is a JSON object, else as text.
 pub fn data(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + event.data.len());
-    let text = String::from_utf8_lossy(event.data);
+    let text = text_of(event.data);
     let object = parse(&text).filter(|value| event.is_json && matches!(value, Json::Object(_)));
     push_payload(&mut out, "data", "", object.as_ref(), &text);
     out

@@ -46,7 +46,7 @@ impl BodyError {
     }
 }
 
-/// A body as text. What is no UTF-8 in it becomes U+FFFD; the usual case is checked many bytes at a time.
+/// A body, sent or stored, as text. What is no UTF-8 in it becomes U+FFFD; the usual case is checked many bytes at a time.
 pub fn text(body: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(body) {
         Ok(text) => Cow::Borrowed(text),
