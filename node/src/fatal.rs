@@ -45,21 +45,12 @@ pub fn tell(reason: &str) {
 /// Table files named at most; beyond that a list helps nobody.
 const TABLES_NAMED: usize = 8;
 
-/// The file with the highest number among those of a RocksDB directory that end in `extension` and are not empty.
-pub fn newest_file(directory: &Path, extension: &str) -> Option<PathBuf> {
-    numbered_files(directory, extension).pop().map(|(_, path)| path)
-}
-
 /// RocksDB's complaint about a damaged database, completed by the names of the files it may mean: for a write-ahead log it names
 /// none, and for the properties of a table it blames the manifest.
 pub fn name_files(directory: &Path, complaint: &str) -> String {
-    let names = |mut files: Vec<PathBuf>| -> Vec<String> {
-        files.reverse();
-        files.iter().filter_map(|path| name(path)).collect()
-    };
-    let paths = |extension| numbered_files(directory, extension).into_iter().map(|(_, path)| path).collect();
-    let mut suspects = names(paths("log"));
-    let mut tables = names(paths("sst"));
+    let names = |files: Vec<PathBuf>| -> Vec<String> { files.iter().filter_map(|path| name(path)).collect() };
+    let mut suspects = names(numbered_files(directory, "log"));
+    let mut tables = names(numbered_files(directory, "sst"));
     if suspects.iter().chain(&tables).any(|name| complaint.contains(name.as_str())) {
         return complaint.to_owned();
     }
@@ -82,8 +73,8 @@ fn files(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     paths.filter(|path| name(path).is_some_and(|name| is_meant(&name))).collect()
 }
 
-/// Ascending by number.
-fn numbered_files(directory: &Path, extension: &str) -> Vec<(u64, PathBuf)> {
+/// The files of a RocksDB directory that end in `extension` and are not empty, the highest number first.
+pub fn numbered_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let suffix = format!(".{extension}");
     let mut found: Vec<(u64, PathBuf)> = files(directory, |name| name.ends_with(&suffix))
         .into_iter()
@@ -91,7 +82,7 @@ fn numbered_files(directory: &Path, extension: &str) -> Vec<(u64, PathBuf)> {
         .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
         .collect();
     found.sort();
-    found
+    found.into_iter().rev().map(|(_, path)| path).collect()
 }
 
 #[cfg(test)]
@@ -112,6 +103,7 @@ mod tests {
         assert!(name_files(directory.path(), blames_manifest).contains("000007.sst"));
         let named = "Corruption: bad block in /x/000007.sst offset 3";
         assert_eq!(name_files(directory.path(), named), named);
-        assert_eq!(newest_file(directory.path(), "log"), Some(directory.path().join("000010.log")));
+        let newest_first = ["000010.log", "000009.log"].map(|name| directory.path().join(name));
+        assert_eq!(numbered_files(directory.path(), "log"), newest_first);
     }
 }

@@ -189,6 +189,9 @@ impl Disk {
 
     /// Moves everything from memory and WAL to tables, so that the next start has nothing to replay.
     pub fn flush(&self) {
+        // A family with nothing to flush would still count on the WAL, and when the process died right here RocksDB could not tell old
+        // records at its end from lost ones of the other family.
+        self.put_meta(keys::FORMAT, &[keys::FORMAT_VERSION]);
         let families = [self.family(options::ENTRIES), self.family(options::META)];
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
             fatal::stop(&format!("flushing the log in {}", self.directory.display()), &error);

@@ -1,8 +1,9 @@
 //! The file `durable-end`: how far this log's syncs were acknowledged, kept outside RocksDB.
 //!
-//! RocksDB cuts a torn tail off its WAL without a word, and cannot know whether anybody was told that this tail was safe.
-//! This file does. It is written after each sync but is itself not synced (that would double the price of a sync):
-//! it survives the death of the process exactly, and after a power loss it may be older than the truth, never newer.
+//! RocksDB reads its WAL until something is wrong and takes that for the end, without a word: it cannot know whether anybody was told that
+//! what followed was safe. This file does. It is written after each sync but is itself synced only now and then, for each time would
+//! double the price of a sync: it survives the death of the process exactly, and after a power loss it may be [`SYNC_INTERVAL`] older
+//! than the truth, never newer.
 //!
 //! Layout, 20 bytes: end u64 (index after the last durable entry), sequence u64 (RocksDB's number of the last durable write,
 //! which covers votes as well), CRC-32C u32 of the 16 bytes before. Little-endian.
@@ -11,6 +12,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What was acknowledged longer ago than this is in the file on disk, so that even damage that comes with a power loss is noticed.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Name in the log's directory.
 pub const FILE_NAME: &str = "durable-end";
@@ -48,6 +53,8 @@ impl Durable {
 pub struct DurableMark {
     file: File,
     path: PathBuf,
+    /// When the oldest change was written that is not synced.
+    changed: Option<Instant>,
 }
 
 impl DurableMark {
@@ -71,18 +78,32 @@ impl DurableMark {
         }
         file.sync_all()?;
         File::open(directory)?.sync_all()?;
-        Ok(Self { file, path })
+        Ok(Self { file, path, changed: None })
     }
 
-    /// Writes without a sync.
-    pub fn record(&self, durable: Durable) -> io::Result<()> {
-        self.file.write_all_at(&durable.encode(), 0)
+    /// Writes, and syncs if that is due.
+    pub fn record(&mut self, durable: Durable) -> io::Result<()> {
+        self.file.write_all_at(&durable.encode(), 0)?;
+        let changed = *self.changed.get_or_insert_with(Instant::now);
+        if changed.elapsed() < SYNC_INTERVAL { Ok(()) } else { self.sync() }
     }
 
     /// Writes with a sync.
-    pub fn record_synced(&self, durable: Durable) -> io::Result<()> {
-        self.record(durable)?;
-        self.file.sync_data()
+    pub fn record_synced(&mut self, durable: Durable) -> io::Result<()> {
+        self.file.write_all_at(&durable.encode(), 0)?;
+        self.sync()
+    }
+
+    /// Syncs what was written.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.changed = None;
+        Ok(())
+    }
+
+    /// How long a sync may wait; `None` when there is nothing to sync.
+    pub fn sync_is_due_in(&self) -> Option<Duration> {
+        self.changed.map(|changed| SYNC_INTERVAL.saturating_sub(changed.elapsed()))
     }
 
     /// For messages.
@@ -99,13 +120,29 @@ mod tests {
     fn the_mark_is_read_back_as_written() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(DurableMark::read(directory.path()).unwrap(), None);
-        let mark = DurableMark::open(directory.path()).unwrap();
+        let mut mark = DurableMark::open(directory.path()).unwrap();
         assert_eq!(DurableMark::read(directory.path()).unwrap(), Some(Durable::default()));
         let durable = Durable { end: 1 << 40, sequence: 77 };
         mark.record(durable).unwrap();
         assert_eq!(DurableMark::read(directory.path()).unwrap(), Some(durable));
         drop(DurableMark::open(directory.path()).unwrap());
         assert_eq!(DurableMark::read(directory.path()).unwrap(), Some(durable), "opening must not reset it");
+    }
+
+    #[test]
+    fn a_sync_is_due_as_long_as_something_is_not_synced() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mark = DurableMark::open(directory.path()).unwrap();
+        assert_eq!(mark.sync_is_due_in(), None);
+        mark.record(Durable { end: 1, sequence: 1 }).unwrap();
+        let due = mark.sync_is_due_in().unwrap();
+        mark.record(Durable { end: 2, sequence: 2 }).unwrap();
+        assert!(mark.sync_is_due_in().is_none_or(|later| later <= due), "a later change must not put it off");
+        mark.sync().unwrap();
+        assert_eq!(mark.sync_is_due_in(), None);
+        mark.changed = Instant::now().checked_sub(SYNC_INTERVAL);
+        mark.record(Durable { end: 3, sequence: 3 }).unwrap();
+        assert_eq!(mark.sync_is_due_in(), None, "it was due");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn open(directory: &Path) -> Result<Opened, LogError> {
     refuse_missing_files(directory, promised)?;
     let promised = promised.unwrap_or_default();
     let fresh = promised == Durable::default();
-    let mark = DurableMark::open(directory).map_err(io)?;
+    let mut mark = DurableMark::open(directory).map_err(io)?;
     let suspects = Suspects::before_opening(directory);
     let disk = Disk::open(directory, fresh)?;
     let mut meta: BTreeMap<_, _> = disk.all_meta()?.into_iter().collect();
@@ -126,11 +126,11 @@ fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Ex
     Ok(Extent { end: gap, ..extent })
 }
 
-/// The files that hold the end of the log, as they are before RocksDB begins new ones. One whose last part is unreadable is taken by
-/// RocksDB for one that ends there.
+/// The files that hold the end of the log, as they are before RocksDB begins new ones. RocksDB reads them until something is unreadable, and
+/// takes that for the end.
 struct Suspects {
-    /// The newest WAL.
-    wal: Option<PathBuf>,
+    /// The WALs, newest first.
+    wals: Vec<PathBuf>,
     /// Says which WALs still count.
     manifest: Option<PathBuf>,
 }
@@ -139,7 +139,7 @@ impl Suspects {
     fn before_opening(directory: &Path) -> Self {
         let current = std::fs::read_to_string(directory.join("CURRENT")).ok();
         Self {
-            wal: fatal::newest_file(directory, "log"),
+            wals: fatal::numbered_files(directory, "log"),
             manifest: current.map(|name| directory.join(name.trim_end())),
         }
     }
@@ -150,9 +150,13 @@ fn refuse_lost_tail(disk: &Disk, suspects: &Suspects, extent: Extent, promised: 
     if found.end >= promised.end && found.sequence >= promised.sequence {
         return Ok(());
     }
-    let mut what = match &suspects.wal {
-        Some(path) => format!("{} is cut short", path.display()),
+    let mut what = match suspects.wals.split_first() {
         None => format!("the newest .log file in {} is missing or empty", disk.directory().display()),
+        Some((newest, [])) => format!("{} is damaged or cut short", newest.display()),
+        Some((newest, older)) => {
+            let older: Vec<_> = older.iter().map(|path| path.display().to_string()).collect();
+            format!("{} or, less likely, {} is damaged or cut short", newest.display(), older.join(" or "))
+        }
     };
     if let Some(manifest) = &suspects.manifest {
         what.push_str(&format!(", or {} is damaged", manifest.display()));

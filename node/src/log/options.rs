@@ -32,6 +32,8 @@ const READAHEAD_BYTES: usize = MIB;
 const READAHEAD_ENTRIES: u64 = 64;
 /// More WAL than this forces a flush. Reached only if one kind of memtable stays almost empty.
 const MAX_WAL_BYTES: u64 = 128 << 20;
+/// WALs that were flushed and wait to be written over: one is due when the next begins, and a flush may be late.
+const REUSED_WALS: usize = 2;
 /// RocksDB's own text log, which tells about flushes and errors: two files of this size are kept.
 const INFO_LOG_BYTES: usize = 4 * MIB;
 
@@ -41,11 +43,12 @@ pub fn database(fresh: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(fresh);
     options.create_missing_column_families(fresh);
-    // An unfinished record at the end of the newest WAL is what a power loss leaves and is cut off; a record that is
-    // complete but wrong is an error. The default mode would take the wrong record for the end and drop all that follows.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    // The mode above can tell a torn tail from a damaged record only when WAL files are never overwritten.
-    options.set_recycle_log_file_num(0);
+    // A WAL that has been flushed is written over by the next one but one. A sync then has only data to bring to the disk, while that of a
+    // file that grows also waits for the file system's journal (ADR 11).
+    options.set_recycle_log_file_num(REUSED_WALS);
+    // Old records follow the new ones in such a file, so RocksDB reads until something is wrong and takes that for the end.
+    // Whether it is too early for the end, the durable mark knows.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     // The MANIFEST records every WAL that is complete, so one that is missing or short is noticed.
     options.set_track_and_verify_wals_in_manifest(true);
     // Verify as much as can be had without reading data twice; it is RocksDB's default and must stay.

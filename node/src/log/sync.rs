@@ -121,7 +121,8 @@ impl GroupCommit {
         let mut marked = self.marked.lock();
         if marked.value.end > index {
             marked.value.end = index;
-            or_stop(&marked.file, marked.file.record_synced(marked.value));
+            let lowered = marked.value;
+            or_stop(marked.file.record_synced(lowered), &marked.file);
         }
         self.written_end.store(index, Ordering::Release);
         delete();
@@ -174,18 +175,33 @@ impl GroupCommit {
     fn run(&self) {
         priority::run_promptly();
         loop {
-            let mut waiting = self.waiting.lock();
-            while waiting.is_empty() && !waiting.closed {
-                self.arrived.wait(&mut waiting);
+            let patience = self.marked.lock().file.sync_is_due_in();
+            let batch = self.next_batch(patience);
+            if !batch.is_empty() {
+                self.commit(batch);
+                continue;
             }
-            if waiting.is_empty() {
+            self.sync_mark();
+            if batch.closed {
                 return;
             }
-            let batch = take(&mut waiting);
-            drop(waiting);
-            self.taken.notify_all();
-            self.commit(batch);
         }
+    }
+
+    /// What waits for a sync, or nothing when nobody came within `patience` or will come any more.
+    fn next_batch(&self, patience: Option<Duration>) -> Waiting {
+        let mut waiting = self.waiting.lock();
+        while waiting.is_empty() && !waiting.closed {
+            match patience {
+                None => self.arrived.wait(&mut waiting),
+                Some(patience) if self.arrived.wait_for(&mut waiting, patience).timed_out() => break,
+                Some(_) => {}
+            }
+        }
+        let batch = take(&mut waiting);
+        drop(waiting);
+        self.taken.notify_all();
+        batch
     }
 
     /// Syncs once and then completes the batch in order.
@@ -202,12 +218,20 @@ impl GroupCommit {
         (self.observer)(&report);
     }
 
+    /// The mark is synced at the latest a while after it was written: with one of the next syncs, or here when there is none.
+    fn sync_mark(&self) {
+        let file = &mut self.marked.lock().file;
+        if file.sync_is_due_in().is_some() {
+            or_stop(file.sync(), file);
+        }
+    }
+
     fn sync_now(&self, marked: &mut Marked) {
         // Both are taken before the sync: what is written meanwhile may or may not be covered.
         let durable = Durable { end: self.written_end.load(Ordering::Acquire), sequence: self.disk.sequence() };
         self.disk.sync();
         // Before anybody hears of it, so that the mark never says less than was told.
-        or_stop(&marked.file, marked.file.record(durable));
+        or_stop(marked.file.record(durable), &marked.file);
         marked.value = durable;
         let _guard = self.durable_lock.lock();
         self.durable_end.store(durable.end, Ordering::Release);
@@ -220,7 +244,7 @@ fn take(waiting: &mut Waiting) -> Waiting {
     std::mem::replace(waiting, Waiting { closed, ..Waiting::default() })
 }
 
-fn or_stop(file: &DurableMark, result: std::io::Result<()>) {
+fn or_stop(result: std::io::Result<()>, file: &DurableMark) {
     if let Err(error) = result {
         fatal::stop(&format!("writing {}", file.path().display()), &error);
     }

@@ -1,10 +1,12 @@
 //! Damaged and incomplete files: refused with the file's name, or recovered without losing what was acknowledged.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::super::Extent;
 use super::super::durable_mark::{self, Durable, DurableMark};
 use super::*;
 
@@ -131,6 +133,67 @@ fn a_flipped_byte_in_the_wal_is_refused_or_harmless() {
     assert!(refused > 0, "every record carries a checksum");
 }
 
+/// A copy of a log of `end` entries as its process was killed, and its newest WAL: one that was used before, and is longer than what
+/// was written to it since.
+fn killed_with_a_reused_wal() -> (TempDir, PathBuf, u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let inode = |path: &PathBuf| path.metadata().unwrap().ino();
+    let newest = || files(directory.path(), "log").pop().unwrap();
+    let mut used = vec![inode(&newest())];
+    let mut end = 0;
+    // The first is replaced by a new one, and then, at the latest, they take turns.
+    loop {
+        append(&log, records(end..end + 2_000));
+        end += 2_000;
+        let now = inode(&newest());
+        if used.last() == Some(&now) {
+            continue;
+        }
+        if used.contains(&now) {
+            break;
+        }
+        assert!(used.len() < 8, "no WAL is used again");
+        used.push(now);
+    }
+    append(&log, records(end..end + 20));
+    let copied = copy(directory.path());
+    let wal = copied.path().join(newest().file_name().unwrap());
+    (copied, wal, end + 20)
+}
+
+#[test]
+fn a_wal_that_was_used_before_ends_with_what_was_written_last() {
+    let (killed, wal, end) = killed_with_a_reused_wal();
+    let name = wal.file_name().unwrap();
+    let bytes = fs::read(&wal).unwrap();
+    let (mut refused, mut harmless) = (0, 0);
+    // All that follows the last record is from before.
+    for offset in [9, bytes.len() / 2, bytes.len() - 9] {
+        let directory = copy(killed.path());
+        flip(&directory.path().join(name), offset as u64);
+        match try_open(directory.path()) {
+            Ok(log) => {
+                assert_eq!(log.extent().end, end, "flipped at {offset}");
+                harmless += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, LogError::Damaged(_)) && error.to_string().contains("--rejoin"), "{error}");
+                assert!(error.to_string().contains(name.to_str().unwrap()), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && harmless > 0, "refused {refused}, harmless {harmless}");
+
+    let log = open(killed.path());
+    assert_eq!(log.extent(), Extent { first: 0, end });
+    assert_eq!(log.read(end - 3_000..end).unwrap(), records(end - 3_000..end));
+    append(&log, records(end..end + 5));
+    drop(log);
+    assert_eq!(open(killed.path()).extent().end, end + 5);
+}
+
 #[test]
 fn a_flipped_byte_in_a_table_is_noticed_and_named() {
     let whole = stopped();
@@ -207,7 +270,7 @@ fn what_follows_a_gap_is_dropped_if_nobody_was_told_of_it() {
     let log = open(directory.path());
     log.inner.group.disk().delete(15..16);
     drop(log);
-    let mark = DurableMark::open(directory.path()).unwrap();
+    let mut mark = DurableMark::open(directory.path()).unwrap();
     mark.record(Durable { end: 12, sequence: 1 }).unwrap();
 
     let log = open(directory.path());
