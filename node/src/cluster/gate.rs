@@ -1,7 +1,8 @@
 //! The proposal gate: what arrives while one batch is being committed goes as the next batch.
 //!
 //! Group commit without a timer: alone, a write is proposed at once; under load the batches grow by themselves, and with them
-//! the syncs and the wake-ups are shared. A batch is one log entry, unless it is large.
+//! the syncs and the wake-ups are shared. A batch starts when the requests that are being worked on at that moment have arrived too: the
+//! processor would be busy with them anyway. It is one log entry, unless it is large.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,6 +31,10 @@ const ENTRY_BYTES: usize = 1 << 20;
 const BATCHES_IN_FLIGHT: usize = 8;
 /// A batch older than this no longer holds back the next one, so that a slow disk or network costs latency, not throughput.
 const SLOW_BATCH: Duration = Duration::from_millis(10);
+
+/// How often others go first before a batch starts, as long as each time brings more writes. A worker comes back to the gate when it has
+/// nothing else to do, or after some sixty tasks.
+const TURNS_OF_OTHERS: usize = 8;
 
 /// What became of a proposal on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,24 +103,44 @@ impl Gate {
 async fn run(proposer: Proposer, mut requests: mpsc::Receiver<Request>) {
     let mut in_flight = FuturesUnordered::new();
     let mut newest_start = Instant::now();
-    let mut waiting = Vec::with_capacity(BATCH_COMMANDS);
+    let mut gathered = Vec::with_capacity(BATCH_COMMANDS);
+    let mut turns_of_others = 0;
     loop {
         let may_start =
             in_flight.is_empty() || (in_flight.len() < BATCHES_IN_FLIGHT && newest_start.elapsed() >= SLOW_BATCH);
         tokio::select! {
-            received = requests.recv_many(&mut waiting, BATCH_COMMANDS), if may_start => {
+            biased;
+            _ = in_flight.next(), if !in_flight.is_empty() => {}
+            received = requests.recv_many(&mut gathered, BATCH_COMMANDS), if may_start && gathered.is_empty() => {
                 if received == 0 {
                     break;
                 }
-                newest_start = Instant::now();
-                in_flight.push(proposer.clone().commit(std::mem::take(&mut waiting)));
-                waiting.reserve(received);
+                turns_of_others = 0;
             }
-            _ = in_flight.next(), if !in_flight.is_empty() => {}
+            () = tokio::task::yield_now(), if may_start && !gathered.is_empty() => {
+                turns_of_others += 1;
+                if !gather(&mut requests, &mut gathered) || turns_of_others == TURNS_OF_OTHERS {
+                    newest_start = Instant::now();
+                    let size = gathered.len();
+                    in_flight.push(proposer.clone().commit(std::mem::take(&mut gathered)));
+                    gathered.reserve(size);
+                }
+            }
             () = tokio::time::sleep_until(newest_start + SLOW_BATCH), if !may_start && in_flight.len() < BATCHES_IN_FLIGHT => {}
         }
     }
     while in_flight.next().await.is_some() {}
+}
+
+/// Takes what has arrived; false when there was nothing, or no room for it.
+fn gather(requests: &mut mpsc::Receiver<Request>, gathered: &mut Vec<Request>) -> bool {
+    let before = gathered.len();
+    while gathered.len() < BATCH_COMMANDS
+        && let Ok(request) = requests.try_recv()
+    {
+        gathered.push(request);
+    }
+    gathered.len() > before
 }
 
 /// What a batch needs on its way.
@@ -266,6 +291,22 @@ mod tests {
         assert_eq!(sizes(&batch(requests(&[1, 3 * ENTRY_BYTES, 1, 1]))), [1, 1, 2]);
         assert_eq!(sizes(&batch(requests(&[ENTRY_BYTES / 2, ENTRY_BYTES / 2, 1]))), [2, 1]);
         assert_eq!(answered.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_batch_gathers_what_has_arrived_up_to_its_size() {
+        let answered = Arc::default();
+        let (queue, mut requests) = mpsc::channel(QUEUED_PROPOSALS);
+        let send =
+            |count| (0..count).for_each(|_| queue.try_send(request(1, Duration::MAX / 4, &answered)).ok().unwrap());
+        let mut gathered = Vec::new();
+        assert!(!gather(&mut requests, &mut gathered));
+        send(3);
+        assert!(gather(&mut requests, &mut gathered));
+        send(BATCH_COMMANDS);
+        assert!(gather(&mut requests, &mut gathered));
+        assert!(!gather(&mut requests, &mut gathered), "it is full");
+        assert_eq!((gathered.len(), requests.len()), (BATCH_COMMANDS, 3));
     }
 
     #[test]
