@@ -16,14 +16,21 @@ use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec;
-use super::types::{Entry, Outcomes, Proposal, TypeConfig};
+use super::types::{Entry, LogId, Outcomes, Proposal, TypeConfig};
 use crate::metrics::Metrics;
 use crate::store::write::Chunk;
 use crate::store::{ReadError, Store};
 use crate::{fatal, machine, priority};
 
-/// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with room for a closure.
-const QUEUE: usize = 4;
+/// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with room for a closure and for entries to be
+/// decided ahead.
+const QUEUE: usize = 6;
+
+/// Entries in one chunk at most: one batch of the state database, during which nothing else is visible.
+pub(super) const MAX_CHUNK_ENTRIES: usize = 1024;
+
+/// Bytes of commands in one chunk at most (one entry more may go over it).
+pub(super) const MAX_CHUNK_BYTES: usize = 4 << 20;
 
 /// Flush once this much is unflushed: what is not flushed is replayed at start (a few hundred thousand entries per second).
 const FLUSH_BYTES: u64 = 16 << 20;
@@ -41,6 +48,8 @@ pub type Committed = (Entry, Option<ApplyResponder<TypeConfig>>);
 type Task = Box<dyn FnOnce(&Store) + Send>;
 
 enum Job {
+    /// Entries that were written to the log and will probably be applied next: what they mean is found out meanwhile.
+    DecideAhead(Vec<Entry>),
     /// Entries in order, without a gap; `done` after they are visible to readers.
     Apply { entries: Vec<Committed>, done: oneshot::Sender<()> },
     /// Something that must not run beside a chunk.
@@ -77,8 +86,7 @@ impl ApplyHandle {
         // One pending request is enough: a flush takes everything committed before it starts.
         let (flush, flush_requests) = std_mpsc::sync_channel(1);
         let volume = Arc::new(Mutex::new(LogVolume::default()));
-        let applier =
-            Applier { store: store.clone(), gate, metrics, volume: volume.clone(), flush, scratch: Vec::new() };
+        let applier = Applier { store: store.clone(), gate, metrics, volume: volume.clone(), flush };
         let flush_store = store.clone();
         let flusher = std::thread::Builder::new()
             .name("state-flush".to_owned())
@@ -90,6 +98,13 @@ impl ApplyHandle {
     /// The state this thread writes.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Lets the thread find out, while the disk syncs, what entries do that will probably be applied next. Whether they will be committed
+    /// nobody knows yet, so nothing of them becomes visible; a busy thread leaves them alone.
+    pub fn decide_ahead(&self, entries: Vec<Entry>) {
+        // Without room the thread is behind, and has no time for guesses.
+        let _ = self.jobs.try_send(Job::DecideAhead(entries));
     }
 
     /// Hands over consecutive committed entries; the receiver fires once they are applied and visible.
@@ -140,23 +155,37 @@ struct Applier {
     volume: Arc<Mutex<LogVolume>>,
     /// A slot for one flush request.
     flush: std_mpsc::SyncSender<()>,
-    /// Responders of the chunk at hand with their outcomes; kept to reuse the allocation.
-    scratch: Vec<(ApplyResponder<TypeConfig>, Outcomes)>,
 }
 
 impl Applier {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         priority::run_promptly();
+        let store = self.store.clone();
+        // Holds the store's writer, so it goes before anything else that writes.
+        let mut ahead: Option<Decided<'_>> = None;
         while let Some(job) = queue.blocking_recv() {
             match job {
+                Job::DecideAhead(entries) => {
+                    if ahead.is_none() && follows(&store, &entries) {
+                        ahead = Some(Decided::new(&store, entries.iter()));
+                    }
+                }
                 Job::Apply { entries, done } => {
-                    self.apply(entries);
+                    let decided = ahead.take().filter(|decided| decided.is_of(&entries));
+                    self.metrics.decided_ahead.inc_by(u64::from(decided.is_some()));
+                    let decided =
+                        decided.unwrap_or_else(|| Decided::new(&store, entries.iter().map(|(entry, _)| entry)));
+                    self.commit(decided, entries);
                     // openraft may be gone during shutdown.
                     let _ = done.send(());
                 }
-                Job::Run(task) => task(&self.store),
+                Job::Run(task) => {
+                    ahead = None;
+                    task(&store);
+                }
                 Job::Stop { done } => {
-                    flush(&self.store);
+                    drop(ahead);
+                    flush(&store);
                     let _ = done.send(());
                     return;
                 }
@@ -164,47 +193,88 @@ impl Applier {
         }
     }
 
-    fn apply(&mut self, entries: Vec<Committed>) {
+    /// Makes visible what was decided on these entries and answers who waits for it.
+    fn commit(&mut self, decided: Decided<'_>, entries: Vec<Committed>) {
         let Some((last, _)) = entries.last() else { return };
         let last_log_id = last.log_id;
-        let count = entries.len() as u64;
         (self.gate)(last_log_id.index + 1);
-
-        let mut chunk = self.store.begin();
-        let mut membership = None;
-        let mut bytes = 0;
-        let mut commands = 0;
-        for (entry, responder) in entries {
-            let outcomes = match &entry.payload {
-                EntryPayload::Blank => Outcomes::default(),
-                EntryPayload::Normal(proposal) => {
-                    bytes += proposal.weight() as u64;
-                    commands += proposal.commands.len();
-                    decide(&mut chunk, proposal)
-                }
-                EntryPayload::Membership(new) => {
-                    let stored = super::types::StoredMembership::new(Some(entry.log_id), new.clone());
-                    membership = Some(codec::stored_membership_to_message(&stored).encode_to_vec());
-                    Outcomes::default()
-                }
-            };
-            bytes += ENTRY_OVERHEAD_BYTES;
-            self.scratch.extend(responder.map(|responder| (responder, outcomes)));
-        }
         let mark = codec::log_id_to_message(&last_log_id).encode_to_vec();
-        chunk.commit(last_log_id.index + 1, mark, membership);
+        decided.chunk.commit(last_log_id.index + 1, mark, decided.membership);
 
         // Only now, when readers see it: a client may read on this node as soon as it has its answer.
-        for (responder, outcomes) in self.scratch.drain(..) {
-            responder.send(outcomes);
+        let count = entries.len() as u64;
+        for ((_, responder), outcomes) in entries.into_iter().zip(decided.outcomes) {
+            if let Some(responder) = responder {
+                responder.send(outcomes);
+            }
         }
         self.metrics.applied_entries.inc_by(count);
-        self.metrics.apply_chunk.observe(commands as f64);
-        self.volume.lock().add(last_log_id.index, bytes);
+        self.metrics.apply_chunk.observe(decided.commands as f64);
+        self.volume.lock().add(last_log_id.index, decided.bytes);
         if self.store.unflushed_bytes() >= FLUSH_BYTES {
             // A full slot means that a flush is already asked for.
             let _ = self.flush.try_send(());
         }
+    }
+}
+
+/// Whether these are the next entries after those applied, and few enough for one chunk.
+fn follows(store: &Store, entries: &[Entry]) -> bool {
+    let bytes: usize = entries.iter().map(weight).sum();
+    let next = store.applied().current().log_entries;
+    entries.first().is_some_and(|first| first.log_id.index == next) && bytes <= MAX_CHUNK_BYTES
+}
+
+/// Bytes of an entry's commands.
+pub(super) fn weight(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.weight(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
+/// What some consecutive entries do to the state, not yet visible to anybody.
+struct Decided<'store> {
+    /// In the log, in their order.
+    log_ids: Vec<LogId>,
+    outcomes: Vec<Outcomes>,
+    chunk: Chunk<'store>,
+    membership: Option<Vec<u8>>,
+    commands: usize,
+    /// Of log.
+    bytes: u64,
+}
+
+impl<'store> Decided<'store> {
+    fn new<'a>(store: &'store Store, entries: impl Iterator<Item = &'a Entry>) -> Self {
+        let chunk = store.begin();
+        let (log_ids, outcomes) = (Vec::new(), Vec::new());
+        let mut decided = Self { log_ids, outcomes, chunk, membership: None, commands: 0, bytes: 0 };
+        entries.for_each(|entry| decided.add(entry));
+        decided
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        let outcomes = match &entry.payload {
+            EntryPayload::Blank => Outcomes::default(),
+            EntryPayload::Normal(proposal) => {
+                self.commands += proposal.commands.len();
+                decide(&mut self.chunk, proposal)
+            }
+            EntryPayload::Membership(new) => {
+                let stored = super::types::StoredMembership::new(Some(entry.log_id), new.clone());
+                self.membership = Some(codec::stored_membership_to_message(&stored).encode_to_vec());
+                Outcomes::default()
+            }
+        };
+        self.bytes += weight(entry) as u64 + ENTRY_OVERHEAD_BYTES;
+        self.log_ids.push(entry.log_id);
+        self.outcomes.push(outcomes);
+    }
+
+    /// Whether it was decided on exactly these: the same place in the log, given by the same leader, holds the same entry.
+    fn is_of(&self, entries: &[Committed]) -> bool {
+        self.log_ids.iter().eq(entries.iter().map(|(entry, _)| &entry.log_id))
     }
 }
 
@@ -307,7 +377,12 @@ impl LogVolume {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use headwater_proto::stored::{Append, Command, NewEvent, command};
+    use openraft::entry::RaftEntry;
+
     use super::*;
+    use crate::event::Ticks;
 
     const STEP: u64 = LogVolume::STEP_BYTES;
 
@@ -315,6 +390,76 @@ mod tests {
         let mut volume = LogVolume::default();
         entries.for_each(|index| volume.add(index, STEP));
         volume
+    }
+
+    fn entry(term: u64, index: u64, stream: &str) -> Entry {
+        let event = NewEvent {
+            event_id: Bytes::copy_from_slice(&u128::from(index + 1).to_be_bytes()),
+            event_type: "t".into(),
+            ..NewEvent::default()
+        };
+        let append = Append { stream: stream.into(), expected_version: -2, events: vec![event] };
+        let command = Command { kind: Some(command::Kind::Append(append)) }.encode_to_vec();
+        let proposal = Proposal { time: Ticks(index), commands: [Bytes::from(command)].into() };
+        Entry::new(LogId::new(term.into(), index), EntryPayload::Normal(proposal))
+    }
+
+    async fn apply(handle: &ApplyHandle, entries: Vec<Entry>) {
+        let committed = entries.into_iter().map(|entry| (entry, None)).collect();
+        handle.apply(committed).await.unwrap().await.unwrap();
+    }
+
+    /// Number of the last event of each stream.
+    async fn last_numbers<const N: usize>(handle: &ApplyHandle, streams: [&'static str; N]) -> [Option<u64>; N] {
+        let read = move |store: &Store| {
+            let mut chunk = store.begin();
+            streams.map(|name| {
+                let stream = chunk.stream(name).unwrap();
+                chunk.head(stream).last_number
+            })
+        };
+        handle.run(read).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_ahead_counts_only_for_exactly_those_entries() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
+        let metrics = Metrics::new();
+        let handle = ApplyHandle::start(store.clone(), Arc::new(|_| {}), metrics.clone()).unwrap();
+        let applied = |entries| (store.applied().current().log_entries == entries, metrics.decided_ahead.get());
+
+        handle.decide_ahead(vec![entry(1, 0, "a"), entry(1, 1, "a")]);
+        assert_eq!(applied(0), (true, 0), "a guess is visible to nobody");
+        apply(&handle, vec![entry(1, 0, "a"), entry(1, 1, "a")]).await;
+        assert_eq!(applied(2), (true, 1));
+
+        // Another leader wrote something else at that place.
+        handle.decide_ahead(vec![entry(1, 2, "lost")]);
+        apply(&handle, vec![entry(2, 2, "b")]).await;
+        assert_eq!(applied(3), (true, 1));
+        // Less and more than was guessed.
+        handle.decide_ahead(vec![entry(2, 3, "a"), entry(2, 4, "a")]);
+        apply(&handle, vec![entry(2, 3, "a")]).await;
+        handle.decide_ahead(vec![entry(2, 4, "a")]);
+        apply(&handle, vec![entry(2, 4, "a"), entry(2, 5, "a")]).await;
+        // Entries that do not come next, and a second guess while there is a first.
+        handle.decide_ahead(vec![entry(2, 7, "a")]);
+        handle.decide_ahead(vec![entry(2, 6, "a")]);
+        handle.decide_ahead(vec![entry(2, 7, "lost")]);
+        apply(&handle, vec![entry(2, 6, "a")]).await;
+        assert_eq!(applied(7), (true, 2));
+
+        // What else the thread does must not wait for a guess.
+        handle.decide_ahead(vec![entry(2, 7, "a")]);
+        assert_eq!(last_numbers(&handle, ["a", "b", "lost"]).await, [Some(5), Some(0), None]);
+        apply(&handle, vec![entry(2, 7, "a")]).await;
+        assert_eq!(applied(8), (true, 2));
+        handle.decide_ahead(vec![entry(2, 8, "lost")]);
+        handle.shutdown().await;
+        drop((handle, store));
+        let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
+        assert_eq!(store.applied().current().log_entries, 8);
     }
 
     #[test]

@@ -158,7 +158,10 @@ pub async fn build(
 
     let network = network::Network::new(identity.clone(), dialer, resolve, metrics, config.snapshot_bytes_per_second);
     let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
-    let mut log_storage = LogStorage::new(log.clone())?;
+    let ahead = apply.clone();
+    let as_leader =
+        log_storage::AsLeader::new(identity.node_id(), Box::new(move |entries| ahead.decide_ahead(entries)));
+    let mut log_storage = LogStorage::new(log.clone())?.telling(as_leader);
     check_members(config, &mut log_storage, &mut state_machine).await?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);

@@ -6,21 +6,14 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use headwater_proto::stored;
-use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
-use super::apply::{ApplyHandle, ApplyStopped, Committed};
+use super::apply::{ApplyHandle, ApplyStopped, MAX_CHUNK_BYTES, MAX_CHUNK_ENTRIES, weight};
 use super::codec;
 use super::snapshot::{Snapshot, SnapshotDir, SnapshotMeta, SnapshotStore};
 use super::types::{LogId, StoredMembership, TypeConfig};
-
-/// Entries in one chunk at most: one batch of the state database, during which nothing else is visible.
-const MAX_CHUNK_ENTRIES: usize = 1024;
-
-/// Bytes of commands in one chunk at most (one entry more may go over it).
-const MAX_CHUNK_BYTES: usize = 4 << 20;
 
 /// Adapter from openraft's state machine to this node's.
 #[derive(Clone)]
@@ -42,13 +35,6 @@ impl StateMachine {
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-fn weight(committed: &Committed) -> usize {
-    match &committed.0.payload {
-        EntryPayload::Normal(proposal) => proposal.weight(),
-        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-    }
 }
 
 fn as_snapshot(directory: Arc<SnapshotDir>) -> Snapshot {
@@ -84,7 +70,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut bytes = 0;
             while chunk.len() < MAX_CHUNK_ENTRIES && bytes < MAX_CHUNK_BYTES {
                 let Some(committed) = entries.next().await.transpose()? else { break };
-                bytes += weight(&committed);
+                bytes += weight(&committed.0);
                 chunk.push(committed);
             }
             if chunk.is_empty() {
