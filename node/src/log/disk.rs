@@ -198,6 +198,12 @@ impl Disk {
         }
     }
 
+    /// Waits for what RocksDB does in the background and lets it begin nothing more, so that a test can copy the files.
+    #[cfg(test)]
+    pub fn settle(&self) {
+        self.db.cancel_all_background_work(true);
+    }
+
     fn write(&self, batch: WriteBatch) {
         // Unsynced: the sync thread makes many writes durable at once.
         if let Err(error) = self.db.write_opt(batch, &WriteOptions::default()) {

@@ -157,6 +157,7 @@ fn killed_with_a_reused_wal() -> (TempDir, PathBuf, u64) {
         used.push(now);
     }
     append(&log, records(end..end + 20));
+    log.inner.group.disk().settle();
     let copied = copy(directory.path());
     let wal = copied.path().join(newest().file_name().unwrap());
     (copied, wal, end + 20)
