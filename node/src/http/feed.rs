@@ -234,9 +234,10 @@ impl Look {
         let key = self.key(info, &outline);
         let Outline { bounds, numbers, oldest } = outline;
         let wanted = &self.wanted;
-        let places = match (info.id, numbers) {
-            (Some(id), Some(numbers)) => view.places(id, numbers)?,
-            _ => Vec::new(),
+        let (places, headings) = match (info.id, numbers) {
+            (Some(id), Some(numbers)) if self.format.shows_headings_alone() => view.places_and_headings(id, numbers)?,
+            (Some(id), Some(numbers)) => (view.places(id, numbers)?, None),
+            _ => (Vec::new(), None),
         };
         let page = Page {
             events: Events::Places(places),
@@ -250,7 +251,15 @@ impl Look {
             Direction::Backward(_) => DatedBy::Newest,
             Direction::Forward(_) => DatedBy::Oldest,
         };
-        let (beginning, targets) = page.begin(view, dated_by, |ends| feed(wanted, bounds, &self.format.base, ends))?;
+        let feed = |ends| feed(wanted, bounds, &self.format.base, ends);
+        let by_headings = match headings {
+            Some(headings) => page.begin_by_headings(view, &wanted.stream, &headings, dated_by, feed)?,
+            None => None,
+        };
+        let (beginning, targets) = match by_headings {
+            Some(begun) => begun,
+            None => page.begin(view, dated_by, feed)?,
+        };
         if targets == Targets::Denied {
             return Ok(FoundPage::None(ApiError::Unauthorized));
         }
@@ -342,7 +351,7 @@ fn feed(wanted: &PageRequest, bounds: Bounds, base: &Base, ends: Ends) -> Feed {
     let (links, head_of_stream) = links(wanted, bounds, ends.lowest);
     let uri = base.stream(&wanted.stream);
     Feed {
-        title: format!("Event stream '{}'", wanted.stream),
+        title: ["Event stream '", &wanted.stream, "'"].concat(),
         links: link_list(&uri, links, wanted.count),
         id: uri,
         updated: ends.updated,
@@ -381,16 +390,21 @@ fn answer(
 fn link_list(uri: &str, links: PageLinks, count: u64) -> Vec<(&'static str, String)> {
     let mut list = Vec::with_capacity(6);
     list.push(("self", uri.to_owned()));
-    list.push(("first", format!("{uri}/head/backward/{count}")));
+    list.push(("first", page_uri(uri, "head", "backward", count)));
     if links.last {
-        list.push(("last", format!("{uri}/0/forward/{count}")));
+        list.push(("last", page_uri(uri, "0", "forward", count)));
     }
+    let mut digits = itoa::Buffer::new();
     if let Some(next) = links.next {
-        list.push(("next", format!("{uri}/{next}/backward/{count}")));
+        list.push(("next", page_uri(uri, digits.format(next), "backward", count)));
     }
     if let Some(previous) = links.previous {
-        list.push(("previous", format!("{uri}/{previous}/forward/{count}")));
+        list.push(("previous", page_uri(uri, digits.format(previous), "forward", count)));
     }
-    list.push(("metadata", format!("{uri}/metadata")));
+    list.push(("metadata", [uri, "/metadata"].concat()));
     list
+}
+
+fn page_uri(stream: &str, from: &str, direction: &str, count: u64) -> String {
+    [stream, "/", from, "/", direction, "/", itoa::Buffer::new().format(count)].concat()
 }

@@ -9,8 +9,8 @@ use super::limits::{
 };
 use super::read::{Resolver, Targets};
 use crate::access::Policy;
-use crate::event::{EventNumber, EventRef, Position, Ticks};
-use crate::store::{EventPlace, ReadError, ReadView};
+use crate::event::{EventNumber, EventRef, LINK_EVENT_TYPE, Position, Ticks};
+use crate::store::{EventPlace, Headings, ReadError, ReadView};
 
 /// What a page shows and how. Nothing in it refers to a view: stored events never change, so a page that was found under one
 /// view can be written under later ones.
@@ -115,7 +115,10 @@ impl Page {
             Events::Places(places) => {
                 let stored: u64 = places.iter().map(|place| u64::from(place.bytes) + PAGE_ENTRY_BYTES).sum();
                 if stored <= SMALL_PAGE_BYTES {
-                    return self.small(view, places, stored, dated_by, feed);
+                    // The rows are looked up together and written from where they lie.
+                    let rows = view.rows(places)?;
+                    let events = rows.iter().map(|row| row.event()).collect::<Result<_, _>>()?;
+                    return self.small(view, events, stored, dated_by, feed);
                 }
                 let mut out = Vec::new();
                 FeedWriter::new(&self.format, false).start(&mut out, &feed(self.ends(view, places, dated_by)?));
@@ -125,20 +128,36 @@ impl Page {
         }
     }
 
-    /// A small page of a stream: its rows are looked up together and written from where they lie.
+    /// [`Self::begin`] of a page of `stream` by what the index says of its events; `None` when that does not suffice for a small document.
+    pub fn begin_by_headings(
+        &self,
+        view: &ReadView<'_>,
+        stream: &str,
+        headings: &Headings,
+        dated_by: DatedBy,
+        feed: impl FnOnce(Ends) -> Feed,
+    ) -> Result<Option<(Beginning, Targets)>, ReadError> {
+        let events: Vec<_> = headings.events(stream).collect();
+        let may_be_followed = |event: &EventRef<'_>| self.follows_links && event.event_type == LINK_EVENT_TYPE;
+        if !self.format.shows_headings_alone()
+            || events.len() as u64 * PAGE_ENTRY_BYTES > SMALL_PAGE_BYTES
+            || events.iter().any(may_be_followed)
+        {
+            return Ok(None);
+        }
+        let begun = self.small(view, events, 0, dated_by, feed)?;
+        Ok(matches!(begun.0, Beginning::Whole(..)).then_some(begun))
+    }
+
+    /// A small page of a stream with these events, ascending.
     fn small(
         &self,
         view: &ReadView<'_>,
-        places: &[EventPlace],
+        mut events: Vec<EventRef<'_>>,
         stored: u64,
         dated_by: DatedBy,
         feed: impl FnOnce(Ends) -> Feed,
     ) -> Result<(Beginning, Targets), ReadError> {
-        let rows = view.rows(places)?;
-        let mut events = Vec::with_capacity(rows.len());
-        for row in &rows {
-            events.push(row.event()?);
-        }
         events.retain(|event| self.is_visible(*event));
         let mut resolver = Resolver::new(view, self.now, &self.policy);
         let dated = match dated_by {

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rocksdb::{Cache, ColumnFamily, DB, WriteBatch};
+use rocksdb::{Cache, ColumnFamily, DB};
 
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options};
@@ -74,13 +74,19 @@ impl Generation {
         Ok(Some(Position::from_be_bytes(bytes)))
     }
 
-    /// Says so, and makes the database one of the newest format. Like all writes it becomes durable together with what follows it.
+    /// Says so. Like all writes it becomes durable together with what follows it.
     pub(super) fn put_ids_before(&self, position: Position) -> Result<(), ReadError> {
+        self.put_system_row(system_row::IDS_BEFORE, &position.to_be_bytes())
+    }
+
+    /// Makes the database one of the newest format. Its rows stay as they are.
+    fn put_format(&self) -> Result<(), ReadError> {
+        self.put_system_row(system_row::FORMAT, &system_row::FORMAT_VERSION.to_be_bytes())
+    }
+
+    fn put_system_row(&self, key: &[u8], value: &[u8]) -> Result<(), ReadError> {
         let system = self.family(options::SYSTEM);
-        let mut batch = WriteBatch::default();
-        batch.put_cf(system, system_row::IDS_BEFORE, position.to_be_bytes());
-        batch.put_cf(system, system_row::FORMAT, system_row::FORMAT_VERSION.to_be_bytes());
-        self.db.write_opt(batch, &options::write()).map_err(ReadError::from_rocksdb)
+        self.db.put_cf_opt(system, key, value, &options::write()).map_err(ReadError::from_rocksdb)
     }
 
     fn system_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
@@ -106,7 +112,9 @@ impl Generation {
     fn check(&self) -> Result<(), ReadError> {
         let has_counters = self.system_row(system_row::COUNTERS)?.is_some();
         match self.system_row(system_row::FORMAT)? {
-            Some(version) if known_formats().any(|known| version == known.to_be_bytes()) => {}
+            Some(version) if version == system_row::FORMAT_VERSION.to_be_bytes() => {}
+            // Before the first row that an older program would not understand, and on disk no later than that.
+            Some(version) if known_formats().any(|known| version == known.to_be_bytes()) => self.put_format()?,
             Some(version) => {
                 return Err(ReadError::Damaged(format!(
                     "format {version:02x?} was written by another version of headwater; this one knows format {}",
@@ -114,14 +122,8 @@ impl Generation {
                 )));
             }
             None if has_counters => return Err(ReadError::Damaged("the format version is missing".into())),
-            None => {
-                // A new database, or one that was never flushed: the first flush writes this row with the others.
-                let family = self.family(options::SYSTEM);
-                let version = system_row::FORMAT_VERSION.to_be_bytes();
-                self.db
-                    .put_cf_opt(family, system_row::FORMAT, version, &options::write())
-                    .map_err(ReadError::from_rocksdb)?;
-            }
+            // A new database, or one that was never flushed: the first flush writes this row with the others.
+            None => self.put_format()?,
         }
         let Counters { next_position, .. } = self.counters()?;
         let exists = |position| {

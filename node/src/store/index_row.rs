@@ -6,12 +6,20 @@
 //! | | 8 | number in the stream, big-endian |
 //! | value | 8 | position, big-endian |
 //! | | 4 | size of the row in `event` in bytes, big-endian; rows of the first versions end before it |
+//! | | 8 | time of the event in ticks, big-endian; rows written before format 3 end before it, and those of long types |
+//! | | rest | type of the event, UTF-8 |
+//!
+//! Time and type are all that a page without bodies shows of an event, so it is written from these rows alone
+//! (docs/adr/0013-headings-in-the-index.md).
 //!
 //! There are many and they are small: the encoding has no version byte of its own, the format version of the
 //! database ([`super::system_row`]) covers it. A tombstone has no row here.
 
 use super::ReadError;
-use crate::event::{EventNumber, Position};
+use crate::event::{EventNumber, Position, Ticks};
+
+/// Bytes of an event's type up to which it is repeated here; of an event with a longer one, pages look its own row up.
+pub const MAX_TYPE_BYTES: usize = 128;
 
 /// Key of one event.
 pub fn key(stream_id: u64, number: EventNumber) -> [u8; 16] {
@@ -48,33 +56,81 @@ pub struct EventPlace {
 /// More than any row has: who reads with care takes a row of unknown size for a large one.
 pub const UNKNOWN_BYTES: u32 = u32::MAX;
 
+/// Time and type of an event: what a page shows of it besides its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heading<'a> {
+    /// When the leader proposed it.
+    pub time: Ticks,
+    /// Its type.
+    pub event_type: &'a str,
+}
+
 /// Value of a row.
-pub fn value(position: Position, bytes: usize) -> [u8; 12] {
-    let mut value = [0; 12];
-    value[..8].copy_from_slice(&position.to_be_bytes());
-    value[8..].copy_from_slice(&u32::try_from(bytes).unwrap_or(UNKNOWN_BYTES).to_be_bytes());
-    value
+pub struct Value {
+    bytes: [u8; TYPE_AT + MAX_TYPE_BYTES],
+    length: usize,
+}
+
+const BYTES_AT: usize = 8;
+const TIME_AT: usize = 12;
+const TYPE_AT: usize = 20;
+
+impl Value {
+    /// Of an event whose row in `event` has so many bytes.
+    pub fn new(position: Position, bytes: usize, heading: Heading<'_>) -> Self {
+        let mut value = Self { bytes: [0; TYPE_AT + MAX_TYPE_BYTES], length: TIME_AT };
+        value.bytes[..BYTES_AT].copy_from_slice(&position.to_be_bytes());
+        value.bytes[BYTES_AT..TIME_AT].copy_from_slice(&u32::try_from(bytes).unwrap_or(UNKNOWN_BYTES).to_be_bytes());
+        let event_type = heading.event_type.as_bytes();
+        if event_type.len() <= MAX_TYPE_BYTES {
+            value.length = TYPE_AT + event_type.len();
+            value.bytes[TIME_AT..TYPE_AT].copy_from_slice(&heading.time.0.to_be_bytes());
+            value.bytes[TYPE_AT..value.length].copy_from_slice(event_type);
+        }
+        value
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// The position in a value.
 pub fn position(value: &[u8]) -> Result<Position, ReadError> {
-    Ok(position_and_bytes(value)?.0)
+    Ok(split(value)?.0)
 }
 
 /// The place in a row.
 pub fn place(key: &[u8], value: &[u8]) -> Result<EventPlace, ReadError> {
-    let (position, bytes) = position_and_bytes(value)?;
+    let (position, bytes, _) = split(value)?;
     Ok(EventPlace { number: number(key)?, position, bytes })
 }
 
-fn position_and_bytes(value: &[u8]) -> Result<(Position, u32), ReadError> {
+/// The place in a row, and time and type where it has them.
+pub fn place_and_heading<'a>(key: &[u8], value: &'a [u8]) -> Result<(EventPlace, Option<Heading<'a>>), ReadError> {
+    let (position, bytes, rest) = split(value)?;
+    let place = EventPlace { number: number(key)?, position, bytes };
+    let Some((time, event_type)) = rest.split_first_chunk() else { return Ok((place, None)) };
+    let event_type = std::str::from_utf8(event_type)
+        .map_err(|_| ReadError::Damaged("family index: type of an event that is no UTF-8".into()))?;
+    Ok((place, Some(Heading { time: Ticks(u64::from_be_bytes(*time)), event_type })))
+}
+
+/// Position, size, and what is behind them: nothing, or time and type.
+fn split(value: &[u8]) -> Result<(Position, u32, &[u8]), ReadError> {
     let wrong_length = || ReadError::Damaged("family index: value of a wrong length".into());
-    let (position, bytes) = value.split_first_chunk().ok_or_else(wrong_length)?;
-    let bytes = match bytes {
-        [] => UNKNOWN_BYTES,
-        bytes => u32::from_be_bytes(bytes.try_into().map_err(|_| wrong_length())?),
-    };
-    Ok((u64::from_be_bytes(*position), bytes))
+    let (position, rest) = value.split_first_chunk().ok_or_else(wrong_length)?;
+    let position = u64::from_be_bytes(*position);
+    if rest.is_empty() {
+        return Ok((position, UNKNOWN_BYTES, rest));
+    }
+    let (bytes, rest) = rest.split_first_chunk().ok_or_else(wrong_length)?;
+    if (1..TYPE_AT - TIME_AT).contains(&rest.len()) {
+        return Err(wrong_length());
+    }
+    Ok((position, u32::from_be_bytes(*bytes), rest))
 }
 
 #[cfg(test)]
@@ -85,23 +141,44 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_round_trip_and_sort_by_stream_then_number(a: (u32, u64), b: (u32, u64), at: u64, bytes: u32) {
+        fn rows_round_trip_and_sort_by_stream_then_number(
+            a: (u32, u64), b: (u32, u64), at: u64, bytes: u32, ticks: u64, event_type in ".{0,80}",
+        ) {
             let (ka, kb) = (key(a.0.into(), a.1), key(b.0.into(), b.1));
             prop_assert_eq!(number(&ka).unwrap(), a.1);
-            let value = value(at, bytes as usize);
-            prop_assert_eq!(place(&ka, &value).unwrap(), EventPlace { number: a.1, position: at, bytes });
+            let heading = Heading { time: Ticks(ticks), event_type: &event_type };
+            let value = Value::new(at, bytes as usize, heading);
+            let value = value.as_ref();
+            let expected = EventPlace { number: a.1, position: at, bytes };
+            prop_assert_eq!(place(&ka, value).unwrap(), expected);
+            let told = (event_type.len() <= MAX_TYPE_BYTES).then_some(heading);
+            prop_assert_eq!(place_and_heading(&ka, value).unwrap(), (expected, told));
+            prop_assert_eq!(place_and_heading(&ka, &value[..TIME_AT]).unwrap(), (expected, None));
             let of_unknown_size = EventPlace { number: a.1, position: at, bytes: UNKNOWN_BYTES };
-            prop_assert_eq!(place(&ka, &value[..8]).unwrap(), of_unknown_size);
+            prop_assert_eq!(place_and_heading(&ka, &value[..BYTES_AT]).unwrap(), (of_unknown_size, None));
             prop_assert_eq!(ka.cmp(&kb), a.cmp(&b));
             prop_assert!(ka < end_key(a.0.into()));
         }
     }
 
     #[test]
-    fn wrong_lengths_are_damage() {
+    fn types_are_told_up_to_the_limit_whole() {
+        for (length, is_told) in [(0, true), (MAX_TYPE_BYTES, true), (MAX_TYPE_BYTES + 1, false), (1024, false)] {
+            let event_type = "t".repeat(length);
+            let value = Value::new(7, 300, Heading { time: Ticks(5), event_type: &event_type });
+            let (place, heading) = place_and_heading(&key(1, 2), value.as_ref()).unwrap();
+            assert_eq!(place, EventPlace { number: 2, position: 7, bytes: 300 });
+            assert_eq!(heading.is_some(), is_told, "{length}");
+            assert!(heading.is_none_or(|heading| heading.event_type == event_type));
+        }
+    }
+
+    #[test]
+    fn what_is_no_row_is_damage() {
         assert!(number(&[0; 15]).is_err());
-        for length in [0, 7, 9, 11, 13] {
+        for length in [0, 7, 9, 11, 13, 19] {
             assert!(position(&vec![0; length]).is_err(), "{length}");
         }
+        assert!(place_and_heading(&key(1, 2), &[0xff; 21]).is_err(), "a type that is no text");
     }
 }

@@ -8,6 +8,7 @@ pub mod event_id_row;
 pub mod event_row;
 mod generation;
 pub mod head;
+pub mod headings;
 pub mod index_row;
 pub mod known_streams;
 pub mod options;
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use rocksdb::{Cache, FlushOptions};
 
 pub use applied::{Applied, AppliedWatch, StreamChange};
+pub use headings::Headings;
 pub use index_row::EventPlace;
 pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};

@@ -7,6 +7,7 @@ use headwater_proto::stored::StreamRecord;
 use rocksdb::{DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier, Snapshot};
 
 use super::generation::Generation;
+use super::headings::Headings;
 use super::index_row::EventPlace;
 use super::system_row::{self, Counters};
 use super::{event_row, index_row, options, stream_row};
@@ -126,27 +127,60 @@ impl<'db> ReadView<'db> {
     /// Where the stored events of a stream (id from [`StreamInfo`]) with the given numbers are, ascending. Raw: truncation, age and
     /// deletion are the caller's business; numbers that are not stored are left out.
     pub fn places(&self, stream_id: u64, numbers: RangeInclusive<EventNumber>) -> Result<Vec<EventPlace>, ReadError> {
+        let mut places = places_for(&numbers);
+        self.scan_index(stream_id, numbers, |key, value| {
+            places.push(index_row::place(key, value)?);
+            Ok(())
+        })?;
+        Ok(places)
+    }
+
+    /// The same, and what the index says besides of these events, if it does so of each of them.
+    pub fn places_and_headings(
+        &self,
+        stream_id: u64,
+        numbers: RangeInclusive<EventNumber>,
+    ) -> Result<(Vec<EventPlace>, Option<Headings>), ReadError> {
+        let mut places = places_for(&numbers);
+        let mut headings = Some(Headings::with_capacity(places.capacity()));
+        self.scan_index(stream_id, numbers, |key, value| {
+            let (place, heading) = index_row::place_and_heading(key, value)?;
+            places.push(place);
+            match (&mut headings, heading) {
+                (Some(headings), Some(heading)) => headings.push(place, heading),
+                _ => headings = None,
+            }
+            Ok(())
+        })?;
+        Ok((places, headings))
+    }
+
+    /// Shows the index rows of these events to `visit`, ascending.
+    fn scan_index(
+        &self,
+        stream_id: u64,
+        numbers: RangeInclusive<EventNumber>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
         let (start, end) = (*numbers.start(), (*numbers.end()).min(MAX_NUMBER));
         if start > end {
-            return Ok(Vec::new());
+            return Ok(());
         }
         self.with_index_rows(stream_id, |rows| {
-            let mut places = Vec::with_capacity((end - start).min(MOST_PLACES_FORESEEN) as usize + 1);
             rows.seek(index_row::key(stream_id, start));
             while let Some((key, value)) = rows.item() {
-                let place = index_row::place(key, value)?;
-                if place.number > end {
+                let number = index_row::number(key)?;
+                if number > end {
                     break;
                 }
-                places.push(place);
-                if place.number == end {
+                visit(key, value)?;
+                if number == end {
                     break;
                 }
                 rows.next();
             }
             // An iterator ends in the same way at the end and at a block it could not read.
-            rows.status().map_err(ReadError::from_rocksdb)?;
-            Ok(places)
+            rows.status().map_err(ReadError::from_rocksdb)
         })
     }
 
@@ -290,6 +324,10 @@ impl EventRow<'_> {
     pub fn event(&self) -> Result<EventRef<'_>, ReadError> {
         event_row::read(self.position, &self.value)
     }
+}
+
+fn places_for(numbers: &RangeInclusive<EventNumber>) -> Vec<EventPlace> {
+    Vec::with_capacity(numbers.end().saturating_sub(*numbers.start()).min(MOST_PLACES_FORESEEN) as usize + 1)
 }
 
 fn missing(position: Position) -> ReadError {

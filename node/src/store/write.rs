@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::generation::Generation;
 use super::head::{Head, HeadCache, Recreation};
+use super::index_row::{Heading, Value};
 use super::recent_ids::RecentIds;
 use super::system_row::{self, Counters};
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
@@ -206,10 +207,11 @@ impl<'store> Chunk<'store> {
         let id = self.numeric_id(stream);
         let is_first_use = self.number_of_id(stream, event_id)?.is_none();
         let number = self.head(stream).last_number.map_or(0, |last| last + 1);
-        let position = self.put_event(stream, number, time, event_id, event);
+        let (position, event_type) = self.put_event(stream, number, time, event_id, event);
         let index = self.generation.family(options::INDEX);
         // The row of the event is still in the buffer.
-        self.batch.put_cf(index, index_row::key(id, number), index_row::value(position, self.buffer.len()));
+        let row = Value::new(position, self.buffer.len(), Heading { time, event_type: &event_type });
+        self.batch.put_cf(index, index_row::key(id, number), row);
         if is_first_use {
             // The first commit of an id wins (contract/streams 6.7).
             self.event_ids.insert((id, event_id), number);
@@ -227,7 +229,7 @@ impl<'store> Chunk<'store> {
             event_type: TOMBSTONE_EVENT_TYPE.to_owned(),
             ..NewEvent::default()
         };
-        let position = self.put_event(stream, MAX_NUMBER, time, event_id, event);
+        let (position, _) = self.put_event(stream, MAX_NUMBER, time, event_id, event);
         let state = &mut self.streams[stream.0];
         state.described_anew = true;
         state.head.tombstone = Some(position);
@@ -318,6 +320,7 @@ impl<'store> Chunk<'store> {
         }
     }
 
+    /// Leaves the row in the buffer, and gives back the type of the event.
     fn put_event(
         &mut self,
         stream: StreamRef,
@@ -325,7 +328,7 @@ impl<'store> Chunk<'store> {
         time: Ticks,
         event_id: Uuid,
         event: NewEvent,
-    ) -> Position {
+    ) -> (Position, String) {
         self.numeric_id(stream);
         let position = self.counters.next_position;
         self.counters.next_position += 1;
@@ -343,7 +346,7 @@ impl<'store> Chunk<'store> {
         event_row::encode(&record, &mut self.buffer);
         self.batch.put_cf(self.generation.family(options::EVENT), event_row::key(position), &self.buffer);
         self.streams[stream.0].changed = true;
-        position
+        (position, record.event_type)
     }
 
     /// Id of the stream; a new stream gets one, and a row.

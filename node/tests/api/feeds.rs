@@ -84,3 +84,62 @@ async fn an_atom_library_reads_every_page_of_a_stream() {
     tokio::task::spawn_blocking(read).await.unwrap();
     nodes.stop().await;
 }
+
+/// Without bodies a page is written from what the index says, with `embed=rich` from the events (docs/adr/0013-headings-in-the-index.md).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_says_the_same_whether_it_is_written_from_the_index_or_from_the_events() {
+    let nodes = nodes::start(1).await;
+    let base = nodes.leader();
+    let compare = move || {
+        let write = |stream: &str, types: &[&str], data: &str| {
+            let event = |event_type: &&str| {
+                let id = uuid::Uuid::new_v4().to_string();
+                serde_json::json!({ "eventId": id, "eventType": event_type, "data": data })
+            };
+            let body = serde_json::Value::from_iter(types.iter().map(event)).to_string();
+            let headers = [("Content-Type", "application/vnd.eventstore.events+json".to_owned())];
+            let answer = client::send(&base, "POST", &format!("/streams/{stream}"), &headers, body.as_bytes());
+            assert_eq!(answer.status, 201, "{}", answer.text());
+        };
+        let at_limit = "t".repeat(128);
+        let (beyond, longest) = ("é".repeat(65), "l".repeat(1024));
+        write("short", &["a", "with \"quotes\" & <brackets>", "日本", &at_limit], "x");
+        write("long", &["a", &beyond, "b", &longest], "x");
+        write("links", &["a", "$>", "b"], "1@short");
+        write("broken-links", &["$>", "b"], "no link");
+        write("large", &["a", "b", "c"], &"x".repeat(300_000));
+        let entries = |path: &str, query: &str, resolve: bool| {
+            let headers = [
+                ("Accept", "application/vnd.eventstore.atom+json".to_owned()),
+                ("ES-ResolveLinkTos", resolve.to_string()),
+            ];
+            let answer = client::send(&base, "GET", &format!("{path}{query}"), &headers, b"");
+            assert_eq!(answer.status, 200, "{path}{query}: {}", answer.text());
+            let mut feed = answer.json();
+            for entry in feed["entries"].as_array_mut().unwrap() {
+                let told = ["title", "id", "updated", "author", "summary", "links"];
+                entry.as_object_mut().unwrap().retain(|name, _| told.contains(&name.as_str()));
+                assert_eq!(entry.as_object().unwrap().len(), told.len(), "{path}{query}");
+            }
+            feed
+        };
+        for stream in ["short", "long", "links", "broken-links", "large"] {
+            for page in ["", "/head/backward/2", "/1/backward/5", "/0/forward/3", "/1/forward/100"] {
+                let path = format!("/streams/{stream}{page}");
+                for resolve in [true, false] {
+                    let from_events = entries(&path, "?embed=rich", resolve);
+                    assert_eq!(entries(&path, "", resolve), from_events, "{path}, resolve {resolve}");
+                    assert!(!from_events["entries"].as_array().unwrap().is_empty(), "{path}");
+                }
+            }
+        }
+        let titles = |resolve| entries("/streams/links", "", resolve)["entries"][1]["title"].clone();
+        assert_eq!((titles(true), titles(false)), ("1@short".into(), "1@links".into()), "the link is followed");
+        let xml = feed(&base, "/streams/short");
+        let summaries: Vec<&str> =
+            xml.entries().iter().filter_map(|entry| Some(entry.summary()?.value.as_str())).collect();
+        assert_eq!(summaries, [&at_limit, "日本", "with \"quotes\" & <brackets>", "a"]);
+    };
+    tokio::task::spawn_blocking(compare).await.unwrap();
+    nodes.stop().await;
+}

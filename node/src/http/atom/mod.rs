@@ -205,6 +205,11 @@ impl Format {
     pub fn shows_payloads(&self) -> bool {
         !matches!(self.embed, Embed::None | Embed::Rich)
     }
+
+    /// Whether nothing of an event is shown but its stream, number, time and type.
+    pub fn shows_headings_alone(&self) -> bool {
+        self.embed == Embed::None
+    }
 }
 
 /// Writes a feed piece by piece, in order: start, entries from the newest to the oldest, end.
