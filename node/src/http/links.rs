@@ -6,6 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// Everything is encoded except letters, digits and `-._~` (contract/streams 2.1).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// How the names of all headers begin by which a proxy says what its client asked for.
+const FORWARDED: &str = "x-forwarded-";
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -28,6 +30,10 @@ impl Base {
         };
         let own = advertised.or_else(|| text(&header::HOST)).filter(|host| is_authority(host)).unwrap_or(local);
         let (mut host, mut port) = split_port(own);
+        // One look at all names instead of a search for each: most requests have none of these.
+        if !headers.keys().any(|name| name.as_str().starts_with(FORWARDED)) {
+            return Self::new(scheme, host, port, "");
+        }
         if let Some(forwarded) = text(&FORWARDED_PORT).and_then(|port| port.parse::<u16>().ok()) {
             port = Some(forwarded);
         }
@@ -37,8 +43,12 @@ impl Base {
             host = forwarded_host;
             port = forwarded_port.or(port);
         }
-        let scheme = forwarded_scheme(headers, scheme);
-        let mut base = String::with_capacity(scheme.len() + "://".len() + host.len() + ":65535".len());
+        Self::new(forwarded_scheme(headers, scheme), host, port, &forwarded_prefix(headers))
+    }
+
+    fn new(scheme: &str, host: &str, port: Option<u16>, prefix: &str) -> Self {
+        let room = scheme.len() + "://".len() + host.len() + ":65535".len() + prefix.len();
+        let mut base = String::with_capacity(room);
         base.push_str(scheme);
         base.push_str("://");
         base.push_str(host);
@@ -46,9 +56,7 @@ impl Base {
             base.push(':');
             base.push_str(itoa::Buffer::new().format(port));
         }
-        if headers.contains_key(&FORWARDED_PREFIX) {
-            base.push_str(&forwarded_prefix(headers));
-        }
+        base.push_str(prefix);
         Self(base)
     }
 
@@ -153,7 +161,10 @@ pub fn is_host(text: &str) -> bool {
 
 /// Splits an IPv6 address in brackets off, if there is one. `None` for brackets around or beside anything else.
 fn split_address(text: &str) -> Option<(&str, &str)> {
-    let Some(inner) = text.strip_prefix('[') else { return (!text.contains(['[', ']'])).then_some(("", text)) };
+    let Some(inner) = text.strip_prefix('[') else {
+        let has_bracket = memchr::memchr2(b'[', b']', text.as_bytes()).is_some();
+        return (!has_bracket).then_some(("", text));
+    };
     let (address, rest) = inner.split_once(']')?;
     let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
     (is_address && (rest.is_empty() || rest.starts_with(':'))).then_some((address, rest))

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
@@ -240,19 +241,11 @@ pub struct Routes {
 
 /// Looks the raw path up; `None` when no template matches: 404.
 pub fn find(method: &Method, path: &str) -> Option<Routes> {
-    let raw = path.strip_prefix('/')?;
-    if raw.split('/').count() > MAX_SEGMENTS {
-        return None;
-    }
-    let decoded = |segment| match memchr::memchr(b'%', str::as_bytes(segment)) {
-        None => Some(Cow::Borrowed(segment)),
-        Some(_) => percent_decode_str(segment).decode_utf8().ok(),
-    };
-    let segments = raw.split('/').map(decoded);
-    let segments: Vec<Cow<'_, str>> = segments.collect::<Option<_>>()?;
-    let mut methods: Vec<&Method> = Vec::new();
+    let segments = Segments::of(path.strip_prefix('/')?)?;
+    let segments = segments.as_slice();
+    let mut methods: Vec<&Method> = Vec::with_capacity(4);
     let mut best: Option<(usize, &Template)> = None;
-    for template in TEMPLATES.iter().filter(|template| matches(template, &segments)) {
+    for template in BY_LENGTH[segments.len()].iter().filter(|template| matches(template, segments)) {
         methods.push(&template.method);
         let literals = template.parts.iter().filter(|part| matches!(part, Is(_))).count();
         if template.method == *method && best.is_none_or(|(most, _)| literals > most) {
@@ -266,34 +259,78 @@ pub fn find(method: &Method, path: &str) -> Option<Routes> {
     Some(Routes { allowed: allowed(&methods), served_by })
 }
 
+/// The segments of a path, decoded.
+struct Segments<'path> {
+    decoded: [Cow<'path, str>; MAX_SEGMENTS],
+    count: usize,
+}
+
+impl<'path> Segments<'path> {
+    /// `None` for more than any template has, and for what is no UTF-8.
+    fn of(raw: &'path str) -> Option<Self> {
+        let mut segments = Self { decoded: [const { Cow::Borrowed("") }; MAX_SEGMENTS], count: 0 };
+        let (mut begin, mut is_encoded) = (0, false);
+        for (at, byte) in raw.bytes().enumerate() {
+            match byte {
+                b'/' => {
+                    segments.push(&raw[begin..at], is_encoded)?;
+                    (begin, is_encoded) = (at + 1, false);
+                }
+                b'%' => is_encoded = true,
+                _ => {}
+            }
+        }
+        segments.push(&raw[begin..], is_encoded)?;
+        Some(segments)
+    }
+
+    fn push(&mut self, raw: &'path str, is_encoded: bool) -> Option<()> {
+        let place = self.decoded.get_mut(self.count)?;
+        *place = if is_encoded { percent_decode_str(raw).decode_utf8().ok()? } else { Cow::Borrowed(raw) };
+        self.count += 1;
+        Some(())
+    }
+
+    fn as_slice(&self) -> &[Cow<'path, str>] {
+        &self.decoded[..self.count]
+    }
+}
+
+/// The templates that match paths of so many segments, in their order: most are of another length.
+static BY_LENGTH: LazyLock<[Vec<&Template>; MAX_SEGMENTS + 1]> = LazyLock::new(|| {
+    std::array::from_fn(|length| {
+        let fits = |template: &&Template| match template.parts.len().cmp(&length) {
+            Ordering::Equal => true,
+            Ordering::Less => matches!(template.parts.last(), Some(Rest)),
+            Ordering::Greater => false,
+        };
+        TEMPLATES.iter().filter(fits).collect()
+    })
+});
+
+/// Given a path of a length that fits.
 fn matches(template: &Template, segments: &[Cow<'_, str>]) -> bool {
-    // Most templates are of another length, and the length is the cheapest thing to look at.
-    let fits = match template.parts.len().cmp(&segments.len()) {
-        Ordering::Equal => true,
-        Ordering::Less => matches!(template.parts.last(), Some(Rest)),
-        Ordering::Greater => false,
-    };
-    fits && template.parts.iter().zip(segments).all(|(part, segment)| match part {
+    template.parts.iter().zip(segments).all(|(part, segment)| match part {
         Is(literal) => segment == literal,
         Stream | User | Number | Count | Guid => !segment.is_empty(),
         Rest => true,
     })
 }
 
-fn params(template: &Template, segments: Vec<Cow<'_, str>>) -> Params {
+fn params(template: &Template, segments: &[Cow<'_, str>]) -> Params {
     let mut params = Params::default();
     if let Some(Rest) = template.parts.last() {
         let rest = segments.iter().skip(template.parts.len() - 1).filter(|segment| !segment.is_empty());
-        params.rest = rest.map(|segment| segment.clone().into_owned()).collect();
+        params.rest = rest.map(|segment| segment.to_string()).collect();
     }
     for (part, segment) in template.parts.iter().zip(segments) {
         match part {
-            Is("$all") => params.stream = segment.into_owned(),
+            Is("$all") => params.stream = segment.to_string(),
             Is(_) | Rest => {}
-            Stream | User => params.stream = segment.into_owned(),
-            Number => params.number = Some(segment.into_owned()),
-            Count => params.count = Some(segment.into_owned()),
-            Guid => params.guid = Some(segment.into_owned()),
+            Stream | User => params.stream = segment.to_string(),
+            Number => params.number = Some(segment.to_string()),
+            Count => params.count = Some(segment.to_string()),
+            Guid => params.guid = Some(segment.to_string()),
         }
     }
     params
