@@ -1,4 +1,4 @@
-//! Threads that everybody waits for get the processor first.
+//! Threads that everybody waits for get the processor first, and those that nobody waits for last.
 //!
 //! The log's sync thread needs little time, a few hundredths of what the workers need, but while it stands in line behind them for a slice of
 //! theirs nothing is committed, and when it is done with waiting the workers have nothing left to do. The same holds for the apply thread.
@@ -33,6 +33,14 @@ pub fn run_promptly() {
     let own = own_nice();
     if let Err(error) = set(own.min(NICE)).or_else(|_| set(own)) {
         tracing::debug!(%error, "the kernel was not told which threads are urgent");
+    }
+}
+
+/// Lets the calling thread have the processor only when nobody else wants it. Every thread may ask for that.
+pub fn run_last() {
+    // SAFETY: it changes a number of the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "the kernel was not told which threads can wait");
     }
 }
 

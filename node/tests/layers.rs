@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cluster", &["raft", "store", "event", "config", "metrics", "fatal"]),
     ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal", "priority"]),
     ("machine", &["store", "event", "fatal"]),
-    ("store", &["event", "fatal"]),
+    ("store", &["event", "fatal", "priority"]),
     ("log", &["fatal", "priority"]),
     ("event", &["fatal"]),
     ("tls", &["config"]),

@@ -54,12 +54,13 @@ pub(super) fn install(inner: &Inner, checkpoint: &Path) -> io::Result<()> {
             return Err(error);
         }
     };
+    let new = Arc::new(new);
     let new_writer = Writer::new(&new).map_err(io::Error::other)?;
     let counters = new_writer.counters;
     // From here on the new state is the state, whatever happens to this process.
     generation::write_pointer(&inner.state, number)?;
     inner.known_streams.begin_replacement();
-    inner.current.store(Arc::new(new));
+    inner.current.store(new);
     inner.known_streams.end_replacement();
     *writer = new_writer;
     inner.unflushed_bytes.store(0, Ordering::Relaxed);

@@ -25,6 +25,13 @@ pub fn key(stream_id: u64, event_id: Uuid) -> [u8; KEY_BYTES] {
     key
 }
 
+/// The stream and the id in a key.
+pub fn id(key: &[u8]) -> Result<(u64, Uuid), ReadError> {
+    let wrong_length = || ReadError::Damaged("family event_id: key of a wrong length".into());
+    let (stream_id, event_id) = key.split_first_chunk().ok_or_else(wrong_length)?;
+    Ok((u64::from_be_bytes(*stream_id), Uuid::from_slice(event_id).map_err(|_| wrong_length())?))
+}
+
 /// Value of a row.
 pub fn value(number: EventNumber) -> [u8; 8] {
     number.to_be_bytes()

@@ -9,6 +9,7 @@ pub mod event_row;
 mod generation;
 pub mod head;
 pub mod headings;
+pub mod id_filter;
 pub mod index_row;
 pub mod known_streams;
 pub mod options;
@@ -113,7 +114,7 @@ impl Store {
     /// Opens the current state under `directory` (created when missing), with so much memory for blocks of table files.
     pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
         let cache = options::block_cache(block_cache_bytes);
-        let generation = generation::open_current(directory, &cache)?;
+        let generation = Arc::new(generation::open_current(directory, &cache)?);
         let damaged =
             |error: ReadError| OpenError::Damaged { path: directory.display().to_string(), reason: error.to_string() };
         let writer = Writer::new(&generation).map_err(damaged)?;
@@ -123,7 +124,7 @@ impl Store {
             inner: Arc::new(Inner {
                 state: directory.to_owned(),
                 cache,
-                current: ArcSwap::from_pointee(generation),
+                current: ArcSwap::new(generation),
                 writer: Mutex::new(writer),
                 applied: AppliedWatch::new(applied),
                 unflushed_bytes: AtomicU64::new(0),

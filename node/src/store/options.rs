@@ -31,9 +31,6 @@ const EVENT_MEMTABLE_BYTES: usize = 32 << 20;
 /// Memtables of the small rows; roomy, so that they do not force a flush before the payloads do.
 const ROW_MEMTABLE_BYTES: usize = 16 << 20;
 
-/// Part of the event id memtable's size that its filter takes: ten bits and more for each id that fits.
-const EVENT_ID_MEMTABLE_BLOOM_RATIO: f64 = 0.02;
-
 /// Open table files; 5 million events of 1 KiB are about 100 files, of those with events a table reader keeps the index.
 const MAX_OPEN_FILES: i32 = 512;
 
@@ -157,12 +154,9 @@ fn family(name: &str, cache: &Cache) -> Options {
             // Keys are dense and read by exact position or in order: a filter would answer "yes" each time.
         }
         EVENT_ID => {
-            // Asked for almost every event written, and the answer is almost always "not there".
+            // Asked for repeated ids, and for all where `id_filter` does not know: then the answer is almost always "not there".
             partitioned_filter(&mut table);
             table.set_block_size(4 << 10);
-            // The same question to the memtable: a filter answers it without a search. Ids come sorted (`recent_ids`), so they need no other one.
-            options.set_memtable_whole_key_filtering(true);
-            options.set_memtable_prefix_bloom_ratio(EVENT_ID_MEMTABLE_BLOOM_RATIO);
             // Ids are random, so each compaction of level 0 rewrites level 1: let it take many files at once,
             // and keep level 1 small.
             options.set_level_zero_file_num_compaction_trigger(8);

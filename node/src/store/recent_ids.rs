@@ -12,6 +12,7 @@ use rocksdb::{ReadOptions, WriteBatch};
 use uuid::Uuid;
 
 use super::generation::Generation;
+use super::id_filter::IdFilter;
 use super::options::{EVENT, EVENT_ID, STREAM, SYSTEM};
 use super::system_row::{self, Counters};
 use super::{ReadError, event_id_row, event_row, stream_row};
@@ -89,11 +90,13 @@ impl RecentIds {
         next_position: Position,
         generation: &Generation,
         batch: &mut WriteBatch,
+        filter: &mut IdFilter,
     ) {
         self.ids.extend(new);
         if self.ids.len() < RECENT_IDS {
             return;
         }
+        self.ids.keys().for_each(|id| filter.add(id));
         let mut rows: Vec<_> =
             self.ids.drain().map(|((stream, id), number)| (event_id_row::key(stream, id), number)).collect();
         rows.sort_unstable();

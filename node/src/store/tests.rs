@@ -297,6 +297,46 @@ fn every_id_is_known_in_memory_in_the_database_and_after_a_start() {
 }
 
 #[test]
+fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let step = recent_ids::RECENT_IDS as u128 + 10;
+    let mut known = 0;
+    let fill_more = |store: &Store, known: &mut u128| {
+        fill(store, "s", step);
+        *known += step;
+    };
+    fill_more(&store, &mut known);
+    assert!(store.inner.writer.lock().id_filter.is_complete(), "an empty database has no ids");
+    store.flush().unwrap();
+    drop(store);
+
+    let check = |store: &Store, known: u128| {
+        assert!((0..known).all(|id| number_of(store, "s", id) == Some(id as u64)));
+        assert!((known..known + step).all(|id| number_of(store, "s", id).is_none()));
+        let mut writer = store.inner.writer.lock();
+        let of = |id: u128| (0, uuid::Uuid::from_u128(scattered(id)));
+        (known..known + step).filter(|id| writer.id_filter.may_hold(&of(*id))).count()
+    };
+    let store = open(directory.path());
+    // These come while it is being filled, or as soon as it is.
+    fill_more(&store, &mut known);
+    check(&store, known);
+    store.inner.writer.lock().id_filter.settle();
+    assert!(store.inner.writer.lock().id_filter.is_complete());
+    assert!(check(&store, known) < 10, "the database is hardly asked any more");
+
+    let checkpoint = directory.path().join("checkpoint");
+    store.checkpoint(&checkpoint).unwrap();
+    let target = open(&directory.path().join("target"));
+    target.install(&checkpoint).unwrap();
+    check(&target, known);
+    fill_more(&target, &mut known);
+    target.inner.writer.lock().id_filter.settle();
+    assert!(check(&target, known) < 10, "a snapshot brings its ids");
+}
+
+#[test]
 fn the_first_use_of_an_id_counts_after_a_start() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());

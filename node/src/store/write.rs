@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::generation::Generation;
 use super::head::{Head, HeadCache, Recreation};
+use super::id_filter::IdFilter;
 use super::index_row::{Heading, Value};
 use super::recent_ids::RecentIds;
 use super::system_row::{self, Counters};
@@ -23,14 +24,16 @@ pub(super) struct Writer {
     pub(super) counters: Counters,
     pub(super) heads: HeadCache,
     pub(super) recent_ids: RecentIds,
+    pub(super) id_filter: IdFilter,
 }
 
 impl Writer {
     /// For a database that was just opened.
-    pub(super) fn new(generation: &Generation) -> Result<Self, ReadError> {
+    pub(super) fn new(generation: &Arc<Generation>) -> Result<Self, ReadError> {
         let counters = generation.counters()?;
         let recent_ids = RecentIds::open(generation, &counters)?;
-        Ok(Self { counters, heads: HeadCache::new(), recent_ids })
+        let id_filter = IdFilter::open(generation, &counters);
+        Ok(Self { counters, heads: HeadCache::new(), recent_ids, id_filter })
     }
 }
 
@@ -150,6 +153,9 @@ impl<'store> Chunk<'store> {
         }
         let was_empty_before_chunk = self.first_new_number(state) == Some(0);
         if was_empty_before_chunk || self.absent == Some((id, event_id)) {
+            return Ok(None);
+        }
+        if !self.writer.id_filter.may_hold(&(id, event_id)) {
             return Ok(None);
         }
         let row = self.get(options::EVENT_ID, &event_id_row::key(id, event_id))?;
@@ -275,7 +281,8 @@ impl<'store> Chunk<'store> {
         }
         // Should the write fail, the process ends, and with it what is remembered here.
         let (new_ids, next_position) = (std::mem::take(&mut self.event_ids), self.counters.next_position);
-        self.writer.recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch);
+        let Writer { recent_ids, id_filter, .. } = &mut *self.writer;
+        recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
         let batch_bytes = self.batch.size_in_bytes() as u64;
         let known = &self.inner.known_streams;
         let another = || self.streams.iter().filter(|state| state.is_another()).map(|state| &*state.name);
