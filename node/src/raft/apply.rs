@@ -32,8 +32,9 @@ pub(super) const MAX_CHUNK_ENTRIES: usize = 1024;
 /// Bytes of commands in one chunk at most (one entry more may go over it).
 pub(super) const MAX_CHUNK_BYTES: usize = 4 << 20;
 
-/// Flush once this much is unflushed: what is not flushed is replayed at start (a few hundred thousand entries per second).
-const FLUSH_BYTES: u64 = 16 << 20;
+/// Flush once this much is unflushed. What is not flushed is replayed at start (a few hundred thousand entries per second); but each flush makes
+/// tables of its own, and the more there are the more often every row is rewritten.
+const FLUSH_BYTES: u64 = 24 << 20;
 
 /// Flush at least this often while anything is unflushed, so that a quiet node replays little as well.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);

@@ -37,6 +37,9 @@ const MAX_OPEN_FILES: i32 = 512;
 /// Size of a table file: few files to link for a checkpoint, small enough to send one by one.
 const TABLE_FILE_BYTES: u64 = 64 << 20;
 
+/// Level 1 of the index; about 3 million rows.
+const INDEX_LEVEL_1_BYTES: u64 = 32 << 20;
+
 /// Bits per key of the bloom filters: about one needless block read in a hundred.
 const BLOOM_BITS: f64 = 10.0;
 
@@ -166,6 +169,14 @@ fn family(name: &str, cache: &Cache) -> Options {
             // Reads of streams that do not exist (404, polling) end at the filter.
             partitioned_filter(&mut table);
             table.set_block_size(4 << 10);
+        }
+        INDEX => {
+            table.set_block_size(8 << 10);
+            // Every flush has rows of all busy streams, so each compaction of level 0 rewrites level 1, whole: at the default of 256 MiB a row
+            // would be rewritten dozens of times before it leaves it. Tables are small there and larger on each level below.
+            options.set_max_bytes_for_level_base(INDEX_LEVEL_1_BYTES);
+            options.set_target_file_size_base(INDEX_LEVEL_1_BYTES / 4);
+            options.set_target_file_size_multiplier(2);
         }
         _ => {
             table.set_block_size(8 << 10);
