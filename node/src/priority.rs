@@ -1,4 +1,4 @@
-//! Threads that everybody waits for get the processor first, and those that nobody waits for last.
+//! Threads that everybody waits for get the processor first, and those that nobody waits for the smallest share.
 //!
 //! The log's sync thread needs little time, a few hundredths of what the workers need, but while it stands in line behind them for a slice of
 //! theirs nothing is committed, and when it is done with waiting the workers have nothing left to do. The same holds for the apply thread.
@@ -36,7 +36,7 @@ pub fn run_promptly() {
     }
 }
 
-/// Lets the calling thread have the processor only when nobody else wants it. Every thread may ask for that.
+/// Lets the calling thread have the smallest share of the processor when others want it. Every thread may ask for that.
 pub fn run_last() {
     // SAFETY: it changes a number of the calling thread.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {

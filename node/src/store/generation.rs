@@ -111,10 +111,9 @@ impl Generation {
     /// Format version and agreement of the counters with the events.
     fn check(&self) -> Result<(), ReadError> {
         let has_counters = self.system_row(system_row::COUNTERS)?.is_some();
-        match self.system_row(system_row::FORMAT)? {
-            Some(version) if version == system_row::FORMAT_VERSION.to_be_bytes() => {}
-            // Before the first row that an older program would not understand, and on disk no later than that.
-            Some(version) if known_formats().any(|known| version == known.to_be_bytes()) => self.put_format()?,
+        let is_of_newest_format = match self.system_row(system_row::FORMAT)? {
+            Some(version) if version == system_row::FORMAT_VERSION.to_be_bytes() => true,
+            Some(version) if known_formats().any(|known| version == known.to_be_bytes()) => false,
             Some(version) => {
                 return Err(ReadError::Damaged(format!(
                     "format {version:02x?} was written by another version of headwater; this one knows format {}",
@@ -123,8 +122,8 @@ impl Generation {
             }
             None if has_counters => return Err(ReadError::Damaged("the format version is missing".into())),
             // A new database, or one that was never flushed: the first flush writes this row with the others.
-            None => self.put_format()?,
-        }
+            None => false,
+        };
         let Counters { next_position, .. } = self.counters()?;
         let exists = |position| {
             let row = self.db.get_pinned_cf(self.family(options::EVENT), event_row::key(position));
@@ -138,7 +137,9 @@ impl Generation {
         if exists(next_position)? {
             return Err(ReadError::Damaged(format!("an event at position {next_position} exists beyond the counters")));
         }
-        Ok(())
+        // What is refused here stays what it was. Else before the first row that an older program would not understand, and on disk no
+        // later than that.
+        if is_of_newest_format { Ok(()) } else { self.put_format() }
     }
 }
 

@@ -24,11 +24,14 @@ use super::system_row::Counters;
 use super::{ReadError, event_id_row};
 use crate::priority;
 
-/// Memory of the filter, whatever the number of ids. At 13 million of them one new id in a hundred is looked up, at 50 million about every second.
+/// Memory of the filter, whatever the number of ids. At 13 million of them about one new id in a hundred is looked up, at 50 million about every second.
 pub const ID_FILTER_BYTES: usize = 16 << 20;
 
 /// Ids with which a filter of this size still spares about half of the look-ups. A database with more is not read for it.
 const MOST_IDS: u64 = 50_000_000;
+
+/// Ids that are added while the filter is being filled; with more it is given up until the next start.
+pub const MAX_ADDED_MEANWHILE: usize = 2 << 20;
 
 /// Bits that stand for one id.
 const BITS_PER_ID: u32 = 6;
@@ -48,29 +51,22 @@ pub(super) struct IdFilter {
 enum State {
     /// Knows every id in the database.
     Complete(Bits),
-    /// Is being filled; meanwhile the hashes of ids that were added are collected here.
-    Filling(Filling, Vec<u64>),
-    /// There are too many ids for it, or no thread to fill it.
-    Useless,
+    /// Is being filled from what was in the database before.
+    Filling { filling: Filling, hashes_added_meanwhile: Vec<u64> },
+    /// Says nothing: there are too many ids for it, or it could not be filled.
+    Unused,
 }
 
 impl IdFilter {
     /// Of a database that was just opened and that nobody has written to since.
     pub(super) fn open(generation: &Arc<Generation>, counters: &Counters) -> Self {
-        Self::with_size(generation, counters, ID_FILTER_BYTES)
-    }
-
-    fn with_size(generation: &Arc<Generation>, counters: &Counters, bytes: usize) -> Self {
         let hasher = DefaultHashBuilder::default();
         let state = match counters.next_position {
-            0 => State::Complete(Bits::new(bytes)),
-            events if events > MOST_IDS => State::Useless,
-            _ => match Filling::start(generation.clone(), hasher.clone(), Bits::new(bytes)) {
-                Ok(filling) => State::Filling(filling, Vec::new()),
-                Err(error) => {
-                    tracing::warn!(%error, "no thread for the filter of event ids: each new id is looked up in the database");
-                    State::Useless
-                }
+            0 => State::Complete(Bits::new(ID_FILTER_BYTES)),
+            events if events > MOST_IDS => State::unused("there are too many for it"),
+            _ => match Filling::start(generation.clone(), hasher.clone()) {
+                Ok(filling) => State::Filling { filling, hashes_added_meanwhile: Vec::new() },
+                Err(error) => State::unused(&format!("there is no thread to fill it: {error}")),
             },
         };
         Self { hasher, state }
@@ -78,37 +74,44 @@ impl IdFilter {
 
     /// Whether the database may hold this id.
     pub(super) fn may_hold(&mut self, id: &Id) -> bool {
-        if let State::Filling(filling, since) = &mut self.state
-            && let Some(filled) = filling.result()
-        {
-            self.state = match filled {
-                Some(mut bits) => {
-                    since.iter().for_each(|hash| bits.add(*hash));
-                    State::Complete(bits)
-                }
-                None => State::Useless,
-            };
-        }
+        self.take_over();
         match &self.state {
             State::Complete(bits) => bits.may_hold(self.hasher.hash_one(id)),
-            State::Filling(..) | State::Useless => true,
+            State::Filling { .. } | State::Unused => true,
         }
     }
 
-    /// Notes an id that is going to be in the database.
+    /// Notes an id that is going to be in the database; before it is there.
     pub(super) fn add(&mut self, id: &Id) {
+        self.take_over();
         match &mut self.state {
             State::Complete(bits) => bits.add(self.hasher.hash_one(id)),
-            State::Filling(_, since) => since.push(self.hasher.hash_one(id)),
-            State::Useless => {}
+            State::Filling { hashes_added_meanwhile: hashes, .. } if hashes.len() == MAX_ADDED_MEANWHILE => {
+                self.state = State::unused("too many were added while it was being filled");
+            }
+            State::Filling { hashes_added_meanwhile: hashes, .. } => hashes.push(self.hasher.hash_one(id)),
+            State::Unused => {}
+        }
+    }
+
+    /// Goes on with what the filling thread brought, if it has ended.
+    fn take_over(&mut self) {
+        let State::Filling { filling, hashes_added_meanwhile } = &mut self.state else { return };
+        match filling.progress() {
+            Progress::Running => {}
+            Progress::Filled(mut bits) => {
+                hashes_added_meanwhile.iter().for_each(|hash| bits.add(*hash));
+                self.state = State::Complete(bits);
+            }
+            Progress::Failed => self.state = State::unused("the thread that fills it has ended"),
         }
     }
 
     /// Waits until it has been filled.
     #[cfg(test)]
     pub(super) fn settle(&mut self) {
-        while matches!(self.state, State::Filling(..)) {
-            self.may_hold(&(0, Uuid::nil()));
+        while matches!(self.state, State::Filling { .. }) {
+            self.take_over();
             std::thread::yield_now();
         }
     }
@@ -116,6 +119,13 @@ impl IdFilter {
     #[cfg(test)]
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.state, State::Complete(_))
+    }
+}
+
+impl State {
+    fn unused(reason: &str) -> Self {
+        tracing::info!("no filter of event ids, each new one is looked up in the database: {reason}");
+        Self::Unused
     }
 }
 
@@ -127,16 +137,17 @@ struct Filling {
 }
 
 impl Filling {
-    fn start(generation: Arc<Generation>, hasher: DefaultHashBuilder, mut bits: Bits) -> std::io::Result<Self> {
+    fn start(generation: Arc<Generation>, hasher: DefaultHashBuilder) -> std::io::Result<Self> {
         let is_unwanted = Arc::new(AtomicBool::new(false));
         let (sender, filled) = mpsc::channel();
         let cancel = is_unwanted.clone();
         let fill = move || {
             priority::run_last();
             let started = Instant::now();
+            let mut bits = Bits::new(ID_FILTER_BYTES);
             match fill(&generation, &hasher, &mut bits, &cancel) {
                 Ok(Some(ids)) => {
-                    tracing::debug!(ids, elapsed = ?started.elapsed(), "the filter of event ids is complete");
+                    tracing::info!(ids, elapsed = ?started.elapsed(), "the filter of event ids is complete");
                     // Nobody waits for it when the store is closed at this moment.
                     let _ = sender.send(bits);
                 }
@@ -149,19 +160,28 @@ impl Filling {
         Ok(Self { is_unwanted, filled, thread: Some(thread) })
     }
 
-    /// The filter, once the thread has ended; `Some(None)` if it brought none.
-    fn result(&mut self) -> Option<Option<Bits>> {
+    fn progress(&mut self) -> Progress {
         match self.filled.try_recv() {
-            Ok(bits) => Some(Some(bits)),
-            Err(mpsc::TryRecvError::Empty) => None,
-            Err(mpsc::TryRecvError::Disconnected) => Some(None),
+            Ok(bits) => Progress::Filled(bits),
+            Err(mpsc::TryRecvError::Empty) => Progress::Running,
+            Err(mpsc::TryRecvError::Disconnected) => Progress::Failed,
         }
     }
 }
 
+/// How far the filling thread has come.
+enum Progress {
+    Running,
+    /// With all ids that were in the database when it began, and perhaps some of those added since.
+    Filled(Bits),
+    /// It ended without a result.
+    Failed,
+}
+
 impl Drop for Filling {
     fn drop(&mut self) {
-        // The database must be closed when the store is.
+        // The database must be closed when the store is. The thread is slow where others want the processor, but looks here every few
+        // thousand rows; it only has a low priority and no idle one, so that nobody waits long for it.
         self.is_unwanted.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -243,29 +263,65 @@ impl Bits {
 mod tests {
     use super::*;
 
-    fn hash(n: u64) -> u64 {
-        // Of one program only: the test is about the bits, not about the hash.
-        u64::from_be_bytes(Uuid::new_v5(&Uuid::nil(), &n.to_be_bytes()).as_bytes()[..8].try_into().unwrap())
+    fn id(n: u64) -> Id {
+        // Ids that are counted, the worst case for a hash.
+        (n % 7, Uuid::from_u64_pair(0, n))
     }
 
     #[test]
     fn what_was_added_is_found_and_little_else() {
-        let mut bits = Bits::new(64 << 10);
-        let ids = (64 << 10) * 8 / 10;
+        let hasher = DefaultHashBuilder::default();
+        let hash = |n: u64| hasher.hash_one(id(n));
+        let mut bits = Bits::new(256 << 10);
+        // Ten bits for each id.
+        let ids = (256 << 10) * 8 / 10;
         (0..ids).for_each(|n| bits.add(hash(n)));
         assert!((0..ids).all(|n| bits.may_hold(hash(n))));
         let wrong = (ids..2 * ids).filter(|n| bits.may_hold(hash(*n))).count() as u64;
-        // Ten bits for each id.
-        assert!(wrong < ids / 50, "{wrong} of {ids}");
+        assert!(wrong < ids / 60, "{wrong} of {ids}");
         let mut smallest = Bits::new(0);
         assert!(!smallest.may_hold(1));
         smallest.add(1);
         assert!(smallest.may_hold(1));
     }
 
+    /// A filter that somebody else fills.
+    fn filling() -> (IdFilter, mpsc::Sender<Bits>) {
+        let (sender, filled) = mpsc::channel();
+        let filling = Filling { is_unwanted: Arc::new(AtomicBool::new(false)), filled, thread: None };
+        let state = State::Filling { filling, hashes_added_meanwhile: Vec::new() };
+        (IdFilter { hasher: DefaultHashBuilder::default(), state }, sender)
+    }
+
+    #[test]
+    fn ids_that_are_added_while_it_is_filled_are_known_afterwards() {
+        let (mut filter, sender) = filling();
+        filter.add(&id(1));
+        assert!(filter.may_hold(&id(2)), "nothing is known yet");
+        let mut bits = Bits::new(64 << 10);
+        bits.add(filter.hasher.hash_one(id(2)));
+        sender.send(bits).unwrap();
+        filter.add(&id(3));
+        assert!(filter.is_complete(), "adding takes over, too");
+        assert!((1..=3).all(|n| filter.may_hold(&id(n))));
+        assert!(!filter.may_hold(&id(4)));
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_filled_says_nothing() {
+        let (mut filter, sender) = filling();
+        drop(sender);
+        filter.add(&id(1));
+        assert!(matches!(filter.state, State::Unused));
+        let (mut filter, _sender) = filling();
+        (0..=MAX_ADDED_MEANWHILE as u64).for_each(|n| filter.add(&id(n)));
+        assert!(matches!(filter.state, State::Unused), "its memory is bounded");
+        assert!(filter.may_hold(&id(u64::MAX)));
+    }
+
     #[test]
     fn the_limits_are_what_they_say() {
-        // A new id is looked up if all its bits are set; so many are when a filter of the stated size holds so many ids.
+        // A new id is looked up if all its bits are set, which in blocks are a little more than evenly spread ones.
         let share = |ids: f64| {
             let bits = (ID_FILTER_BYTES * 8) as f64;
             (1.0 - (-f64::from(BITS_PER_ID) * ids / bits).exp()).powi(BITS_PER_ID as i32)

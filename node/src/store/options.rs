@@ -37,7 +37,7 @@ const MAX_OPEN_FILES: i32 = 512;
 /// Size of a table file: few files to link for a checkpoint, small enough to send one by one.
 const TABLE_FILE_BYTES: u64 = 64 << 20;
 
-/// Level 1 of the index; about 3 million rows.
+/// Level 1 of the index, compressed.
 const INDEX_LEVEL_1_BYTES: u64 = 32 << 20;
 
 /// Bits per key of the bloom filters: about one needless block read in a hundred.

@@ -396,6 +396,27 @@ fn databases_of_the_formats_before_are_opened_and_go_on() {
     }
 }
 
+#[test]
+fn a_database_of_a_format_before_that_is_refused_stays_what_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    fill(&store, "s", 5);
+    as_of_format(&store, 2, 5);
+    {
+        let generation = store.inner.current.load_full();
+        let family = generation.family(options::EVENT);
+        generation.db().delete_cf_opt(family, event_row::key(4), &options::write()).unwrap();
+    }
+    store.flush().unwrap();
+    drop(store);
+    assert!(damage(Store::open(directory.path(), 1 << 20)).contains("position 4 is missing"));
+    let path = generation::directory(directory.path(), 1);
+    let options = rocksdb::Options::default();
+    let db = rocksdb::DB::open_cf_for_read_only(&options, path, [options::SYSTEM], false).unwrap();
+    let format = db.get_cf(db.cf_handle(options::SYSTEM).unwrap(), system_row::FORMAT).unwrap();
+    assert_eq!(format.unwrap(), 2u32.to_be_bytes());
+}
+
 /// Makes a database with so many events in stream 0 what it was in a format before.
 fn as_of_format(store: &Store, format: u32, events: u64) {
     let generation = store.inner.current.load_full();
@@ -488,11 +509,11 @@ fn a_changed_stream_is_not_remembered_as_it_was() {
 #[test]
 #[ignore = "a measurement, not a test"]
 fn measure_apply_and_page_read() {
-    let directory = tempfile::tempdir_in(".").unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
     let number =
         |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (events, flush_bytes) = (number("EVENTS", 300_000), number("FLUSH_MIB", 16) << 20);
+    let (events, flush_bytes) = (number("EVENTS", 300_000), number("FLUSH_MIB", 24) << 20);
     let chunks = events / 30;
     let started = Instant::now();
     let mut window = (Instant::now(), std::time::Duration::ZERO);
