@@ -298,10 +298,12 @@ async fn reads(plan: &Plan) -> anyhow::Result<Section> {
         let target = "target: at least 0.40, or 10,000/s per core";
         compare_read(&mut section, name, target, (&headwater, request, 200), (&echo, bytes), plan).await?;
     }
-    let (bytes, _) = probe(address, &format!("{stream}/100/forward/20"), ATOM_JSON).await?;
-    let request = other_pages(headwater.run);
-    compare_read(&mut section, "another old page each time", "", (&headwater, request, 200), (&echo, bytes), plan)
-        .await?;
+    for (name, query) in [("another old page each time", ""), ("another one with bodies", "?embed=body")] {
+        let (bytes, _) = probe(address, &format!("{stream}/100/forward/20{query}"), ATOM_JSON).await?;
+        let request = other_pages(headwater.run, query);
+        let target = "target: at least 0.40, or 10,000/s per core";
+        compare_read(&mut section, name, target, (&headwater, request, 200), (&echo, bytes), plan).await?;
+    }
     let event = format!("{stream}/3");
     let (bytes, _) = probe(address, &event, "application/json").await?;
     let request = Template::get(&event, &[("Accept", "application/json")]);
@@ -417,7 +419,7 @@ async fn versions(nodes: u16, compared: Compared, plan: &Plan) -> anyhow::Result
             let path = format!("/streams/{}/100/forward/20", stream_name(cluster.run, 7));
             answer_bytes = probe(address, &path, ATOM_JSON).await?.0;
             let one = Template::get(&path, &[("Accept", ATOM_JSON)]);
-            let template = if compared == Compared::OnePage { one } else { other_pages(cluster.run) };
+            let template = if compared == Compared::OnePage { one } else { other_pages(cluster.run, "") };
             plain(address, MANY, template, 200, plan)
         };
         contenders.push(Contender { name, load, pids: cluster.pids()? });
@@ -446,14 +448,15 @@ async fn versions(nodes: u16, compared: Compared, plan: &Plan) -> anyhow::Result
 }
 
 /// Requests for pages of which each is asked for once before any is asked for again.
-fn other_pages(run: u32) -> Template {
-    Template::get_of_pages(run, OTHER_PAGES, FILLED_STREAMS, PAGES_PER_STREAM, &[("Accept", ATOM_JSON)])
+fn other_pages(run: u32, query: &str) -> Template {
+    let suffix = format!("{OTHER_PAGES}{query}");
+    Template::get_of_pages(run, &suffix, FILLED_STREAMS, PAGES_PER_STREAM, &[("Accept", ATOM_JSON)])
 }
 
 /// Reads of one kind of page, in turn from streams that every filled store has.
 async fn page_reads(headwater: &Headwater, name: String, suffix: &str, plan: &Plan) -> anyhow::Result<Contender> {
     let template = match suffix {
-        OTHER_PAGES => other_pages(headwater.run),
+        OTHER_PAGES => other_pages(headwater.run, ""),
         _ => Template::get_of_streams(headwater.run, suffix, FILLED_STREAMS, &[("Accept", ATOM_JSON)]),
     };
     let load = plain(headwater.leader().await?, MANY, template, 200, plan);
