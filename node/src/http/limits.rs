@@ -40,7 +40,8 @@ pub const MAX_PAGE_EVENTS: u64 = 4096;
 pub const DEFAULT_PAGE_EVENTS: u64 = 20;
 
 /// Stored size of the events of a page, or of one event, up to which they are read and written at once; entries count
-/// [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger takes its room first and is sent piece by piece. [`MAX_CONNECTIONS`] bounds small ones.
+/// [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger takes its room first and is sent piece by piece.
+/// [`MAX_CONNECTIONS`] bounds small ones.
 pub const SMALL_PAGE_BYTES: u64 = 128 * 1024;
 
 /// What an entry takes in a document besides its payload, about.

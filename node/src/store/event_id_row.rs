@@ -55,11 +55,15 @@ mod tests {
             prop_assert_eq!(number(&value(n)).unwrap(), n);
             let same = key(a.0, Uuid::from_u128(a.1)) == key(b.0, Uuid::from_u128(b.1));
             prop_assert_eq!(same, a == b);
+            prop_assert_eq!(id(&key(a.0, Uuid::from_u128(a.1))).unwrap(), (a.0, Uuid::from_u128(a.1)));
         }
     }
 
     #[test]
     fn a_wrong_length_is_damage() {
         assert!(number(&[0; 7]).is_err());
+        for length in [0, 7, 8, 23, 25] {
+            assert!(id(&vec![0; length]).is_err(), "{length}");
+        }
     }
 }

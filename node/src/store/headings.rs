@@ -1,11 +1,12 @@
 //! What the index alone says of the events of a page.
 
-use super::index_row::{EventPlace, Heading};
-use crate::event::{EventNumber, EventRef, Position, Ticks};
 use uuid::Uuid;
 
+use super::index_row::{EventPlace, Heading};
+use crate::event::{EventNumber, EventRef, Position, Ticks};
+
 /// Numbers, times and types of some events of one stream, ascending.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Headings {
     events: Vec<Place>,
     /// All types, one behind the other.
