@@ -6,6 +6,7 @@
 //! and beside the machine [`log`], which knows nothing of the domain.
 
 pub mod access;
+pub mod allocator;
 pub mod cluster;
 pub mod config;
 pub mod event;

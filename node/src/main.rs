@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use headwater::allocator::Allocator;
 use headwater::cluster::identity::IdentityError;
 use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::http::limits::MAX_CONNECTIONS;
 use headwater::raft::StartError;
 use headwater::{config, fatal, node, telemetry, tls};
 
-/// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and contend.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// The node refused to start or to go on; the last line of the log says why.
 const EXIT_REFUSED: i32 = 1;

@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("fatal", &[]),
     ("priority", &[]),
+    ("allocator", &[]),
 ];
 
 /// The composition root puts everything together; the crate root only names the rooms.

@@ -32,7 +32,7 @@ pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Re
             tracing::info!(target: "audit", %from, "audit: a login was refused: the Authorization header cannot be read, or there are several");
             return Err(ApiError::BadCredentials);
         };
-        return match state.access.login(&login, &password, from).await {
+        return match Box::pin(state.access.login(&login, &password, from)).await {
             Ok(principal) => Ok(Caller::User(principal)),
             Err(error) => Err(refused(error, &login, from, state)),
         };

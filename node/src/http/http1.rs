@@ -2,6 +2,7 @@
 //! target.
 
 use bytes::Bytes;
+use futures::future::{self, Either};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 
 use super::limits::MAX_HEADER_BYTES;
@@ -10,21 +11,30 @@ use super::request::Connection;
 use super::{AppState, Reply, response, service};
 
 /// Answers a request of an HTTP/1.1 connection.
-pub async fn answer<B>(state: &AppState, connection: Connection, mut request: Request<B>) -> Response<Reply>
+pub fn answer<B>(
+    state: &AppState,
+    connection: Connection,
+    mut request: Request<B>,
+) -> impl Future<Output = Response<Reply>>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    // The connection takes a larger head if it arrives in one piece.
-    if head_bytes(&request) > MAX_HEADER_BYTES {
-        return response::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large");
-    }
-    if let Some(reason) = ambiguity(&request) {
-        return response::closing(StatusCode::BAD_REQUEST, reason);
+    if let Some(refusal) = refusal(&request) {
+        return Either::Left(future::ready(refusal));
     }
     if request.uri().authority().is_some() {
         into_origin_form(&mut request);
     }
-    service::answer(state, connection, request).await
+    Either::Right(service::answer(state, connection, request))
+}
+
+fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
+    // The connection takes a larger head if it arrives in one piece.
+    if head_bytes(request) > MAX_HEADER_BYTES {
+        let reason = "Request Header Fields Too Large";
+        return Some(response::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
+    }
+    ambiguity(request).map(|reason| response::closing(StatusCode::BAD_REQUEST, reason))
 }
 
 /// Puts the authority of a target where most requests have it, into Host, whose value it replaces (RFC 9112 3.2.2), and leaves path and

@@ -170,14 +170,16 @@ fn split_address(text: &str) -> Option<(&str, &str)> {
     (is_address && (rest.is_empty() || rest.starts_with(':'))).then_some((address, rest))
 }
 
-/// Host and port of an authority. A port that is no number counts as none.
+/// Host and port of an authority. A port that is no number counts as none. Of so few bytes each is looked at: a search that is made for
+/// many takes longer.
 fn split_port(authority: &str) -> (&str, Option<u16>) {
     // The colons of an IPv6 address stand in brackets.
-    let host_end = authority.find(']').map_or(0, |bracket| bracket + 1);
-    match authority[host_end..].find(':') {
+    let host_end = authority.bytes().position(|byte| byte == b']').map_or(0, |bracket| bracket + 1);
+    match authority.bytes().skip(host_end).position(|byte| byte == b':') {
         Some(colon) => {
-            let (host, port) = authority.split_at(host_end + colon);
-            (host, port.rsplit(':').next().and_then(|port| port.parse().ok()))
+            let (host, ports) = authority.split_at(host_end + colon);
+            let port = ports.bytes().rposition(|byte| byte == b':').map_or(ports, |colon| &ports[colon + 1..]);
+            (host, port.parse().ok())
         }
         None => (authority, None),
     }

@@ -285,7 +285,12 @@ fn parse_item(item: &str) -> Option<(&str, f32)> {
 /// The type of a request body among `set`; `None` is 415 (contract/streams 4.2). Any case is accepted; a blank before the `;`
 /// and quotes around the charset are not.
 pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
-    let text = std::str::from_utf8(content_type?).ok()?;
+    let content_type = content_type?;
+    // As nearly all bodies come.
+    if content_type == EventsJson.as_str().as_bytes() {
+        return set.contains(&EventsJson).then_some(EventsJson);
+    }
+    let text = std::str::from_utf8(content_type).ok()?;
     let mut parts = text.split(';');
     let name = parts.next()?;
     let is_named = |media_type: &MediaType| media_type.as_str().eq_ignore_ascii_case(name) || media_type.is_twin(name);

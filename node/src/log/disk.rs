@@ -13,6 +13,9 @@ use crate::fatal;
 pub const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
                           forget what it promised), or remove the node's data directory and start it once with --rejoin";
 
+/// What a record takes in a batch besides its weight, as a rule: with room for it the batch is not copied while it grows.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+
 /// The open database.
 pub struct Disk {
     db: DB,
@@ -48,7 +51,8 @@ impl Disk {
     /// Writes records, and with `first` the place where the log begins. Returns the bytes of the encodings.
     pub fn append<R: Record>(&self, records: &[R], first: Option<u64>) -> usize {
         let entries = self.family(options::ENTRIES);
-        let mut batch = WriteBatch::default();
+        let room: usize = records.iter().map(|record| record.weight() + RECORD_OVERHEAD_BYTES).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(room);
         if let Some(first) = first {
             batch.put_cf(self.family(options::META), keys::FIRST, first.to_be_bytes());
         }

@@ -28,7 +28,10 @@ const MEMTABLES_BYTES: usize = 96 << 20;
 /// Memtable of the payloads; fills first and therefore sets the rhythm of the atomic flushes.
 const EVENT_MEMTABLE_BYTES: usize = 32 << 20;
 
-/// Memtables of the small rows; roomy, so that they do not force a flush before the payloads do.
+/// Memtable of the index; with the places where rows of each stream go (`by_name`) it may become as large as that of small payloads.
+const INDEX_MEMTABLE_BYTES: usize = 32 << 20;
+
+/// Memtables of the other small rows; roomy, so that they do not force a flush before the payloads do.
 const ROW_MEMTABLE_BYTES: usize = 16 << 20;
 
 /// Open table files; 5 million events of 1 KiB are about 100 files, of those with events a table reader keeps the index.
@@ -119,22 +122,42 @@ pub fn write() -> WriteOptions {
 
 /// Every read takes a snapshot. By default its end makes RocksDB rewrite files at the bottom that hold what only the
 /// snapshot may have needed, each of them once after it was written or moved there. Here that is nothing at all or an old row
-/// of a stream, which the next ordinary compaction drops; but a rewritten file is one of which nothing is in memory.
-fn without_compaction_after_snapshots() -> Options {
-    // The longest delay there is. The bindings know this option by its name only.
-    let text = format!("bottommost_file_compaction_delay={}", u32::MAX);
-    #[expect(clippy::expect_used, reason = "a constant text, read by the RocksDB of this binary")]
-    Options::default().get_options_from_string(text).expect("RocksDB knows the option")
+/// of a stream, which the next ordinary compaction drops; but a rewritten file is one of which nothing is in memory. So the delay is
+/// the longest there is.
+const NO_COMPACTION_AFTER_SNAPSHOTS: &str = "bottommost_file_compaction_delay=4294967295;";
+
+/// A new row finds its place in the memtable from that of the row before with the same first bytes, instead of from the top: of the same
+/// stream, which is the neighbour, ..
+const INSERT_BESIDE_LAST_OF_STREAM: &str = "memtable_insert_with_hint_prefix_extractor=fixed:8;";
+
+/// .. or of all rows, where they come sorted.
+const INSERT_BEHIND_LAST: &str = "memtable_insert_with_hint_prefix_extractor=fixed:0;";
+
+/// What the bindings know by its name only.
+fn by_name(family: &str) -> Options {
+    let insertion = match family {
+        INDEX => INSERT_BESIDE_LAST_OF_STREAM,
+        EVENT_ID => INSERT_BEHIND_LAST,
+        _ => "",
+    };
+    #[expect(clippy::expect_used, reason = "constant texts, read by the RocksDB of this binary")]
+    Options::default()
+        .get_options_from_string(format!("{NO_COMPACTION_AFTER_SNAPSHOTS}{insertion}"))
+        .expect("RocksDB knows the options")
 }
 
 fn family(name: &str, cache: &Cache) -> Options {
-    let mut options = without_compaction_after_snapshots();
+    let mut options = by_name(name);
     // The same on every level: a file whose compression need not change can be moved down without being rewritten.
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_target_file_size_base(TABLE_FILE_BYTES);
     // One memtable filling, one being flushed; more only defers the moment the disk is too slow.
     options.set_max_write_buffer_number(3);
-    options.set_write_buffer_size(if name == EVENT { EVENT_MEMTABLE_BYTES } else { ROW_MEMTABLE_BYTES });
+    options.set_write_buffer_size(match name {
+        EVENT => EVENT_MEMTABLE_BYTES,
+        INDEX => INDEX_MEMTABLE_BYTES,
+        _ => ROW_MEMTABLE_BYTES,
+    });
     // Small arena blocks: five families, of which three are almost empty.
     options.set_arena_block_size(256 << 10);
 

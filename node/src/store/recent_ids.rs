@@ -97,12 +97,12 @@ impl RecentIds {
             return;
         }
         self.ids.keys().for_each(|id| filter.add(id));
-        let mut rows: Vec<_> =
-            self.ids.drain().map(|((stream, id), number)| (event_id_row::key(stream, id), number)).collect();
+        // The order of the keys, which comparing numbers finds several times faster.
+        let mut rows: Vec<_> = self.ids.drain().map(|((stream, id), number)| (stream, id.as_u128(), number)).collect();
         rows.sort_unstable();
         let family = generation.family(EVENT_ID);
-        for (key, number) in rows {
-            batch.put_cf(family, key, event_id_row::value(number));
+        for (stream, id, number) in rows {
+            batch.put_cf(family, event_id_row::key(stream, Uuid::from_u128(id)), event_id_row::value(number));
         }
         batch.put_cf(generation.family(SYSTEM), system_row::IDS_BEFORE, next_position.to_be_bytes());
     }

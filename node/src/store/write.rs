@@ -19,6 +19,9 @@ use super::system_row::{self, Counters};
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
 use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks, stream_id};
 
+/// Room that a chunk's batch has from the start: that of some fifty events of usual size, so that it is not copied while it grows.
+const USUAL_BATCH_BYTES: usize = 32 << 10;
+
 /// What outlives a chunk on the writer's side.
 pub(super) struct Writer {
     pub(super) counters: Counters,
@@ -98,7 +101,7 @@ impl<'store> Chunk<'store> {
             inner,
             writer,
             read_options: ReadOptions::default(),
-            batch: WriteBatch::default(),
+            batch: WriteBatch::with_capacity_bytes(USUAL_BATCH_BYTES),
             streams: Vec::new(),
             by_name: HashMap::new(),
             event_ids: HashMap::new(),

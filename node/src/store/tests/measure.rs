@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::*;
 
-/// `cargo test --release -p headwater --lib store::tests::measure -- --ignored --nocapture`; EVENTS sets the number, FLUSH_MIB how much is
-/// applied before it is flushed.
+/// `cargo test --release -p headwater --lib store::tests::measure -- --ignored --nocapture`; EVENTS sets the number, STREAMS that of
+/// their streams, FLUSH_MIB how much is applied before it is flushed.
 #[test]
 #[ignore = "a measurement, not a test"]
 fn measure_apply_and_page_read() {
@@ -14,12 +14,12 @@ fn measure_apply_and_page_read() {
     let number =
         |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (events, flush_bytes) = (number("EVENTS", 300_000), number("FLUSH_MIB", 24) << 20);
-    let chunks = events / 30;
+    let (streams, chunks) = (number("STREAMS", 1_000), events / 30);
     let started = Instant::now();
     let mut window = (Instant::now(), std::time::Duration::ZERO);
     let mut flushing: Option<std::thread::JoinHandle<()>> = None;
     for chunk_number in 0..chunks {
-        let stream = |n: u64| format!("stream-{}", (chunk_number * 30 + n) * 7919 % 1000);
+        let stream = |n: u64| format!("stream-{}", (chunk_number * 30 + n) * 7919 % streams);
         let next = |n: u64| u128::from(chunk_number * 30 + n);
         let begun = Instant::now();
         let mut chunk = store.begin();
