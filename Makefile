@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PREBUILT := ../shared/prebuilt/env.sh
 CARGO := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; cargo
 
-.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench clients conformance openapi deny doc clean system
+.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ faults: system ## Faults against real processes
 bench: system ## Measure (release build); see docs/performance.md
 	$(CARGO) build --release --workspace --bins --locked
 	target/release/bench
+
+profile: system ## Record what busy nodes do, for the compiler (docs/adr/0015-recorded-profile.md); ten minutes
+	@if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; scripts/profile
 
 clients: system ## Feeds read by a feed reader, an Atom grammar, a client of the original and through a caching proxy
 	@$(DEBUG_BUILD)

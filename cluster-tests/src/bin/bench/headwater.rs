@@ -144,6 +144,15 @@ impl Headwater {
         Ok(started.elapsed())
     }
 
+    /// Ends all nodes the orderly way, in which a program that counts what it does writes it down (`scripts/profile`).
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        for id in self.cluster.ids() {
+            let status = self.cluster.terminate(id).await?;
+            anyhow::ensure!(status.success(), "an ordered shutdown ended with {status}");
+        }
+        Ok(())
+    }
+
     /// A node that follows.
     pub(crate) async fn follower_id(&self) -> anyhow::Result<u16> {
         self.cluster.follower().await

@@ -154,6 +154,7 @@ async fn appends(plan: &Plan) -> anyhow::Result<Section> {
         section.series.extend(series);
     }
     note_memory(&mut section, &headwater, "after appends")?;
+    headwater.stop().await?;
     Ok(section)
 }
 
@@ -184,6 +185,7 @@ async fn open_loop(plan: &Plan) -> anyhow::Result<Section> {
         round.latency_us[2]
     }));
     section.series.extend(series);
+    headwater.stop().await?;
     Ok(section)
 }
 
@@ -209,6 +211,7 @@ async fn follower(plan: &Plan) -> anyhow::Result<Section> {
         ));
         section.series.extend(series);
     }
+    headwater.stop().await?;
     Ok(section)
 }
 
@@ -237,6 +240,7 @@ async fn single(plan: &Plan) -> anyhow::Result<Section> {
         section.series.extend(series);
     }
     note_memory(&mut section, &headwater, "after appends")?;
+    headwater.stop().await?;
     Ok(section)
 }
 
@@ -266,6 +270,7 @@ async fn authenticated(plan: &Plan) -> anyhow::Result<Section> {
         section.ratios.push(Ratio::of(name, target, &pair[0], &pair[1], |round| round.per_second));
     }
     section.series.extend(series);
+    headwater.stop().await?;
     Ok(section)
 }
 
@@ -314,6 +319,7 @@ async fn reads(plan: &Plan) -> anyhow::Result<Section> {
     let request = Template::get(&stream, &[("Accept", ATOM_JSON), ("If-None-Match", &tag)]);
     compare_read(&mut section, "304", "", (&headwater, request, 304), (&echo, 0), plan).await?;
     note_memory(&mut section, &headwater, "after reads")?;
+    headwater.stop().await?;
     Ok(section)
 }
 
