@@ -17,7 +17,7 @@ fn compile(options: &[&str]) -> Output {
         .arg(directory.path())
         .args(options)
         .arg(&source)
-        .env_remove("HEADWATER_PROFILE")
+        .env_remove("RECORD_PROFILE")
         // A release build anywhere, not only at the root.
         .current_dir(directory.path())
         .stdin(Stdio::null())

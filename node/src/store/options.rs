@@ -28,7 +28,8 @@ const MEMTABLES_BYTES: usize = 96 << 20;
 /// Memtable of the payloads; fills first and therefore sets the rhythm of the atomic flushes.
 const EVENT_MEMTABLE_BYTES: usize = 32 << 20;
 
-/// Memtable of the index; with the places where rows of each stream go (`by_name`) it may become as large as that of small payloads.
+/// Memtable of the index; with the places where rows of each stream go (`by_name`), some 230 bytes for each stream, it may become as large
+/// as that of small payloads.
 const INDEX_MEMTABLE_BYTES: usize = 32 << 20;
 
 /// Memtables of the other small rows; roomy, so that they do not force a flush before the payloads do.
