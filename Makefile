@@ -5,7 +5,8 @@ SHELL := /bin/bash
 
 # A prebuilt RocksDB beside the checkout saves ten minutes of compiling; without it RocksDB is built from source.
 PREBUILT := ../shared/prebuilt/env.sh
-CARGO := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; cargo
+WITH_PREBUILT := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi;
+CARGO := $(WITH_PREBUILT) cargo
 
 .PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
 
@@ -52,7 +53,7 @@ bench: system ## Measure (release build); see docs/performance.md
 	target/release/bench
 
 profile: system ## Record what busy nodes do, for the compiler (docs/adr/0015-recorded-profile.md); ten minutes
-	@if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi; scripts/profile
+	@$(WITH_PREBUILT) scripts/profile
 
 clients: system ## Feeds read by a feed reader, an Atom grammar, a client of the original and through a caching proxy
 	@$(DEBUG_BUILD)

@@ -32,7 +32,7 @@ fn the_compiler_takes_it_in_optimised_builds() {
     let optimised = compile(&["-C", "opt-level=3"]);
     let said = String::from_utf8_lossy(&optimised.stderr);
     assert!(optimised.status.success() && said.is_empty(), "{said}");
-    // Beside it, the option of a profile that does not exist would be an error.
+    // Both options together are an error, so the other one was given.
     let twice = compile(&["-C", "opt-level=3", "-C", "profile-generate"]);
     assert!(String::from_utf8_lossy(&twice.stderr).contains("profile-use"), "the profile was not used");
 }

@@ -32,6 +32,7 @@ pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Re
             tracing::info!(target: "audit", %from, "audit: a login was refused: the Authorization header cannot be read, or there are several");
             return Err(ApiError::BadCredentials);
         };
+        // Five times as large as the rest of this step, for requests that have nobody to log in as well.
         return match Box::pin(state.access.login(&login, &password, from)).await {
             Ok(principal) => Ok(Caller::User(principal)),
             Err(error) => Err(refused(error, &login, from, state)),

@@ -149,6 +149,7 @@ impl Request<'_> {
         if !require_leader {
             return Ok(());
         }
+        // Rare and large, as in [`Self::read_barrier`].
         match Box::pin(self.state.cluster.living_leader()).await {
             Leadership::Local => Ok(()),
             Leadership::Remote(hint) => Err(self.to_leader(&hint)),
