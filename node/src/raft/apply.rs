@@ -200,6 +200,7 @@ impl Applier {
         let last_log_id = last.log_id;
         (self.gate)(last_log_id.index + 1);
         let mark = codec::log_id_to_message(&last_log_id).encode_to_vec();
+        let new_events = decided.chunk.new_events();
         decided.chunk.commit(last_log_id.index + 1, mark, decided.membership);
 
         // Only now, when readers see it: a client may read on this node as soon as it has its answer.
@@ -210,6 +211,7 @@ impl Applier {
             }
         }
         self.metrics.applied_entries.inc_by(count);
+        self.metrics.applied_events.inc_by(new_events);
         self.metrics.apply_chunk.observe(decided.commands as f64);
         self.volume.lock().add(last_log_id.index, decided.bytes);
         if self.store.unflushed_bytes() >= FLUSH_BYTES {

@@ -166,22 +166,27 @@ impl<'db> ReadView<'db> {
         if start > end {
             return Ok(());
         }
-        self.with_index_rows(stream_id, |rows| {
-            rows.seek(index_row::key(stream_id, start));
-            while let Some((key, value)) = rows.item() {
-                let number = index_row::number(key)?;
-                if number > end {
-                    break;
-                }
-                visit(key, value)?;
-                if number == end {
-                    break;
-                }
-                rows.next();
+        let mut rows = match self.kept_index_rows(stream_id) {
+            Some(rows) => rows,
+            // With a bound behind the last row wanted, tables that have only later rows of the stream take no part in each step.
+            None => {
+                self.iterate(options::INDEX, &index_row::key(stream_id, start), &index_row::key(stream_id, end + 1))
             }
-            // An iterator ends in the same way at the end and at a block it could not read.
-            rows.status().map_err(ReadError::from_rocksdb)
-        })
+        };
+        rows.seek(index_row::key(stream_id, start));
+        while let Some((key, value)) = rows.item() {
+            let number = index_row::number(key)?;
+            if number > end {
+                break;
+            }
+            visit(key, value)?;
+            if number == end {
+                break;
+            }
+            rows.next();
+        }
+        // An iterator ends in the same way at the end and at a block it could not read.
+        rows.status().map_err(ReadError::from_rocksdb)
     }
 
     /// Where the stored event with this number is, raw.
@@ -280,24 +285,19 @@ impl<'db> ReadView<'db> {
         row.map(|row| stream_row::decode(stream, &row)).transpose()
     }
 
+    /// Keeps the iterator for the rows that are usually asked for next.
     fn last_index_number(&self, stream_id: u64) -> Result<Option<EventNumber>, ReadError> {
-        self.with_index_rows(stream_id, |rows| last_number(rows, stream_id))
+        let mut rows = self.kept_index_rows(stream_id).unwrap_or_else(|| {
+            self.iterate(options::INDEX, &index_row::key(stream_id, 0), &index_row::end_key(stream_id))
+        });
+        let last = last_number(&mut rows, stream_id)?;
+        self.index_rows.replace(Some((stream_id, rows)));
+        Ok(last)
     }
 
-    /// Lends the iterator over the index rows of one stream, wherever it stands.
-    fn with_index_rows<T>(
-        &self,
-        stream_id: u64,
-        read: impl FnOnce(&mut DBRawIterator<'db>) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
-        let kept = self.index_rows.take().filter(|(kept_for, _)| *kept_for == stream_id);
-        let mut rows = match kept {
-            Some((_, rows)) => rows,
-            None => self.iterate(options::INDEX, &index_row::key(stream_id, 0), &index_row::end_key(stream_id)),
-        };
-        let result = read(&mut rows)?;
-        self.index_rows.replace(Some((stream_id, rows)));
-        Ok(result)
+    /// The kept iterator, if it is over all index rows of this stream, wherever it stands.
+    fn kept_index_rows(&self, stream_id: u64) -> Option<DBRawIterator<'db>> {
+        self.index_rows.take().filter(|(kept_for, _)| *kept_for == stream_id).map(|(_, rows)| rows)
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'db>>, ReadError> {
@@ -309,6 +309,8 @@ impl<'db> ReadView<'db> {
         let mut options = read_options(&self.snapshot, self.tier);
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(end);
+        // There are none in this database, so nobody has to look for them in each table.
+        options.set_ignore_range_deletions(true);
         self.generation.db().raw_iterator_cf_opt(self.generation.family(family), options)
     }
 }

@@ -205,6 +205,11 @@ impl<'store> Chunk<'store> {
         self.counters.next_position
     }
 
+    /// Events that this chunk adds.
+    pub fn new_events(&self) -> u64 {
+        self.counters.next_position - self.writer.counters.next_position
+    }
+
     /// Adds an event at the end of a stream. Its id must be of 16 bytes.
     pub fn append(
         &mut self,

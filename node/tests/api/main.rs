@@ -12,6 +12,7 @@ mod feeds;
 mod kept_pages;
 mod links;
 mod long_polls;
+mod metrics;
 mod nodes;
 mod requests;
 mod script;
