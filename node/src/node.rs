@@ -113,6 +113,7 @@ impl Node {
         let stop_all = CancellationToken::new();
         tokio::spawn(gate);
 
+        parts.run(&config, &stop_all).await;
         let cluster_service = ClusterServer::new(ClusterService::new(cluster.clone(), stop_all.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -140,7 +141,6 @@ impl Node {
             }
         });
 
-        parts.run(&config, &stop_all);
         tokio::spawn(certificates.clone().remind(stop_all.clone()));
         cluster.run(&stop_all, parts.log_end_at_start);
         let http_metrics = http::HttpMetrics::default();

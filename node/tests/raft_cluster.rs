@@ -48,7 +48,7 @@ impl Node {
         let server = tokio::spawn(async move {
             grpc.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await.unwrap();
         });
-        parts.run(&config, &stop);
+        parts.run(&config, &stop).await;
         Self { parts, metrics, stop, server }
     }
 
@@ -172,7 +172,12 @@ fn proposal(number: u64, bytes: usize) -> Proposal {
         data: vec![1; bytes].into(),
         metadata: Vec::new().into(),
     };
-    let append = stored::Append { stream: "numbers".to_owned(), expected_version: -2, events: vec![event] };
+    let append = stored::Append {
+        stream: "numbers".to_owned(),
+        expected_version: -2,
+        events: vec![event],
+        ..stored::Append::default()
+    };
     let command = stored::Command { kind: Some(stored::command::Kind::Append(append)) };
     Proposal { time: Ticks(number), commands: [command.encode_to_vec().into()].into() }
 }

@@ -374,7 +374,7 @@ pub(super) fn metastream(stream: &str) -> String {
 }
 
 pub(crate) fn append(stream: &str, expected: ExpectedVersion, events: Vec<NewEvent>) -> Append {
-    Append { stream: stream.to_owned(), expected_version: expected.to_number(), events }
+    Append { stream: stream.to_owned(), expected_version: expected.to_number(), events, ..Append::default() }
 }
 
 /// An event with a new id. A command keeps its ids when it is sent again, and so is stored once.

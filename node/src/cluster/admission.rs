@@ -139,6 +139,7 @@ mod tests {
                 NewEvent { data: Bytes::from_static(b"xyz"), event_type: "t".into(), ..NewEvent::default() };
                 events
             ],
+            write_id: Bytes::from_static(&[9; 16]),
         };
         let delete = Delete { stream: "b".into(), hard: true, ..Delete::default() };
         let all = AppendAll { appends: vec![append("c", 1), append("d", 0), append("e", 2)] };

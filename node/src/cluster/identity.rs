@@ -105,7 +105,7 @@ impl Identity {
                 if data_dir.join("log").exists() || data_dir.join("state").exists() {
                     return Err(IdentityError::Missing { path });
                 }
-                fs::create_dir_all(data_dir).map_err(io_error)?;
+                create_durably(data_dir).map_err(io_error)?;
                 let local = Arc::new(LocalIdentity::new(NodeId::generate(server_id), None));
                 let identity = Self { path: path.clone(), local };
                 identity.save(None)?;
@@ -170,6 +170,17 @@ impl Identity {
         };
         write().map_err(|source| IdentityError::Io { path: self.path.clone(), source })
     }
+}
+
+/// Creates a directory and what lies above it, and makes their names durable: else a loss of power takes all that is in it.
+fn create_durably(directory: &Path) -> io::Result<()> {
+    let missing: Vec<_> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::create_dir_all(directory)?;
+    for created in missing {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn encode(record: &stored::Identity) -> Vec<u8> {

@@ -52,8 +52,14 @@ impl Cluster {
                 Leadership::None => Proposed::NotLeader,
             };
             match proposed {
-                // A copy that was cut off may have been stored, and the stream deleted after that.
-                Proposed::Done { outcome: WriteOutcome::StreamDeleted, .. } if may_be_written => return self.unknown(),
+                // A copy that was cut off may have been stored, and the stream deleted after that, or may still be under way and find
+                // another state than this one.
+                Proposed::Done {
+                    outcome: WriteOutcome::StreamDeleted | WriteOutcome::WrongExpectedVersion { .. },
+                    ..
+                } if may_be_written => {
+                    return self.unknown();
+                }
                 Proposed::Done { log_index, outcome } => {
                     let applied = self.inner.store.applied().wait_for_log_index(log_index);
                     return match timeout_at(deadline, applied).await {

@@ -203,7 +203,12 @@ where
         checked = request.authorize(&append.stream, Right::Write).await?;
     }
     let expected_version = append.expected_version.to_number();
-    let kind = command::Kind::Append(stored::Append { stream: append.stream.clone(), expected_version, events });
+    let write_id = match append.expected_version {
+        ExpectedVersion::NoStream => Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),
+        _ => Bytes::new(),
+    };
+    let kind =
+        command::Kind::Append(stored::Append { stream: append.stream.clone(), expected_version, events, write_id });
     let command = stored::Command { kind: Some(kind) };
     if command.encoded_len() > MAX_COMMAND_BYTES {
         return Err(ApiError::BodyTooLarge);

@@ -51,6 +51,10 @@ pub fn open(directory: &Path) -> Result<Opened, LogError> {
 
 fn read_mark(directory: &Path) -> Result<Option<Durable>, LogError> {
     let path = directory.join(durable_mark::FILE_NAME);
+    // The first start ended between making the file and filling it, which is before RocksDB made anything.
+    if path.metadata().is_ok_and(|file| file.len() == 0) && !directory.join("CURRENT").exists() {
+        return Ok(Some(Durable::default()));
+    }
     DurableMark::read(directory).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => damaged(&path, &format!("is damaged ({error})")),
         _ => LogError::Unusable(format!("{} cannot be read ({error})", path.display())),

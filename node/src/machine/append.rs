@@ -23,7 +23,7 @@ pub(super) enum Decision {
 }
 
 pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Result<WriteOutcome, ReadError> {
-    let (expected, ids) = match check(&command) {
+    let demand = match check(&command) {
         Ok(checked) => checked,
         Err(refusal) => return Ok(refusal),
     };
@@ -34,8 +34,8 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Resu
     {
         return Ok(WriteOutcome::StreamDeleted);
     }
-    match decide(chunk, stream, expected, &ids)? {
-        Decision::Ok => store(chunk, time, stream, described, expected, &ids, command.events),
+    match decide(chunk, stream, &demand)? {
+        Decision::Ok => store(chunk, time, stream, described, &demand, command.events),
         Decision::Idempotent { first_number, position } => {
             Ok(WriteOutcome::Appended { first_number, position, repeated: true })
         }
@@ -46,7 +46,23 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Resu
     }
 }
 
-pub(super) fn check(command: &Append) -> Result<(ExpectedVersion, Vec<Uuid>), WriteOutcome> {
+/// What the decision on an append rests on, besides the stream.
+pub(super) struct Demand {
+    pub(super) expected: ExpectedVersion,
+    /// Ids of its events.
+    pub(super) ids: Vec<Uuid>,
+    /// The same in every copy of the write.
+    pub(super) write_id: Option<Uuid>,
+}
+
+impl Demand {
+    /// For a write that has a version to expect and no event of its own: as an append of one fresh id. The zero id is never stored.
+    pub(super) fn of_version(expected: ExpectedVersion) -> Self {
+        Self { expected, ids: vec![Uuid::nil()], write_id: None }
+    }
+}
+
+pub(super) fn check(command: &Append) -> Result<Demand, WriteOutcome> {
     if command.stream.is_empty() || command.stream == stream_id::ALL {
         return Err(rejected("nobody may append to this stream"));
     }
@@ -57,16 +73,13 @@ pub(super) fn check(command: &Append) -> Result<(ExpectedVersion, Vec<Uuid>), Wr
         return Err(rejected("there is no event"));
     }
     let ids = command.events.iter().map(|event| event_id(&event.event_id)).collect::<Result<_, _>>()?;
-    Ok((expected_version(command.expected_version)?, ids))
+    let expected = expected_version(command.expected_version)?;
+    Ok(Demand { expected, ids, write_id: Uuid::from_slice(&command.write_id).ok() })
 }
 
-/// Steps 1 to 7 of contract/streams 6.7, in their order. `ids` is not empty.
-pub(super) fn decide(
-    chunk: &mut Chunk<'_>,
-    stream: StreamRef,
-    expected: ExpectedVersion,
-    ids: &[Uuid],
-) -> Result<Decision, ReadError> {
+/// Steps 1 to 7 of contract/streams 6.7, in their order. There is at least one id.
+pub(super) fn decide(chunk: &mut Chunk<'_>, stream: StreamRef, demand: &Demand) -> Result<Decision, ReadError> {
+    let Demand { expected, ref ids, write_id } = *demand;
     let head = chunk.head(stream);
     let (last, is_soft_deleted) = (head.last_number, head.is_soft_deleted());
     if head.tombstone.is_some() {
@@ -91,10 +104,11 @@ pub(super) fn decide(
             continue;
         }
         if expected == ExpectedVersion::NoStream {
-            if is_soft_deleted {
-                return Ok(if offset == 0 { Decision::Ok } else { Decision::WrongVersion });
-            }
-            return repeated_recreation(chunk, stream, ids);
+            return match repeated_recreation(chunk, stream, ids, write_id)? {
+                Some(repeated) => Ok(repeated),
+                None if is_soft_deleted && offset == 0 => Ok(Decision::Ok),
+                None => Ok(Decision::WrongVersion),
+            };
         }
         return Ok(Decision::WrongVersion);
     }
@@ -105,15 +119,21 @@ pub(super) fn decide(
 ///
 /// "No stream" was right when that write came. A node repeats writes through changes of leadership, so without this rule a client could
 /// hear "wrong version" of a write that it made once and that is stored. It holds for that very write and nothing else: all of its ids,
-/// at the numbers they got then.
-fn repeated_recreation(chunk: &mut Chunk<'_>, stream: StreamRef, ids: &[Uuid]) -> Result<Decision, ReadError> {
-    let Some(Recreation { first_number, events }) = chunk.head(stream).recreation else {
-        return Ok(Decision::WrongVersion);
-    };
-    match ids.len() as u64 == events && is_at(chunk, stream, first_number, ids)? {
-        true => idempotent(chunk, stream, first_number, first_number + events - 1),
-        false => Ok(Decision::WrongVersion),
+/// at the numbers they got then. After another soft delete a client's repetition recreates the stream again, as step 5b says; a copy that a
+/// node made does not: the client asked once, and whoever deleted the stream afterwards has the last word.
+fn repeated_recreation(
+    chunk: &mut Chunk<'_>,
+    stream: StreamRef,
+    ids: &[Uuid],
+    write_id: Option<Uuid>,
+) -> Result<Option<Decision>, ReadError> {
+    let Some(before) = chunk.head(stream).recreation else { return Ok(None) };
+    let (first, events) = (before.first_number, before.events);
+    let is_copy = write_id.is_some() && write_id == before.write_id;
+    if !is_copy && (before.is_undone || ids.len() as u64 != events || !is_at(chunk, stream, first, ids)?) {
+        return Ok(None);
     }
+    idempotent(chunk, stream, first, first + events - 1).map(Some)
 }
 
 /// Step 4: the ids alone decide.
@@ -184,10 +204,10 @@ pub(super) fn store(
     time: Ticks,
     stream: StreamRef,
     described: Option<StreamRef>,
-    expected: ExpectedVersion,
-    ids: &[Uuid],
+    demand: &Demand,
     events: Vec<NewEvent>,
 ) -> Result<WriteOutcome, ReadError> {
+    let Demand { expected, ref ids, write_id } = *demand;
     let head = chunk.head(stream);
     let first_number = head.last_number.map_or(0, |last| last + 1);
     // A metastream is never soft-deleted: nothing can write metadata for it.
@@ -196,7 +216,8 @@ pub(super) fn store(
         metadata::recreate(chunk, time, stream, first_number)?;
         // With every other version the ids, or the numbers behind that version, tell a repetition.
         let expects_none = expected == ExpectedVersion::NoStream;
-        let recreation = expects_none.then_some(Recreation { first_number, events: ids.len() as u64 });
+        let written = Recreation { first_number, events: ids.len() as u64, write_id, is_undone: false };
+        let recreation = expects_none.then_some(written);
         chunk.set_recreation(stream, recreation);
     }
     let mut position = 0;

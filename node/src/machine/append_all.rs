@@ -1,11 +1,10 @@
 //! Appends to several streams in one step: all of them or none.
 
 use headwater_proto::stored::{Append, AppendAll};
-use uuid::Uuid;
 
-use super::append::{self, Decision};
+use super::append::{self, Decision, Demand};
 use super::{expected_version, rejected};
-use crate::event::{ExpectedVersion, Position, Ticks, WriteOutcome, stream_id};
+use crate::event::{Position, Ticks, WriteOutcome, stream_id};
 use crate::store::ReadError;
 use crate::store::write::{Chunk, StreamRef};
 
@@ -14,9 +13,7 @@ struct Part {
     stream: StreamRef,
     /// The stream whose metadata it writes.
     described: Option<StreamRef>,
-    expected: ExpectedVersion,
-    /// Empty for one that only demands a version.
-    ids: Vec<Uuid>,
+    demand: Demand,
     command: Append,
 }
 
@@ -36,15 +33,13 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> R
         parts.push(part);
     }
     let mut outcome = rejected("there is no event");
-    if parts.iter().all(|part| part.ids.is_empty()) {
+    if parts.iter().all(|part| part.command.events.is_empty()) {
         return Ok(outcome);
     }
     let mut refusal = None;
     let mut repeated: Option<WriteOutcome> = None;
     for part in &parts {
-        // The zero id is never stored: it asks for the version alone.
-        let ids = if part.ids.is_empty() { &[Uuid::nil()][..] } else { &part.ids };
-        let outcome = match append::decide(chunk, part.stream, part.expected, ids)? {
+        let outcome = match append::decide(chunk, part.stream, &part.demand)? {
             _ if part.described.is_some_and(|described| chunk.head(described).tombstone.is_some()) => {
                 WriteOutcome::StreamDeleted
             }
@@ -65,22 +60,23 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> R
     if let Some(decided) = repeated.or(refusal) {
         return Ok(decided);
     }
-    for Part { stream, described, expected, ids, command } in parts.into_iter().filter(|part| !part.ids.is_empty()) {
-        outcome = append::store(chunk, time, stream, described, expected, &ids, command.events)?;
+    let with_events = parts.into_iter().filter(|part| !part.command.events.is_empty());
+    for Part { stream, described, demand, command } in with_events {
+        outcome = append::store(chunk, time, stream, described, &demand, command.events)?;
     }
     Ok(outcome)
 }
 
 fn check(chunk: &mut Chunk<'_>, command: Append) -> Result<Result<Part, WriteOutcome>, ReadError> {
     let checked = match command.events.is_empty() {
-        true => expected_version(command.expected_version).map(|expected| (expected, Vec::new())),
+        true => expected_version(command.expected_version).map(Demand::of_version),
         false => append::check(&command),
     };
-    let (expected, ids) = match checked {
+    let demand = match checked {
         Ok(checked) => checked,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let stream = chunk.stream(&command.stream)?;
     let described = stream_id::described_by(&command.stream).map(|name| chunk.stream(name)).transpose()?;
-    Ok(Ok(Part { stream, described, expected, ids, command }))
+    Ok(Ok(Part { stream, described, demand, command }))
 }

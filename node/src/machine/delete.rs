@@ -4,7 +4,7 @@ use bytes::Bytes;
 use headwater_proto::stored::{Delete, NewEvent};
 use uuid::Uuid;
 
-use super::append::{Decision, decide};
+use super::append::{Decision, Demand, decide};
 use super::{event_id, expected_version, metadata, rejected};
 use crate::event::metadata::SOFT_DELETE_DOCUMENT;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, Position, StreamMetadata, Ticks, WriteOutcome, stream_id};
@@ -22,8 +22,7 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Delete) -> Resu
     if let Some(position) = done_before {
         return Ok(WriteOutcome::Deleted { position });
     }
-    // The version is checked as for an append of one fresh id; the zero id is never stored.
-    match decide(chunk, stream, expected, &[Uuid::nil()])? {
+    match decide(chunk, stream, &Demand::of_version(expected))? {
         Decision::Ok | Decision::Idempotent { .. } => {}
         Decision::WrongVersion => {
             return Ok(WriteOutcome::WrongExpectedVersion { current: chunk.head(stream).current_version() });

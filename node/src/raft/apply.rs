@@ -401,7 +401,7 @@ mod tests {
             event_type: "t".into(),
             ..NewEvent::default()
         };
-        let append = Append { stream: stream.into(), expected_version: -2, events: vec![event] };
+        let append = Append { stream: stream.into(), expected_version: -2, events: vec![event], ..Append::default() };
         let command = Command { kind: Some(command::Kind::Append(append)) }.encode_to_vec();
         let proposal = Proposal { time: Ticks(index), commands: [Bytes::from(command)].into() };
         Entry::new(LogId::new(term.into(), index), EntryPayload::Normal(proposal))

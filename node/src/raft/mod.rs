@@ -209,12 +209,15 @@ impl Parts {
         service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.token().clone())
     }
 
-    /// Takes part in elections from now on, and takes snapshots until `stop`. Call it once the service is served.
-    pub fn run(&self, config: &Config, stop: &CancellationToken) {
+    /// Takes part in elections from now on, and takes snapshots until `stop`. On return what consensus publishes is what it found on the
+    /// disk; before, it is that of an empty one, and so would be what this node tells others of itself.
+    pub async fn run(&self, config: &Config, stop: &CancellationToken) {
         self.raft.run();
         let policy = SnapshotPolicy::new(self.raft.clone(), self.apply.clone(), self.snapshots.clone(), config);
         tokio::spawn(policy.run(stop.clone()));
         tokio::spawn(stop_with_consensus(self.raft.clone(), self.closing.token().clone()));
+        // It fails when consensus has ended, which ends the node.
+        let _ = self.raft.with_raft_state(|_| ()).await;
     }
 
     /// The apply thread, for tests that hold it.
@@ -348,7 +351,7 @@ mod tests {
             let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
             let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
             let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
-            parts.run(&config, &CancellationToken::new());
+            parts.run(&config, &CancellationToken::new()).await;
             let _ = parts.raft.with_raft_state(|_| panic!("on purpose")).await;
             // Only a node that does not notice comes to the end of this.
             tokio::time::sleep(std::time::Duration::from_secs(30)).await;

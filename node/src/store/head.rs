@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
+use uuid::Uuid;
 
 use crate::event::metadata::Acl;
 use crate::event::{EventNumber, Position, StreamMetadata};
@@ -22,6 +23,10 @@ pub struct Recreation {
     pub first_number: EventNumber,
     /// How many events it wrote.
     pub events: u64,
+    /// What its copies have in common, if it said so.
+    pub write_id: Option<Uuid>,
+    /// The stream was soft-deleted again since.
+    pub is_undone: bool,
 }
 
 /// State of one stream as of the newest write.

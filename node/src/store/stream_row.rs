@@ -6,9 +6,10 @@
 //! | value | 1 | version of the encoding, now 1 |
 //! | | rest | [`StreamRecord`], protobuf |
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use headwater_proto::stored::{self, StreamRecord};
 use prost::Message;
+use uuid::Uuid;
 
 use super::ReadError;
 use super::head::Recreation;
@@ -74,14 +75,25 @@ pub fn metadata_from_stored(metadata: stored::StreamMetadata) -> StreamMetadata 
     }
 }
 
-/// The stored form of a recreation.
-pub fn recreation_to_stored(recreation: Recreation) -> stored::Recreation {
-    stored::Recreation { first_number: recreation.first_number, events: recreation.events }
+/// Puts a recreation into the record.
+pub fn set_recreation(record: &mut StreamRecord, recreation: Option<Recreation>) {
+    let Some(Recreation { first_number, events, write_id, is_undone }) = recreation else { return };
+    let write_id = write_id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes()));
+    let stored = stored::Recreation { first_number, events, write_id };
+    let place = if is_undone { &mut record.undone_recreation } else { &mut record.recreation };
+    *place = Some(stored);
 }
 
-/// See [`recreation_to_stored`].
-pub fn recreation_from_stored(recreation: stored::Recreation) -> Recreation {
-    Recreation { first_number: recreation.first_number, events: recreation.events }
+/// The recreation in a record.
+pub fn recreation(record: &StreamRecord) -> Option<Recreation> {
+    let (stored, is_undone) = match (&record.recreation, &record.undone_recreation) {
+        (Some(in_force), _) => (in_force, false),
+        (None, Some(undone)) => (undone, true),
+        (None, None) => return None,
+    };
+    let stored::Recreation { first_number, events, write_id } = stored;
+    let write_id = Uuid::from_slice(write_id).ok();
+    Some(Recreation { first_number: *first_number, events: *events, write_id, is_undone })
 }
 
 #[cfg(test)]
@@ -97,19 +109,25 @@ mod tests {
             cache_control_s: Some(1),
             acl: Some(Acl { read: Some(vec!["$all".into(), "ann".into()]), write: Some(vec![]), ..Acl::default() }),
         };
-        let record = StreamRecord {
-            id: 7,
-            tombstone_position: Some(0),
-            metadata: Some(metadata_to_stored(&metadata)),
-            last_number: Some(0),
-            recreation: Some(recreation_to_stored(Recreation { first_number: 5, events: 2 })),
-        };
-        let mut value = Vec::new();
-        encode(&record, &mut value);
-        let read = decode("s", &value).unwrap();
-        assert_eq!(read, record);
-        assert_eq!(recreation_from_stored(read.recreation.unwrap()), Recreation { first_number: 5, events: 2 });
-        assert_eq!(metadata_from_stored(read.metadata.unwrap()), metadata);
+        for (write_id, is_undone) in
+            [(None, false), (Some(Uuid::from_u128(9)), false), (Some(Uuid::from_u128(9)), true)]
+        {
+            let mut record = StreamRecord {
+                id: 7,
+                tombstone_position: Some(0),
+                metadata: Some(metadata_to_stored(&metadata)),
+                last_number: Some(0),
+                ..StreamRecord::default()
+            };
+            let written = Recreation { first_number: 5, events: 2, write_id, is_undone };
+            set_recreation(&mut record, Some(written));
+            let mut value = Vec::new();
+            encode(&record, &mut value);
+            let read = decode("s", &value).unwrap();
+            assert_eq!(read, record);
+            assert_eq!(recreation(&read), Some(written));
+            assert_eq!(metadata_from_stored(read.metadata.unwrap()), metadata);
+        }
     }
 
     #[test]

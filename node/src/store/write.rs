@@ -262,8 +262,10 @@ impl<'store> Chunk<'store> {
         state.head.metadata = metadata.map(Arc::new);
         state.described_anew = true;
         if state.head.is_soft_deleted() {
-            // Whatever brought it back before has been undone.
-            state.head.recreation = None;
+            // Whatever brought it back before has been undone. A copy of that write may still be under way.
+            let undone = |recreation| Recreation { is_undone: true, ..recreation };
+            let has_copies = |recreation: &Recreation| recreation.write_id.is_some();
+            state.head.recreation = state.head.recreation.filter(has_copies).map(undone);
         }
         self.put_record(stream);
     }
@@ -379,13 +381,14 @@ impl<'store> Chunk<'store> {
     fn put_record(&mut self, stream: StreamRef) {
         let id = self.numeric_id(stream);
         let StreamState { name, head, .. } = &self.streams[stream.0];
-        let record = StreamRecord {
+        let mut record = StreamRecord {
             id,
             tombstone_position: head.tombstone,
             metadata: head.metadata.as_deref().map(stream_row::metadata_to_stored),
             last_number: head.stored_last_number,
-            recreation: head.recreation.map(stream_row::recreation_to_stored),
+            ..StreamRecord::default()
         };
+        stream_row::set_recreation(&mut record, head.recreation);
         stream_row::encode(&record, &mut self.buffer);
         self.batch.put_cf(self.generation.family(options::STREAM), stream_row::key(name), &self.buffer);
     }
@@ -403,8 +406,8 @@ impl<'store> Chunk<'store> {
             id: Some(record.id),
             last_number: read::last_number(&mut rows, record.id)?.or(record.last_number),
             tombstone: record.tombstone_position,
+            recreation: stream_row::recreation(&record),
             metadata: record.metadata.map(|metadata| Arc::new(stream_row::metadata_from_stored(metadata))),
-            recreation: record.recreation.map(stream_row::recreation_from_stored),
             stored_last_number: record.last_number,
         })
     }

@@ -248,6 +248,18 @@ fn a_damaged_mark_is_refused() {
 }
 
 #[test]
+fn a_first_start_that_ended_early_may_be_made_again() {
+    // As a crash between making the mark and filling it leaves it.
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(durable_mark::FILE_NAME), b"").unwrap();
+    drop(open(directory.path()));
+    // In a log that exists it is damage.
+    let directory = stopped();
+    fs::write(directory.path().join(durable_mark::FILE_NAME), b"").unwrap();
+    assert!(refusal(directory.path()).contains(durable_mark::FILE_NAME));
+}
+
+#[test]
 fn a_missing_beginning_is_refused_and_a_hole_is_noticed() {
     let beginning = stopped();
     let log = open(beginning.path());

@@ -8,7 +8,7 @@ use headwater_proto::stored::{Command, command::Kind};
 use proptest::prelude::*;
 use prost::Message;
 
-use super::rules::{append, delete, event};
+use super::rules::{append, copy_of, delete, event};
 use crate::event::{MAX_NUMBER, StreamMetadata, Ticks, WriteOutcome};
 use crate::store::Store;
 
@@ -16,6 +16,15 @@ const TB_MAX: &str = r#"{"$tb":9223372036854775807}"#;
 
 /// One event of the model: stream, number, id, data. Its position is its place.
 type Event = (String, u64, Option<u128>, String);
+
+#[derive(Clone)]
+struct Recreated {
+    first: usize,
+    length: usize,
+    /// Empty when it has no copies.
+    write: Bytes,
+    undone: bool,
+}
 
 /// The rules written down once more, as searches through a list.
 #[derive(Default, Clone)]
@@ -25,8 +34,8 @@ struct Model {
     dead: Vec<String>,
     /// Soft deletes by id, with their position.
     soft: BTreeMap<(String, u128), u64>,
-    /// First number and length of the write with "no stream" that brought a deleted stream back.
-    recreations: BTreeMap<String, (usize, usize)>,
+    /// The write with "no stream" that brought a deleted stream back last.
+    recreations: BTreeMap<String, Recreated>,
 }
 
 impl Model {
@@ -61,7 +70,13 @@ impl Model {
     }
 
     /// `Err` = refusal; `Ok(None)` = to be stored; `Ok(Some)` = stored before: first number and position of the last.
-    fn decide(&self, stream: &str, expected: i64, ids: &[u128]) -> Result<Option<(u64, u64)>, WriteOutcome> {
+    fn decide(
+        &self,
+        stream: &str,
+        expected: i64,
+        ids: &[u128],
+        write: &Bytes,
+    ) -> Result<Option<(u64, u64)>, WriteOutcome> {
         if self.is_dead(stream) {
             return Err(WriteOutcome::StreamDeleted);
         }
@@ -98,10 +113,11 @@ impl Model {
             return Ok(Some((from as u64, events[from + ids.len() - 1].0)));
         }
         // The write that brought a deleted stream back, sent again.
-        let recreation = self.recreations.get(stream).filter(|_| expected == -1 && !soft);
-        if let Some((first, _)) = recreation.filter(|(first, length)| *length == ids.len() && run_from(*first)) {
-            let first = *first;
-            return Ok(Some((first as u64, events[first + ids.len() - 1].0)));
+        if let Some(Recreated { first, length, write: of, undone }) = self.recreations.get(stream)
+            && expected == -1
+            && ((!of.is_empty() && of == write) || (!soft && !undone && *length == ids.len() && run_from(*first)))
+        {
+            return Ok(Some((*first as u64, events[first + length - 1].0)));
         }
         if id_at(from) != Some(ids[0]) && expected == -1 && soft { Ok(None) } else { wrong }
     }
@@ -113,7 +129,7 @@ impl Model {
             Kind::Append(append) => {
                 let stream = &append.stream;
                 let ids: Vec<_> = append.events.iter().map(|event| id_of(&event.event_id)).collect();
-                match self.decide(stream, append.expected_version, &ids) {
+                match self.decide(stream, append.expected_version, &ids, &append.write_id) {
                     Err(refusal) => return refusal,
                     Ok(Some((first_number, position))) => {
                         return WriteOutcome::Appended { first_number, position, repeated: true };
@@ -126,7 +142,8 @@ impl Model {
                     self.push(&format!("$${stream}"), None, &text);
                     self.recreations.remove(stream);
                     if append.expected_version == -1 {
-                        self.recreations.insert(stream.clone(), (first_number as usize, ids.len()));
+                        let (first, length, write) = (first_number as usize, ids.len(), append.write_id.clone());
+                        self.recreations.insert(stream.clone(), Recreated { first, length, write, undone: false });
                     }
                 }
                 let described = stream.strip_prefix("$$");
@@ -136,7 +153,7 @@ impl Model {
                     position = self.push(stream, Some(*id), std::str::from_utf8(&event.data).unwrap());
                 }
                 if let Some(described) = described.filter(|_| was_soft) {
-                    self.recreations.remove(described);
+                    self.undo(described);
                 }
                 if let Some(described) = described.filter(|_| was_soft)
                     && let Some(text) = self.rewritten(described, self.of(described).len() as u64)
@@ -160,7 +177,7 @@ impl Model {
                 {
                     return WriteOutcome::Deleted { position: *position };
                 }
-                if let Err(refusal) = self.decide(stream, delete.expected_version, &[u128::MAX]) {
+                if let Err(refusal) = self.decide(stream, delete.expected_version, &[u128::MAX], &Bytes::new()) {
                     return refusal;
                 }
                 let position = self.events.len() as u64;
@@ -173,6 +190,12 @@ impl Model {
                 }
                 WriteOutcome::Deleted { position }
             }
+        }
+    }
+
+    fn undo(&mut self, stream: &str) {
+        if let Some(recreated) = self.recreations.get_mut(stream) {
+            recreated.undone = true;
         }
     }
 
@@ -209,6 +232,10 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         8 => (names.clone(), version.clone(), ids.clone()).prop_map(|(name, version, ids)| {
             append(name, version, ids.into_iter().map(|id| event(id, false, "data")).collect())
+        }),
+        // As a node sends them, some of them again.
+        3 => (names.clone(), ids.clone(), 1..4u128).prop_map(|(name, ids, write)| {
+            copy_of(write, append(name, -1, ids.into_iter().map(|id| event(id, false, "data")).collect()))
         }),
         2 => (names.clone(), version, 1..12u128, documents).prop_map(|(name, version, id, document)| {
             append(&format!("$${name}"), version, vec![event(id, true, document)])

@@ -19,13 +19,26 @@ pub(super) fn event(id: u128, is_json: bool, data: &str) -> NewEvent {
 }
 
 pub(super) fn append(stream: &str, expected_version: i64, events: Vec<NewEvent>) -> Command {
-    Command { kind: Some(Kind::Append(Append { stream: stream.into(), expected_version, events })) }
+    let append = Append { stream: stream.into(), expected_version, events, ..Append::default() };
+    Command { kind: Some(Kind::Append(append)) }
+}
+
+/// The append as one of several copies of a write.
+pub(super) fn copy_of(write: u128, mut command: Command) -> Command {
+    if let Some(Kind::Append(append)) = &mut command.kind {
+        append.write_id = Bytes::copy_from_slice(&write.to_be_bytes());
+    }
+    command
 }
 
 fn append_all(appends: Vec<(&str, i64, Vec<NewEvent>)>) -> Command {
     let appends = appends.into_iter();
-    let appends =
-        appends.map(|(stream, expected_version, events)| Append { stream: stream.into(), expected_version, events });
+    let appends = appends.map(|(stream, expected_version, events)| Append {
+        stream: stream.into(),
+        expected_version,
+        events,
+        ..Append::default()
+    });
     Command { kind: Some(Kind::AppendAll(AppendAll { appends: appends.collect() })) }
 }
 
@@ -205,6 +218,35 @@ fn step_5b_a_repeated_recreation_gets_the_answer_of_the_first() {
     // Deleted again, the stream is recreated again.
     bench.apply(delete("s", -2, false, 91));
     assert!(matches!(bench.append("s", -1, &[3, 4]), WriteOutcome::Appended { first_number: 5, repeated: false, .. }));
+}
+
+#[test]
+fn step_5b_a_copy_of_a_write_that_a_node_repeats_never_undoes_a_later_delete() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.apply(delete("s", -2, false, 90));
+    let write = |id| copy_of(id, append("s", -1, vec![event(3, false, "x"), event(4, false, "x")]));
+    let WriteOutcome::Appended { first_number: 2, position, repeated: false } = bench.apply(write(77)) else {
+        panic!("not recreated");
+    };
+    assert_eq!(bench.apply(write(77)), repeated(2, position));
+    bench.apply(delete("s", -2, false, 91));
+    // The second copy comes after the delete of somebody else: stored already, and the stream stays deleted.
+    assert_eq!(bench.apply(write(77)), repeated(2, position));
+    assert_eq!(bench.truncate_before("s"), Some(MAX_NUMBER));
+    assert_eq!(bench.events("s").len(), 4);
+    bench.apply(delete("s", -2, false, 93));
+    assert_eq!(bench.apply(write(77)), repeated(2, position));
+    // The client's own repetition is another write, and recreates the stream (contract/streams 6.7 step 5b).
+    let again = bench.apply(write(78));
+    assert!(matches!(again, WriteOutcome::Appended { first_number: 4, repeated: false, .. }), "{again:?}");
+    assert_eq!(bench.truncate_before("s"), Some(4));
+    // Brought back by metadata, what was undone is no answer for those who ask again.
+    bench.apply(delete("s", -2, false, 92));
+    bench.metadata("s", 21, "{}");
+    assert_eq!(bench.append("s", -1, &[3, 4]), wrong(5));
+    let position = bench.events("s")[5].position;
+    assert_eq!(bench.apply(write(78)), repeated(4, position));
 }
 
 #[test]
