@@ -199,7 +199,7 @@ pub struct Body<'a> {
 }
 
 /// Reads the whole body, within its limits of size and time. A large one first waits for room in `large_bodies` (KiB).
-pub async fn body<B>(body: B, large_bodies: &Semaphore) -> Result<Body<'_>, ApiError>
+pub async fn body<B>(mut body: B, large_bodies: &Semaphore) -> Result<Body<'_>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -207,42 +207,71 @@ where
     if size.lower() > MAX_BODY_BYTES as u64 {
         return Err(ApiError::BodyTooLarge);
     }
-    // What does not tell its size may become the largest.
-    let most = size.upper().and_then(|most| usize::try_from(most).ok()).unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES);
-    let room = match u32::try_from(most.div_ceil(1024)) {
-        Ok(kib) if most > SMALL_BODY_BYTES => {
-            let room = tokio::time::timeout(BODY_TIMEOUT, large_bodies.acquire_many(kib)).await;
-            Some(room.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })?)
-        }
-        _ => None,
+    let most = size.upper().map(|most| usize::try_from(most).unwrap_or(usize::MAX).min(MAX_BODY_BYTES));
+    let mut read = Collected::default();
+    let room = match most {
+        Some(most) if most <= SMALL_BODY_BYTES => None,
+        Some(most) => Some(room(most, large_bodies).await?),
+        // Most of those that do not tell their size are small. The others may become the largest.
+        None => match read.up_to(SMALL_BODY_BYTES, &mut body).await? {
+            true => return Ok(Body { bytes: read.bytes(), _room: None }),
+            false => Some(room(MAX_BODY_BYTES, large_bodies).await?),
+        },
     };
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))?;
-    Ok(Body { bytes, _room: room })
+    match read.up_to(MAX_BODY_BYTES, &mut body).await? {
+        true => Ok(Body { bytes: read.bytes(), _room: room }),
+        false => Err(ApiError::BodyTooLarge),
+    }
 }
 
-async fn collect<B>(mut body: B) -> Result<Bytes, ApiError>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::BadRequest("Write request body invalid.".into()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len() + all.len() + data.len() > MAX_BODY_BYTES {
-            return Err(ApiError::BodyTooLarge);
-        }
-        // A small body comes in one piece and is not copied.
-        if first.is_empty() && all.is_empty() {
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
-        all.extend_from_slice(&data);
+async fn room(bytes: usize, large_bodies: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    let room = tokio::time::timeout(BODY_TIMEOUT, large_bodies.acquire_many(kib)).await;
+    room.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })
+}
+
+/// What was read of a body.
+#[derive(Default)]
+struct Collected {
+    /// A small body comes in one piece and is not copied.
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Collected {
+    /// Reads on to the end of the body; false when it has more than so many bytes, of which it then holds a little more.
+    async fn up_to<B>(&mut self, most: usize, body: &mut B) -> Result<bool, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let reading = async {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|_| ApiError::BadRequest("Write request body invalid.".into()))?;
+                let Ok(data) = frame.into_data() else { continue };
+                self.add(data);
+                if self.first.len() + self.all.len() > most {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::BodyTimeout))
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+
+    fn add(&mut self, data: Bytes) {
+        if self.first.is_empty() && self.all.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn bytes(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
 }
 
 #[cfg(test)]
@@ -310,5 +339,29 @@ mod tests {
         assert_eq!(position("000000000000000A000000000000000a"), Ok(10));
         assert!(position("FFFFFFFFFFFFFFFF0000000000000000").is_err());
         assert!(position("0").is_err());
+    }
+
+    /// A body in pieces that does not tell its size.
+    fn pieces(sizes: &[usize]) -> impl http_body::Body<Data = Bytes, Error = std::convert::Infallible> + Unpin + use<> {
+        let frames: Vec<_> = sizes.iter().map(|size| Ok(http_body::Frame::data(vec![7; *size].into()))).collect();
+        http_body_util::StreamBody::new(futures::stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn a_body_of_unknown_size_takes_room_only_when_it_turns_out_to_be_large() {
+        const ROOM: usize = MAX_BODY_BYTES / 1024;
+        let large_bodies = Semaphore::new(ROOM);
+        let small = body(pieces(&[1, SMALL_BODY_BYTES - 1]), &large_bodies).await.unwrap();
+        assert_eq!((small.bytes.len(), large_bodies.available_permits()), (SMALL_BODY_BYTES, ROOM));
+        let large = body(pieces(&[1, SMALL_BODY_BYTES, 1]), &large_bodies).await.unwrap();
+        assert_eq!((large.bytes.len(), large_bodies.available_permits()), (SMALL_BODY_BYTES + 2, 0));
+        // There is no room for another one, and still some for those that need none.
+        assert!(body(pieces(&[SMALL_BODY_BYTES]), &large_bodies).await.is_ok());
+        let waiting = body(pieces(&[SMALL_BODY_BYTES + 1]), &large_bodies);
+        assert!(futures::FutureExt::now_or_never(waiting).is_none());
+        drop(large);
+        let too_large = body(pieces(&[MAX_BODY_BYTES, 1]), &large_bodies).await;
+        assert!(matches!(too_large, Err(ApiError::BodyTooLarge)));
+        assert_eq!(large_bodies.available_permits(), ROOM);
     }
 }

@@ -22,10 +22,16 @@ use crate::event::{EventNumber, MAX_NUMBER, Position};
 /// at every start, enough for sorting to pay.
 pub const RECENT_IDS: usize = 4_096;
 
+/// Events whose ids are kept in memory at most, and those of one chunk more. Not every event has an id of its own: with the right version an id
+/// may be used again, and such events are read at a start as well.
+pub const RECENT_EVENTS: u64 = 4 * RECENT_IDS as u64;
+
 /// See the module. Of the writer alone.
 #[derive(Debug, Default)]
 pub(super) struct RecentIds {
     ids: HashMap<(u64, Uuid), EventNumber>,
+    /// Of events before this position the ids are in the database.
+    before: Position,
 }
 
 impl RecentIds {
@@ -33,9 +39,9 @@ impl RecentIds {
     pub(super) fn open(generation: &Generation, counters: &Counters) -> Result<Self, ReadError> {
         let Some(before) = generation.ids_before()? else {
             generation.put_ids_before(counters.next_position)?;
-            return Ok(Self::default());
+            return Ok(Self { before: counters.next_position, ..Self::default() });
         };
-        let mut recent = Self::default();
+        let mut recent = Self { before, ..Self::default() };
         let once = read_once();
         let mut streams: HashMap<String, u64> = HashMap::new();
         let mut newest = read_once();
@@ -93,9 +99,10 @@ impl RecentIds {
         filter: &mut IdFilter,
     ) {
         self.ids.extend(new);
-        if self.ids.len() < RECENT_IDS {
+        if self.ids.len() < RECENT_IDS && next_position - self.before < RECENT_EVENTS {
             return;
         }
+        self.before = next_position;
         self.ids.keys().for_each(|id| filter.add(id));
         // The order of the keys, which comparing numbers finds several times faster.
         let mut rows: Vec<_> = self.ids.drain().map(|((stream, id), number)| (stream, id.as_u128(), number)).collect();

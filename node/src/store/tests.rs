@@ -338,6 +338,29 @@ fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhi
 }
 
 #[test]
+fn a_start_reads_few_events_again_even_if_all_have_the_same_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let again = |times: u64| {
+        let before = store.applied().current();
+        let mut chunk = store.begin();
+        (0..times).for_each(|_| append(&mut chunk, "s", 0..1, 10));
+        chunk.commit(before.log_entries + 1, vec![1], None);
+    };
+    let ids_before = || store.inner.current.load_full().ids_before().unwrap();
+    again(recent_ids::RECENT_EVENTS - 1);
+    assert_eq!(ids_before(), Some(0));
+    again(1);
+    assert_eq!(ids_before(), Some(recent_ids::RECENT_EVENTS));
+    again(1);
+    assert_eq!((ids_before(), number_of(&store, "s", 0)), (Some(recent_ids::RECENT_EVENTS), Some(0)));
+    store.flush().unwrap();
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(number_of(&store, "s", 0), Some(0));
+}
+
+#[test]
 fn the_first_use_of_an_id_counts_after_a_start() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
