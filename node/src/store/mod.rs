@@ -29,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rocksdb::{Cache, FlushOptions};
+use tokio::sync::Semaphore;
 
 pub use applied::{Applied, AppliedWatch, StreamChange};
 pub use headings::Headings;
@@ -62,7 +63,13 @@ struct Inner {
     /// See [`Store::on_change`].
     on_change: OnceLock<ChangeHook>,
     known_streams: KnownStreams,
+    /// A place for each read that may wait for the disk.
+    cold_reads: Arc<Semaphore>,
 }
+
+/// Reads that may wait for the disk at a time. The others wait in a queue of their own: consensus reads its log on the same threads, of which
+/// there are several times as many, and must not stand behind the clients of a node with a slow disk.
+pub const COLD_READS: usize = 64;
 
 /// What a commit changed of that on which decisions about access rest.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +137,7 @@ impl Store {
                 unflushed_bytes: AtomicU64::new(0),
                 on_change: OnceLock::new(),
                 known_streams: KnownStreams::new(),
+                cold_reads: Arc::new(Semaphore::new(COLD_READS)),
             }),
         })
     }
@@ -148,8 +156,28 @@ impl Store {
         let generation = self.inner.current.load_full();
         let in_memory = read(&ReadView::new(&generation, Tier::Memory));
         match in_memory {
-            Err(ReadError::NotInMemory) => on_blocking_pool(generation, read).await,
+            Err(ReadError::NotInMemory) => self.on_blocking_pool(generation, read).await,
             result => or_stop(result),
+        }
+    }
+
+    async fn on_blocking_pool<T, F>(&self, generation: Arc<Generation>, read: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
+    {
+        // Nobody closes it.
+        let place = self.inner.cold_reads.clone().acquire_owned().await.ok();
+        let read = move || {
+            // Kept to the end even if nobody waits for the answer any more.
+            let _place = place;
+            read(&ReadView::new(&generation, Tier::Disk))
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(result) => or_stop(result),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is shutting down; nobody waits for the answer any more.
+            Err(_) => Err(ReadError::NotInMemory),
         }
     }
 
@@ -159,7 +187,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
     {
-        on_blocking_pool(self.inner.current.load_full(), read).await
+        self.on_blocking_pool(self.inner.current.load_full(), read).await
     }
 
     /// What is known of a stream without asking the database, and the place for [`Self::remember_stream`]. It is never older than what
@@ -252,19 +280,6 @@ impl Store {
     /// What has been applied; for waiting on it.
     pub fn applied(&self) -> &AppliedWatch {
         &self.inner.applied
-    }
-}
-
-async fn on_blocking_pool<T, F>(generation: Arc<Generation>, read: F) -> Result<T, ReadError>
-where
-    T: Send + 'static,
-    F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(move || read(&ReadView::new(&generation, Tier::Disk))).await {
-        Ok(result) => or_stop(result),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is shutting down; nobody waits for the answer any more.
-        Err(_) => Err(ReadError::NotInMemory),
     }
 }
 

@@ -24,7 +24,7 @@ pub const RECENT_IDS: usize = 4_096;
 
 /// Events whose ids are kept in memory at most, and those of one chunk more. Not every event has an id of its own: with the right version an id
 /// may be used again, and such events are read at a start as well.
-pub const RECENT_EVENTS: u64 = 4 * RECENT_IDS as u64;
+pub const RECENT_EVENTS: u64 = 16_384;
 
 /// See the module. Of the writer alone.
 #[derive(Debug, Default)]
