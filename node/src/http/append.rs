@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::error::ApiError;
-use super::limits::{MAX_COMMAND_BYTES, MAX_STREAM_NAME_BYTES};
+use super::limits::{MAX_COMMAND_BYTES, is_too_long};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::request::{Request, utf8};
@@ -120,7 +120,7 @@ fn kind(media_type: MediaType, id: Option<Uuid>, event_type: Option<String>) -> 
 
 /// The stream that is written to.
 fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
-    if stream.len() > MAX_STREAM_NAME_BYTES {
+    if is_too_long(stream) {
         return Err(bad("Stream name is too long"));
     }
     match source {

@@ -133,7 +133,7 @@ fn content_type(endpoint: Endpoint, head: &http::request::Parts) -> Option<Media
         Endpoint::Append | Endpoint::MetadataWrite => negotiate::WRITE,
         // They demand what the URI without the slash does (contract/streams 2.2).
         Endpoint::StreamSlash | Endpoint::MetadataSlash if head.method == Method::POST => negotiate::WRITE,
-        Endpoint::Incoming => negotiate::INCOMING,
+        Endpoint::Incoming => negotiate::INCOMING_BODY,
         Endpoint::UserCreate | Endpoint::UserUpdate | Endpoint::UserResetPassword | Endpoint::UserChangePassword => {
             negotiate::USERS
         }
