@@ -79,6 +79,9 @@ pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json];
 /// Bodies and answers of the users API (contract/services 2).
 pub const USERS: &[MediaType] = &[Json];
 
+/// Answers of what the node says of itself in JSON alone (contract/services 0.6 and 4).
+pub const NODE: &[MediaType] = &[Json];
+
 /// Answers of `/ping` (contract/services 4.1).
 pub const PING: &[MediaType] = &[Json, TextXml, Xml, Text];
 

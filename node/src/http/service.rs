@@ -156,8 +156,9 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         Users | User | CurrentUser | UserCreate | UserUpdate | UserDelete | UserEnable | UserDisable
         | UserResetPassword | UserChangePassword => negotiate::USERS,
         Ping => negotiate::PING,
-        Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Stats | StatsPart | StatsTcp
-        | StatsReplication | OpenApi | Options | Subsystems | Root | WebIndex => {
+        Gossip | Stats | StatsPart | StatsTcp | StatsReplication | Options | Subsystems => negotiate::NODE,
+        // One form for everybody (contract/services 4.1).
+        Info | HealthLive | HealthReady | HealthLeader | Metrics | OpenApi | Root | WebIndex => {
             return Some(Chosen::by_default(MediaType::Json));
         }
     };
