@@ -141,7 +141,8 @@ fn gossip(request: &Request<'_>) -> Response<Reply> {
 }
 
 fn member(object: &mut Object<'_>, member: &MemberStatus, cluster_id: Uuid) {
-    let (http_ip, http_port) = split(&member.member.http_address);
+    let (own_ip, own_port) = split(&member.member.http_address);
+    let (http_ip, http_port) = split(&member.advertised_http);
     let (raft_ip, raft_port) = split(&member.member.raft_address);
     let last_commit = i128::from(member.next_position) - 1;
     object.string("instanceId", member.process_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
@@ -154,9 +155,11 @@ fn member(object: &mut Object<'_>, member: &MemberStatus, cluster_id: Uuid) {
     object.string("externalTcpIp", http_ip);
     object.number("externalTcpPort", 0);
     object.number("externalSecureTcpPort", 0);
-    for kind in ["internalHttp", "externalHttp", "httpEndPoint"] {
-        object.string(&format!("{kind}Ip"), http_ip);
-        object.number(&format!("{kind}Port"), http_port);
+    for (kind, ip, port) in
+        [("internalHttp", own_ip, own_port), ("externalHttp", http_ip, http_port), ("httpEndPoint", http_ip, http_port)]
+    {
+        object.string(&format!("{kind}Ip"), ip);
+        object.number(&format!("{kind}Port"), port);
     }
     object.number("lastCommitPosition", last_commit);
     object.number("writerCheckpoint", member.committed_entries);

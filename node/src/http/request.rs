@@ -97,7 +97,8 @@ impl Request<'_> {
     }
 
     fn to_leader(&self, hint: &crate::cluster::LeaderHint) -> ApiError {
-        let base = Base::of_node(self.headers, self.connection.scheme(), &hint.member.http_address);
+        let address = self.state.cluster.clients_address(hint);
+        let base = Base::of_node(self.headers, self.connection.scheme(), &address);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
     }
