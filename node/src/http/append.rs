@@ -195,13 +195,12 @@ where
     // Keeps its room until the write is decided, because the command is as large.
     let body = extract::body(body, &request.state.large_bodies).await?;
     let events = events(append.kind, body.bytes.clone())?;
-    let mut checked = request.authorize(&append.stream, Right::Write).await?;
-    let concern = concern(request, &append.stream, &events).await?;
     request.write_barrier(append.require_leader).await?;
-    if append.require_leader {
-        // It may have waited.
-        checked = request.authorize(&append.stream, Right::Write).await?;
-    }
+    let checked = request.authorize_write(&append.stream, Right::Write).await?;
+    let concern = match concern(request, &append.stream, &events).await {
+        Ok(concern) => concern,
+        Err(error) => return Err(request.refused(&append.stream, checked, error).await),
+    };
     let expected_version = append.expected_version.to_number();
     let kind = command::Kind::Append(stored::Append { stream: append.stream.clone(), expected_version, events });
     let command = stored::Command { kind: Some(kind) };

@@ -7,6 +7,7 @@
 mod access;
 mod bad_input;
 mod client;
+mod cluster;
 mod extensions;
 mod feeds;
 mod kept_pages;
