@@ -150,6 +150,20 @@ impl Access {
         }
     }
 
+    /// Whether a node with newer lists and groups might allow what [`Self::allows`] denies by those of this one: not to a user who would not be let
+    /// in any more, and not what no list can allow.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn may_be_allowed_elsewhere(
+        &self,
+        caller: &Caller,
+        stream: &str,
+        right: Right,
+    ) -> Result<bool, ReadError> {
+        Ok(rules::subject(stream, right).is_some() && self.present(caller).await?.is_some())
+    }
+
     async fn has_right(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
         let Some((owner, right)) = rules::subject(stream, right) else { return Ok(false) };
         let own = self.list_of(owner).await?;

@@ -103,7 +103,7 @@ impl Cluster {
     }
 
     /// Whether the right was looked at while this node led as it leads now.
-    pub(super) fn is_checked(&self, moment: Moment) -> bool {
+    pub fn is_checked(&self, moment: Moment) -> bool {
         moment != Moment::NEVER && moment == self.moment()
     }
 

@@ -57,9 +57,9 @@ impl Cluster {
         }
     }
 
-    /// The followers of this node, in order of their server id; none unless it leads.
+    /// The followers of this node, in order of their server id; none unless it leads with a majority (contract/services 4.2).
     pub fn followers(&self) -> Vec<Follower> {
-        if !self.leads() {
+        if !self.leads() || self.quorum_is_silent() {
             return Vec::new();
         }
         let seen = self.seen();

@@ -153,8 +153,10 @@ pub struct MemberStatus {
     pub node_id: Option<NodeId>,
     /// Id in the configured list.
     pub server: u16,
-    /// Where.
+    /// Where, by the list of members.
     pub member: Member,
+    /// Where clients reach it.
+    pub advertised_http: String,
     /// Random id of the member's process, new at each start; nil while not met.
     pub process_id: uuid::Uuid,
     /// Whether it answered lately (this node itself: always).

@@ -11,7 +11,7 @@ use openraft::async_runtime::{Instant as _, WatchReceiver};
 use uuid::Uuid;
 
 use super::formation::canonical;
-use super::{Cluster, ClusterStatus, Leadership, Member, MemberStatus, NodeId, Role};
+use super::{Cluster, ClusterStatus, LeaderHint, Leadership, Member, MemberStatus, NodeId, Role};
 use crate::config::MemberConfig;
 use crate::event::Ticks;
 use crate::metrics::Peer;
@@ -47,11 +47,13 @@ impl Cluster {
         is_alive: bool,
     ) -> MemberStatus {
         let member = Member { raft_address: config.raft_address.clone(), http_address: config.http_address.clone() };
+        let advertised_http = self.advertised_http(config.id, &config.http_address);
         let Some((status, at)) = heard else {
             return MemberStatus {
                 node_id: None,
                 server: config.id,
                 member,
+                advertised_http,
                 process_id: Uuid::nil(),
                 is_alive: false,
                 last_heard: Ticks::default(),
@@ -66,6 +68,7 @@ impl Cluster {
             node_id: Some(NodeId(status.node_id)),
             server: config.id,
             member,
+            advertised_http,
             process_id: Uuid::from_slice(&status.process_id).unwrap_or_default(),
             is_alive,
             last_heard: Ticks::from_system_time(at),
@@ -127,6 +130,31 @@ impl Cluster {
             && seen.last_quorum_acked.is_some_and(|at| at.elapsed() > self.inner.config.election_timeout_max)
     }
 
+    /// Where clients reach a server: where it says itself, or else where the list of members has it.
+    fn advertised_http(&self, server: u16, listed: &str) -> String {
+        let said = match server == self.inner.config.server_id {
+            true => self.inner.config.advertise_http.clone(),
+            false => self.inner.peers.heard(server).map(|heard| heard.status.http_address),
+        };
+        said.filter(|address| !address.is_empty()).unwrap_or_else(|| listed.to_owned())
+    }
+
+    /// Where clients reach the leader.
+    pub fn clients_address(&self, leader: &LeaderHint) -> String {
+        self.advertised_http(leader.node_id.server(), &leader.member.http_address)
+    }
+
+    /// Whether the node that leads, as far as this one knows, answers.
+    fn hears_leader(&self) -> bool {
+        match self.leadership() {
+            Leadership::Remote(hint) => {
+                self.inner.peers.heard(hint.node_id.server()).is_some_and(|heard| heard.is_alive())
+            }
+            Leadership::Local => true,
+            Leadership::None => false,
+        }
+    }
+
     fn applied_entries(&self) -> u64 {
         self.inner.store.applied().current().log_entries
     }
@@ -148,7 +176,7 @@ impl Cluster {
             committed_index: seen.cluster_committed.as_ref().map_or(applied.log_entries, |id| id.index + 1),
             next_position: applied.next_position,
             ready,
-            http_address: self.own_config().http_address,
+            http_address: self.advertised_http(self.inner.config.server_id, &self.own_config().http_address),
             process_id: self.inner.process_id.as_bytes().to_vec().into(),
         }
     }
@@ -160,6 +188,8 @@ impl Cluster {
         }
         match (state, self.leadership()) {
             (ServerState::Leader, _) if ready => wire::Role::Leader,
+            // It serves no reads yet, and consensus may name a leader of before the start.
+            _ if !self.may_serve_reads() && !self.hears_leader() => wire::Role::Starting,
             (ServerState::Candidate, _) => wire::Role::Candidate,
             (_, Leadership::None) if self.disk_is_empty() => wire::Role::Starting,
             (_, Leadership::None) => wire::Role::Unknown,

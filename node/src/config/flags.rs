@@ -71,7 +71,7 @@ pub struct Flags {
     /// Address that other nodes connect to [default: this server's address in --members, else 127.0.0.1:1113]
     #[arg(long, value_name = "IP:PORT", help_heading = "Network")]
     pub raft_listen: Option<SocketAddr>,
-    /// Host and port printed in links instead of those the request was sent to
+    /// Host and port at which clients reach this node: in links, in gossip, and when other nodes send clients to it as leader
     #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
     pub advertise_http: Option<String>,
     /// Forbid clients and proxies to cache any response

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::error::ApiError;
-use super::limits::{MAX_COMMAND_BYTES, MAX_STREAM_NAME_BYTES};
+use super::limits::{MAX_COMMAND_BYTES, is_too_long};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::request::{Request, utf8};
@@ -120,7 +120,7 @@ fn kind(media_type: MediaType, id: Option<Uuid>, event_type: Option<String>) -> 
 
 /// The stream that is written to.
 fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
-    if stream.len() > MAX_STREAM_NAME_BYTES {
+    if is_too_long(stream) {
         return Err(bad("Stream name is too long"));
     }
     match source {
@@ -195,13 +195,12 @@ where
     // Keeps its room until the write is decided, because the command is as large.
     let body = extract::body(body, &request.state.large_bodies).await?;
     let events = events(append.kind, body.bytes.clone())?;
-    let mut checked = request.authorize(&append.stream, Right::Write).await?;
-    let concern = concern(request, &append.stream, &events).await?;
     request.write_barrier(append.require_leader).await?;
-    if append.require_leader {
-        // It may have waited.
-        checked = request.authorize(&append.stream, Right::Write).await?;
-    }
+    let checked = request.authorize_write(&append.stream, Right::Write).await?;
+    let concern = match concern(request, &append.stream, &events).await {
+        Ok(concern) => concern,
+        Err(error) => return Err(request.refused(&append.stream, checked, error).await),
+    };
     let expected_version = append.expected_version.to_number();
     let write_id = match append.expected_version {
         ExpectedVersion::NoStream => Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),

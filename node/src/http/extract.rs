@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
-use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, MAX_STREAM_NAME_BYTES, SMALL_BODY_BYTES};
+use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, SMALL_BODY_BYTES, is_too_long};
 use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
 
 /// When a client may come again whose body found no room.
@@ -124,10 +124,9 @@ pub fn require_leader(headers: &HeaderMap) -> Result<bool, ApiError> {
     Ok(required)
 }
 
-/// ES-ResolveLinkTos; true when absent or empty.
+/// ES-ResolveLinkTos; true when absent.
 pub fn resolve_links(headers: &HeaderMap) -> Result<bool, ApiError> {
-    let parse = |text: &str| if text.is_empty() { Some(true) } else { flag(text) };
-    Ok(parsed(headers, &RESOLVE_LINK_TOS, parse)?.unwrap_or(true))
+    Ok(parsed(headers, &RESOLVE_LINK_TOS, flag)?.unwrap_or(true))
 }
 
 /// ES-HardDelete; false when absent.
@@ -152,7 +151,7 @@ pub fn stream(name: &str) -> Result<(), ApiError> {
     if name.is_empty() || name == "$$" {
         return Err(ApiError::BadRequest(format!("Invalid stream name '{name}'").into()));
     }
-    if name.len() > MAX_STREAM_NAME_BYTES {
+    if is_too_long(name) {
         return Err(ApiError::BadRequest("Stream name is too long".into()));
     }
     Ok(())

@@ -16,7 +16,6 @@ use super::limits::{MAX_SCANNED_BYTES, MAX_SCANNED_EVENTS, SCAN_STEP_EVENTS, SMA
 use super::read::{self, Resolver, Targets};
 use super::request::Request;
 use super::{Reply, delivery, feed};
-use crate::access::Right;
 use crate::event::{Position, RecordedEvent, stream_id};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
@@ -34,7 +33,7 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     let PageRequest { from, count, barrier, long_poll } = all::parse(request, is_forward)?;
     let filter = Arc::new(Filter::parse(request.uri.query())?);
     request.read_barrier(barrier).await?;
-    request.authorize(stream_id::ALL, Right::Read).await?;
+    request.authorize_read(stream_id::ALL).await?;
     let mut scan = Scan::run(request, &filter, from, count).await?;
     if let Some(wait) = long_poll
         && scan.entries.is_empty()
@@ -42,7 +41,7 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     {
         let state = request.state;
         state.waiters.log_grows(state.cluster.store(), scan.next_position, wait).await?;
-        request.authorize(stream_id::ALL, Right::Read).await?;
+        request.authorize_read(stream_id::ALL).await?;
         scan = Scan::run(request, &filter, from, count).await?;
     }
     let Scan { mut entries, at, is_at_the_end, next_position, info, targets } = scan;

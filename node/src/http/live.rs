@@ -18,7 +18,7 @@ use super::links::Base;
 use super::read::{self, Readable, Resolver};
 use super::request::{ReadBarrier, Request};
 use super::{AppState, Reply, all, extract, response, sse};
-use crate::access::{Caller, Policy, Right};
+use crate::access::{Caller, Policy};
 use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_id};
 use crate::store::{EventPlace, ReadError, ReadView};
 use crate::subscribe::{Subscription, Target, Woken};
@@ -88,7 +88,7 @@ pub async fn stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     let start = start(request, extract::number)?;
     let resolve_links = extract::resolve_links(request.headers)?;
     request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
-    request.authorize(&name, Right::Read).await?;
+    request.authorize_read(&name).await?;
     let subscription = subscribe(request, Target::Stream(&name))?;
     let stream = name.clone();
     let info = request.state.cluster.store().read(move |view| view.stream(&stream)).await?;
@@ -106,7 +106,7 @@ pub async fn stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
 pub async fn log(request: &Request<'_>, filter: Option<Filter>) -> Result<Response<Reply>, ApiError> {
     let start = start(request, extract::position)?;
     request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
-    request.authorize(stream_id::ALL, Right::Read).await?;
+    request.authorize_read(stream_id::ALL).await?;
     let subscription = subscribe(request, Target::Log)?;
     let next = match start {
         Start::At(position) => position,

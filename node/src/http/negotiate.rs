@@ -71,11 +71,16 @@ pub const WRITE: &[MediaType] = &[
     EventsJson,
     OctetStream,
 ];
-/// Bodies and answers of `/incoming`; octet-stream is an extension that makes its 307 useful (contract/streams 6.6).
-pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
+/// Bodies of `/incoming`; octet-stream is an extension that makes its 307 useful (contract/streams 6.6).
+pub const INCOMING_BODY: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
+/// Answers of `/incoming` (contract/streams 2.2).
+pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json];
 
 /// Bodies and answers of the users API (contract/services 2).
 pub const USERS: &[MediaType] = &[Json];
+
+/// Answers of what the node says of itself in JSON alone (contract/services 0.6 and 4).
+pub const NODE: &[MediaType] = &[Json];
 
 /// Answers of `/ping` (contract/services 4.1).
 pub const PING: &[MediaType] = &[Json, TextXml, Xml, Text];

@@ -30,7 +30,7 @@ pub fn serve(request: &Request<'_>, endpoint: Endpoint) -> Response<Reply> {
         Endpoint::WebIndex => response::with_body(StatusCode::OK, MediaType::Html.header(), WEB_INDEX.to_vec()),
         Endpoint::Info => info(request),
         Endpoint::Gossip => gossip(request),
-        Endpoint::HealthLive => response::status_only(StatusCode::NO_CONTENT, "No Content"),
+        Endpoint::HealthLive => live(request),
         Endpoint::HealthReady => {
             let status = request.state.cluster.status();
             health(status.ready, status.not_ready_reason)
@@ -67,6 +67,13 @@ fn options(request: &Request<'_>) -> Response<Reply> {
     let options = print::options(&request.state.config);
     let body = serde_json::to_vec_pretty(&options).unwrap_or_default();
     response::with_body(StatusCode::OK, JSON, body)
+}
+
+/// 204, or the code of a final answer that the caller wants for a node that lives.
+fn live(request: &Request<'_>) -> Response<Reply> {
+    let wanted = request.query("liveCode").and_then(|code| code.parse::<u16>().ok()).filter(|code| *code >= 200);
+    let status = wanted.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::NO_CONTENT);
+    response::status_only(status, status.canonical_reason().unwrap_or_default())
 }
 
 fn health(is_well: bool, reason: Option<String>) -> Response<Reply> {
@@ -129,11 +136,13 @@ fn gossip(request: &Request<'_>) -> Response<Reply> {
     });
     let no_cache = HeaderValue::from_static("max-age=0, no-cache, must-revalidate");
     answer.headers_mut().insert(header::CACHE_CONTROL, no_cache);
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     answer
 }
 
 fn member(object: &mut Object<'_>, member: &MemberStatus, cluster_id: Uuid) {
-    let (http_ip, http_port) = split(&member.member.http_address);
+    let (own_ip, own_port) = split(&member.member.http_address);
+    let (http_ip, http_port) = split(&member.advertised_http);
     let (raft_ip, raft_port) = split(&member.member.raft_address);
     let last_commit = i128::from(member.next_position) - 1;
     object.string("instanceId", member.process_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
@@ -146,9 +155,11 @@ fn member(object: &mut Object<'_>, member: &MemberStatus, cluster_id: Uuid) {
     object.string("externalTcpIp", http_ip);
     object.number("externalTcpPort", 0);
     object.number("externalSecureTcpPort", 0);
-    for kind in ["internalHttp", "externalHttp", "httpEndPoint"] {
-        object.string(&format!("{kind}Ip"), http_ip);
-        object.number(&format!("{kind}Port"), http_port);
+    for (kind, ip, port) in
+        [("internalHttp", own_ip, own_port), ("externalHttp", http_ip, http_port), ("httpEndPoint", http_ip, http_port)]
+    {
+        object.string(&format!("{kind}Ip"), ip);
+        object.number(&format!("{kind}Port"), port);
     }
     object.number("lastCommitPosition", last_commit);
     object.number("writerCheckpoint", member.committed_entries);

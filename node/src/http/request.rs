@@ -73,16 +73,50 @@ impl Request<'_> {
         self.state.access.present(&self.caller).await?.ok_or(ApiError::Unauthorized)
     }
 
-    /// Refuses what the sender may not do with the stream; says when that was looked at. A node that was just started may have forgotten
-    /// the newest lists, and waits until it knows them again.
-    pub async fn authorize(&self, stream: &str, right: Right) -> Result<Moment, ApiError> {
-        let moment = self.state.cluster.moment();
+    /// Refuses a read that the sender may not make. A node that was just started may have forgotten the newest lists, and waits until it
+    /// knows them again.
+    pub async fn authorize_read(&self, stream: &str) -> Result<(), ApiError> {
+        match self.allows(stream, Right::Read).await? {
+            true => Ok(()),
+            false => Err(ApiError::Unauthorized),
+        }
+    }
+
+    /// Refuses a write that the sender may not make; says when that was looked at.
+    ///
+    /// A node that does not lead may not have heard yet of a right that was granted: what its own lists and groups refuse is the leader's
+    /// to decide, as every write that is passed on (ADR 8).
+    pub async fn authorize_write(&self, stream: &str, right: Right) -> Result<Moment, ApiError> {
+        let (cluster, access) = (&self.state.cluster, &self.state.access);
+        let moment = cluster.moment();
+        if self.allows(stream, right).await? {
+            return Ok(moment);
+        }
+        if cluster.is_checked(moment) || !access.may_be_allowed_elsewhere(&self.caller, stream, right).await? {
+            return Err(ApiError::Unauthorized);
+        }
+        Ok(Moment::NEVER)
+    }
+
+    async fn allows(&self, stream: &str, right: Right) -> Result<bool, ApiError> {
         if !self.state.cluster.has_recovered() {
             return Err(self.not_ready());
         }
-        match self.state.access.allows(&self.caller, stream, right).await? {
-            true => Ok(moment),
-            false => Err(ApiError::Unauthorized),
+        Ok(self.state.access.allows(&self.caller, stream, right).await?)
+    }
+
+    /// What a write is answered whose events are refused with `error`: who may not make it is told so first, and only the leader can tell for sure.
+    pub async fn refused(&self, stream: &str, checked: Moment, error: ApiError) -> ApiError {
+        if checked != Moment::NEVER {
+            return error;
+        }
+        if Box::pin(self.state.cluster.catch_up()).await.is_err() {
+            return self.not_ready();
+        }
+        match self.state.access.allows(&self.caller, stream, Right::Write).await {
+            Ok(true) => error,
+            Ok(false) => ApiError::Unauthorized,
+            Err(error) => error.into(),
         }
     }
 
@@ -97,7 +131,8 @@ impl Request<'_> {
     }
 
     fn to_leader(&self, hint: &crate::cluster::LeaderHint) -> ApiError {
-        let base = Base::of_node(self.headers, self.connection.scheme(), &hint.member.http_address);
+        let address = self.state.cluster.clients_address(hint);
+        let base = Base::of_node(self.headers, self.connection.scheme(), &address);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
     }

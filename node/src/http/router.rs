@@ -145,8 +145,8 @@ const fn route(method: Method, parts: &'static [Part], endpoint: Endpoint) -> Te
     Template { method, parts, endpoint }
 }
 
-/// In the order in which Access-Control-Allow-Methods lists them (contract/streams 2.3). Where several match, the one with
-/// more literal segments serves.
+/// In the order in which Access-Control-Allow-Methods lists them (contract/streams 2.3). Where several match, a literal segment wins over
+/// a placeholder, from left to right (contract/streams 2.2).
 static TEMPLATES: &[Template] = &[
     route(Method::POST, &[S, Stream], Endpoint::Append),
     route(Method::DELETE, &[S, Stream], Endpoint::Delete),
@@ -244,19 +244,25 @@ pub fn find(method: &Method, path: &str) -> Option<Routes> {
     let segments = Segments::of(path.strip_prefix('/')?)?;
     let segments = segments.as_slice();
     let mut methods: Vec<&Method> = Vec::with_capacity(4);
-    let mut best: Option<(usize, &Template)> = None;
+    let mut best: Option<&Template> = None;
     for template in BY_LENGTH[segments.len()].iter().filter(|template| matches(template, segments)) {
         methods.push(&template.method);
-        let literals = template.parts.iter().filter(|part| matches!(part, Is(_))).count();
-        if template.method == *method && best.is_none_or(|(most, _)| literals > most) {
-            best = Some((literals, template));
+        if template.method == *method && best.is_none_or(|best| wins(template, best)) {
+            best = Some(template);
         }
     }
     if methods.is_empty() {
         return None;
     }
-    let served_by = best.map(|(_, template)| (template.endpoint, params(template, segments)));
+    let served_by = best.map(|template| (template.endpoint, params(template, segments)));
     Some(Routes { allowed: allowed(&methods), served_by })
+}
+
+/// Whether the first segment that is a literal in only one of two templates is one in `template`.
+fn wins(template: &Template, other: &Template) -> bool {
+    let is_literal = |part: &Part| matches!(part, Is(_));
+    let mut pairs = template.parts.iter().zip(other.parts).map(|(ours, theirs)| (is_literal(ours), is_literal(theirs)));
+    pairs.find(|(ours, theirs)| ours != theirs).is_some_and(|(ours, _)| ours)
 }
 
 /// The segments of a path, decoded.
@@ -396,6 +402,8 @@ mod tests {
             ("GET", "/streams/X/metadata", Some(Endpoint::MetadataEvent)),
             ("GET", "/streams/X/metadata/5", Some(Endpoint::MetadataEvent)),
             ("GET", "/streams/X/metadata/head/backward/5", Some(Endpoint::MetadataBackward)),
+            ("GET", "/streams/X/metadata/backward/5", Some(Endpoint::MetadataBackward)),
+            ("GET", "/streams/X/metadata/forward/5", Some(Endpoint::MetadataBackward)),
             ("GET", "/streams/X/0/forward", Some(Endpoint::FeedBackward)),
             ("GET", "/streams/X/0/forward/5", Some(Endpoint::FeedForward)),
             ("GET", "/streams/X/incoming/g", Some(Endpoint::FeedBackward)),
@@ -406,6 +414,8 @@ mod tests {
             ("GET", "/streams/$all/5", Some(Endpoint::Event)),
             ("GET", "/streams/$all/head/backward/5", Some(Endpoint::AllBackward)),
             ("GET", "/streams/$all/metadata", Some(Endpoint::MetadataEvent)),
+            ("GET", "/streams/$all/metadata/5", Some(Endpoint::AllBackward)),
+            ("GET", "/streams/$all/metadata/0/5", Some(Endpoint::MetadataBackward)),
             ("GET", "/streams/$all/filtered", Some(Endpoint::FilteredHead)),
             ("GET", "/streams/%24all/filtered/head/5", Some(Endpoint::FilteredBackward)),
             ("GET", "/streams/$all/filtered/head/backward/5", Some(Endpoint::FilteredBackward)),

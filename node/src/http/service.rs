@@ -133,7 +133,7 @@ fn content_type(endpoint: Endpoint, head: &http::request::Parts) -> Option<Media
         Endpoint::Append | Endpoint::MetadataWrite => negotiate::WRITE,
         // They demand what the URI without the slash does (contract/streams 2.2).
         Endpoint::StreamSlash | Endpoint::MetadataSlash if head.method == Method::POST => negotiate::WRITE,
-        Endpoint::Incoming => negotiate::INCOMING,
+        Endpoint::Incoming => negotiate::INCOMING_BODY,
         Endpoint::UserCreate | Endpoint::UserUpdate | Endpoint::UserResetPassword | Endpoint::UserChangePassword => {
             negotiate::USERS
         }
@@ -156,8 +156,9 @@ fn choose(endpoint: Endpoint, head: &http::request::Parts) -> Option<Chosen> {
         Users | User | CurrentUser | UserCreate | UserUpdate | UserDelete | UserEnable | UserDisable
         | UserResetPassword | UserChangePassword => negotiate::USERS,
         Ping => negotiate::PING,
-        Info | Gossip | HealthLive | HealthReady | HealthLeader | Metrics | Stats | StatsPart | StatsTcp
-        | StatsReplication | OpenApi | Options | Subsystems | Root | WebIndex => {
+        Gossip | Stats | StatsPart | StatsTcp | StatsReplication | Options | Subsystems => negotiate::NODE,
+        // One form for everybody (contract/services 4.1).
+        Info | HealthLive | HealthReady | HealthLeader | Metrics | OpenApi | Root | WebIndex => {
             return Some(Chosen::by_default(MediaType::Json));
         }
     };

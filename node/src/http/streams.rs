@@ -22,12 +22,8 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     let expected_version = extract::expected_version(request.headers)?.to_number();
     let require_leader = extract::require_leader(request.headers)?;
     let hard = extract::hard_delete(request.headers)?;
-    let mut checked = request.authorize(stream, Right::Delete).await?;
     request.write_barrier(require_leader).await?;
-    if require_leader {
-        // It may have waited.
-        checked = request.authorize(stream, Right::Delete).await?;
-    }
+    let checked = request.authorize_write(stream, Right::Delete).await?;
     let list = request.state.access.list_of(stream).await?;
     let event_id = bytes::Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
     let kind = command::Kind::Delete(stored::Delete { stream: stream.clone(), expected_version, hard, event_id });

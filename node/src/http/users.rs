@@ -236,7 +236,7 @@ where
         return answer(Err(UNAUTHORIZED), login);
     }
     if login == CURRENT {
-        return answer(Err(NOT_FOUND), "");
+        return answer(Err(NOT_FOUND), login);
     }
     let password = required(document.new_password)?;
     let changed = if endpoint == Endpoint::UserResetPassword {
@@ -260,7 +260,7 @@ async fn administer(
         return answer(Err(UNAUTHORIZED), login);
     }
     if login == CURRENT {
-        return answer(Err(NOT_FOUND), "");
+        return answer(Err(NOT_FOUND), login);
     }
     let changed = work.await;
     answer(outcome(request, change, login, changed), login)

@@ -59,6 +59,32 @@ impl Three {
         &self.nodes[self.follower].0
     }
 
+    /// From here on the follower takes part, but what is committed does not reach its state, until the first of these is dropped and the
+    /// second has ended.
+    async fn hold(&self) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+        let (release, held) = mpsc::channel::<()>();
+        let (is_held, holds) = tokio::sync::oneshot::channel();
+        let apply = self.follower().parts.apply().clone();
+        let holding = tokio::spawn(async move {
+            let hold = move |_: &crate::store::Store| {
+                is_held.send(()).unwrap();
+                let _ = held.recv();
+            };
+            apply.run(hold).await.unwrap();
+        });
+        holds.await.unwrap();
+        (release, holding)
+    }
+
+    /// Waits until the cluster has so many events.
+    async fn wait_for_events(&self, count: u64) {
+        let started = Instant::now();
+        while self.number_of_events().await < count {
+            assert!(started.elapsed() < PATIENCE, "the writes do not reach the leader");
+            tokio::time::sleep(Duration::from_millis(5)).await; // polling interval
+        }
+    }
+
     /// Sends a request to one of the nodes; `who` is `user:password`, `vouched user; groups` or nobody.
     async fn send(&self, node: usize, who: &str, method: Method, path: &str, body: &str) -> StatusCode {
         let event_type = if path.ends_with("metadata") { "$metadata" } else { "t" };
@@ -111,18 +137,7 @@ async fn through_a_follower_that_is_behind_nobody_writes_who_may_no_longer() {
     three.by_admin(follower, Method::POST, "/streams/open", "{}").await;
     let stale = three.follower().access().login("degrouped", "p", HERE).await.unwrap();
 
-    // From here on the follower takes part, but what is committed does not reach its state.
-    let (release, held) = mpsc::channel::<()>();
-    let (is_held, holds) = tokio::sync::oneshot::channel();
-    let apply = three.follower().parts.apply().clone();
-    let holding = tokio::spawn(async move {
-        let hold = move |_: &crate::store::Store| {
-            is_held.send(()).unwrap();
-            let _ = held.recv();
-        };
-        apply.run(hold).await
-    });
-    holds.await.unwrap();
+    let (release, holding) = three.hold().await;
     three.by_admin(leader, Method::POST, "/users/disabled/command/disable", "").await;
     three.by_admin(leader, Method::DELETE, "/users/deleted", "").await;
     three.by_admin(leader, Method::PUT, "/users/degrouped", "{}").await;
@@ -171,7 +186,7 @@ async fn through_a_follower_that_is_behind_nobody_writes_who_may_no_longer() {
     }
     assert_eq!(three.number_of_events().await, before);
     drop(release);
-    holding.await.unwrap().unwrap();
+    holding.await.unwrap();
     for (fate, change) in FATES.iter().zip(changes) {
         assert_eq!(change.await.unwrap(), StatusCode::UNAUTHORIZED, "{fate}");
     }
@@ -183,6 +198,71 @@ async fn through_a_follower_that_is_behind_nobody_writes_who_may_no_longer() {
     {
         let status = three.send(follower, who, Method::POST, "/streams/guarded", "{}").await;
         assert_eq!(status, expected, "{who}");
+    }
+    let Ok(three) = Arc::try_unwrap(three).map_err(drop) else { unreachable!("everybody has ended") };
+    for (node, _) in three.nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn through_a_follower_that_is_behind_everybody_writes_who_may_since_a_moment_ago() {
+    let three = Arc::new(Three::start().await);
+    let (leader, follower) = (three.leader, three.follower);
+    let nobody = r#"{"$acl":{"$w":[],"$d":[],"$mw":[]}}"#;
+    for stream in ["opened", "shut", "staffed", "deleted"] {
+        three.by_admin(follower, Method::POST, &format!("/streams/{stream}"), "{}").await;
+        three.by_admin(follower, Method::POST, &format!("/streams/{stream}/metadata"), nobody).await;
+    }
+    let staff_only = r#"{"$acl":{"$w":"staff","$d":"staff","$mw":"staff"}}"#;
+    three.by_admin(follower, Method::POST, "/streams/staffed/metadata", staff_only).await;
+    three.by_admin(follower, Method::POST, "/users", r#"{"loginName":"ann","password":"p"}"#).await;
+    assert_eq!(three.send(follower, "ann:p", Method::GET, "/info", "").await, StatusCode::OK);
+
+    let (release, holding) = three.hold().await;
+    three.by_admin(leader, Method::POST, "/streams/opened/metadata", "{}").await;
+    three.by_admin(leader, Method::POST, "/streams/deleted/metadata", "{}").await;
+    three.by_admin(leader, Method::PUT, "/users/ann", r#"{"groups":["staff"]}"#).await;
+    let before = three.number_of_events().await;
+    // Who may not by any list is told so at once.
+    for (who, method, path) in [
+        ("", Method::POST, "/streams/shut"),
+        ("", Method::POST, "/streams/staffed"),
+        ("ann:p", Method::DELETE, "/streams/shut"),
+        ("ann:p", Method::POST, "/streams/shut/metadata"),
+        ("ann:p", Method::POST, "/streams/$all"),
+        ("ann:p", Method::DELETE, "/streams/$$opened"),
+        ("ann:x", Method::POST, "/streams/staffed"),
+    ] {
+        let status = three.send(follower, who, method.clone(), path, "{}").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{who} {method} {path}");
+    }
+    assert_eq!(three.number_of_events().await, before, "something was written");
+
+    // A follower answers once its own state has the write: these wait for it.
+    let writes = [
+        ("", Method::POST, "/streams/opened", StatusCode::CREATED),
+        ("ann:p", Method::POST, "/streams/staffed", StatusCode::CREATED),
+        ("ann:p", Method::POST, "/streams/staffed/metadata", StatusCode::CREATED),
+        ("", Method::DELETE, "/streams/deleted", StatusCode::NO_CONTENT),
+    ];
+    let writes = writes.map(|(who, method, path, expected)| {
+        let three = three.clone();
+        tokio::spawn(async move { (three.send(follower, who, method, path, "{}").await, expected, path) })
+    });
+    three.wait_for_events(before + writes.len() as u64).await;
+    drop(release);
+    holding.await.unwrap();
+    for write in writes {
+        let (status, expected, path) = write.await.unwrap();
+        assert_eq!(status, expected, "{path}");
+    }
+    // Who may not write is not told what is wrong with it.
+    let void = r#"{"$acl":5}"#;
+    for (who, expected) in [("ann:p", StatusCode::UNAUTHORIZED), ("admin:changeit", StatusCode::BAD_REQUEST)] {
+        for node in [leader, follower] {
+            assert_eq!(three.send(node, who, Method::POST, "/streams/shut/metadata", void).await, expected, "{who}");
+        }
     }
     let Ok(three) = Arc::try_unwrap(three).map_err(drop) else { unreachable!("everybody has ended") };
     for (node, _) in three.nodes {

@@ -7,6 +7,7 @@
 mod access;
 mod bad_input;
 mod client;
+mod cluster;
 mod extensions;
 mod feeds;
 mod kept_pages;
@@ -35,7 +36,7 @@ const TABLES: &[(&str, usize)] = &[
     (include_str!("cases-pages.txt"), 27),
     (include_str!("cases-all.txt"), 12),
     (include_str!("extensions.txt"), 17),
-    (include_str!("node-cases.txt"), 4),
+    (include_str!("node-cases.txt"), 7),
     (include_str!("access-cases.txt"), 43),
 ];
 

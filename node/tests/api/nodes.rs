@@ -18,7 +18,10 @@ const FORMATION: Duration = Duration::from_secs(60);
 /// Running nodes, each with a directory of its own.
 pub struct Nodes {
     nodes: Vec<(Node, String)>,
-    _directories: Vec<TempDir>,
+    /// Of all that were started, in order of their ids: base and directory.
+    places: Vec<(String, TempDir)>,
+    members: String,
+    options: Vec<String>,
 }
 
 /// Addresses on loopback that were free a moment ago.
@@ -34,7 +37,7 @@ fn config(id: usize, members: &str, directory: &TempDir, options: &[String]) -> 
         format!("--members={members}").into(),
         format!("--data-dir={}", directory.path().display()).into(),
     ];
-    arguments.extend(options.iter().map(OsString::from));
+    arguments.extend(options.iter().map(|option| option.replace("{id}", &id.to_string()).into()));
     match headwater::config::resolve(arguments, []).unwrap() {
         Invocation::Run(config) => *config,
         _ => unreachable!("no subcommand"),
@@ -46,7 +49,7 @@ pub async fn start(count: usize) -> Nodes {
     start_with(count, "http", &[]).await
 }
 
-/// The same with further options on every node.
+/// The same with further options on every node; `{id}` in them stands for its id.
 pub async fn start_with_options(count: usize, options: &[&str]) -> Nodes {
     let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
     start_with(count, "http", &options).await
@@ -74,13 +77,12 @@ async fn start_with(count: usize, scheme: &str, options: &[String]) -> Nodes {
     let (raft, http) = addresses.split_at(count);
     let entry = |index: usize| format!("{}={}/{}", index + 1, raft[index], http[index]);
     let members = (0..count).map(entry).collect::<Vec<_>>().join(",");
-    let directories: Vec<TempDir> = (0..count).map(|_| TempDir::new().unwrap()).collect();
-    let mut nodes = Vec::new();
+    let place = |index: usize| (format!("{scheme}://{}", http[index]), TempDir::new().unwrap());
+    let places = (0..count).map(place).collect();
+    let mut nodes = Nodes { nodes: Vec::new(), places, members, options: options.to_vec() };
     for index in 0..count {
-        let node = Node::start(config(index + 1, &members, &directories[index], options)).await.unwrap();
-        nodes.push((node, format!("{scheme}://{}", http[index])));
+        nodes.start(index).await;
     }
-    let nodes = Nodes { nodes, _directories: directories };
     let started = Instant::now();
     while !nodes.are_ready() {
         assert!(started.elapsed() < FORMATION, "no cluster after {FORMATION:?}");
@@ -90,6 +92,30 @@ async fn start_with(count: usize, scheme: &str, options: &[String]) -> Nodes {
 }
 
 impl Nodes {
+    async fn start(&mut self, index: usize) {
+        let (base, directory) = &self.places[index];
+        let node = Node::start(config(index + 1, &self.members, directory, &self.options)).await.unwrap();
+        self.nodes.push((node, base.clone()));
+    }
+
+    /// Stops all but the leader.
+    pub async fn stop_followers(&mut self) {
+        let leader = self.leader();
+        let (leader, followers) = self.nodes.drain(..).partition(|(_, base)| *base == leader);
+        self.nodes = leader;
+        for (node, _) in followers {
+            node.stop().await;
+        }
+    }
+
+    /// Stops whichever node was not stopped yet and starts it again; the others stay away.
+    pub async fn restart_last(&mut self) {
+        let (node, base) = self.nodes.pop().unwrap();
+        node.stop().await;
+        let index = self.places.iter().position(|(known, _)| *known == base).unwrap();
+        self.start(index).await;
+    }
+
     fn are_ready(&self) -> bool {
         self.nodes.iter().all(|(node, _)| node.cluster().status().ready)
             && self.nodes.iter().any(|(node, _)| node.cluster().leadership() == Leadership::Local)

@@ -120,6 +120,24 @@ async fn the_longest_name_is_taken_and_one_more_byte_is_not() {
         let page = get(host, &format!("/streams/{longest}"), "application/json");
         assert_eq!(page.json()["streamId"].as_str().map(str::len), Some(MAX_NAME_BYTES));
         assert_eq!(get(host, &format!("/streams/{longest}/metadata"), "application/json").status, 200);
+        // The stream with its metadata has a name that is longer by two.
+        let base = format!("http://{host}");
+        let write = |path: &str| {
+            let headers = [
+                ("Content-Type", "application/json".to_owned()),
+                ("ES-EventType", "$metadata".to_owned()),
+                ("ES-EventId", uuid::Uuid::new_v4().to_string()),
+            ];
+            client::send(&base, "POST", path, &headers, b"{\"$maxCount\":3}")
+        };
+        let stored = write(&format!("/streams/{longest}/metadata"));
+        let location = format!("/streams/%24%24{longest}/0");
+        assert_eq!((stored.status, stored.header("location")), (201, Some(format!("{base}{location}"))));
+        assert_eq!(get(host, &location, "application/json").text(), "{\n  \"$maxCount\": 3\n}");
+        assert_eq!(get(host, &format!("/streams/$${longest}"), "application/json").status, 200);
+        assert_eq!(write(&format!("/streams/$${longest}")).status, 201);
+        assert_eq!(get(host, &format!("/streams/$${longest}x/0"), "application/json").status, 400);
+        assert_eq!(write(&format!("/streams/$${longest}x")).status, 400);
         let longer = format!("/streams/{longest}x");
         let refused = append(host, &longer);
         assert_eq!((refused.status, refused.reason.as_deref()), (400, Some("Stream name is too long")));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! given 3 ev                       append three events {"n": i} of type t to {S}
-//! GET /streams/{S}                 a request; GETs ask for vnd.eventstore.atom+json, of users for JSON, unless they say otherwise
+//! GET /streams/{S}                 a request; GETs of streams ask for vnd.eventstore.atom+json, others for JSON, unless they say otherwise
 //! user {U} secret g1,g2            creates a user as admin:changeit, the groups optional
 //!   as admin:changeit              logs in for the request; adm, ops, {U}, {V} stand for themselves with their passwords
 //!   > Accept: AX                   a header; media types have the short names of `MEDIA_TYPES`, `-` sends none
@@ -219,8 +219,8 @@ impl<'a> Runner<'a> {
 
     fn begin(&mut self, method: &str, path: String) {
         let headers = match method {
-            "GET" if path.starts_with("/users") => vec![("Accept".to_owned(), "application/json".to_owned())],
-            "GET" => vec![("Accept".to_owned(), MEDIA_TYPES[0].1.to_owned())],
+            "GET" if path.starts_with("/streams") => vec![("Accept".to_owned(), MEDIA_TYPES[0].1.to_owned())],
+            "GET" => vec![("Accept".to_owned(), "application/json".to_owned())],
             _ => Vec::new(),
         };
         self.pending = Some(Request { method: method.to_owned(), path, headers, body: Vec::new() });
