@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::error::ApiError;
-use super::limits::{MAX_COMMAND_BYTES, MAX_STREAM_NAME_BYTES};
+use super::limits::{BODY_TIMEOUT, MAX_COMMAND_BYTES, MAX_STREAM_NAME_BYTES, SMALL_BODY_BYTES};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::request::{Request, utf8};
-use super::{Reply, audit, extract, response};
+use super::{AppState, Reply, audit, extract, response};
 use crate::access::Right;
 use crate::event::metadata::{Acl, AclError, check_acl, check_settings};
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, WriteOutcome, stream_id};
@@ -135,10 +135,32 @@ fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
     }
 }
 
-fn events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
+/// The events of a body. A large list takes up to a second to read, and a multiple of its length in memory, so that is done apart from the
+/// workers, which also run consensus, and for few at a time.
+async fn events(state: &AppState, kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, ApiError> {
+    if body.len() <= SMALL_BODY_BYTES || matches!(kind, Kind::One { .. }) {
+        return Ok(parse_events(kind, body)?);
+    }
+    let turn = tokio::time::timeout(BODY_TIMEOUT, state.large_lists.clone().acquire_owned()).await;
+    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: extract::BUSY_RETRY })?;
+    let parsing = tokio::task::spawn_blocking(move || {
+        let events = parse_events(kind, body);
+        drop(turn);
+        events
+    });
+    match parsing.await {
+        Ok(events) => Ok(events?),
+        Err(error) => {
+            tracing::error!(%error, "reading a request body failed");
+            Err(ApiError::Internal)
+        }
+    }
+}
+
+fn parse_events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
     match kind {
-        Kind::JsonArray => body::json::parse_events(&body::text(&body)),
-        Kind::XmlList => body::xml::parse_events(&body::text(&body)),
+        Kind::JsonArray => body::json::parse_events(&body::bounded_text(&body)?),
+        Kind::XmlList => body::xml::parse_events(&body::bounded_text(&body)?),
         Kind::One { id, event_type, is_json, is_text } => {
             let data = if is_text { utf8(body) } else { body };
             Ok(vec![body::new_event(id, event_type, is_json, data, Bytes::new())?])
@@ -193,8 +215,8 @@ where
         Parsed::NeedsId => return Ok(forward_to_incoming(request)),
     };
     // Keeps its room until the write is decided, because the command is as large.
-    let body = extract::body(body, &request.state.large_bodies).await?;
-    let events = events(append.kind, body.bytes.clone())?;
+    let mut body = extract::body(body, &request.state.large_bodies).await?;
+    let events = events(request.state, append.kind, std::mem::take(&mut body.bytes)).await?;
     let mut checked = request.authorize(&append.stream, Right::Write).await?;
     let concern = concern(request, &append.stream, &events).await?;
     request.write_barrier(append.require_leader).await?;
@@ -208,7 +230,9 @@ where
     if command.encoded_len() > MAX_COMMAND_BYTES {
         return Err(ApiError::BodyTooLarge);
     }
-    let outcome = request.write(command.encode_to_vec().into(), checked).await;
+    let encoded = command.encode_to_vec();
+    drop(command);
+    let outcome = request.write(encoded.into(), checked).await;
     let retry_after = request.state.cluster.retry_after();
     match outcome.map_err(|error| ApiError::of_write(error, ApiError::WriteTimeout, retry_after))? {
         WriteOutcome::Appended { first_number, position, .. } => {

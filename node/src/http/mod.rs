@@ -72,6 +72,8 @@ pub struct AppState {
     pub http_metrics: HttpMetrics,
     /// Room for large request bodies, in KiB.
     pub large_bodies: Arc<Semaphore>,
+    /// Turns to read the events of a large body.
+    pub large_lists: Arc<Semaphore>,
     /// Room for large answers.
     pub large_answers: AnswerRoom,
     /// Pages that were sent lately.
@@ -105,6 +107,7 @@ impl AppState {
             metrics,
             http_metrics,
             large_bodies,
+            large_lists: Arc::new(Semaphore::new(limits::MAX_PARSED_LISTS)),
             large_answers: AnswerRoom::default(),
             kept_pages: Arc::default(),
             large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),

@@ -7,9 +7,9 @@ use headwater_proto::stored::NewEvent;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::{BodyError, Draft, Payload, finish, parse_guid};
+use super::{BodyError, Draft, Events, Payload, parse_guid};
 use crate::http::json::{push_indent, push_string};
-use crate::http::limits::{MAX_EVENTS_PER_REQUEST, MAX_INDENTED_BYTES, MAX_NESTING, MAX_XML_NODES};
+use crate::http::limits::{MAX_INDENTED_BYTES, MAX_NESTING, MAX_XML_NODES};
 use crate::http::xml::member_of;
 
 /// An element with everything in it.
@@ -59,7 +59,7 @@ impl Element {
 
 /// Reads the events of a body.
 pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
-    finish(parse(body)?)
+    parse(body)?.finish()
 }
 
 fn draft(event: Element) -> Result<Draft, BodyError> {
@@ -171,9 +171,9 @@ fn push_array(out: &mut Vec<u8>, values: &[Value<'_>], indent: usize) -> Result<
 }
 
 /// The events of one well-formed element within the limits. Each is read as soon as it ends, so that only one stands in memory as a tree.
-fn parse(body: &str) -> Result<Vec<Draft>, BodyError> {
+fn parse(body: &str) -> Result<Events, BodyError> {
     let mut reader = Reader::from_str(body);
-    let mut drafts = Vec::new();
+    let mut events = Events::default();
     let mut open: Vec<Element> = Vec::new();
     let (mut is_closed, mut nodes) = (false, 0);
     loop {
@@ -194,7 +194,7 @@ fn parse(body: &str) -> Result<Vec<Draft>, BodyError> {
             }
             // The reader has checked that the name fits.
             Event::End(_) => open.pop().ok_or(BodyError::Invalid)?,
-            Event::Eof if open.is_empty() && is_closed => return Ok(drafts),
+            Event::Eof if open.is_empty() && is_closed => return Ok(events),
             Event::Eof => return Err(BodyError::Invalid),
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => continue,
             other => {
@@ -214,11 +214,8 @@ fn parse(body: &str) -> Result<Vec<Draft>, BodyError> {
             [] if is_closed => return Err(BodyError::Invalid),
             [] => is_closed = true,
             [root] => {
-                drafts.push(draft(closed)?);
+                events.push(draft(closed)?)?;
                 (root.nodes, nodes) = (Vec::new(), 0);
-                if drafts.len() > MAX_EVENTS_PER_REQUEST {
-                    return Err(BodyError::TooManyEvents);
-                }
             }
             [.., parent] => parent.nodes.push(Node::Element(closed)),
         }
@@ -275,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::http::json::tree;
+    use crate::http::limits::MAX_EVENTS_PER_REQUEST;
     use crate::http::xml::push_json;
 
     const ID: &str = "48b5f36d-1bb1-5326-9f65-406bc3ab6435";
