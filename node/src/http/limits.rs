@@ -138,6 +138,9 @@ pub const MAX_INDENTED_BYTES: usize = 2 * MAX_EVENT_BYTES;
 /// more is too large in any case; and until it is stored, each takes much more memory than in the body.
 pub const MAX_XML_NODES: usize = 512 * 1024;
 
+/// Namespaces declared with a prefix around an element of an XML body.
+pub const MAX_XML_NAMESPACES: usize = 1024;
+
 /// Bytes that data, or metadata, may grow to when it is converted to XML; beyond that its text is shown. Each element of an array repeats
 /// the name of its member, which may be as long as the whole document.
 pub const MAX_PAYLOAD_AS_XML_BYTES: usize = 3 * MAX_EVENT_BYTES;

@@ -1,5 +1,8 @@
 //! XML text: escaping, names, and JSON written as XML (contract/streams 9.3).
 
+pub mod document;
+pub mod markup;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 
