@@ -6,6 +6,7 @@ use bytes::Bytes;
 use headwater_proto::stored::{self, NewEvent, command};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prost::Message as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::body::{self, BodyError};
@@ -168,6 +169,20 @@ fn parse_events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
     }
 }
 
+/// Room for events that are much longer than their body was, because they are stored indented: until the write is decided, as for a large body.
+/// They exist already and would be held while they wait, so who finds no room is sent away.
+fn room_of_grown(
+    room: &Semaphore,
+    body_bytes: usize,
+    payload_bytes: usize,
+) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+    if payload_bytes <= SMALL_BODY_BYTES.max(2 * body_bytes) {
+        return Ok(None);
+    }
+    let permit = u32::try_from(payload_bytes.div_ceil(1024)).ok().and_then(|kib| room.try_acquire_many(kib).ok());
+    permit.map(Some).ok_or(ApiError::TooBusy { retry_after: extract::BUSY_RETRY })
+}
+
 /// What a write means for access to streams.
 enum Concern {
     Nothing,
@@ -216,7 +231,10 @@ where
     };
     // Keeps its room until the write is decided, because the command is as large.
     let mut body = extract::body(body, &request.state.large_bodies).await?;
+    let body_bytes = body.bytes.len();
     let events = events(request.state, append.kind, std::mem::take(&mut body.bytes)).await?;
+    let payload_bytes = events.iter().map(|event| event.data.len() + event.metadata.len()).sum();
+    let _more_room = room_of_grown(&request.state.grown_events, body_bytes, payload_bytes)?;
     let mut checked = request.authorize(&append.stream, Right::Write).await?;
     let concern = concern(request, &append.stream, &events).await?;
     request.write_barrier(append.require_leader).await?;
@@ -273,4 +291,23 @@ fn forward_to_incoming(request: &Request<'_>) -> Response<Reply> {
     response::set_location(&mut answer, &format!("{}{path}/incoming/{}", base.as_str(), Uuid::new_v4()));
     *answer.body_mut() = Reply::new(Bytes::from_static(b"Forwarding to idempotent URI"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_have_grown_take_room_of_their_own() {
+        let room = Semaphore::new(1024);
+        for (body_bytes, payload_bytes) in [(100, SMALL_BODY_BYTES), (1 << 20, 2 << 20), (1 << 25, 1 << 24)] {
+            assert!(matches!(room_of_grown(&room, body_bytes, payload_bytes), Ok(None)));
+        }
+        let taken = room_of_grown(&room, 10_000, 1 << 20).unwrap();
+        assert_eq!((taken.is_some(), room.available_permits()), (true, 0));
+        let refused = room_of_grown(&room, 10_000, 100_000).map(|_| ());
+        assert_eq!(refused, Err(ApiError::TooBusy { retry_after: extract::BUSY_RETRY }));
+        drop(taken);
+        assert_eq!(room.available_permits(), 1024);
+    }
 }

@@ -16,6 +16,10 @@ pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 /// Larger bodies whose events are being read, each on a thread of its own; the next one waits.
 pub const MAX_PARSED_LISTS: usize = 2;
 
+/// Bytes of all events being written that are more than twice as long as their body: they are stored indented, and deep lists become a hundred
+/// times as long by that. As many as four of the largest appends.
+pub const MAX_GROWN_EVENTS_BYTES: usize = 64 * 1024 * 1024;
+
 /// Bytes of a body that describes a user. The largest that is accepted otherwise has 256 groups of 1 KiB.
 pub const MAX_USER_DOCUMENT_BYTES: usize = 512 * 1024;
 
