@@ -6,15 +6,16 @@ use bytes::Bytes;
 use headwater_proto::stored::{self, NewEvent, command};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prost::Message as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::error::ApiError;
-use super::limits::{MAX_COMMAND_BYTES, is_too_long};
+use super::limits::{BODY_TIMEOUT, MAX_COMMAND_BYTES, SMALL_BODY_BYTES, is_too_long};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::request::{Request, utf8};
-use super::{Reply, audit, extract, response};
+use super::{AppState, Reply, audit, extract, response};
 use crate::access::Right;
 use crate::event::metadata::{Acl, AclError, check_acl, check_settings};
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, WriteOutcome, stream_id};
@@ -135,15 +136,51 @@ fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
     }
 }
 
-fn events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
+/// The events of a body. A large list takes up to a second to read, and a multiple of its length in memory, so that is done apart from the
+/// workers, which also run consensus, and for few at a time.
+async fn events(state: &AppState, kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, ApiError> {
+    if body.len() <= SMALL_BODY_BYTES || matches!(kind, Kind::One { .. }) {
+        return Ok(parse_events(kind, body)?);
+    }
+    let turn = tokio::time::timeout(BODY_TIMEOUT, state.large_lists.clone().acquire_owned()).await;
+    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: extract::BUSY_RETRY })?;
+    let parsing = tokio::task::spawn_blocking(move || {
+        let events = parse_events(kind, body);
+        drop(turn);
+        events
+    });
+    match parsing.await {
+        Ok(events) => Ok(events?),
+        Err(error) => {
+            tracing::error!(%error, "reading a request body failed");
+            Err(ApiError::Internal)
+        }
+    }
+}
+
+fn parse_events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
     match kind {
-        Kind::JsonArray => body::json::parse_events(&body::text(&body)),
-        Kind::XmlList => body::xml::parse_events(&body::text(&body)),
+        Kind::JsonArray => body::json::parse_events(&body::bounded_text(&body)?),
+        Kind::XmlList => body::xml::parse_events(&body::bounded_text(&body)?),
         Kind::One { id, event_type, is_json, is_text } => {
             let data = if is_text { utf8(body) } else { body };
             Ok(vec![body::new_event(id, event_type, is_json, data, Bytes::new())?])
         }
     }
+}
+
+/// Room for events that are much longer than their body was, because they are stored indented: until the write is decided, as for a large body.
+/// They exist already and would be held while they wait, so who finds no room is sent away.
+fn room_of_grown(
+    room: &Semaphore,
+    body_bytes: usize,
+    payload_bytes: usize,
+) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+    if payload_bytes <= SMALL_BODY_BYTES.max(2 * body_bytes) {
+        return Ok(None);
+    }
+    let permit = u32::try_from(payload_bytes.div_ceil(1024)).ok().and_then(|kib| room.try_acquire_many(kib).ok());
+    permit.map(Some).ok_or(ApiError::TooBusy { retry_after: extract::BUSY_RETRY })
 }
 
 /// What a write means for access to streams.
@@ -193,8 +230,11 @@ where
         Parsed::NeedsId => return Ok(forward_to_incoming(request)),
     };
     // Keeps its room until the write is decided, because the command is as large.
-    let body = extract::body(body, &request.state.large_bodies).await?;
-    let events = events(append.kind, body.bytes.clone())?;
+    let mut body = extract::body(body, &request.state.large_bodies).await?;
+    let body_bytes = body.bytes.len();
+    let events = events(request.state, append.kind, std::mem::take(&mut body.bytes)).await?;
+    let payload_bytes = events.iter().map(|event| event.data.len() + event.metadata.len()).sum();
+    let _more_room = room_of_grown(&request.state.grown_events, body_bytes, payload_bytes)?;
     request.write_barrier(append.require_leader).await?;
     let checked = request.authorize_write(&append.stream, Right::Write).await?;
     let concern = match concern(request, &append.stream, &events).await {
@@ -212,7 +252,9 @@ where
     if command.encoded_len() > MAX_COMMAND_BYTES {
         return Err(ApiError::BodyTooLarge);
     }
-    let outcome = request.write(command.encode_to_vec().into(), checked).await;
+    let encoded = command.encode_to_vec();
+    drop(command);
+    let outcome = request.write(encoded.into(), checked).await;
     let retry_after = request.state.cluster.retry_after();
     match outcome.map_err(|error| ApiError::of_write(error, ApiError::WriteTimeout, retry_after))? {
         WriteOutcome::Appended { first_number, position, .. } => {
@@ -253,4 +295,23 @@ fn forward_to_incoming(request: &Request<'_>) -> Response<Reply> {
     response::set_location(&mut answer, &format!("{}{path}/incoming/{}", base.as_str(), Uuid::new_v4()));
     *answer.body_mut() = Reply::new(Bytes::from_static(b"Forwarding to idempotent URI"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_have_grown_take_room_of_their_own() {
+        let room = Semaphore::new(1024);
+        for (body_bytes, payload_bytes) in [(100, SMALL_BODY_BYTES), (1 << 20, 2 << 20), (1 << 25, 1 << 24)] {
+            assert!(matches!(room_of_grown(&room, body_bytes, payload_bytes), Ok(None)));
+        }
+        let taken = room_of_grown(&room, 10_000, 1 << 20).unwrap();
+        assert_eq!((taken.is_some(), room.available_permits()), (true, 0));
+        let refused = room_of_grown(&room, 10_000, 100_000).map(|_| ());
+        assert_eq!(refused, Err(ApiError::TooBusy { retry_after: extract::BUSY_RETRY }));
+        drop(taken);
+        assert_eq!(room.available_permits(), 1024);
+    }
 }

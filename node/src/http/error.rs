@@ -155,6 +155,7 @@ impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::EventTooLarge => Self::EventTooLarge,
+            BodyError::TooLarge => Self::BodyTooLarge,
             other => Self::BadRequest(other.to_string().into()),
         }
     }

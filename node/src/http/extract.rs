@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, SMALL_BODY_BYTES, is_too_long};
 use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
 
-/// When a client may come again whose body found no room.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// When a client may come again whose body found no room, or no turn to be read.
+pub const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";

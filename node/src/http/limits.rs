@@ -15,6 +15,13 @@ pub const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// command made of them take about as much again.
 pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 
+/// Larger bodies whose events are being read, each on a thread of its own; the next one waits.
+pub const MAX_PARSED_LISTS: usize = 2;
+
+/// Bytes of all events being written that are more than twice as long as their body: they are stored indented, and deep lists become a hundred
+/// times as long by that. As many as four of the largest appends.
+pub const MAX_GROWN_EVENTS_BYTES: usize = 64 * 1024 * 1024;
+
 /// Bytes of a body that describes a user. The largest that is accepted otherwise has 256 groups of 1 KiB.
 pub const MAX_USER_DOCUMENT_BYTES: usize = 512 * 1024;
 
@@ -139,9 +146,12 @@ pub const MAX_NESTING: usize = 128;
 /// Bytes that a JSON text may grow to when it is indented. Indentation of deep arrays multiplies their size.
 pub const MAX_INDENTED_BYTES: usize = 2 * MAX_EVENT_BYTES;
 
-/// Elements and attributes of one event in an XML body. Each takes more bytes in the stored JSON than this allows for, so an event with more
-/// is too large in any case; and until it is stored, each takes much more memory than in the body.
-pub const MAX_XML_NODES: usize = 1024 * 1024;
+/// Elements and attributes of data and metadata of one event in an XML body. Each takes at least 8 bytes in the stored JSON, so an event with
+/// more is too large in any case; and until it is stored, each takes much more memory than in the body.
+pub const MAX_XML_NODES: usize = 512 * 1024;
+
+/// Namespaces declared with a prefix around an element of an XML body.
+pub const MAX_XML_NAMESPACES: usize = 1024;
 
 /// Bytes that data, or metadata, may grow to when it is converted to XML; beyond that its text is shown. Each element of an array repeats
 /// the name of its member, which may be as long as the whole document.

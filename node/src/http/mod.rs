@@ -72,6 +72,10 @@ pub struct AppState {
     pub http_metrics: HttpMetrics,
     /// Room for large request bodies, in KiB.
     pub large_bodies: Arc<Semaphore>,
+    /// Turns to read the events of a large body.
+    pub large_lists: Arc<Semaphore>,
+    /// Room for events that have grown while they were read, in KiB.
+    pub grown_events: Arc<Semaphore>,
     /// Room for large answers.
     pub large_answers: AnswerRoom,
     /// Pages that were sent lately.
@@ -105,6 +109,8 @@ impl AppState {
             metrics,
             http_metrics,
             large_bodies,
+            large_lists: Arc::new(Semaphore::new(limits::MAX_PARSED_LISTS)),
+            grown_events: Arc::new(Semaphore::new(limits::MAX_GROWN_EVENTS_BYTES / 1024)),
             large_answers: AnswerRoom::default(),
             kept_pages: Arc::default(),
             large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),

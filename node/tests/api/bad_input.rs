@@ -305,7 +305,11 @@ async fn hostile_bodies_and_heads_are_refused_at_once() {
         let deep_xml = format!("<Events>{}", "<Event>".repeat(100_000));
         let deep_json = "[".repeat(1_000_000);
         let number = format!("[{{\"eventId\":{}}}]", "9".repeat(1_000_000));
+        let empty_events = format!("[{}{{}}]", "{\"\":0},".repeat(4_500_000));
+        let empty_tags = format!("<Events>{}</Events>", "<Event/>".repeat(4_000_000));
         for (media_type, body) in [
+            (EVENTS_JSON, empty_events.as_bytes()),
+            (EVENTS_XML, empty_tags.as_bytes()),
             (EVENTS_XML, laughs.as_bytes()),
             (EVENTS_XML, outside.as_bytes()),
             (EVENTS_XML, deep_xml.as_bytes()),

@@ -1,36 +1,128 @@
 //! A JSON array of `{eventId, eventType, data, metadata}` (contract/streams 6.3, 6.4).
 
+use std::fmt;
+
 use headwater_proto::stored::NewEvent;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{BodyError, Draft, Payload, finish, parse_guid};
-use crate::http::json::tree::{Members, Text};
+use super::{BodyError, Draft, Events, Payload, parse_guid};
+use crate::http::json::tree::Text;
 use crate::http::limits::MAX_EVENTS_PER_REQUEST;
 
 /// Reads the events of a body.
 pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
-    let elements: Vec<Members<'_>> = serde_json::from_str(body).map_err(|_| BodyError::Invalid)?;
-    if elements.len() > MAX_EVENTS_PER_REQUEST {
-        return Err(BodyError::TooManyEvents);
+    let mut events = Events::default();
+    for members in elements(body)? {
+        events.push(members.draft()?)?;
     }
-    let drafts = elements.into_iter().map(draft).collect::<Result<_, _>>()?;
-    finish(drafts)
+    events.finish()
 }
 
-fn draft(Members(members): Members<'_>) -> Result<Draft, BodyError> {
-    let mut draft = Draft::default();
-    for (name, value) in members {
+/// The elements of the array, no more than an append may have.
+fn elements(body: &str) -> Result<Vec<Members<'_>>, BodyError> {
+    let mut json = serde_json::Deserializer::from_str(body);
+    let mut elements = Elements { found: Vec::new(), are_too_many: false };
+    let read = elements.deserialize(&mut json).and_then(|()| json.end());
+    match read {
+        _ if elements.are_too_many => Err(BodyError::TooManyEvents),
+        Err(_) => Err(BodyError::Invalid),
+        Ok(()) => Ok(elements.found),
+    }
+}
+
+/// Collects the elements of an array. It ends at the first one too many, because a body has room for millions.
+struct Elements<'text> {
+    found: Vec<Members<'text>>,
+    are_too_many: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Elements<'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Elements<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(members) = array.next_element()? {
+            if self.found.len() == MAX_EVENTS_PER_REQUEST {
+                self.are_too_many = true;
+                return Err(A::Error::custom("too many events"));
+            }
+            self.found.push(members);
+        }
+        Ok(())
+    }
+}
+
+/// The members of an element that mean something, as text. Of one that comes twice the last counts; others are not kept.
+#[derive(Default)]
+struct Members<'text> {
+    id: Option<&'text RawValue>,
+    event_type: Option<&'text RawValue>,
+    data: Option<&'text RawValue>,
+    metadata: Option<&'text RawValue>,
+}
+
+impl<'text> Members<'text> {
+    fn place(&mut self, name: &str) -> Option<&mut Option<&'text RawValue>> {
         if name.eq_ignore_ascii_case("eventId") {
-            draft.id = id(value.get())?;
+            Some(&mut self.id)
         } else if name.eq_ignore_ascii_case("eventType") {
-            draft.event_type = event_type(value.get())?;
+            Some(&mut self.event_type)
         } else if name.eq_ignore_ascii_case("data") {
-            draft.data = payload(value)?;
+            Some(&mut self.data)
         } else if name.eq_ignore_ascii_case("metadata") {
-            draft.metadata = payload(value)?;
+            Some(&mut self.metadata)
+        } else {
+            None
         }
     }
-    Ok(draft)
+
+    fn draft(self) -> Result<Draft, BodyError> {
+        Ok(Draft {
+            id: self.id.map_or(Ok(None), |value| id(value.get()))?,
+            event_type: self.event_type.map_or(Ok(None), |value| event_type(value.get()))?,
+            data: self.data.map_or(Ok(Payload::default()), payload)?,
+            metadata: self.metadata.map_or(Ok(Payload::default()), payload)?,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Members::default();
+                while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
+                    match members.place(&name) {
+                        Some(place) => *place = Some(map.next_value()?),
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(MembersVisitor)
+    }
 }
 
 fn id(value: &str) -> Result<Option<uuid::Uuid>, BodyError> {
@@ -134,6 +226,33 @@ mod tests {
         ] {
             assert_eq!(parse_events(&body), Err(error), "{body}");
         }
+    }
+
+    #[test]
+    fn the_last_of_members_with_one_name_counts() {
+        let event = one(r#""eventtype":"u","data":{"a":1},"DATA":"text","eventId":"nope","other":1,"other":2"#
+            .replace("nope", ID)
+            .as_str());
+        assert_eq!((event.event_type.as_str(), &event.data[..]), ("u", &b"text"[..]));
+    }
+
+    #[test]
+    fn one_event_too_many_ends_the_reading() {
+        let many = |count: usize| format!("[{}", "{},".repeat(count));
+        assert_eq!(parse_events(&many(MAX_EVENTS_PER_REQUEST + 1)), Err(BodyError::TooManyEvents));
+        assert_eq!(parse_events(&many(MAX_EVENTS_PER_REQUEST)), Err(BodyError::Invalid));
+        let body = many(MAX_EVENTS_PER_REQUEST - 1) + "{}]";
+        assert_eq!(parse_events(&body), Err(BodyError::EmptyId));
+    }
+
+    #[test]
+    fn what_the_events_grow_to_is_refused_before_it_is_more_than_an_append_may_have() {
+        // One of 4 KiB becomes one of nearly 1 MiB.
+        let deep = format!("{}{}{}", "[".repeat(120), ["1"; 2_000].join(","), "]".repeat(120));
+        let event = format!(r#"{{"eventId":"{ID}","eventType":"t","data":{deep}}}"#);
+        assert!(parse_events(&format!("[{event}]")).is_ok());
+        let body = format!("[{}]", vec![event; 1_000].join(","));
+        assert_eq!(parse_events(&body), Err(BodyError::TooLarge));
     }
 
     #[test]

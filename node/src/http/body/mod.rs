@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::json::{IndentError, indent, indent_value};
-use super::limits::{MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_REQUEST, MAX_RECORD_BYTES};
+use super::limits::{
+    MAX_BODY_BYTES, MAX_COMMAND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_REQUEST, MAX_RECORD_BYTES,
+};
 
 /// Why a body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,9 @@ pub enum BodyError {
     /// An event of [`MAX_RECORD_BYTES`] or more.
     #[error("Record is too big")]
     RecordTooLarge,
+    /// Events of more than [`MAX_COMMAND_BYTES`] together, or a body that is longer than [`MAX_BODY_BYTES`] as text.
+    #[error("Request body is too large")]
+    TooLarge,
 }
 
 impl BodyError {
@@ -53,6 +58,18 @@ pub fn text(body: &[u8]) -> Cow<'_, str> {
         Err(_) => String::from_utf8_lossy(body),
     }
 }
+
+/// The same within the largest size of a body: each byte that is no UTF-8 takes three in the text.
+pub fn bounded_text(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
+    let bytes: usize = match std::str::from_utf8(body) {
+        Ok(text) => return Ok(Cow::Borrowed(text)),
+        Err(_) => body.utf8_chunks().map(|chunk| chunk.valid().len() + REPLACEMENT_BYTES).sum(),
+    };
+    if bytes > MAX_BODY_BYTES { Err(BodyError::TooLarge) } else { Ok(String::from_utf8_lossy(body)) }
+}
+
+/// What U+FFFD takes.
+const REPLACEMENT_BYTES: usize = char::REPLACEMENT_CHARACTER.len_utf8();
 
 /// Reads a GUID in any usual notation: 32 hex digits, hyphenated, in braces or in parentheses.
 pub fn parse_guid(text: &str) -> Option<Uuid> {
@@ -107,16 +124,46 @@ struct Draft {
     metadata: Payload,
 }
 
-/// Checks what the whole body must fulfil once all of it was read: a body that cannot be read is
-/// [`BodyError::Invalid`] even if an event before lacks its id.
-fn finish(drafts: Vec<Draft>) -> Result<Vec<NewEvent>, BodyError> {
-    if drafts.is_empty() {
-        return Err(BodyError::Invalid);
+/// The events of a body as they are read. A body that cannot be read is [`BodyError::Invalid`] even if an event before lacks
+/// its id, so what is wrong with an event is told at the end; from then on no events are kept.
+#[derive(Debug, Default)]
+struct Events {
+    kept: Vec<NewEvent>,
+    count: usize,
+    bytes: usize,
+    refused: Option<BodyError>,
+}
+
+impl Events {
+    /// Adds the next event. Indented payloads can be a hundred times as long as they were in the body: more of them than a command may
+    /// have end the reading.
+    fn push(&mut self, draft: Draft) -> Result<(), BodyError> {
+        self.count += 1;
+        if self.count > MAX_EVENTS_PER_REQUEST {
+            return Err(BodyError::TooManyEvents);
+        }
+        self.bytes += draft.data.bytes.len() + draft.metadata.bytes.len();
+        match finish_one(draft) {
+            Ok(event) if self.refused.is_none() => self.kept.push(event),
+            Ok(_) => {}
+            Err(error) => {
+                self.refused.get_or_insert(error);
+                self.kept = Vec::new();
+            }
+        }
+        if self.bytes > MAX_COMMAND_BYTES {
+            return Err(self.refused.unwrap_or(BodyError::TooLarge));
+        }
+        Ok(())
     }
-    if drafts.len() > MAX_EVENTS_PER_REQUEST {
-        return Err(BodyError::TooManyEvents);
+
+    fn finish(self) -> Result<Vec<NewEvent>, BodyError> {
+        match self.refused {
+            Some(error) => Err(error),
+            None if self.kept.is_empty() => Err(BodyError::Invalid),
+            None => Ok(self.kept),
+        }
     }
-    drafts.into_iter().map(finish_one).collect()
 }
 
 fn finish_one(draft: Draft) -> Result<NewEvent, BodyError> {

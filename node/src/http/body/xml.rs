@@ -1,271 +1,270 @@
 //! An XML list of events (contract/streams 6.5): each child of the root is one event.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use headwater_proto::stored::NewEvent;
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
 
-use super::{BodyError, Draft, Payload, finish, parse_guid};
+use super::{BodyError, Draft, Events, Payload, parse_guid};
 use crate::http::json::{push_indent, push_string};
-use crate::http::limits::{MAX_EVENTS_PER_REQUEST, MAX_INDENTED_BYTES, MAX_NESTING, MAX_XML_NODES};
+use crate::http::limits::{MAX_INDENTED_BYTES, MAX_XML_NODES};
+use crate::http::xml::document::{Document, DocumentError, Part, Tag};
+use crate::http::xml::markup::is_white;
 use crate::http::xml::member_of;
 
-/// An element with everything in it.
-#[derive(Debug, Default)]
-struct Element {
-    name: String,
-    attributes: Vec<(String, String)>,
-    nodes: Vec<Node>,
-    /// Written as `<name/>`.
-    is_self_closing: bool,
-}
-
-#[derive(Debug)]
-enum Node {
-    Element(Element),
-    /// Text between two tags; never empty.
-    Text(String),
-}
-
-impl Element {
-    fn children(self) -> impl Iterator<Item = Element> {
-        self.nodes.into_iter().filter_map(|node| match node {
-            Node::Element(element) => Some(element),
-            Node::Text(_) => None,
-        })
-    }
-
-    /// The text of an element that has nothing else, `None` when it has. White space alone is layout.
-    fn only_text(&self) -> Option<&str> {
-        match &self.nodes[..] {
-            _ if !self.attributes.is_empty() => None,
-            [] => Some(""),
-            [Node::Text(text)] if text.trim().is_empty() => Some(""),
-            [Node::Text(text)] => Some(text),
-            _ => None,
-        }
-    }
-
-    fn push_text(&mut self, more: &str) {
-        match self.nodes.last_mut() {
-            Some(Node::Text(text)) => text.push_str(more),
-            _ if more.is_empty() => {}
-            _ => self.nodes.push(Node::Text(more.to_owned())),
+impl From<DocumentError> for BodyError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Malformed => Self::Invalid,
+            DocumentError::TooLarge => Self::EventTooLarge,
         }
     }
 }
 
-/// Reads the events of a body.
+/// Reads the events of a body. Each is made as soon as it ends, and what means nothing in it is skipped, so that only one payload stands in
+/// memory as a tree.
 pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
-    finish(parse(body)?)
+    let mut document = Document::new(body)?;
+    let mut events = Events::default();
+    let Some(Part::Open(root)) = document.next_part()? else { return Err(BodyError::Invalid) };
+    if !root.is_self_closing {
+        while let Some(event) = next_child(&mut document)? {
+            events.push(draft(&mut document, &event)?)?;
+        }
+    }
+    match document.next_part()? {
+        None => events.finish(),
+        Some(_) => Err(BodyError::Invalid),
+    }
 }
 
-fn draft(event: Element) -> Result<Draft, BodyError> {
+/// The next element in the one that is open; `None` when that has ended.
+fn next_child<'a>(document: &mut Document<'a>) -> Result<Option<Tag<'a>>, BodyError> {
+    loop {
+        match document.next_part()? {
+            Some(Part::Open(tag)) => return Ok(Some(tag)),
+            Some(Part::Text(_)) => {}
+            Some(Part::Close) | None => return Ok(None),
+        }
+    }
+}
+
+fn draft(document: &mut Document<'_>, event: &Tag<'_>) -> Result<Draft, BodyError> {
     let mut draft = Draft::default();
-    for part in event.children() {
-        if part.name.eq_ignore_ascii_case("eventId") {
-            let text = part.only_text().ok_or(BodyError::Invalid)?.trim();
+    if event.is_self_closing {
+        return Ok(draft);
+    }
+    let mut count = 0;
+    while let Some(part) = next_child(document)? {
+        let name = part.name;
+        if name.eq_ignore_ascii_case("eventId") {
+            let content = Content::read(document, part, &mut count)?;
+            let text = content.only_text(0).ok_or(BodyError::Invalid)?.trim();
             draft.id = if text.is_empty() { None } else { Some(parse_guid(text).ok_or(BodyError::Invalid)?) };
-        } else if part.name.eq_ignore_ascii_case("eventType") {
-            draft.event_type = Some(part.only_text().ok_or(BodyError::Invalid)?.to_owned());
-        } else if part.name.eq_ignore_ascii_case("data") {
-            draft.data = payload(&part)?;
-        } else if part.name.eq_ignore_ascii_case("metadata") {
-            draft.metadata = payload(&part)?;
+        } else if name.eq_ignore_ascii_case("eventType") {
+            let content = Content::read(document, part, &mut count)?;
+            draft.event_type = Some(content.only_text(0).ok_or(BodyError::Invalid)?.to_owned());
+        } else if name.eq_ignore_ascii_case("data") {
+            draft.data = Content::read(document, part, &mut count)?.payload()?;
+        } else if name.eq_ignore_ascii_case("metadata") {
+            draft.metadata = Content::read(document, part, &mut count)?.payload()?;
+        } else {
+            skip(document, &part)?;
         }
     }
     Ok(draft)
 }
 
-fn payload(element: &Element) -> Result<Payload, BodyError> {
-    if let Some(text) = element.only_text() {
-        return Payload::from_text(text);
-    }
-    let mut json = Vec::new();
-    push_value(&mut json, element, 0)?;
-    Ok(Payload { bytes: json.into(), is_json: true })
-}
-
-/// A member of the object that an element becomes.
-#[derive(Clone, Copy)]
-enum Value<'a> {
-    Text(&'a str),
-    Element(&'a Element),
-}
-
-/// Appends the element's content as a JSON value. Indentation makes deep lists many times longer, hence the limit.
-fn push_value(out: &mut Vec<u8>, element: &Element, indent: usize) -> Result<(), BodyError> {
-    if out.len() > MAX_INDENTED_BYTES {
-        return Err(BodyError::EventTooLarge);
-    }
-    match element.only_text() {
-        Some(_) if element.is_self_closing => {
-            out.extend_from_slice(b"null");
-            return Ok(());
+/// Reads on to the end of an element that has begun.
+fn skip(document: &mut Document<'_>, tag: &Tag<'_>) -> Result<(), BodyError> {
+    let mut open = usize::from(!tag.is_self_closing);
+    while open > 0 {
+        match document.next_part()?.ok_or(BodyError::Invalid)? {
+            Part::Open(tag) => open += usize::from(!tag.is_self_closing),
+            Part::Close => open -= 1,
+            Part::Text(_) => {}
         }
-        Some(text) => {
-            push_string(out, text);
-            return Ok(());
-        }
-        None => {}
-    }
-    for (at, (name, values)) in members(element).iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b"{\n" } else { b",\n" });
-        push_indent(out, indent + 2);
-        push_string(out, name);
-        out.extend_from_slice(b": ");
-        match values[..] {
-            [one] => push_member(out, one, indent + 2)?,
-            _ => push_array(out, values, indent + 2)?,
-        }
-    }
-    out.push(b'\n');
-    push_indent(out, indent);
-    out.push(b'}');
-    Ok(())
-}
-
-fn push_member(out: &mut Vec<u8>, value: Value<'_>, indent: usize) -> Result<(), BodyError> {
-    match value {
-        Value::Text(text) => push_string(out, text),
-        Value::Element(element) => push_value(out, element, indent)?,
     }
     Ok(())
 }
 
-/// Attributes, then elements and texts by name, in the order in which each name first appears.
-fn members(element: &Element) -> Vec<(String, Vec<Value<'_>>)> {
-    let attributes = element.attributes.iter();
-    let mut members: Vec<(String, Vec<Value<'_>>)> =
-        attributes.map(|(name, value)| (format!("@{}", member_of(name)), vec![Value::Text(value)])).collect();
-    let mut places = HashMap::new();
-    for node in &element.nodes {
-        let (name, value) = match node {
-            // White space between elements is layout.
-            Node::Text(text) if text.trim().is_empty() => continue,
-            Node::Text(text) => (Cow::Borrowed("#text"), Value::Text(text)),
-            Node::Element(child) => (member_of(&child.name), Value::Element(child)),
-        };
-        let place = *places.entry(name.clone()).or_insert_with(|| {
-            members.push((name.into_owned(), Vec::new()));
-            members.len() - 1
-        });
-        members[place].1.push(value);
-    }
-    members
+/// What an element consists of.
+#[derive(Debug)]
+enum Node<'a> {
+    /// An element; its attributes and its content follow, up to the node at `end`.
+    Element { name: &'a str, end: u32, is_self_closing: bool },
+    /// An attribute; its value follows as text.
+    Attribute(&'a str),
+    /// Text between two tags that is not layout.
+    Text(Cow<'a, str>),
 }
 
-fn push_array(out: &mut Vec<u8>, values: &[Value<'_>], indent: usize) -> Result<(), BodyError> {
-    out.push(b'[');
-    for (at, value) in values.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b"\n" } else { b",\n" });
-        push_indent(out, indent + 2);
-        push_member(out, *value, indent + 2)?;
-    }
-    out.push(b'\n');
-    push_indent(out, indent);
-    out.push(b']');
-    Ok(())
+/// An element with everything in it as one list in the order of the document, because a tree of millions of small lists would take many times as
+/// much memory. An element is known by its place in the list; that of the whole is 0.
+#[derive(Debug, Default)]
+struct Content<'a> {
+    nodes: Vec<Node<'a>>,
 }
 
-/// The events of one well-formed element within the limits. Each is read as soon as it ends, so that only one stands in memory as a tree.
-fn parse(body: &str) -> Result<Vec<Draft>, BodyError> {
-    let mut reader = Reader::from_str(body);
-    let mut drafts = Vec::new();
-    let mut open: Vec<Element> = Vec::new();
-    let (mut is_closed, mut nodes) = (false, 0);
-    loop {
-        let closed = match reader.read_event().map_err(|_| BodyError::Invalid)? {
-            Event::Start(start) => {
-                if open.len() >= MAX_NESTING || is_closed {
-                    return Err(BodyError::Invalid);
+impl<'a> Content<'a> {
+    /// Reads the element that begins with this tag. `count` is what the event has of elements and attributes so far.
+    fn read(document: &mut Document<'a>, tag: Tag<'a>, count: &mut usize) -> Result<Self, BodyError> {
+        let mut content = Self::default();
+        let mut open = Vec::new();
+        // The text before the next tag; comments do not end it.
+        let mut text: Option<Cow<'a, str>> = None;
+        let mut part = Part::Open(tag);
+        loop {
+            if let Part::Text(more) = part {
+                match &mut text {
+                    Some(text) => text.to_mut().push_str(&more),
+                    None => text = Some(more),
                 }
-                let element = element(&start).ok_or(BodyError::Invalid)?;
-                nodes += 1 + element.attributes.len();
-                open.push(element);
-                continue;
-            }
-            Event::Empty(start) => {
-                let element = element(&start).ok_or(BodyError::Invalid)?;
-                nodes += 1 + element.attributes.len();
-                Element { is_self_closing: true, ..element }
-            }
-            // The reader has checked that the name fits.
-            Event::End(_) => open.pop().ok_or(BodyError::Invalid)?,
-            Event::Eof if open.is_empty() && is_closed => return Ok(drafts),
-            Event::Eof => return Err(BodyError::Invalid),
-            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => continue,
-            other => {
-                let text = text(&other).ok_or(BodyError::Invalid)?;
-                match open.last_mut() {
-                    Some(parent) => parent.push_text(&text),
-                    None if text.trim().is_empty() && matches!(other, Event::Text(_)) => {}
-                    None => return Err(BodyError::Invalid),
+            } else {
+                // White space alone is layout.
+                content.nodes.extend(text.take().filter(|text| !is_white(text)).map(Node::Text));
+                match part {
+                    Part::Open(tag) => {
+                        let (element, is_self_closing) = (content.nodes.len(), tag.is_self_closing);
+                        *count += 1 + tag.attributes.len();
+                        if *count > MAX_XML_NODES {
+                            return Err(BodyError::EventTooLarge);
+                        }
+                        content.begin(tag);
+                        open.push(element);
+                        if is_self_closing {
+                            content.end(open.pop());
+                        }
+                    }
+                    _ => content.end(open.pop()),
                 }
-                continue;
+                if open.is_empty() {
+                    return Ok(content);
+                }
             }
-        };
-        if nodes > MAX_XML_NODES {
+            part = document.next_part()?.ok_or(BodyError::Invalid)?;
+        }
+    }
+
+    fn begin(&mut self, tag: Tag<'a>) {
+        self.nodes.push(Node::Element { name: tag.name, end: 0, is_self_closing: tag.is_self_closing });
+        for (name, value) in tag.attributes {
+            self.nodes.extend([Node::Attribute(name), Node::Text(value)]);
+        }
+    }
+
+    /// The element at this place has all its content.
+    fn end(&mut self, element: Option<usize>) {
+        // There are fewer nodes than bytes in a body.
+        let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        if let Some(Node::Element { end, .. }) = element.and_then(|at| self.nodes.get_mut(at)) {
+            *end = next;
+        }
+    }
+
+    /// The place behind the node at this place and all that belongs to it.
+    fn after(&self, at: usize) -> usize {
+        match self.nodes[at] {
+            Node::Element { end, .. } => end as usize,
+            Node::Attribute(_) => at + 2,
+            Node::Text(_) => at + 1,
+        }
+    }
+
+    /// The text of an element that has nothing else, `None` when it has.
+    fn only_text(&self, element: usize) -> Option<&str> {
+        match &self.nodes[element + 1..self.after(element)] {
+            [] => Some(""),
+            [Node::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    fn payload(&self) -> Result<Payload, BodyError> {
+        if let Some(text) = self.only_text(0) {
+            return Payload::from_text(text);
+        }
+        let mut json = Vec::new();
+        self.push_value(&mut json, 0, 0)?;
+        Ok(Payload { bytes: json.into(), is_json: true })
+    }
+
+    /// Appends the element's content as a JSON value. Indentation makes deep lists many times longer, hence the limit.
+    fn push_value(&self, out: &mut Vec<u8>, element: usize, indent: usize) -> Result<(), BodyError> {
+        if out.len() > MAX_INDENTED_BYTES {
             return Err(BodyError::EventTooLarge);
         }
-        match &mut open[..] {
-            [] if is_closed => return Err(BodyError::Invalid),
-            [] => is_closed = true,
-            [root] => {
-                drafts.push(draft(closed)?);
-                (root.nodes, nodes) = (Vec::new(), 0);
-                if drafts.len() > MAX_EVENTS_PER_REQUEST {
-                    return Err(BodyError::TooManyEvents);
-                }
+        if let Some(text) = self.only_text(element) {
+            match self.nodes[element] {
+                Node::Element { is_self_closing: true, .. } => out.extend_from_slice(b"null"),
+                _ => push_string(out, text),
             }
-            [.., parent] => parent.nodes.push(Node::Element(closed)),
+            return Ok(());
         }
+        let members = self.members(element);
+        for (number, values) in members.chunk_by(|one, next| one.0 == next.0).enumerate() {
+            out.extend_from_slice(if number == 0 { b"{\n" } else { b",\n" });
+            push_indent(out, indent + 2);
+            push_string(out, &self.name(values[0].1 as usize));
+            out.extend_from_slice(b": ");
+            match values {
+                [(_, at)] => self.push_member(out, *at as usize, indent + 2)?,
+                _ => self.push_array(out, values, indent + 2)?,
+            }
+        }
+        out.push(b'\n');
+        push_indent(out, indent);
+        out.push(b'}');
+        Ok(())
     }
-}
 
-/// The text that this part of a document stands for.
-fn text<'body>(event: &Event<'body>) -> Option<Cow<'body, str>> {
-    match event {
-        Event::Text(text) => text.decode().ok(),
-        Event::CData(text) => text.decode().ok(),
-        Event::GeneralRef(reference) => {
-            let c = match reference.resolve_char_ref().ok()? {
-                Some(c) => c,
-                None => predefined(&reference.decode().ok()?)?,
+    fn push_member(&self, out: &mut Vec<u8>, at: usize, indent: usize) -> Result<(), BodyError> {
+        match &self.nodes[at] {
+            Node::Element { .. } => self.push_value(out, at, indent)?,
+            Node::Attribute(_) => return self.push_member(out, at + 1, indent),
+            Node::Text(text) => push_string(out, text),
+        }
+        Ok(())
+    }
+
+    fn push_array(&self, out: &mut Vec<u8>, values: &[(u32, u32)], indent: usize) -> Result<(), BodyError> {
+        for (number, (_, at)) in values.iter().enumerate() {
+            out.extend_from_slice(if number == 0 { b"[\n" } else { b",\n" });
+            push_indent(out, indent + 2);
+            self.push_member(out, *at as usize, indent + 2)?;
+        }
+        out.push(b'\n');
+        push_indent(out, indent);
+        out.push(b']');
+        Ok(())
+    }
+
+    /// Attributes, then elements and texts, those of one name together where it first appears: the number of the member, and a place.
+    fn members(&self, element: usize) -> Vec<(u32, u32)> {
+        let mut members = Vec::new();
+        let mut numbers = HashMap::new();
+        let mut next = 0;
+        let mut at = element + 1;
+        while at < self.after(element) {
+            let number = match &self.nodes[at] {
+                Node::Attribute(_) => next,
+                _ => *numbers.entry(self.name(at)).or_insert(next),
             };
-            Some(Cow::Owned(c.to_string()))
+            next = next.max(number + 1);
+            members.push((number, at as u32));
+            at = self.after(at);
         }
-        _ => None,
+        members.sort_by_key(|(number, _)| *number);
+        members
     }
-}
 
-/// An element as it begins; `None` when it is not well-formed or has too many attributes.
-fn element(start: &BytesStart<'_>) -> Option<Element> {
-    let name = std::str::from_utf8(start.name().as_ref()).ok()?.to_owned();
-    let mut attributes = Vec::new();
-    let mut names = HashSet::new();
-    // The reader's own check for doubled names compares each name with all others.
-    for attribute in start.attributes().with_checks(false) {
-        let attribute = attribute.ok()?;
-        if !names.insert(attribute.key.into_inner()) || names.len() > MAX_XML_NODES {
-            return None;
+    /// What the node is called as a member of an object.
+    fn name(&self, at: usize) -> Cow<'a, str> {
+        match &self.nodes[at] {
+            Node::Element { name, .. } => member_of(name),
+            Node::Attribute(name) => Cow::Owned(format!("@{}", member_of(name))),
+            Node::Text(_) => Cow::Borrowed("#text"),
         }
-        let name = std::str::from_utf8(attribute.key.as_ref()).ok()?.to_owned();
-        attributes.push((name, attribute.unescape_value().ok()?.into_owned()));
-    }
-    Some(Element { name, attributes, ..Element::default() })
-}
-
-fn predefined(entity: &str) -> Option<char> {
-    match entity {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => None,
     }
 }
 
@@ -275,6 +274,7 @@ mod tests {
 
     use super::*;
     use crate::http::json::tree;
+    use crate::http::limits::MAX_EVENTS_PER_REQUEST;
     use crate::http::xml::push_json;
 
     const ID: &str = "48b5f36d-1bb1-5326-9f65-406bc3ab6435";
@@ -319,6 +319,8 @@ mod tests {
         assert!(!one("<data>5</data>").is_json);
         assert!(!one("<data/>").is_json);
         assert_eq!(data(" \n "), "");
+        assert_eq!(data("\u{a0}"), "\u{a0}");
+        assert_eq!(data("a\r\nb"), "a\nb");
     }
 
     #[test]
@@ -342,6 +344,8 @@ mod tests {
             "<a/><b/>",
             "<a>&nope;</a>",
             "<e><v a=\"1\" a=\"2\"/></e>",
+            "<e><v><other><$/></other></v></e>",
+            "<e/><!-- --",
             &deep,
         ] {
             assert_eq!(parse_events(body), Err(BodyError::Invalid), "{body}");
@@ -363,6 +367,15 @@ mod tests {
         assert_eq!(parse_events(&event(&deep)), Err(BodyError::EventTooLarge));
         assert_eq!(parse_events(&event(&"<b/>".repeat(MAX_XML_NODES))), Err(BodyError::EventTooLarge));
         assert_eq!(parse_events(&event(&"<b/>".repeat(100))).map(|events| events.len()), Ok(1));
+        let other = format!(
+            "<e><v><eventId>{ID}</eventId><eventType>t</eventType><x>{}</x></v></e>",
+            "<b/>".repeat(MAX_XML_NODES)
+        );
+        assert_eq!(parse_events(&other).map(|events| events.len()), Ok(1));
+        let deep = format!("{}{}{}", "<a>".repeat(100), "<b></b>".repeat(4_000), "</a>".repeat(100));
+        assert!(parse_events(&event(&deep)).is_ok());
+        let all = [event(&deep).trim_start_matches("<e>").trim_end_matches("</e>"); 100].concat();
+        assert_eq!(parse_events(&format!("<e>{all}</e>")), Err(BodyError::TooLarge));
         let many = "<v/>".repeat(MAX_EVENTS_PER_REQUEST + 1);
         assert_eq!(parse_events(&format!("<e>{many}</e>")), Err(BodyError::TooManyEvents));
     }

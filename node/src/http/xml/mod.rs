@@ -1,5 +1,8 @@
 //! XML text: escaping, names, and JSON written as XML (contract/streams 9.3).
 
+pub mod document;
+pub mod markup;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -68,8 +71,8 @@ fn is_name_part(c: char) -> bool {
     is_name_start(c) || matches!(c, '0'..='9' | '-' | '.' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
 }
 
-/// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`, and so does a `_` that would be read as the
-/// beginning of such an escape.
+/// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`, in upper case as the reference writes it, and so does a `_`
+/// that would be read as the beginning of such an escape.
 pub fn name_of(member: &str) -> String {
     let mut name = String::with_capacity(member.len());
     for (at, c) in member.char_indices() {
@@ -78,9 +81,9 @@ pub fn name_of(member: &str) -> String {
         if is_allowed {
             name.push(c);
         } else if (c as u32) <= 0xffff {
-            name.push_str(&format!("_x{:04x}_", c as u32));
+            name.push_str(&format!("_x{:04X}_", c as u32));
         } else {
-            name.push_str(&format!("_x{:08x}_", c as u32));
+            name.push_str(&format!("_x{:08X}_", c as u32));
         }
     }
     if name.is_empty() { "_x_".to_owned() } else { name }
@@ -275,8 +278,9 @@ mod tests {
             converted(r#"{"$a":1,"1b":2,"c d":3}"#),
             "<data><_x0024_a>1</_x0024_a><_x0031_b>2</_x0031_b><c_x0020_d>3</c_x0020_d></data>"
         );
-        assert_eq!(name_of("_x0024_a"), "_x005f_x0024_a");
-        assert_eq!(name_of("\u{1f600}"), "_x0001f600_");
+        assert_eq!(name_of("_x0024_a"), "_x005F_x0024_a");
+        assert_eq!(name_of("a:b"), "a_x003A_b");
+        assert_eq!(name_of("\u{1f600}"), "_x0001F600_");
     }
 
     proptest::proptest! {
