@@ -309,8 +309,6 @@ impl<'db> ReadView<'db> {
         let mut options = read_options(&self.snapshot, self.tier);
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(end);
-        // There are none in this database, so nobody has to look for them in each table.
-        options.set_ignore_range_deletions(true);
         self.generation.db().raw_iterator_cf_opt(self.generation.family(family), options)
     }
 }
