@@ -24,6 +24,7 @@ use tonic::{Code, Request, Status};
 use super::caller::LocalIdentity;
 use super::codec::{self, CodecError};
 use super::dialer::Dialer;
+use super::outgoing::Outgoing;
 use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use super::snapshot::SnapshotDir;
 use super::transfer;
@@ -52,25 +53,34 @@ enum Purpose {
     Snapshot,
 }
 
+/// How snapshots are sent.
+#[derive(Debug, Clone)]
+pub struct SnapshotSending {
+    /// Where it is noted which are under way.
+    pub outgoing: Outgoing,
+    /// At no more than this rate.
+    pub bytes_per_second: u64,
+}
+
 /// Makes the clients.
 pub struct Network {
     identity: Arc<LocalIdentity>,
     dialer: Dialer,
     resolve: Resolve,
     metrics: Arc<Metrics>,
-    snapshot_bytes_per_second: u64,
+    snapshots: SnapshotSending,
 }
 
 impl Network {
-    /// Clients that call as `identity` and send snapshots at no more than the given rate.
+    /// Clients that call as `identity` and send snapshots as told.
     pub fn new(
         identity: Arc<LocalIdentity>,
         dialer: Dialer,
         resolve: Resolve,
         metrics: Arc<Metrics>,
-        snapshot_bytes_per_second: u64,
+        snapshots: SnapshotSending,
     ) -> Self {
-        Self { identity, dialer, resolve, metrics, snapshot_bytes_per_second }
+        Self { identity, dialer, resolve, metrics, snapshots }
     }
 
     fn client(&self, target: NodeId, member: &Member, purpose: Purpose) -> Peer {
@@ -94,7 +104,7 @@ impl Network {
             reachable: AtomicBool::new(true),
             identity: self.identity.clone(),
             metrics: self.metrics.clone(),
-            snapshot_bytes_per_second: self.snapshot_bytes_per_second,
+            snapshots: self.snapshots.clone(),
         }
     }
 }
@@ -126,7 +136,7 @@ pub struct Peer {
     reachable: AtomicBool,
     identity: Arc<LocalIdentity>,
     metrics: Arc<Metrics>,
-    snapshot_bytes_per_second: u64,
+    snapshots: SnapshotSending,
 }
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
@@ -271,11 +281,13 @@ impl NetSnapshot<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let directory = snapshot.snapshot;
         let total_bytes = directory.total_bytes();
-        let deadline = transfer::deadline(total_bytes, self.snapshot_bytes_per_second);
+        let deadline = transfer::deadline(total_bytes, self.snapshots.bytes_per_second);
+        // Until it is installed, or this attempt ends.
+        let sending = directory.last_index().map(|index| self.snapshots.outgoing.begin(self.target, index));
         let peer = self.target;
         let mut begins = true;
         // Told when the connection takes the first part: before that, an absent peer would be told of with every attempt.
-        let parts = transfer::send(directory, &vote, self.snapshot_bytes_per_second).inspect(move |_| {
+        let parts = transfer::send(directory, &vote, self.snapshots.bytes_per_second).inspect(move |_| {
             if std::mem::take(&mut begins) {
                 tracing::info!(%peer, total_bytes, "sending a snapshot");
             }
@@ -298,9 +310,14 @@ impl NetSnapshot<TypeConfig> for Peer {
         };
         self.reached();
         let answered = message.vote.as_ref().ok_or(CodecError::Missing("SnapshotResponse.vote")).map_err(malformed)?;
-        let vote = codec::vote_from_message(answered).map_err(malformed)?;
+        let answered = codec::vote_from_message(answered).map_err(malformed)?;
+        if let Some(sending) = sending
+            && answered <= vote
+        {
+            sending.installed();
+        }
         self.metrics.snapshots_sent.inc();
         tracing::info!(peer = %self.target, total_bytes, "sent a snapshot");
-        Ok(SnapshotResponse::new(vote))
+        Ok(SnapshotResponse::new(answered))
     }
 }
