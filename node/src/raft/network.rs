@@ -27,7 +27,7 @@ use super::dialer::Dialer;
 use super::outgoing::Outgoing;
 use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use super::snapshot::SnapshotDir;
-use super::transfer;
+use super::transfer::{self, Progress};
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use super::wire;
 use crate::metrics::Metrics;
@@ -281,32 +281,32 @@ impl NetSnapshot<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let directory = snapshot.snapshot;
         let total_bytes = directory.total_bytes();
-        let deadline = transfer::deadline(total_bytes, self.snapshots.bytes_per_second);
         // Until it is installed, or this attempt ends.
         let sending = directory.last_index().map(|index| self.snapshots.outgoing.begin(self.target, index));
         let peer = self.target;
         let mut begins = true;
         // Told when the connection takes the first part: before that, an absent peer would be told of with every attempt.
-        let parts = transfer::send(directory, &vote, self.snapshots.bytes_per_second).inspect(move |_| {
+        let parts = transfer::send(directory, &vote, self.snapshots.bytes_per_second);
+        let (progress, parts) = Progress::of(parts.inspect(move |_| {
             if std::mem::take(&mut begins) {
                 tracing::info!(%peer, total_bytes, "sending a snapshot");
             }
-        });
+        }));
         let (mut client, request) = self.prepare(parts)?;
         let answer = tokio::select! {
-            answer = tokio::time::timeout(deadline, client.install_snapshot(request)) => answer,
+            answer = client.install_snapshot(request) => answer,
+            () = progress.ceases() => Err(Status::deadline_exceeded("the receiver takes no more of it, or does not install it")),
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };
         let message = match answer {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => {
+            Ok(response) => response.into_inner(),
+            Err(status) => {
                 // That the peer is away or refuses this node is said elsewhere; here it is found out again with every attempt.
                 if !matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) {
                     tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
                 }
                 return Err(self.failed(&status).into());
             }
-            Err(_) => return Err(self.failed(&Status::deadline_exceeded("the snapshot took too long")).into()),
         };
         self.reached();
         let answered = message.vote.as_ref().ok_or(CodecError::Missing("SnapshotResponse.vote")).map_err(malformed)?;
