@@ -52,6 +52,11 @@ impl Cluster {
                 NodeId(former.status.node_id)
             )));
         }
+        // It asks several times a second until it votes, and every change is an entry of the log.
+        if membership.membership().get_node(&node_id) == Some(&addresses) {
+            self.promote_in_background(node_id);
+            return Ok(cluster_id);
+        }
         // A new leader that no majority has confirmed yet may not change the members.
         if self.linearize().await.is_err() {
             return Err(Status::unavailable("the leader has no majority at the moment"));
