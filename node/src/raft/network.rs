@@ -1,6 +1,7 @@
 //! openraft's network: one gRPC client per peer and purpose.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -293,10 +294,11 @@ impl NetSnapshot<TypeConfig> for Peer {
             }
         }));
         let (mut client, request) = self.prepare(parts)?;
+        let mut cancel = pin!(cancel);
         let answer = tokio::select! {
             answer = client.install_snapshot(request) => answer,
             () = progress.ceases() => Err(Status::deadline_exceeded("the receiver takes no more of it, or does not install it")),
-            closed = cancel => return Err(StreamingError::Closed(closed)),
+            closed = &mut cancel => return Err(StreamingError::Closed(closed)),
         };
         let message = match answer {
             Ok(response) => response.into_inner(),
@@ -304,6 +306,14 @@ impl NetSnapshot<TypeConfig> for Peer {
                 // That the peer is away or refuses this node is said elsewhere; here it is found out again with every attempt.
                 if !matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) {
                     tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
+                }
+                if status.code() == Code::ResourceExhausted {
+                    // Its disk does not take it. The next will be the newest by then, so no log is kept for this one.
+                    drop(sending);
+                    tokio::select! {
+                        () = tokio::time::sleep(transfer::REFUSED_PAUSE) => {}
+                        closed = cancel => return Err(StreamingError::Closed(closed)),
+                    }
                 }
                 return Err(self.failed(&status).into());
             }

@@ -155,6 +155,11 @@ impl SnapshotStore {
         self.current.lock().clone()
     }
 
+    /// Where snapshots are received.
+    pub fn incoming(&self) -> &Path {
+        &self.incoming
+    }
+
     /// An empty directory for a snapshot to be received; it goes when dropped.
     pub fn new_incoming(&self) -> io::Result<Unfinished> {
         Unfinished::create(self.incoming.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string()))

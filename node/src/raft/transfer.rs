@@ -17,6 +17,7 @@ use super::codec;
 use super::snapshot::{SnapshotDir, SnapshotStore, Unfinished, blocking, check_file_name};
 use super::types::Vote;
 use crate::fatal;
+use crate::files::Space;
 
 /// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to pace smoothly.
 pub const CHUNK_BYTES: usize = 512 << 10;
@@ -34,6 +35,12 @@ const SEND_STALL: Duration = Duration::from_secs(60);
 /// Time for what follows the last chunk: what is on the way still, syncing, opening and swapping the state.
 const INSTALL_GRACE: Duration = Duration::from_secs(600);
 
+/// What has to be free besides the files of a snapshot that is received: log and state go on meanwhile.
+const SPARE_BYTES: u64 = 128 << 20;
+
+/// A receiver whose disk does not take a snapshot is offered the next after this pause: space is seldom made within a second.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+
 /// More files than any state database has; a header beyond that is refused before anything is allocated for it.
 const MAX_FILES: usize = 1_000_000;
 
@@ -46,6 +53,19 @@ pub enum ReceiveError {
     /// What arrived is not what the manifest says; sending it again may help.
     #[error("the snapshot arrived damaged: {0}")]
     Damaged(String),
+    /// It would not fit.
+    #[error(
+        "the snapshot has {needed_bytes} bytes, and the file system of {} has {available_bytes} free: free space or give this server a \
+         larger disk, and it is sent again", directory.display()
+    )]
+    NoRoom {
+        /// Size of its files and what has to stay free.
+        needed_bytes: u64,
+        /// What is free.
+        available_bytes: u64,
+        /// Where it would be received.
+        directory: PathBuf,
+    },
     /// This node's disk.
     #[error("the snapshot cannot be written: {0}")]
     Disk(#[from] io::Error),
@@ -195,6 +215,17 @@ where
         }
     }
     Ok((vote, manifest))
+}
+
+/// Refuses a snapshot that would fill the disk before gigabytes of it are written.
+pub fn check_room(snapshots: &SnapshotStore, manifest: &stored::SnapshotManifest) -> Result<(), ReceiveError> {
+    let directory = snapshots.incoming();
+    let needed_bytes = manifest.files.iter().fold(SPARE_BYTES, |sum, file| sum.saturating_add(file.bytes));
+    let available_bytes = Space::of(directory)?.available_bytes;
+    if needed_bytes > available_bytes {
+        return Err(ReceiveError::NoRoom { needed_bytes, available_bytes, directory: directory.to_owned() });
+    }
+    Ok(())
 }
 
 /// Receives all files into `incoming/`, checks every chunk and every file, and makes them durable.
@@ -430,6 +461,19 @@ mod tests {
         let Some(Part::Header(header)) = &mut parts[0].part else { panic!("no header") };
         header.manifest.as_mut().unwrap().files[0].name = "../../identity".to_owned();
         assert!(matches!(receive(&fixture, parts).await, Err(ReceiveError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_snapshot_that_does_not_fit_is_refused_before_it_is_received() {
+        let fixture = fixture();
+        let mut manifest = fixture.source.manifest().clone();
+        check_room(&fixture.snapshots, &manifest).unwrap();
+        for file in &mut manifest.files {
+            file.bytes = u64::MAX / 2;
+        }
+        let refusal = check_room(&fixture.snapshots, &manifest).unwrap_err();
+        assert!(matches!(refusal, ReceiveError::NoRoom { needed_bytes: u64::MAX, .. }), "{refusal}");
+        assert!(refusal.to_string().contains("free space"), "{refusal}");
     }
 
     #[tokio::test]
