@@ -68,6 +68,40 @@ async fn a_wiped_follower_takes_part_again_only_with_rejoin() -> anyhow::Result<
     Ok(())
 }
 
+#[tokio::test]
+async fn two_disks_that_are_replaced_at_once_both_get_their_place() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let mut cluster = Cluster::started(5, Options::default()).await?;
+    let workload = Workload::start(&cluster, Rate::default())?;
+    workload.progress(100, PROGRESS_LIMIT).await?;
+    let leader = cluster.leader().await?;
+    let others: Vec<u16> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    for &id in &others[..2] {
+        cluster.kill(id).await?;
+        cluster.wipe(id)?;
+        workload.recorder().fault(format!("disk of node {id} wiped"));
+    }
+    for &id in &others[..2] {
+        cluster.start_with(id, &["--rejoin"])?;
+    }
+    cluster.wait_all_ready().await?;
+    workload.progress(100, PROGRESS_LIMIT).await?;
+
+    // Both vote: with two others gone, each of them is needed.
+    for id in [leader, others[2]] {
+        cluster.kill(id).await?;
+        workload.recorder().fault(format!("kill -9 of node {id}"));
+    }
+    workload.resumed(PROGRESS_LIMIT).await?;
+    for id in [leader, others[2]] {
+        cluster.start(id)?;
+    }
+    cluster.wait_all_ready().await?;
+
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, STRANGER).await?;
+    Ok(())
+}
+
 /// Snapshots are sent as slowly as can be, of a state that takes longer than [`WATCH`].
 const SLOWLY: [&str; 6] =
     ["--snapshot-bytes-per-second", "65536", "--snapshot-log-bytes", "400000", "--keep-log-bytes", "50000"];
