@@ -294,6 +294,12 @@ impl Cluster {
         process.wait_exit(SHUTDOWN_LIMIT).await
     }
 
+    /// SIGTERM, without waiting for what comes of it.
+    pub fn ask_to_end(&mut self, id: u16) -> anyhow::Result<()> {
+        self.liveness.set(id, false);
+        self.process_mut(id)?.signal(libc::SIGTERM)
+    }
+
     /// SIGSTOP: the process keeps its sockets and does nothing.
     pub fn pause(&mut self, id: u16) -> anyhow::Result<()> {
         self.liveness.set(id, false);

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Exit code of a node that refused to start or to go on, or left before it had stopped in order; the last line of its log says why.
+pub const EXIT_REFUSED: i32 = 1;
+
 /// Exit code of a process that stopped because its disk failed it.
 pub const EXIT_STORAGE: i32 = 74; // EX_IOERR of sysexits.h
 

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod config;
 pub mod event;
 pub mod fatal;
+pub mod files;
 pub mod http;
 pub mod log;
 pub mod machine;

@@ -13,10 +13,7 @@ use headwater::{config, fatal, node, telemetry, tls};
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// The node refused to start or to go on; the last line of the log says why.
-const EXIT_REFUSED: i32 = 1;
-
-/// The options are unknown, wrong or contradict each other. A failed disk has its own code, `fatal::EXIT_STORAGE`.
+/// The options are unknown, wrong or contradict each other. The codes of a node are in `fatal`.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -42,7 +39,7 @@ fn print(text: &str) -> ExitCode {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(EXIT_REFUSED as u8),
+        Err(_) => ExitCode::from(fatal::EXIT_REFUSED as u8),
     }
 }
 
@@ -51,7 +48,7 @@ fn certs(command: &CertsCommand) -> ExitCode {
         Ok(said) => print(&said),
         Err(error) => {
             eprintln!("headwater: {error}");
-            ExitCode::from(EXIT_REFUSED as u8)
+            ExitCode::from(fatal::EXIT_REFUSED as u8)
         }
     }
 }
@@ -61,7 +58,7 @@ fn run(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fatal::tell(&format!("{error:#}"));
-            fatal::leave(if is_damage(&error) { fatal::EXIT_STORAGE } else { EXIT_REFUSED })
+            fatal::leave(if is_damage(&error) { fatal::EXIT_STORAGE } else { fatal::EXIT_REFUSED })
         }
     }
 }

@@ -24,13 +24,16 @@ use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALI
 use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
 use crate::raft::{self, Dialer, Member, NodeId, listener};
 use crate::tls::Certificates;
-use crate::{http, log};
+use crate::{fatal, http, log};
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long an ordered shutdown waits for each listener to finish what it is answering.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long an ordered shutdown may take: longer than all it waits for with a deadline of its own, the rest waits for the disk.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Calls that a peer gave up before this node could look at them, per connection, beyond which the connection is cut. HTTP/2 libraries
 /// cut at 20, against hostile clients. Peers are none: a node that was frozen or starved for some seconds finds a heartbeat for each
@@ -51,7 +54,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Runs a node until SIGTERM or SIGINT, then stops it in order.
+    /// Runs a node until SIGTERM or SIGINT, then stops it in order. With another such signal, or when that takes longer than
+    /// [`STOP_DEADLINE`], the process ends at once.
     ///
     /// # Errors
     /// What kept it from starting, in a sentence. Failures of the disk later on end the process (see [`crate::fatal`]).
@@ -76,8 +80,12 @@ impl Node {
                 }
             }
         }
-        node.stop().await;
-        Ok(())
+        leave_after(STOP_DEADLINE);
+        tokio::select! {
+            () = node.stop() => Ok(()),
+            _ = terminate.recv() => leave_unfinished("SIGTERM again"),
+            _ = interrupt.recv() => leave_unfinished("SIGINT again"),
+        }
     }
 
     /// Opens the stores and starts everything; returns when the listeners are up. The node takes part in its cluster by itself.
@@ -186,6 +194,25 @@ impl Node {
         finish(self.raft_server, "calls of other nodes").await;
         tracing::info!("stopped");
     }
+}
+
+/// Ends the process when it has not ended by itself in time. On a thread, which waits neither for the others nor for the disk.
+fn leave_after(deadline: Duration) {
+    let watch = std::thread::Builder::new().name("stop-deadline".to_owned()).spawn(move || {
+        std::thread::sleep(deadline);
+        leave_unfinished("not stopped in time");
+    });
+    if let Err(error) = watch {
+        tracing::warn!(%error, "no thread to end a shutdown that takes too long");
+    }
+}
+
+/// What was acknowledged is in the log on disk, and the next start recovers from there, as after a crash.
+fn leave_unfinished(why: &str) -> ! {
+    fatal::tell(&format!(
+        "{why}: leaving before everything was stopped in order; nothing that was acknowledged is lost"
+    ));
+    fatal::leave(fatal::EXIT_REFUSED)
 }
 
 async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates> {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and what each may use besides itself.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("http", &["subscribe", "access", "cluster", "store", "event", "config", "metrics", "tls", "fatal"]),
+    ("http", &["subscribe", "access", "cluster", "store", "event", "config", "metrics", "tls", "fatal", "files"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
     ("cluster", &["raft", "store", "event", "config", "metrics", "fatal"]),
-    ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal", "priority"]),
+    ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal", "files", "priority"]),
     ("machine", &["store", "event", "fatal"]),
-    ("store", &["event", "fatal", "priority"]),
+    ("store", &["event", "fatal", "files", "priority"]),
     ("log", &["fatal", "priority"]),
     ("event", &["fatal"]),
     ("tls", &["config"]),
@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("telemetry", &[]),
     ("fatal", &[]),
+    ("files", &[]),
     ("priority", &[]),
     ("allocator", &[]),
 ];

@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 const CLUSTER_ID: [u8; 16] = [7; 16];
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A rate at which the snapshots of these tests are sent at once.
+const FAST: u64 = 1 << 30;
+
 struct Node {
     parts: Parts,
     metrics: Arc<Metrics>,
@@ -34,8 +37,8 @@ struct Node {
 }
 
 impl Node {
-    async fn start(id: NodeId, address: SocketAddr, data_dir: &Path) -> Self {
-        let config = config(data_dir);
+    async fn start(id: NodeId, address: SocketAddr, data_dir: &Path, snapshot_bytes_per_second: u64) -> Self {
+        let config = Config { snapshot_bytes_per_second, ..config(data_dir) };
         let metrics = Metrics::new();
         let identity = Arc::new(LocalIdentity::new(id, Some(CLUSTER_ID)));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
@@ -65,17 +68,31 @@ impl Node {
     fn applied_index(&self) -> Option<u64> {
         self.parts.raft.metrics().borrow_watched().last_applied.map(|log_id| log_id.index)
     }
+
+    fn purged_index(&self) -> Option<u64> {
+        self.parts.raft.metrics().borrow_watched().purged.map(|log_id| log_id.index)
+    }
+
+    fn snapshot_index(&self) -> Option<u64> {
+        self.parts.raft.metrics().borrow_watched().snapshot.map(|log_id| log_id.index)
+    }
 }
 
 struct TestCluster {
     directories: BTreeMap<NodeId, TempDir>,
     members: BTreeMap<NodeId, Member>,
     nodes: BTreeMap<NodeId, Node>,
+    snapshot_bytes_per_second: u64,
 }
 
 impl TestCluster {
     async fn start() -> Self {
-        let mut cluster = Self { directories: BTreeMap::new(), members: BTreeMap::new(), nodes: BTreeMap::new() };
+        Self::start_sending_snapshots_at(FAST).await
+    }
+
+    async fn start_sending_snapshots_at(snapshot_bytes_per_second: u64) -> Self {
+        let (directories, members, nodes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { directories, members, nodes, snapshot_bytes_per_second };
         for server in 1..=3 {
             let id = NodeId::generate(server);
             let address = free_address();
@@ -94,7 +111,8 @@ impl TestCluster {
 
     async fn start_node(&mut self, id: NodeId) {
         let address = self.members[&id].raft_address.parse().unwrap();
-        self.nodes.insert(id, Node::start(id, address, self.directories[&id].path()).await);
+        let node = Node::start(id, address, self.directories[&id].path(), self.snapshot_bytes_per_second).await;
+        self.nodes.insert(id, node);
     }
 
     async fn stop_node(&mut self, id: NodeId) {
@@ -164,12 +182,24 @@ fn free_address() -> SocketAddr {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
+/// Bytes that do not get fewer when the state is compressed.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
 fn proposal(number: u64, bytes: usize) -> Proposal {
     let event = stored::NewEvent {
         event_id: u128::from(number + 1).to_be_bytes().to_vec().into(),
         event_type: "counted".to_owned(),
         is_json: false,
-        data: vec![1; bytes].into(),
+        data: noise(number, bytes).into(),
         metadata: Vec::new().into(),
     };
     let append = stored::Append {
@@ -204,7 +234,7 @@ fn config(data_dir: &Path) -> Config {
         snapshot_log_bytes: 2 << 20,
         snapshot_interval: Duration::from_secs(3600),
         keep_log_bytes: 0,
-        snapshot_bytes_per_second: 1 << 30,
+        snapshot_bytes_per_second: FAST,
         ready_lag_events: 1000,
         block_cache_bytes: 1 << 20,
         advertise_http: None,
@@ -259,10 +289,7 @@ async fn a_node_whose_missing_log_was_purged_gets_a_snapshot() {
     for number in 0..5 {
         cluster.append(number, 1 << 20).await;
     }
-    until("the leader has purged its log", || {
-        cluster.nodes[&leader].parts.raft.metrics().borrow_watched().purged.is_some_and(|purged| purged.index > 2)
-    })
-    .await;
+    until("the leader has purged its log", || cluster.nodes[&leader].purged_index() > Some(2)).await;
     cluster.start_node(absent).await;
     let index = cluster.append(5, 10).await;
     cluster.applied_everywhere(index).await;
@@ -275,6 +302,40 @@ async fn a_node_whose_missing_log_was_purged_gets_a_snapshot() {
     let index = cluster.append(6, 10).await;
     cluster.applied_everywhere(index).await;
     assert_eq!(cluster.events(absent).await, 7);
+    cluster.stop().await;
+}
+
+/// More is written while the snapshot is sent than makes another one, and no log is kept below a snapshot (see `config`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_snapshot_is_enough_however_much_is_written_while_it_is_sent() {
+    const EVENT_BYTES: usize = 128 << 10;
+    let mut cluster = TestCluster::start_sending_snapshots_at(1 << 20).await;
+    let leader = cluster.leader().await;
+    let absent = *cluster.members.keys().find(|id| **id != leader).unwrap();
+    cluster.stop_node(absent).await;
+    let mut numbers = 0..;
+    let mut next = || numbers.next().unwrap();
+    for _ in 0..40 {
+        cluster.append(next(), EVENT_BYTES).await;
+    }
+    until("the leader has purged its log", || cluster.nodes[&leader].purged_index() > Some(2)).await;
+    cluster.start_node(absent).await;
+
+    let (leading, absent) = (&cluster.nodes[&leader], &cluster.nodes[&absent]);
+    let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+    let mut snapshots = std::collections::BTreeSet::new();
+    let mut written = 0;
+    while absent.metrics.snapshots_installed.get() == 0 || absent.applied_index() < Some(written) {
+        assert!(tokio::time::Instant::now() < deadline, "it does not catch up");
+        snapshots.extend(leading.snapshot_index());
+        written = cluster.append(next(), EVENT_BYTES).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(snapshots.len() > 1, "it was not sent for long enough: {snapshots:?}");
+    assert_eq!(absent.metrics.snapshots_installed.get(), 1);
+    // The log that was kept for it goes.
+    let newest = leading.snapshot_index();
+    until("the log is purged again", || leading.purged_index() >= newest.map(|index| index - 1)).await;
     cluster.stop().await;
 }
 

@@ -152,6 +152,6 @@ async fn who_needs_the_leader_is_not_sent_to_a_dead_one() -> anyhow::Result<()> 
         Ok(())
     })
     .await?;
-    cluster.passed();
+    cluster.passed()?;
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! A follower that was away for longer than the log is kept.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use headwater_cluster_tests::check::availability::RESUME_LIMIT;
 use headwater_cluster_tests::cluster::{Cluster, Options};
+use headwater_cluster_tests::tmpfs::SmallDisk;
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{scenario, serial, wait};
 
@@ -22,10 +26,22 @@ const EXIT_STORAGE: i32 = 74;
 /// Complaints of a node that cannot install a snapshot, and of the leader that sent it.
 const INSTALL_FAILED: &[&str] = &["cannot be installed", "WARN*the snapshot was not sent"];
 
+/// Takes a node with its log and state, but not the ballast as well and what a node keeps free when it is sent a snapshot.
+const DISK_BYTES: u64 = 512 << 20;
+
+/// See [`DISK_BYTES`].
+const BALLAST_BYTES: u64 = 400 << 20;
+
+/// How long a leader waits after a refusal.
+const PAUSE_OF_THE_SENDER: Duration = Duration::from_secs(10);
+
+/// Complaints of a node that has no room for a snapshot, and of the leader.
+const NO_ROOM: &[&str] = &["WARN*a snapshot was not received*free space", "WARN*the snapshot was not sent*free space"];
+
 #[tokio::test]
 async fn a_follower_behind_the_purged_log_is_brought_back_by_a_snapshot() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
-    let (mut cluster, workload, follower) = follower_behind_the_log().await?;
+    let (mut cluster, workload, follower) = follower_behind_the_log(None).await?;
 
     cluster.start(follower)?;
     cluster.wait_ready(follower).await?;
@@ -51,7 +67,7 @@ async fn a_follower_behind_the_purged_log_is_brought_back_by_a_snapshot() -> any
 #[tokio::test]
 async fn a_node_that_cannot_install_a_snapshot_stops_and_comes_back() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
-    let (mut cluster, workload, follower) = follower_behind_the_log().await?;
+    let (mut cluster, workload, follower) = follower_behind_the_log(None).await?;
     let snapshots = cluster.data_dir(follower).join("snapshots");
     let away = cluster.data_dir(follower).join("snapshots-away");
     let elsewhere = tempfile::tempdir_in(OTHER_FILE_SYSTEM)?;
@@ -72,16 +88,50 @@ async fn a_node_that_cannot_install_a_snapshot_stops_and_comes_back() -> anyhow:
     Ok(())
 }
 
-/// Three nodes under load, one of which is down and needs log that the others have purged.
-async fn follower_behind_the_log() -> anyhow::Result<(Cluster, Workload, u16)> {
+#[tokio::test]
+async fn a_follower_without_room_for_a_snapshot_says_so_and_gets_it_once_there_is_room() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let disk = match SmallDisk::mount(DISK_BYTES) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            eprintln!("SKIPPED: {reason:#}");
+            return Ok(());
+        }
+    };
+    let (mut cluster, workload, follower) = follower_behind_the_log(Some(disk.path().join("data"))).await?;
+    let ballast = disk.ballast(BALLAST_BYTES)?;
+    cluster.start(follower)?;
+    let refusals = |cluster: &Cluster| cluster.last_log(follower).matches("free space").count();
+    wait::until("the follower says that it has no room", PROGRESS_LIMIT, || async {
+        anyhow::ensure!(refusals(&cluster) > 0, "not yet");
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep(PAUSE_OF_THE_SENDER / 2).await;
+    anyhow::ensure!(refusals(&cluster) == 1, "{} within half a pause", refusals(&cluster));
+
+    std::fs::remove_file(ballast)?;
+    cluster.wait_ready(follower).await?;
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, NO_ROOM).await?;
+    Ok(())
+}
+
+/// Three nodes under load, one of which is down and needs log that the others have purged: the third if it is given a place of its own,
+/// otherwise one that does not lead.
+async fn follower_behind_the_log(place_of_third: Option<PathBuf>) -> anyhow::Result<(Cluster, Workload, u16)> {
     let extra = ["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES, "--keep-log-bytes", KEEP_LOG_BYTES];
-    let options = Options { extra: extra.map(str::to_owned).to_vec(), ..Options::default() };
+    let third = place_of_third.map(|place| (3, place));
+    let data_dirs = third.clone().into_iter().collect();
+    let options = Options { extra: extra.map(str::to_owned).to_vec(), data_dirs, ..Options::default() };
     let mut cluster = Cluster::started(3, options).await?;
     let rate = Rate { payload_bytes: 2_000, ..Rate::default() };
     let workload = Workload::start(&cluster, rate)?;
     workload.progress(100, PROGRESS_LIMIT).await?;
 
-    let follower = cluster.follower().await?;
+    let follower = match third {
+        Some((id, _)) => id,
+        None => cluster.follower().await?,
+    };
     cluster.kill(follower).await?;
     workload.recorder().fault(format!("follower {follower} goes away"));
     // The first snapshot may come the moment after the follower went, and a purge comes after its snapshot: with the third,

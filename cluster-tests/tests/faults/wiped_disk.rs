@@ -7,6 +7,7 @@ use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::history::{Answer, SentEvent};
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{scenario, serial, wait};
+use rand::Rng;
 
 use crate::PROGRESS_LIMIT;
 
@@ -65,6 +66,101 @@ async fn a_wiped_follower_takes_part_again_only_with_rejoin() -> anyhow::Result<
 
     scenario::judge(&mut cluster, workload, RESUME_LIMIT, STRANGER).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn two_disks_that_are_replaced_at_once_both_get_their_place() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let mut cluster = Cluster::started(5, Options::default()).await?;
+    let workload = Workload::start(&cluster, Rate::default())?;
+    workload.progress(100, PROGRESS_LIMIT).await?;
+    let leader = cluster.leader().await?;
+    let others: Vec<u16> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    for &id in &others[..2] {
+        cluster.kill(id).await?;
+        cluster.wipe(id)?;
+        workload.recorder().fault(format!("disk of node {id} wiped"));
+    }
+    for &id in &others[..2] {
+        cluster.start_with(id, &["--rejoin"])?;
+    }
+    cluster.wait_all_ready().await?;
+    workload.progress(100, PROGRESS_LIMIT).await?;
+
+    // Both vote: with two others gone, each of them is needed.
+    for id in [leader, others[2]] {
+        cluster.kill(id).await?;
+        workload.recorder().fault(format!("kill -9 of node {id}"));
+    }
+    workload.resumed(PROGRESS_LIMIT).await?;
+    for id in [leader, others[2]] {
+        cluster.start(id)?;
+    }
+    cluster.wait_all_ready().await?;
+
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, STRANGER).await?;
+    Ok(())
+}
+
+/// Snapshots are sent as slowly as can be, of a state that takes longer than [`WATCH`].
+const SLOWLY: [&str; 6] =
+    ["--snapshot-bytes-per-second", "65536", "--snapshot-log-bytes", "400000", "--keep-log-bytes", "50000"];
+
+/// Events that make this state, and their size.
+const EVENTS: usize = 12;
+const EVENT_BYTES: usize = 100_000;
+
+/// Entries that may be written while nobody writes.
+const FEW_ENTRIES: f64 = 4.0;
+
+#[tokio::test]
+async fn a_node_that_waits_for_its_place_costs_the_log_nothing() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let options = Options { extra: SLOWLY.map(str::to_owned).to_vec(), ..Options::default() };
+    let mut cluster = Cluster::started(3, options).await?;
+    let client = cluster.client().clone();
+    let leader = cluster.leader().await?;
+    let leader_base = cluster.base(leader);
+    for _ in 0..EVENTS {
+        let answer = client.append(&leader_base, "large", -2, &[large_event()]).await;
+        anyhow::ensure!(matches!(answer, Answer::Acknowledged { .. }), "not acknowledged: {answer:?}");
+    }
+    wait::until("the leader has purged its log", PROGRESS_LIMIT, || async {
+        anyhow::ensure!(cluster.last_log(leader).contains("purging the log"), "not yet");
+        Ok(())
+    })
+    .await?;
+
+    let follower = cluster.follower().await?;
+    cluster.kill(follower).await?;
+    cluster.wipe(follower)?;
+    cluster.start_with(follower, &["--rejoin"])?;
+    wait::until("the wiped node is sent a snapshot", PROGRESS_LIMIT, || async {
+        anyhow::ensure!(cluster.last_log(follower).contains("receiving a snapshot"), "not yet");
+        Ok(())
+    })
+    .await?;
+    let before = client.metric(&leader_base, "headwater_committed_entries").await?;
+    tokio::time::sleep(WATCH).await;
+    let after = client.metric(&leader_base, "headwater_committed_entries").await?;
+    let installed = client.metric(&cluster.base(follower), "headwater_snapshots_installed_total").await?;
+    anyhow::ensure!(installed < 1.0, "the snapshot was sent too fast for this test");
+    anyhow::ensure!(after - before <= FEW_ENTRIES, "{} entries in {WATCH:?}", after - before);
+
+    cluster.wait_ready(follower).await?;
+    cluster.passed()?;
+    Ok(())
+}
+
+/// One that does not get smaller when the state is compressed.
+fn large_event() -> SentEvent {
+    let mut random = rand::rng();
+    let payload: String = (0..EVENT_BYTES).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect();
+    SentEvent {
+        id: uuid::Uuid::new_v4().to_string(),
+        event_type: "large".to_owned(),
+        stored_data: format!("{{\n  \"payload\": \"{payload}\"\n}}"),
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{ChangeMembers, Precondition};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -52,11 +52,20 @@ impl Cluster {
                 NodeId(former.status.node_id)
             )));
         }
+        // It asks several times a second until it votes, and every change is an entry of the log.
+        if membership.membership().get_node(&node_id) == Some(&addresses) {
+            self.promote_in_background(node_id);
+            return Ok(cluster_id);
+        }
         // A new leader that no majority has confirmed yet may not change the members.
         if self.linearize().await.is_err() {
             return Err(Status::unavailable("the leader has no majority at the moment"));
         }
-        let added = tokio::time::timeout(COMMIT_DEADLINE, raft.add_learner(node_id, addresses, false)).await;
+        let add = async {
+            let _one_at_a_time = self.inner.changing_members.lock().await;
+            raft.add_learner(node_id, addresses, false).await
+        };
+        let added = tokio::time::timeout(COMMIT_DEADLINE, add).await;
         match added {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
@@ -111,15 +120,19 @@ impl Cluster {
 
     async fn exchange_voter(&self, node_id: NodeId) -> Result<(), String> {
         let raft = &self.inner.raft;
-        let membership = raft.metrics().borrow_watched().membership_config.clone();
-        let membership = membership.membership();
+        // Two disks may be replaced at once, and what is read here has to be what is changed.
+        let _one_at_a_time = self.inner.changing_members.lock().await;
+        let stored = raft.metrics().borrow_watched().membership_config.clone();
+        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *stored.log_id() };
+        let membership = stored.membership();
         // Of an exchange that was left half way the newer list counts.
         let newest = membership.get_joint_config().last().into_iter().flatten().copied();
         let mut voters: BTreeSet<NodeId> = newest.filter(|id| id.server() != node_id.server()).collect();
         voters.insert(node_id);
         let change = ChangeMembers::ReplaceAllVoters(voters);
         // `retain = false`: the predecessor is gone for ever.
-        let changed = tokio::time::timeout(COMMIT_DEADLINE, raft.change_membership(change, false)).await;
+        let changed =
+            tokio::time::timeout(COMMIT_DEADLINE, raft.change_membership_if(change, false, [unchanged])).await;
         changed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
         let membership = raft.metrics().borrow_watched().membership_config.clone();
         let leftovers: BTreeSet<NodeId> = membership

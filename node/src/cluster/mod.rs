@@ -76,6 +76,8 @@ struct Inner {
     stopping: AtomicBool,
     /// Replaced disks that this node is bringing back as leader.
     promoting: Mutex<HashSet<NodeId>>,
+    /// Held while this node changes the members as leader: one change at a time.
+    changing_members: tokio::sync::Mutex<()>,
 }
 
 /// Why a write has no outcome.
@@ -226,6 +228,7 @@ impl Cluster {
             users_exist: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             promoting: Mutex::default(),
+            changing_members: tokio::sync::Mutex::default(),
             config,
             identity,
             raft,

@@ -325,9 +325,9 @@ pub struct LogVolume {
 }
 
 impl LogVolume {
-    /// Samples kept: one MiB of memory. With one per [`Self::STEP_BYTES`] they reach 4 GiB back; older ones are dropped, which only
+    /// Samples kept: two MiB of memory. With one per [`Self::STEP_BYTES`] they reach 8 GiB back; older ones are dropped, which only
     /// means purging no more precisely than that.
-    const MAX_SAMPLES: usize = 1 << 16;
+    const MAX_SAMPLES: usize = 1 << 17;
     /// Bytes between two samples: small against the smallest log that anybody configures to be kept.
     const STEP_BYTES: u64 = 64 << 10;
 

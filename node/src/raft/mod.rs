@@ -13,6 +13,7 @@ pub mod listener;
 mod log_record;
 pub mod log_storage;
 pub mod network;
+pub mod outgoing;
 pub mod service;
 pub mod settings;
 pub mod snapshot;
@@ -72,6 +73,7 @@ pub struct Parts {
     /// See [`StateMachine::new`].
     released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
     snapshots: Arc<snapshot::SnapshotStore>,
+    outgoing: outgoing::Outgoing,
     /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is no failure of consensus.
     closing: DropGuard,
 }
@@ -156,7 +158,10 @@ pub async fn build(
     let apply = apply::ApplyHandle::start(store.clone(), gate, metrics.clone())?;
     apply.volume().lock().prepend(&volume);
 
-    let network = network::Network::new(identity.clone(), dialer, resolve, metrics, config.snapshot_bytes_per_second);
+    let outgoing = outgoing::Outgoing::default();
+    let sending =
+        network::SnapshotSending { outgoing: outgoing.clone(), bytes_per_second: config.snapshot_bytes_per_second };
+    let network = network::Network::new(identity.clone(), dialer, resolve, metrics, sending);
     let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
     let ahead = apply.clone();
     let as_leader =
@@ -166,7 +171,7 @@ pub async fn build(
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);
     let closing = CancellationToken::new().drop_guard();
-    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, closing })
+    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing })
 }
 
 /// Refuses data of a cluster that has other servers than the list names. Only their ids count: addresses may change, and a replaced disk
@@ -213,7 +218,8 @@ impl Parts {
     /// disk; before, it is that of an empty one, and so would be what this node tells others of itself.
     pub async fn run(&self, config: &Config, stop: &CancellationToken) {
         self.raft.run();
-        let policy = SnapshotPolicy::new(self.raft.clone(), self.apply.clone(), self.snapshots.clone(), config);
+        let (apply, snapshots) = (self.apply.clone(), self.snapshots.clone());
+        let policy = SnapshotPolicy::new(self.raft.clone(), apply, snapshots, self.outgoing.clone(), config);
         tokio::spawn(policy.run(stop.clone()));
         tokio::spawn(stop_with_consensus(self.raft.clone(), self.closing.token().clone()));
         // It fails when consensus has ended, which ends the node.

@@ -1,6 +1,7 @@
 //! openraft's network: one gRPC client per peer and purpose.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,9 +25,10 @@ use tonic::{Code, Request, Status};
 use super::caller::LocalIdentity;
 use super::codec::{self, CodecError};
 use super::dialer::Dialer;
+use super::outgoing::Outgoing;
 use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use super::snapshot::SnapshotDir;
-use super::transfer;
+use super::transfer::{self, Progress};
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use super::wire;
 use crate::metrics::Metrics;
@@ -52,25 +54,34 @@ enum Purpose {
     Snapshot,
 }
 
+/// How snapshots are sent.
+#[derive(Debug, Clone)]
+pub struct SnapshotSending {
+    /// Where it is noted which are under way.
+    pub outgoing: Outgoing,
+    /// At no more than this rate.
+    pub bytes_per_second: u64,
+}
+
 /// Makes the clients.
 pub struct Network {
     identity: Arc<LocalIdentity>,
     dialer: Dialer,
     resolve: Resolve,
     metrics: Arc<Metrics>,
-    snapshot_bytes_per_second: u64,
+    snapshots: SnapshotSending,
 }
 
 impl Network {
-    /// Clients that call as `identity` and send snapshots at no more than the given rate.
+    /// Clients that call as `identity` and send snapshots as told.
     pub fn new(
         identity: Arc<LocalIdentity>,
         dialer: Dialer,
         resolve: Resolve,
         metrics: Arc<Metrics>,
-        snapshot_bytes_per_second: u64,
+        snapshots: SnapshotSending,
     ) -> Self {
-        Self { identity, dialer, resolve, metrics, snapshot_bytes_per_second }
+        Self { identity, dialer, resolve, metrics, snapshots }
     }
 
     fn client(&self, target: NodeId, member: &Member, purpose: Purpose) -> Peer {
@@ -94,7 +105,7 @@ impl Network {
             reachable: AtomicBool::new(true),
             identity: self.identity.clone(),
             metrics: self.metrics.clone(),
-            snapshot_bytes_per_second: self.snapshot_bytes_per_second,
+            snapshots: self.snapshots.clone(),
         }
     }
 }
@@ -126,7 +137,7 @@ pub struct Peer {
     reachable: AtomicBool,
     identity: Arc<LocalIdentity>,
     metrics: Arc<Metrics>,
-    snapshot_bytes_per_second: u64,
+    snapshots: SnapshotSending,
 }
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
@@ -271,36 +282,52 @@ impl NetSnapshot<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let directory = snapshot.snapshot;
         let total_bytes = directory.total_bytes();
-        let deadline = transfer::deadline(total_bytes, self.snapshot_bytes_per_second);
+        // Until it is installed, or this attempt ends.
+        let sending = directory.last_index().map(|index| self.snapshots.outgoing.begin(self.target, index));
         let peer = self.target;
         let mut begins = true;
         // Told when the connection takes the first part: before that, an absent peer would be told of with every attempt.
-        let parts = transfer::send(directory, &vote, self.snapshot_bytes_per_second).inspect(move |_| {
+        let parts = transfer::send(directory, &vote, self.snapshots.bytes_per_second);
+        let (progress, parts) = Progress::of(parts.inspect(move |_| {
             if std::mem::take(&mut begins) {
                 tracing::info!(%peer, total_bytes, "sending a snapshot");
             }
-        });
+        }));
         let (mut client, request) = self.prepare(parts)?;
+        let mut cancel = pin!(cancel);
         let answer = tokio::select! {
-            answer = tokio::time::timeout(deadline, client.install_snapshot(request)) => answer,
-            closed = cancel => return Err(StreamingError::Closed(closed)),
+            answer = client.install_snapshot(request) => answer,
+            () = progress.ceases() => Err(Status::deadline_exceeded("the receiver takes no more of it, or does not install it")),
+            closed = &mut cancel => return Err(StreamingError::Closed(closed)),
         };
         let message = match answer {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => {
+            Ok(response) => response.into_inner(),
+            Err(status) => {
                 // That the peer is away or refuses this node is said elsewhere; here it is found out again with every attempt.
                 if !matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) {
                     tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
                 }
+                if status.code() == Code::ResourceExhausted {
+                    // Its disk does not take it. The next will be the newest by then, so no log is kept for this one.
+                    drop(sending);
+                    tokio::select! {
+                        () = tokio::time::sleep(transfer::REFUSED_PAUSE) => {}
+                        closed = cancel => return Err(StreamingError::Closed(closed)),
+                    }
+                }
                 return Err(self.failed(&status).into());
             }
-            Err(_) => return Err(self.failed(&Status::deadline_exceeded("the snapshot took too long")).into()),
         };
         self.reached();
         let answered = message.vote.as_ref().ok_or(CodecError::Missing("SnapshotResponse.vote")).map_err(malformed)?;
-        let vote = codec::vote_from_message(answered).map_err(malformed)?;
+        let answered = codec::vote_from_message(answered).map_err(malformed)?;
+        if let Some(sending) = sending
+            && answered <= vote
+        {
+            sending.installed();
+        }
         self.metrics.snapshots_sent.inc();
         tracing::info!(peer = %self.target, total_bytes, "sent a snapshot");
-        Ok(SnapshotResponse::new(vote))
+        Ok(SnapshotResponse::new(answered))
     }
 }

@@ -115,7 +115,11 @@ impl RaftRpc for RaftService {
             return Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_message(&own_vote)) }));
         }
         tracing::info!(%peer, files = manifest.files.len(), "receiving a snapshot");
-        let received = transfer::receive_files(&self.snapshots, manifest, &mut parts).await.map_err(|error| {
+        let received = async {
+            transfer::check_room(&self.snapshots, &manifest)?;
+            transfer::receive_files(&self.snapshots, manifest, &mut parts).await
+        };
+        let received = received.await.map_err(|error| {
             tracing::warn!(%peer, %error, "a snapshot was not received");
             refused(error)
         })?;
@@ -139,6 +143,6 @@ fn refused(error: ReceiveError) -> Status {
     match &error {
         ReceiveError::Broken(_) => Status::aborted(error.to_string()),
         ReceiveError::Damaged(_) => Status::data_loss(error.to_string()),
-        ReceiveError::Disk(_) => Status::internal(error.to_string()),
+        ReceiveError::NoRoom { .. } | ReceiveError::Disk(_) => Status::resource_exhausted(error.to_string()),
     }
 }

@@ -14,8 +14,8 @@ pub const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
 /// Entries openraft takes into one append to the log. A batch of the proposal gate should fit, so that it is one write.
 pub const MAX_ENTRIES_PER_APPEND: u64 = 4096;
 
-/// What openraft would allow one whole snapshot transfer. Our sender computes its own deadline from the size and the configured
-/// rate (`transfer::deadline`) and stops far earlier; openraft's default of 200 ms would end every transfer.
+/// What openraft would have our sender allow one whole snapshot transfer. It takes no notice: a transfer may take as long as it goes on
+/// (`transfer::Progress`).
 pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Messages waiting for the core task. Each is at most one batch of the gate or one append request, which have their own

@@ -18,9 +18,9 @@ use prost::Message;
 use super::apply::{self, ApplyHandle, ApplyStopped};
 use super::codec;
 use super::types::{LogId, StoredMembership, TypeConfig};
-use crate::fatal;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::{fatal, files};
 
 /// Name of the manifest in a snapshot directory.
 pub const MANIFEST: &str = "manifest";
@@ -102,12 +102,7 @@ impl Drop for SnapshotDir {
         if !self.superseded.load(Ordering::Acquire) {
             return;
         }
-        let path = std::mem::take(&mut self.path);
-        // Unlinking large files can take long, and the last handle may be dropped by an async task.
-        let removal = std::thread::Builder::new().name("snapshot-remove".to_owned()).spawn(move || remove(&path));
-        if let Err(error) = removal {
-            tracing::warn!(%error, "an old snapshot stays until the next start");
-        }
+        files::remove_apart((), std::mem::take(&mut self.path));
     }
 }
 
@@ -126,7 +121,7 @@ impl SnapshotStore {
     pub fn open(data_dir: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
         let root = data_dir.join("snapshots");
         let incoming = data_dir.join("incoming");
-        remove(&incoming);
+        files::remove(&incoming);
         fs::create_dir_all(&incoming)?;
         fs::create_dir_all(&root)?;
         let mut newest: Option<SnapshotDir> = None;
@@ -148,7 +143,7 @@ impl SnapshotStore {
                 }
             }
         }
-        leftovers.iter().for_each(|path| remove(path));
+        leftovers.iter().for_each(|path| files::remove(path));
         sync_directory(&root)?;
         sync_directory(data_dir)?;
         let current = Mutex::new(newest.map(Arc::new));
@@ -158,6 +153,11 @@ impl SnapshotStore {
     /// The newest snapshot.
     pub fn current(&self) -> Option<Arc<SnapshotDir>> {
         self.current.lock().clone()
+    }
+
+    /// Where snapshots are received.
+    pub fn incoming(&self) -> &Path {
+        &self.incoming
     }
 
     /// An empty directory for a snapshot to be received; it goes when dropped.
@@ -256,7 +256,7 @@ impl SnapshotStore {
         if path.exists() {
             match SnapshotDir::open(&path) {
                 Ok(same) => return Ok(self.current().filter(|current| current.path == path).unwrap_or(Arc::new(same))),
-                Err(_) => remove(&path),
+                Err(_) => files::remove(&path),
             }
         }
         fs::rename(work.path(), &path)?;
@@ -321,7 +321,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.keep {
-            remove(&self.path);
+            files::remove_apart((), std::mem::take(&mut self.path));
         }
     }
 }
@@ -401,16 +401,6 @@ fn write_manifest(directory: &Path, manifest: &stored::SnapshotManifest) -> io::
 
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
-}
-
-/// Removes a directory that nobody needs; what cannot be removed now is found again at the next start.
-fn remove(path: &Path) {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "cannot remove an old snapshot");
-        }
-        _ => {}
-    }
 }
 
 /// Runs blocking file work off the async threads.

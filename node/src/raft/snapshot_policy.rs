@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Raft;
 use super::apply::ApplyHandle;
+use super::outgoing::{Needs, Outgoing, Replication};
 use super::snapshot::SnapshotStore;
 use crate::config::Config;
 use crate::fatal;
@@ -23,17 +24,25 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// Entries read at start to estimate how the bytes of the log are spread.
 const ESTIMATE_SAMPLES: u64 = 256;
 
+/// Log is kept for receivers of snapshots beyond what is configured, up to this many times the larger of what is kept and what makes a
+/// snapshot: many times what is written while even a large state is sent, and still a bound on what a receiver that never gets done
+/// costs of the disk. It is no more than `LogVolume` looks back in any case.
+const HELD_LOG_FACTOR: u64 = 16;
+
 /// The background task; see [`SnapshotPolicy::run`].
 pub struct SnapshotPolicy {
     raft: Raft,
     apply: ApplyHandle,
     snapshots: Arc<SnapshotStore>,
+    outgoing: Outgoing,
     /// Take one after this many bytes of applied log ...
     log_bytes: u64,
     /// ... or after this time, if anything was applied.
     interval: Duration,
     /// Log kept below the newest snapshot.
     keep_log_bytes: u64,
+    /// Purged up to and including this entry, as far as openraft was told by this process.
+    purge_to: Option<u64>,
     /// The newest snapshot seen, and when this process first saw it.
     newest: Option<u64>,
     newest_at: Instant,
@@ -43,14 +52,22 @@ pub struct SnapshotPolicy {
 
 impl SnapshotPolicy {
     /// With the limits of the configuration.
-    pub fn new(raft: Raft, apply: ApplyHandle, snapshots: Arc<SnapshotStore>, config: &Config) -> Self {
+    pub fn new(
+        raft: Raft,
+        apply: ApplyHandle,
+        snapshots: Arc<SnapshotStore>,
+        outgoing: Outgoing,
+        config: &Config,
+    ) -> Self {
         Self {
             raft,
             apply,
             snapshots,
+            outgoing,
             log_bytes: config.snapshot_log_bytes,
             interval: config.snapshot_interval,
             keep_log_bytes: config.keep_log_bytes,
+            purge_to: None,
             newest: None,
             newest_at: Instant::now(),
             failed: None,
@@ -73,23 +90,23 @@ impl SnapshotPolicy {
     }
 
     async fn look(&mut self) -> Result<(), openraft::errors::Fatal<super::TypeConfig>> {
-        let (snapshot, applied, purged) = {
+        let (snapshot, applied, purged, replication) = {
             let data = self.raft.data_metrics();
             let data = data.borrow_watched();
             let index = |log_id: &Option<super::types::LogId>| log_id.as_ref().map(|log_id| log_id.index);
-            (index(&data.snapshot), index(&data.last_applied), index(&data.purged))
+            (index(&data.snapshot), index(&data.last_applied), index(&data.purged), data.replication.clone())
         };
         if snapshot > self.newest {
             self.newest = snapshot;
             self.newest_at = Instant::now();
-            let purge_to =
-                snapshot.and_then(|index| self.apply.volume().lock().index_below(index, self.keep_log_bytes));
-            if let Some(purge_to) = purge_to
-                && Some(purge_to) > purged
-            {
-                tracing::info!(purge_to, snapshot, "purging the log below the snapshot");
-                self.raft.trigger().purge_log(purge_to).await?;
-            }
+        }
+        let purge_to = snapshot.and_then(|snapshot| self.dispensable(snapshot, replication.as_ref()));
+        if let Some(index) = purge_to
+            && purge_to > purged.max(self.purge_to)
+        {
+            tracing::info!(purge_to = index, snapshot, "purging the log below the snapshot");
+            self.raft.trigger().purge_log(index).await?;
+            self.purge_to = purge_to;
         }
         let Some(applied) = applied else { return Ok(()) };
         if self.is_due(snapshot.max(self.built()), applied) {
@@ -99,6 +116,29 @@ impl SnapshotPolicy {
             self.raft.trigger().snapshot().await?;
         }
         Ok(())
+    }
+
+    /// The last entry of the log below `snapshot` that nobody needs.
+    fn dispensable(&self, snapshot: u64, replication: Option<&Replication>) -> Option<u64> {
+        let volume = self.apply.volume().lock();
+        let purge_to = volume.index_below(snapshot, self.keep_log_bytes)?;
+        let most = self.keep_log_bytes.max(self.log_bytes).saturating_mul(HELD_LOG_FACTOR);
+        let mut dispensable = purge_to;
+        for Needs { target, after } in self.outgoing.needs(replication, purge_to, Instant::now()) {
+            let held_bytes = volume.bytes_at(snapshot).saturating_sub(volume.bytes_at(after));
+            if held_bytes > most {
+                tracing::warn!(
+                    peer = %target,
+                    held_bytes,
+                    "the log is no longer kept for a node that is sent a snapshot, and it may need another: raise --keep-log-bytes, and \
+                     --snapshot-bytes-per-second if the network allows it"
+                );
+                self.outgoing.give_up(target);
+                continue;
+            }
+            dispensable = dispensable.min(after);
+        }
+        Some(dispensable)
     }
 
     /// The newest snapshot there is; openraft hears of it a moment later.
@@ -200,7 +240,8 @@ mod tests {
         let (snapshots, away) = (data.path().join("snapshots"), data.path().join("away"));
         fs::rename(&snapshots, &away).unwrap();
         fs::write(&snapshots, b"not a directory").unwrap();
-        let mut policy = SnapshotPolicy::new(raft.clone(), parts.apply.clone(), parts.snapshots.clone(), &config);
+        let (apply, store) = (parts.apply.clone(), parts.snapshots.clone());
+        let mut policy = SnapshotPolicy::new(raft.clone(), apply, store, Outgoing::default(), &config);
         policy.look().await.unwrap();
         assert!(policy.failed.is_some() && policy.built().is_none());
         write().await;

@@ -4,18 +4,20 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use headwater_proto::raft::{SnapshotChunk, SnapshotHeader, SnapshotPart, snapshot_part::Part};
 use headwater_proto::stored;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::codec;
 use super::snapshot::{SnapshotDir, SnapshotStore, Unfinished, blocking, check_file_name};
 use super::types::Vote;
 use crate::fatal;
+use crate::files::Space;
 
 /// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to pace smoothly.
 pub const CHUNK_BYTES: usize = 512 << 10;
@@ -26,8 +28,18 @@ const CHUNKS_AHEAD: usize = 4;
 /// The receiver gives up when no chunk arrives for this long; a paced sender sends several a second.
 pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for what follows the last chunk: syncing, opening and swapping the state.
+/// The sender gives up when the connection takes no part for this long: later than a receiver that gets none, so that its word comes first.
+/// There is no deadline for the whole, which takes as long as the network needs for it.
+const SEND_STALL: Duration = Duration::from_secs(60);
+
+/// Time for what follows the last chunk: what is on the way still, syncing, opening and swapping the state.
 const INSTALL_GRACE: Duration = Duration::from_secs(600);
+
+/// What has to be free besides the files of a snapshot that is received: log and state go on meanwhile.
+const SPARE_BYTES: u64 = 128 << 20;
+
+/// A receiver whose disk does not take a snapshot is offered the next after this pause: space is seldom made within a second.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// More files than any state database has; a header beyond that is refused before anything is allocated for it.
 const MAX_FILES: usize = 1_000_000;
@@ -41,6 +53,19 @@ pub enum ReceiveError {
     /// What arrived is not what the manifest says; sending it again may help.
     #[error("the snapshot arrived damaged: {0}")]
     Damaged(String),
+    /// It would not fit.
+    #[error(
+        "the snapshot has {needed_bytes} bytes, and the file system of {} has {available_bytes} free: free space or give this server a \
+         larger disk, and it is sent again", directory.display()
+    )]
+    NoRoom {
+        /// Size of its files and what has to stay free.
+        needed_bytes: u64,
+        /// What is free.
+        available_bytes: u64,
+        /// Where it would be received.
+        directory: PathBuf,
+    },
     /// This node's disk.
     #[error("the snapshot cannot be written: {0}")]
     Disk(#[from] io::Error),
@@ -68,9 +93,40 @@ impl ReadFailure {
     }
 }
 
-/// How long a transfer of `bytes` at the configured rate may take in all, four times what it should.
-pub fn deadline(bytes: u64, bytes_per_second: u64) -> Duration {
-    Duration::from_secs(bytes.saturating_mul(4) / bytes_per_second.max(1)).saturating_add(INSTALL_GRACE)
+/// Tells when a transfer is stuck. The value under watch: whether the last part was taken.
+pub struct Progress(watch::Receiver<bool>);
+
+impl Progress {
+    /// Of a transfer whose parts pass through the stream returned.
+    pub fn of<S: Stream>(parts: S) -> (Self, impl Stream<Item = S::Item>) {
+        let (taken, progress) = watch::channel(false);
+        let all_taken = taken.clone();
+        let end = futures::stream::poll_fn(move |_| {
+            all_taken.send_replace(true);
+            Poll::Ready(None)
+        });
+        let part_taken = move |_: &S::Item| {
+            taken.send_replace(false);
+        };
+        (Self(progress), parts.inspect(part_taken).chain(end))
+    }
+
+    /// Waits until no part was taken for [`SEND_STALL`], or until [`INSTALL_GRACE`] after the last one.
+    pub async fn ceases(self) {
+        self.ceases_within(SEND_STALL, INSTALL_GRACE).await;
+    }
+
+    async fn ceases_within(mut self, stall: Duration, grace: Duration) {
+        loop {
+            let patience = if *self.0.borrow_and_update() { grace } else { stall };
+            match tokio::time::timeout(patience, self.0.changed()).await {
+                Ok(Ok(())) => {}
+                // The connection has let go of the stream, after its end as a rule.
+                Ok(Err(_)) => return tokio::time::sleep(grace).await,
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 /// The parts of a snapshot, read by a thread of their own at no more than the given rate. The thread ends when the stream is dropped.
@@ -159,6 +215,17 @@ where
         }
     }
     Ok((vote, manifest))
+}
+
+/// Refuses a snapshot that would fill the disk before gigabytes of it are written.
+pub fn check_room(snapshots: &SnapshotStore, manifest: &stored::SnapshotManifest) -> Result<(), ReceiveError> {
+    let directory = snapshots.incoming();
+    let needed_bytes = manifest.files.iter().fold(SPARE_BYTES, |sum, file| sum.saturating_add(file.bytes));
+    let available_bytes = Space::of(directory)?.available_bytes;
+    if needed_bytes > available_bytes {
+        return Err(ReceiveError::NoRoom { needed_bytes, available_bytes, directory: directory.to_owned() });
+    }
+    Ok(())
 }
 
 /// Receives all files into `incoming/`, checks every chunk and every file, and makes them durable.
@@ -354,8 +421,12 @@ mod tests {
         data[9] ^= 1;
         chunk.data = data.into();
         assert!(matches!(receive(&fixture, parts).await, Err(ReceiveError::Damaged(_))));
-        let left = fs::read_dir(fixture.data.path().join("incoming")).unwrap().count();
-        assert_eq!(left, 1, "only the source of this test");
+        let left = || fs::read_dir(fixture.data.path().join("incoming")).unwrap().count();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while left() > 1 {
+            assert!(Instant::now() < deadline, "more than the source of this test stays");
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
@@ -393,8 +464,40 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_bounds_how_long_a_transfer_may_take() {
-        assert_eq!(deadline(100, 10), Duration::from_secs(40) + INSTALL_GRACE);
-        assert!(deadline(u64::MAX, 0) > INSTALL_GRACE);
+    fn a_snapshot_that_does_not_fit_is_refused_before_it_is_received() {
+        let fixture = fixture();
+        let mut manifest = fixture.source.manifest().clone();
+        check_room(&fixture.snapshots, &manifest).unwrap();
+        for file in &mut manifest.files {
+            file.bytes = u64::MAX / 2;
+        }
+        let refusal = check_room(&fixture.snapshots, &manifest).unwrap_err();
+        assert!(matches!(refusal, ReceiveError::NoRoom { needed_bytes: u64::MAX, .. }), "{refusal}");
+        assert!(refusal.to_string().contains("free space"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_transfer_may_take_as_long_as_it_goes_on() {
+        const STALL: Duration = Duration::from_secs(1);
+        const GRACE: Duration = Duration::from_millis(300);
+        const PAUSE: Duration = Duration::from_millis(200);
+        const PARTS: u32 = 8;
+        let (parts, source) = mpsc::channel::<()>(1);
+        let (progress, taken) = Progress::of(ReceiverStream::new(source));
+        tokio::spawn(taken.collect::<Vec<_>>());
+        tokio::spawn(async move {
+            for _ in 0..PARTS {
+                tokio::time::sleep(PAUSE).await;
+                parts.send(()).await.unwrap();
+            }
+        });
+        let started = Instant::now();
+        progress.ceases_within(STALL, GRACE).await;
+        assert!(started.elapsed() >= PAUSE * PARTS + GRACE, "given up after {:?}", started.elapsed());
+
+        let (progress, _untaken) = Progress::of(futures::stream::pending::<()>());
+        let started = Instant::now();
+        progress.ceases_within(STALL, 100 * STALL).await;
+        assert!(started.elapsed() < 50 * STALL, "nothing was taken");
     }
 }

@@ -11,6 +11,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{Cache, ColumnFamily, DB};
@@ -18,7 +19,7 @@ use rocksdb::{Cache, ColumnFamily, DB};
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options};
 use crate::event::Position;
-use crate::fatal;
+use crate::{fatal, files};
 
 const POINTER: &str = "CURRENT-GENERATION";
 
@@ -28,8 +29,7 @@ const REMEDY: &str = "restore the file, or remove the data directory and start o
 
 /// An open database. The last one to let go closes it, and removes it once it was replaced.
 pub struct Generation {
-    /// Closed before the directory is removed: fields are dropped in this order.
-    db: DB,
+    db: Arc<DB>,
     /// Number in the name of the directory.
     pub number: u64,
     removal: RemoveWhenReplaced,
@@ -102,7 +102,8 @@ impl Generation {
         };
         let db = DB::open_cf_descriptors(&options::database(create), &path, options::families(cache))
             .map_err(|error| damaged(&fatal::name_files(&path, error.as_ref())))?;
-        let removal = RemoveWhenReplaced { path: path.clone(), armed: AtomicBool::new(false) };
+        let db = Arc::new(db);
+        let removal = RemoveWhenReplaced { db: Some(db.clone()), path: path.clone(), armed: AtomicBool::new(false) };
         let generation = Self { db, number, removal };
         generation.check().map_err(|error| damaged(&fatal::name_files(&path, &error.to_string())))?;
         Ok(generation)
@@ -234,6 +235,8 @@ fn remove_all_but(state: &Path, current: Option<u64>) -> io::Result<()> {
 }
 
 struct RemoveWhenReplaced {
+    /// The last handle when this is dropped, after that of the generation: fields are dropped in order.
+    db: Option<Arc<DB>>,
     path: PathBuf,
     armed: AtomicBool,
 }
@@ -243,9 +246,6 @@ impl Drop for RemoveWhenReplaced {
         if !self.armed.load(Ordering::Acquire) {
             return;
         }
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            // The next start tries again.
-            tracing::warn!(%error, path = %self.path.display(), "replaced state was not removed");
-        }
+        files::remove_apart(self.db.take(), std::mem::take(&mut self.path));
     }
 }

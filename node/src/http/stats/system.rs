@@ -1,12 +1,11 @@
 //! What the system knows of this process and this machine: files under /proc and the file system of the data.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use crate::files::Space;
 
 /// Times since boot in the files of /proc are in ticks of this length, on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -104,20 +103,12 @@ impl Drive {
     /// Of `directory`.
     pub fn of(directory: &Path) -> io::Result<Self> {
         let directory = fs::canonicalize(directory)?;
-        let path = CString::new(directory.as_os_str().as_bytes())?;
-        let mut space = MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: the path ends with a zero byte, and `statvfs` writes nothing but the structure it is given.
-        if unsafe { libc::statvfs(path.as_ptr(), space.as_mut_ptr()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call has succeeded, so it has filled the structure.
-        let space = unsafe { space.assume_init() };
-        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        let space = Space::of(&directory)?;
         Ok(Self {
             mount: mount_of(&directory, &fs::read_to_string("/proc/self/mounts")?),
-            total_bytes: bytes(space.f_blocks),
-            available_bytes: bytes(space.f_bavail),
-            used_bytes: bytes(space.f_blocks.saturating_sub(space.f_bfree)),
+            total_bytes: space.total_bytes,
+            available_bytes: space.available_bytes,
+            used_bytes: space.used_bytes,
         })
     }
 }

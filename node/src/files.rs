@@ -1,0 +1,99 @@
+//! What the rooms that keep directories need of the file system.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// Removes a directory that nobody needs. What cannot be removed now is found again at the next start.
+pub fn remove(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove what is no longer needed");
+        }
+        _ => {}
+    }
+}
+
+/// Lets go of `holder`, then removes the directory, both on a thread of its own: to unlink large files can take long, and whoever has
+/// the last handle on them may be an async task or the apply thread.
+pub fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
+    let removal = std::thread::Builder::new().name("remove-files".to_owned()).spawn(move || {
+        drop(holder);
+        remove(&path);
+    });
+    if let Err(error) = removal {
+        tracing::warn!(%error, "no thread to remove files: they stay until the next start");
+    }
+}
+
+/// The file system of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What is free for others than root.
+    pub available_bytes: u64,
+    /// What is taken.
+    pub used_bytes: u64,
+}
+
+impl Space {
+    /// Of the file system that `path` is on.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let mut space = MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: the path ends with a zero byte, and `statvfs` writes nothing but the structure it is given.
+        if unsafe { libc::statvfs(path.as_ptr(), space.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call has succeeded, so it has filled the structure.
+        let space = unsafe { space.assume_init() };
+        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        Ok(Self {
+            total_bytes: bytes(space.f_blocks),
+            available_bytes: bytes(space.f_bavail),
+            used_bytes: bytes(space.f_blocks.saturating_sub(space.f_bfree)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn files_go_after_their_holder_and_not_on_the_thread_that_lets_go() {
+        struct Holder(PathBuf, std::thread::ThreadId, Arc<std::sync::atomic::AtomicBool>);
+        impl Drop for Holder {
+            fn drop(&mut self) {
+                let apart = self.0.exists() && std::thread::current().id() != self.1;
+                self.2.store(apart, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("large");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("file"), b"x").unwrap();
+        let apart = Arc::default();
+        remove_apart(Holder(path.clone(), std::thread::current().id(), Arc::clone(&apart)), path.clone());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while path.exists() {
+            assert!(Instant::now() < deadline, "not removed");
+            std::thread::yield_now();
+        }
+        assert!(apart.load(std::sync::atomic::Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_file_system_is_measured() {
+        let directory = tempfile::tempdir().unwrap();
+        let space = Space::of(directory.path()).unwrap();
+        assert!(space.available_bytes <= space.total_bytes && space.used_bytes <= space.total_bytes, "{space:?}");
+        assert!(Space::of(&directory.path().join("absent")).is_err());
+    }
+}

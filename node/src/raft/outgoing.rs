@@ -1,0 +1,172 @@
+//! Snapshots on their way to other nodes, and the log that their receivers need afterwards.
+//!
+//! Who gets a snapshot goes on with the log after it. Were that purged meanwhile, because newer snapshots were taken, the receiver would
+//! be sent a whole snapshot again, and under steady writes never be done. So the log stays until the receiver no longer needs it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::types::{LogId, NodeId};
+
+/// How long the log is kept for a node that has installed its snapshot and catches up with what was written meanwhile. It reads that
+/// faster than clients can write it; one that takes longer may be gone.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(600);
+
+/// How far every peer's log agrees with the leader's, as openraft tells the leader.
+pub type Replication = BTreeMap<NodeId, Option<LogId>>;
+
+/// The snapshots that this node sends. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Outgoing(Arc<Mutex<Transfers>>);
+
+#[derive(Debug, Default)]
+struct Transfers {
+    list: Vec<Transfer>,
+    /// Number of the next transfer.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Transfer {
+    number: u64,
+    target: NodeId,
+    /// Index of the last entry in the snapshot.
+    index: u64,
+    /// When the receiver said that it has installed it.
+    installed_at: Option<Instant>,
+}
+
+/// A receiver, and the index of the last entry that it does not need any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Who.
+    pub target: NodeId,
+    /// The log after this entry has to stay.
+    pub after: u64,
+}
+
+impl Outgoing {
+    /// A transfer begins, of a snapshot that ends with entry `index`. It is over when the value is dropped, unless it was
+    /// [`Sending::installed`].
+    pub fn begin(&self, target: NodeId, index: u64) -> Sending {
+        let mut transfers = self.0.lock();
+        // An earlier one to the same node has come to nothing: openraft sends one at a time.
+        transfers.list.retain(|transfer| transfer.target != target);
+        let number = transfers.next;
+        transfers.next += 1;
+        transfers.list.push(Transfer { number, target, index, installed_at: None });
+        Sending { outgoing: self.clone(), number }
+    }
+
+    /// What receivers still need of the log, given that all up to and including `purge_to` would be purged. Who no longer needs any of
+    /// that is forgotten.
+    pub fn needs(&self, replication: Option<&Replication>, purge_to: u64, now: Instant) -> Vec<Needs> {
+        let mut needs = Vec::new();
+        self.0.lock().list.retain(|transfer| {
+            let Transfer { target, index, .. } = *transfer;
+            let Some(installed_at) = transfer.installed_at else {
+                needs.push(Needs { target, after: index });
+                return true;
+            };
+            // Only a leader replicates, and only to members.
+            let Some(matched) = replication.and_then(|replication| replication.get(&target)) else { return false };
+            let after = matched.map_or(index, |log_id| log_id.index.max(index));
+            let is_behind = after < purge_to && now.saturating_duration_since(installed_at) < CATCH_UP_DEADLINE;
+            if is_behind {
+                needs.push(Needs { target, after });
+            }
+            is_behind
+        });
+        needs
+    }
+
+    /// Keeps no log for `target` any more, until it is sent the next snapshot.
+    pub fn give_up(&self, target: NodeId) {
+        self.0.lock().list.retain(|transfer| transfer.target != target);
+    }
+}
+
+/// A transfer under way.
+#[derive(Debug)]
+pub struct Sending {
+    outgoing: Outgoing,
+    number: u64,
+}
+
+impl Sending {
+    /// The receiver has installed the snapshot and goes on with the log.
+    pub fn installed(self) {
+        let mut transfers = self.outgoing.0.lock();
+        if let Some(transfer) = transfers.list.iter_mut().find(|transfer| transfer.number == self.number) {
+            transfer.installed_at = Some(Instant::now());
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let under_way = |transfer: &Transfer| transfer.number == self.number && transfer.installed_at.is_none();
+        self.outgoing.0.lock().list.retain(|transfer| !under_way(transfer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::codec;
+
+    const PURGE_TO: u64 = 100;
+
+    fn matched(target: NodeId, index: u64) -> Replication {
+        Replication::from([(
+            target,
+            Some(codec::log_id_from_message(&headwater_proto::stored::LogId { term: 1, index })),
+        )])
+    }
+
+    fn needed(outgoing: &Outgoing, replication: Option<&Replication>) -> Vec<u64> {
+        outgoing.needs(replication, PURGE_TO, Instant::now()).iter().map(|needs| needs.after).collect()
+    }
+
+    #[test]
+    fn the_log_after_a_snapshot_is_needed_until_its_receiver_has_caught_up() {
+        let (outgoing, target) = (Outgoing::default(), NodeId(7));
+        let sending = outgoing.begin(target, 10);
+        assert_eq!(needed(&outgoing, None), [10]);
+        sending.installed();
+        assert_eq!(needed(&outgoing, Some(&matched(target, 10))), [10]);
+        assert_eq!(needed(&outgoing, Some(&matched(target, 60))), [60], "what it has is not needed");
+        assert!(needed(&outgoing, Some(&matched(target, PURGE_TO))).is_empty());
+        assert!(needed(&outgoing, Some(&matched(target, 10))).is_empty(), "forgotten");
+    }
+
+    #[test]
+    fn a_transfer_that_failed_or_was_given_up_needs_nothing() {
+        let outgoing = Outgoing::default();
+        drop(outgoing.begin(NodeId(7), 10));
+        assert!(needed(&outgoing, None).is_empty());
+        let sending = outgoing.begin(NodeId(7), 10);
+        outgoing.give_up(NodeId(7));
+        sending.installed();
+        assert!(needed(&outgoing, Some(&matched(NodeId(7), 10))).is_empty());
+        // One that begins before the last was dropped takes its place.
+        let last = outgoing.begin(NodeId(7), 10);
+        let _sending = outgoing.begin(NodeId(7), 20);
+        drop(last);
+        assert_eq!(needed(&outgoing, None), [20]);
+    }
+
+    #[test]
+    fn who_has_its_snapshot_is_not_waited_for_when_it_leaves_or_stays_away() {
+        let (outgoing, target) = (Outgoing::default(), NodeId(7));
+        outgoing.begin(target, 10).installed();
+        let late = Instant::now() + CATCH_UP_DEADLINE;
+        assert_eq!(outgoing.needs(Some(&matched(target, 10)), PURGE_TO, late - Duration::from_secs(1)).len(), 1);
+        assert!(outgoing.needs(Some(&matched(target, 10)), PURGE_TO, late + Duration::from_secs(1)).is_empty());
+        outgoing.begin(target, 10).installed();
+        assert!(needed(&outgoing, Some(&Replication::new())).is_empty(), "no member any more");
+    }
+}
