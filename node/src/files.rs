@@ -1,10 +1,38 @@
 //! What the rooms that keep directories need of the file system.
 
 use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+
+/// Makes creations, renames and removals in a directory durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Creates a directory and what lies above it, and makes their names durable: else a loss of power takes all that is in it.
+pub fn create_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::create_dir_all(path)?;
+    missing.into_iter().try_for_each(|created| sync_directory(parent(created)))
+}
+
+/// Puts `content` in the place of a file, at once and durably: after a crash there is the old or the new one.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    sync_directory(parent(path))
+}
+
+/// The directory that has the name of `path`.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
 
 /// Removes a directory that nobody needs. What cannot be removed now is found again at the next start.
 pub fn remove(path: &Path) {
@@ -87,6 +115,21 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(apart.load(std::sync::atomic::Ordering::SeqCst));
+    }
+
+    #[test]
+    fn directories_are_made_and_files_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b/c");
+        create_directory(&deep).unwrap();
+        create_directory(&deep).unwrap();
+        let file = deep.join("file");
+        for content in [&b"one"[..], b""] {
+            replace(&file, content).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), content);
+        }
+        assert_eq!(fs::read_dir(&deep).unwrap().count(), 1, "nothing is left of the replacement");
+        assert_eq!((parent(Path::new("data")), parent(&file)), (Path::new("."), &*deep));
     }
 
     #[test]

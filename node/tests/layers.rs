@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["subscribe", "access", "cluster", "store", "event", "config", "metrics", "tls", "fatal", "files"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
-    ("cluster", &["raft", "store", "event", "config", "metrics", "fatal"]),
+    ("cluster", &["raft", "store", "event", "config", "metrics", "fatal", "files"]),
     ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal", "files", "priority"]),
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal", "files", "priority"]),

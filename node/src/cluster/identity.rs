@@ -1,7 +1,7 @@
 //! Who this disk is: the file `identity` in the data directory, a [`stored::Identity`] followed by its CRC-32C (4 bytes, little-endian).
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use headwater_proto::stored;
 
+use crate::files;
 use crate::raft::NodeId;
 use crate::raft::caller::LocalIdentity;
 
@@ -20,12 +21,12 @@ const FILE_NAME: &str = "identity";
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file is there but cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file is there but is not an identity.
     #[error("{path} is damaged; restore it, or remove the whole data directory and start once with --rejoin")]
@@ -83,7 +84,7 @@ impl Identity {
     /// Reads the identity below `data_dir`, or makes a new one when the directory holds no data yet.
     pub fn open(data_dir: &Path, server_id: u16) -> Result<Self, IdentityError> {
         let path = data_dir.join(FILE_NAME);
-        let io_error = |source| IdentityError::Io { path: path.clone(), source };
+        let io_error = |error| IdentityError::Io { path: path.clone(), error };
         match fs::read(&path) {
             Ok(bytes) => {
                 let damaged = || IdentityError::Damaged { path: path.clone() };
@@ -105,7 +106,7 @@ impl Identity {
                 if data_dir.join("log").exists() || data_dir.join("state").exists() {
                     return Err(IdentityError::Missing { path });
                 }
-                create_durably(data_dir).map_err(io_error)?;
+                files::create_directory(data_dir).map_err(io_error)?;
                 let local = Arc::new(LocalIdentity::new(NodeId::generate(server_id), None));
                 let identity = Self { path: path.clone(), local };
                 identity.save(None)?;
@@ -157,30 +158,9 @@ impl Identity {
             node_id: self.node_id().0,
             cluster_id: cluster_id.map(|id| id.as_bytes().to_vec().into()),
         };
-        let write = || -> io::Result<()> {
-            let temporary = self.path.with_extension("tmp");
-            let mut file = File::create(&temporary)?;
-            file.write_all(&encode(&record))?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            match self.path.parent() {
-                Some(directory) => File::open(directory)?.sync_all(),
-                None => Ok(()),
-            }
-        };
-        write().map_err(|source| IdentityError::Io { path: self.path.clone(), source })
+        files::replace(&self.path, &encode(&record))
+            .map_err(|error| IdentityError::Io { path: self.path.clone(), error })
     }
-}
-
-/// Creates a directory and what lies above it, and makes their names durable: else a loss of power takes all that is in it.
-fn create_durably(directory: &Path) -> io::Result<()> {
-    let missing: Vec<_> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-    fs::create_dir_all(directory)?;
-    for created in missing {
-        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
 }
 
 fn encode(record: &stored::Identity) -> Vec<u8> {

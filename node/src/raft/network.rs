@@ -1,5 +1,6 @@
 //! openraft's network: one gRPC client per peer and purpose.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;
 
 /// What a peer's client is for; each purpose has its own connection, so that a batch of megabytes or a snapshot
 /// cannot delay a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Purpose {
     Replication,
     Heartbeat,
@@ -70,6 +71,8 @@ pub struct Network {
     resolve: Resolve,
     metrics: Arc<Metrics>,
     snapshots: SnapshotSending,
+    /// openraft makes new clients with every election and every new leader; what they know of the peers stays.
+    reachable: HashMap<(NodeId, Purpose), Arc<AtomicBool>>,
 }
 
 impl Network {
@@ -81,10 +84,10 @@ impl Network {
         metrics: Arc<Metrics>,
         snapshots: SnapshotSending,
     ) -> Self {
-        Self { identity, dialer, resolve, metrics, snapshots }
+        Self { identity, dialer, resolve, metrics, snapshots, reachable: HashMap::new() }
     }
 
-    fn client(&self, target: NodeId, member: &Member, purpose: Purpose) -> Peer {
+    fn client(&mut self, target: NodeId, member: &Member, purpose: Purpose) -> Peer {
         let address = (self.resolve)(target, member).raft_address;
         let client = match self.dialer.channel(target.server(), &address) {
             Ok(channel) => Some(
@@ -102,7 +105,11 @@ impl Network {
             address,
             purpose,
             client,
-            reachable: AtomicBool::new(true),
+            reachable: self
+                .reachable
+                .entry((target, purpose))
+                .or_insert_with(|| Arc::new(AtomicBool::new(true)))
+                .clone(),
             identity: self.identity.clone(),
             metrics: self.metrics.clone(),
             snapshots: self.snapshots.clone(),
@@ -134,7 +141,7 @@ pub struct Peer {
     /// Absent when the address is unusable; every call fails then.
     client: Option<RaftClient<Channel>>,
     /// Whether the last call reached the peer, so that only changes are logged.
-    reachable: AtomicBool,
+    reachable: Arc<AtomicBool>,
     identity: Arc<LocalIdentity>,
     metrics: Arc<Metrics>,
     snapshots: SnapshotSending,
@@ -285,11 +292,12 @@ impl NetSnapshot<TypeConfig> for Peer {
         // Until it is installed, or this attempt ends.
         let sending = directory.last_index().map(|index| self.snapshots.outgoing.begin(self.target, index));
         let peer = self.target;
-        let mut begins = true;
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = begun.clone();
         // Told when the connection takes the first part: before that, an absent peer would be told of with every attempt.
         let parts = transfer::send(directory, &vote, self.snapshots.bytes_per_second);
         let (progress, parts) = Progress::of(parts.inspect(move |_| {
-            if std::mem::take(&mut begins) {
+            if !begins.swap(true, Ordering::Relaxed) {
                 tracing::info!(%peer, total_bytes, "sending a snapshot");
             }
         }));
@@ -304,7 +312,7 @@ impl NetSnapshot<TypeConfig> for Peer {
             Ok(response) => response.into_inner(),
             Err(status) => {
                 // That the peer is away or refuses this node is said elsewhere; here it is found out again with every attempt.
-                if !matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) {
+                if begun.load(Ordering::Relaxed) && status.code() != Code::FailedPrecondition {
                     tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
                 }
                 if status.code() == Code::ResourceExhausted {

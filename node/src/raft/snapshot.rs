@@ -144,8 +144,8 @@ impl SnapshotStore {
             }
         }
         leftovers.iter().for_each(|path| files::remove(path));
-        sync_directory(&root)?;
-        sync_directory(data_dir)?;
+        files::sync_directory(&root)?;
+        files::sync_directory(data_dir)?;
         let current = Mutex::new(newest.map(Arc::new));
         Ok(Self { root, incoming, current, counter: AtomicU64::new(0), metrics })
     }
@@ -260,7 +260,7 @@ impl SnapshotStore {
             }
         }
         fs::rename(work.path(), &path)?;
-        sync_directory(&self.root)?;
+        files::sync_directory(&self.root)?;
         work.keep();
         Ok(Arc::new(SnapshotDir::with_manifest(path, manifest)?))
     }
@@ -396,11 +396,7 @@ fn write_manifest(directory: &Path, manifest: &stored::SnapshotManifest) -> io::
     let path = directory.join(MANIFEST);
     fs::write(&path, bytes)?;
     File::open(&path)?.sync_all()?;
-    sync_directory(directory)
-}
-
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    files::sync_directory(directory)
 }
 
 /// Runs blocking file work off the async threads.

@@ -11,6 +11,7 @@ use rocksdb::DB;
 use super::generation::{self, Generation};
 use super::write::Writer;
 use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
+use crate::files;
 
 /// See [`super::Store::checkpoint`].
 pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
@@ -24,8 +25,8 @@ pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
     for entry in fs::read_dir(target)? {
         File::open(entry?.path())?.sync_all()?;
     }
-    generation::sync_directory(target)?;
-    target.parent().map_or(Ok(()), generation::sync_directory)
+    files::sync_directory(target)?;
+    target.parent().map_or(Ok(()), files::sync_directory)
 }
 
 /// See [`super::Store::checkpoint_mark`].
@@ -90,7 +91,7 @@ fn prepare(inner: &Inner, checkpoint: &Path, number: u64) -> io::Result<Generati
         fs::copy(entry.path(), &target)?;
         File::open(&target)?.sync_all()?;
     }
-    generation::sync_directory(&directory)?;
-    generation::sync_directory(&inner.state)?;
+    files::sync_directory(&directory)?;
+    files::sync_directory(&inner.state)?;
     Generation::open(&inner.state, number, false, &inner.cache).map_err(io::Error::other)
 }

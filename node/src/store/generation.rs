@@ -8,8 +8,8 @@
 //! A new generation is complete and synced before the pointer names it; what the pointer does not name is left over
 //! from a crash and removed at the next start.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,17 +181,7 @@ pub fn directory(state: &Path, number: u64) -> PathBuf {
 
 /// Makes `number` the current generation, durably and at once.
 pub fn write_pointer(state: &Path, number: u64) -> io::Result<()> {
-    let temporary = state.join(format!("{POINTER}.tmp"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(format!("{number}\n").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, state.join(POINTER))?;
-    sync_directory(state)
-}
-
-/// Makes creations, renames and removals in a directory durable.
-pub fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    files::replace(&state.join(POINTER), format!("{number}\n").as_bytes())
 }
 
 fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
