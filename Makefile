@@ -34,7 +34,7 @@ fmt-check:
 	cargo fmt --all -- --check
 
 lint: system ## Clippy, warnings are errors
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --test faults --locked -- -D warnings
 
 # Always the whole workspace and always as tests, so that every duty builds the dependencies with the same features, once: `cargo build`
 # leaves out what only tests ask of a dependency, and would build many of them a second time.

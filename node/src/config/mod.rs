@@ -112,6 +112,9 @@ pub const MAX_MEMBERS: usize = 9;
 /// Heartbeats that must fit into the shortest election timeout, so that a late one does not cost an election.
 const HEARTBEATS_PER_ELECTION: u32 = 3;
 
+/// A node knows where in its log how many bytes lie for some 8 GiB back; more could never be told from all, and nothing be removed.
+const MAX_KEEP_LOG_BYTES: u64 = 4 << 30;
+
 /// Slowest transfer of snapshots; below it a node that needs one would not be back within a day.
 const MIN_SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 10;
 
@@ -308,6 +311,12 @@ fn check_storage(flags: &Flags) -> Result<(), ConfigError> {
         true => Err(contradiction(format!("{flag} {value} is too small; set it to at least {least}"))),
         false => Ok(()),
     };
+    if flags.keep_log_bytes > MAX_KEEP_LOG_BYTES {
+        return Err(contradiction(format!(
+            "--keep-log-bytes {} is too large; set it to at most {MAX_KEEP_LOG_BYTES}",
+            flags.keep_log_bytes
+        )));
+    }
     at_least("--snapshot-log-bytes", flags.snapshot_log_bytes, 1)?;
     at_least("--snapshot-bytes-per-second", flags.snapshot_bytes_per_second, MIN_SNAPSHOT_BYTES_PER_SECOND)?;
     at_least("--block-cache-bytes", flags.block_cache_bytes, MIN_BLOCK_CACHE_BYTES)?;

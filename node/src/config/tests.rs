@@ -238,6 +238,7 @@ fn unknown_and_contradictory_options_are_refused_with_what_to_change() {
         (&["--heartbeat-ms=134"], &[], None, &["--heartbeat-ms 134 is too long", "at most 133"]),
         (&["--leader-wait-ms=5001"], &[], None, &["--leader-wait-ms 5001", "--write-timeout-ms 5000"]),
         (&["--snapshot-log-bytes=0"], &[], None, &["--snapshot-log-bytes 0 is too small"]),
+        (&["--keep-log-bytes=5GiB"], &[], None, &["--keep-log-bytes 5368709120 is too large", "4294967296"]),
         (&["--snapshot-bytes-per-second=1"], &[], None, &["--snapshot-bytes-per-second", "at least 65536"]),
         (&["--block-cache-bytes=1"], &[], None, &["--block-cache-bytes", "at least 1048576"]),
         (&["--advertise-http=nowhere"], &[], None, &["--advertise-http", "HOST:PORT"]),
