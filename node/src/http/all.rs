@@ -140,6 +140,7 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
             format: format.clone(),
             // Links are always followed here (contract/streams 10).
             follows_links: true,
+            may_have_links: true,
             oldest: Ticks(0),
             now,
             policy: policy.clone(),

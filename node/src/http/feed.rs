@@ -14,14 +14,15 @@ use super::kept_pages::{KeptPages, PageKey};
 use super::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
 use super::links::Base;
 use super::negotiate::MediaType;
-use super::page::{Beginning, DatedBy, Ends, Events, Page};
+use super::page::{self, Beginning, DatedBy, Ends, Events, Page};
 use super::read::{self, Readable, Targets};
 use super::request::{ReadBarrier, Request};
 use super::{Reply, delivery, extract, response};
 use crate::access::Policy;
 use crate::event::paging::{BackwardPage, Bounds, ForwardPage, From, PageLinks};
-use crate::event::{EventNumber, MAX_NUMBER, Ticks, stream_id};
-use crate::store::{ReadError, ReadView, StreamInfo};
+use crate::event::{EventNumber, LINK_EVENT_TYPE, MAX_NUMBER, Ticks, stream_id};
+
+use crate::store::{Headings, ReadError, ReadView, StreamInfo};
 
 /// Which way a page goes and where it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,15 +235,24 @@ impl Look {
         let key = self.key(info, &outline);
         let Outline { bounds, numbers, oldest } = outline;
         let wanted = &self.wanted;
-        let (places, headings) = match (info.id, numbers) {
+        let (places, headings) = match (info.id, numbers.clone()) {
             (Some(id), Some(numbers)) if self.format.shows_headings_alone() => view.places_and_headings(id, numbers)?,
             (Some(id), Some(numbers)) => (view.places(id, numbers)?, None),
             _ => (Vec::new(), None),
+        };
+        let may_have_links = match (info.id, numbers) {
+            (Some(id), Some(numbers)) if page::is_large(&places) => match &headings {
+                Some(headings) => has_links(headings),
+                // The head of a large page is sent before its rows are read; the index tells the types, where it has them.
+                None => view.places_and_headings(id, numbers)?.1.as_ref().is_none_or(has_links),
+            },
+            _ => true,
         };
         let page = Page {
             events: Events::Places(places),
             format: self.format.clone(),
             follows_links: wanted.resolve_links,
+            may_have_links,
             oldest,
             now: self.now,
             policy: self.policy.clone(),
@@ -336,6 +346,10 @@ pub fn if_none_match(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Where a page leads, given the smallest number among its visible events, and whether it reaches the head of the stream.
+fn has_links(headings: &Headings) -> bool {
+    headings.events("").any(|event| event.event_type == LINK_EVENT_TYPE)
+}
+
 fn links(wanted: &PageRequest, bounds: Bounds, lowest: Option<EventNumber>) -> (PageLinks, bool) {
     match wanted.direction {
         Direction::Backward(from) => (BackwardPage::new(bounds, from, wanted.count).links(lowest), from == From::Head),

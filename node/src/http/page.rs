@@ -22,6 +22,8 @@ pub struct Page {
     pub format: Format,
     /// Whether links are followed.
     pub follows_links: bool,
+    /// False when it is known that none of the events is a link.
+    pub may_have_links: bool,
     /// Older events are not shown.
     pub oldest: Ticks,
     /// When it was asked for.
@@ -102,6 +104,16 @@ impl Check {
     }
 }
 
+/// Bytes of the rows of these events and of what is written around them.
+fn stored_bytes(places: &[EventPlace]) -> u64 {
+    places.iter().map(|place| u64::from(place.bytes) + PAGE_ENTRY_BYTES).sum()
+}
+
+/// Whether a page of events at these places is sent before all of its rows are read.
+pub fn is_large(places: &[EventPlace]) -> bool {
+    stored_bytes(places) > SMALL_PAGE_BYTES
+}
+
 impl Page {
     /// Writes the document if it is small, else what comes before its entries, which `feed` knows. Also says what the links on it lead to,
     /// as far as they were looked at; of a large page, [`Self::check`] looks at the others.
@@ -113,7 +125,7 @@ impl Page {
     ) -> Result<(Beginning, Targets), ReadError> {
         match &self.events {
             Events::Places(places) => {
-                let stored: u64 = places.iter().map(|place| u64::from(place.bytes) + PAGE_ENTRY_BYTES).sum();
+                let stored = stored_bytes(places);
                 if stored <= SMALL_PAGE_BYTES {
                     // The rows are looked up together and written from where they lie.
                     let rows = view.rows(places)?;
@@ -210,7 +222,7 @@ impl Page {
     }
 
     fn unknown_targets(&self) -> Targets {
-        Targets::unknown(&self.policy, self.follows_links)
+        Targets::unknown(&self.policy, self.follows_links && self.may_have_links)
     }
 
     /// Where [`Self::part`] begins.

@@ -180,6 +180,18 @@ async fn pages_of_large_events(nodes: nodes::Nodes) {
             flate2::read::GzDecoder::new(&coded.body[..]).read_to_end(&mut plain).unwrap();
             assert!(plain == page.body, "{path}");
         }
+        // An old page of a public stream is for every cache, whoever asked for it (contract/streams 8.7), unless a link on it may lead elsewhere.
+        let cached = |path: &str| get(&base, path, &[]).header("cache-control").unwrap();
+        assert_eq!(cached("/streams/large/0/forward/3?embed=tryharder"), "max-age=31536000, public");
+        let link = [
+            ("Content-Type", "application/json".to_owned()),
+            ("ES-EventType", "$>".to_owned()),
+            ("ES-EventId", uuid::Uuid::new_v4().to_string()),
+        ];
+        assert_eq!(client::send(&base, "POST", "/streams/large", &link, b"0@large").status, 201);
+        assert_eq!(append_bytes(&base, "large", &large).status, 201);
+        let with_link = format!("/streams/large/{}/forward/2?embed=tryharder", EVENTS - 1);
+        assert_eq!(cached(&with_link), "max-age=31536000, private");
         let event = client::send(&base, "GET", "/streams/large/3", &[("Accept", OCTETS.to_owned())], b"");
         assert_eq!(event.header("content-length"), Some(large.len().to_string()));
         assert!(event.body == large);
