@@ -128,7 +128,12 @@ async fn send_parts(mut parts: Parts, first: Vec<u8>, mut room: Room, answers: A
             Some(room) => room,
             None => return tracing::warn!("a large answer was given up: no room for its next part in time"),
         };
-        part = match parts.next(Vec::new()).await {
+        let next = tokio::select! {
+            next = parts.next(Vec::new()) => next,
+            // A part may take many reads, of events that are not shown.
+            () = sender.unwanted() => return,
+        };
+        part = match next {
             Ok(part) => part,
             Err(error) => return tracing::error!(%error, "a large answer was given up"),
         };

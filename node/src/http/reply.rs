@@ -98,6 +98,11 @@ impl PieceSender {
         self.0.send(Some(piece)).await.is_ok()
     }
 
+    /// Returns once nobody wants the body any more.
+    pub async fn unwanted(&self) {
+        self.0.closed().await;
+    }
+
     /// The body is complete.
     pub async fn end(self) {
         // Who has left does not miss the end.
