@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::error::ApiError;
-use super::limits::{BODY_TIMEOUT, MAX_COMMAND_BYTES, SMALL_BODY_BYTES, is_too_long};
+use super::limits::{BODY_TIMEOUT, MAX_COMMAND_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES, is_too_long};
 use super::links::Base;
 use super::negotiate::MediaType;
 use super::request::{Request, utf8};
@@ -139,7 +139,7 @@ fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
 /// The events of a body. A large list takes up to a second to read, and a multiple of its length in memory, so that is done apart from the
 /// workers, which also run consensus, and for few at a time.
 async fn events(state: &AppState, kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, ApiError> {
-    if body.len() <= SMALL_BODY_BYTES || matches!(kind, Kind::One { .. }) {
+    if body.len() <= PARSED_AT_ONCE_BYTES || matches!(kind, Kind::One { .. }) {
         return Ok(parse_events(kind, body)?);
     }
     let turn = tokio::time::timeout(BODY_TIMEOUT, state.large_lists.clone().acquire_owned()).await;

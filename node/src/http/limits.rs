@@ -15,7 +15,11 @@ pub const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// command made of them take about as much again.
 pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 
-/// Larger bodies whose events are being read, each on a thread of its own; the next one waits.
+/// Lists of events up to this size are parsed by the worker that received them, in a few milliseconds at most. Other threads have a memory of their
+/// own, which would be what usual bulk loads cost.
+pub const PARSED_AT_ONCE_BYTES: usize = 512 * 1024;
+
+/// Larger lists of events that are being parsed, each on a thread of its own; the next one waits.
 pub const MAX_PARSED_LISTS: usize = 2;
 
 /// Bytes of all events being written that are more than twice as long as their body: they are stored indented, and deep lists become a hundred
