@@ -328,15 +328,22 @@ impl Node {
     }
 }
 
+/// Copies what is there. A replaced state is removed meanwhile, on a thread of its own: a lost machine may hold any part of it.
 fn copy_tree(from: &Path, to: &Path) {
+    fn unless_removed<T>(result: std::io::Result<T>) -> Option<T> {
+        match result {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            result => Some(result.unwrap()),
+        }
+    }
     std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
+    for entry in unless_removed(std::fs::read_dir(from)).into_iter().flatten() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy_tree(&entry.path(), &target);
         } else if entry.file_name() != "LOCK" {
-            std::fs::copy(entry.path(), target).unwrap();
+            unless_removed(std::fs::copy(entry.path(), target));
         }
     }
 }
