@@ -120,7 +120,8 @@ pub(super) fn decide(chunk: &mut Chunk<'_>, stream: StreamRef, demand: &Demand) 
 /// "No stream" was right when that write came. A node repeats writes through changes of leadership, so without this rule a client could
 /// hear "wrong version" of a write that it made once and that is stored. It holds for that very write and nothing else: all of its ids,
 /// at the numbers they got then. After another soft delete a client's repetition recreates the stream again, as step 5b says; a copy that a
-/// node made does not: the client asked once, and whoever deleted the stream afterwards has the last word.
+/// node made does not: the client asked once, and whoever deleted the stream afterwards has the last word
+/// (docs/adr/0016-copies-of-a-write.md).
 fn repeated_recreation(
     chunk: &mut Chunk<'_>,
     stream: StreamRef,
