@@ -31,6 +31,11 @@ impl SmallDisk {
         Ok(Self { mount_point, _root: root })
     }
 
+    /// The same for a test, which is left out, and says so, where that is not permitted.
+    pub fn mount_or_skip(bytes: u64) -> Option<Self> {
+        Self::mount(bytes).inspect_err(|reason| eprintln!("SKIPPED: {reason:#}")).ok()
+    }
+
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.mount_point

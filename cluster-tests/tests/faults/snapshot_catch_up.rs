@@ -91,13 +91,7 @@ async fn a_node_that_cannot_install_a_snapshot_stops_and_comes_back() -> anyhow:
 #[tokio::test]
 async fn a_follower_without_room_for_a_snapshot_says_so_and_gets_it_once_there_is_room() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
-    let disk = match SmallDisk::mount(DISK_BYTES) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            eprintln!("SKIPPED: {reason:#}");
-            return Ok(());
-        }
-    };
+    let Some(disk) = SmallDisk::mount_or_skip(DISK_BYTES) else { return Ok(()) };
     let (mut cluster, workload, follower) = follower_behind_the_log(Some(disk.path().join("data"))).await?;
     let ballast = disk.ballast(BALLAST_BYTES)?;
     cluster.start(follower)?;

@@ -58,6 +58,9 @@ pub enum LoginError {
 
 impl From<ReadError> for LoginError {
     fn from(error: ReadError) -> Self {
+        if matches!(error, ReadError::Busy) {
+            return Self::Busy;
+        }
         tracing::error!(%error, "a user cannot be read");
         Self::Internal
     }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::body::{self, BodyError};
-use super::error::ApiError;
+use super::error::{ApiError, BUSY_RETRY};
 use super::limits::{BODY_TIMEOUT, MAX_COMMAND_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES, is_too_long};
 use super::links::Base;
 use super::negotiate::MediaType;
@@ -143,7 +143,7 @@ async fn events(state: &AppState, kind: Kind, body: Bytes) -> Result<Vec<NewEven
         return Ok(parse_events(kind, body)?);
     }
     let turn = tokio::time::timeout(BODY_TIMEOUT, state.large_lists.clone().acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: extract::BUSY_RETRY })?;
+    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })?;
     let parsing = tokio::task::spawn_blocking(move || {
         let events = parse_events(kind, body);
         drop(turn);
@@ -180,7 +180,7 @@ fn room_of_grown(
         return Ok(None);
     }
     let permit = u32::try_from(payload_bytes.div_ceil(1024)).ok().and_then(|kib| room.try_acquire_many(kib).ok());
-    permit.map(Some).ok_or(ApiError::TooBusy { retry_after: extract::BUSY_RETRY })
+    permit.map(Some).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })
 }
 
 /// What a write means for access to streams.
@@ -310,7 +310,7 @@ mod tests {
         let taken = room_of_grown(&room, 10_000, 1 << 20).unwrap();
         assert_eq!((taken.is_some(), room.available_permits()), (true, 0));
         let refused = room_of_grown(&room, 10_000, 100_000).map(|_| ());
-        assert_eq!(refused, Err(ApiError::TooBusy { retry_after: extract::BUSY_RETRY }));
+        assert_eq!(refused, Err(ApiError::TooBusy { retry_after: BUSY_RETRY }));
         drop(taken);
         assert_eq!(room.available_permits(), 1024);
     }

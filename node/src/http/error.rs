@@ -12,6 +12,9 @@ use super::response;
 use crate::cluster::WriteError;
 use crate::store::ReadError;
 
+/// When a client may come again that found no room.
+pub const BUSY_RETRY: Duration = Duration::from_secs(1);
+
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
@@ -163,6 +166,9 @@ impl From<BodyError> for ApiError {
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
+        if matches!(error, ReadError::Busy) {
+            return Self::TooBusy { retry_after: BUSY_RETRY };
+        }
         tracing::error!(%error, "a read failed");
         Self::Internal
     }

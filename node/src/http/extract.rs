@@ -7,12 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::error::ApiError;
+use super::error::{ApiError, BUSY_RETRY};
 use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, SMALL_BODY_BYTES, is_too_long};
 use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
-
-/// When a client may come again whose body found no room, or no turn to be read.
-pub const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";

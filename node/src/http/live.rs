@@ -4,14 +4,13 @@
 //! nothing else, and a subscription holds one piece in memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::atom::{self, Embed, OwnedEntry, Target as Behind};
-use super::error::ApiError;
+use super::error::{ApiError, BUSY_RETRY};
 use super::filter::Filter;
 use super::limits::{CHECKPOINT_EVENTS, KEEP_ALIVE_INTERVAL, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
 use super::links::Base;
@@ -22,9 +21,6 @@ use crate::access::{Caller, Policy};
 use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_id};
 use crate::store::{EventPlace, ReadError, ReadView};
 use crate::subscribe::{Subscription, Target, Woken};
-
-/// When a client may come again that found no place.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// What is followed, and how far it was sent.
 #[derive(Debug, Clone)]

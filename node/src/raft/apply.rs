@@ -211,8 +211,8 @@ impl Applier {
             }
         }
         self.metrics.applied_entries.inc_by(count);
-        self.metrics.applied_events.inc_by(new_events);
         self.metrics.apply_chunk.observe(decided.commands as f64);
+        self.metrics.applied_events.inc_by(new_events);
         self.volume.lock().add(last_log_id.index, decided.bytes);
         if self.store.unflushed_bytes() >= FLUSH_BYTES {
             // A full slot means that a flush is already asked for.

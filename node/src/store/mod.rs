@@ -25,6 +25,7 @@ pub mod write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -70,6 +71,9 @@ struct Inner {
 /// Reads that may wait for the disk at a time. The others wait in a queue of their own: consensus reads its log on the same threads, of which
 /// there are several times as many, and must not stand behind the clients of a node with a slow disk.
 pub const COLD_READS: usize = 64;
+
+/// How long a read waits for such a place: a disk that lets it wait longer is no use to a client.
+pub const COLD_READ_WAIT: Duration = Duration::from_secs(10);
 
 /// What a commit changed of that on which decisions about access rest.
 #[derive(Debug, Clone, Copy)]
@@ -166,8 +170,8 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
     {
-        // Nobody closes it.
-        let place = self.inner.cold_reads.clone().acquire_owned().await.ok();
+        let place = tokio::time::timeout(COLD_READ_WAIT, self.inner.cold_reads.clone().acquire_owned()).await;
+        let place = place.map_err(|_| ReadError::Busy)?;
         let read = move || {
             // Kept to the end even if nobody waits for the answer any more.
             let _place = place;

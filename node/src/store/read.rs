@@ -23,6 +23,9 @@ pub enum ReadError {
     /// A block is not in memory and this view may not wait for the disk; handled inside [`super::Store::read`].
     #[error("not in memory")]
     NotInMemory,
+    /// Too many others have waited for the disk for too long, see [`super::COLD_READS`].
+    #[error("no place to wait for the disk in time")]
+    Busy,
     /// The database is damaged; the node stops (see `fatal`).
     #[error("state database: {0}")]
     Damaged(String),

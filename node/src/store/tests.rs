@@ -342,6 +342,19 @@ fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhi
     assert!(check(&target, known) < 10, "a snapshot brings its ids");
 }
 
+#[tokio::test]
+async fn a_read_waits_for_its_place_before_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let all_places = store.inner.cold_reads.clone().acquire_many_owned(COLD_READS as u32).await.unwrap();
+    let read = store.read_apart(|view| view.next_position());
+    tokio::pin!(read);
+    assert!(futures::poll!(&mut read).is_pending());
+    drop(all_places);
+    assert_eq!(read.await.unwrap(), 0);
+    assert_eq!(store.inner.cold_reads.available_permits(), COLD_READS, "places are given back");
+}
+
 #[test]
 fn a_start_reads_few_events_again_even_if_all_have_the_same_id() {
     let directory = tempfile::tempdir().unwrap();
