@@ -1,54 +1,17 @@
 //! The HTTP API: parses requests, calls the rooms below, renders answers.
 
-pub mod all;
-pub mod append;
-pub mod atom;
-pub mod audit;
-pub mod authentication;
-pub mod body;
-pub mod caching;
-pub mod compress;
-pub mod delivery;
-pub mod error;
-pub mod event;
-pub mod extract;
-pub mod feed;
-pub mod filter;
-pub mod filtered;
-pub mod html;
-pub mod http1;
-pub mod http2;
-pub mod json;
-pub mod kept_pages;
+pub mod connection;
+pub mod exchange;
+pub mod format;
 pub mod limits;
-pub mod links;
-pub mod live;
-pub mod metrics;
-pub mod negotiate;
-pub mod node;
-pub mod openapi;
-pub mod pacing;
-pub mod page;
-pub mod read;
-pub mod reply;
-pub mod request;
-pub mod response;
-pub mod router;
-pub mod server;
-pub mod service;
-pub mod sse;
-pub mod stall;
-pub mod stats;
-pub mod streams;
-pub mod users;
-pub mod xml;
+pub mod resources;
 
 use std::sync::Arc;
 
-pub use delivery::AnswerRoom;
-pub use metrics::HttpMetrics;
-pub use reply::Reply;
-pub use server::serve;
+pub use connection::server::serve;
+pub use exchange::delivery::AnswerRoom;
+pub use exchange::metrics::HttpMetrics;
+pub use exchange::reply::Reply;
 use tokio::sync::Semaphore;
 
 use crate::access::Access;
@@ -79,11 +42,11 @@ pub struct AppState {
     /// Room for large answers.
     pub large_answers: AnswerRoom,
     /// Pages that were sent lately.
-    pub kept_pages: Arc<kept_pages::KeptPages>,
+    pub kept_pages: Arc<exchange::kept_pages::KeptPages>,
     /// Places for large pieces of live answers.
     pub large_pieces: Arc<Semaphore>,
     /// Figures for `/stats`.
-    pub stats: Arc<stats::Stats>,
+    pub stats: Arc<resources::stats::Stats>,
     /// Long polls and subscriptions.
     pub waiters: Arc<Waiters>,
     /// `host:port` in links when a request has no Host header.
@@ -100,7 +63,7 @@ impl AppState {
         http_metrics: HttpMetrics,
     ) -> Self {
         let local_address = config.http_listen.to_string().into();
-        let stats = Arc::new(stats::Stats::new(config.data_dir.clone()));
+        let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES_BYTES / 1024));
         Self {
             cluster,

@@ -1,0 +1,170 @@
+//! Who reads the answers of an HTTP/2 connection, and who does not.
+//!
+//! One connection carries many answers, and a client takes each at its own pace: a stuck one shows neither in the connection, which may be
+//! busy with others, nor in the time since the last request.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+
+use crate::http::Reply;
+use crate::http::exchange::reply::GivenUp;
+
+/// Bytes of an answer that are handed to the connection at a time, as many as one frame holds. What was handed over is out of sight.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The requests of one connection, from their arrival until their answers are handed over.
+#[derive(Default)]
+pub struct Requests {
+    begun: AtomicU64,
+    /// By number: since when the client is expected to make room for the next piece of the answer, if that is what it waits for.
+    underway: Mutex<HashMap<u64, Option<Instant>>>,
+}
+
+impl Requests {
+    /// How many there were.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none at the moment.
+    pub fn is_idle(&self) -> bool {
+        self.underway.lock().is_empty()
+    }
+
+    /// Whether an answer waits for its client for longer than `limit`.
+    pub fn is_stalled(&self, limit: Duration) -> bool {
+        self.underway.lock().values().flatten().any(|since| since.elapsed() > limit)
+    }
+
+    /// A request has arrived.
+    pub fn begin(self: &Arc<Self>) -> Underway {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        self.underway.lock().insert(number, None);
+        Underway { requests: self.clone(), number }
+    }
+}
+
+/// One request; it ends when this is dropped.
+pub struct Underway {
+    requests: Arc<Requests>,
+    number: u64,
+}
+
+impl Underway {
+    /// The body of its answer.
+    pub fn answer(self, reply: Reply) -> PacedReply {
+        self.wait(Some(Instant::now()));
+        PacedReply { reply, rest: Bytes::new(), underway: self }
+    }
+
+    fn wait(&self, since: Option<Instant>) {
+        self.requests.underway.lock().insert(self.number, since);
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.requests.underway.lock().remove(&self.number);
+    }
+}
+
+/// An answer in pieces of [`PIECE_BYTES`]; the connection asks for each when its client has room for it.
+pub struct PacedReply {
+    reply: Reply,
+    /// What is left of the last frame of `reply`.
+    rest: Bytes,
+    underway: Underway,
+}
+
+impl Body for PacedReply {
+    type Data = Bytes;
+    type Error = GivenUp;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        let paced = self.get_mut();
+        // There is room: from here on it is the answer that is waited for, until there is a piece.
+        paced.underway.wait(None);
+        if paced.rest.is_empty() {
+            match ready!(Pin::new(&mut paced.reply).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => paced.rest = bytes,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = paced.rest.split_to(paced.rest.len().min(PIECE_BYTES));
+        paced.underway.wait(Some(Instant::now()));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.reply.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.reply.size_hint().exact() {
+            Some(bytes) => SizeHint::with_exact(bytes + self.rest.len() as u64),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_handed_over_in_pieces_and_whole() {
+        let requests = Arc::new(Requests::default());
+        let text = Bytes::from((0..50_000_u32).flat_map(u32::to_be_bytes).collect::<Vec<u8>>());
+        let mut body = requests.begin().answer(Reply::new(text.clone()));
+        assert_eq!(body.size_hint().exact(), Some(200_000));
+        let mut received = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap();
+            assert!(!piece.is_empty() && piece.len() <= PIECE_BYTES);
+            received.extend_from_slice(&piece);
+            assert_eq!(body.size_hint().exact(), Some(200_000 - received.len() as u64));
+            assert_eq!(body.is_end_stream(), received.len() == 200_000);
+        }
+        assert_eq!(received, text);
+        assert!(!requests.is_idle());
+        drop(body);
+        assert!(requests.is_idle() && requests.begun() == 1);
+    }
+
+    #[tokio::test]
+    async fn only_an_answer_that_its_client_makes_no_room_for_is_stalled() {
+        let (none, requests) = (Duration::ZERO, Arc::new(Requests::default()));
+        let stalled = || {
+            // Time passes between two looks at the clock.
+            let started = Instant::now();
+            while started.elapsed().is_zero() {}
+            requests.is_stalled(none)
+        };
+        let underway = requests.begin();
+        assert!(!stalled(), "the node is at work");
+        let (pieces, receiver) = tokio::sync::mpsc::channel(1);
+        let live = Reply::live(tokio_stream::wrappers::ReceiverStream::new(receiver));
+        let mut body = underway.answer(live);
+        assert!(stalled(), "an answer is there, and nobody has asked for it");
+        assert!(futures::poll!(std::pin::pin!(body.frame())).is_pending());
+        assert!(!stalled(), "the client has room, but nothing has happened yet");
+        pieces.send(Bytes::from_static(b"x")).await.unwrap();
+        body.frame().await.unwrap().unwrap();
+        assert!(stalled(), "a piece was handed over, and no room was made for the next");
+        drop(body);
+        assert!(!stalled());
+    }
+}

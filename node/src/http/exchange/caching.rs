@@ -1,0 +1,79 @@
+//! Cache-Control, ETag and If-None-Match (contract/streams 8.7).
+
+use http::{HeaderMap, HeaderValue, Response, header};
+
+use crate::http::Reply;
+use crate::http::exchange::negotiate::MediaType;
+
+const NO_CACHE: HeaderValue = HeaderValue::from_static("max-age=0, no-cache, must-revalidate");
+
+/// How long an answer stays right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// For ever: it shows only numbers below the head.
+    Immutable,
+    /// Until the next event; may be cached for `$cacheControl` seconds where that is set.
+    Head {
+        /// `$cacheControl`
+        cache_control_s: Option<u64>,
+    },
+}
+
+/// Adds Cache-Control and Vary.
+pub fn add_headers(answer: &mut Response<Reply>, freshness: Freshness, is_public: bool, disabled: bool) {
+    let scope = if is_public { "public" } else { "private" };
+    let value = match freshness {
+        _ if disabled => NO_CACHE,
+        Freshness::Immutable if is_public => HeaderValue::from_static("max-age=31536000, public"),
+        Freshness::Immutable => HeaderValue::from_static("max-age=31536000, private"),
+        Freshness::Head { cache_control_s: None } => NO_CACHE,
+        Freshness::Head { cache_control_s: Some(seconds) } => {
+            HeaderValue::try_from(format!("max-age={seconds}, {scope}")).unwrap_or(NO_CACHE)
+        }
+    };
+    answer.headers_mut().insert(header::CACHE_CONTROL, value);
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+}
+
+/// `{version};{hash}`, unquoted; version -1 for a stream without events.
+pub fn tag(version: i64, media_type: MediaType) -> String {
+    format!("{version};{}", media_type.hash())
+}
+
+/// Adds the ETag.
+pub fn add_tag(answer: &mut Response<Reply>, tag: &str) {
+    if let Ok(value) = HeaderValue::try_from(format!("\"{tag}\"")) {
+        answer.headers_mut().insert(header::ETAG, value);
+    }
+}
+
+/// Whether If-None-Match holds this tag, quoted or not, weak or not, alone or in a list.
+pub fn matches(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| {
+        let item = item.trim();
+        item.strip_prefix("W/").unwrap_or(item).trim_matches('"') == tag
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_match_quoted_and_unquoted() {
+        let tag = tag(2, MediaType::AtomJson);
+        assert_eq!(tag, "2;-2060438500");
+        for (value, expected) in [
+            ("\"2;-2060438500\"", true),
+            ("2;-2060438500", true),
+            ("\"1;1\", \"2;-2060438500\"", true),
+            ("\"2;-1359611486\"", false),
+            ("2", false),
+            ("*", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))]);
+            assert_eq!(matches(&headers, &tag), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Compression of answers (contract/streams 1.5).
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use flate2::write::{DeflateEncoder, GzEncoder};
+use http::{HeaderMap, HeaderValue, Response, Version, header};
+
+use crate::http::Reply;
+use crate::http::limits::COMPRESS_APART_BYTES;
+
+/// Pages are texts that repeat themselves: the fastest level already makes them ten times smaller.
+const LEVEL: flate2::Compression = flate2::Compression::fast();
+
+/// How the body of an answer is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    coding: Coding,
+    /// Something between the client and this node may keep the answer for others.
+    is_cached: bool,
+}
+
+impl Compression {
+    /// What a request asks for, `None` when its answer is to be sent as it is.
+    pub fn of_request(headers: &HeaderMap, version: Version) -> Option<Self> {
+        let coding = Coding::choose(headers)?;
+        Some(Self { coding, is_cached: comes_through_a_proxy(headers, version) })
+    }
+
+    fn add_headers(self, headers: &mut HeaderMap) {
+        headers.insert(header::CONTENT_ENCODING, self.coding.name());
+        // A shared cache must not hand this form to clients that did not ask for it; the plain form suits everybody. Clients
+        // that ask themselves get the Vary of the contract and nothing else.
+        if self.is_cached {
+            headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+    }
+}
+
+/// Whether a proxy shows in a request: it names itself, or it speaks HTTP/1.0 as some do to the servers behind them.
+fn comes_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
+    let names_one = |name: &str| name == "via" || name == "forwarded" || name.starts_with("x-forwarded-");
+    version == Version::HTTP_10 || headers.keys().any(|name| names_one(name.as_str()))
+}
+
+/// How a body can be coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// gzip
+    Gzip,
+    /// Raw deflate, without the zlib frame (contract/streams 1.5).
+    Deflate,
+}
+
+impl Coding {
+    /// The first item of Accept-Encoding that is exactly `gzip` or `deflate`; one with a `q` is not.
+    pub fn choose(headers: &HeaderMap) -> Option<Self> {
+        let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).find_map(|item| match item.trim() {
+            "gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
+            _ => None,
+        })
+    }
+
+    fn name(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        })
+    }
+
+    fn encoder(self) -> Encoder {
+        match self {
+            Self::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), LEVEL)),
+            Self::Deflate => Encoder::Deflate(DeflateEncoder::new(Vec::new(), LEVEL)),
+        }
+    }
+
+    fn encode(self, body: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut encoder = self.encoder();
+        encoder.out().reserve(body.len() / 4);
+        encoder.write(body)?;
+        encoder.end()
+    }
+}
+
+/// Codes a body.
+#[derive(Debug)]
+pub enum Encoder {
+    /// See [`Coding::Gzip`].
+    Gzip(GzEncoder<Vec<u8>>),
+    /// See [`Coding::Deflate`].
+    Deflate(DeflateEncoder<Vec<u8>>),
+}
+
+impl Encoder {
+    /// Codes a piece; what comes of it at once, perhaps nothing yet.
+    pub fn push(&mut self, piece: &[u8]) -> std::io::Result<Bytes> {
+        self.write(piece)?;
+        Ok(std::mem::take(self.out()).into())
+    }
+
+    /// What is left after the last piece.
+    pub fn finish(self) -> std::io::Result<Bytes> {
+        self.end().map(Bytes::from)
+    }
+
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Gzip(encoder) => encoder.write_all(piece),
+            Self::Deflate(encoder) => encoder.write_all(piece),
+        }
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Gzip(encoder) => encoder.get_mut(),
+            Self::Deflate(encoder) => encoder.get_mut(),
+        }
+    }
+
+    fn end(self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Deflate(encoder) => encoder.finish(),
+        }
+    }
+}
+
+/// Compresses the body if there is one and that is asked for.
+pub async fn compress(answer: Response<Reply>, compression: Option<Compression>) -> Response<Reply> {
+    let Some(compression) = compression else { return answer };
+    let coding = compression.coding;
+    if answer.body().is_live() {
+        // An encoder would keep events back until it has enough of them.
+        return answer;
+    }
+    let (mut head, body) = answer.into_parts();
+    let plain = match body.into_whole() {
+        Ok(plain) if plain.is_empty() => return Response::from_parts(head, Reply::new(plain)),
+        Ok(plain) => plain,
+        // A large one, piece by piece as it comes.
+        Err(pieces) => {
+            compression.add_headers(&mut head.headers);
+            return Response::from_parts(head, pieces.encoded(coding.encoder()));
+        }
+    };
+    let encoded = if plain.len() < COMPRESS_APART_BYTES {
+        coding.encode(&plain).ok()
+    } else {
+        let plain = plain.clone();
+        tokio::task::spawn_blocking(move || coding.encode(&plain).ok()).await.ok().flatten()
+    };
+    let Some(encoded) = encoded else {
+        return Response::from_parts(head, Reply::new(plain));
+    };
+    compression.add_headers(&mut head.headers);
+    Response::from_parts(head, Reply::new(Bytes::from(encoded)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn chosen(value: &'static str) -> Option<Coding> {
+        Coding::choose(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn the_first_exact_item_wins() {
+        for (value, expected) in [
+            ("gzip", Some(Coding::Gzip)),
+            ("deflate, gzip", Some(Coding::Deflate)),
+            ("br,gzip,deflate", Some(Coding::Gzip)),
+            ("gzip;q=1.0, deflate", Some(Coding::Deflate)),
+            ("gzip;q=0.5", None),
+            ("GZIP", None),
+            ("identity", None),
+            ("*", None),
+            ("", None),
+        ] {
+            assert_eq!(chosen(value), expected, "{value}");
+        }
+        assert_eq!(Coding::choose(&HeaderMap::new()), None);
+    }
+
+    async fn answer(body: Vec<u8>, coding: Coding, is_cached: bool) -> (HeaderMap, Bytes) {
+        let plain = Response::new(Reply::new(Bytes::from(body)));
+        let (head, body) = compress(plain, Some(Compression { coding, is_cached })).await.into_parts();
+        let body = body.collect().await.unwrap();
+        (head.headers, body.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_reads_back() {
+        for size in [1, 1024, COMPRESS_APART_BYTES] {
+            let body: Vec<u8> = b"event ".iter().copied().cycle().take(size).collect();
+            let mut plain = Vec::new();
+            let (headers, gzip) = answer(body.clone(), Coding::Gzip, true).await;
+            assert_eq!(headers[header::CONTENT_ENCODING], "gzip");
+            assert_eq!(headers[header::VARY], "Accept-Encoding");
+            flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut plain).unwrap();
+            assert_eq!(plain, body);
+            plain.clear();
+            let (headers, deflate) = answer(body.clone(), Coding::Deflate, false).await;
+            assert_eq!(headers[header::CONTENT_ENCODING], "deflate");
+            assert!(!headers.contains_key(header::VARY));
+            flate2::read::DeflateDecoder::new(&deflate[..]).read_to_end(&mut plain).unwrap();
+            assert_eq!(plain, body);
+        }
+    }
+
+    #[tokio::test]
+    async fn empty_bodies_stay_as_they_are() {
+        let (headers, body) = answer(Vec::new(), Coding::Gzip, true).await;
+        assert!(headers.is_empty() && body.is_empty());
+    }
+
+    #[test]
+    fn proxies_are_seen_by_what_they_add() {
+        let of = |name: &'static str, version| {
+            let headers = [(header::ACCEPT_ENCODING, "gzip"), (header::HeaderName::from_static(name), "x")];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            Compression::of_request(&HeaderMap::from_iter(headers), version).unwrap().is_cached
+        };
+        assert!(!of("accept", Version::HTTP_11));
+        assert!(of("accept", Version::HTTP_10));
+        for name in ["via", "forwarded", "x-forwarded-for", "x-forwarded-prefix"] {
+            assert!(of(name, Version::HTTP_11), "{name}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Everything that goes wrong with a request, and the one mapping to HTTP.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::cluster::WriteError;
+use crate::http::Reply;
+use crate::http::exchange::response;
+use crate::http::format::body::BodyError;
+use crate::store::ReadError;
+
+/// When a client may come again that found no room.
+pub const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// A part of the path or a header that cannot be read; the text is the reason phrase (contract/streams 2.5 and 5).
+    #[error("{0}")]
+    BadRequest(Cow<'static, str>),
+    /// The body did not arrive in time.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// More than the largest body.
+    #[error("the request body is too large")]
+    BodyTooLarge,
+    /// Data and metadata of an event beyond 4 MiB.
+    #[error("an event is too large")]
+    EventTooLarge,
+    /// The credentials of the request are not right: 401 before anything else is looked at (contract/streams 1.1).
+    #[error("wrong credentials")]
+    BadCredentials,
+    /// Credentials were sent, but this node does not know the users yet.
+    #[error("users are not known yet")]
+    UsersNotReady {
+        /// Value of Retry-After.
+        retry_after: Duration,
+    },
+    /// Denied, to everybody or to this user: always 401 (contract/streams 3.1).
+    #[error("denied")]
+    Unauthorized,
+    /// No such stream or event.
+    #[error("not found")]
+    NotFound,
+    /// Read of a hard-deleted stream.
+    #[error("stream is deleted")]
+    Deleted,
+    /// Write to a deleted stream.
+    #[error("stream is deleted")]
+    StreamDeleted,
+    /// The stream's last number, -1 for none, is not what was expected.
+    #[error("wrong expected version")]
+    WrongExpectedVersion(i64),
+    /// If-None-Match holds the current version.
+    #[error("not modified")]
+    NotModified,
+    /// More events asked for than a page may have.
+    #[error("page too large")]
+    PageTooLarge,
+    /// The leader has to answer this; where it does.
+    #[error("another node leads")]
+    RedirectToLeader(String),
+    /// No leader, or this node is not up to date: try again.
+    #[error("not ready")]
+    NotReady {
+        /// Value of Retry-After.
+        retry_after: Duration,
+    },
+    /// Queues are full: try again.
+    #[error("too busy")]
+    TooBusy {
+        /// Value of Retry-After.
+        retry_after: Duration,
+    },
+    /// An append without a known outcome.
+    #[error("the outcome of the write is unknown")]
+    WriteTimeout,
+    /// A delete without a known outcome.
+    #[error("the outcome of the delete is unknown")]
+    DeleteTimeout,
+    /// The store failed.
+    #[error("internal error")]
+    Internal,
+}
+
+impl ApiError {
+    /// A failed write; `timeout` is what an unknown outcome is called.
+    pub fn of_write(error: WriteError, timeout: Self, retry_after: Duration) -> Self {
+        match error {
+            WriteError::NoLeader => Self::NotReady { retry_after },
+            WriteError::Busy => Self::TooBusy { retry_after },
+            WriteError::Unknown => timeout,
+            WriteError::Denied => Self::Unauthorized,
+        }
+    }
+
+    /// The answer.
+    pub fn into_response(self) -> Response<Reply> {
+        match self {
+            Self::BadRequest(reason) => response::status_only(StatusCode::BAD_REQUEST, &reason),
+            Self::BodyTimeout => response::closing(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time"),
+            Self::BodyTooLarge => response::closing(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"),
+            Self::EventTooLarge => {
+                response::text(StatusCode::PAYLOAD_TOO_LARGE, "Too large events received. Limit is 4mb")
+            }
+            // Every 401 gets its challenge where all answers pass.
+            Self::BadCredentials => response::status_only(StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::UsersNotReady { retry_after } => unavailable("Not yet ready.", retry_after),
+            Self::Unauthorized => response::text(StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::NotFound => response::text(StatusCode::NOT_FOUND, "Not Found"),
+            Self::Deleted => response::text(StatusCode::GONE, "Deleted"),
+            Self::StreamDeleted => response::text(StatusCode::GONE, "Stream deleted"),
+            Self::WrongExpectedVersion(current) => {
+                let mut answer = response::text(StatusCode::BAD_REQUEST, "Wrong expected EventNumber");
+                for name in [response::ES_CURRENT_VERSION, response::KURRENT_CURRENT_VERSION] {
+                    answer.headers_mut().insert(name, HeaderValue::from(current));
+                }
+                answer
+            }
+            Self::NotModified => response::text(StatusCode::NOT_MODIFIED, "Not Modified"),
+            Self::PageTooLarge => {
+                response::text(StatusCode::INTERNAL_SERVER_ERROR, "Read size too big, should be less than 4096 items")
+            }
+            Self::RedirectToLeader(location) => {
+                let mut answer = response::text(StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect");
+                response::set_location(&mut answer, &location);
+                answer
+            }
+            Self::NotReady { retry_after } => unavailable("Server Is Not Ready", retry_after),
+            Self::TooBusy { retry_after } => unavailable("Server Is Too Busy", retry_after),
+            Self::WriteTimeout => response::text(StatusCode::INTERNAL_SERVER_ERROR, "Write timeout"),
+            Self::DeleteTimeout => response::text(StatusCode::INTERNAL_SERVER_ERROR, "Delete timeout"),
+            Self::Internal => response::status_only(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+        }
+    }
+
+    /// The answer to a single-event read that asked for JSON: `{}` as body where there would be none (contract/streams 1.3).
+    pub fn into_event_response(self, is_json: bool) -> Response<Reply> {
+        let is_configured = !matches!(self, Self::BadRequest(_) | Self::Internal);
+        let mut answer = self.into_response();
+        if is_json && is_configured {
+            *answer.body_mut() = Reply::new(Bytes::from_static(b"{}"));
+        }
+        answer
+    }
+}
+
+fn unavailable(reason: &'static str, retry_after: Duration) -> Response<Reply> {
+    let mut answer = response::text(StatusCode::SERVICE_UNAVAILABLE, reason);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+    answer
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::EventTooLarge => Self::EventTooLarge,
+            BodyError::TooLarge => Self::BodyTooLarge,
+            other => Self::BadRequest(other.to_string().into()),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        if matches!(error, ReadError::Busy) {
+            return Self::TooBusy { retry_after: BUSY_RETRY };
+        }
+        tracing::error!(%error, "a read failed");
+        Self::Internal
+    }
+}

@@ -1,0 +1,176 @@
+//! The body of an answer: in memory as a whole, handed over piece by piece while it is made, or made piece by piece when the
+//! connection asks for the next.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::Stream;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use crate::http::exchange::compress::Encoder;
+
+/// The body of an answer.
+#[derive(Default)]
+pub struct Reply {
+    kind: Kind,
+}
+
+enum Kind {
+    /// `None` once it was taken, or when there is none.
+    Whole(Option<Bytes>),
+    Pieces(Box<Pieces>),
+    /// Without an end that anybody could foresee.
+    Live(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Whole(None)
+    }
+}
+
+#[derive(Debug)]
+struct Pieces {
+    /// `None` in it is the end. It closes without one when whoever makes the body gives up.
+    receiver: mpsc::Receiver<Option<Bytes>>,
+    /// Bytes to come, where that is known.
+    left: Option<u64>,
+    /// Codes them on their way.
+    encoder: Option<Encoder>,
+    is_at_end: bool,
+}
+
+/// The body ended before it was complete: its maker gave up. The connection is closed, so that the client knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was given up before its end")]
+pub struct GivenUp;
+
+/// Makes a body piece by piece.
+pub struct PieceSender(mpsc::Sender<Option<Bytes>>);
+
+impl Reply {
+    /// All of it.
+    pub fn new(body: Bytes) -> Self {
+        Self { kind: Kind::Whole(Some(body).filter(|body| !body.is_empty())) }
+    }
+
+    /// A body that is still being made, of this length if that is known.
+    pub fn in_pieces(length: Option<u64>) -> (Self, PieceSender) {
+        // One piece waits while the one before it is written to the connection.
+        let (sender, receiver) = mpsc::channel(1);
+        let pieces = Pieces { receiver, left: length, encoder: None, is_at_end: false };
+        (Self { kind: Kind::Pieces(Box::new(pieces)) }, PieceSender(sender))
+    }
+
+    /// A body made of the pieces of `stream`, which is asked for one only when the connection can take it.
+    pub fn live(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self { kind: Kind::Live(Box::pin(stream)) }
+    }
+
+    /// Whether it is made as long as somebody wants it.
+    pub fn is_live(&self) -> bool {
+        matches!(self.kind, Kind::Live(_))
+    }
+
+    /// The body if it is in memory, else itself.
+    pub fn into_whole(self) -> Result<Bytes, Self> {
+        match self.kind {
+            Kind::Whole(body) => Ok(body.unwrap_or_default()),
+            kind => Err(Self { kind }),
+        }
+    }
+
+    /// The body, of which pieces are coded on their way.
+    pub fn encoded(mut self, encoder: Encoder) -> Self {
+        if let Kind::Pieces(pieces) = &mut self.kind {
+            pieces.left = None;
+            pieces.encoder = Some(encoder);
+        }
+        self
+    }
+}
+
+impl PieceSender {
+    /// Waits until there is room for a piece; false when nobody wants it any more.
+    pub async fn send(&self, piece: Bytes) -> bool {
+        self.0.send(Some(piece)).await.is_ok()
+    }
+
+    /// Returns once nobody wants the body any more.
+    pub async fn unwanted(&self) {
+        self.0.closed().await;
+    }
+
+    /// The body is complete.
+    pub async fn end(self) {
+        // Who has left does not miss the end.
+        let _ = self.0.send(None).await;
+    }
+}
+
+impl Pieces {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, GivenUp>>> {
+        while !self.is_at_end {
+            let piece = match ready!(self.receiver.poll_recv(context)) {
+                Some(Some(piece)) => {
+                    self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+                    match &mut self.encoder {
+                        Some(encoder) => encoder.push(&piece),
+                        None => Ok(piece),
+                    }
+                }
+                Some(None) => {
+                    self.is_at_end = true;
+                    self.encoder.take().map_or(Ok(Bytes::new()), Encoder::finish)
+                }
+                None => {
+                    self.is_at_end = true;
+                    return Poll::Ready(Some(Err(GivenUp)));
+                }
+            };
+            match piece {
+                Ok(piece) if piece.is_empty() => {}
+                Ok(piece) => return Poll::Ready(Some(Ok(piece))),
+                Err(error) => {
+                    tracing::error!(%error, "an answer cannot be compressed");
+                    self.is_at_end = true;
+                    return Poll::Ready(Some(Err(GivenUp)));
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = GivenUp;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        match &mut self.get_mut().kind {
+            Kind::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Kind::Pieces(pieces) => pieces.poll(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Kind::Live(pieces) => {
+                pieces.as_mut().poll_next(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole(body) => body.is_none(),
+            Kind::Pieces(pieces) => pieces.is_at_end,
+            Kind::Live(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Kind::Pieces(pieces) => pieces.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Kind::Live(_) => SizeHint::default(),
+        }
+    }
+}

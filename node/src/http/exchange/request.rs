@@ -1,0 +1,218 @@
+//! What every handler gets, and the steps that reads and writes share.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::access::{Caller, Policy, Right};
+use crate::cluster::{Asker, BarrierError, Leadership, Moment, Write, WriteError};
+use crate::event::{Position, WriteOutcome};
+use crate::http::AppState;
+use crate::http::exchange::delivery::Room;
+use crate::http::exchange::error::ApiError;
+use crate::http::exchange::extract;
+use crate::http::exchange::negotiate::Chosen;
+use crate::http::exchange::router::Params;
+use crate::http::format::links::Base;
+
+/// The connection that a request came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Address of the client, or of the balancer before it.
+    pub peer: SocketAddr,
+    /// Whether it is TLS.
+    pub is_tls: bool,
+}
+
+impl Connection {
+    /// Scheme of links when no header says otherwise.
+    pub fn scheme(self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+}
+
+/// A request past routing and negotiation.
+pub struct Request<'a> {
+    /// The node.
+    pub state: &'a AppState,
+    /// What the request came over.
+    pub connection: Connection,
+    /// Who sent it.
+    pub caller: Caller,
+    /// Headers.
+    pub headers: &'a HeaderMap,
+    /// Path and query as sent.
+    pub uri: &'a http::Uri,
+    /// Parts of the path.
+    pub params: &'a Params,
+    /// Media type of the answer.
+    pub chosen: Chosen,
+}
+
+impl Request<'_> {
+    /// Base of links.
+    pub fn base(&self) -> Base {
+        let advertised = self.state.config.advertise_http.as_deref();
+        Base::of_request(self.headers, self.connection.scheme(), advertised, &self.state.local_address)
+    }
+
+    /// A query parameter, decoded.
+    pub fn query(&self, name: &str) -> Option<String> {
+        extract::query(self.uri.query(), name)
+    }
+
+    /// What a read of streams decides with: the sender as it is now. Taken anew for every look at the store, since much may have changed
+    /// while the request waited.
+    pub async fn policy(&self) -> Result<Policy, ApiError> {
+        Ok(self.state.access.policy(&self.present().await?))
+    }
+
+    /// The sender as it is now; refuses one who would not be let in any more.
+    pub async fn present(&self) -> Result<Caller, ApiError> {
+        self.state.access.present(&self.caller).await?.ok_or(ApiError::Unauthorized)
+    }
+
+    /// Refuses a read that the sender may not make. A node that was just started may have forgotten the newest lists, and waits until it
+    /// knows them again.
+    pub async fn authorize_read(&self, stream: &str) -> Result<(), ApiError> {
+        match self.allows(stream, Right::Read).await? {
+            true => Ok(()),
+            false => Err(ApiError::Unauthorized),
+        }
+    }
+
+    /// Refuses a write that the sender may not make; says when that was looked at.
+    ///
+    /// A node that does not lead may not have heard yet of a right that was granted: what its own lists and groups refuse is the leader's
+    /// to decide, as every write that is passed on (ADR 8).
+    pub async fn authorize_write(&self, stream: &str, right: Right) -> Result<Moment, ApiError> {
+        let (cluster, access) = (&self.state.cluster, &self.state.access);
+        let moment = cluster.moment();
+        if self.allows(stream, right).await? {
+            return Ok(moment);
+        }
+        if cluster.is_checked(moment) || !access.may_be_allowed_elsewhere(&self.caller, stream, right).await? {
+            return Err(ApiError::Unauthorized);
+        }
+        Ok(Moment::NEVER)
+    }
+
+    async fn allows(&self, stream: &str, right: Right) -> Result<bool, ApiError> {
+        if !self.state.cluster.has_recovered() {
+            return Err(self.not_ready());
+        }
+        Ok(self.state.access.allows(&self.caller, stream, right).await?)
+    }
+
+    /// What a write is answered whose events are refused with `error`: who may not make it is told so first, and only the leader can tell for sure.
+    pub async fn refused(&self, stream: &str, checked: Moment, error: ApiError) -> ApiError {
+        if checked != Moment::NEVER {
+            return error;
+        }
+        if Box::pin(self.state.cluster.catch_up()).await.is_err() {
+            return self.not_ready();
+        }
+        match self.state.access.allows(&self.caller, stream, Right::Write).await {
+            Ok(true) => error,
+            Ok(false) => ApiError::Unauthorized,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Makes a write in the name of the sender, whose right to it was looked at just before.
+    pub async fn write(&self, command: Bytes, checked: Moment) -> Result<WriteOutcome, WriteError> {
+        let asker = Asker::Caller(self.caller.clone());
+        self.state.cluster.write(Write { command, asker, checked }).await
+    }
+
+    fn not_ready(&self) -> ApiError {
+        ApiError::NotReady { retry_after: self.state.cluster.retry_after() }
+    }
+
+    fn to_leader(&self, hint: &crate::cluster::LeaderHint) -> ApiError {
+        let address = self.state.cluster.clients_address(hint);
+        let base = Base::of_node(self.headers, self.connection.scheme(), &address);
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
+    }
+
+    /// Waits until this node may answer the read as asked (design: promises to clients).
+    pub async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), ApiError> {
+        let cluster = &self.state.cluster;
+        if !cluster.may_serve_reads() {
+            return Err(self.not_ready());
+        }
+        if barrier.require_leader {
+            // Rare, and ten times as large as all the rest of a read.
+            Box::pin(cluster.linearize()).await.map_err(|error| self.barrier_error(error))?;
+        }
+        if let Some(position) = barrier.min_position {
+            cluster.wait_for_position(position).await.map_err(|error| self.barrier_error(error))?;
+        }
+        Ok(())
+    }
+
+    /// Room for an answer beyond [`crate::http::limits::SMALL_PAGE_BYTES`].
+    pub async fn answer_room(&self) -> Result<Room, ApiError> {
+        let state = self.state;
+        let room = state.large_answers.take(state.config.read_wait).await;
+        room.ok_or_else(|| ApiError::TooBusy { retry_after: state.cluster.retry_after() })
+    }
+
+    /// Waits until this node sees every change of users that was answered anywhere before, as if the leader itself was asked. Where no
+    /// leader is known, the node answers from its own copy (contract/services 5.2 and 5.4), but never from before its last start.
+    pub async fn users_barrier(&self) -> Result<(), ApiError> {
+        // Users are read on every node alike: nobody is sent to the leader for them (contract/services 5.3).
+        let barrier = ReadBarrier { require_leader: false, ..ReadBarrier::parse(self.headers)? };
+        self.read_barrier(barrier).await?;
+        match self.state.cluster.catch_up().await {
+            Ok(()) | Err(BarrierError::NoLeader | BarrierError::NotLeader(_)) => Ok(()),
+            Err(BarrierError::Behind) => Err(self.not_ready()),
+        }
+    }
+
+    fn barrier_error(&self, error: BarrierError) -> ApiError {
+        match error {
+            BarrierError::NotLeader(hint) => self.to_leader(&hint),
+            BarrierError::NoLeader | BarrierError::Behind => self.not_ready(),
+        }
+    }
+
+    /// Answers a write that only the leader itself may take (contract/streams 16).
+    pub async fn write_barrier(&self, require_leader: bool) -> Result<(), ApiError> {
+        if !require_leader {
+            return Ok(());
+        }
+        // Rare and large, as in [`Self::read_barrier`].
+        match Box::pin(self.state.cluster.living_leader()).await {
+            Leadership::Local => Ok(()),
+            Leadership::Remote(hint) => Err(self.to_leader(&hint)),
+            Leadership::None => Err(self.not_ready()),
+        }
+    }
+}
+
+/// What a read demands of the node that answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadBarrier {
+    /// ES-RequireMaster and its aliases.
+    pub require_leader: bool,
+    /// ES-MinPosition.
+    pub min_position: Option<Position>,
+}
+
+impl ReadBarrier {
+    /// From the headers.
+    pub fn parse(headers: &HeaderMap) -> Result<Self, ApiError> {
+        Ok(Self { require_leader: extract::require_leader(headers)?, min_position: extract::min_position(headers)? })
+    }
+}
+
+/// UTF-8 text of a body; what is none becomes U+FFFD.
+pub fn utf8(body: Bytes) -> Bytes {
+    match std::str::from_utf8(&body) {
+        Ok(_) => body,
+        Err(_) => Bytes::from(String::from_utf8_lossy(&body).into_owned()),
+    }
+}

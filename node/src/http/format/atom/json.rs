@@ -1,0 +1,238 @@
+//! Feeds, entries and events as JSON (contract/streams 8.3, 8.5, 8.6, 9.2).
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use super::{Embed, Entry, Feed, Printer, updated};
+use crate::event::EventRef;
+use crate::http::format::body::text as text_of;
+use crate::http::format::json::{Object, indent, indent_into, push_escaped, push_string};
+use crate::http::format::links::Base;
+
+/// A feed up to its first entry.
+pub fn start(out: &mut Vec<u8>, feed: &Feed) {
+    let mut document = Object::open(out, 0);
+    document.string("title", &feed.title);
+    document.string("id", &feed.id);
+    document.string("updated", &updated(feed.updated));
+    if let Some(stream) = &feed.stream {
+        document.string("streamId", stream);
+    }
+    author(&mut document);
+    document.bool("headOfStream", feed.head_of_stream);
+    if feed.has_self_url {
+        document.string("selfUrl", &feed.id);
+    }
+    if let Some(tag) = &feed.tag {
+        document.string("eTag", tag);
+    }
+    document.objects("links", &feed.links, |link, (relation, uri)| {
+        link.string("uri", uri);
+        link.string("relation", relation);
+    });
+    document.key("entries").push(b'[');
+}
+
+/// The next entry of a feed.
+pub fn entry_of_feed(out: &mut Vec<u8>, entry: &Entry<'_>, printer: &mut Printer<'_>, embed: Embed, is_first: bool) {
+    out.extend_from_slice(if is_first { b"\n    " } else { b",\n    " });
+    let mut object = Object::open(out, 4);
+    members(&mut object, entry, &IN_FEED, printer, embed, embed == Embed::Content);
+    object.close();
+}
+
+/// A feed behind its last entry.
+pub fn end(out: &mut Vec<u8>, has_entries: bool) {
+    out.extend_from_slice(if has_entries { b"\n  ]\n}" } else { b"]\n}" });
+}
+
+/// One entry as a document: with content, whatever is embedded besides.
+pub fn entry(entry: &Entry<'_>, base: &Base, embed: Embed) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let mut document = Object::open(&mut out, 0);
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, true);
+    document.close();
+    out
+}
+
+/// One entry as it stands in a feed.
+pub fn feed_entry(entry: &Entry<'_>, base: &Base, embed: Embed) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let mut document = Object::open(&mut out, 0);
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, embed == Embed::Content);
+    document.close();
+    out
+}
+
+fn author(object: &mut Object<'_>) {
+    object.object("author", |author| author.plain("name", "EventStore"));
+}
+
+/// What stands between the parts of an entry: the same text in all entries that stand equally deep.
+struct Text {
+    to_title: Vec<u8>,
+    to_id: Vec<u8>,
+    to_updated: Vec<u8>,
+    to_summary: Vec<u8>,
+    to_edit: Vec<u8>,
+    to_alternate: Vec<u8>,
+    to_end: Vec<u8>,
+}
+
+static IN_FEED: LazyLock<Text> = LazyLock::new(|| Text::new(4));
+static ALONE: LazyLock<Text> = LazyLock::new(|| Text::new(0));
+
+impl Text {
+    /// Of an entry whose closing brace stands `indent` spaces from the margin.
+    fn new(indent: usize) -> Self {
+        // Stands for a part; nothing else of an entry has this character.
+        const PART: &str = "|";
+        let mut out = Vec::new();
+        let mut entry = Object::open(&mut out, indent);
+        for name in ["title", "id", "updated"] {
+            entry.plain(name, PART);
+        }
+        author(&mut entry);
+        entry.plain("summary", PART);
+        entry.objects("links", ["edit", "alternate"], |link, relation| {
+            link.plain("uri", PART);
+            link.plain("relation", relation);
+        });
+        let mut texts = out.split(|byte| *byte == PART.as_bytes()[0]);
+        let mut next = |skipped: &str| {
+            let text = texts.next().unwrap_or_default();
+            text.strip_prefix(skipped.as_bytes()).unwrap_or(text).to_vec()
+        };
+        Self {
+            to_title: next("{"),
+            to_id: next(""),
+            to_updated: next(""),
+            to_summary: next(""),
+            // The content may come between.
+            to_edit: next("\","),
+            to_alternate: next(""),
+            to_end: next(""),
+        }
+    }
+}
+
+fn members(
+    object: &mut Object<'_>,
+    entry: &Entry<'_>,
+    text: &Text,
+    printer: &mut Printer<'_>,
+    embed: Embed,
+    with_content: bool,
+) {
+    if embed >= Embed::Rich
+        && let Some(event) = entry.shown()
+    {
+        rich_members(object, entry, event, embed);
+    }
+    let (number, stream) = entry.identity();
+    let mut digits = itoa::Buffer::new();
+    let number = digits.format(number).as_bytes();
+    let out = object.prepared(&text.to_title);
+    let (uri, title) = printer.around_number(stream);
+    push_all(out, &[number, title, &text.to_id, uri.as_bytes(), number, &text.to_updated]);
+    printer.times.push(out, entry.positioned.time);
+    out.extend_from_slice(&text.to_summary);
+    push_escaped(out, entry.summary());
+    out.push(b'"');
+    if with_content && let Some(event) = entry.content() {
+        object.object("content", |content| event_members(content, event));
+    }
+    let out = object.prepared(&text.to_edit);
+    let (uri, _) = printer.around_number(stream);
+    push_all(out, &[uri.as_bytes(), number, &text.to_alternate, uri.as_bytes(), number, &text.to_end]);
+}
+
+fn push_all(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    out.reserve(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+fn rich_members(object: &mut Object<'_>, entry: &Entry<'_>, event: EventRef<'_>, embed: Embed) {
+    let link = entry.resolved_link();
+    let has_bodies = embed >= Embed::Body;
+    let mut is_json = event.is_json;
+    object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    object.string("eventType", event.event_type);
+    object.integer("eventNumber", event.number);
+    if has_bodies {
+        if event.is_json {
+            object.string("data", &shown(event.data, embed));
+        } else if embed == Embed::TryHarder {
+            let text = text_of(event.data);
+            is_json = as_object(&text).is_some();
+            object.string("data", &shown(event.data, embed));
+        }
+        if !event.metadata.is_empty() {
+            object.string("metaData", &shown(event.metadata, embed));
+        }
+        if let Some(link) = link {
+            object.string("linkMetaData", &shown(link.metadata, embed));
+        }
+    }
+    object.string("streamId", event.stream);
+    object.bool("isJson", is_json);
+    object.bool("isMetaData", has_bodies && !event.metadata.is_empty());
+    object.bool("isLinkMetaData", has_bodies && link.is_some_and(|link| !link.metadata.is_empty()));
+    object.integer("positionEventNumber", entry.positioned.number);
+    object.string("positionStreamId", entry.positioned.stream);
+}
+
+/// Stored text as it is, or from level pretty on re-indented when it is an object.
+fn shown(bytes: &[u8], embed: Embed) -> Cow<'_, str> {
+    let text = text_of(bytes);
+    if embed >= Embed::Pretty
+        && let Some(pretty) = as_object(&text)
+    {
+        return Cow::Owned(pretty);
+    }
+    text
+}
+
+fn as_object(text: &str) -> Option<String> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    String::from_utf8(indent(text).ok()?).ok()
+}
+
+/// The six members of a whole event.
+fn event_members(object: &mut Object<'_>, event: EventRef<'_>) {
+    object.string("eventStreamId", event.stream);
+    object.integer("eventNumber", event.number);
+    object.string("eventType", event.event_type);
+    object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    for (name, bytes) in [("data", event.data), ("metadata", event.metadata)] {
+        let margin = object.member_indent();
+        push_value(object.key(name), bytes, event.is_json, margin);
+    }
+}
+
+/// Appends a payload: as the JSON value it holds, else as string. A lone `null` is the string "null".
+fn push_value(out: &mut Vec<u8>, bytes: &[u8], is_json: bool, margin: usize) {
+    let text = text_of(bytes);
+    if is_json && text.trim() != "null" && indent_into(out, &text, margin).is_ok() {
+        return;
+    }
+    push_string(out, &text);
+}
+
+/// A whole event: application/vnd.eventstore.event+json.
+pub fn event(event: EventRef<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512 + event.data.len() * 2);
+    let mut document = Object::open(&mut out, 0);
+    event_members(&mut document, event);
+    document.close();
+    out
+}
+
+/// The data alone: application/json.
+pub fn data(event: EventRef<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(event.data.len() * 2);
+    push_value(&mut out, event.data, event.is_json, 0);
+    out
+}

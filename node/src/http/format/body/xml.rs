@@ -1,0 +1,417 @@
+//! An XML list of events (contract/streams 6.5): each child of the root is one event.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use headwater_proto::stored::NewEvent;
+
+use super::{BodyError, Draft, Events, Payload, parse_guid};
+use crate::http::format::json::{push_indent, push_string};
+use crate::http::format::xml::document::{Document, DocumentError, Part, Tag};
+use crate::http::format::xml::markup::is_white;
+use crate::http::format::xml::member_of;
+use crate::http::limits::{MAX_INDENTED_BYTES, MAX_XML_NODES};
+
+impl From<DocumentError> for BodyError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Malformed => Self::Invalid,
+            DocumentError::TooLarge => Self::EventTooLarge,
+        }
+    }
+}
+
+/// Reads the events of a body. Each is made as soon as it ends, and what means nothing in it is skipped, so that only one payload stands in
+/// memory as a tree.
+pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
+    let mut document = Document::new(body)?;
+    let mut events = Events::default();
+    let Some(Part::Open(root)) = document.next_part()? else { return Err(BodyError::Invalid) };
+    if !root.is_self_closing {
+        while let Some(event) = next_child(&mut document)? {
+            events.push(draft(&mut document, &event)?)?;
+        }
+    }
+    match document.next_part()? {
+        None => events.finish(),
+        Some(_) => Err(BodyError::Invalid),
+    }
+}
+
+/// The next element in the one that is open; `None` when that has ended.
+fn next_child<'a>(document: &mut Document<'a>) -> Result<Option<Tag<'a>>, BodyError> {
+    loop {
+        match document.next_part()? {
+            Some(Part::Open(tag)) => return Ok(Some(tag)),
+            Some(Part::Text(_)) => {}
+            Some(Part::Close) | None => return Ok(None),
+        }
+    }
+}
+
+fn draft(document: &mut Document<'_>, event: &Tag<'_>) -> Result<Draft, BodyError> {
+    let mut draft = Draft::default();
+    if event.is_self_closing {
+        return Ok(draft);
+    }
+    let mut count = 0;
+    while let Some(part) = next_child(document)? {
+        let name = part.name;
+        if name.eq_ignore_ascii_case("eventId") {
+            let content = Content::read(document, part, &mut count)?;
+            let text = content.only_text(0).ok_or(BodyError::Invalid)?.trim();
+            draft.id = if text.is_empty() { None } else { Some(parse_guid(text).ok_or(BodyError::Invalid)?) };
+        } else if name.eq_ignore_ascii_case("eventType") {
+            let content = Content::read(document, part, &mut count)?;
+            draft.event_type = Some(content.only_text(0).ok_or(BodyError::Invalid)?.to_owned());
+        } else if name.eq_ignore_ascii_case("data") {
+            draft.data = Content::read(document, part, &mut count)?.payload()?;
+        } else if name.eq_ignore_ascii_case("metadata") {
+            draft.metadata = Content::read(document, part, &mut count)?.payload()?;
+        } else {
+            skip(document, &part)?;
+        }
+    }
+    Ok(draft)
+}
+
+/// Reads on to the end of an element that has begun.
+fn skip(document: &mut Document<'_>, tag: &Tag<'_>) -> Result<(), BodyError> {
+    let mut open = usize::from(!tag.is_self_closing);
+    while open > 0 {
+        match document.next_part()?.ok_or(BodyError::Invalid)? {
+            Part::Open(tag) => open += usize::from(!tag.is_self_closing),
+            Part::Close => open -= 1,
+            Part::Text(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What an element consists of.
+#[derive(Debug)]
+enum Node<'a> {
+    /// An element; its attributes and its content follow, up to the node at `end`.
+    Element { name: &'a str, end: u32, is_self_closing: bool },
+    /// An attribute; its value follows as text.
+    Attribute(&'a str),
+    /// Text between two tags that is not layout.
+    Text(Cow<'a, str>),
+}
+
+/// An element with everything in it as one list in the order of the document, because a tree of millions of small lists would take many times as
+/// much memory. An element is known by its place in the list; that of the whole is 0.
+#[derive(Debug, Default)]
+struct Content<'a> {
+    nodes: Vec<Node<'a>>,
+}
+
+impl<'a> Content<'a> {
+    /// Reads the element that begins with this tag. `count` is what the event has of elements and attributes so far.
+    fn read(document: &mut Document<'a>, tag: Tag<'a>, count: &mut usize) -> Result<Self, BodyError> {
+        let mut content = Self::default();
+        let mut open = Vec::new();
+        // The text before the next tag; comments do not end it.
+        let mut text: Option<Cow<'a, str>> = None;
+        let mut part = Part::Open(tag);
+        loop {
+            if let Part::Text(more) = part {
+                match &mut text {
+                    Some(text) => text.to_mut().push_str(&more),
+                    None => text = Some(more),
+                }
+            } else {
+                // White space alone is layout.
+                content.nodes.extend(text.take().filter(|text| !is_white(text)).map(Node::Text));
+                match part {
+                    Part::Open(tag) => {
+                        let (element, is_self_closing) = (content.nodes.len(), tag.is_self_closing);
+                        *count += 1 + tag.attributes.len();
+                        if *count > MAX_XML_NODES {
+                            return Err(BodyError::EventTooLarge);
+                        }
+                        content.begin(tag);
+                        open.push(element);
+                        if is_self_closing {
+                            content.end(open.pop());
+                        }
+                    }
+                    _ => content.end(open.pop()),
+                }
+                if open.is_empty() {
+                    return Ok(content);
+                }
+            }
+            part = document.next_part()?.ok_or(BodyError::Invalid)?;
+        }
+    }
+
+    fn begin(&mut self, tag: Tag<'a>) {
+        self.nodes.push(Node::Element { name: tag.name, end: 0, is_self_closing: tag.is_self_closing });
+        for (name, value) in tag.attributes {
+            self.nodes.extend([Node::Attribute(name), Node::Text(value)]);
+        }
+    }
+
+    /// The element at this place has all its content.
+    fn end(&mut self, element: Option<usize>) {
+        // There are fewer nodes than bytes in a body.
+        let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        if let Some(Node::Element { end, .. }) = element.and_then(|at| self.nodes.get_mut(at)) {
+            *end = next;
+        }
+    }
+
+    /// The place behind the node at this place and all that belongs to it.
+    fn after(&self, at: usize) -> usize {
+        match self.nodes[at] {
+            Node::Element { end, .. } => end as usize,
+            Node::Attribute(_) => at + 2,
+            Node::Text(_) => at + 1,
+        }
+    }
+
+    /// The text of an element that has nothing else, `None` when it has.
+    fn only_text(&self, element: usize) -> Option<&str> {
+        match &self.nodes[element + 1..self.after(element)] {
+            [] => Some(""),
+            [Node::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    fn payload(&self) -> Result<Payload, BodyError> {
+        if let Some(text) = self.only_text(0) {
+            return Payload::from_text(text);
+        }
+        let mut json = Vec::new();
+        self.push_value(&mut json, 0, 0)?;
+        Ok(Payload { bytes: json.into(), is_json: true })
+    }
+
+    /// Appends the element's content as a JSON value. Indentation makes deep lists many times longer, hence the limit.
+    fn push_value(&self, out: &mut Vec<u8>, element: usize, indent: usize) -> Result<(), BodyError> {
+        if out.len() > MAX_INDENTED_BYTES {
+            return Err(BodyError::EventTooLarge);
+        }
+        if let Some(text) = self.only_text(element) {
+            match self.nodes[element] {
+                Node::Element { is_self_closing: true, .. } => out.extend_from_slice(b"null"),
+                _ => push_string(out, text),
+            }
+            return Ok(());
+        }
+        let members = self.members(element);
+        for (number, values) in members.chunk_by(|one, next| one.0 == next.0).enumerate() {
+            out.extend_from_slice(if number == 0 { b"{\n" } else { b",\n" });
+            push_indent(out, indent + 2);
+            push_string(out, &self.name(values[0].1 as usize));
+            out.extend_from_slice(b": ");
+            match values {
+                [(_, at)] => self.push_member(out, *at as usize, indent + 2)?,
+                _ => self.push_array(out, values, indent + 2)?,
+            }
+        }
+        out.push(b'\n');
+        push_indent(out, indent);
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn push_member(&self, out: &mut Vec<u8>, at: usize, indent: usize) -> Result<(), BodyError> {
+        match &self.nodes[at] {
+            Node::Element { .. } => self.push_value(out, at, indent)?,
+            Node::Attribute(_) => return self.push_member(out, at + 1, indent),
+            Node::Text(text) => push_string(out, text),
+        }
+        Ok(())
+    }
+
+    fn push_array(&self, out: &mut Vec<u8>, values: &[(u32, u32)], indent: usize) -> Result<(), BodyError> {
+        for (number, (_, at)) in values.iter().enumerate() {
+            out.extend_from_slice(if number == 0 { b"[\n" } else { b",\n" });
+            push_indent(out, indent + 2);
+            self.push_member(out, *at as usize, indent + 2)?;
+        }
+        out.push(b'\n');
+        push_indent(out, indent);
+        out.push(b']');
+        Ok(())
+    }
+
+    /// Attributes, then elements and texts, those of one name together where it first appears: the number of the member, and a place.
+    fn members(&self, element: usize) -> Vec<(u32, u32)> {
+        let mut members = Vec::new();
+        let mut numbers = HashMap::new();
+        let mut next = 0;
+        let mut at = element + 1;
+        while at < self.after(element) {
+            let number = match &self.nodes[at] {
+                Node::Attribute(_) => next,
+                _ => *numbers.entry(self.name(at)).or_insert(next),
+            };
+            next = next.max(number + 1);
+            members.push((number, at as u32));
+            at = self.after(at);
+        }
+        members.sort_by_key(|(number, _)| *number);
+        members
+    }
+
+    /// What the node is called as a member of an object.
+    fn name(&self, at: usize) -> Cow<'a, str> {
+        match &self.nodes[at] {
+            Node::Element { name, .. } => member_of(name),
+            Node::Attribute(name) => Cow::Owned(format!("@{}", member_of(name))),
+            Node::Text(_) => Cow::Borrowed("#text"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http::format::json::tree;
+    use crate::http::format::xml::push_json;
+    use crate::http::limits::MAX_EVENTS_PER_REQUEST;
+
+    const ID: &str = "48b5f36d-1bb1-5326-9f65-406bc3ab6435";
+
+    fn one(parts: &str) -> NewEvent {
+        let body = format!("<Events><Event><EventId>{ID}</EventId><EventType>xt</EventType>{parts}</Event></Events>");
+        parse_events(&body).unwrap().remove(0)
+    }
+
+    fn data(content: &str) -> String {
+        String::from_utf8(one(&format!("<Data>{content}</Data>")).data.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn elements_become_members_with_string_values() {
+        assert_eq!(
+            data(r#"<a>1</a><b at="q">txt</b>"#),
+            "{\n  \"a\": \"1\",\n  \"b\": {\n    \"@at\": \"q\",\n    \"#text\": \"txt\"\n  }\n}"
+        );
+        assert_eq!(
+            data("<a>1</a><c/><a>2 &amp; &#x41;</a><d></d>"),
+            "{\n  \"a\": [\n    \"1\",\n    \"2 & A\"\n  ],\n  \"c\": null,\n  \"d\": \"\"\n}"
+        );
+        assert_eq!(data("<_x0024_a>1</_x0024_a>"), "{\n  \"$a\": \"1\"\n}");
+    }
+
+    #[test]
+    fn mixed_text_stands_where_it_first_appears() {
+        assert_eq!(
+            data("<c/>\n one <d>2</d> three <!-- here --> four <c>5</c>\n"),
+            "{\n  \"c\": [\n    null,\n    \"5\"\n  ],\n  \"#text\": [\n    \"\\n one \",\n    \" three  four \"\n  ],\n  \"d\": \"2\"\n}"
+        );
+        assert_eq!(data("<a> </a>"), "{\n  \"a\": \"\"\n}");
+    }
+
+    #[test]
+    fn text_is_handled_like_a_json_string() {
+        assert_eq!(data("5"), "5");
+        assert_eq!(data("{\"x\":1}"), "{\n  \"x\": 1\n}");
+        assert_eq!(data("<![CDATA[<a>]]>"), "<a>");
+        assert_eq!(data("2012-04-23T18:25:43Z"), "2012-04-23T18:25:43Z");
+        assert!(!one("<data>5</data>").is_json);
+        assert!(!one("<data/>").is_json);
+        assert_eq!(data(" \n "), "");
+        assert_eq!(data("\u{a0}"), "\u{a0}");
+        assert_eq!(data("a\r\nb"), "a\nb");
+    }
+
+    #[test]
+    fn a_declaration_and_a_default_namespace_are_fine() {
+        let body = format!(
+            "<?xml version=\"1.0\"?>\n<e xmlns=\"urn:x\"><any><eventId>{ID}</eventId><eventType>t</eventType></any></e>\n"
+        );
+        assert_eq!(parse_events(&body).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn every_broken_body_has_its_message() {
+        let deep = format!("{}{}", "<a>".repeat(1000), "</a>".repeat(1000));
+        for body in [
+            "",
+            "x",
+            "<events><event>",
+            "<events></events>",
+            "<events/>",
+            "<a></b>",
+            "<a/><b/>",
+            "<a>&nope;</a>",
+            "<e><v a=\"1\" a=\"2\"/></e>",
+            "<e><v><other><$/></other></v></e>",
+            "<e/><!-- --",
+            &deep,
+        ] {
+            assert_eq!(parse_events(body), Err(BodyError::Invalid), "{body}");
+        }
+        assert_eq!(
+            parse_events("<e><v><eventId>nope</eventId><eventType>t</eventType></v></e>"),
+            Err(BodyError::Invalid)
+        );
+        assert_eq!(parse_events("<e><v><eventType>t</eventType></v></e>"), Err(BodyError::EmptyId));
+        assert_eq!(parse_events(&format!("<e><v eventId=\"{ID}\"/></e>")), Err(BodyError::EmptyId));
+        assert_eq!(parse_events(&format!("<e><v><eventId>{ID}</eventId></v></e>")), Err(BodyError::EmptyType));
+    }
+
+    #[test]
+    fn what_grows_beyond_an_event_is_refused_before_it_does() {
+        let event =
+            |data: &str| format!("<e><v><eventId>{ID}</eventId><eventType>t</eventType><data>{data}</data></v></e>");
+        let deep = format!("{}{}{}", "<a>".repeat(120), "<b/>".repeat(400_000), "</a>".repeat(120));
+        assert_eq!(parse_events(&event(&deep)), Err(BodyError::EventTooLarge));
+        assert_eq!(parse_events(&event(&"<b/>".repeat(MAX_XML_NODES))), Err(BodyError::EventTooLarge));
+        assert_eq!(parse_events(&event(&"<b/>".repeat(100))).map(|events| events.len()), Ok(1));
+        let other = format!(
+            "<e><v><eventId>{ID}</eventId><eventType>t</eventType><x>{}</x></v></e>",
+            "<b/>".repeat(MAX_XML_NODES)
+        );
+        assert_eq!(parse_events(&other).map(|events| events.len()), Ok(1));
+        let deep = format!("{}{}{}", "<a>".repeat(100), "<b></b>".repeat(4_000), "</a>".repeat(100));
+        assert!(parse_events(&event(&deep)).is_ok());
+        let all = [event(&deep).trim_start_matches("<e>").trim_end_matches("</e>"); 100].concat();
+        assert_eq!(parse_events(&format!("<e>{all}</e>")), Err(BodyError::TooLarge));
+        let many = "<v/>".repeat(MAX_EVENTS_PER_REQUEST + 1);
+        assert_eq!(parse_events(&format!("<e>{many}</e>")), Err(BodyError::TooManyEvents));
+    }
+
+    #[test]
+    fn very_many_attributes_are_read_at_once() {
+        let attributes: String = (0..200_000).map(|n| format!(" a{n}=\"\"")).collect();
+        let started = std::time::Instant::now();
+        assert!(one(&format!("<data><d{attributes}/></data>")).is_json);
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+    }
+
+    /// JSON that XML can say: objects with members, lists of two and more, text that is not layout.
+    fn any_object() -> impl Strategy<Value = serde_json::Value> {
+        let text = "[^\\pC]{0,12}".prop_filter("layout", |text| text.is_empty() || !text.trim().is_empty());
+        let leaf = text.prop_map(serde_json::Value::from).boxed();
+        let object = |value: BoxedStrategy<serde_json::Value>| {
+            let list = proptest::collection::vec(value.clone(), 2..4).prop_map(serde_json::Value::from);
+            let name = "[^\\pC@#]{1,6}";
+            proptest::collection::btree_map(name, prop_oneof![value, list], 1..4)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect()))
+                .boxed()
+        };
+        let inner = object(leaf.clone());
+        object(prop_oneof![leaf, inner].boxed())
+    }
+
+    proptest! {
+        #[test]
+        fn json_written_as_xml_is_read_as_the_same_json(value in any_object()) {
+            let text = value.to_string();
+            let mut xml = Vec::new();
+            push_json(&mut xml, "data", "", &tree::parse(&text).unwrap(), usize::MAX).unwrap();
+            let event = one(&String::from_utf8(xml).unwrap());
+            prop_assert!(event.is_json);
+            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&event.data).unwrap(), value);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What requests ask for: each resource parses, calls the rooms below, and renders.
+
+pub mod all;
+pub mod append;
+pub mod event;
+pub mod feed;
+pub mod filter;
+pub mod filtered;
+pub mod live;
+pub mod node;
+pub mod openapi;
+pub mod page;
+pub mod read;
+pub mod stats;
+pub mod streams;
+pub mod users;

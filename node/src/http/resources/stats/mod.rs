@@ -1,0 +1,149 @@
+//! `GET /stats...`: figures of the process, the machine and the node, in the form in which the reference prints its own
+//! (contract/services 4.2). Only what this node can measure is there.
+
+mod sample;
+mod system;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::cluster::figures::Follower;
+use crate::http::Reply;
+use crate::http::exchange::request::Request;
+use crate::http::exchange::response;
+use crate::http::exchange::router::Endpoint;
+pub use sample::Stats;
+use sample::{Leaf, Sample, Transfer};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// As long as a sample is kept.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("max-age=1, public");
+
+/// Serves these endpoints.
+pub async fn serve(request: &Request<'_>, endpoint: Endpoint) -> Response<Reply> {
+    let is_grouped = !request.query("group").is_some_and(|group| group.eq_ignore_ascii_case("false"));
+    if endpoint == Endpoint::StatsPart && !is_grouped && !request.params.rest.is_empty() {
+        let reason = "Dynamic stats selection works only with grouping enabled";
+        return response::text(StatusCode::BAD_REQUEST, reason);
+    }
+    let Some(sample) = request.state.stats.sample(&request.state.cluster).await else {
+        return response::text(StatusCode::SERVICE_UNAVAILABLE, "Statistics cannot be read");
+    };
+    let document = match endpoint {
+        Endpoint::StatsTcp => sample.connections.iter().map(connection).collect(),
+        Endpoint::StatsReplication => replication(request, &sample),
+        _ => {
+            let has_metadata = request.query("metadata").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+            let document = match is_grouped {
+                true => grouped(&sample.leaves, has_metadata),
+                false => flat(&sample.leaves, has_metadata),
+            };
+            let part = request.params.rest.iter().try_fold(&document, |part, name| part.get(name));
+            // A single figure is no part, as in the reference.
+            match part.filter(|part| part.is_object() && part.get("drawChart").is_none()) {
+                Some(part) => part.clone(),
+                None => return response::status_only(StatusCode::NOT_FOUND, "Not Found"),
+            }
+        }
+    };
+    let body = serde_json::to_vec_pretty(&document).unwrap_or_default();
+    let mut answer = response::with_body(StatusCode::OK, JSON, body);
+    answer.headers_mut().insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    answer
+}
+
+fn printed(leaf: &Leaf, has_metadata: bool) -> Value {
+    match leaf.title.filter(|_| has_metadata) {
+        None => leaf.value.clone(),
+        Some((category, title)) => {
+            json!({ "value": leaf.value, "category": category, "title": title, "drawChart": true })
+        }
+    }
+}
+
+/// A tree along the paths of the figures.
+fn grouped(leaves: &[Leaf], has_metadata: bool) -> Value {
+    let mut root = Value::Object(Map::new());
+    for leaf in leaves {
+        let mut at = &mut root;
+        for name in &leaf.path {
+            at = &mut at[name.as_str()];
+        }
+        *at = printed(leaf, has_metadata);
+    }
+    root
+}
+
+/// One level, the paths joined to names.
+fn flat(leaves: &[Leaf], has_metadata: bool) -> Value {
+    leaves.iter().map(|leaf| (leaf.path.join("-"), printed(leaf, has_metadata))).collect()
+}
+
+fn connection(of: &Transfer) -> Value {
+    json!({
+        "remoteEndPoint": of.ends.remote.to_string(),
+        "localEndPoint": of.ends.local.to_string(),
+        "connectionId": of.id.hyphenated().to_string(),
+        "totalBytesSent": of.sent_bytes,
+        "totalBytesReceived": of.received_bytes,
+        "pendingSendBytes": of.pending_send_bytes,
+        "pendingReceivedBytes": of.pending_received_bytes,
+        "isExternalConnection": false,
+        "isSslConnection": of.is_tls,
+    })
+}
+
+/// What this leader sends each of its followers, over all connections it has opened to it.
+fn replication(request: &Request<'_>, sample: &Sample) -> Value {
+    let followers = request.state.cluster.followers().into_iter();
+    let item = |follower: Follower| {
+        let server = Some(follower.node_id.server());
+        let all: Vec<&Transfer> =
+            sample.connections.iter().filter(|one| one.is_outgoing && one.server == server).collect();
+        let sum = |figure: fn(&Transfer) -> u64| all.iter().map(|one| figure(one)).sum::<u64>();
+        // The same for as long as this disk is a member.
+        let subscription = Uuid::new_v5(&Uuid::NAMESPACE_OID, &follower.node_id.0.to_be_bytes());
+        json!({
+            "subscriptionId": subscription.hyphenated().to_string(),
+            "connectionId": all.first().map_or(Uuid::nil(), |one| one.id).hyphenated().to_string(),
+            "subscriptionEndpoint": follower.raft_address,
+            "totalBytesSent": sum(|one| one.sent_bytes),
+            "totalBytesReceived": sum(|one| one.received_bytes),
+            "pendingSendBytes": sum(|one| one.pending_send_bytes),
+            "pendingReceivedBytes": sum(|one| one.pending_received_bytes),
+            "sendQueueSize": follower.unconfirmed_entries,
+        })
+    };
+    followers.map(item).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves() -> Vec<Leaf> {
+        vec![
+            Leaf::new(&["proc", "id"], 7),
+            Leaf::new(&["proc", "tcp", "connections"], 2),
+            Leaf::titled(&["sys", "cpu"], 1.5, "Machine", "Machine CPU"),
+        ]
+    }
+
+    #[test]
+    fn figures_are_a_tree_or_flat_names() {
+        let tree = json!({"proc": {"id": 7, "tcp": {"connections": 2}}, "sys": {"cpu": 1.5}});
+        assert_eq!(grouped(&leaves(), false), tree);
+        assert_eq!(flat(&leaves(), false), json!({"proc-id": 7, "proc-tcp-connections": 2, "sys-cpu": 1.5}));
+    }
+
+    #[test]
+    fn metadata_wraps_what_has_a_title() {
+        let wrapped = json!({"value": 1.5, "category": "Machine", "title": "Machine CPU", "drawChart": true});
+        assert_eq!(grouped(&leaves(), true)["sys"]["cpu"], wrapped);
+        assert_eq!(flat(&leaves(), true)["sys-cpu"], wrapped);
+        assert_eq!(grouped(&leaves(), true)["proc"]["id"], json!(7));
+    }
+}
