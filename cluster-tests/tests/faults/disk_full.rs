@@ -6,7 +6,7 @@ use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::history::{Answer, Attempt, History, Recorder, SentEvent, Write};
 use headwater_cluster_tests::tmpfs::SmallDisk;
 use headwater_cluster_tests::{check, feed, serial};
-use rand::Rng;
+use rand::RngExt;
 
 /// Room for log and state of a node while the ballast is gone, with a margin for compaction.
 const DISK_BYTES: u64 = 512 << 20;

@@ -9,7 +9,7 @@ use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{scenario, serial};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 use crate::PROGRESS_LIMIT;
 

@@ -7,7 +7,7 @@ use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::history::{Answer, SentEvent};
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{scenario, serial, wait};
-use rand::Rng;
+use rand::RngExt;
 
 use crate::PROGRESS_LIMIT;
 

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use argon2::password_hash::{PasswordHash, PasswordHasher, Salt, SaltString};
+use argon2::PasswordHasher;
+use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -139,13 +140,11 @@ impl Passwords {
     fn hash_text(&self, password: &str) -> Result<String, HashError> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(|error| HashError::new(&error))?;
-        let salt = SaltString::encode_b64(&salt).map_err(|error| HashError::new(&error))?;
-        let salt: Salt<'_> = salt.as_salt();
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params(MEMORY_KIB, PASSES, LANES)?);
         self.computed.fetch_add(1, Ordering::Relaxed);
         argon2
-            .hash_password(password.as_bytes(), salt)
-            .map(|hash| hash.to_string())
+            .hash_password_with_salt(password.as_bytes(), &salt)
+            .map(|hash: PasswordHash| hash.to_string())
             .map_err(|error| HashError::new(&error))
     }
 
@@ -178,10 +177,8 @@ impl Passwords {
             return false;
         };
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let mut salt_bytes = [0; Salt::MAX_LENGTH];
         let mut computed = vec![0; hash.len()];
-        let Ok(salt) = salt.decode_b64(&mut salt_bytes) else { return false };
-        argon2.hash_password_into(password.as_bytes(), salt, &mut computed).is_ok()
+        argon2.hash_password_into(password.as_bytes(), salt.as_ref(), &mut computed).is_ok()
             && bool::from(computed[..].ct_eq(hash.as_bytes()))
     }
 

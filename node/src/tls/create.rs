@@ -110,7 +110,9 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(&own.der, pair)?;
         let certificate_pem =
             std::fs::read_to_string(certificate).map_err(|source| error(Reason::Unreadable(source)))?;
-        Ok(Self { certificate_pem, issuer, not_after: own.not_after.into() })
+        let not_after =
+            own.not_after.try_into().map_err(|found: jiff::Error| error(Reason::Refused(found.to_string())))?;
+        Ok(Self { certificate_pem, issuer, not_after })
     }
 
     /// The certificate of the CA, PEM.
