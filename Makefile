@@ -25,7 +25,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-cluster tls
 
-test: system fmt-check deny lint unit openapi clients faults ## Everything that must pass
+test: system fmt-check deny lint unit conformance openapi clients faults ## Everything that must pass
 
 fmt: ## Format the sources
 	cargo fmt --all
