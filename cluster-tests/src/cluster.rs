@@ -15,7 +15,7 @@ use crate::ports::ReservedPort;
 use crate::process::{ServerProcess, headwater_binary};
 use crate::wait;
 
-/// A node that is not ready by then is counted as hung (chaos.md: "must be ready and take writes within 30 s").
+/// A node that is not ready and does not take writes by then counts as hung.
 pub const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// An ordered shutdown transfers leadership, flushes and closes; longer is a hang.

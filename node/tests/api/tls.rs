@@ -78,7 +78,7 @@ async fn send_http_2(
     let body = body.collect().await.unwrap().to_bytes().to_vec();
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let is_text = head.headers.get("content-type").is_some_and(|value| text(value).starts_with("text/plain"));
-    // The contract has one text body of its own among refusals (1.3).
+    // Among refusals there is one with a body of its own (contract/streams 1.3).
     let reason_is_body = is_text && head.status.as_u16() >= 400 && body != b"{}";
     Answer {
         status: head.status.as_u16(),

@@ -137,7 +137,7 @@ impl Request<'_> {
         ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
     }
 
-    /// Waits until this node may answer the read as asked (design: promises to clients).
+    /// Waits until this node may answer the read as asked (docs/http-api.md).
     pub async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), ApiError> {
         let cluster = &self.state.cluster;
         if !cluster.may_serve_reads() {
