@@ -28,15 +28,25 @@ struct Example {
     expected: Vec<String>,
 }
 
-/// Examples of all ```console blocks. A line that begins with `$ ` is a command, those below it are fragments.
+/// Examples of all ```console blocks. A line that begins with `$ ` is a command, those below it are fragments. A command
+/// goes on below a line that ends with a backslash or inside a quotation.
 fn examples(markdown: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut inside = false;
-    for line in markdown.lines() {
+    let mut lines = markdown.lines();
+    while let Some(line) = lines.next() {
         if line.starts_with("```") {
             inside = !inside && line == "```console";
-        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| inside) {
-            examples.push(Example { command: command.to_owned(), expected: Vec::new() });
+        } else if let Some(begin) = line.strip_prefix("$ ").filter(|_| inside) {
+            let mut command = begin.to_owned();
+            while command.ends_with('\\') || command.matches('\'').count() % 2 == 1 {
+                let next = lines.next().expect("a command that does not end");
+                match command.strip_suffix('\\') {
+                    Some(whole) => command = format!("{whole}{}", next.trim_start()),
+                    None => command = format!("{command}\n{next}"),
+                }
+            }
+            examples.push(Example { command, expected: Vec::new() });
         } else if inside && !line.trim().is_empty() {
             examples.last_mut().expect("output without a command").expected.push(line.trim().to_owned());
         }
@@ -213,9 +223,10 @@ fn every_route_has_an_example() {
 
 #[test]
 fn a_wrong_example_is_found() {
-    let page = "text\n```console\n$ curl x\nHTTP/1.1 200 OK\nlocation: a\n$ curl y\nz\n```\n```sh\n$ not this\n```\n";
+    let page = "text\n```console\n$ curl x\nHTTP/1.1 200 OK\nlocation: a\n$ curl y \\\n    -d '[1,\n  2]'\nz\n```\n```sh\n$ not this\n```\n";
     let found = examples(page);
     assert_eq!(found.len(), 2);
+    assert_eq!(found[1], Example { command: "curl y -d '[1,\n  2]'".to_owned(), expected: vec!["z".to_owned()] });
     let expected = &found[0].expected;
     assert_eq!(missing("HTTP/1.1 200 OK\r\nLocation: a\r\n", expected), None);
     assert_eq!(missing("HTTP/1.1 200 OKAY\r\nLocation: a\r\n", expected), Some("HTTP/1.1 200 OK"));
