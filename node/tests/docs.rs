@@ -204,7 +204,7 @@ fn literals(template: &str, path: &str) -> Option<usize> {
 #[test]
 fn every_route_has_an_example() {
     let page = std::fs::read_to_string(root().join("docs/http-api.md")).unwrap();
-    let document = std::fs::read_to_string(root().join("node/src/http/openapi.json")).unwrap();
+    let document = std::fs::read_to_string(root().join("node/src/http/resources/openapi.json")).unwrap();
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
     let paths = document["paths"].as_object().unwrap();
     let mut missing: Vec<String> = Vec::new();
