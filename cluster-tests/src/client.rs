@@ -1,5 +1,6 @@
 //! The HTTP client of the harness: one request, one [`Answer`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,6 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::history::{Answer, SentEvent};
 
@@ -49,12 +53,8 @@ impl Client {
 
     /// One that believes certificates of these CAs, each in PEM.
     pub fn trusting(authorities: &[String]) -> anyhow::Result<Self> {
-        let mut builder = reqwest::Client::builder();
-        for authority in authorities {
-            let certificate = reqwest::Certificate::from_pem(authority.as_bytes()).context("not a CA certificate")?;
-            builder = builder.add_root_certificate(certificate);
-        }
-        let http = builder
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(authorities)?)
             .redirect(reqwest::redirect::Policy::none())
             .timeout(REQUEST_LIMIT)
             .connect_timeout(QUICK_LIMIT)
@@ -165,6 +165,21 @@ fn events_body(events: &[SentEvent]) -> String {
         })
         .collect();
     format!("[{}]", items.join(","))
+}
+
+/// TLS that trusts nothing but these CAs, each in PEM. Those of the machine play no part: there may be none.
+fn tls(authorities: &[String]) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).context("not a certificate in PEM")?;
+        roots.add(certificate).context("not a CA certificate")?;
+    }
+    let provider = Arc::new(crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("no version of TLS")?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 async fn answer_of(sent: Result<Response, reqwest::Error>) -> Answer {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::Signal;
 
 use crate::certificates::Certificates;
 use crate::check::{self, secrets};
@@ -150,7 +151,7 @@ impl Cluster {
     pub async fn reload(&mut self, id: u16) -> anyhow::Result<()> {
         let loaded = |log: String| log.matches("loaded the certificates again").count();
         let before = loaded(self.last_log(id));
-        self.process_mut(id)?.signal(libc::SIGHUP)?;
+        self.process_mut(id)?.signal(Signal::HUP)?;
         wait::until("certificates loaded again", READY_LIMIT, || async {
             anyhow::ensure!(loaded(self.last_log(id)) > before, "not yet\n{}", self.log_tail(id));
             Ok(())
@@ -279,7 +280,7 @@ impl Cluster {
             }
         }
         for process in &mut processes {
-            process.signal(libc::SIGKILL)?;
+            process.signal(Signal::KILL)?;
         }
         for process in processes {
             process.kill().await?;
@@ -290,14 +291,14 @@ impl Cluster {
     /// SIGTERM, and waits for the node to end.
     pub async fn terminate(&mut self, id: u16) -> anyhow::Result<ExitStatus> {
         let mut process = self.take_down(id)?;
-        process.signal(libc::SIGTERM)?;
+        process.signal(Signal::TERM)?;
         process.wait_exit(SHUTDOWN_LIMIT).await
     }
 
     /// SIGTERM, without waiting for what comes of it.
     pub fn ask_to_end(&mut self, id: u16) -> anyhow::Result<()> {
         self.liveness.set(id, false);
-        self.process_mut(id)?.signal(libc::SIGTERM)
+        self.process_mut(id)?.signal(Signal::TERM)
     }
 
     /// SIGSTOP: the process keeps its sockets and does nothing.
@@ -308,7 +309,7 @@ impl Cluster {
 
     /// SIGCONT. The load uses the node again once [`Self::wait_ready`] has seen it ready.
     pub fn resume(&mut self, id: u16) -> anyhow::Result<()> {
-        self.process_mut(id)?.signal(libc::SIGCONT)
+        self.process_mut(id)?.signal(Signal::CONT)
     }
 
     /// How a started node ended, or `None` while it runs.

@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
 use crate::client::{ADMIN, OPERATOR};
@@ -54,23 +55,19 @@ impl ServerProcess {
     }
 
     /// Sends a signal to this process. Fails when it has ended.
-    pub fn signal(&mut self, signal: libc::c_int) -> anyhow::Result<()> {
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(status) = self.exited()? {
             anyhow::bail!("process {} has already ended: {status}", self.pid);
         }
-        let pid = libc::pid_t::try_from(self.pid).context("pid out of range")?;
-        // SAFETY: `kill` has no preconditions; the child was not awaited, so the pid is still this child's.
-        let result = unsafe { libc::kill(pid, signal) };
-        if result != 0 {
-            return Err(std::io::Error::last_os_error()).context(format!("cannot signal process {}", self.pid));
-        }
-        Ok(())
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("pid out of range")?;
+        // The child was not awaited, so the pid is still this child's.
+        rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal process {}", self.pid))
     }
 
     /// SIGSTOP, and waits until it has its effect: the signal stops the process only when one of its threads gets to handle
     /// it, and on a busy machine the others may go on working, and answering, until then.
     pub fn pause(&mut self) -> anyhow::Result<()> {
-        self.signal(libc::SIGSTOP)?;
+        self.signal(Signal::STOP)?;
         let started = std::time::Instant::now();
         while !self.all_threads_stopped()? {
             anyhow::ensure!(started.elapsed() < PAUSE_LIMIT, "process {} does not stop", self.pid);
@@ -160,6 +157,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(process.wait_exit(Duration::from_secs(5)).await.unwrap().code(), Some(74));
-        assert!(process.signal(libc::SIGTERM).is_err());
+        assert!(process.signal(Signal::TERM).is_err());
     }
 }

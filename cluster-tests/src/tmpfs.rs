@@ -1,9 +1,10 @@
 //! A small file system in memory, to fill up.
 
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Context;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 /// A size-limited tmpfs, unmounted and removed when dropped.
 #[derive(Debug)]
@@ -18,16 +19,9 @@ impl SmallDisk {
         let root = tempfile::tempdir().context("cannot create a temporary directory")?;
         let mount_point = root.path().join("disk");
         std::fs::create_dir(&mount_point).context("cannot create the mount point")?;
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "headwater-test"])
-            .arg(&mount_point)
-            .output()
-            .context("cannot run mount")?;
-        anyhow::ensure!(
-            output.status.success(),
-            "mounting a tmpfs is not permitted here: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let size = CString::new(format!("size={bytes}")).context("not a size")?;
+        rustix::mount::mount("headwater-test", &mount_point, "tmpfs", MountFlags::empty(), size.as_c_str())
+            .context("mounting a tmpfs is not permitted here")?;
         Ok(Self { mount_point, _root: root })
     }
 
@@ -54,9 +48,8 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazy, because a process that is just being killed may still hold files open.
-        let unmounted = Command::new("umount").arg("-l").arg(&self.mount_point).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("could not unmount {}", self.mount_point.display());
+        if let Err(error) = rustix::mount::unmount(&self.mount_point, UnmountFlags::DETACH) {
+            eprintln!("could not unmount {}: {error}", self.mount_point.display());
         }
     }
 }

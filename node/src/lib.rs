@@ -5,6 +5,10 @@
 //! [`http`] -> [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`machine`] -> [`store`] -> [`event`],
 //! and beside the machine [`log`], which knows nothing of the domain.
 
+// Tests in this crate start nodes as those in `tests/` do, by code that calls the crate by its name.
+#[cfg(test)]
+extern crate self as headwater;
+
 pub mod access;
 pub mod allocator;
 pub mod cluster;

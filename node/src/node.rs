@@ -4,6 +4,9 @@
 mod access_tests;
 #[cfg(test)]
 mod stale_follower_tests;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::sync::Arc;
 use std::time::Duration;

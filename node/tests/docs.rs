@@ -1,25 +1,19 @@
 //! The documentation is true: its examples run against a real node, and its list of options is the real one.
 
-// Clippy knows `#[test]` functions as tests, but not the helpers beside them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
-mod secrets;
+mod support;
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use support::process::Process;
+use support::secrets;
 
 /// The address that examples name; replaced by that of the node under test.
 const DOCUMENTED: &str = "127.0.0.1:2113";
-
-/// How long a fresh node may take to become ready, on a machine that builds something else meanwhile.
-const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One command and the fragments its output must contain, in this order.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,66 +68,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A node of the built binary on free ports; killed when dropped.
-struct Node {
-    process: Child,
-    http: String,
-    log: Arc<Mutex<Vec<String>>>,
-    _data: tempfile::TempDir,
-}
-
-impl Node {
-    fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (http, raft) = (free(), free());
-        let (http_address, raft_address) = (http.local_addr().unwrap(), raft.local_addr().unwrap());
-        drop((http, raft));
-        let mut process = Command::new(env!("CARGO_BIN_EXE_headwater"))
-            .args(["--http-listen", &http_address.to_string(), "--raft-listen", &raft_address.to_string()])
-            .args(["--log-filter", "debug,headwater=trace,openraft=error,audit=trace"])
-            .arg("--data-dir")
-            .arg(data.path())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(process.stderr.take().unwrap());
-        let kept = Arc::new(Mutex::new(Vec::new()));
-        let keep = kept.clone();
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                eprintln!("node: {line}");
-                keep.lock().unwrap().push(line);
-            }
-        });
-        let mut node = Self { process, http: http_address.to_string(), log: kept, _data: data };
-        let started = Instant::now();
-        while !node.is_ready() {
-            assert_eq!(node.process.try_wait().unwrap(), None, "the node ended");
-            assert!(started.elapsed() < START_DEADLINE, "the node is not ready after {START_DEADLINE:?}");
-            std::thread::sleep(Duration::from_millis(20)); // polling interval
-        }
-        node
-    }
-
-    fn is_ready(&self) -> bool {
-        let ready = format!("curl -sf -o /dev/null --max-time 5 http://{}/health/ready", self.http);
-        Command::new("sh").args(["-c", &ready]).status().unwrap().success()
-    }
-
-    fn run(&self, command: &str) -> String {
-        let command = command.replace(DOCUMENTED, &self.http).replacen("curl ", "curl -sS --max-time 20 ", 1);
-        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
-        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).replace(&self.http, DOCUMENTED)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Runs a command of the documentation against the node at `host`, in a shell.
+fn run(command: &str, host: &str) -> String {
+    let command = command.replace(DOCUMENTED, host).replacen("curl ", "curl -sS --max-time 20 ", 1);
+    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).replace(host, DOCUMENTED)
 }
 
 #[test]
@@ -148,18 +88,22 @@ fn examples_of_the_documentation_are_true() {
         if examples.is_empty() {
             continue;
         }
-        // Each page tells a story of its own and begins with an empty store.
-        let node = Node::start();
+        // Each page tells a story of its own and begins with an empty store. The node logs all it can.
+        let data = tempfile::tempdir().unwrap();
+        let data_dir = format!("--data-dir={}", data.path().display());
+        let all = "--log-filter=debug,headwater=trace,openraft=error,audit=trace";
+        let (node, base) = Process::start_single(&[&data_dir, all]);
+        let host = base.strip_prefix("http://").unwrap();
         for Example { command, expected } in &examples {
             assert!(command.starts_with("curl ") && !expected.is_empty(), "{}: {command}", file.display());
-            let output = node.run(command);
+            let output = run(command, host);
             if let Some(fragment) = missing(&output, expected) {
                 wrong.push(format!("{}: $ {command}\nlacks: {fragment}\nin:\n{output}\n", file.display()));
             }
         }
-        // The node logged everything it does; none of it is a password, neither plain nor as it was sent, nor a hash.
+        // Nothing in the log is a password, neither plain nor as it was sent, nor a hash.
         let secrets: Vec<String> = examples.iter().flat_map(|example| secrets_of(&example.command)).collect();
-        let log = node.log.lock().unwrap();
+        let log = node.log();
         let found = secrets::found(log.iter().map(String::as_str), &secrets);
         assert_eq!(found, None, "{}: a secret in the log", file.display());
         assert!(log.iter().any(|line| line.contains("listening")), "there is no log");

@@ -1,16 +1,12 @@
 //! What large answers may hold in memory, whoever asks for them and however slowly they are taken.
 
-// Clippy knows `#[test]` functions as tests, but not the helpers beside them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
-#[allow(dead_code, reason = "shared with the tests of the API, which use all of it")]
-#[path = "api/client.rs"]
-mod client;
-#[allow(dead_code, reason = "as above")]
-#[path = "api/nodes.rs"]
-mod nodes;
+mod support;
 
 use headwater::http::limits::MAX_LARGE_ANSWERS_BYTES;
+use support::client;
+use support::nodes::Nodes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -55,7 +51,7 @@ fn memory(line: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_readers_of_large_pages_share_a_bound_and_leave_room_for_small_ones() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let send = |method: &'static str, path: &'static str, headers: Vec<(&'static str, String)>, body: Vec<u8>| {
         let base = base.clone();

@@ -1,10 +1,11 @@
 //! Consensus as a whole: three nodes in this process with their real log, state and gRPC on loopback.
 
-// In a test a broken assumption is a failed test.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
+
+mod support;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +19,14 @@ use headwater_proto::stored;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use prost::Message;
+use support::nodes::free_addresses;
+use support::{PATIENCE, until};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
 const CLUSTER_ID: [u8; 16] = [7; 16];
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A rate at which the snapshots of these tests are sent at once.
 const FAST: u64 = 1 << 30;
@@ -95,8 +97,8 @@ impl TestCluster {
         let mut cluster = Self { directories, members, nodes, snapshot_bytes_per_second };
         for server in 1..=3 {
             let id = NodeId::generate(server);
-            let address = free_address();
-            cluster.members.insert(id, Member { raft_address: address.to_string(), http_address: String::new() });
+            let raft_address = free_addresses(1).remove(0);
+            cluster.members.insert(id, Member { raft_address, http_address: String::new() });
             cluster.directories.insert(id, tempfile::tempdir().unwrap());
             cluster.start_node(id).await;
         }
@@ -169,19 +171,6 @@ impl TestCluster {
     }
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}: not in time");
-}
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
 /// Bytes that do not get fewer when the state is compressed.
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -212,43 +201,21 @@ fn proposal(number: u64, bytes: usize) -> Proposal {
     Proposal { time: Ticks(number), commands: [command.encode_to_vec().into()].into() }
 }
 
+/// Small limits, and no log kept below a snapshot.
 fn config(data_dir: &Path) -> Config {
-    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Config {
-        server_id: 1,
-        // Addresses are those of the membership.
+        // The members' addresses are those of the membership.
         members: (1..=3)
             .map(|id| MemberConfig { id, raft_address: String::new(), http_address: String::new() })
             .collect(),
-        data_dir: data_dir.to_owned(),
-        http_listen: anywhere,
-        raft_listen: anywhere,
-        rejoin: false,
-        tls: Default::default(),
-        write_timeout: PATIENCE,
-        leader_wait: PATIENCE,
-        read_wait: PATIENCE,
+        // On a machine that builds something else meanwhile the defaults would cost elections.
         heartbeat_interval: Duration::from_millis(150),
         election_timeout_min: Duration::from_millis(600),
         election_timeout_max: Duration::from_millis(1200),
         snapshot_log_bytes: 2 << 20,
-        snapshot_interval: Duration::from_secs(3600),
         keep_log_bytes: 0,
-        snapshot_bytes_per_second: FAST,
-        ready_lag_events: 1000,
         block_cache_bytes: 1 << 20,
-        advertise_http: None,
-        disable_http_caching: false,
-        default_admin_password: None,
-        default_ops_password: None,
-        allow_anonymous_stream_access: true,
-        allow_anonymous_endpoint_access: true,
-        trusted_auth_from: Vec::new(),
-        trusted_proxies: Vec::new(),
-        challenge: headwater::config::Challenge::BasicCustom,
-        head_requests: false,
-        log_filter: "info".to_owned(),
-        log_json: false,
+        ..Config::single_node(data_dir).unwrap()
     }
 }
 

@@ -1,63 +1,33 @@
 //! Users, passwords and access lists on a running node.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Node;
+use super::support::nodes::Nodes;
+use super::support::until;
 use crate::access::manage::{ManageError, append, event};
 use crate::access::rules::ADMINS;
 use crate::access::user::stream_of;
 use crate::access::{Access, Caller, LoginError, Principal, Right};
 use crate::cluster::Asker;
-use crate::config::{Config, Invocation};
 use crate::event::ExpectedVersion;
 
-/// Who makes the changes where that does not matter.
+/// Makes the changes where it does not matter who does.
 const NODE: Asker = Asker::Node;
 
 pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-struct Running {
-    node: Node,
-    access: Access,
-    _directory: tempfile::TempDir,
-}
-
-/// An address on loopback that was free a moment ago.
-pub(super) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
-/// What these options say.
-pub(super) fn configured(options: &[String]) -> Config {
-    let arguments = std::iter::once("headwater".into()).chain(options.iter().map(Into::into));
-    match crate::config::resolve(arguments, []).unwrap() {
-        Invocation::Run(config) => *config,
-        _ => unreachable!("no subcommand"),
-    }
-}
-
-/// A node of its own that is ready.
-async fn start() -> Running {
-    let directory = tempfile::tempdir().unwrap();
-    let config = configured(&[
-        format!("--data-dir={}", directory.path().display()),
-        format!("--http-listen={}", free_address()),
-        format!("--raft-listen={}", free_address()),
-    ]);
-    let node = Node::start(config).await.unwrap();
-    let access = node.access().clone();
-    let started = Instant::now();
-    // Of each of the first users the password is hashed, then compared with the default.
-    while !node.cluster().status().ready || access.computed_hashes() < 4 {
-        assert!(started.elapsed() < Duration::from_secs(60), "the node is not ready");
-        tokio::time::sleep(Duration::from_millis(10)).await; // polling interval
-    }
-    Running { node, access, _directory: directory }
+/// A single node that is ready, and its users.
+async fn start() -> (Nodes, Access) {
+    let nodes = Nodes::start(1).await;
+    let access = nodes.node(0).access().clone();
+    // The password of each of the first users is hashed, then compared with the default.
+    until("the first users are there", || access.computed_hashes() >= 4).await;
+    (nodes, access)
 }
 
 async fn roles(access: &Access, login: &str, password: &str) -> Result<Vec<bool>, LoginError> {
@@ -67,7 +37,7 @@ async fn roles(access: &Access, login: &str, password: &str) -> Result<Vec<bool>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_counts_until_the_change_of_it_was_answered_and_no_longer() {
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     assert_eq!(roles(&access, "admin", "changeit").await, Ok(vec![true, true, false]));
     access.create_user(&NODE, "ann", None, Some(vec!["staff".into()]), "one").await.unwrap();
     assert_eq!(roles(&access, "ann", "one").await, Ok(vec![true, false, true]));
@@ -98,12 +68,12 @@ async fn a_password_counts_until_the_change_of_it_was_answered_and_no_longer() {
     assert_eq!(access.create_user(&NODE, "ann", None, None, "five").await, Err(ManageError::Exists));
     let users = access.users().await.unwrap();
     assert_eq!(users.iter().map(|user| user.login.as_str()).collect::<Vec<_>>(), ["admin", "ann", "ops"]);
-    node.stop().await;
+    nodes.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_wrong_costs_one_hash_and_after_many_none() {
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
     access.create_user(&NODE, "off", None, None, "one").await.unwrap();
     access.set_disabled(&NODE, "off", true).await.unwrap();
@@ -122,7 +92,7 @@ async fn whatever_is_wrong_costs_one_hash_and_after_many_none() {
     assert!(access.login("ann", "one", elsewhere).await.is_ok());
     // One for the new password that was not taken, one for the login elsewhere.
     assert_eq!(access.computed_hashes(), before + 2);
-    node.stop().await;
+    nodes.stop().await;
 }
 
 /// Whether the answers to some logins come later than those to others: by the quickest of each, which what else goes on in the machine
@@ -147,7 +117,7 @@ async fn the_time_of_an_answer_does_not_tell_a_wrong_name_from_a_wrong_password(
     /// A second hash would be twice the time, a missing one nearly none.
     const ALIKE: f64 = 1.5;
     const TRIES: usize = 20;
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
     access.create_user(&NODE, "off", None, None, "one").await.unwrap();
     access.set_disabled(&NODE, "off", true).await.unwrap();
@@ -170,12 +140,12 @@ async fn the_time_of_an_answer_does_not_tell_a_wrong_name_from_a_wrong_password(
     let times = quickest(&access, &[("ann", "wrong"), (&long, "wrong"), ("ann", &unhashed)], 4).await;
     assert!(spread(&times) > 2.0 * ALIKE, "the measure finds nothing: {times:?}");
     assert!(times[1] > 2 * times[2], "{times:?}");
-    node.stop().await;
+    nodes.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     let document = br#"{"loginName":"joe","salt":"f1li35iz2v+RETNDRy560Q==","hash":"vuKqAzuZKPqxnH/QoOLZAMY2EPE="}"#;
     let created = event("$UserCreated", true, document);
     let appends = vec![append(&stream_of("joe"), ExpectedVersion::NoStream, vec![created])];
@@ -196,12 +166,12 @@ async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
     assert!(access.present(&joe).await.unwrap().is_some());
     assert!(roles(&access, "joe", "pw1").await.is_ok());
     assert_eq!(roles(&access, "joe", "pw2").await, Err(LoginError::Wrong));
-    node.stop().await;
+    nodes.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_remains_whoever_goes_at_the_same_moment() {
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     let admins = || Some(vec![ADMINS.to_owned()]);
     assert_eq!(access.delete_user(&NODE, "admin").await, Err(ManageError::LastAdmin));
     assert_eq!(access.set_disabled(&NODE, "admin", true).await, Err(ManageError::LastAdmin));
@@ -211,12 +181,12 @@ async fn an_administrator_remains_whoever_goes_at_the_same_moment() {
     assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
     let users = access.users().await.unwrap();
     assert_eq!(users.iter().filter(|user| user.is_active_admin()).count(), 1);
-    node.stop().await;
+    nodes.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_are_in_force_once_their_write_was_answered() {
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     let ann = Caller::User(Arc::new(Principal::vouched_for("ann", Vec::new())));
     let may_write = async |stream: &str| access.allows(&ann, stream, Right::Write).await.unwrap();
     let write = async |stream: &str, data: &str| {
@@ -235,12 +205,12 @@ async fn lists_are_in_force_once_their_write_was_answered() {
         write("$settings", document).await;
         assert!(may_write("t").await && !may_write("$t").await, "{document}");
     }
-    node.stop().await;
+    nodes.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     let staff = || Some(vec!["staff".to_owned()]);
     access.create_user(&NODE, "ann", None, staff(), "one").await.unwrap();
     let ann = Caller::User(access.login("ann", "one", HERE).await.unwrap());
@@ -260,12 +230,12 @@ async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
     let ann = Caller::User(access.login("ann", "one", HERE).await.unwrap());
     access.delete_user(&NODE, "ann").await.unwrap();
     assert_eq!(access.present(&ann).await.unwrap(), None);
-    node.stop().await;
+    nodes.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_decided_before_a_user_was_deleted_does_not_bring_it_back() {
-    let Running { node, access, _directory } = start().await;
+    let (nodes, access) = start().await;
     access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
     let found = access.user("ann").await.unwrap().unwrap();
     let hash = found.user.password.clone().unwrap();
@@ -275,5 +245,5 @@ async fn what_was_decided_before_a_user_was_deleted_does_not_bring_it_back() {
     changed.user.password = None;
     assert_eq!(access.replace_hash(changed, hash).await, Err(ManageError::TryAgain));
     assert!(access.user("ann").await.unwrap().is_none());
-    node.stop().await;
+    nodes.stop().await;
 }

@@ -68,43 +68,14 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A configuration for tests of this room: the timing of a healthy local disk, small limits.
+/// A configuration for tests of this room: a single node with small limits.
 #[cfg(test)]
 pub(crate) fn config_for_tests(data_dir: &std::path::Path) -> Config {
-    use std::net::{Ipv4Addr, SocketAddr};
-    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Config {
-        server_id: 1,
-        members: vec![crate::config::MemberConfig { id: 1, raft_address: String::new(), http_address: String::new() }],
-        data_dir: data_dir.to_owned(),
-        http_listen: anywhere,
-        raft_listen: anywhere,
-        rejoin: false,
-        tls: crate::config::TlsFiles::default(),
-        write_timeout: Duration::from_secs(5),
-        leader_wait: Duration::from_secs(5),
-        read_wait: Duration::from_secs(5),
-        heartbeat_interval: Duration::from_millis(100),
-        election_timeout_min: Duration::from_millis(400),
-        election_timeout_max: Duration::from_millis(800),
         snapshot_log_bytes: 1 << 20,
-        snapshot_interval: Duration::from_secs(3600),
         keep_log_bytes: 1 << 20,
-        snapshot_bytes_per_second: 1 << 30,
-        ready_lag_events: 1000,
         block_cache_bytes: 1 << 20,
-        advertise_http: None,
-        disable_http_caching: false,
-        head_requests: false,
-        default_admin_password: None,
-        default_ops_password: None,
-        allow_anonymous_stream_access: true,
-        allow_anonymous_endpoint_access: true,
-        trusted_auth_from: Vec::new(),
-        trusted_proxies: Vec::new(),
-        challenge: crate::config::Challenge::BasicCustom,
-        log_filter: "info".to_owned(),
-        log_json: false,
+        ..Config::single_node(data_dir).unwrap()
     }
 }
 

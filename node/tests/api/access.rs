@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::client::{self, Answer};
-use crate::nodes;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
 
@@ -34,7 +34,7 @@ fn post(base: &str, path: &str, headers: &[(&'static str, String)], body: &str) 
 async fn a_locked_down_node_lets_in_only_who_logged_in() {
     let options =
         ["--allow-anonymous-stream-access=false", "--allow-anonymous-endpoint-access=false", "--challenge=Basic"];
-    let nodes = nodes::start_with_options(1, &options).await;
+    let nodes = Nodes::start_with_options(1, &options).await;
     let base = nodes.leader();
     let talk = move || {
         assert_eq!(post(&base, "/streams/s", &[], "{}"), 401);
@@ -68,7 +68,7 @@ async fn a_locked_down_node_lets_in_only_who_logged_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listed_intermediary_is_believed_and_a_subscription_ends_with_the_right_to_it() {
-    let nodes = nodes::start_with_options(1, &["--trusted-auth-from=127.0.0.0/8"]).await;
+    let nodes = Nodes::start_with_options(1, &["--trusted-auth-from=127.0.0.0/8"]).await;
     let base = nodes.leader();
     let talk = move || {
         let vouched = |value: &str| ("ES-TrustedAuth", value.to_owned());
@@ -98,7 +98,7 @@ async fn a_listed_intermediary_is_believed_and_a_subscription_ends_with_the_righ
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_is_known_on_every_node_as_soon_as_its_creation_was_answered() {
-    let nodes = nodes::start(3).await;
+    let nodes = Nodes::start(3).await;
     let bases = nodes.all();
     let check = move || {
         let admin = [basic("admin:changeit")];
@@ -165,7 +165,7 @@ fn poll_and_change(base: &str, path: &str, user: &str, how: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_poll_is_answered_by_the_rights_of_the_moment_of_its_answer() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         assert_eq!(post(&base, "/streams/s", &[], "{}"), 201);
@@ -195,7 +195,7 @@ async fn a_long_poll_is_answered_by_the_rights_of_the_moment_of_its_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_goes_on_with_a_new_name_and_ends_with_a_new_password() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         assert_eq!(post(&base, "/streams/s", &[], "{}"), 201);
@@ -217,7 +217,7 @@ async fn a_subscription_goes_on_with_a_new_name_and_ends_with_a_new_password() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_several_authorization_headers_none_is_overlooked() {
-    let nodes = nodes::start_with_options(1, &["--trusted-auth-from=127.0.0.0/8"]).await;
+    let nodes = Nodes::start_with_options(1, &["--trusted-auth-from=127.0.0.0/8"]).await;
     let base = nodes.leader();
     let talk = move || {
         let bearer = || ("Authorization", "Bearer x".to_owned());
@@ -248,7 +248,7 @@ async fn of_several_authorization_headers_none_is_overlooked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_done_to_a_user_called_like_the_caller_and_a_name_deleted_for_good_is_a_conflict() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         let admin = [basic("admin:changeit"), ("Content-Type", "application/json".to_owned())];

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use crate::client;
-use crate::nodes;
+use crate::support::client;
+use crate::support::nodes::Nodes;
 
 /// How long any of these answers may take on a machine that builds something else meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ async fn for_all<S: Strategy>(
 ) where
     S::Value: 'static,
 {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let properties = move || {
         let host = base.strip_prefix("http://").unwrap();
@@ -295,7 +295,7 @@ fn post(host: &str, media_type: &str, body: &[u8]) -> (u16, Duration) {
 async fn hostile_bodies_and_heads_are_refused_at_once() {
     const EVENTS_XML: &str = "application/vnd.eventstore.events+xml";
     const EVENTS_JSON: &str = "application/vnd.eventstore.events+json";
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let attacks = move || {
         let host = base.strip_prefix("http://").unwrap();
@@ -349,7 +349,7 @@ async fn hostile_bodies_and_heads_are_refused_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_closes_its_side_early_is_answered_or_cut_off_and_can_repeat_its_write() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let exchanges = move || {
         let host = base.strip_prefix("http://").unwrap();
@@ -383,7 +383,7 @@ async fn a_thousand_clients_that_never_finish_their_request_keep_nobody_from_bei
         rlimit::increase_nofile_limit(8 * IDLE as u64).unwrap() >= 4 * IDLE as u64,
         "too few open files are allowed"
     );
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let siege = move || {
         let host = base.strip_prefix("http://").unwrap();

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{self, Answer};
-use crate::nodes;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 /// How long a node may take to see what became of the others, on a machine that builds something else meanwhile.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ fn wait_for(base: &str, path: &str, is_there: impl Fn(&serde_json::Value) -> boo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_and_redirects_name_the_advertised_address() {
-    let nodes = nodes::start_with_options(3, &["--advertise-http=pub{id}.example:900{id}"]).await;
+    let nodes = Nodes::start_with_options(3, &["--advertise-http=pub{id}.example:900{id}"]).await;
     let (leader, follower, all) = (nodes.leader(), nodes.follower(), nodes.all());
     let talk = move || {
         let id_of = |base: &String| all.iter().position(|known| known == base).unwrap() + 1;
@@ -81,7 +81,7 @@ async fn gossip_and_redirects_name_the_advertised_address() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_wants_the_leader_is_sent_there_before_access_is_decided() {
-    let nodes = nodes::start(3).await;
+    let nodes = Nodes::start(3).await;
     let (leader, follower) = (nodes.leader(), nodes.follower());
     let talk = move || {
         let closed = br#"{"$acl":{"$r":[],"$w":[],"$d":[],"$mr":[],"$mw":[]}}"#;
@@ -130,18 +130,22 @@ async fn who_wants_the_leader_is_sent_there_before_access_is_decided() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_left_alone_says_so() {
-    let mut nodes = nodes::start(3).await;
+    let mut nodes = Nodes::start(3).await;
     let base = nodes.leader();
     let wait = |path: &'static str, is_there: fn(&serde_json::Value) -> bool| {
         let base = base.clone();
         async move { tokio::task::spawn_blocking(move || wait_for(&base, path, is_there)).await.unwrap() }
     };
     wait("/stats/replication", |followers| followers.as_array().unwrap().len() == 2).await;
-    nodes.stop_followers().await;
+    let leader = nodes.leader_index();
+    for follower in (0..3).filter(|index| *index != leader) {
+        nodes.stop_node(follower).await;
+    }
     // Without a majority it sends nobody anything that counts.
     wait("/stats/replication", |followers| *followers == serde_json::json!([])).await;
     wait("/info", |info| info["state"] == "unknown").await;
-    nodes.restart_last().await;
+    nodes.stop_node(leader).await;
+    nodes.start_node(leader).await;
     let look = move || {
         // Until it hears whoever leads it does not know whether it has everything that was acknowledged.
         let until = Instant::now() + Duration::from_secs(2);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{self, Answer};
-use crate::nodes;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
 
@@ -14,7 +14,7 @@ fn get(base: &str, method: &str, path: &str, accept: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_is_answered_like_get_when_the_option_is_set() {
-    let nodes = nodes::start_with_options(1, &["--head-requests"]).await;
+    let nodes = Nodes::start_with_options(1, &["--head-requests"]).await;
     let base = nodes.leader();
     let compare = move || {
         assert_eq!(crate::append_bytes(&base, "headed", b"x").status, 201);
@@ -159,7 +159,7 @@ fn append_link(base: &str, stream: &str, to: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_on_a_single_node_end_with_it() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let open = tokio::task::spawn_blocking(move || {
         a_subscription_has_the_past_and_then_the_present(&base, &base);
@@ -177,7 +177,7 @@ async fn subscriptions_on_a_single_node_end_with_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_are_served_by_followers() {
-    let nodes = nodes::start(3).await;
+    let nodes = Nodes::start(3).await;
     let (leader, follower) = (nodes.leader(), nodes.follower());
     let talk = move || a_subscription_has_the_past_and_then_the_present(&leader, &follower);
     tokio::task::spawn_blocking(talk).await.unwrap();
@@ -186,7 +186,7 @@ async fn subscriptions_are_served_by_followers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_event_reaches_subscribers_between_small_ones() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         let large = format!("\"{}\"", "x".repeat(1 << 20));
@@ -227,7 +227,7 @@ fn walk(base: &str, first: &str, relation: &str) -> (Vec<String>, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
     const BETWEEN: usize = 18_000;
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         let many = |count: usize| {
@@ -269,7 +269,7 @@ async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_that_reads_late_holds_nobody_up_and_misses_nothing() {
     const EVENTS: usize = 100;
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         append(&base, "heavy", "t", "{}");
@@ -290,20 +290,14 @@ async fn a_subscriber_that_reads_late_holds_nobody_up_and_misses_nothing() {
 
 /// Both ends of all connections are in this process.
 fn allow_open_files(count: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointers are to a local value of the right type.
-    let raised = unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = limit.rlim_cur.max(count);
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit)
-    };
-    assert_eq!(raised, 0, "this test needs {count} open files");
+    let allowed = rlimit::increase_nofile_limit(count).unwrap();
+    assert!(allowed >= count, "this test needs {count} open files, and {allowed} are allowed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_subscription_too_many_is_refused_until_another_ends() {
     allow_open_files(16 * 1024);
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let crowd = move || {
         let open = || client::subscribe(&base, "/streams/crowd", &[]);

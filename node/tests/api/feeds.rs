@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use atom_syndication::Feed;
 
-use crate::client;
-use crate::nodes;
+use crate::support::client;
+use crate::support::nodes::Nodes;
 
 const EVENTS: u64 = 25;
 
@@ -44,7 +44,7 @@ fn walk(base: &str, first: &str, rel: &str) -> Vec<Feed> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_atom_library_reads_every_page_of_a_stream() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let read = move || {
         for _ in 0..EVENTS {
@@ -88,7 +88,7 @@ async fn an_atom_library_reads_every_page_of_a_stream() {
 /// Without bodies a page is written from what the index says, with `embed=rich` from the events (docs/adr/0013-headings-in-the-index.md).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_says_the_same_whether_it_is_written_from_the_index_or_from_the_events() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let compare = move || {
         let write = |stream: &str, types: &[&str], data: &str| {

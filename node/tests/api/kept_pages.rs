@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{self, Answer};
-use crate::nodes;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 /// As often as a page has to be asked for to be kept and then sent from there: written, written and kept, sent.
 const TIMES: usize = 3;
@@ -62,7 +62,7 @@ fn kept_pages_sent(base: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kept_page_is_what_a_page_written_anew_would_be() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         write(&base, "s", &[("t", r#"{"n":1}"#); 25]);
@@ -121,7 +121,7 @@ async fn a_kept_page_is_what_a_page_written_anew_would_be() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_that_depend_on_more_than_their_events_are_not_kept() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         write(&base, "target", &[("seen", "{}")]);

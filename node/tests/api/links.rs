@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::client::{self, Answer};
-use crate::nodes;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 /// Events between the link and the head of the page: together far more than is written at once.
 const FILLING: usize = 3;
@@ -34,7 +34,7 @@ fn get(base: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_page_with_a_link_to_what_may_not_be_read_is_refused_as_a_whole() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         append(&base, "secret", &format!("[{}]", event("t", r#"{"pin":1234}"#)));

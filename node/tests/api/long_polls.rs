@@ -3,8 +3,9 @@
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::{self, Answer};
-use crate::{append_bytes, nodes};
+use crate::append_bytes;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
 
@@ -109,7 +110,7 @@ fn every_end(base: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_polls_end_as_they_should_on_a_single_node() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     tokio::task::spawn_blocking(move || every_end(&base)).await.unwrap();
     nodes.stop().await;
@@ -117,7 +118,7 @@ async fn long_polls_end_as_they_should_on_a_single_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_polls_end_as_they_should_on_a_follower() {
-    let nodes = nodes::start(3).await;
+    let nodes = Nodes::start(3).await;
     let base = nodes.follower();
     tokio::task::spawn_blocking(move || every_end(&base)).await.unwrap();
     nodes.stop().await;

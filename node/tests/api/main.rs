@@ -1,12 +1,10 @@
 //! The stream API as a table: `cases.txt` holds requests and what must come back, case by case; they run against a
 //! single node and against a follower of three.
 
-// Clippy knows `#[test]` functions as tests, but not the helpers beside them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
 mod access;
 mod bad_input;
-mod client;
 mod cluster;
 mod extensions;
 mod feeds;
@@ -14,15 +12,19 @@ mod kept_pages;
 mod links;
 mod long_polls;
 mod metrics;
-mod nodes;
 mod requests;
 mod script;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use client::Answer;
 use script::Runner;
+use support::client::tls::Version;
+use support::client::{self, Answer};
+use support::nodes::Nodes;
+use support::pki::Pki;
 
 const OCTETS: &str = "application/octet-stream";
 
@@ -60,9 +62,20 @@ fn run_all(base: &str, cases: &[script::Case]) {
     assert!(failures.is_empty(), "{} of {} cases fail\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
+/// Starts a single node that talks TLS with clients alone. [`client::send`] reaches it in this
+/// version of HTTP.
+async fn start_with_tls(version: Version) -> Nodes {
+    let pki = Pki::new();
+    pki.issue(1);
+    let [certificate, key, _] = pki.options();
+    let nodes = Nodes::start_with_options(1, &[certificate, key]).await;
+    client::tls::trust(&nodes.places.http[0], pki.ca_pem(), version);
+    nodes
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_holds_on_a_single_node() {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     tokio::task::spawn_blocking(move || run(&base)).await.unwrap();
     nodes.stop().await;
@@ -70,7 +83,7 @@ async fn every_case_holds_on_a_single_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_holds_on_a_follower() {
-    let nodes = nodes::start(3).await;
+    let nodes = Nodes::start(3).await;
     let base = nodes.follower();
     tokio::task::spawn_blocking(move || run(&base)).await.unwrap();
     nodes.stop().await;
@@ -78,11 +91,11 @@ async fn every_case_holds_on_a_follower() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_holds_with_tls_over_both_versions_of_http() {
-    for version in [client::tls::Version::Http1, client::tls::Version::Http2] {
-        let nodes = nodes::start_with_tls(version).await;
+    for version in [Version::Http1, Version::Http2] {
+        let nodes = start_with_tls(version).await;
         let base = nodes.leader();
         let mut cases = all_cases();
-        if version == client::tls::Version::Http2 {
+        if version == Version::Http2 {
             // What is no target at all is a matter of the request line, which HTTP/2 has not got.
             cases.retain(|case| !case.has_target_with_space());
         }
@@ -105,9 +118,10 @@ fn append_bytes(base: &str, stream: &str, body: &[u8]) -> Answer {
     client::send(base, "POST", &format!("/streams/{stream}"), &headers, body)
 }
 
+/// contract/streams A121, A122.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a121_a122_a_long_poll_ends_with_an_event_or_with_its_time() {
-    let nodes = nodes::start(1).await;
+async fn a_long_poll_ends_with_an_event_or_with_its_time() {
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let polls = move || {
         assert_eq!(append_bytes(&base, "polled", b"x").status, 201);
@@ -133,15 +147,15 @@ async fn a121_a122_a_long_poll_ends_with_an_event_or_with_its_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_large_events_have_all_of_them() {
-    pages_of_large_events(nodes::start(1).await).await;
+    pages_of_large_events(Nodes::start(1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_large_events_have_all_of_them_over_http_2() {
-    pages_of_large_events(nodes::start_with_tls(client::tls::Version::Http2).await).await;
+    pages_of_large_events(start_with_tls(Version::Http2).await).await;
 }
 
-async fn pages_of_large_events(nodes: nodes::Nodes) {
+async fn pages_of_large_events(nodes: Nodes) {
     const EVENTS: u64 = 7;
     let base = nodes.leader();
     let read = move || {

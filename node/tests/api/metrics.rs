@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::{client, nodes};
+use crate::support::client;
+use crate::support::nodes::Nodes;
 
 /// How long a follower may take to apply what its leader has, on a busy machine.
 const APPLIED: Duration = Duration::from_secs(20);
@@ -91,7 +92,7 @@ fn check_counters(leader: &str, follower: &str, all: &[String]) -> bool {
 async fn writes_are_counted_where_they_pass_and_events_on_every_node() {
     // Starved of processors, nodes elect another leader.
     const ATTEMPTS: usize = 5;
-    let nodes = nodes::start(3).await;
+    let nodes = Nodes::start(3).await;
     for attempt in 1.. {
         let (leader, follower, all) = (nodes.leader(), nodes.follower(), nodes.all());
         let counted = tokio::task::spawn_blocking(move || check_counters(&leader, &follower, &all)).await.unwrap();

@@ -1,8 +1,8 @@
 //! Requests as few clients write them: older versions of HTTP, whole URIs as targets, heads and names of the largest size.
 
 use crate::bad_input::exchange;
-use crate::client::{self, Answer};
-use crate::nodes;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 /// Bytes that request line and headers may have.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -12,7 +12,7 @@ const MAX_NAME_BYTES: usize = 1024;
 
 /// Runs `check` with the `host:port` of a single node.
 async fn on_a_node(check: impl FnOnce(&str) + Send + 'static) {
-    let nodes = nodes::start(1).await;
+    let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     tokio::task::spawn_blocking(move || check(base.strip_prefix("http://").unwrap())).await.unwrap();
     nodes.stop().await;

@@ -28,7 +28,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::client::{self, Answer};
+use crate::support::client::{self, Answer};
 
 const MEDIA_TYPES: &[(&str, &str)] = &[
     ("AJ", "application/vnd.eventstore.atom+json"),

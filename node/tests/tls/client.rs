@@ -1,8 +1,5 @@
 //! An HTTPS client that shows what it negotiated.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
@@ -10,18 +7,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-/// Longer than any request of these tests takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    Http1,
-    Http2,
-}
+use super::support::PATIENCE;
+use super::support::client::tls::{Version, client_config};
 
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
@@ -29,50 +18,39 @@ enum Sender {
 }
 
 /// One connection.
-pub struct Connection {
+pub(crate) struct Connection {
     sender: Sender,
     address: String,
     /// The certificate that the server showed.
-    pub certificate: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
 }
 
 /// An answer whose body was read.
-pub struct Answer {
-    pub status: u16,
-    pub headers: http::HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 /// Makes a TLS connection to `address`, offering this version alone and trusting this CA.
 async fn secure(address: &str, ca_pem: &str, version: Version) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![match version {
-        Version::Http1 => b"http/1.1".to_vec(),
-        Version::Http2 => b"h2".to_vec(),
-    }];
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    TlsConnector::from(client_config(ca_pem, version)).connect(name, stream).await
 }
 
 /// Asks for `path` over HTTP/2, makes no room for more than a byte of the answer, and waits until the server has enough of that.
-pub async fn read_nothing(address: &str, ca_pem: &str, path: &str) {
+pub(crate) async fn read_nothing(address: &str, ca_pem: &str, path: &str) {
     let io = TokioIo::new(secure(address, ca_pem, Version::Http2).await.unwrap());
     let mut builder = http2::Builder::new(TokioExecutor::new());
     let (mut sender, connection) = builder.initial_stream_window_size(1).handshake(io).await.unwrap();
@@ -85,7 +63,7 @@ pub async fn read_nothing(address: &str, ca_pem: &str, path: &str) {
 }
 
 /// Connects to `address`, offering this version alone and trusting this CA.
-pub async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::Result<Connection> {
+pub(crate) async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::Result<Connection> {
     let secure = secure(address, ca_pem, version).await?;
     let session = secure.get_ref().1;
     assert_eq!(session.alpn_protocol(), Some(if version == Version::Http2 { &b"h2"[..] } else { b"http/1.1" }));
@@ -108,7 +86,7 @@ pub async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::
 
 impl Connection {
     /// Sends a request on this connection; an error means that the connection is gone.
-    pub async fn send(
+    pub(crate) async fn send(
         &mut self,
         method: &str,
         path: &str,
@@ -141,7 +119,7 @@ impl Connection {
     }
 
     /// A second user of the same HTTP/2 connection.
-    pub fn share(&self) -> Self {
+    pub(crate) fn share(&self) -> Self {
         let Sender::Http2(sender) = &self.sender else { panic!("HTTP/1.1 has one request at a time") };
         Self {
             sender: Sender::Http2(sender.clone()),
@@ -150,12 +128,12 @@ impl Connection {
         }
     }
 
-    pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.send("GET", path, headers, "").await.unwrap()
     }
 
     /// Appends one event with a new id.
-    pub async fn append(&mut self, stream: &str) -> Result<Answer, hyper::Error> {
+    pub(crate) async fn append(&mut self, stream: &str) -> Result<Answer, hyper::Error> {
         let id = uuid::Uuid::new_v4().to_string();
         let headers = [("content-type", "application/json"), ("es-eventtype", "t"), ("es-eventid", &*id)];
         self.send("POST", &format!("/streams/{stream}"), &headers, "{\"a\":1}").await

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use super::secrets;
+use super::support::secrets;
 
 /// All ```sh blocks of a page.
 fn blocks(page: &str) -> Vec<String> {

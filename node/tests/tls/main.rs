@@ -1,29 +1,24 @@
 //! TLS of real nodes: HTTPS for clients, and between nodes nothing without a certificate of the cluster's CA.
 
-// Clippy knows `#[test]` functions as tests, but not the helpers beside them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
 mod client;
-mod cluster;
 mod documented;
-mod pki;
 mod process;
-#[path = "../secrets/mod.rs"]
-mod secrets;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::time::{Duration, Instant};
-
-use client::{Version, connect};
-use cluster::{Places, TlsCluster};
-use headwater::node::Node;
+use client::connect;
 use headwater::raft::Dialer;
 use headwater::raft::listener::{MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS};
 use headwater::tls::Certificates;
 use headwater_proto::cluster::cluster_client::ClusterClient;
 use headwater_proto::cluster::{ForwardRequest, JoinRequest, RejoinRequest, StatusRequest};
 use headwater_proto::stored;
-use pki::Pki;
-use tempfile::TempDir;
+use support::client::tls::Version;
+use support::nodes::Nodes;
+use support::pki::Pki;
+use support::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 
@@ -32,8 +27,8 @@ const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_forms_and_serves_both_versions_of_http() {
     let pki = Pki::new();
-    let cluster = TlsCluster::start(&pki, 3).await;
-    let address = cluster.follower_http().to_owned();
+    let cluster = Nodes::start_with_tls(3, &pki).await;
+    let address = cluster.places.http[cluster.follower_index()].clone();
     for (version, stream) in [(Version::Http1, "one"), (Version::Http2, "two")] {
         let mut connection = connect(&address, pki.ca_pem(), version).await.unwrap();
         let created = connection.append(stream).await.unwrap();
@@ -69,7 +64,7 @@ async fn a_cluster_forms_and_serves_both_versions_of_http() {
         // Who wants the leader is sent to its HTTPS address.
         let headers = [("accept", ATOM_JSON), ("es-requiresmaster", "true")];
         let to_leader = connection.get("/streams/x", &headers).await;
-        let leader = &cluster.places.http[cluster.leader()];
+        let leader = &cluster.places.http[cluster.leader_index()];
         assert_eq!((to_leader.status, to_leader.header("location")), (307, &*format!("https://{leader}/streams/x")));
     }
     cluster.stop().await;
@@ -78,7 +73,7 @@ async fn a_cluster_forms_and_serves_both_versions_of_http() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_http_2_connection_carries_many_requests_at_a_time() {
     let pki = Pki::new();
-    let cluster = TlsCluster::start(&pki, 1).await;
+    let cluster = Nodes::start_with_tls(1, &pki).await;
     let address = &cluster.places.http[0];
     let mut connection = connect(address, pki.ca_pem(), Version::Http2).await.unwrap();
     // More than the streams of one connection: the client holds back what is beyond.
@@ -101,7 +96,7 @@ async fn one_http_2_connection_carries_many_requests_at_a_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_nobody_reads_ends_its_http_2_connection() {
     let pki = Pki::new();
-    let cluster = TlsCluster::start(&pki, 1).await;
+    let cluster = Nodes::start_with_tls(1, &pki).await;
     client::read_nothing(&cluster.places.http[0], pki.ca_pem(), "/openapi.json").await;
     cluster.stop().await;
 }
@@ -109,7 +104,7 @@ async fn an_answer_that_nobody_reads_ends_its_http_2_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_speaks_plain_http_to_https_is_told_so_and_who_trusts_another_ca_does_not_connect() {
     let (pki, other) = (Pki::new(), Pki::new());
-    let cluster = TlsCluster::start(&pki, 1).await;
+    let cluster = Nodes::start_with_tls(1, &pki).await;
     let address = &cluster.places.http[0];
     let mut plain = tokio::net::TcpStream::connect(address).await.unwrap();
     plain.write_all(b"GET /streams/x HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -133,11 +128,11 @@ fn caller(pki: &Pki, as_server: u16, server: u16, address: &str) -> ClusterClien
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_another_server() {
     let (pki, other) = (Pki::new(), Pki::new());
-    let cluster = TlsCluster::start(&pki, 3).await;
+    let cluster = Nodes::start_with_tls(3, &pki).await;
     let address = &cluster.places.raft[0];
-    let (one, two) = (cluster.nodes[0].cluster().status().local, cluster.nodes[1].cluster().status().local);
+    let (one, two) = (cluster.node(0).cluster().status().local, cluster.node(1).cluster().status().local);
     let (one, two) = (one.node_id.unwrap().0, two.node_id.unwrap().0);
-    let cluster_id = cluster.nodes[0].cluster().cluster_id().unwrap();
+    let cluster_id = cluster.node(0).cluster().cluster_id().unwrap();
 
     // In the clear, and with a certificate of another CA: not even the calls that need no node id.
     let plain = Dialer::default().channel(1, address).unwrap();
@@ -166,7 +161,7 @@ async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_a
     let member =
         stored::Member { node_id: two, raft_address: "127.0.0.1:1".into(), http_address: "127.0.0.1:2".into() };
     let rejoin = || RejoinRequest { member: Some(member.clone()) };
-    let leader = cluster.leader();
+    let leader = cluster.leader_index();
     let mut as_three = caller(&pki, 3, leader as u16 + 1, &cluster.places.raft[leader]);
     let refused = as_three.rejoin(rejoin()).await.unwrap_err();
     assert!(refused.message().contains("in the name of server 2"), "{refused}");
@@ -182,7 +177,7 @@ async fn who_opens_connections_to_the_port_for_nodes_and_says_nothing_keeps_nobo
     /// More than there are places, and by more than one address may have.
     const SILENT: usize = MAX_HANDSHAKES + 2 * MAX_HANDSHAKES_PER_ADDRESS;
     let pki = Pki::new();
-    let cluster = TlsCluster::start(&pki, 1).await;
+    let cluster = Nodes::start_with_tls(1, &pki).await;
     let address: std::net::SocketAddr = cluster.places.raft[0].parse().unwrap();
     let connect_from = async |from: &str| {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -213,40 +208,30 @@ async fn who_opens_connections_to_the_port_for_nodes_and_says_nothing_keeps_nobo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_a_certificate_of_another_ca_does_not_get_in() {
     let (pki, other) = (Pki::new(), Pki::new());
-    let places = Places::new(3);
-    let directories = [(); 3].map(|()| TempDir::new().unwrap());
-    let mut nodes = Vec::new();
-    for (index, directory) in directories.iter().enumerate() {
-        let files = if index == 2 { other.files(3) } else { pki.files(index as u16 + 1) };
-        nodes.push(Node::start(places.config(index + 1, directory, &files)).await.unwrap());
-    }
-    // The two meet; the third is silent to them for as long as its certificate is not theirs, so nothing is founded.
-    let started = Instant::now();
-    let heard = |nodes: &[Node]| nodes[0].cluster().status().members[1].is_alive;
-    while !heard(&nodes) {
-        assert!(started.elapsed() < cluster::FORMATION, "the two with good certificates did not meet");
-        tokio::time::sleep(Duration::from_millis(20)).await; // polling interval
-    }
-    assert!(!nodes[0].cluster().status().members[2].is_alive);
-    assert!(nodes.iter().all(|node| node.cluster().cluster_id().is_none()));
+    [1, 2, 3].map(|server| pki.issue(server));
+    other.issue(3);
+    let mut cluster = Nodes::new(3, &[] as &[&str]);
+    cluster.start_node_with_options(0, &pki.options()).await;
+    cluster.start_node_with_options(1, &pki.options()).await;
+    cluster.start_node_with_options(2, &other.options()).await;
+    // The two meet; the third is silent to them for as long as its certificate is not theirs, so
+    // nothing is founded.
+    let seen = |index: usize| cluster.node(0).cluster().status().members[index].is_alive;
+    until("the two with good certificates have met", || seen(1)).await;
+    assert!(!seen(2));
+    assert!((0..3).all(|index| cluster.node(index).cluster().cluster_id().is_none()));
 
     // With a certificate of the same CA it gets in without a restart of the others.
-    nodes.pop().unwrap().stop().await;
-    nodes.push(Node::start(places.config(3, &directories[2], &pki.files(3))).await.unwrap());
-    let started = Instant::now();
-    while !nodes.iter().all(|node| node.cluster().status().ready) {
-        assert!(started.elapsed() < cluster::FORMATION, "no cluster");
-        tokio::time::sleep(Duration::from_millis(20)).await; // polling interval
-    }
-    for node in nodes {
-        node.stop().await;
-    }
+    cluster.stop_node(2).await;
+    cluster.start_node_with_options(2, &pki.options()).await;
+    cluster.wait_until_ready().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_renewed_under_load_without_dropping_a_connection() {
     let pki = Pki::new();
-    let cluster = TlsCluster::start(&pki, 3).await;
+    let cluster = Nodes::start_with_tls(3, &pki).await;
     let mut connections = Vec::new();
     for address in &cluster.places.http {
         for version in [Version::Http1, Version::Http2] {
@@ -270,9 +255,9 @@ async fn certificates_are_renewed_under_load_without_dropping_a_connection() {
         }));
     }
     for _ in 0..3 {
-        for (index, node) in cluster.nodes.iter().enumerate() {
-            pki.files(index as u16 + 1);
-            node.reload_certificates().await;
+        for index in 0..3 {
+            pki.issue(index as u16 + 1);
+            cluster.node(index).reload_certificates().await;
             let new = connect(&cluster.places.http[index], pki.ca_pem(), Version::Http1).await.unwrap();
             assert_ne!(new.certificate, shown[index], "the renewed certificate is shown to new connections");
             shown[index] = new.certificate;

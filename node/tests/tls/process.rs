@@ -1,81 +1,22 @@
 //! What an operator sees: the binary, its files, its signals and its log.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::client::{Connection, Version, connect};
-use super::cluster::Places;
-use super::secrets;
+use rustix::process::Signal;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_headwater");
+use super::client::{Connection, connect};
+use super::support::PATIENCE;
+use super::support::client::tls::Version;
+use super::support::nodes::Places;
+use super::support::process::{Process, output, run};
+use super::support::secrets;
 
-/// How long a node may take to say something, on a machine that builds something else meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running node; killed when dropped.
-struct Process {
-    child: Child,
-    log: mpsc::Receiver<String>,
-    /// All of it, for a look at the end.
-    kept: Arc<Mutex<Vec<String>>>,
-}
-
-impl Process {
-    fn start(arguments: &[String]) -> Self {
-        let mut child = Command::new(BINARY).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
-        let (lines, log) = mpsc::channel();
-        let kept = Arc::new(Mutex::new(Vec::new()));
-        let keep = kept.clone();
-        let reader = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in reader.lines().map_while(Result::ok) {
-                eprintln!("node: {line}");
-                keep.lock().unwrap().push(line.clone());
-                let _ = lines.send(line);
-            }
-        });
-        Self { child, log, kept }
-    }
-
-    /// The log so far holds no line of the keys below this directory.
-    fn told_no_key(&self, certs: &Path) {
-        let keys = secrets::of_keys_below(certs);
-        assert!(keys.len() >= 2, "there are no keys");
-        assert_eq!(secrets::found(self.kept.lock().unwrap().iter().map(String::as_str), &keys), None);
-    }
-
-    fn hang_up(&self) {
-        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// The next log line with these words.
-    fn wait_for(&self, words: &[&str]) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.log.recv_timeout(left).unwrap_or_else(|_| panic!("no log line with {words:?}"));
-            if words.iter().all(|word| line.contains(word)) {
-                return line;
-            }
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(arguments: &[&str]) -> String {
-    let output = Command::new(BINARY).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+/// The log holds no line of the keys below this directory.
+fn assert_no_key_in_log(node: &Process, certs: &Path) {
+    let keys = secrets::of_keys_below(certs);
+    assert!(keys.len() >= 2, "there are no keys");
+    assert_eq!(secrets::found(node.log().iter().map(String::as_str), &keys), None);
 }
 
 fn node_arguments(places: &Places, certs: &Path, data: &Path) -> Vec<String> {
@@ -96,7 +37,7 @@ async fn connected(address: &str, ca_pem: &str) -> Connection {
             Ok(connection) => return connection,
             Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
         }
-        tokio::time::sleep(Duration::from_millis(20)).await; // polling interval
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await; // polling interval
     }
 }
 
@@ -120,19 +61,19 @@ async fn renewed_certificates_are_taken_on_sighup_and_bad_ones_are_not() {
     assert_eq!(kept.append("s").await.unwrap().status, 201);
 
     run(&["certs", "renew", "--server-id=1", &dir]);
-    node.hang_up();
+    node.signal(Signal::HUP);
     node.wait_for(&["loaded the certificates again", "server-1.crt"]);
     assert_ne!(connected(&places.http[0], &ca_pem).await.certificate, before);
     assert_eq!(kept.append("s").await.expect("the connection was dropped").status, 201);
 
     let renewed = connected(&places.http[0], &ca_pem).await.certificate;
     std::fs::write(certs.join("server-1.crt"), "nonsense").unwrap();
-    node.hang_up();
+    node.signal(Signal::HUP);
     let line = node.wait_for(&["ERROR", "are kept"]);
     assert!(line.contains("server-1.crt") && line.contains("not valid PEM"), "{line}");
     assert_eq!(connected(&places.http[0], &ca_pem).await.certificate, renewed);
     assert_eq!(kept.append("s").await.expect("the connection was dropped").status, 201);
-    node.told_no_key(&certs);
+    assert_no_key_in_log(&node, &certs);
 }
 
 #[test]
@@ -142,15 +83,15 @@ fn a_node_does_not_start_with_files_it_cannot_use_and_names_them() {
     let places = Places::new(1);
     run(&["certs", "create", &format!("--members={}", places.members()), &format!("--dir={}", certs.display())]);
     std::fs::remove_file(certs.join("server-1.key")).unwrap();
-    let arguments = node_arguments(&places, &certs, &directory.path().join("data"));
-    let output = Command::new(BINARY).args(&arguments).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let mut arguments = node_arguments(&places, &certs, &directory.path().join("data"));
+    let ended = output(&arguments);
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8(ended.stderr).unwrap();
     assert!(said.contains("server-1.key cannot be used as private key: it cannot be read: No such file"), "{said}");
     assert_eq!(said.matches("cannot be used as private key").count(), 1, "told once: {said}");
-    // Who wants to see no errors in the log still learns why there is no node.
-    let output = Command::new(BINARY).args(&arguments).arg("--log-filter=off").output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    // With the log switched off an operator still learns why there is no node.
+    arguments.push("--log-filter=off".to_owned());
+    let said = String::from_utf8(output(&arguments).stderr).unwrap();
     assert!(said.starts_with("headwater: ") && said.lines().count() == 1, "{said}");
     assert!(said.contains("cannot be used as private key"), "{said}");
     assert!(!directory.path().join("data").exists(), "nothing was touched");
@@ -163,7 +104,7 @@ fn sighup_without_tls_changes_nothing() {
     let data = format!("--data-dir={}", directory.path().display());
     let mut node = Process::start(&[format!("--members={}", places.members()), data]);
     node.wait_for(&["recovered"]);
-    node.hang_up();
+    node.signal(Signal::HUP);
     node.wait_for(&["SIGHUP"]);
-    assert!(node.child.try_wait().unwrap().is_none(), "the node ended");
+    assert!(node.exited().is_none(), "the node ended");
 }

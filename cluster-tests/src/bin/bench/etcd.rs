@@ -73,18 +73,13 @@ impl Etcd {
 
     /// Client address of the leader.
     pub(crate) async fn leader(&self) -> anyhow::Result<SocketAddr> {
-        let http = reqwest::Client::new();
+        let client = Client::new()?;
         for member in &self.members {
             let address = SocketAddr::from(([127, 0, 0, 1], member.client.number()));
-            let status: Value = http
-                .post(format!("http://{address}/v3/maintenance/status"))
-                .body("{}")
-                .send()
-                .await
-                .context("etcd does not answer")?
-                .json()
-                .await
-                .context("etcd's status is not JSON")?;
+            let path = format!("http://{address}/v3/maintenance/status");
+            let answer =
+                client.request(Method::POST, &path, &[], b"{}".to_vec()).await.context("etcd does not answer")?;
+            let status: Value = answer.json().await.context("etcd's status is not JSON")?;
             let leader = status.get("leader").and_then(Value::as_str).context("no leader yet")?;
             if status.pointer("/header/member_id").and_then(Value::as_str) == Some(leader) {
                 return Ok(address);

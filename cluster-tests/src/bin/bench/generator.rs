@@ -255,48 +255,31 @@ async fn pace(shared: Rc<Shared>, rate: f64) -> anyhow::Result<()> {
 }
 
 /// A `timerfd`.
-struct Timer(AsyncFd<std::os::fd::OwnedFd>);
+struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
     fn new() -> io::Result<Self> {
-        use std::os::fd::FromRawFd;
-        // SAFETY: `timerfd_create` has no preconditions.
-        let descriptor = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just created and is owned by nobody else.
-        let owned = unsafe { std::os::fd::OwnedFd::from_raw_fd(descriptor) };
+        let owned = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         // SAFETY: an `OwnedFd` always names the same open file, and it stays inside until the `AsyncFd` is dropped.
         let registered = unsafe { AsyncFd::register(owned) };
         Ok(Self(registered?))
     }
 
     async fn wait_until(&self, time: Instant) -> io::Result<()> {
-        use std::os::fd::AsRawFd;
         let left = time.saturating_duration_since(Instant::now());
         if left.is_zero() {
             // Late already: let the connections run before looking again.
             tokio::task::yield_now().await;
             return Ok(());
         }
-        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = libc::timespec {
-            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: libc::c_long::from(left.subsec_nanos().cast_signed()),
-        };
-        let setting = libc::itimerspec { it_interval: zero, it_value: value };
-        // SAFETY: the descriptor is a timer, the setting lives through the call, no old value is asked for.
-        let result = unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &setting, std::ptr::null_mut()) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let after = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let setting = Itimerspec { it_interval: once, it_value: after };
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &setting)?;
         loop {
             let mut ready = self.0.readable().await?;
-            let mut expirations = 0u64;
-            // SAFETY: the buffer is 8 bytes, as a timer's read wants it.
-            let read = unsafe { libc::read(self.0.as_raw_fd(), std::ptr::from_mut(&mut expirations).cast(), 8) };
-            if read == 8 {
+            // A timer's read gives the number of expirations, in 8 bytes.
+            if rustix::io::read(&self.0, &mut [0; 8]) == Ok(8) {
                 return Ok(());
             }
             ready.clear_ready();

@@ -12,10 +12,7 @@ pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let fields = stat.rsplit_once(')').context("no name in stat")?.1;
     let ticks: u64 =
         fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or_default()).sum();
-    // SAFETY: `sysconf` has no preconditions.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    let per_second = u64::try_from(per_second).ok().filter(|ticks| *ticks > 0).context("no clock tick")?;
-    Ok(Duration::from_nanos(ticks * 1_000_000_000 / per_second))
+    Ok(Duration::from_nanos(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// Sum of [`cpu_time`] over processes.

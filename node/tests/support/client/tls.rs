@@ -11,11 +11,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto};
 
-use super::{Answer, PATIENCE, connect, exchange};
+use super::super::PATIENCE;
+use super::{Answer, connect, exchange};
 
 /// What is negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     Http1,
     Http2,
 }
@@ -25,8 +26,13 @@ type Known = HashMap<String, (Arc<ClientConfig>, Version)>;
 /// How to talk to a host.
 static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
-/// Trusts this CA at this `host:port`, and talks this version of HTTP.
-pub fn trust(host: &str, ca_pem: &str, version: Version) {
+/// From now on [`super::send`] trusts this CA at this `host:port`, and talks this version of HTTP.
+pub(crate) fn trust(host: &str, ca_pem: &str, version: Version) {
+    KNOWN.lock().unwrap().insert(host.to_owned(), (client_config(ca_pem, version), version));
+}
+
+/// TLS that trusts this CA alone and offers this version of HTTP alone.
+pub(crate) fn client_config(ca_pem: &str, version: Version) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
@@ -38,11 +44,11 @@ pub fn trust(host: &str, ca_pem: &str, version: Version) {
         Version::Http1 => b"http/1.1".to_vec(),
         Version::Http2 => b"h2".to_vec(),
     }];
-    KNOWN.lock().unwrap().insert(host.to_owned(), (Arc::new(config), version));
+    Arc::new(config)
 }
 
 /// Sends a request on a connection of its own.
-pub fn send(host: &str, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Answer {
+pub(crate) fn send(host: &str, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Answer {
     let (config, version) = KNOWN.lock().unwrap()[host].clone();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     match version {

@@ -1,57 +1,54 @@
 //! A plain HTTP/1.1 client that shows answers exactly as they come, reason phrase and all.
 
-#[path = "tls.rs"]
-pub mod tls;
+pub(crate) mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
-/// Longer than any request of these tests takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::PATIENCE;
 
 /// Credentials of the administrator.
-pub const ADMIN: &str = "Basic YWRtaW46Y2hhbmdlaXQ=";
+pub(crate) const ADMIN: &str = "Basic YWRtaW46Y2hhbmdlaXQ=";
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// The reason phrase. HTTP/2 has none: the text that stands in for it, or `None` where none does.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Whether the body stands in for the reason phrase that HTTP/2 has not got.
-    pub reason_is_body: bool,
+    pub(crate) reason_is_body: bool,
 }
 
 impl Answer {
     /// All values of a header, joined as HTTP says.
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let name = name.to_ascii_lowercase();
         let values: Vec<&str> = self.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| v.as_str()).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     /// The body as text, unless it only stands in for a reason phrase.
-    pub fn own_text(&self) -> String {
+    pub(crate) fn own_text(&self) -> String {
         if self.reason_is_body { String::new() } else { self.text() }
     }
 
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// Sends a request to `base` (`http://host:port`) on a connection of its own.
-pub fn send(base: &str, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Answer {
+pub(crate) fn send(base: &str, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Answer {
     if let Some(host) = base.strip_prefix("https://") {
         return tls::send(host, method, path, headers, body);
     }
@@ -121,19 +118,18 @@ fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
     }
 }
 
-/// An answer that goes on for as long as it likes, read line by line.
-pub struct Live {
-    pub status: u16,
+/// An answer that does not end by itself, read line by line.
+pub(crate) struct Live {
+    pub(crate) status: u16,
     /// Names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     lines: BufReader<TcpStream>,
 }
 
 /// Asks for server-sent events. HTTP/1.0 spares the frames of chunks.
-pub fn subscribe(base: &str, path: &str, headers: &[(&str, String)]) -> Live {
+pub(crate) fn subscribe(base: &str, path: &str, headers: &[(&str, String)]) -> Live {
     let host = base.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(host).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = connect(host);
     let mut request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/event-stream\r\n");
     if !headers.iter().any(|(name, _)| *name == "Authorization") {
         request.push_str(&format!("Authorization: {ADMIN}\r\n"));
@@ -155,10 +151,10 @@ pub fn subscribe(base: &str, path: &str, headers: &[(&str, String)]) -> Live {
 
 /// One server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
-    pub id: String,
-    pub event: String,
-    pub data: String,
+pub(crate) struct Sent {
+    pub(crate) id: String,
+    pub(crate) event: String,
+    pub(crate) data: String,
 }
 
 impl Live {
@@ -169,7 +165,7 @@ impl Live {
     }
 
     /// The next event; comments and checkpoints are passed over. `None` when the answer has ended.
-    pub fn next(&mut self) -> Option<Sent> {
+    pub(crate) fn next(&mut self) -> Option<Sent> {
         loop {
             let sent = self.next_id()?;
             if !sent.data.is_empty() {
@@ -179,7 +175,7 @@ impl Live {
     }
 
     /// The next event, or an id without one.
-    pub fn next_id(&mut self) -> Option<Sent> {
+    pub(crate) fn next_id(&mut self) -> Option<Sent> {
         let mut sent = Sent { id: String::new(), event: String::new(), data: String::new() };
         loop {
             let line = self.line()?;
@@ -195,7 +191,7 @@ impl Live {
     }
 
     /// Ids of the next events.
-    pub fn ids(&mut self, count: usize) -> Vec<String> {
+    pub(crate) fn ids(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.next().expect("the answer has ended").id).collect()
     }
 }
