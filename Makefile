@@ -8,7 +8,7 @@ PREBUILT := ../shared/prebuilt/env.sh
 WITH_PREBUILT := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi;
 CARGO := $(WITH_PREBUILT) cargo
 
-.PHONY: help run cluster cluster-tls test fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
+.PHONY: help run cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,7 +25,10 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 	@$(CARGO) build --release --workspace --bins --locked
 	@scripts/run-cluster tls
 
-test: system fmt-check deny lint unit conformance openapi clients faults ## Everything that must pass
+# Needs no network, no root and no other service, and installs nothing.
+check: fmt-check lint unit ## Format, lint, unit and API tests: what every change must pass, in minutes
+
+test: system check deny conformance openapi clients faults ## Everything that must pass; installs what it needs
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -33,14 +36,15 @@ fmt: ## Format the sources
 fmt-check:
 	cargo fmt --all -- --check
 
-lint: system ## Clippy, warnings are errors
+lint: ## Clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --test faults --locked -- -D warnings
 
-# Always the whole workspace and always as tests, so that every duty builds the dependencies with the same features, once: `cargo build`
-# leaves out what only tests ask of a dependency, and would build many of them a second time.
+# Always the whole workspace and always as tests, so that every duty builds the dependencies with the
+# same features, once: `cargo build` leaves out what only tests ask of a dependency, and would build
+# many of them a second time.
 DEBUG_BUILD := $(CARGO) test --workspace --locked --no-run
 
-unit: system ## Unit and integration tests, and the examples of the documentation
+unit: ## Unit and integration tests, and the examples of the documentation
 	$(CARGO) test --workspace --locked
 
 faults: system ## Faults against real processes
@@ -67,6 +71,12 @@ openapi: system ## Requests made from the OpenAPI document against a fresh node,
 	@$(DEBUG_BUILD)
 	@scripts/openapi
 
+outdated: ## Show which dependencies lag behind
+	@scripts/outdated
+
+bare: ## Try `make run` and `make test` on a bare Debian, in a container; compiles everything
+	@scripts/bare
+
 deny: system ## Licences, sources, bans and advisories of dependencies, by deny.toml
 	@scripts/deny
 
@@ -76,5 +86,5 @@ doc: ## API documentation of the code
 clean: ## Remove what was built; data is kept
 	cargo clean
 
-system:
+system: ## Install what building needs and this machine lacks (apt, sudo)
 	@scripts/install-system-packages
