@@ -5,13 +5,13 @@ use std::process::Command;
 
 use anyhow::Context;
 
-/// The files of two CAs: the one in use and the one that may replace it.
+/// The files of two CAs: the current CA and its replacement.
 #[derive(Debug)]
 pub struct Certificates {
     binary: PathBuf,
-    /// What the nodes read, and the key of the first CA.
+    /// The files that the nodes read, and the key of the first CA.
     current: PathBuf,
-    /// The second CA and what it has issued.
+    /// The second CA and the certificates it has issued.
     next: PathBuf,
     /// Certificates of both CAs, PEM.
     authorities: [String; 2],
@@ -32,7 +32,7 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Both CAs, for clients; the second one is in use after [`Self::replace`] only.
+    /// Both CAs, for clients; the second is in use after [`Self::replace`] only.
     pub fn authorities(&self) -> &[String] {
         &self.authorities
     }

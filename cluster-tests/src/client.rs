@@ -15,8 +15,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::history::{Answer, SentEvent};
 
-/// Longer than any deadline a node has of its own (writes: 10 s, contract/streams 1.1), so that a request which runs
-/// into this limit shows a node that hung.
+/// Longer than any deadline a node has of its own (writes: 10 s, contract/streams 1.1), so that a
+/// request which runs into this limit shows a node that hung.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(12);
 
 /// For questions whose answer is at hand or worthless.
@@ -25,10 +25,10 @@ const QUICK_LIMIT: Duration = Duration::from_secs(1);
 /// Media type of feeds.
 pub const ATOM_JSON: &str = "application/vnd.eventstore.atom+json";
 
-/// User and password of who may read everything. All nodes are started with the passwords of these two.
+/// Login and password of the administrator. All nodes start with the passwords of these two users.
 pub const ADMIN: (&str, &str) = ("admin", "only-the-fault-suite-knows-1");
 
-/// User and password of who operates the nodes.
+/// Login and password of the operator.
 pub const OPERATOR: (&str, &str) = ("ops", "only-the-fault-suite-knows-2");
 
 /// Value of `Authorization` for a user.
@@ -51,7 +51,7 @@ impl Client {
         Self::trusting(&[])
     }
 
-    /// One that believes certificates of these CAs, each in PEM.
+    /// A client that trusts these CAs, each in PEM.
     pub fn trusting(authorities: &[String]) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls(authorities)?)
@@ -65,7 +65,7 @@ impl Client {
         Ok(Self { http })
     }
 
-    /// Appends `events` and says what was heard.
+    /// Appends `events` and returns the answer.
     pub async fn append(&self, base: &str, stream: &str, expected_version: i64, events: &[SentEvent]) -> Answer {
         let sent = self
             .http
@@ -102,7 +102,7 @@ impl Client {
     pub async fn get_feed(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Value> {
         let mut all = vec![("Accept", ATOM_JSON)];
         all.extend_from_slice(headers);
-        // As one who may read the log of all events.
+        // The administrator may read the log of all events.
         let credentials = basic(ADMIN);
         all.push(("Authorization", &credentials));
         let response = self.get(url, &all).await?;
@@ -167,7 +167,8 @@ fn events_body(events: &[SentEvent]) -> String {
     format!("[{}]", items.join(","))
 }
 
-/// TLS that trusts nothing but these CAs, each in PEM. Those of the machine play no part: there may be none.
+/// TLS that trusts nothing but these CAs, each in PEM. Those of the machine play no part: there may
+/// be none.
 fn tls(authorities: &[String]) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
@@ -199,7 +200,7 @@ async fn answer_of(sent: Result<Response, reqwest::Error>) -> Answer {
         return acknowledgement(&headers);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE || status.is_client_error() || status.is_redirection() {
-        // 408 is a client error by number only: nobody answered in time (contract/streams 1.1).
+        // 408 is a client error by number only: no answer came in time (contract/streams 1.1).
         if status != StatusCode::REQUEST_TIMEOUT {
             return Answer::Refused { status: status.as_u16(), reason };
         }

@@ -22,7 +22,7 @@ pub const READY_LIMIT: Duration = Duration::from_secs(30);
 /// An ordered shutdown transfers leadership, flushes and closes; longer is a hang.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a cluster is made of.
+/// The options of a cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Options given to every node, besides id, members and data directory.
@@ -31,11 +31,12 @@ pub struct Options {
     pub data_dirs: Vec<(u16, PathBuf)>,
     /// TLS with clients and between nodes.
     pub tls: bool,
-    /// The program that its nodes run, instead of the one that [`headwater_binary`] finds.
+    /// The program of its nodes, instead of the result of [`headwater_binary`].
     pub binary: Option<PathBuf>,
 }
 
-/// Which nodes clients should talk to: the load avoids a node from the moment before it is hurt until it is ready again.
+/// Which nodes clients should use: the load avoids a node from shortly before its fault until it is
+/// ready again.
 #[derive(Debug, Clone)]
 pub struct Liveness(Arc<[AtomicBool]>);
 
@@ -56,7 +57,7 @@ impl Liveness {
     }
 }
 
-/// One server of the list: its places survive its processes.
+/// A server of the member list. Its ports and directory outlive its processes.
 #[derive(Debug)]
 struct Node {
     id: u16,
@@ -102,10 +103,8 @@ impl Cluster {
             });
         }
         let liveness = Liveness::new(nodes.len());
-        let certificates = match options.tls {
-            true => Some(Certificates::create(&binary, root.path(), &member_list(&nodes))?),
-            false => None,
-        };
+        let certificates =
+            options.tls.then(|| Certificates::create(&binary, root.path(), &member_list(&nodes))).transpose()?;
         let client = Client::trusting(certificates.as_ref().map_or(&[], Certificates::authorities))?;
         Ok(Self {
             certificates,
@@ -295,7 +294,7 @@ impl Cluster {
         process.wait_exit(SHUTDOWN_LIMIT).await
     }
 
-    /// SIGTERM, without waiting for what comes of it.
+    /// SIGTERM, without waiting for the end of the process.
     pub fn ask_to_end(&mut self, id: u16) -> anyhow::Result<()> {
         self.liveness.set(id, false);
         self.process_mut(id)?.signal(Signal::TERM)

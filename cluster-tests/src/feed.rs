@@ -1,4 +1,5 @@
-//! Reading the whole log of a node through `$all`, the way a client does: page by page along `previous`.
+//! Reading the whole log of a node through `$all`, the way a client does: page by page along
+//! `previous`.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::client::Client;
 
-/// One event as a node shows it.
+/// An event as a node shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadEvent {
     /// Stream it is in.
@@ -18,7 +19,7 @@ pub struct ReadEvent {
     pub id: String,
     /// Event type.
     pub event_type: String,
-    /// Stored data as text; `None` for what is not JSON.
+    /// Stored data as text; `None` when they are not JSON.
     pub data: Option<String>,
 }
 
@@ -40,7 +41,8 @@ pub struct FeedReader {
 }
 
 impl FeedReader {
-    /// Starts at the beginning of the log. `page_size` bounds the answer of the node: at most 4096, fewer for big events.
+    /// Starts at the beginning of the log. `page_size` bounds the answer of the node: at most 4096,
+    /// fewer for big events.
     pub fn new(node: u16, base: &str, page_size: usize) -> Self {
         let next = format!("{base}/streams/%24all/{:032X}/forward/{page_size}?embed=body", 0);
         Self { base: base.to_owned(), next, feed: NodeFeed { node, events: Vec::new() } }
@@ -63,14 +65,15 @@ impl FeedReader {
         }
     }
 
-    /// What was read so far.
+    /// The events read so far.
     pub fn into_feed(self) -> NodeFeed {
         self.feed
     }
 }
 
-/// Reads `$all` of every node given as (server id, base address), until all show equally many events, but no longer
-/// than `limit`: a difference that stays is the checkers' matter, not an error here.
+/// Reads `$all` of every node given as (server id, base address), until all show equally many
+/// events, but no longer than `limit`: a difference that stays is the checkers' matter, not an
+/// error here.
 pub async fn read_all(
     client: &Client,
     nodes: &[(u16, String)],

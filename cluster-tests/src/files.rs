@@ -25,7 +25,8 @@ pub fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The newest non-empty write-ahead log of a RocksDB directory: `NNNNNN.log` with the highest number.
+/// The newest non-empty write-ahead log of a RocksDB directory: `NNNNNN.log` with the highest
+/// number.
 pub fn newest_wal(directory: &Path) -> anyhow::Result<PathBuf> {
     let number =
         |path: &Path| path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());

@@ -4,18 +4,19 @@ use std::time::{Duration, Instant};
 
 use parking::Shared;
 
-/// One event as it was sent.
+/// An event as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentEvent {
     /// Event id, lower case with hyphens.
     pub id: String,
     /// Event type.
     pub event_type: String,
-    /// The bytes a node must store for it, as text (contract/streams 6.4: JSON values are stored indented by two).
+    /// The bytes a node must store for it, as text (contract/streams 6.4: JSON values are stored
+    /// indented by two).
     pub stored_data: String,
 }
 
-/// What a node answered to one attempt.
+/// The answer of a node to one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// 201: number of the first event of the write, and `ES-Position`.
@@ -25,7 +26,8 @@ pub enum Answer {
         /// From `ES-Position`.
         position: u64,
     },
-    /// A status that promises that nothing was or will be written by this attempt: 4xx, 503, connection refused.
+    /// A status that promises that nothing was or will be written by this attempt: 4xx, 503,
+    /// connection refused.
     Refused {
         /// Status code, 0 when no connection was made.
         status: u16,
@@ -37,9 +39,9 @@ pub enum Answer {
         /// For people.
         reason: String,
     },
-    /// A success that does not say what a success must say; always a violation.
+    /// A success without the headers that a success must have; always a violation.
     Malformed {
-        /// What was wrong with it.
+        /// The reason why it is malformed.
         reason: String,
     },
 }
@@ -53,7 +55,7 @@ pub struct Attempt {
     pub sent_at: Duration,
     /// When the answer was complete, or the attempt given up.
     pub answered_at: Duration,
-    /// What was heard.
+    /// The answer, or its absence.
     pub answer: Answer,
 }
 
@@ -95,7 +97,7 @@ impl Write {
 /// Harm done to the cluster.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// What was done, for the report.
+    /// The fault in words, for the report.
     pub what: String,
     /// When it had taken effect.
     pub at: Duration,
@@ -157,7 +159,8 @@ impl Recorder {
         self.history.with(|history| history.acknowledged_events())
     }
 
-    /// When the newest acknowledgement of a write that was sent after `since` was heard, if there is one.
+    /// When the newest acknowledgement of a write that was sent after `since` was heard, if there
+    /// is one.
     pub fn first_acknowledgement_sent_after(&self, since: Duration) -> Option<Duration> {
         self.history.with(|history| {
             history
@@ -170,7 +173,7 @@ impl Recorder {
         })
     }
 
-    /// A copy of what was recorded so far.
+    /// A copy of the records so far.
     pub fn snapshot(&self) -> History {
         self.history.with(|history| history.clone())
     }

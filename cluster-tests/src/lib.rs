@@ -1,9 +1,10 @@
-//! Real processes, real sockets, real faults: the harness that starts Headwater nodes on loopback, loads them, hurts
-//! them and judges what is left.
+//! Real processes, real sockets, real faults: the harness that starts Headwater nodes on loopback,
+//! loads them, injects faults and judges the result.
 //!
-//! It speaks HTTP to the binary and reads its files and exit codes; it never links the node. A fault test reads as
-//! one straight line: build a [`cluster::Cluster`], start a [`workload::Workload`], do the harm, heal, read every
-//! node's `$all` with [`feed`], and hand history and feeds to [`check`].
+//! It speaks HTTP to the binary and reads its files and exit codes; it never links the node. A
+//! fault test reads as one straight line: build a [`cluster::Cluster`], start a
+//! [`workload::Workload`], inject the fault, heal, read every node's `$all` with [`feed`], and hand
+//! history and feeds to [`check`].
 
 pub mod certificates;
 pub mod check;

@@ -1,8 +1,9 @@
 //! TCP ports on loopback that belong to one test for as long as it lives.
 //!
-//! Asking the kernel for port 0 and giving the number away is a race: a node that is killed and restarted must get
-//! the same port again, and in between any outgoing connection of the machine may take it. So ports come from below
-//! the kernel's ephemeral range, and a lock on a file named after the port keeps other test processes away.
+//! Asking the kernel for port 0 and giving the number away is a race: a node that is killed and
+//! restarted must get the same port again, and in between any outgoing connection of the machine
+//! may take it. So ports come from below the kernel's ephemeral range, and a lock on a file named
+//! after the port keeps other test processes away.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -10,15 +11,17 @@ use std::ops::Range;
 
 use anyhow::Context;
 
-/// Below `net.ipv4.ip_local_port_range` (32768 on Linux), so that no outgoing connection is ever given one of these.
+/// Below `net.ipv4.ip_local_port_range` (32768 on Linux), so that no outgoing connection is ever
+/// given one of these.
 const RANGE: Range<u16> = 15_000..32_000;
 
-/// A port that nobody else who uses this module will take while the value lives.
+/// A port that no other user of this module takes while the value lives.
 #[derive(Debug)]
 pub struct ReservedPort {
     /// The number.
     port: u16,
-    /// Holds the lock; the kernel releases it when the file is closed, also when this process is killed.
+    /// Holds the lock; the kernel releases it when the file is closed, also when this process is
+    /// killed.
     _lock: File,
 }
 

@@ -1,4 +1,4 @@
-//! One node as an operating system process: started, signalled and awaited by its own pid.
+//! A node as an operating system process: started, signalled and awaited by its own pid.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -64,8 +64,9 @@ impl ServerProcess {
         rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal process {}", self.pid))
     }
 
-    /// SIGSTOP, and waits until it has its effect: the signal stops the process only when one of its threads gets to handle
-    /// it, and on a busy machine the others may go on working, and answering, until then.
+    /// SIGSTOP, and waits until it has its effect: the signal stops the process only when one of
+    /// its threads gets to handle it, and on a busy machine the others may go on working, and
+    /// answering, until then.
     pub fn pause(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)?;
         let started = std::time::Instant::now();
@@ -112,7 +113,8 @@ impl ServerProcess {
     }
 }
 
-/// Finds the `headwater` binary: `HEADWATER_BIN`, else in the same target directory as the running program.
+/// Finds the `headwater` binary: `HEADWATER_BIN`, else in the same target directory as the running
+/// program.
 pub fn headwater_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("HEADWATER_BIN") {
         let path = PathBuf::from(path);

@@ -1,7 +1,8 @@
 //! One fault test at a time.
 //!
-//! A fault test starts three nodes and measures how long they take to recover. Two of them at once on a small machine
-//! measure each other. The lock is a file, so it also holds between test processes (nextest, two terminals).
+//! A fault test starts three nodes and measures how long they take to recover. Two of them at once
+//! on a small machine measure each other. The lock is a file, so it also holds between test
+//! processes (nextest, two terminals).
 
 use std::fs::{File, OpenOptions};
 
@@ -15,7 +16,8 @@ pub struct Turn {
 
 /// Waits until no other fault test runs.
 ///
-/// There is no deadline of its own: the wait ends when the tests before it end, and each of those has deadlines.
+/// There is no deadline of its own: the wait ends when the tests before it end, and each of those
+/// has deadlines.
 pub fn my_turn() -> anyhow::Result<Turn> {
     let path = std::env::temp_dir().join("headwater-fault-tests.lock");
     let lock = OpenOptions::new()

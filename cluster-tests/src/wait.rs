@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Pause between two looks at a condition: short against every time that is measured, long against the cost of a look.
+/// Pause between two looks at a condition: short against every time that is measured, long against
+/// the cost of a look.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Looks at `condition` until it gives a value, and fails with `what` and the last reason once `limit` has passed.
+/// Looks at `condition` until it gives a value, and fails with `what` and the last reason after
+/// `limit`.
 ///
 /// The condition answers `Ok(value)` when it holds and `Err(reason)` when it does not hold yet.
 pub async fn until<T, F, Fut>(what: &str, limit: Duration, mut condition: F) -> anyhow::Result<T>
@@ -27,7 +29,8 @@ where
     }
 }
 
-/// Looks at `condition` during all of `period` and fails as soon as it does not hold: for what must *not* happen.
+/// Looks at `condition` during all of `period` and fails as soon as it does not hold: for what must
+/// *not* happen.
 pub async fn holds_during<F, Fut>(what: &str, period: Duration, mut condition: F) -> anyhow::Result<()>
 where
     F: FnMut() -> Fut,

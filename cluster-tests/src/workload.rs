@@ -12,13 +12,14 @@ use crate::client::Client;
 use crate::cluster::{Cluster, Liveness};
 use crate::history::{Answer, History, Recorder, SentEvent, Write};
 
-/// Two shared streams are hot enough for writers to meet, two so that one stream's order is not all order.
+/// Two shared streams are hot enough for writers to meet, two so that one stream's order is not all
+/// order.
 const SHARED_STREAMS: u64 = 2;
 
-/// Every so many writes one is sent again after its acknowledgement, through another node.
+/// One of this many writes is sent again after its acknowledgement, through another node.
 const REPEAT_EVERY: u64 = 10;
 
-/// Every so many writes one is sent with a version that is surely stale.
+/// One of this many writes is sent with a version that is surely stale.
 const STALE_EVERY: u64 = 15;
 
 /// Pause before a write is tried again: an error that comes back at once must not become a flood.
@@ -30,7 +31,8 @@ const GIVE_UP: Duration = Duration::from_secs(40);
 /// How much load.
 #[derive(Debug, Clone)]
 pub struct Rate {
-    /// Writers per node; half of them write their own streams with exact versions, half shared ones with -2.
+    /// Writers per node; half of them write their own streams with exact versions, half shared ones
+    /// with -2.
     pub writers_per_node: u16,
     /// Writes each of them sends in a second.
     pub writes_per_second: u32,
@@ -39,8 +41,8 @@ pub struct Rate {
 }
 
 impl Default for Rate {
-    /// About 240 writes a second on three nodes: enough for several writes in flight at any moment, few enough for a
-    /// debug build on two shared cores.
+    /// About 240 writes a second on three nodes: enough for several writes in flight at any moment,
+    /// few enough for a debug build on two shared cores.
     fn default() -> Self {
         Self { writers_per_node: 4, writes_per_second: 20, payload_bytes: 100 }
     }
@@ -68,7 +70,8 @@ impl Workload {
                     own_stream: index % 2 == 0,
                     nodes: cluster.bases(),
                     liveness: cluster.liveness(),
-                    // One client each: a connection that hangs at one node must not delay another writer.
+                    // One client each: a connection that hangs at one node must not delay another
+                    // writer.
                     client: cluster.new_client()?,
                     recorder: recorder.clone(),
                     stopping: Arc::clone(&stopping),
@@ -96,7 +99,8 @@ impl Workload {
         .await
     }
 
-    /// Waits until a write that was sent from now on is acknowledged, and answers how long that took.
+    /// Waits until a write that was sent from now on is acknowledged, and answers how long that
+    /// took.
     pub async fn resumed(&self, limit: Duration) -> anyhow::Result<Duration> {
         let since = self.recorder.now();
         crate::wait::until("an acknowledged write", limit, || async {
@@ -108,7 +112,7 @@ impl Workload {
         .await
     }
 
-    /// Lets every writer finish what it has begun, and answers what happened.
+    /// Lets every writer finish its current write, and returns the history.
     pub async fn stop(mut self) -> anyhow::Result<History> {
         self.stopping.store(true, Ordering::SeqCst);
         while let Some(ended) = self.writers.join_next().await {
@@ -123,7 +127,7 @@ struct Writer {
     name: String,
     /// The node it prefers.
     home: u16,
-    /// Exact versions on a stream that nobody else writes, instead of -2 on shared ones.
+    /// Exact versions on a stream of its own, instead of -2 on shared streams.
     own_stream: bool,
     nodes: Vec<(u16, String)>,
     liveness: Liveness,
@@ -147,16 +151,20 @@ impl Writer {
             let stale = self.own_stream && next_number > 0 && sequence % STALE_EVERY == 0;
             let count = rand::rng().random_range(1..=3);
             let write = Write {
-                stream: match self.own_stream {
-                    true => format!("own-{}", self.name),
-                    false => format!("shared-{}", sequence % SHARED_STREAMS),
+                stream: if self.own_stream {
+                    format!("own-{}", self.name)
+                } else {
+                    format!("shared-{}", sequence % SHARED_STREAMS)
                 },
-                expected_version: match (self.own_stream, stale) {
-                    // -1 on a stream that has events is stale for ever, so a late copy of this write cannot succeed.
-                    (true, true) => -1,
+                expected_version: if stale {
+                    // On a stream with events -1 is stale for ever, so a late copy of this write
+                    // cannot succeed.
+                    -1
+                } else if self.own_stream {
                     // Own streams stay far below the limit of i64.
-                    (true, false) => next_number as i64 - 1,
-                    (false, _) => -2,
+                    next_number as i64 - 1
+                } else {
+                    -2
                 },
                 events: (0..count).map(|index| self.event(sequence, index)).collect(),
                 must_be_refused: stale,
@@ -169,7 +177,8 @@ impl Writer {
             if acknowledged {
                 next_number += events;
             } else if self.own_stream && !stale {
-                // Without an answer the next version is not known: this client is done, and the checkers will say so.
+                // Without an answer the next version is not known: this client is done, and the
+                // checkers will say so.
                 return;
             }
         }
@@ -189,7 +198,8 @@ impl Writer {
         }
     }
 
-    /// Sends the same events until a node says yes or a definite no, each time through another living node.
+    /// Sends the same events until a node says yes or a definite no, each time through another
+    /// living node.
     async fn send_until_answered(&self, mut write: Write, repeat: bool) -> Write {
         let started = Instant::now();
         for turn in 0.. {
@@ -200,7 +210,8 @@ impl Writer {
                     }
                     return write;
                 }
-                // 503 and "connection refused" promise that nothing was written, but ask to come again.
+                // 503 and "connection refused" promise that nothing was written, but ask to come
+                // again.
                 Answer::Refused { status, .. } if status != 503 && status != 0 => return write,
                 Answer::Malformed { .. } => return write,
                 Answer::Refused { .. } | Answer::Unknown { .. } => {}
@@ -222,7 +233,8 @@ impl Writer {
         answer
     }
 
-    /// The home node first, then the living ones round robin; any of them when none is known to live.
+    /// The home node first, then the available nodes round robin; any node when none is known to be
+    /// available.
     fn choose(&self, turn: usize) -> (u16, &str) {
         let home = self.nodes.iter().position(|(id, _)| *id == self.home).unwrap_or(0);
         let order = (0..self.nodes.len()).map(|step| &self.nodes[(home + turn + step) % self.nodes.len()]);

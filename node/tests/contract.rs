@@ -1,5 +1,5 @@
-//! Every reference to the specification, to a decision or to a page of the documentation leads somewhere, and none
-//! leads out of the repository (docs/contract/README.md says how to cite).
+//! Every reference to the specification, to a decision or to a page of the documentation leads
+//! somewhere, and none leads out of the repository (docs/contract/README.md says how to cite).
 
 // Clippy knows `#[test]` functions as tests, but not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -35,8 +35,8 @@ const SEARCHED: &[&str] = &[
 /// The recorded answers are data, and this file has wrong references on purpose.
 const LEFT_OUT: &[&str] = &["cluster-tests/conformance/recorded.jsonl", "node/tests/contract.rs"];
 
-/// What may name a place beside the checkout: a RocksDB library that saves its compilation where it is, and is not
-/// needed where it is not.
+/// What may name a place beside the checkout: a RocksDB library that saves its compilation where it
+/// is, and is not needed where it is not.
 const PREBUILT: &str = "../shared/prebuilt/";
 
 fn compiled(pattern: &str) -> Regex {
@@ -125,7 +125,8 @@ impl Targets {
         lost.map(|found| found[0].to_owned()).collect()
     }
 
-    /// Titles of cases in the scripts of the API tests that name no case and no section of the contract.
+    /// Titles of cases in the scripts of the API tests that name no case and no section of the
+    /// contract.
     fn lost_cases(&self, script: &str) -> Vec<String> {
         let titles = script.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphanumeric()));
         let names = titles.flat_map(|title| CASE.find_iter(title));
@@ -152,7 +153,8 @@ fn sections(page: &str) -> BTreeMap<String, String> {
     sections
 }
 
-/// A text in one line without the markers of comments, so that references may go over the end of a line.
+/// A text in one line without the markers of comments, so that references may go over the end of a
+/// line.
 fn joined(text: &str) -> String {
     MARKER.replace_all(text, "").replace('\n', " ")
 }

@@ -1,4 +1,5 @@
-//! The documentation is true: its examples run against a real node, and its list of options is the real one.
+//! The documentation is true: its examples run against a real node, and its list of options is
+//! complete.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
@@ -22,8 +23,8 @@ struct Example {
     expected: Vec<String>,
 }
 
-/// Examples of all ```console blocks. A line that begins with `$ ` is a command, those below it are fragments. A command
-/// goes on below a line that ends with a backslash or inside a quotation.
+/// Examples of all ```console blocks. A line that begins with `$ ` is a command, those below it are
+/// fragments. A command goes on below a line that ends with a backslash or inside a quotation.
 fn examples(markdown: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut inside = false;
@@ -48,7 +49,8 @@ fn examples(markdown: &str) -> Vec<Example> {
     examples
 }
 
-/// The first fragment that is not in the output after its predecessors. A status line must be the whole first line.
+/// The first fragment that is not in the output after its predecessors. A status line must be the
+/// whole first line.
 fn missing<'a>(output: &str, expected: &'a [String]) -> Option<&'a str> {
     let mut rest = output;
     for fragment in expected {
@@ -88,7 +90,8 @@ fn examples_of_the_documentation_are_true() {
         if examples.is_empty() {
             continue;
         }
-        // Each page tells a story of its own and begins with an empty store. The node logs all it can.
+        // Each page tells a story of its own and begins with an empty store. The node logs all it
+        // can.
         let data = tempfile::tempdir().unwrap();
         let data_dir = format!("--data-dir={}", data.path().display());
         let all = "--log-filter=debug,headwater=trace,openraft=error,audit=trace";
@@ -111,8 +114,8 @@ fn examples_of_the_documentation_are_true() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Passwords in a command: what stands behind `-u name:`, and in bodies behind names that end in `assword`. Short ones and the one that
-/// is public would be found in any text.
+/// Passwords in a command: the text behind `-u name:`, and values of names that end in `assword`.
+/// Short passwords and the public one are left out, because any text may contain them.
 fn secrets_of(command: &str) -> Vec<String> {
     let words: Vec<&str> = command.split(' ').collect();
     let logins = words.windows(2).filter(|pair| pair[0] == "-u").filter_map(|pair| pair[1].split_once(':')?.1.into());
@@ -137,7 +140,8 @@ fn route_of(command: &str) -> Option<(&'static str, String)> {
     Some((method, path))
 }
 
-/// How many segments of a path stand literally in a template; `None` when it is not of this template.
+/// How many segments of a path stand literally in a template; `None` when it is not of this
+/// template.
 fn literals(template: &str, path: &str) -> Option<usize> {
     let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
     let matches = |(part, segment): (&&str, &&str)| part == segment || part.starts_with('{') && !segment.is_empty();
@@ -197,7 +201,8 @@ fn every_option_is_documented_with_its_default_and_no_other() {
     }
 }
 
-/// The expression that a constant like `http::limits::MAX_NESTING` is defined by, and the source it stands in.
+/// The expression that a constant like `http::limits::MAX_NESTING` is defined by, and the source it
+/// stands in.
 fn definition(path: &str) -> (String, String) {
     let (module, name) = path.rsplit_once("::").unwrap();
     let file = root().join("node/src").join(module.replace("::", "/"));

@@ -1,4 +1,4 @@
-//! What large answers may hold in memory, whoever asks for them and however slowly they are taken.
+//! The memory that large answers may hold, however many clients ask and however slowly they read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
@@ -13,17 +13,17 @@ use tokio::net::{TcpSocket, TcpStream};
 /// Data of an event: the largest one, a little short.
 const EVENT_BYTES: usize = 4 * 1024 * 1024 - 1024;
 
-/// Events on the page that everybody asks for.
+/// Events on the page that every client asks for.
 const EVENTS: usize = 12;
 
-/// Readers at the same time. What they ask for together is many times what may be in memory.
+/// Readers at the same time. Together they ask for many times the memory budget.
 const READERS: usize = 48;
 
-/// What a node holds besides: one more part for each thread that reads, copies on their way to the connections, blocks and rows
-/// of the database that the reads brought into memory.
+/// The memory a node uses besides: one more part for each thread that reads, copies on their way to
+/// the connections, blocks and rows of the database that the reads brought into memory.
 const BESIDES_BYTES: usize = 160 << 20;
 
-/// A reader that takes what it is sent when it wants to, with little room in between.
+/// Sends a request on a connection with a small receive buffer, and reads nothing yet.
 async fn ask(base: &str, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 << 10).unwrap();
@@ -65,7 +65,8 @@ async fn slow_readers_of_large_pages_share_a_bound_and_leave_room_for_small_ones
     const PAGE: &str = "/streams/large/head/backward/100?embed=tryharder";
     let before = memory("VmRSS:");
 
-    // Phase 1: all ask, nobody takes more than the beginning. Each gets one: the page, or the word that there is no room.
+    // Phase 1: all ask, and read no more than the beginning. Each gets the page, or a 503 because
+    // the budget is taken.
     let mut readers = Vec::new();
     for _ in 0..READERS {
         readers.push(ask(&base, PAGE).await);
@@ -90,7 +91,7 @@ async fn slow_readers_of_large_pages_share_a_bound_and_leave_room_for_small_ones
     let small = send("GET", "/streams/large/head/backward/100", accept, Vec::new());
     assert_eq!(send("GET", "/ping", Vec::new(), Vec::new()).await.unwrap().status, 200);
 
-    // Phase 3: the others leave, and one takes everything after all.
+    // Phase 3: the others leave, and one client reads its whole answer.
     let (mut patient, first) = served.pop().unwrap();
     drop(served);
     let mut rest = Vec::new();

@@ -30,7 +30,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// The composition root puts everything together; the crate root only names the rooms.
 const FREE: &[&str] = &["node", "main", "lib"];
 
-/// Libraries that only some rooms know, so that another version or another library is their business alone (docs/adr/0001, 0002).
+/// Libraries that only some rooms know, so that another version or another library is their
+/// business alone (docs/adr/0001, 0002).
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("openraft", &["raft", "cluster"]),
     ("rocksdb", &["store", "log"]),

@@ -1,4 +1,5 @@
-//! The recorded profile (docs/adr/0015-recorded-profile.md): debug builds never touch it, so nothing else here would notice that it cannot be used.
+//! The recorded profile (docs/adr/0015-recorded-profile.md): debug builds never touch it, so
+//! nothing else here would notice that it cannot be used.
 
 // Clippy knows `#[test]` functions as tests, but not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -1,4 +1,5 @@
-//! Consensus as a whole: three nodes in this process with their real log, state and gRPC on loopback.
+//! Consensus as a whole: three nodes in this process with their real log, state and gRPC on
+//! loopback.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
@@ -121,7 +122,8 @@ impl TestCluster {
         self.nodes.remove(&id).unwrap().stop().await;
     }
 
-    /// The end of every test: RocksDB does not bear it when the process ends while its threads work.
+    /// The end of every test: RocksDB does not bear it when the process ends while its threads
+    /// work.
     async fn stop(mut self) {
         for (_, node) in std::mem::take(&mut self.nodes) {
             node.stop().await;
@@ -139,8 +141,9 @@ impl TestCluster {
         agreed().unwrap()
     }
 
-    /// Appends one event of `bytes` through the leader and returns its log index. A leader that was not yet confirmed by
-    /// a majority answers that it surely did not append; then it is asked again.
+    /// Appends one event of `bytes` through the leader and returns its log index. A leader that was
+    /// not yet confirmed by a majority answers that it surely did not append; then it is asked
+    /// again.
     async fn append(&self, number: u64, bytes: usize) -> u64 {
         let appended = async {
             loop {
@@ -272,7 +275,8 @@ async fn a_node_whose_missing_log_was_purged_gets_a_snapshot() {
     cluster.stop().await;
 }
 
-/// More is written while the snapshot is sent than makes another one, and no log is kept below a snapshot (see `config`).
+/// More is written while the snapshot is sent than makes another one, and no log is kept below a
+/// snapshot (see `config`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_snapshot_is_enough_however_much_is_written_while_it_is_sent() {
     const EVENT_BYTES: usize = 128 << 10;

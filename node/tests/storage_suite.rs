@@ -26,7 +26,8 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
         let log = Log::open(&directory.path().join("log"), Box::new(|_| {})).unwrap();
         let store = Store::open(&directory.path().join("state"), BLOCK_CACHE_BYTES).unwrap();
         let metrics = Metrics::new();
-        // The suite applies entries that it never appended, so the gate on the own durable log has nothing to wait for.
+        // The suite applies entries that it never appended, so the gate on the own durable log has
+        // nothing to wait for.
         let apply = ApplyHandle::start(store, Arc::new(|_| {}), metrics.clone()).unwrap();
         let snapshots = Arc::new(SnapshotStore::open(directory.path(), metrics).unwrap());
         Ok((directory, LogStorage::new(log).unwrap(), StateMachine::new(apply, snapshots).0))

@@ -1,4 +1,4 @@
-//! Every write got its answer: nobody was left waiting until giving up.
+//! Every write was answered: no client waited until its deadline.
 
 use super::Violation;
 use crate::feed::NodeFeed;

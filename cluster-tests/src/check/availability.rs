@@ -7,15 +7,17 @@ use crate::history::{Fault, History, Write};
 
 const RULE: &str = "availability";
 
-/// Writes resume within this time after any fault that leaves a majority (the project's promise: 3 seconds).
+/// Writes resume within this time after any fault that leaves a majority (the project's promise: 3
+/// seconds).
 pub const RESUME_LIMIT: Duration = Duration::from_secs(3);
 
-/// How one fault was survived.
+/// The effect of one fault.
 #[derive(Debug, Clone)]
 pub struct Recovery {
     /// The fault.
     pub fault: Fault,
-    /// From the fault to the first acknowledgement of a request that was *sent* after it; `None`: never.
+    /// From the fault to the first acknowledgement of a request that was *sent* after it; `None`:
+    /// never.
     pub resumed_after: Option<Duration>,
 }
 

@@ -1,7 +1,8 @@
 //! The checkers: one file each, each a function from evidence to violations.
 //!
-//! The log is its own witness: with the complete `$all` of every node and the history of the clients every check is
-//! linear in their size. Every checker has tests that feed it a broken history and demand that it objects.
+//! The log is its own witness: with the complete `$all` of every node and the history of the
+//! clients every check is linear in their size. Every checker has tests that feed it a broken
+//! history and demand that it objects.
 
 pub mod answered;
 pub mod availability;
@@ -28,7 +29,7 @@ use crate::history::History;
 pub struct Violation {
     /// The checker's name.
     pub rule: &'static str,
-    /// What was found, for people.
+    /// The findings, for people.
     pub detail: String,
 }
 
@@ -85,7 +86,8 @@ pub fn none(violations: &[Violation]) -> anyhow::Result<()> {
     anyhow::bail!("{} violations ({})\n{}", violations.len(), totals.join(", "), lines.join("\n"))
 }
 
-/// Position of every event by (stream, id); the first occurrence counts, doubles are `once`'s matter.
+/// Position of every event by (stream, id); the first occurrence counts, doubles are `once`'s
+/// matter.
 fn positions(feed: &NodeFeed) -> HashMap<(&str, &str), usize> {
     let mut positions = HashMap::with_capacity(feed.events.len());
     for (position, event) in feed.events.iter().enumerate() {
@@ -147,7 +149,7 @@ mod evidence {
         }
     }
 
-    /// Two acknowledged writes on two streams, and what two healthy nodes show for them.
+    /// Two acknowledged writes on two streams, and the feeds of two healthy nodes.
     pub(super) fn healthy() -> (History, Vec<NodeFeed>) {
         let mut history = History {
             writes: vec![

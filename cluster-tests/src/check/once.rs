@@ -1,4 +1,5 @@
-//! An event id occurs once in its stream, and every acknowledgement of a write names the same number and position.
+//! An event id occurs once in its stream, and every acknowledgement of a write names the same
+//! number and position.
 
 use std::collections::HashSet;
 

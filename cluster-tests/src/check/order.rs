@@ -1,4 +1,5 @@
-//! The events of one write stand together, in the order in which they were sent: a write is stored wholly or not at all.
+//! The events of one write stand together, in the order in which they were sent: a write is stored
+//! wholly or not at all.
 
 use super::{Violation, positions};
 use crate::feed::NodeFeed;

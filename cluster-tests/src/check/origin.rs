@@ -1,4 +1,5 @@
-//! Every event of a user stream that is read was sent by someone, to this stream and with these bytes.
+//! Every event of a user stream that is read was sent by someone, to this stream and with these
+//! bytes.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for feed in feeds {
         for (position, event) in feed.events.iter().enumerate() {
-            // What the server writes of its own accord: users and their metadata.
+            // The server writes these by itself: users and their metadata.
             if event.stream.starts_with('$') {
                 continue;
             }

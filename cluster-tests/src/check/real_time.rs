@@ -1,4 +1,4 @@
-//! Who was acknowledged before another was first sent stands before it in the log.
+//! A write that was acknowledged before another was first sent stands before it in the log.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `$all` is one and the same sequence on all nodes.
+//! `$all` is the same sequence on all nodes.
 
 use super::Violation;
 use crate::feed::NodeFeed;

@@ -1,5 +1,5 @@
-//! Every acknowledged event is in every node's `$all`, with the same stream, number, type and bytes, at the position
-//! that its acknowledgement named.
+//! Every acknowledged event is in every node's `$all`, with the same stream, number, type and
+//! bytes, at the position that its acknowledgement named.
 
 use super::{Violation, positions};
 use crate::feed::NodeFeed;

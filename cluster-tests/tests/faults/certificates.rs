@@ -1,4 +1,5 @@
-//! Certificates and CA are replaced under load, and a leader dies before and after: nobody notices the first, and the second as ever.
+//! Certificates and CA are replaced under load without any effect, and a leader that dies before or
+//! after is survived as without TLS.
 
 use headwater_cluster_tests::check::availability::RESUME_LIMIT;
 use headwater_cluster_tests::cluster::{Cluster, Options};
@@ -21,7 +22,8 @@ async fn replacing_certificates_and_the_ca_under_load_loses_nothing() -> anyhow:
     }
     lose_the_leader(&mut cluster, &workload).await?;
 
-    // The rounds of docs/security.md: both CAs count, every server shows a certificate of the new one, the old one counts no longer.
+    // The rounds of docs/security.md: both CAs count, every server shows a certificate of the new
+    // CA, the old CA is trusted no longer.
     let both = cluster.certificates()?.authorities().to_vec();
     cluster.certificates()?.trust(&both)?;
     reload_all(&mut cluster, &workload).await?;
@@ -34,7 +36,7 @@ async fn replacing_certificates_and_the_ca_under_load_loses_nothing() -> anyhow:
     lose_the_leader(&mut cluster, &workload).await?;
     cluster.certificates()?.trust(&both[1..])?;
     reload_all(&mut cluster, &workload).await?;
-    // ... and when the new one counts alone.
+    // ... and when the new CA alone is trusted.
     lose_the_leader(&mut cluster, &workload).await?;
 
     scenario::judge(&mut cluster, workload, RESUME_LIMIT, &[]).await?;

@@ -1,6 +1,8 @@
-//! Torn tails and flipped bytes: a node refuses with the name of the file, or has everything. Never wrong data.
+//! Torn tails and flipped bytes: a node refuses with the name of the file, or has everything. Never
+//! wrong data.
 //!
-//! A cluster of one is the hard case: nobody can bring back what its disk lost, so a node that starts must have all.
+//! A cluster of one is the hard case: no other node can restore what its disk lost, so a node that
+//! starts must have every event.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +21,8 @@ const OUTCOME_LIMIT: Duration = Duration::from_secs(30);
 /// How a start on damaged files ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Non-zero exit at start or at the first touch of the damage, with a message that names a file.
+    /// Non-zero exit at start or at the first touch of the damage, with a message that names a
+    /// file.
     Refused,
     /// It serves, and all it serves is right and complete.
     Complete,
@@ -29,14 +32,15 @@ enum Outcome {
 struct Patient {
     cluster: Cluster,
     history: History,
-    /// What the healthy node showed.
+    /// The feed of the healthy node.
     healthy: NodeFeed,
     /// Copy of the healthy files.
     backup: PathBuf,
 }
 
 impl Patient {
-    /// Loads a node and stops it: by kill (the log holds what the state does not) or in order (the state is flushed).
+    /// Loads a node and stops it: by kill (the log holds entries that the state lacks) or in order
+    /// (the state is flushed).
     async fn prepare(kill: bool) -> anyhow::Result<Self> {
         let mut cluster = Cluster::started(1, Options::default()).await?;
         let workload = Workload::start(&cluster, Rate { payload_bytes: 500, ..Rate::default() })?;
@@ -61,8 +65,8 @@ impl Patient {
         Ok(Self { cluster, history, healthy, backup })
     }
 
-    /// Puts the healthy files back, applies `damage` to the file with this path below the data directory, starts the
-    /// node, judges, and stops it.
+    /// Puts the healthy files back, applies `damage` to the file with this path below the data
+    /// directory, starts the node, judges, and stops it.
     async fn try_with(
         &mut self,
         file: &Path,
@@ -75,7 +79,8 @@ impl Patient {
         if self.serves_or_ends().await? {
             match read(&self.cluster).await {
                 Ok(feed) => return self.judge_served(&feed).await,
-                // The damage lies where only a read touches it: the node must end instead of serving on.
+                // The damage lies where only a read touches it: the node must end instead of
+                // serving on.
                 Err(error) => eprintln!("a read failed: {error:#}"),
             }
         }
@@ -139,7 +144,8 @@ async fn a_torn_tail_of_the_log_is_refused_or_recovered_completely() -> anyhow::
         let outcome = patient.try_with(&wal, |path| files::cut(path, bytes.min(length))).await?;
         eprintln!("{} without its last {bytes} of {length} bytes: {outcome:?}", wal.display());
     }
-    // Bytes behind the last acknowledged record are what a crash in the middle of a write leaves: no reason to refuse.
+    // Bytes behind the last acknowledged record are the remains of a crash in the middle of a
+    // write: no reason to refuse.
     for bytes in [3, 500] {
         let outcome = patient.try_with(&wal, |path| files::append_rubbish(path, bytes)).await?;
         eprintln!("{} with {bytes} bytes of rubbish behind it: {outcome:?}", wal.display());
@@ -169,7 +175,8 @@ async fn a_flipped_byte_in_log_or_state_is_refused_or_harmless() -> anyhow::Resu
     Ok(())
 }
 
-/// Where to flip: three places in what holds data, one in small files, none in what RocksDB never reads back.
+/// Where to flip: three places in data files, one in small files, none in files that RocksDB never
+/// reads back.
 fn offsets(file: &Path, length: u64) -> Vec<u64> {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let ignored = name.starts_with("LOG") || name == "LOCK" || name == "IDENTITY" || name.starts_with("OPTIONS");

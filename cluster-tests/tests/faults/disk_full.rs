@@ -11,7 +11,7 @@ use rand::RngExt;
 /// Room for log and state of a node while the ballast is gone, with a margin for compaction.
 const DISK_BYTES: u64 = 512 << 20;
 
-/// What is freed after the crash.
+/// The space freed after the crash.
 const BALLAST_BYTES: u64 = 384 << 20;
 
 /// Big events fill quickly.

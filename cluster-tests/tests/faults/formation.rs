@@ -1,4 +1,4 @@
-//! A cluster is founded once, by all who are listed, and only if they agree on the list.
+//! A cluster is founded once, by all listed nodes, and only if they agree on the list.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use headwater_cluster_tests::{scenario, serial, wait};
 
 use crate::PROGRESS_LIMIT;
 
-/// Founding of a complete cluster takes well under this, so an incomplete one had its chance.
+/// A complete cluster is founded in much less time, so an incomplete cluster had its chance.
 const WATCH: Duration = Duration::from_secs(4);
 
 async fn nobody_is_ready(cluster: &Cluster, why: &str) -> anyhow::Result<()> {
@@ -58,7 +58,7 @@ async fn different_member_lists_are_refused() -> anyhow::Result<()> {
     wait::until("every node says that the lists differ", PROGRESS_LIMIT, || async {
         for id in cluster.ids() {
             let said = cluster.last_log(id).matches("has another member list").count();
-            // Once for each server whose list is another one, and nothing more for all the rounds in between.
+            // Once for each server with a different list, and nothing for the rounds in between.
             anyhow::ensure!((1..=2).contains(&said), "node {id} says it {said} times");
         }
         Ok(())
@@ -90,16 +90,16 @@ async fn different_member_lists_are_refused() -> anyhow::Result<()> {
 const FEW_LINES: usize = 3;
 
 #[tokio::test]
-async fn a_wrong_address_of_a_peer_is_told_with_its_reason_and_not_for_ever() -> anyhow::Result<()> {
+async fn a_wrong_peer_address_is_logged_with_its_reason_and_not_forever() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::new(3, Options::default())?;
     let members = cluster.members();
     let entries: Vec<&str> = members.split(',').collect();
     let (own_raft, _) = entries[0].split_once('/').ok_or_else(|| anyhow::anyhow!("no HTTP address"))?;
-    // One address twice in a list is refused; under another name it is not seen to be one.
+    // An address that is listed twice is refused, but under another name it is not recognised.
     let own_raft = own_raft.trim_start_matches("1=").replace("127.0.0.1", "localhost");
     let (_, http) = entries[1].split_once('/').ok_or_else(|| anyhow::anyhow!("no HTTP address"))?;
-    // For server 2 the port of server 1, for server 3 one where nobody listens.
+    // For server 2 the port of server 1, for server 3 a port without a listener.
     let wrong = format!("{},2={own_raft}/{http},3=127.0.0.1:1/127.0.0.1:3", entries[0]);
     cluster.start_as(1, &wrong, &[])?;
     wait::until("both reasons in the log", PROGRESS_LIMIT, || async {
@@ -149,11 +149,11 @@ async fn a_single_node_does_not_start_with_a_list_of_three() -> anyhow::Result<(
     };
     let answer = cluster.client().append(&base, "kept", -1, &[event]).await;
     anyhow::ensure!(matches!(answer, Answer::Acknowledged { .. }), "{answer:?}");
-    // Nothing of the state is flushed: who the members are is in the log alone.
+    // Nothing of the state is flushed: only the log holds the members.
     cluster.kill(1).await?;
     refuses(&mut cluster, 1, &members).await?;
 
-    // Alone as before, it has what it had.
+    // Alone as before, it has its events.
     cluster.start_as(1, &alone, &[])?;
     cluster.wait_ready(1).await?;
     let feed = cluster.client().get_feed(&format!("{base}/streams/kept"), &[]).await?;

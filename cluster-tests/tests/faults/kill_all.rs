@@ -8,7 +8,8 @@ use headwater_cluster_tests::{scenario, serial};
 
 use crate::PROGRESS_LIMIT;
 
-/// Here nobody is left to serve: process start, recovery and an election come before the next acknowledgement.
+/// Here no node is left to serve: process start, recovery and an election come before the next
+/// acknowledgement.
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Without a majority nothing is acknowledged; afterwards a retry tells the truth.
+//! Without a majority nothing is acknowledged; afterwards a retry is answered correctly.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,12 @@ use crate::PROGRESS_LIMIT;
 /// The node's own deadline for a write in this test.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Within this a node has to know that nobody leads: the longest election timeout, and slack for a busy machine.
+/// Within this time a node has to know that there is no leader: the longest election timeout, and
+/// slack for a busy machine.
 const LEADER_LOST_LIMIT: Duration = Duration::from_secs(10);
 
-/// Within this an answer must come: the node's deadline and the wait for a leader, and slack for a busy machine.
+/// Within this an answer must come: the node's deadline and the wait for a leader, and slack for a
+/// busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 
 #[tokio::test]
@@ -28,7 +30,7 @@ async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> any
     workload.progress(100, PROGRESS_LIMIT).await?;
     let mut history = workload.stop().await?;
 
-    // The leader alone: what it accepts it cannot commit.
+    // The leader alone cannot commit the writes it accepts.
     let leader = cluster.leader().await?;
     let others: Vec<u16> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
     for id in &others {
@@ -67,7 +69,7 @@ async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> any
         });
     }
 
-    // They return: the same ids, through any node, get one truth.
+    // They return: the same ids get the same answer through any node.
     for id in &others {
         cluster.resume(*id)?;
     }
@@ -94,7 +96,8 @@ async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> any
         }
     }
     let feeds = feed::read_all(cluster.client(), &bases, 4096, PROGRESS_LIMIT).await?;
-    // The probes have a clock of their own, which the rule about real time may not mix with the load's.
+    // The probes have a clock of their own, which the rule about real time may not mix with the
+    // load's.
     let probes_only = headwater_cluster_tests::history::History { writes: probes.clone(), faults: Vec::new() };
     let mut violations = check::real_time::check(&probes_only, &feeds);
     violations.extend(check::real_time::check(&history, &feeds));
@@ -107,7 +110,7 @@ async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> any
 }
 
 #[tokio::test]
-async fn who_needs_the_leader_is_not_sent_to_a_dead_one() -> anyhow::Result<()> {
+async fn requests_for_the_leader_are_not_redirected_to_a_dead_one() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(3, Options::default()).await?;
     let leader = cluster.leader().await?;
@@ -136,7 +139,7 @@ async fn who_needs_the_leader_is_not_sent_to_a_dead_one() -> anyhow::Result<()> 
         })
         .await?;
     }
-    // What needs no leader is still answered, users included.
+    // Requests that need no leader are still answered, users included.
     for path in ["/streams/s", "/users", "/users/admin"] {
         let accept = if path.starts_with("/users") { "application/json" } else { ATOM_JSON };
         let answer = client.get(&format!("{base}{path}"), &[("Accept", accept)]).await?;

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::PROGRESS_LIMIT;
 
-/// A transfer takes milliseconds; the rest is a debug build on a busy machine. An election would take longer.
+/// A transfer takes milliseconds; the rest is a debug build on a busy machine. An election would
+/// take longer.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(1);
 
 #[tokio::test]
@@ -84,8 +85,8 @@ async fn begin_request(base: &str) -> anyhow::Result<tokio::net::TcpStream> {
     Ok(connection)
 }
 
-/// An ordered shutdown finishes what it has accepted: most clients see no error at all. Printed, not judged: a
-/// connection that is closed between two requests may still meet one.
+/// An ordered shutdown answers the accepted requests: most clients see no error at all. Printed,
+/// not judged: a connection that is closed between two requests may still see one.
 fn check_no_write_was_left_unknown(history: &headwater_cluster_tests::history::History) {
     use headwater_cluster_tests::history::Answer;
     let unknown = history

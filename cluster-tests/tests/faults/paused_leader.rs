@@ -9,7 +9,8 @@ use headwater_cluster_tests::{scenario, serial, wait};
 
 use crate::PROGRESS_LIMIT;
 
-/// Long enough for several elections: the frozen node's lease, its term and its connections are all out of date.
+/// Long enough for several elections: the frozen node's lease, its term and its connections are all
+/// out of date.
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[tokio::test]

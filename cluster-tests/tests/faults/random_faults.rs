@@ -1,7 +1,9 @@
-//! Faults in random order, two at a time now and then, while snapshots and purges go on all the time.
+//! Faults in random order, two at a time now and then, while snapshots and purges go on all the
+//! time.
 //!
-//! The other tests say what must hold after each fault; this one looks for what nobody thought of. The seed is printed;
-//! `FAULTS_SEED` repeats an order of faults (their timing is the machine's) and `FAULTS_ROUNDS` makes the run longer.
+//! The other tests check known faults one by one; this one looks for unforeseen combinations. The
+//! seed is printed; `FAULTS_SEED` repeats an order of faults (their timing is the machine's) and
+//! `FAULTS_ROUNDS` makes the run longer.
 
 use std::time::Duration;
 
@@ -13,15 +15,18 @@ use rand::{RngExt, SeedableRng};
 
 use crate::PROGRESS_LIMIT;
 
-/// Order of faults without `FAULTS_SEED`: what must pass is the same every time; other seeds look for what is not known yet.
+/// Order of faults without `FAULTS_SEED`: a run that must pass is the same every time; other seeds
+/// look for unknown defects.
 const SEED: u64 = 20_261_121;
 /// Rounds without `FAULTS_ROUNDS`: some of every kind, within half a minute.
 const ROUNDS: u32 = 10;
 
-/// Some faults here leave nobody or no majority for a moment, so that restart, recovery and election come first.
+/// Some faults here leave no node or no majority for a moment, so that restart, recovery and
+/// election come first.
 const RESUME_LIMIT: Duration = Duration::from_secs(15);
 
-/// Beyond the lease and an election, so that a frozen leader is deposed; the length of the freeze is the fault itself.
+/// Beyond the lease and an election, so that a frozen leader is deposed; the length of the freeze
+/// is the fault itself.
 const FREEZE: Duration = Duration::from_millis(2_500);
 
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +97,8 @@ fn two_nodes(random: &mut StdRng) -> (u16, u16) {
     (one, (one + random.random_range(0..2)) % 3 + 1)
 }
 
-/// Does the harm and starts what was stopped, without waiting for it to be ready where the next fault may come before.
+/// Injects the fault and starts the stopped nodes, without waiting until they are ready where the
+/// next fault may come before.
 async fn strike(cluster: &mut Cluster, fault: Fault, one: u16, another: u16) -> anyhow::Result<()> {
     match fault {
         Fault::Kill => {
@@ -126,7 +132,8 @@ async fn strike(cluster: &mut Cluster, fault: Fault, one: u16, another: u16) -> 
             cluster.resume(one)?;
         }
         Fault::WipeAndRejoin => {
-            // With all others healthy: a second lost disk would be a lost majority, which no procedure brings back.
+            // With all others healthy: a second lost disk would be a lost majority, which no
+            // procedure brings back.
             cluster.wait_all_ready().await?;
             cluster.kill(one).await?;
             cluster.wipe(one)?;

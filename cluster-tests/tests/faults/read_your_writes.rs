@@ -1,4 +1,4 @@
-//! What a client reads after its own write, on the same node and on others.
+//! A client reads its own writes, on the same node and on others.
 
 use headwater_cluster_tests::client::ATOM_JSON;
 use headwater_cluster_tests::cluster::{Cluster, Options};
@@ -41,7 +41,7 @@ async fn a_client_reads_its_own_writes_as_promised() -> anyhow::Result<()> {
         assert_event(client.get_feed(&format!("{leader_base}{path}"), &[(header, "true")]).await?, &id);
     }
 
-    // A follower sends who needs the leader to the leader: same path and query.
+    // A follower redirects requests for the leader, with the same path and query.
     let path = "/streams/mine/0?embed=body";
     let answer =
         client.get(&format!("{through}{path}"), &[("Accept", ATOM_JSON), ("ES-RequireMaster", "true")]).await?;

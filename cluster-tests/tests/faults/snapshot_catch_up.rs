@@ -11,7 +11,8 @@ use headwater_cluster_tests::{scenario, serial, wait};
 
 use crate::PROGRESS_LIMIT;
 
-/// Snapshots after this much log, so that a few seconds of load purge what the absent follower needs.
+/// Snapshots after this much log, so that a few seconds of load purge the entries that the absent
+/// follower needs.
 const SNAPSHOT_LOG_BYTES: &str = "400000";
 
 /// Almost nothing is kept below a snapshot.
@@ -26,7 +27,8 @@ const EXIT_STORAGE: i32 = 74;
 /// Complaints of a node that cannot install a snapshot, and of the leader that sent it.
 const INSTALL_FAILED: &[&str] = &["cannot be installed", "WARN*the snapshot was not sent"];
 
-/// Takes a node with its log and state, but not the ballast as well and what a node keeps free when it is sent a snapshot.
+/// Room for a node's log and state, but not also for the ballast and the reserve that a node keeps
+/// free when it receives a snapshot.
 const DISK_BYTES: u64 = 512 << 20;
 
 /// See [`DISK_BYTES`].
@@ -45,7 +47,8 @@ async fn a_follower_behind_the_purged_log_is_brought_back_by_a_snapshot() -> any
 
     cluster.start(follower)?;
     cluster.wait_ready(follower).await?;
-    // A follower may be ready while it is a few hundred entries behind, so the snapshot may still be on its way.
+    // A follower may be ready while it is a few hundred entries behind, so the snapshot may still
+    // be on its way.
     let base = cluster.base(follower);
     wait::until("the follower is brought back by a snapshot", PROGRESS_LIMIT, || async {
         let installed = cluster.client().metric(&base, "headwater_snapshots_installed_total").await?;
@@ -55,7 +58,7 @@ async fn a_follower_behind_the_purged_log_is_brought_back_by_a_snapshot() -> any
     .await?;
     workload.progress(100, PROGRESS_LIMIT).await?;
 
-    // What was installed is as durable as what was written.
+    // An installed state is as durable as a written one.
     cluster.kill(follower).await?;
     cluster.start(follower)?;
     cluster.wait_ready(follower).await?;
@@ -110,8 +113,8 @@ async fn a_follower_without_room_for_a_snapshot_says_so_and_gets_it_once_there_i
     Ok(())
 }
 
-/// Three nodes under load, one of which is down and needs log that the others have purged: the third if it is given a place of its own,
-/// otherwise one that does not lead.
+/// Three nodes under load, one of which is down and needs log that the others have purged: the
+/// third if it is given a place of its own, otherwise one that does not lead.
 async fn follower_behind_the_log(place_of_third: Option<PathBuf>) -> anyhow::Result<(Cluster, Workload, u16)> {
     let extra = ["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES, "--keep-log-bytes", KEEP_LOG_BYTES];
     let third = place_of_third.map(|place| (3, place));
@@ -128,8 +131,9 @@ async fn follower_behind_the_log(place_of_third: Option<PathBuf>) -> anyhow::Res
     };
     cluster.kill(follower).await?;
     workload.recorder().fault(format!("follower {follower} goes away"));
-    // The first snapshot may come the moment after the follower went, and a purge comes after its snapshot: with the third,
-    // the log below the second is gone, a whole snapshot's distance above what the follower has seen.
+    // The first snapshot may come right after the follower went, and a purge comes after its
+    // snapshot: with the third, the log below the second is gone, a whole snapshot's distance above
+    // the follower's last entry.
     let mut before = Vec::new();
     for (id, base) in cluster.bases().into_iter().filter(|(id, _)| *id != follower) {
         before.push((id, base.clone(), cluster.client().metric(&base, "headwater_snapshots_built_total").await?));

@@ -1,4 +1,4 @@
-//! Nodes that lost their disk: strangers until they are told to take their old place.
+//! Nodes that lost their disk take no part until an operator lets them rejoin.
 
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use rand::RngExt;
 
 use crate::PROGRESS_LIMIT;
 
-/// For how long it is watched that something does not happen: several election timeouts and founding rounds.
+/// For how long it is watched that something does not happen: several election timeouts and
+/// founding rounds.
 const WATCH: Duration = Duration::from_secs(5);
 
-/// Complaints of a node on an empty disk, and of its peers about it.
-const STRANGER: &[&str] = &["rejoin", "WARN*peer refuses this node's calls*this is node"];
+/// Log lines of a node on an empty disk, and of its peers about it.
+const WIPED_NODE: &[&str] = &["rejoin", "WARN*peer refuses this node's calls*this is node"];
 
 #[tokio::test]
 async fn a_wiped_follower_takes_part_again_only_with_rejoin() -> anyhow::Result<()> {
@@ -64,12 +65,12 @@ async fn a_wiped_follower_takes_part_again_only_with_rejoin() -> anyhow::Result<
     cluster.start(leader)?;
     cluster.wait_ready(leader).await?;
 
-    scenario::judge(&mut cluster, workload, RESUME_LIMIT, STRANGER).await?;
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, WIPED_NODE).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn two_disks_that_are_replaced_at_once_both_get_their_place() -> anyhow::Result<()> {
+async fn two_nodes_with_replaced_disks_rejoin_at_once() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(5, Options::default()).await?;
     let workload = Workload::start(&cluster, Rate::default())?;
@@ -98,7 +99,7 @@ async fn two_disks_that_are_replaced_at_once_both_get_their_place() -> anyhow::R
     }
     cluster.wait_all_ready().await?;
 
-    scenario::judge(&mut cluster, workload, RESUME_LIMIT, STRANGER).await?;
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, WIPED_NODE).await?;
     Ok(())
 }
 
@@ -110,11 +111,11 @@ const SLOWLY: [&str; 6] =
 const EVENTS: usize = 12;
 const EVENT_BYTES: usize = 100_000;
 
-/// Entries that may be written while nobody writes.
+/// Entries that the cluster may write by itself.
 const FEW_ENTRIES: f64 = 4.0;
 
 #[tokio::test]
-async fn a_node_that_waits_for_its_place_costs_the_log_nothing() -> anyhow::Result<()> {
+async fn a_node_waiting_to_rejoin_adds_no_entries_to_the_log() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
     let options = Options { extra: SLOWLY.map(str::to_owned).to_vec(), ..Options::default() };
     let mut cluster = Cluster::started(3, options).await?;
@@ -152,7 +153,7 @@ async fn a_node_that_waits_for_its_place_costs_the_log_nothing() -> anyhow::Resu
     Ok(())
 }
 
-/// One that does not get smaller when the state is compressed.
+/// An event that compression does not make smaller.
 fn large_event() -> SentEvent {
     let mut random = rand::rng();
     let payload: String = (0..EVENT_BYTES).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect();

@@ -72,7 +72,7 @@ async fn a_password_counts_until_the_change_of_it_was_answered_and_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_wrong_costs_one_hash_and_after_many_none() {
+async fn every_wrong_login_costs_one_hash_and_after_many_none() {
     let (nodes, access) = start().await;
     access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
     access.create_user(&NODE, "off", None, None, "one").await.unwrap();
@@ -95,8 +95,8 @@ async fn whatever_is_wrong_costs_one_hash_and_after_many_none() {
     nodes.stop().await;
 }
 
-/// Whether the answers to some logins come later than those to others: by the quickest of each, which what else goes on in the machine
-/// delays least. All take turns.
+/// Whether the answers to some logins come later than those to others: by the quickest of each,
+/// which what else goes on in the machine delays least. All take turns.
 async fn quickest(access: &Access, logins: &[(&str, &str)], rounds: u8) -> Vec<Duration> {
     let mut quickest = vec![Duration::MAX; logins.len()];
     for round in 0..rounds {
@@ -121,20 +121,23 @@ async fn the_time_of_an_answer_does_not_tell_a_wrong_name_from_a_wrong_password(
     access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
     access.create_user(&NODE, "off", None, None, "one").await.unwrap();
     access.set_disabled(&NODE, "off", true).await.unwrap();
-    // The one whose last login is still in memory, one who never logged in, one who may not, and nobody.
+    // The one whose last login is still in memory, one who never logged in, one who may not, and
+    // nobody.
     assert!(access.login("ann", "one", HERE).await.is_ok());
     let logins = [("ann", "wrong"), ("ops", "wrong"), ("off", "one"), ("nobody", "wrong"), ("", "wrong")];
     let spread = |times: &[Duration]| {
         let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
         most.as_secs_f64() / least.as_secs_f64()
     };
-    // The machine may be busy with something else for a while: a real difference is there each time.
+    // The machine may be busy with something else for a while: a real difference is there each
+    // time.
     let mut found = Vec::new();
     while found.len() < TRIES && found.last().is_none_or(|spread| *spread > ALIKE) {
         found.push(spread(&quickest(&access, &logins, 4).await));
     }
     assert!(found.last().is_some_and(|spread| *spread <= ALIKE), "the slowest answer by the quickest: {found:?}");
-    // What the measure would say of a user whose password is not hashed: a name that is too long to be looked up is no exception.
+    // What the measure would say of a user whose password is not hashed: a name that is too long to
+    // be looked up is no exception.
     let long = "x".repeat(crate::access::MAX_LOGIN_BYTES + 1);
     let unhashed = "y".repeat(crate::access::MAX_PASSWORD_BYTES + 1);
     let times = quickest(&access, &[("ann", "wrong"), (&long, "wrong"), ("ann", &unhashed)], 4).await;
@@ -200,7 +203,8 @@ async fn lists_are_in_force_once_their_write_was_answered() {
     assert!(may_write("s").await && !may_write("$t").await);
     write("$settings", r#"{"$userStreamAcl":{"$w":"bob"},"$systemStreamAcl":{"$w":"ann"}}"#).await;
     assert!(may_write("s").await && !may_write("t").await && may_write("$t").await);
-    // A document that means nothing, which only data of another server can hold, leaves the built-in defaults.
+    // A document that means nothing, which only data of another server can hold, leaves the
+    // built-in defaults.
     for document in [r#"{"$userStreamAcl":{"write":"bob"}}"#, r#"[{"$systemStreamAcl":{"$w":"ann"}}]"#, "{"] {
         write("$settings", document).await;
         assert!(may_write("t").await && !may_write("$t").await, "{document}");
@@ -234,13 +238,14 @@ async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_decided_before_a_user_was_deleted_does_not_bring_it_back() {
+async fn a_decision_from_before_the_deletion_of_a_user_does_not_restore_it() {
     let (nodes, access) = start().await;
     access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
     let found = access.user("ann").await.unwrap().unwrap();
     let hash = found.user.password.clone().unwrap();
     access.delete_user(&NODE, "ann").await.unwrap();
-    // As when a hash is renewed, or an administrator changes the user, at the moment of the deletion.
+    // As when a hash is renewed, or an administrator changes the user, at the moment of the
+    // deletion.
     let mut changed = found.clone();
     changed.user.password = None;
     assert_eq!(access.replace_hash(changed, hash).await, Err(ManageError::TryAgain));

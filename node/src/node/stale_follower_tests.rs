@@ -17,7 +17,8 @@ use crate::access::rules::{ADMINS, Caller};
 use crate::cluster::Asker;
 use crate::event::ExpectedVersion;
 
-/// What happens to users while the follower does not hear of it. Every user is in `$admins` and `staff` before.
+/// What happens to users while the follower does not hear of it. Every user is in `$admins` and
+/// `staff` before.
 const FATES: [&str; 4] = ["disabled", "deleted", "degrouped", "reset"];
 
 /// Three nodes of which one does not apply what is committed.
@@ -39,8 +40,8 @@ impl Three {
         self.nodes.node(self.follower)
     }
 
-    /// From here on the follower takes part, but what is committed does not reach its state, until the first of these is dropped and the
-    /// second has ended.
+    /// From here on the follower takes part, but what is committed does not reach its state, until
+    /// the first of these is dropped and the second has ended.
     async fn hold(&self) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
         let (release, held) = mpsc::channel::<()>();
         let (is_held, holds) = tokio::sync::oneshot::channel();
@@ -105,7 +106,7 @@ impl Three {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn through_a_follower_that_is_behind_nobody_writes_who_may_no_longer() {
+async fn a_revoked_right_to_write_is_refused_through_a_follower_that_is_behind() {
     let three = Arc::new(Three::start().await);
     let (leader, follower) = (three.leader, three.follower);
     let staff_only = r#"{"$acl":{"$w":"staff","$d":"staff","$mw":"staff"}}"#;
@@ -153,7 +154,8 @@ async fn through_a_follower_that_is_behind_nobody_writes_who_may_no_longer() {
     let by = Asker::Caller(Caller::User(stale));
     assert_eq!(three.follower().access().store_all(&by, appends).await, Err(ManageError::Denied));
 
-    // Changes of users wait until the follower is up to date; who was let in before is looked at again then.
+    // Changes of users wait until the follower is up to date; who was let in before is looked at
+    // again then.
     let forwarded = three.forwarded(follower).await;
     let changes = FATES.map(|fate| {
         let three = three.clone();
@@ -184,7 +186,7 @@ async fn through_a_follower_that_is_behind_nobody_writes_who_may_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn through_a_follower_that_is_behind_everybody_writes_who_may_since_a_moment_ago() {
+async fn a_new_right_to_write_is_granted_through_a_follower_that_is_behind() {
     let three = Arc::new(Three::start().await);
     let (leader, follower) = (three.leader, three.follower);
     let nobody = r#"{"$acl":{"$w":[],"$d":[],"$mw":[]}}"#;

@@ -1,4 +1,4 @@
-//! Access under options that change who is believed and who is let in.
+//! Access under the options that change which callers are believed and admitted.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ fn post(base: &str, path: &str, headers: &[(&'static str, String)], body: &str) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_locked_down_node_lets_in_only_who_logged_in() {
+async fn a_locked_down_node_admits_only_callers_with_a_login() {
     let options =
         ["--allow-anonymous-stream-access=false", "--allow-anonymous-endpoint-access=false", "--challenge=Basic"];
     let nodes = Nodes::start_with_options(1, &options).await;
@@ -107,7 +107,7 @@ async fn a_user_is_known_on_every_node_as_soon_as_its_creation_was_answered() {
             let document = format!(r#"{{"loginName":"{login}","fullName":"A B","password":"p"}}"#);
             assert_eq!(post(writer, "/users/", &admin, &document), 201);
             for reader in &bases {
-                // Also where the leader alone would have to answer, nobody is sent to it.
+                // No request is redirected, even where the leader alone would have to answer.
                 let headers = [basic("admin:changeit"), ("ES-RequireMaster", "true".to_owned())];
                 let found = get(reader, &format!("/users/{login}"), &headers);
                 assert_eq!(found.status, 200, "{login}, created at {writer}, read at {reader}");
@@ -127,7 +127,7 @@ async fn a_user_is_known_on_every_node_as_soon_as_its_creation_was_answered() {
     nodes.stop().await;
 }
 
-/// A change after which a user is not what it was.
+/// A change of a user that ends or alters its rights.
 fn change(base: &str, user: &str, how: &str) {
     let admin = [basic("admin:changeit"), ("Content-Type", "application/json".to_owned())];
     let (method, path, body) = match how {
@@ -164,14 +164,15 @@ fn poll_and_change(base: &str, path: &str, user: &str, how: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_poll_is_answered_by_the_rights_of_the_moment_of_its_answer() {
+async fn a_long_poll_is_authorised_again_when_it_is_answered() {
     let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         assert_eq!(post(&base, "/streams/s", &[], "{}"), 201);
         assert_eq!(post(&base, "/streams/s/metadata", &[], r#"{"$acl":{"$r":"g"}}"#), 201);
         for how in ["disable", "delete", "groups", "reset"] {
-            // The stream stays as it is, so the poll ends with its time; one that came too late to wait is refused sooner.
+            // The stream stays as it is, so the poll ends with its time; a poll that came too late
+            // to wait is refused sooner.
             let waited = (0..10).any(|round| {
                 let user = format!("{how}-{round}");
                 create(&base, &user, &["g"]);

@@ -1,4 +1,5 @@
-//! Input that is wrong on purpose: each gets a bounded answer, none a panic, and the node serves everybody else meanwhile.
+//! Input that is wrong on purpose: each gets a bounded answer, none causes a panic, and the node
+//! serves other clients meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,10 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Requests tried per property. The seed differs in each run; a failing input is printed.
 const CASES: u32 = 400;
 
-/// The only 500 that the contract asks for without anything being wrong with the node (contract/streams 2.5).
+/// The only 500 that the contract asks for without anything being wrong with the node
+/// (contract/streams 2.5).
 const READ_TOO_BIG: &str = "Read size too big, should be less than 4096 items";
 
-/// What came back until the connection ended; `None` when it did not end in time.
+/// The bytes received until the connection ended; `None` when it did not end in time.
 pub fn exchange(host: &str, request: &[u8], half_close: bool) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -32,7 +34,7 @@ pub fn exchange(host: &str, request: &[u8], half_close: bool) -> Option<Vec<u8>>
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
-        // Reset after the answer: what was left unread of the request does that.
+        // Reset after the answer, because the node left a part of the request unread.
         _ => Some(answer),
     }
 }
@@ -61,7 +63,8 @@ fn request(method: &str, path: &str, headers: &[(&str, &[u8])], body: &[u8]) -> 
     request
 }
 
-/// Sends a request that is well-formed HTTP, whatever it says: it has to be answered, and not with a failure of the node.
+/// Sends a request that is well-formed HTTP. The node must answer it, and not with a failure of its
+/// own.
 fn answered(host: &str, bytes: &[u8]) -> Result<u16, TestCaseError> {
     let answer = exchange(host, bytes, false);
     let answer = answer.ok_or_else(|| TestCaseError::fail("no answer in time"))?;
@@ -70,7 +73,8 @@ fn answered(host: &str, bytes: &[u8]) -> Result<u16, TestCaseError> {
     Ok(status)
 }
 
-/// Runs `check` for values of `strategy` against a single node, and then sees that the node is well.
+/// Runs `check` for values of `strategy` against a single node, and then sees that the node is
+/// well.
 async fn for_all<S: Strategy>(
     strategy: impl FnOnce() -> S + Send + 'static,
     check: fn(&str, S::Value) -> Result<(), TestCaseError>,
@@ -81,7 +85,7 @@ async fn for_all<S: Strategy>(
     let base = nodes.leader();
     let properties = move || {
         let host = base.strip_prefix("http://").unwrap();
-        // Failures are told by this test's output; nothing is written beside the sources.
+        // This test prints its failures; nothing is written beside the sources.
         let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
         if let Err(failure) = runner.run(&strategy(), |value| check(host, value)) {
             panic!("{failure}");
@@ -245,12 +249,15 @@ fn xml_body() -> impl Strategy<Value = String> {
         (name.clone(), "( [a-z:]{1,4}='[ -%(-~]{0,6}'){0,2}", prop::collection::vec(inner, 0..5))
             .prop_map(|(name, attributes, inner)| format!("<{name}{attributes}>{}</{name}>", inner.concat()))
     });
-    (tree.clone(), tree, any::<bool>()).prop_map(|(data, metadata, framed)| match framed {
-        true => format!(
-            "<Events><Event><EventId>{}</EventId><EventType>t</EventType><Data>{data}</Data><Metadata>{metadata}</Metadata></Event></Events>",
-            uuid::Uuid::new_v4()
-        ),
-        false => data,
+    (tree.clone(), tree, any::<bool>()).prop_map(|(data, metadata, framed)| {
+        if !framed {
+            return data;
+        }
+        let id = uuid::Uuid::new_v4();
+        format!(
+            "<Events><Event><EventId>{id}</EventId><EventType>t</EventType><Data>{data}</Data>\
+             <Metadata>{metadata}</Metadata></Event></Events>"
+        )
     })
 }
 
@@ -264,7 +271,7 @@ async fn any_xml_body_is_answered_and_what_was_stored_can_be_read() {
     .await;
 }
 
-/// Whatever the newest event holds, every representation of it can be made.
+/// Every representation of the newest event can be made, whatever its data.
 fn readable(host: &str, stream: &str) -> Result<(), TestCaseError> {
     for (path, accept) in [
         (format!("{stream}/head"), "application/json"),
@@ -332,7 +339,8 @@ async fn hostile_bodies_and_heads_are_refused_at_once() {
             let answer = exchange(host, &head, false).expect("the connection is closed");
             assert_eq!(status_line(&answer).map(|(status, _)| status), Some(431));
         }
-        // Two lengths, a length that is none, a body in chunks that are none: nothing of them may be taken for a second request.
+        // Two lengths, a length that is none, a body in chunks that are none: nothing of them may
+        // be taken for a second request.
         for framing in ["Content-Length: 5\r\nContent-Length: 6", "Content-Length: -1", "Transfer-Encoding: chunked"] {
             let bytes = format!(
                 "POST /streams/hostile HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nES-EventType: t\r\n\
@@ -376,7 +384,7 @@ async fn a_client_that_closes_its_side_early_is_answered_or_cut_off_and_can_repe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_that_never_finish_their_request_keep_nobody_from_being_served() {
+async fn a_thousand_unfinished_requests_keep_no_other_client_from_being_served() {
     const IDLE: usize = 1_000;
     // Both ends of every connection are in this process.
     assert!(

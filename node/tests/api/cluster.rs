@@ -1,11 +1,11 @@
-//! What nodes say of each other, and who is sent to the leader.
+//! What nodes report about each other, and which requests are redirected to the leader.
 
 use std::time::{Duration, Instant};
 
 use crate::support::client::{self, Answer};
 use crate::support::nodes::Nodes;
 
-/// How long a node may take to see what became of the others, on a machine that builds something else meanwhile.
+/// How long a node may take to notice that others are gone, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn get(base: &str, path: &str, headers: &[(&str, String)]) -> Answer {
@@ -80,7 +80,7 @@ async fn gossip_and_redirects_name_the_advertised_address() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_wants_the_leader_is_sent_there_before_access_is_decided() {
+async fn requests_for_the_leader_are_redirected_before_access_is_decided() {
     let nodes = Nodes::start(3).await;
     let (leader, follower) = (nodes.leader(), nodes.follower());
     let talk = move || {
@@ -141,13 +141,14 @@ async fn a_node_that_is_left_alone_says_so() {
     for follower in (0..3).filter(|index| *index != leader) {
         nodes.stop_node(follower).await;
     }
-    // Without a majority it sends nobody anything that counts.
+    // Without a majority the leader replicates to nobody.
     wait("/stats/replication", |followers| *followers == serde_json::json!([])).await;
     wait("/info", |info| info["state"] == "unknown").await;
     nodes.stop_node(leader).await;
     nodes.start_node(leader).await;
     let look = move || {
-        // Until it hears whoever leads it does not know whether it has everything that was acknowledged.
+        // Until the node hears from a leader it does not know whether it has every acknowledged
+        // event.
         let until = Instant::now() + Duration::from_secs(2);
         while Instant::now() < until {
             assert_eq!(get(&base, "/info", &[]).json()["state"], "initializing");

@@ -97,7 +97,7 @@ fn a_subscription_has_the_past_and_then_the_present(writer: &str, reader: &str) 
         assert_eq!((answer.status, answer.reason.as_deref()), (400, Some(reason)));
     }
 
-    // What readers do not see is not sent, and links show what they lead to.
+    // Hidden events are not sent, and links are resolved.
     write_metadata(writer, "told", "{\"$maxCount\": 2}");
     let position = append_link(writer, "linked", "3@told");
     let headers = [("ES-MinPosition", position)];
@@ -109,7 +109,7 @@ fn a_subscription_has_the_past_and_then_the_present(writer: &str, reader: &str) 
     let unresolved = { unresolved }.next().unwrap();
     assert_eq!((unresolved.id.as_str(), unresolved.event.as_str()), ("0", "$>"));
 
-    // A link to what is denied to everybody ends nobody's subscription.
+    // A link to an event that no caller may read ends no subscription.
     let position = append_link(writer, "sealed", "0@$$$$told");
     let shown = client::subscribe(reader, "/streams/sealed", &[("ES-MinPosition", position)]).next().unwrap();
     assert_eq!((shown.id.as_str(), shown.event.as_str()), ("0", "$>"));
@@ -130,7 +130,7 @@ fn a_subscription_has_the_past_and_then_the_present(writer: &str, reader: &str) 
     let again = client::subscribe(reader, "/streams/$all", &[("Last-Event-ID", first.id)]).ids(ids.len() - 1);
     assert_eq!(again, ids[1..]);
 
-    // A filter leaves out the rest, also of what comes later.
+    // A filter leaves out the rest, also of later events.
     let path = "/streams/$all/filtered?context=streamid&type=regex&data=%5Etold%24&exclude-system-events=true";
     let mut filtered = client::subscribe(reader, path, &headers);
     let types: Vec<String> = (0..4).map(|_| filtered.next().unwrap().event).collect();
@@ -267,14 +267,14 @@ async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_that_reads_late_holds_nobody_up_and_misses_nothing() {
+async fn a_slow_subscriber_delays_no_other_and_misses_nothing() {
     const EVENTS: usize = 100;
     let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         append(&base, "heavy", "t", "{}");
         let mut late = client::subscribe(&base, "/streams/heavy", &[]);
-        // More than connection and buffers take while nobody reads.
+        // More than the connection and its buffers hold while the client reads nothing.
         let payload = format!("\"{}\"", "x".repeat(100 * 1024));
         for _ in 1..EVENTS {
             append(&base, "heavy", "t", &payload);

@@ -1,4 +1,5 @@
-//! Our feeds as an Atom library reads them (RFC 4287, RFC 5005); `make clients` has readers in other languages.
+//! Our feeds as an Atom library reads them (RFC 4287, RFC 5005); `make clients` has readers in
+//! other languages.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,8 @@ fn link<'a>(feed: &'a Feed, rel: &str) -> Option<&'a str> {
     feed.links().iter().find(|link| link.rel() == rel).map(|link| link.href())
 }
 
-/// Titles of all entries from `first` on along the links `rel`, page by page, and the feeds themselves.
+/// Titles of all entries from `first` on along the links `rel`, page by page, and the feeds
+/// themselves.
 fn walk(base: &str, first: &str, rel: &str) -> Vec<Feed> {
     let mut feeds = vec![feed(base, first)];
     while let Some(next) = link(&feeds[feeds.len() - 1], rel) {
@@ -34,7 +36,7 @@ fn walk(base: &str, first: &str, rel: &str) -> Vec<Feed> {
         let page = feed(base, &path);
         let is_empty = page.entries().is_empty();
         feeds.push(page);
-        // The newest page goes on having a `previous`, for what is yet to come.
+        // The newest page keeps its `previous` link, for events to come.
         if is_empty {
             break;
         }
@@ -68,7 +70,8 @@ async fn an_atom_library_reads_every_page_of_a_stream() {
                 assert_eq!(feed.authors()[0].name(), "EventStore");
                 assert_eq!(feed.id(), format!("{base}{stream}"));
                 assert_eq!(link(feed, "self"), Some(feed.id()));
-                // The time of a page is that of its newest event, read backwards, and of its oldest, read forwards (contract/streams 8.3).
+                // The time of a page is that of its newest event, read backwards, and of its
+                // oldest, read forwards (contract/streams 8.3).
                 let timed = if rel == "next" { feed.entries().first() } else { feed.entries().last() };
                 assert!(timed.is_none_or(|entry| entry.updated() == feed.updated()));
                 for entry in feed.entries() {
@@ -85,9 +88,10 @@ async fn an_atom_library_reads_every_page_of_a_stream() {
     nodes.stop().await;
 }
 
-/// Without bodies a page is written from what the index says, with `embed=rich` from the events (docs/adr/0013-headings-in-the-index.md).
+/// Without bodies a page is written from the index, with `embed=rich` from the events
+/// (docs/adr/0013-headings-in-the-index.md).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_says_the_same_whether_it_is_written_from_the_index_or_from_the_events() {
+async fn a_page_is_the_same_from_the_index_and_from_the_events() {
     let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let compare = move || {

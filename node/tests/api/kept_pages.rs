@@ -1,11 +1,12 @@
-//! Pages that are kept follow whatever happens to their stream (docs/adr/0009-kept-pages.md).
+//! Kept pages follow every change of their stream (docs/adr/0009-kept-pages.md).
 
 use std::time::{Duration, Instant};
 
 use crate::support::client::{self, Answer};
 use crate::support::nodes::Nodes;
 
-/// As often as a page has to be asked for to be kept and then sent from there: written, written and kept, sent.
+/// As often as a page has to be asked for to be kept and then sent from there: written, written and
+/// kept, sent.
 const TIMES: usize = 3;
 
 fn write(base: &str, stream: &str, events: &[(&str, &str)]) {
@@ -61,7 +62,7 @@ fn kept_pages_sent(base: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kept_page_is_what_a_page_written_anew_would_be() {
+async fn a_kept_page_equals_a_page_written_anew() {
     let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
@@ -92,7 +93,7 @@ async fn a_kept_page_is_what_a_page_written_anew_would_be() {
         assert_eq!(numbers(&base, "/streams/s").first(), Some(&25));
         assert_eq!(get(&base, old, &[JSON]).text(), page.text());
 
-        // What metadata take away is gone from kept pages, too.
+        // Events that metadata hide are gone from kept pages, too.
         describe(&base, "s", r#"{"$maxCount":20}"#);
         assert_eq!(numbers(&base, old), [9, 8, 7, 6]);
         write(&base, "s", &[("t", "{}")]);

@@ -1,4 +1,5 @@
-//! Pages with links to what the caller may not read, where a page is too large to be looked at as a whole.
+//! Pages with links to streams that the caller may not read, where a page is too large to be
+//! checked as a whole.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,14 +34,15 @@ fn get(base: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_page_with_a_link_to_what_may_not_be_read_is_refused_as_a_whole() {
+async fn a_large_page_with_an_unreadable_link_is_refused_as_a_whole() {
     let nodes = Nodes::start(1).await;
     let base = nodes.leader();
     let talk = move || {
         append(&base, "secret", &format!("[{}]", event("t", r#"{"pin":1234}"#)));
         append(&base, "open", &format!("[{}]", event("t", r#"{"pin":1}"#)));
         append(&base, "$$secret", &format!("[{}]", event("$metadata", r#"{"$acl":{"$r":"ann"}}"#)));
-        // The log of all events for everybody, so that a caller without rights on the secret gets to it.
+        // Every caller may read the log of all events, so that a caller without rights on the
+        // secret meets the link.
         append(&base, "$$$all", &format!("[{}]", event("$metadata", r#"{"$acl":{"$r":"$all"}}"#)));
         let user = r#"{"loginName":"ann","password":"one"}"#;
         let headers = [("Content-Type", "application/json".to_owned()), ("Authorization", client::ADMIN.into())];

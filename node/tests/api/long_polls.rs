@@ -1,4 +1,5 @@
-//! Long polls that end because something happens (contract/streams 8.8). Those that wait in vain are in the tables.
+//! Long polls that end because something happens (contract/streams 8.8). Those that wait in vain
+//! are in the tables.
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const PROMPT: Duration = Duration::from_secs(20);
 /// Seconds that a poll may wait which something is to end.
 const LONG: u64 = 50;
 
-/// Asks for a page on a thread of its own; also tells how long the answer took.
+/// Asks for a page on a thread of its own, and measures how long the answer takes.
 fn poll(base: &str, path: &str, seconds: u64, tag: Option<&str>) -> JoinHandle<(Answer, Duration)> {
     let mut headers = vec![
         ("Accept", ATOM_JSON.to_owned()),
@@ -41,7 +42,8 @@ fn titles(answer: &Answer) -> Vec<String> {
     entries.map(|entry| entry["title"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Whether each poll waits already when something happens, or begins after it, its answer is the same.
+/// Whether each poll waits already when something happens, or begins after it, its answer is the
+/// same.
 fn every_end(base: &str) {
     let append = |stream: &str| assert_eq!(append_bytes(base, stream, b"x").status, 201);
 

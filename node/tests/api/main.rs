@@ -1,5 +1,5 @@
-//! The stream API as a table: `cases.txt` holds requests and what must come back, case by case; they run against a
-//! single node and against a follower of three.
+//! The stream API as a table: `cases.txt` holds requests and the expected answers, case by case.
+//! The cases run against a single node and against a follower of three.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
@@ -28,8 +28,8 @@ use support::pki::Pki;
 
 const OCTETS: &str = "application/octet-stream";
 
-/// The tables, and how many cases each has at least; fewer mean that the file is not read as it is meant.
-/// Users and access lists come last, because `$settings` is everybody's.
+/// The tables, and how many cases each has at least; fewer mean that the file is not parsed as
+/// intended. Users and access lists come last, because `$settings` applies to every stream.
 const TABLES: &[(&str, usize)] = &[
     (include_str!("cases.txt"), 95),
     (include_str!("cases-rules.txt"), 26),
@@ -96,7 +96,7 @@ async fn every_case_holds_with_tls_over_both_versions_of_http() {
         let base = nodes.leader();
         let mut cases = all_cases();
         if version == Version::Http2 {
-            // What is no target at all is a matter of the request line, which HTTP/2 has not got.
+            // An invalid target is a matter of the request line, which HTTP/2 does not have.
             cases.retain(|case| !case.has_target_with_space());
         }
         tokio::task::spawn_blocking(move || run_all(&base, &cases)).await.unwrap();
@@ -135,7 +135,8 @@ async fn a_long_poll_ends_with_an_event_or_with_its_time() {
             let base = base.clone();
             move || long_poll(&base, "polled", 1, 30)
         });
-        // Whether the poll waits already or begins after the append: it has the event, and long before its time is up.
+        // Whether the poll waits already or begins after the append: it has the event, and long
+        // before its time is up.
         assert_eq!(append_bytes(&base, "polled", b"x").status, 201);
         let woken = waiting.join().unwrap();
         assert_eq!((woken.status, woken.json()["entries"][0]["title"].as_str()), (200, Some("1@polled")));
@@ -180,7 +181,7 @@ async fn pages_of_large_events(nodes: Nodes) {
             let page = get(&base, &path, &[]);
             assert_eq!(page.header("content-length"), Some(page.body.len().to_string()), "{path}");
             assert_eq!(titles(&page, "large"), newest_first, "{path}");
-            // One with bodies comes in parts, plain or coded, and says the same.
+            // A document with bodies comes in parts, plain or compressed, with the same entries.
             let path = format!("{path}?embed=tryharder");
             let page = get(&base, &path, &[]);
             assert_eq!(page.header("content-length"), None, "{path}");
@@ -194,7 +195,8 @@ async fn pages_of_large_events(nodes: Nodes) {
             flate2::read::GzDecoder::new(&coded.body[..]).read_to_end(&mut plain).unwrap();
             assert!(plain == page.body, "{path}");
         }
-        // An old page of a public stream is for every cache, whoever asked for it (contract/streams 8.7), unless a link on it may lead elsewhere.
+        // Shared caches may keep an old page of a public stream, whoever the caller
+        // (contract/streams 8.7), unless a link on it may resolve to another stream.
         let cached = |path: &str| get(&base, path, &[]).header("cache-control").unwrap();
         assert_eq!(cached("/streams/large/0/forward/3?embed=tryharder"), "max-age=31536000, public");
         let link = [

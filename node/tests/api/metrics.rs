@@ -1,4 +1,4 @@
-//! What `/metrics` counts of writes is what happened.
+//! The counters of `/metrics` match the writes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::client;
 use crate::support::nodes::Nodes;
 
-/// How long a follower may take to apply what its leader has, on a busy machine.
+/// How long a follower may take to apply its leader's log, on a busy machine.
 const APPLIED: Duration = Duration::from_secs(20);
 
 /// Every series of a node with its value, without the prefix all names have.
@@ -21,7 +21,8 @@ fn append(base: &str, events: usize) {
     let body = format!("[{}]", (0..events).map(|_| event()).collect::<Vec<_>>().join(","));
     let headers = [
         ("Content-Type", "application/vnd.eventstore.events+json".to_owned()),
-        // Who can log in says that the node has made its first users, which are events as well.
+        // A login that succeeds shows that the node has created its first users, which are events
+        // as well.
         ("Authorization", client::ADMIN.to_owned()),
     ];
     let answer = client::send(base, "POST", "/streams/counted", &headers, body.as_bytes());
@@ -48,7 +49,8 @@ fn figures_with(before: &Figures, entries: f64, events: f64) -> Figures {
     }
 }
 
-/// What one append on the leader and one on a follower change; nothing is said when another node leads before they are counted.
+/// What one append on the leader and one on a follower change; nothing is said when another node
+/// leads before they are counted.
 fn check_counters(leader: &str, follower: &str, all: &[String]) -> bool {
     let fresh: Figures = all.iter().map(|base| (base.clone(), series(base))).collect();
     append(leader, 1);

@@ -1,4 +1,5 @@
-//! Requests as few clients write them: older versions of HTTP, whole URIs as targets, heads and names of the largest size.
+//! Requests as few clients write them: older versions of HTTP, whole URIs as targets, heads and
+//! names of the largest size.
 
 use crate::bad_input::exchange;
 use crate::support::client::{self, Answer};
@@ -180,7 +181,7 @@ async fn data_that_would_be_too_long_as_xml_is_shown_as_text() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_could_be_understood_in_two_ways_is_refused_and_the_connection_ends() {
+async fn ambiguous_requests_are_refused_and_the_connection_ends() {
     const REFUSED: &[(&str, &str)] = &[
         ("", "Host header is missing."),
         ("Host: a\r\nHost: b\r\n", "More than one Host header."),
@@ -198,7 +199,8 @@ async fn what_could_be_understood_in_two_ways_is_refused_and_the_connection_ends
     ];
     on_a_node(|host| {
         for (head, reason) in REFUSED {
-            // Another request behind it, which is none of its body and has to stay without an answer.
+            // Another request behind it, which is none of its body and has to stay without an
+            // answer.
             let both =
                 format!("POST /streams/strict HTTP/1.1\r\n{head}\r\n0\r\n\r\nGET /ping HTTP/1.1\r\nHost: n\r\n\r\n");
             let refused = answer(host, &both);

@@ -18,8 +18,9 @@
 //!   < links next=4/backward/20     all links of a feed except self, first and metadata, relative to the stream
 //!   = name header Location         keeps a header, or `link next`, as {name} for later lines
 //! ```
-//! `{S}`, `{T}` are streams of the case's own, `{b}` is the node, `{scheme}` its `http` or `https`, `{MAX}` the largest number,
-//! `{zero}` the position where the log of all events begins, `{guid}` a new id.
+//! `{S}`, `{T}` are streams of the case's own, `{b}` is the node, `{scheme}` its `http` or `https`,
+//! `{MAX}` the largest number, `{zero}` the position where the log of all events begins, `{guid}` a
+//! new id.
 
 use std::collections::HashMap;
 

@@ -46,7 +46,8 @@ pub(crate) fn configured(options: &[String]) -> Config {
     }
 }
 
-/// The nodes of a cluster, each with a directory of its own. A node's index is its server id less 1.
+/// The nodes of a cluster, each with a directory of its own. A node's index is its server id less
+/// 1.
 pub(crate) struct Nodes {
     /// `None` while a node does not run.
     nodes: Vec<Option<Node>>,

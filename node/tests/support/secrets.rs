@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// What marks a secret whatever its value: the hash of a password, a key in PEM.
+/// The signs of a secret, whatever its value: the hash of a password, a key in PEM.
 const SIGNS: &[&str] = &["$argon2", "PRIVATE KEY-----"];
 
 /// A shorter line of a key would be found in any text.

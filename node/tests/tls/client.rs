@@ -1,4 +1,4 @@
-//! An HTTPS client that shows what it negotiated.
+//! An HTTPS client that shows the negotiated certificate and version.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -49,7 +49,8 @@ async fn secure(address: &str, ca_pem: &str, version: Version) -> std::io::Resul
     TlsConnector::from(client_config(ca_pem, version)).connect(name, stream).await
 }
 
-/// Asks for `path` over HTTP/2, makes no room for more than a byte of the answer, and waits until the server has enough of that.
+/// Asks for `path` over HTTP/2, makes no room for more than a byte of the answer, and waits until
+/// the server has enough of that.
 pub(crate) async fn read_nothing(address: &str, ca_pem: &str, path: &str) {
     let io = TokioIo::new(secure(address, ca_pem, Version::Http2).await.unwrap());
     let mut builder = http2::Builder::new(TokioExecutor::new());

@@ -1,4 +1,5 @@
-//! The commands of docs/security.md in blocks of `sh`, run in their order as one shell script. What is not to be run there is indented.
+//! Runs the `sh` blocks of docs/security.md in their order as one shell script. The page indents
+//! commands that are not to be run.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -62,7 +63,7 @@ loaded() { for id in 1 2 3; do until [ $(grep -c 'certificates again.*server-' n
             script.push_str(&format!("loaded {reloads}\n"));
         }
         if block.contains("cat ca-old.crt") {
-            // The first round: both count, so nobody notices.
+            // The first round: nodes and clients trust both CAs.
             script.push_str(
                 "for ca in ca-old.crt certs/ca.crt; do curl -sf --cacert $ca https://127.0.0.1:2111/ping; done\n",
             );

@@ -1,4 +1,5 @@
-//! TLS of real nodes: HTTPS for clients, and between nodes nothing without a certificate of the cluster's CA.
+//! TLS of real nodes: HTTPS for clients, and between nodes nothing without a certificate of the
+//! cluster's CA.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 
@@ -37,7 +38,8 @@ async fn a_cluster_forms_and_serves_both_versions_of_http() {
         let feed = connection.get(&format!("/streams/{stream}"), &[("accept", ATOM_JSON)]).await;
         assert_eq!(feed.status, 200);
         assert!(feed.text().contains(&format!("\"https://{address}/streams/{stream}\"")), "{}", feed.text());
-        // Refusals say why: in the reason phrase with HTTP/1.1, in the body where there is no such thing.
+        // Refusals say why: in the reason phrase with HTTP/1.1, in the body where there is no such
+        // thing.
         let refused = connection
             .send(
                 "POST",
@@ -61,7 +63,7 @@ async fn a_cluster_forms_and_serves_both_versions_of_http() {
         assert_eq!((deleted.status, deleted.body.len()), (204, 0));
         let head = connection.send("HEAD", "/health/live", &[], "").await.unwrap();
         assert_eq!((head.status, head.body.len()), (204, 0));
-        // Who wants the leader is sent to its HTTPS address.
+        // A request for the leader is redirected to its HTTPS address.
         let headers = [("accept", ATOM_JSON), ("es-requiresmaster", "true")];
         let to_leader = connection.get("/streams/x", &headers).await;
         let leader = &cluster.places.http[cluster.leader_index()];
@@ -102,7 +104,7 @@ async fn an_answer_that_nobody_reads_ends_its_http_2_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_speaks_plain_http_to_https_is_told_so_and_who_trusts_another_ca_does_not_connect() {
+async fn plain_http_to_https_is_refused_with_the_reason_and_a_client_of_another_ca_does_not_connect() {
     let (pki, other) = (Pki::new(), Pki::new());
     let cluster = Nodes::start_with_tls(1, &pki).await;
     let address = &cluster.places.http[0];
@@ -119,14 +121,15 @@ async fn who_speaks_plain_http_to_https_is_told_so_and_who_trusts_another_ca_doe
     cluster.stop().await;
 }
 
-/// Calls the node of `server` at `address` with the certificate that `pki` gives to server `as_server`.
+/// Calls the node of `server` at `address` with the certificate that `pki` gives to server
+/// `as_server`.
 fn caller(pki: &Pki, as_server: u16, server: u16, address: &str) -> ClusterClient<Channel> {
     let certificates = Certificates::load(&pki.files(as_server), as_server).unwrap();
     ClusterClient::new(Dialer::new(certificates.for_nodes()).channel(server, address).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_another_server() {
+async fn calls_without_a_certificate_of_the_ca_or_in_the_name_of_another_server_are_refused() {
     let (pki, other) = (Pki::new(), Pki::new());
     let cluster = Nodes::start_with_tls(3, &pki).await;
     let address = &cluster.places.raft[0];
@@ -139,7 +142,7 @@ async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_a
     assert!(ClusterClient::new(plain).status(StatusRequest {}).await.is_err());
     assert!(caller(&other, 2, 1, address).status(StatusRequest {}).await.is_err());
 
-    // With a certificate of this one they are answered ...
+    // With a certificate of this CA the calls are answered ...
     let status = caller(&pki, 2, 1, address).status(StatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.node_id, one);
     // ... but not at the address of another node ...
@@ -173,8 +176,8 @@ async fn nobody_calls_a_node_without_a_certificate_of_its_ca_or_in_the_name_of_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_opens_connections_to_the_port_for_nodes_and_says_nothing_keeps_nobody_out() {
-    /// More than there are places, and by more than one address may have.
+async fn silent_connections_to_the_node_port_keep_no_peer_out() {
+    /// More than the limit of handshakes, and more than the limit of one address.
     const SILENT: usize = MAX_HANDSHAKES + 2 * MAX_HANDSHAKES_PER_ADDRESS;
     let pki = Pki::new();
     let cluster = Nodes::start_with_tls(1, &pki).await;
@@ -188,14 +191,15 @@ async fn who_opens_connections_to_the_port_for_nodes_and_says_nothing_keeps_nobo
     for _ in 0..SILENT {
         silent.push(connect_from("127.0.0.1").await);
     }
-    // Behind all of them, from elsewhere: it is looked at, and refused for what it says.
+    // A later connection from another address is served, and refused because it speaks no TLS.
     let mut other = connect_from("127.0.0.2").await;
     other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut alert = Vec::new();
     let _ = other.read_to_end(&mut alert).await;
     const TLS_ALERT: u8 = 0x15;
     assert_eq!(alert.first(), Some(&TLS_ALERT));
-    // Not because the time of the first silent ones was up: then all places would have gone to those behind them.
+    // The handshakes of the first silent connections have not timed out: otherwise the silent
+    // connections behind them would hold their places.
     let waits = |stream: tokio::net::TcpStream| {
         let read = stream.into_std().unwrap().peek(&mut [0]);
         read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
@@ -208,7 +212,9 @@ async fn who_opens_connections_to_the_port_for_nodes_and_says_nothing_keeps_nobo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_a_certificate_of_another_ca_does_not_get_in() {
     let (pki, other) = (Pki::new(), Pki::new());
-    [1, 2, 3].map(|server| pki.issue(server));
+    for server in 1..=3 {
+        pki.issue(server);
+    }
     other.issue(3);
     let mut cluster = Nodes::new(3, &[] as &[&str]);
     cluster.start_node_with_options(0, &pki.options()).await;

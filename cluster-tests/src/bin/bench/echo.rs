@@ -1,4 +1,5 @@
-//! The plain server that shows what HTTP alone costs: axum, as a node uses it, with nothing behind it.
+//! A plain server that shows the cost of HTTP alone: axum, as a node uses it, with nothing behind
+//! it.
 
 use std::net::SocketAddr;
 
@@ -28,7 +29,8 @@ pub(crate) fn serve(port: u16) -> anyhow::Result<()> {
             .route("/not-modified", get(not_modified));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.context("cannot listen")?;
         let listener = listener.tap_io(|stream| {
-            // Without it every answer would wait for the client's acknowledgement of the one before.
+            // Without it every answer would wait for the client's acknowledgement of the previous
+            // answer.
             if let Err(error) = stream.set_nodelay(true) {
                 eprintln!("no TCP_NODELAY: {error}");
             }

@@ -1,12 +1,15 @@
-//! Three etcd members on loopback, from the Debian package `etcd-server`, driven through the leader's JSON gateway.
+//! Three etcd members on loopback, from the Debian package `etcd-server`, driven through the
+//! leader's JSON gateway.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use reqwest::Method;
 use serde_json::Value;
 
+use headwater_cluster_tests::client::Client;
 use headwater_cluster_tests::ports::ReservedPort;
 use headwater_cluster_tests::process::ServerProcess;
 use headwater_cluster_tests::wait;

@@ -1,17 +1,21 @@
 //! The load generator: raw HTTP/1.1 over keep-alive connections on one thread.
 //!
-//! It parses only what it must to know where a response ends and whether it was a success, so that most of the machine
-//! is left to what is measured.
+//! It parses only enough to know where a response ends and whether it was a success, so that most
+//! of the machine is left to the servers under measurement.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,8 +38,8 @@ const HIGHEST_LATENCY_NS: u64 = 20_000_000_000;
 pub(crate) enum Pace {
     /// Each connection sends its next request when it has the answer.
     Closed,
-    /// So many requests per second, whatever the answers do. Latency counts from the intended time of sending, so a
-    /// stall is charged to every request that it delayed.
+    /// So many requests per second, however fast the answers come. Latency counts from the intended
+    /// time of sending, so a stall is charged to every request that it delayed.
     Open(f64),
 }
 
@@ -48,7 +52,7 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// What to send.
     pub(crate) template: Template,
-    /// Number of the first request: what was sent before must not be sent again.
+    /// Number of the first request: earlier requests must not be sent again.
     pub(crate) first_number: u64,
     /// Status that counts as success.
     pub(crate) expected_status: u16,
@@ -60,7 +64,7 @@ pub(crate) struct Load {
     pub(crate) pace: Pace,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug)]
 pub(crate) struct Measured {
     /// Latencies of successes, in nanoseconds.
@@ -207,7 +211,8 @@ impl Shared {
                 (now.duration_since(self.started) < self.load.duration).then_some(now)
             }
             Pace::Open(_) => {
-                // The pacer closes the semaphore at the end; what is still due then is served first.
+                // The pacer closes the semaphore at the end; requests that are still due are served
+                // first.
                 if let Ok(permit) = self.released.acquire().await {
                     permit.forget();
                 }
@@ -231,8 +236,8 @@ impl Shared {
     }
 }
 
-/// Releases requests at a fixed rate. Runtime timers have a grain of 1 ms, more than the latencies measured here, so it
-/// waits on a timer of the kernel.
+/// Releases requests at a fixed rate. Runtime timers have a grain of 1 ms, more than the latencies
+/// measured here, so it waits on a timer of the kernel.
 async fn pace(shared: Rc<Shared>, rate: f64) -> anyhow::Result<()> {
     let timer = Timer::new().context("cannot create a timer")?;
     let total = (rate * shared.load.duration.as_secs_f64()) as u64;
@@ -260,7 +265,8 @@ struct Timer(AsyncFd<OwnedFd>);
 impl Timer {
     fn new() -> io::Result<Self> {
         let owned = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        // SAFETY: an `OwnedFd` always names the same open file, and it stays inside until the `AsyncFd` is dropped.
+        // SAFETY: an `OwnedFd` always names the same open file, and it stays inside until the
+        // `AsyncFd` is dropped.
         let registered = unsafe { AsyncFd::register(owned) };
         Ok(Self(registered?))
     }
@@ -310,7 +316,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], input: &mut Vec<u8>) -
     }
 }
 
-/// Parses what has arrived; `None` while something is missing.
+/// Parses the bytes so far; `None` while something is missing.
 fn parse(input: &[u8]) -> io::Result<Option<Response>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);

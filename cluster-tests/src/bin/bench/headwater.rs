@@ -1,4 +1,4 @@
-//! The nodes under measurement: the harness's cluster, with what a bench asks of it.
+//! The nodes under measurement: the harness's cluster, and what a bench needs besides.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use crate::generator::{self, Load, Pace};
 use crate::procfs;
 use crate::requests::Template;
 
-/// Streams over which appends are spread, so that neither one stream nor one stream per event is measured.
+/// Streams over which appends are spread, so that neither one stream nor one stream per event is
+/// measured.
 pub(crate) const STREAMS: u64 = 1_000;
 
 /// How long [`Headwater::settle`] looks at the processor time used.
@@ -45,10 +46,10 @@ impl Headwater {
         Self::start_with(nodes, None).await
     }
 
-    /// The same with another program than the one that lies beside this one.
+    /// The same with a program other than the one beside the bench.
     pub(crate) async fn start_with(nodes: u16, binary: Option<PathBuf>) -> anyhow::Result<Self> {
         let mut cluster = Cluster::started(nodes, Options { binary, ..Options::default() }).await?;
-        // A bench leaves nothing behind, whatever comes of it.
+        // A bench leaves nothing behind, even when it fails.
         cluster.passed()?;
         Ok(Self { cluster, run: rand::random(), next_number: 0 })
     }
@@ -121,7 +122,8 @@ impl Headwater {
         Ok(())
     }
 
-    /// Ends a node with `kill -9` (or SIGTERM when `ordered`), starts it again and answers the time to readiness.
+    /// Ends a node with `kill -9` (or SIGTERM when `ordered`), starts it again and answers the time
+    /// to readiness.
     pub(crate) async fn restart(&mut self, id: u16, ordered: bool) -> anyhow::Result<Duration> {
         if ordered {
             let status = self.cluster.terminate(id).await?;
@@ -144,7 +146,8 @@ impl Headwater {
         Ok(started.elapsed())
     }
 
-    /// Ends all nodes the orderly way, in which a program that counts what it does writes it down (`scripts/profile`).
+    /// Ends all nodes the orderly way, in which an instrumented program writes its counts
+    /// (`scripts/profile`).
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         for id in self.cluster.ids() {
             let status = self.cluster.terminate(id).await?;
@@ -163,7 +166,8 @@ impl Headwater {
         self.pids()?.into_iter().map(|pid| Ok(procfs::resident_bytes(pid)?.1)).collect()
     }
 
-    /// Waits until what a bulk load left for later (flushes, compactions) is done: all nodes together use little of one core.
+    /// Waits until the flushes and compactions of a bulk load are done: all nodes together use
+    /// little of one core.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         let pids = self.pids()?;
         let deadline = tokio::time::Instant::now() + SETTLE_DEADLINE;

@@ -1,4 +1,4 @@
-//! Interleaved rounds: A B A B, so that whatever else the machine does hits both.
+//! Interleaved rounds: A B A B, so that other work of the machine hits both.
 
 use std::time::Duration;
 
@@ -73,11 +73,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Share of a round that is run before it, unmeasured: connections, caches and allocators find their shape.
+/// Share of a round that is run before it, unmeasured: connections, caches and allocators find
+/// their shape.
 const WARM_UP_SHARE: u32 = 4;
 
-/// Runs `rounds` rounds of every contender, interleaved. Every second round runs in the opposite order, so that none is
-/// always the one that follows the other's compaction.
+/// Runs `rounds` rounds of every contender, interleaved. Every second round runs in the opposite
+/// order, so that none is always the one that follows the other's compaction.
 pub(crate) async fn interleaved(contenders: &mut [Contender], rounds: usize) -> anyhow::Result<Vec<Series>> {
     let mut series: Vec<Series> = contenders
         .iter()

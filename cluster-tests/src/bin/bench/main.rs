@@ -1,8 +1,9 @@
 //! `bench`: how fast Headwater is beside etcd and a plain HTTP server, in one run on one machine.
 //!
-//! It starts everything it measures on loopback, with data on the disk of the temporary directory, drives it with its
-//! own light generator, and prints ratios: absolute numbers of a shared machine mean little, ratios of interleaved
-//! rounds do. docs/performance.md explains the method and keeps the figures.
+//! It starts everything it measures on loopback, with data on the disk of the temporary directory,
+//! drives it with its own light generator, and prints ratios: absolute numbers of a shared machine
+//! mean little, ratios of interleaved rounds do. docs/performance.md explains the method and keeps
+//! the figures.
 
 mod echo;
 mod etcd;
@@ -64,7 +65,8 @@ struct Selection {
     /// Events of the grown store.
     #[arg(long)]
     events: Option<u64>,
-    /// Another `headwater` program to measure beside this one, round by round (repeatable; scenarios `versions-..`).
+    /// Another `headwater` program to measure beside this one, round by round (repeatable;
+    /// scenarios `versions-..`).
     #[arg(long)]
     beside: Vec<PathBuf>,
     /// Writes all figures to this file as JSON.
@@ -75,17 +77,17 @@ struct Selection {
 /// One group of comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// The generator itself: what a request costs it against the echo server, and etcd beside it.
+    /// The generator itself: its cost per request against the echo server, and etcd beside it.
     Generator,
     /// Appends of 256 B to three nodes beside etcd's puts, closed loop.
     Appends,
-    /// The same at a fixed rate: half and four fifths of what the closed loop reached.
+    /// The same at a fixed rate: half and four fifths of the closed loop's rate.
     OpenLoop,
     /// Appends through a follower beside appends through the leader.
     Follower,
     /// A single node beside the echo server.
     Single,
-    /// Appends and pages of a user who logged in beside those of nobody.
+    /// Appends and pages, authenticated beside anonymous.
     Authenticated,
     /// Pages, 304 and single events beside the echo server.
     Reads,
@@ -97,7 +99,7 @@ pub(crate) enum Scenario {
     VersionsCluster,
     /// The same for a page that is asked for again and again.
     VersionsPage,
-    /// The same for pages that nobody has asked for lately.
+    /// The same for pages that were not read lately.
     VersionsPages,
 }
 
@@ -159,7 +161,8 @@ fn measure(selection: &Selection, full: bool) -> anyhow::Result<()> {
         eprintln!("NOTE: this is a debug build; its figures mean nothing. Use `make bench`.");
     }
     let plan = Plan::new(selection, full);
-    // One thread: the generator shares the cores with what it measures and must take as little of them as it can.
+    // One thread: the generator shares the cores with the servers under measurement and must take
+    // as little of them as it can.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let report = runtime.block_on(scenarios::run(&plan))?;
     print!("{}", report.table());

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::load::{Series, median};
 
-/// A measured ratio beside what it should be.
+/// A measured ratio beside its target.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ratio {
-    /// What is divided by what.
+    /// The two sides of the ratio.
     pub(crate) name: String,
     /// Middle of the rounds.
     pub(crate) median: f64,

@@ -8,9 +8,10 @@ use headwater_cluster_tests::client;
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     bytes: Vec<u8>,
-    /// Decimal digits (a stream's number) replaced for each request, with the number of different values.
+    /// Decimal digits (a stream's number) replaced for each request, with the number of different
+    /// values.
     stream: Option<(Range<usize>, u64)>,
-    /// The same for the number at which a page begins: another one once all streams had their turn.
+    /// The same for the number at which a page begins: it changes once all streams had their turn.
     page: Option<(Range<usize>, u64)>,
     /// Hexadecimal digits that make the request unique.
     unique: Vec<Range<usize>>,
@@ -34,7 +35,8 @@ impl Template {
         template
     }
 
-    /// The same with [`PAGE_MARK`] in `suffix` standing for numbers below `pages`: so many pages of each stream are asked for in turn.
+    /// The same with [`PAGE_MARK`] in `suffix` standing for numbers below `pages`: so many pages of
+    /// each stream are asked for in turn.
     pub(crate) fn get_of_pages(run: u32, suffix: &str, streams: u64, pages: u64, headers: &[(&str, &str)]) -> Self {
         let mut template = Self::get_of_streams(run, suffix, streams, headers);
         let text = String::from_utf8_lossy(&template.bytes);
@@ -61,7 +63,7 @@ impl Template {
         Self { bytes: text.into_bytes(), stream, page: None, unique }
     }
 
-    /// The same request from a user who logged in.
+    /// The same request with a user's login.
     pub(crate) fn authenticated(mut self) -> Self {
         const BEFORE: &[u8] = b"Host: bench\r\n";
         let line = format!("Authorization: {}\r\n", client::basic(client::ADMIN)).into_bytes();
@@ -76,7 +78,8 @@ impl Template {
         self
     }
 
-    /// One event per POST to one of `streams` streams; `data_bytes` of data in each (contract/streams 6.3).
+    /// One event per POST to one of `streams` streams; `data_bytes` of data in each
+    /// (contract/streams 6.3).
     pub(crate) fn append(run: u32, streams: u64, data_bytes: usize) -> Self {
         Self::append_batch(run, streams, data_bytes, 1)
     }
@@ -103,7 +106,8 @@ impl Template {
 
     /// A put of etcd's JSON gateway: the key is unique, the value has `value_bytes` bytes.
     pub(crate) fn etcd_put(run: u32, value_bytes: usize) -> Self {
-        // Any text of base64 digits whose length is a multiple of 4 is valid base64; these decode to 15 bytes of key.
+        // Any text of base64 digits whose length is a multiple of 4 is valid base64; these decode
+        // to 15 bytes of key.
         let key = format!("{run:08x}{UNIQUE_MARK}");
         let value = "eHh4".repeat(value_bytes.div_ceil(3));
         Self::post(

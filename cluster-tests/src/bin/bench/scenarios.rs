@@ -1,4 +1,5 @@
-//! What is measured: one function per group, each starting what it needs and stopping it when it returns.
+//! The measurements: one function per group, which starts the servers it needs and stops them when
+//! it returns.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,7 +36,7 @@ const MEMORY_TARGET: &str = "target: below 600";
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Runs what the plan names.
+/// Runs the scenarios of the plan.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
     let mut report = Report::default();
     for scenario in &plan.scenarios {
@@ -106,7 +107,8 @@ fn note_memory(section: &mut Section, headwater: &Headwater, when: &str) -> anyh
     Ok(())
 }
 
-/// Without any node: shows that the generator takes little enough of the machine to be left out of the comparison.
+/// Without any node: shows that the generator takes little enough of the machine to be left out of
+/// the comparison.
 async fn generator(plan: &Plan) -> anyhow::Result<Section> {
     let mut section = Section::new("The load generator against an echo server and etcd");
     let echo = EchoServer::start().await?;
@@ -174,7 +176,7 @@ async fn open_loop(plan: &Plan) -> anyhow::Result<Section> {
         }
         section.series.extend(compare(&mut headwater, &mut contenders, plan.rounds).await?);
     }
-    // The same absolute rate for both: half of what etcd can.
+    // The same absolute rate for both: half of etcd's capacity.
     let mut contenders = [leader_appends(&headwater, MANY, plan).await?, etcd_puts(&etcd, MANY, plan).await?];
     for contender in &mut contenders {
         contender.load.pace = Pace::Open(capacities[1] * 0.5);
@@ -398,7 +400,7 @@ async fn growth(plan: &Plan) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-/// What programs are compared by.
+/// The requests by which programs are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compared {
     Appends,
@@ -406,7 +408,8 @@ enum Compared {
     OtherPages,
 }
 
-/// The same load for several programs in turn, with the plain server as a measure of how fast the machine is in these minutes.
+/// The same load for several programs in turn, with the plain server as a measure of how fast the
+/// machine is in these minutes.
 async fn versions(nodes: u16, compared: Compared, plan: &Plan) -> anyhow::Result<Section> {
     let mut section =
         Section::new(format!("{compared:?} of this program beside others, {nodes} nodes, {MANY} connections"));

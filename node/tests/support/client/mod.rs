@@ -14,7 +14,8 @@ pub(crate) const ADMIN: &str = "Basic YWRtaW46Y2hhbmdlaXQ=";
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// The reason phrase. HTTP/2 has none: the text that stands in for it, or `None` where none does.
+    /// The reason phrase. HTTP/2 has none: the text that stands in for it, or `None` where none
+    /// does.
     pub(crate) reason: Option<String>,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
@@ -81,7 +82,8 @@ fn exchange(
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).unwrap();
-    // A node that refuses a body may close before it was sent whole; its answer is there all the same.
+    // A node that refuses a body may close before it was sent whole; its answer is there all the
+    // same.
     let _ = stream.write_all(body);
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
@@ -104,7 +106,7 @@ fn exchange(
     answer
 }
 
-/// The body that came in chunks; panics when the last one is missing.
+/// Decodes a chunked body; panics when the last chunk is missing.
 fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {

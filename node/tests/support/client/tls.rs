@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 use super::super::PATIENCE;
 use super::{Answer, connect, exchange};
 
-/// What is negotiated.
+/// The version of HTTP that TLS negotiates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     Http1,
