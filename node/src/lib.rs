@@ -2,7 +2,7 @@
 //!
 //! The rooms of the house, from the street to the cellar; each uses only those below it
 //! (`tests/layers.rs` checks it, docs/architecture.md draws it):
-//! [`http`] -> [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`machine`] -> [`store`] -> [`event`],
+//! [`http`] -> [`streams`] -> [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`machine`] -> [`store`] -> [`event`],
 //! and beside the machine [`log`], which knows nothing of the domain.
 
 // Tests in this crate start nodes as those in `tests/` do, by code that calls the crate by its name.
@@ -24,6 +24,7 @@ pub mod node;
 pub mod priority;
 pub mod raft;
 pub mod store;
+pub(crate) mod streams;
 pub mod subscribe;
 pub mod telemetry;
 pub mod tls;

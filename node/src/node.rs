@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
 use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
 use crate::raft::{self, Dialer, Member, NodeId, listener};
+use crate::streams::Streams;
 use crate::tls::Certificates;
 use crate::{fatal, http, log};
 
@@ -158,7 +159,9 @@ impl Node {
         metrics.register(|registry| http_metrics.register(registry));
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
-        let state = http::AppState::new(cluster.clone(), access.clone(), config.clone(), metrics, http_metrics);
+        let streams = Streams::new(cluster.clone(), access.clone());
+        let state =
+            http::AppState::new(streams, cluster.clone(), access.clone(), config.clone(), metrics, http_metrics);
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());

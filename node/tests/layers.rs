@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and what each may use besides itself.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("http", &["subscribe", "access", "cluster", "store", "event", "config", "metrics", "tls", "fatal", "files"]),
+    (
+        "http",
+        &["streams", "subscribe", "access", "cluster", "store", "event", "config", "metrics", "tls", "fatal", "files"],
+    ),
+    ("streams", &["subscribe", "access", "cluster", "store", "event", "budget"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
     ("cluster", &["raft", "store", "event", "config", "metrics", "fatal", "files"]),

@@ -291,11 +291,6 @@ impl Cluster {
         self.has_recovered() && !self.inner.stopping.load(Ordering::Relaxed)
     }
 
-    /// What to put into `Retry-After`.
-    pub fn retry_after(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-
     /// Keeps `leadership` up to date with what consensus knows.
     async fn watch_leadership(self, stop: CancellationToken) {
         let mut metrics = self.inner.raft.server_metrics();

@@ -18,11 +18,14 @@ use crate::access::Access;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::streams::Streams;
 use crate::subscribe::Waiters;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
+    /// What is done with streams.
+    pub streams: Streams,
     /// The cluster this node is part of.
     pub cluster: Cluster,
     /// Users and access lists.
@@ -56,6 +59,7 @@ pub struct AppState {
 impl AppState {
     /// The state of a node's HTTP API.
     pub fn new(
+        streams: Streams,
         cluster: Cluster,
         access: Access,
         config: Arc<Config>,
@@ -66,6 +70,8 @@ impl AppState {
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES_BYTES / 1024));
         Self {
+            waiters: streams.waiters().clone(),
+            streams,
             cluster,
             access,
             config,
@@ -78,7 +84,6 @@ impl AppState {
             kept_pages: Arc::default(),
             large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),
             stats,
-            waiters: Arc::default(),
             local_address,
         }
     }

@@ -80,7 +80,7 @@ pub async fn serve(listener: TcpListener, https: Option<HttpsAcceptor>, state: A
         }
     }
     drop(listener);
-    state.waiters.close();
+    state.streams.close();
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some HTTP requests did not finish before the node stopped");
     }

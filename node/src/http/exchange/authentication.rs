@@ -15,9 +15,6 @@ use crate::http::limits::MAX_CREDENTIALS_BYTES;
 const TRUSTED_AUTH: HeaderName = HeaderName::from_static("es-trustedauth");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Seconds after which a client may come again while this node does not know the users yet (contract/services 1.1).
-const RETRY_AFTER_START: std::time::Duration = std::time::Duration::from_secs(5);
-
 /// Finds out who sent a request. Most send nothing to look at.
 ///
 /// # Errors
@@ -35,7 +32,7 @@ pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Re
         // Five times as large as the rest of this step, for requests that have nobody to log in as well.
         return match Box::pin(state.access.login(&login, &password, from)).await {
             Ok(principal) => Ok(Caller::User(principal)),
-            Err(error) => Err(refused(error, &login, from, state)),
+            Err(error) => Err(refused(error, &login, from)),
         };
     }
     let trusted = &state.config.trusted_auth_from;
@@ -56,7 +53,7 @@ pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Re
     Ok(Caller::Anonymous)
 }
 
-fn refused(error: LoginError, login: &str, from: IpAddr, state: &AppState) -> ApiError {
+fn refused(error: LoginError, login: &str, from: IpAddr) -> ApiError {
     match error {
         LoginError::Wrong => {
             tracing::info!(target: "audit", user = ?login, %from, "audit: a login was refused: wrong name or password");
@@ -67,8 +64,8 @@ fn refused(error: LoginError, login: &str, from: IpAddr, state: &AppState) -> Ap
             tracing::debug!(target: "audit", user = ?login, %from, "audit: a login was refused: too many wrong passwords");
             ApiError::BadCredentials
         }
-        LoginError::NotReady => ApiError::UsersNotReady { retry_after: RETRY_AFTER_START },
-        LoginError::Busy => ApiError::TooBusy { retry_after: state.cluster.retry_after() },
+        LoginError::NotReady => ApiError::UsersNotReady,
+        LoginError::Busy => ApiError::TooBusy,
         LoginError::Internal => ApiError::Internal,
     }
 }

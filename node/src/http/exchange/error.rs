@@ -11,9 +11,13 @@ use crate::http::Reply;
 use crate::http::exchange::response;
 use crate::http::format::body::BodyError;
 use crate::store::ReadError;
+use crate::streams::AuthorizeError;
 
-/// When a client may come again that found no room.
-pub const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// Value of Retry-After in a 503.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The same while this node does not know the users yet (contract/services 1.1).
+const RETRY_AFTER_START: Duration = Duration::from_secs(5);
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,10 +39,7 @@ pub enum ApiError {
     BadCredentials,
     /// Credentials were sent, but this node does not know the users yet.
     #[error("users are not known yet")]
-    UsersNotReady {
-        /// Value of Retry-After.
-        retry_after: Duration,
-    },
+    UsersNotReady,
     /// Denied, to everybody or to this user: always 401 (contract/streams 3.1).
     #[error("denied")]
     Unauthorized,
@@ -65,16 +66,10 @@ pub enum ApiError {
     RedirectToLeader(String),
     /// No leader, or this node is not up to date: try again.
     #[error("not ready")]
-    NotReady {
-        /// Value of Retry-After.
-        retry_after: Duration,
-    },
+    NotReady,
     /// Queues are full: try again.
     #[error("too busy")]
-    TooBusy {
-        /// Value of Retry-After.
-        retry_after: Duration,
-    },
+    TooBusy,
     /// An append without a known outcome.
     #[error("the outcome of the write is unknown")]
     WriteTimeout,
@@ -88,10 +83,10 @@ pub enum ApiError {
 
 impl ApiError {
     /// A failed write; `timeout` is what an unknown outcome is called.
-    pub fn of_write(error: WriteError, timeout: Self, retry_after: Duration) -> Self {
+    pub fn of_write(error: WriteError, timeout: Self) -> Self {
         match error {
-            WriteError::NoLeader => Self::NotReady { retry_after },
-            WriteError::Busy => Self::TooBusy { retry_after },
+            WriteError::NoLeader => Self::NotReady,
+            WriteError::Busy => Self::TooBusy,
             WriteError::Unknown => timeout,
             WriteError::Denied => Self::Unauthorized,
         }
@@ -108,7 +103,7 @@ impl ApiError {
             }
             // Every 401 gets its challenge where all answers pass.
             Self::BadCredentials => response::status_only(StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Self::UsersNotReady { retry_after } => unavailable("Not yet ready.", retry_after),
+            Self::UsersNotReady => unavailable("Not yet ready.", RETRY_AFTER_START),
             Self::Unauthorized => response::text(StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::NotFound => response::text(StatusCode::NOT_FOUND, "Not Found"),
             Self::Deleted => response::text(StatusCode::GONE, "Deleted"),
@@ -129,8 +124,8 @@ impl ApiError {
                 response::set_location(&mut answer, &location);
                 answer
             }
-            Self::NotReady { retry_after } => unavailable("Server Is Not Ready", retry_after),
-            Self::TooBusy { retry_after } => unavailable("Server Is Too Busy", retry_after),
+            Self::NotReady => unavailable("Server Is Not Ready", RETRY_AFTER),
+            Self::TooBusy => unavailable("Server Is Too Busy", RETRY_AFTER),
             Self::WriteTimeout => response::text(StatusCode::INTERNAL_SERVER_ERROR, "Write timeout"),
             Self::DeleteTimeout => response::text(StatusCode::INTERNAL_SERVER_ERROR, "Delete timeout"),
             Self::Internal => response::status_only(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
@@ -150,7 +145,7 @@ impl ApiError {
 
 fn unavailable(reason: &'static str, retry_after: Duration) -> Response<Reply> {
     let mut answer = response::text(StatusCode::SERVICE_UNAVAILABLE, reason);
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs()));
     answer
 }
 
@@ -164,10 +159,20 @@ impl From<BodyError> for ApiError {
     }
 }
 
+impl From<AuthorizeError> for ApiError {
+    fn from(error: AuthorizeError) -> Self {
+        match error {
+            AuthorizeError::Denied => Self::Unauthorized,
+            AuthorizeError::NotReady => Self::NotReady,
+            AuthorizeError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         if matches!(error, ReadError::Busy) {
-            return Self::TooBusy { retry_after: BUSY_RETRY };
+            return Self::TooBusy;
         }
         tracing::error!(%error, "a read failed");
         Self::Internal

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
-use crate::http::exchange::error::{ApiError, BUSY_RETRY};
+use crate::http::exchange::error::ApiError;
 use crate::http::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, SMALL_BODY_BYTES, is_too_long};
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
@@ -223,7 +223,7 @@ where
 async fn room(bytes: usize, large_bodies: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
     let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
     let room = tokio::time::timeout(BODY_TIMEOUT, large_bodies.acquire_many(kib)).await;
-    room.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })
+    room.ok().and_then(Result::ok).ok_or(ApiError::TooBusy)
 }
 
 /// What was read of a body.

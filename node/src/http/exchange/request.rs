@@ -65,7 +65,7 @@ impl Request<'_> {
     /// What a read of streams decides with: the sender as it is now. Taken anew for every look at the store, since much may have changed
     /// while the request waited.
     pub async fn policy(&self) -> Result<Policy, ApiError> {
-        Ok(self.state.access.policy(&self.present().await?))
+        Ok(self.state.streams.policy(&self.caller).await?)
     }
 
     /// The sender as it is now; refuses one who would not be let in any more.
@@ -76,10 +76,7 @@ impl Request<'_> {
     /// Refuses a read that the sender may not make. A node that was just started may have forgotten the newest lists, and waits until it
     /// knows them again.
     pub async fn authorize_read(&self, stream: &str) -> Result<(), ApiError> {
-        match self.allows(stream, Right::Read).await? {
-            true => Ok(()),
-            false => Err(ApiError::Unauthorized),
-        }
+        Ok(self.state.streams.authorize_read(&self.caller, stream).await?)
     }
 
     /// Refuses a write that the sender may not make; says when that was looked at.
@@ -100,7 +97,7 @@ impl Request<'_> {
 
     async fn allows(&self, stream: &str, right: Right) -> Result<bool, ApiError> {
         if !self.state.cluster.has_recovered() {
-            return Err(self.not_ready());
+            return Err(ApiError::NotReady);
         }
         Ok(self.state.access.allows(&self.caller, stream, right).await?)
     }
@@ -111,7 +108,7 @@ impl Request<'_> {
             return error;
         }
         if Box::pin(self.state.cluster.catch_up()).await.is_err() {
-            return self.not_ready();
+            return ApiError::NotReady;
         }
         match self.state.access.allows(&self.caller, stream, Right::Write).await {
             Ok(true) => error,
@@ -126,10 +123,6 @@ impl Request<'_> {
         self.state.cluster.write(Write { command, asker, checked }).await
     }
 
-    fn not_ready(&self) -> ApiError {
-        ApiError::NotReady { retry_after: self.state.cluster.retry_after() }
-    }
-
     fn to_leader(&self, hint: &crate::cluster::LeaderHint) -> ApiError {
         let address = self.state.cluster.clients_address(hint);
         let base = Base::of_node(self.headers, self.connection.scheme(), &address);
@@ -141,7 +134,7 @@ impl Request<'_> {
     pub async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), ApiError> {
         let cluster = &self.state.cluster;
         if !cluster.may_serve_reads() {
-            return Err(self.not_ready());
+            return Err(ApiError::NotReady);
         }
         if barrier.require_leader {
             // Rare, and ten times as large as all the rest of a read.
@@ -157,7 +150,7 @@ impl Request<'_> {
     pub async fn answer_room(&self) -> Result<Room, ApiError> {
         let state = self.state;
         let room = state.large_answers.take(state.config.read_wait).await;
-        room.ok_or_else(|| ApiError::TooBusy { retry_after: state.cluster.retry_after() })
+        room.ok_or(ApiError::TooBusy)
     }
 
     /// Waits until this node sees every change of users that was answered anywhere before, as if the leader itself was asked. Where no
@@ -168,14 +161,14 @@ impl Request<'_> {
         self.read_barrier(barrier).await?;
         match self.state.cluster.catch_up().await {
             Ok(()) | Err(BarrierError::NoLeader | BarrierError::NotLeader(_)) => Ok(()),
-            Err(BarrierError::Behind) => Err(self.not_ready()),
+            Err(BarrierError::Behind) => Err(ApiError::NotReady),
         }
     }
 
     fn barrier_error(&self, error: BarrierError) -> ApiError {
         match error {
             BarrierError::NotLeader(hint) => self.to_leader(&hint),
-            BarrierError::NoLeader | BarrierError::Behind => self.not_ready(),
+            BarrierError::NoLeader | BarrierError::Behind => ApiError::NotReady,
         }
     }
 
@@ -188,7 +181,7 @@ impl Request<'_> {
         match Box::pin(self.state.cluster.living_leader()).await {
             Leadership::Local => Ok(()),
             Leadership::Remote(hint) => Err(self.to_leader(&hint)),
-            Leadership::None => Err(self.not_ready()),
+            Leadership::None => Err(ApiError::NotReady),
         }
     }
 }

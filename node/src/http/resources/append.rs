@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::access::Right;
 use crate::event::metadata::{Acl, AclError, check_acl, check_settings};
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, WriteOutcome, stream_id};
-use crate::http::exchange::error::{ApiError, BUSY_RETRY};
+use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::{Request, utf8};
 use crate::http::exchange::{audit, extract, response};
@@ -144,7 +144,7 @@ async fn events(state: &AppState, kind: Kind, body: Bytes) -> Result<Vec<NewEven
         return Ok(parse_events(kind, body)?);
     }
     let turn = tokio::time::timeout(BODY_TIMEOUT, state.large_lists.clone().acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })?;
+    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::TooBusy)?;
     let parsing = tokio::task::spawn_blocking(move || {
         let events = parse_events(kind, body);
         drop(turn);
@@ -181,7 +181,7 @@ fn room_of_grown(
         return Ok(None);
     }
     let permit = u32::try_from(payload_bytes.div_ceil(1024)).ok().and_then(|kib| room.try_acquire_many(kib).ok());
-    permit.map(Some).ok_or(ApiError::TooBusy { retry_after: BUSY_RETRY })
+    permit.map(Some).ok_or(ApiError::TooBusy)
 }
 
 /// What a write means for access to streams.
@@ -256,8 +256,7 @@ where
     let encoded = command.encode_to_vec();
     drop(command);
     let outcome = request.write(encoded.into(), checked).await;
-    let retry_after = request.state.cluster.retry_after();
-    match outcome.map_err(|error| ApiError::of_write(error, ApiError::WriteTimeout, retry_after))? {
+    match outcome.map_err(|error| ApiError::of_write(error, ApiError::WriteTimeout))? {
         WriteOutcome::Appended { first_number, position, .. } => {
             match concern {
                 Concern::Nothing => {}
@@ -311,7 +310,7 @@ mod tests {
         let taken = room_of_grown(&room, 10_000, 1 << 20).unwrap();
         assert_eq!((taken.is_some(), room.available_permits()), (true, 0));
         let refused = room_of_grown(&room, 10_000, 100_000).map(|_| ());
-        assert_eq!(refused, Err(ApiError::TooBusy { retry_after: BUSY_RETRY }));
+        assert_eq!(refused, Err(ApiError::TooBusy));
         drop(taken);
         assert_eq!(room.available_permits(), 1024);
     }

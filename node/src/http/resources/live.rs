@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access::{Caller, Policy};
 use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_id};
-use crate::http::exchange::error::{ApiError, BUSY_RETRY};
+use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::{ReadBarrier, Request};
 use crate::http::exchange::{extract, response};
 use crate::http::format::atom::{self, Embed, OwnedEntry, Target as Behind};
@@ -132,7 +132,7 @@ fn last_event_id(headers: &HeaderMap) -> Option<String> {
 
 fn subscribe(request: &Request<'_>, target: Target<'_>) -> Result<Subscription, ApiError> {
     let state = request.state;
-    let busy = || ApiError::TooBusy { retry_after: BUSY_RETRY };
+    let busy = || ApiError::TooBusy;
     state.waiters.subscribe(state.cluster.store(), target).ok_or_else(busy)
 }
 

@@ -30,8 +30,7 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     let kind = command::Kind::Delete(stored::Delete { stream: stream.clone(), expected_version, hard, event_id });
     let command = stored::Command { kind: Some(kind) };
     let outcome = request.write(command.encode_to_vec().into(), checked).await;
-    let retry_after = request.state.cluster.retry_after();
-    match outcome.map_err(|error| ApiError::of_write(error, ApiError::DeleteTimeout, retry_after))? {
+    match outcome.map_err(|error| ApiError::of_write(error, ApiError::DeleteTimeout))? {
         WriteOutcome::Deleted { position } => {
             audit::acl(request, stream, list.as_deref(), None);
             let mut answer = response::text(StatusCode::NO_CONTENT, "Stream deleted");

@@ -48,8 +48,7 @@ const CURRENT: &str = "$current";
 const UNAUTHORIZED: Failure = Failure::Document(StatusCode::UNAUTHORIZED, "Unauthorized");
 const NOT_FOUND: Failure = Failure::Document(StatusCode::NOT_FOUND, "NotFound");
 
-fn failure(error: ManageError, request: &Request<'_>) -> Failure {
-    let retry_after = request.state.cluster.retry_after();
+fn failure(error: ManageError) -> Failure {
     match error {
         ManageError::NotFound => NOT_FOUND,
         // The last administrator is a conflict as well: with what has to stay possible.
@@ -57,8 +56,8 @@ fn failure(error: ManageError, request: &Request<'_>) -> Failure {
         ManageError::StreamGone => Failure::Explained(StatusCode::CONFLICT, "Conflict", STREAM_GONE),
         ManageError::WrongPassword | ManageError::Denied => UNAUTHORIZED,
         ManageError::TryAgain => Failure::Document(StatusCode::REQUEST_TIMEOUT, "TryAgain"),
-        ManageError::NotReady => ApiError::NotReady { retry_after }.into(),
-        ManageError::Busy => ApiError::TooBusy { retry_after }.into(),
+        ManageError::NotReady => ApiError::NotReady.into(),
+        ManageError::Busy => ApiError::TooBusy.into(),
         ManageError::Unknown => ApiError::WriteTimeout.into(),
         ManageError::Internal => Failure::Document(StatusCode::INTERNAL_SERVER_ERROR, "Error"),
     }
@@ -277,7 +276,7 @@ fn outcome(
         Ok(()) => audit::user(request, change, login, "Success"),
         Err(error) => audit::user(request, change, login, &error.to_string()),
     }
-    changed.map_err(|error| failure(error, request))
+    changed.map_err(failure)
 }
 
 /// The document that says whether a change was made.
