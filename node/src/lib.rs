@@ -11,6 +11,7 @@ extern crate self as headwater;
 
 pub mod access;
 pub mod allocator;
+pub(crate) mod budget;
 pub mod cluster;
 pub mod config;
 pub mod event;

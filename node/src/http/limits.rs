@@ -8,7 +8,7 @@ use crate::event::stream_id;
 /// records), small enough that [`MAX_CONNECTIONS`] cannot be turned into an arbitrary amount of memory by a few clients.
 pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// Bodies up to this size are read at once; [`MAX_CONNECTIONS`] bounds them.
+/// Bodies up to this size are read without a reservation of memory; [`MAX_CONNECTIONS`] bounds them.
 pub const SMALL_BODY_BYTES: usize = 64 * 1024;
 
 /// Bytes of all larger bodies that are being read or written at the same time; the next one waits. Parsed events and the
@@ -53,7 +53,7 @@ pub const MAX_PAGE_EVENTS: u64 = 4096;
 pub const DEFAULT_PAGE_EVENTS: u64 = 20;
 
 /// Stored size of the events of a page, or of one event, up to which they are read and written at once; entries count
-/// [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger takes its room first and is sent piece by piece.
+/// [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger reserves its memory first and is sent piece by piece.
 /// [`MAX_CONNECTIONS`] bounds small ones.
 pub const SMALL_PAGE_BYTES: u64 = 128 * 1024;
 
@@ -76,9 +76,9 @@ pub const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 /// soon when the client has left.
 pub const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Room taken before a part, or a large event, is read: as much as one of the largest events and the text of it. What
+/// Memory reserved before a part, or a large event, is read: as much as one of the largest events and the text of it. What
 /// turns out not to be needed is given back once the part is written.
-pub const PART_ROOM_BYTES: usize = 16 * 1024 * 1024;
+pub const PART_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of all large answers that are being read, written and sent; the next part waits.
 pub const MAX_LARGE_ANSWERS_BYTES: usize = 128 * 1024 * 1024;
@@ -86,7 +86,7 @@ pub const MAX_LARGE_ANSWERS_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of a large answer that are handed to the connection at a time.
 pub const PIECE_BYTES: usize = 64 * 1024;
 
-/// How long a client may take for a piece of a large answer, and how long the next part of one may wait for room.
+/// How long a client may take for a piece of a large answer, and how long the next part of one may wait for memory.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of all pages that are kept to be sent again.
@@ -98,12 +98,15 @@ pub const MAX_KEPT_PAGE_BYTES: usize = 64 * 1024;
 /// Events of one piece of a live answer.
 pub const LIVE_PIECE_EVENTS: u64 = 256;
 
-/// Payload of one piece of a live answer. One event may be larger; its piece waits for one of the [`MAX_LARGE_PIECES`] places.
+/// Payload of one piece of a live answer. One event may be larger; its piece is one of the [`MAX_LARGE_PIECES`].
 pub const LIVE_PIECE_BYTES: usize = 64 * 1024;
 
 /// Larger pieces of live answers that clients have not taken yet. Apart from [`MAX_LARGE_ANSWERS_BYTES`], so that slow subscribers do not keep
 /// others from reading pages.
 pub const MAX_LARGE_PIECES: usize = 8;
+
+/// Memory reserved for each of them: as much as for a part of a page.
+pub const LARGE_PIECE_BYTES: usize = PART_MEMORY_BYTES;
 
 /// How long a live answer is silent at most: shorter than the idle time after which common proxies close a connection.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);

@@ -1,5 +1,6 @@
 //! The HTTP API: parses requests, calls the rooms below, renders answers.
 
+pub mod budgets;
 pub mod connection;
 pub mod exchange;
 pub mod format;
@@ -9,10 +10,8 @@ pub mod resources;
 use std::sync::Arc;
 
 pub use connection::server::serve;
-pub use exchange::delivery::AnswerRoom;
 pub use exchange::metrics::HttpMetrics;
 pub use exchange::reply::Reply;
-use tokio::sync::Semaphore;
 
 use crate::access::Access;
 use crate::cluster::Cluster;
@@ -36,18 +35,10 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// Counters of this room; registered in `metrics` by whoever builds both.
     pub http_metrics: HttpMetrics,
-    /// Room for large request bodies, in KiB.
-    pub large_bodies: Arc<Semaphore>,
-    /// Turns to read the events of a large body.
-    pub large_lists: Arc<Semaphore>,
-    /// Room for events that have grown while they were read, in KiB.
-    pub grown_events: Arc<Semaphore>,
-    /// Room for large answers.
-    pub large_answers: AnswerRoom,
+    /// Memory for what is large.
+    pub budgets: budgets::Budgets,
     /// Pages that were sent lately.
     pub kept_pages: Arc<exchange::kept_pages::KeptPages>,
-    /// Places for large pieces of live answers.
-    pub large_pieces: Arc<Semaphore>,
     /// Figures for `/stats`.
     pub stats: Arc<resources::stats::Stats>,
     /// Long polls and subscriptions.
@@ -68,21 +59,16 @@ impl AppState {
     ) -> Self {
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
-        let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES_BYTES / 1024));
         Self {
             waiters: streams.waiters().clone(),
             streams,
             cluster,
             access,
+            budgets: budgets::Budgets::new(config.read_wait),
             config,
             metrics,
             http_metrics,
-            large_bodies,
-            large_lists: Arc::new(Semaphore::new(limits::MAX_PARSED_LISTS)),
-            grown_events: Arc::new(Semaphore::new(limits::MAX_GROWN_EVENTS_BYTES / 1024)),
-            large_answers: AnswerRoom::default(),
             kept_pages: Arc::default(),
-            large_pieces: Arc::new(Semaphore::new(limits::MAX_LARGE_PIECES)),
             stats,
             local_address,
         }

@@ -1,59 +1,23 @@
 //! Large answers on their way: made and sent part by part, within a bound on what all of them hold in memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::budget::{MemoryBudget, Reservation};
 use crate::http::exchange::reply::{PieceSender, Reply};
-use crate::http::limits::{
-    MAX_LARGE_ANSWERS_BYTES, PART_BYTES, PART_ROOM_BYTES, PIECE_BYTES, SEND_TIMEOUT, SMALL_PAGE_BYTES,
-};
+use crate::http::limits::{PART_BYTES, PART_MEMORY_BYTES, PIECE_BYTES, SEND_TIMEOUT, SMALL_PAGE_BYTES};
 use crate::http::resources::page::{Cursor, Page};
 use crate::store::{ReadError, Store};
 
-/// Memory for large answers. Clones share it.
-#[derive(Debug, Clone)]
-pub struct AnswerRoom {
-    /// In KiB.
-    free: Arc<Semaphore>,
-}
-
-impl Default for AnswerRoom {
-    fn default() -> Self {
-        Self { free: Arc::new(Semaphore::new(MAX_LARGE_ANSWERS_BYTES / 1024)) }
-    }
-}
-
-impl AnswerRoom {
-    /// Room for one part while it is read and written; `None` when none became free in time.
-    pub async fn take(&self, deadline: Duration) -> Option<Room> {
-        let permit = self.free.clone().acquire_many_owned((PART_ROOM_BYTES / 1024) as u32);
-        Some(Room(tokio::time::timeout(deadline, permit).await.ok()?.ok()?))
-    }
-}
-
-/// Room for one part of an answer, given back when dropped.
-#[derive(Debug)]
-pub struct Room(OwnedSemaphorePermit);
-
-impl Room {
-    /// Gives back what a part of this size does not need.
-    fn shrink_to(&mut self, bytes: usize) {
-        let excess = self.0.num_permits().saturating_sub(bytes.div_ceil(1024));
-        drop(self.0.split(excess));
-    }
-}
-
 /// Sends a body that is in memory: a small one as it is, else piece by piece with its length.
-pub fn whole(mut room: Room, body: Vec<u8>) -> Reply {
+pub fn whole(mut memory: Reservation, body: Vec<u8>) -> Reply {
     if body.len() as u64 <= SMALL_PAGE_BYTES {
         return Reply::new(Bytes::from(body));
     }
     let (reply, sender) = Reply::in_pieces(Some(body.len() as u64));
     tokio::spawn(async move {
-        if send(&sender, &mut room, body).await {
+        if send(&sender, &mut memory, body).await {
             sender.end().await;
         }
     });
@@ -64,8 +28,8 @@ pub fn whole(mut room: Room, body: Vec<u8>) -> Reply {
 /// the caller may not read what one of its links leads to, and so not the page.
 pub async fn page(
     store: &Store,
-    answers: &AnswerRoom,
-    room: Room,
+    answers: &MemoryBudget,
+    memory: Reservation,
     page: Page,
     head: Vec<u8>,
 ) -> Result<Option<Reply>, ReadError> {
@@ -75,10 +39,10 @@ pub async fn page(
     }
     let first = parts.next(head).await?;
     if parts.cursor.is_at_end() {
-        return Ok(Some(whole(room, first)));
+        return Ok(Some(whole(memory, first)));
     }
     let (reply, sender) = Reply::in_pieces(None);
-    tokio::spawn(send_parts(parts, first, room, answers.clone(), sender));
+    tokio::spawn(send_parts(parts, first, memory, answers.with_patience(SEND_TIMEOUT), sender));
     Ok(Some(reply))
 }
 
@@ -114,19 +78,25 @@ impl Parts {
     }
 }
 
-/// Sends all parts. Between two of them nothing is held, so that whoever waits for room waits for clients and never for
-/// another who waits.
-async fn send_parts(mut parts: Parts, first: Vec<u8>, mut room: Room, answers: AnswerRoom, sender: PieceSender) {
+/// Sends all parts. Between two of them nothing is held, so that an answer which waits for memory waits for clients and never for
+/// another answer that waits.
+async fn send_parts(
+    mut parts: Parts,
+    first: Vec<u8>,
+    mut memory: Reservation,
+    answers: MemoryBudget,
+    sender: PieceSender,
+) {
     let mut part = first;
-    while send(&sender, &mut room, part).await {
+    while send(&sender, &mut memory, part).await {
         if parts.cursor.is_at_end() {
             sender.end().await;
             return;
         }
-        drop(room);
-        room = match answers.take(SEND_TIMEOUT).await {
-            Some(room) => room,
-            None => return tracing::warn!("a large answer was given up: no room for its next part in time"),
+        drop(memory);
+        memory = match answers.reserve(PART_MEMORY_BYTES).await {
+            Ok(memory) => memory,
+            Err(error) => return tracing::warn!("a large answer was given up before its next part: {error}"),
         };
         let next = tokio::select! {
             next = parts.next(Vec::new()) => next,
@@ -142,8 +112,8 @@ async fn send_parts(mut parts: Parts, first: Vec<u8>, mut room: Room, answers: A
 
 /// Sends one part in copied pieces: a piece that is stuck in a connection must not keep the part. False when the client left or did
 /// not take a piece in time.
-async fn send(sender: &PieceSender, room: &mut Room, part: Vec<u8>) -> bool {
-    room.shrink_to(part.capacity());
+async fn send(sender: &PieceSender, memory: &mut Reservation, part: Vec<u8>) -> bool {
+    memory.shrink_to(part.capacity());
     for piece in part.chunks(PIECE_BYTES) {
         let sent = tokio::time::timeout(SEND_TIMEOUT, sender.send(Bytes::copy_from_slice(piece))).await;
         if !matches!(sent, Ok(true)) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
+use crate::budget::Exhausted;
 use crate::cluster::WriteError;
 use crate::http::Reply;
 use crate::http::exchange::response;
@@ -67,7 +68,7 @@ pub enum ApiError {
     /// No leader, or this node is not up to date: try again.
     #[error("not ready")]
     NotReady,
-    /// Queues are full: try again.
+    /// Queues are full, or no memory became free in time: try again.
     #[error("too busy")]
     TooBusy,
     /// An append without a known outcome.
@@ -166,6 +167,12 @@ impl From<AuthorizeError> for ApiError {
             AuthorizeError::NotReady => Self::NotReady,
             AuthorizeError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<Exhausted> for ApiError {
+    fn from(_: Exhausted) -> Self {
+        Self::TooBusy
     }
 }
 

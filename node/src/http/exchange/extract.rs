@@ -1,15 +1,12 @@
-//! Parts of a request: header values, path parts, the body.
+//! Parts of a request: header values and path parts.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
 use crate::http::exchange::error::ApiError;
-use crate::http::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_LONG_POLL, SMALL_BODY_BYTES, is_too_long};
+use crate::http::limits::{MAX_LONG_POLL, is_too_long};
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";
@@ -187,89 +184,6 @@ pub fn query(query: Option<&str>, name: &str) -> Option<String> {
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-/// A request body, and the room in memory that it takes for as long as this value lives.
-pub struct Body<'a> {
-    /// The bytes.
-    pub bytes: Bytes,
-    _room: Option<SemaphorePermit<'a>>,
-}
-
-/// Reads the whole body, within its limits of size and time. A large one first waits for room in `large_bodies` (KiB).
-pub async fn body<B>(mut body: B, large_bodies: &Semaphore) -> Result<Body<'_>, ApiError>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let size = body.size_hint();
-    if size.lower() > MAX_BODY_BYTES as u64 {
-        return Err(ApiError::BodyTooLarge);
-    }
-    let most = size.upper().map(|most| usize::try_from(most).unwrap_or(usize::MAX).min(MAX_BODY_BYTES));
-    let mut read = Collected::default();
-    let room = match most {
-        Some(most) if most <= SMALL_BODY_BYTES => None,
-        Some(most) => Some(room(most, large_bodies).await?),
-        // Most of those that do not tell their size are small. The others may become the largest.
-        None => match read.up_to(SMALL_BODY_BYTES, &mut body).await? {
-            true => return Ok(Body { bytes: read.bytes(), _room: None }),
-            false => Some(room(MAX_BODY_BYTES, large_bodies).await?),
-        },
-    };
-    match read.up_to(MAX_BODY_BYTES, &mut body).await? {
-        true => Ok(Body { bytes: read.bytes(), _room: room }),
-        false => Err(ApiError::BodyTooLarge),
-    }
-}
-
-async fn room(bytes: usize, large_bodies: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
-    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    let room = tokio::time::timeout(BODY_TIMEOUT, large_bodies.acquire_many(kib)).await;
-    room.ok().and_then(Result::ok).ok_or(ApiError::TooBusy)
-}
-
-/// What was read of a body.
-#[derive(Default)]
-struct Collected {
-    /// A small body comes in one piece and is not copied.
-    first: Bytes,
-    all: BytesMut,
-}
-
-impl Collected {
-    /// Reads on to the end of the body; false when it has more than so many bytes, of which it then holds a little more.
-    async fn up_to<B>(&mut self, most: usize, body: &mut B) -> Result<bool, ApiError>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-    {
-        let reading = async {
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|_| ApiError::BadRequest("Write request body invalid.".into()))?;
-                let Ok(data) = frame.into_data() else { continue };
-                self.add(data);
-                if self.first.len() + self.all.len() > most {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        };
-        tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::BodyTimeout))
-    }
-
-    fn add(&mut self, data: Bytes) {
-        if self.first.is_empty() && self.all.is_empty() {
-            self.first = data;
-            return;
-        }
-        if self.all.is_empty() {
-            self.all.extend_from_slice(&std::mem::take(&mut self.first));
-        }
-        self.all.extend_from_slice(&data);
-    }
-
-    fn bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,29 +249,5 @@ mod tests {
         assert_eq!(position("000000000000000A000000000000000a"), Ok(10));
         assert!(position("FFFFFFFFFFFFFFFF0000000000000000").is_err());
         assert!(position("0").is_err());
-    }
-
-    /// A body in pieces that does not tell its size.
-    fn pieces(sizes: &[usize]) -> impl http_body::Body<Data = Bytes, Error = std::convert::Infallible> + Unpin + use<> {
-        let frames: Vec<_> = sizes.iter().map(|size| Ok(http_body::Frame::data(vec![7; *size].into()))).collect();
-        http_body_util::StreamBody::new(futures::stream::iter(frames))
-    }
-
-    #[tokio::test]
-    async fn a_body_of_unknown_size_takes_room_only_when_it_turns_out_to_be_large() {
-        const ROOM: usize = MAX_BODY_BYTES / 1024;
-        let large_bodies = Semaphore::new(ROOM);
-        let small = body(pieces(&[1, SMALL_BODY_BYTES - 1]), &large_bodies).await.unwrap();
-        assert_eq!((small.bytes.len(), large_bodies.available_permits()), (SMALL_BODY_BYTES, ROOM));
-        let large = body(pieces(&[1, SMALL_BODY_BYTES, 1]), &large_bodies).await.unwrap();
-        assert_eq!((large.bytes.len(), large_bodies.available_permits()), (SMALL_BODY_BYTES + 2, 0));
-        // There is no room for another one, and still some for those that need none.
-        assert!(body(pieces(&[SMALL_BODY_BYTES]), &large_bodies).await.is_ok());
-        let waiting = body(pieces(&[SMALL_BODY_BYTES + 1]), &large_bodies);
-        assert!(futures::FutureExt::now_or_never(waiting).is_none());
-        drop(large);
-        let too_large = body(pieces(&[MAX_BODY_BYTES, 1]), &large_bodies).await;
-        assert!(matches!(too_large, Err(ApiError::BodyTooLarge)));
-        assert_eq!(large_bodies.available_permits(), ROOM);
     }
 }

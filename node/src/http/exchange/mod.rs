@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod negotiate;
 pub mod reply;
 pub mod request;
+pub mod request_body;
 pub mod response;
 pub mod router;
 pub mod service;

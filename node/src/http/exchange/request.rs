@@ -6,15 +6,16 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::access::{Caller, Policy, Right};
+use crate::budget::Reservation;
 use crate::cluster::{Asker, BarrierError, Leadership, Moment, Write, WriteError};
 use crate::event::{Position, WriteOutcome};
 use crate::http::AppState;
-use crate::http::exchange::delivery::Room;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::negotiate::Chosen;
 use crate::http::exchange::router::Params;
 use crate::http::format::links::Base;
+use crate::http::limits::PART_MEMORY_BYTES;
 
 /// The connection that a request came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,11 +147,9 @@ impl Request<'_> {
         Ok(())
     }
 
-    /// Room for an answer beyond [`crate::http::limits::SMALL_PAGE_BYTES`].
-    pub async fn answer_room(&self) -> Result<Room, ApiError> {
-        let state = self.state;
-        let room = state.large_answers.take(state.config.read_wait).await;
-        room.ok_or(ApiError::TooBusy)
+    /// Memory for an answer, or its first part, beyond [`crate::http::limits::SMALL_PAGE_BYTES`].
+    pub async fn answer_memory(&self) -> Result<Reservation, ApiError> {
+        Ok(self.state.budgets.answers.reserve(PART_MEMORY_BYTES).await?)
     }
 
     /// Waits until this node sees every change of users that was answered anywhere before, as if the leader itself was asked. Where no

@@ -6,19 +6,19 @@ use bytes::Bytes;
 use headwater_proto::stored::{self, NewEvent, command};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prost::Message as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::access::Right;
+use crate::budget::{MemoryBudget, Reservation};
 use crate::event::metadata::{Acl, AclError, check_acl, check_settings};
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, WriteOutcome, stream_id};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::{Request, utf8};
-use crate::http::exchange::{audit, extract, response};
+use crate::http::exchange::{audit, extract, request_body, response};
 use crate::http::format::body::{self, BodyError};
 use crate::http::format::links::Base;
-use crate::http::limits::{BODY_TIMEOUT, MAX_COMMAND_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES, is_too_long};
+use crate::http::limits::{MAX_BODY_BYTES, MAX_COMMAND_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES, is_too_long};
 use crate::http::{AppState, Reply};
 
 /// Where the event of a single-event body gets its type and id from.
@@ -143,11 +143,10 @@ async fn events(state: &AppState, kind: Kind, body: Bytes) -> Result<Vec<NewEven
     if body.len() <= PARSED_AT_ONCE_BYTES || matches!(kind, Kind::One { .. }) {
         return Ok(parse_events(kind, body)?);
     }
-    let turn = tokio::time::timeout(BODY_TIMEOUT, state.large_lists.clone().acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::TooBusy)?;
+    let memory = state.budgets.lists.reserve(MAX_BODY_BYTES).await?;
     let parsing = tokio::task::spawn_blocking(move || {
         let events = parse_events(kind, body);
-        drop(turn);
+        drop(memory);
         events
     });
     match parsing.await {
@@ -170,18 +169,17 @@ fn parse_events(kind: Kind, body: Bytes) -> Result<Vec<NewEvent>, BodyError> {
     }
 }
 
-/// Room for events that are much longer than their body was, because they are stored indented: until the write is decided, as for a large body.
-/// They exist already and would be held while they wait, so who finds no room is sent away.
-fn room_of_grown(
-    room: &Semaphore,
+/// Memory for events that are much longer than their body was, because they are stored indented. It is kept until the write is
+/// decided, as that of a large body.
+async fn memory_of_grown(
+    budget: &MemoryBudget,
     body_bytes: usize,
     payload_bytes: usize,
-) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+) -> Result<Option<Reservation>, ApiError> {
     if payload_bytes <= SMALL_BODY_BYTES.max(2 * body_bytes) {
         return Ok(None);
     }
-    let permit = u32::try_from(payload_bytes.div_ceil(1024)).ok().and_then(|kib| room.try_acquire_many(kib).ok());
-    permit.map(Some).ok_or(ApiError::TooBusy)
+    Ok(Some(budget.reserve(payload_bytes).await?))
 }
 
 /// What a write means for access to streams.
@@ -230,12 +228,12 @@ where
         Parsed::Append(append) => append,
         Parsed::NeedsId => return Ok(forward_to_incoming(request)),
     };
-    // Keeps its room until the write is decided, because the command is as large.
-    let mut body = extract::body(body, &request.state.large_bodies).await?;
+    // Keeps its memory until the write is decided, because the command is as large.
+    let mut body = request_body::read(body, &request.state.budgets.bodies).await?;
     let body_bytes = body.bytes.len();
     let events = events(request.state, append.kind, std::mem::take(&mut body.bytes)).await?;
     let payload_bytes = events.iter().map(|event| event.data.len() + event.metadata.len()).sum();
-    let _more_room = room_of_grown(&request.state.grown_events, body_bytes, payload_bytes)?;
+    let _more_memory = memory_of_grown(&request.state.budgets.grown_events, body_bytes, payload_bytes).await?;
     request.write_barrier(append.require_leader).await?;
     let checked = request.authorize_write(&append.stream, Right::Write).await?;
     let concern = match concern(request, &append.stream, &events).await {
@@ -299,19 +297,21 @@ fn forward_to_incoming(request: &Request<'_>) -> Response<Reply> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    #[test]
-    fn events_that_have_grown_take_room_of_their_own() {
-        let room = Semaphore::new(1024);
+    #[tokio::test]
+    async fn events_that_have_grown_reserve_memory_of_their_own() {
+        let budget = MemoryBudget::new(1 << 20, Duration::ZERO);
         for (body_bytes, payload_bytes) in [(100, SMALL_BODY_BYTES), (1 << 20, 2 << 20), (1 << 25, 1 << 24)] {
-            assert!(matches!(room_of_grown(&room, body_bytes, payload_bytes), Ok(None)));
+            assert!(matches!(memory_of_grown(&budget, body_bytes, payload_bytes).await, Ok(None)));
         }
-        let taken = room_of_grown(&room, 10_000, 1 << 20).unwrap();
-        assert_eq!((taken.is_some(), room.available_permits()), (true, 0));
-        let refused = room_of_grown(&room, 10_000, 100_000).map(|_| ());
+        let reserved = memory_of_grown(&budget, 10_000, 1 << 20).await.unwrap();
+        assert!(reserved.is_some());
+        let refused = memory_of_grown(&budget, 10_000, 100_000).await.map(drop);
         assert_eq!(refused, Err(ApiError::TooBusy));
-        drop(taken);
-        assert_eq!(room.available_permits(), 1024);
+        drop(reserved);
+        assert!(memory_of_grown(&budget, 10_000, 1 << 20).await.is_ok());
     }
 }

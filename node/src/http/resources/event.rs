@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 
 use crate::access::Policy;
+use crate::budget::Reservation;
 use crate::event::{EventNumber, stream_id};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
-use crate::http::exchange::delivery::{self, Room};
+use crate::http::exchange::delivery;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::{ReadBarrier, Request};
@@ -91,11 +92,11 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
         look(view, info, &policy, &stream, number, resolve, of, most)
     };
     let look_at_small = look_at.clone();
-    let (found, room) = match store.read(move |view| look_at_small(view, known.as_ref(), SMALL_PAGE_BYTES)).await? {
+    let (found, memory) = match store.read(move |view| look_at_small(view, known.as_ref(), SMALL_PAGE_BYTES)).await? {
         Found::TooLarge => {
-            let room = request.answer_room().await?;
-            // It may have waited for its room: the stream is looked at as it is now.
-            (store.read_apart(move |view| look_at(view, None, u64::MAX)).await?, Some(room))
+            let memory = request.answer_memory().await?;
+            // It may have waited for its memory: the stream is looked at as it is now.
+            (store.read_apart(move |view| look_at(view, None, u64::MAX)).await?, Some(memory))
         }
         found => (found, None),
     };
@@ -104,7 +105,7 @@ async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiErr
             if !is_known {
                 store.remember_stream(place, &wanted.stream, &found.info);
             }
-            Ok(render(request, &wanted, &found, room))
+            Ok(render(request, &wanted, &found, memory))
         }
         Found::NoMetadataYet { is_public } => Ok(no_metadata(request, is_public)),
         Found::Denied => Err(ApiError::Unauthorized),
@@ -167,11 +168,16 @@ fn look(
     })
 }
 
-fn render(request: &Request<'_>, wanted: &EventRequest, found: &FoundEvent, room: Option<Room>) -> Response<Reply> {
+fn render(
+    request: &Request<'_>,
+    wanted: &EventRequest,
+    found: &FoundEvent,
+    memory: Option<Reservation>,
+) -> Response<Reply> {
     let media_type = request.chosen.media_type;
     let body = body(request, &found.entry.borrowed());
-    let reply = match room {
-        Some(room) => delivery::whole(room, body),
+    let reply = match memory {
+        Some(memory) => delivery::whole(memory, body),
         None => Reply::new(body.into()),
     };
     let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);

@@ -281,7 +281,7 @@ impl Look {
                 match key.filter(is_to_be_kept) {
                     None => Document::Whole(document.into()),
                     Some(key) => {
-                        // Without the room that it was written in.
+                        // Without the memory that it was written in.
                         let document = Bytes::from(document.into_boxed_slice());
                         self.kept.put(key, document.clone());
                         Document::Whole(document)
@@ -327,14 +327,14 @@ pub fn format(request: &Request<'_>, stream: &str) -> Format {
     Format { notation, embed, base: request.base() }
 }
 
-/// The body with this document; a large one takes its room first.
+/// The body with this document; a large one reserves its memory first.
 pub async fn deliver(request: &Request<'_>, document: Document) -> Result<Reply, ApiError> {
     match document {
         Document::Whole(body) => Ok(Reply::new(body)),
         Document::Head(head, page) => {
-            let room = request.answer_room().await?;
+            let memory = request.answer_memory().await?;
             let state = request.state;
-            let reply = delivery::page(state.cluster.store(), &state.large_answers, room, page, head).await?;
+            let reply = delivery::page(state.cluster.store(), &state.budgets.answers, memory, page, head).await?;
             reply.ok_or(ApiError::Unauthorized)
         }
     }

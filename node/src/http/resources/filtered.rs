@@ -70,7 +70,7 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     writer.end(&mut body);
     drop(entries);
     let reply = match body.len() > MOST {
-        true => delivery::whole(request.answer_room().await?, body),
+        true => delivery::whole(request.answer_memory().await?, body),
         false => Reply::new(body.into()),
     };
     Ok(page.answer(request, reply, &info, is_public))

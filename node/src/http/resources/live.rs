@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access::{Caller, Policy};
+use crate::budget::Reservation;
 use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_id};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::{ReadBarrier, Request};
@@ -17,7 +17,9 @@ use crate::http::exchange::{extract, response};
 use crate::http::format::atom::{self, Embed, OwnedEntry, Target as Behind};
 use crate::http::format::links::Base;
 use crate::http::format::sse;
-use crate::http::limits::{CHECKPOINT_EVENTS, KEEP_ALIVE_INTERVAL, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
+use crate::http::limits::{
+    CHECKPOINT_EVENTS, KEEP_ALIVE_INTERVAL, LARGE_PIECE_BYTES, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS,
+};
 use crate::http::resources::all;
 use crate::http::resources::filter::Filter;
 use crate::http::resources::read::{self, Readable, Resolver};
@@ -144,7 +146,7 @@ fn answer(request: &Request<'_>, subscription: Subscription, source: Source) -> 
         source,
         base: request.base(),
         embed: request.query("embed").map_or(Embed::Body, |embed| Embed::parse(Some(&embed))),
-        place: None,
+        memory: None,
         is_new: true,
         passed: 0,
     };
@@ -169,7 +171,7 @@ struct Live {
     base: Base,
     embed: Embed,
     /// Kept while a piece beyond [`LIVE_PIECE_BYTES`] is on its way.
-    place: Option<OwnedSemaphorePermit>,
+    memory: Option<Reservation>,
     /// Nothing was sent yet.
     is_new: bool,
     /// Numbers or positions passed since the client heard of one.
@@ -180,7 +182,7 @@ impl Live {
     /// The next piece of the answer; `None` ends it.
     async fn piece(&mut self) -> Option<Bytes> {
         // The connection has taken the piece before.
-        self.place = None;
+        self.memory = None;
         if std::mem::take(&mut self.is_new) {
             // Says at once that the subscription stands, whenever the first event comes.
             return Some(Bytes::from_static(sse::GREETING));
@@ -196,10 +198,10 @@ impl Live {
                     Woken::Closed => return None,
                 },
             };
-            if self.place.is_none() && atom::payload(&entries) > LIVE_PIECE_BYTES {
+            if self.memory.is_none() && atom::payload(&entries) > LIVE_PIECE_BYTES {
                 // Not kept while others have their turn.
                 drop(entries);
-                if !self.take_place().await {
+                if !self.reserve_memory().await {
                     return Some(self.sign_of_life());
                 }
                 continue;
@@ -217,11 +219,10 @@ impl Live {
         None
     }
 
-    /// A place for a large piece, false when none became free in time.
-    async fn take_place(&mut self) -> bool {
-        let place = tokio::time::timeout(KEEP_ALIVE_INTERVAL, self.state.large_pieces.clone().acquire_owned()).await;
-        self.place = place.ok().and_then(Result::ok);
-        self.place.is_some()
+    /// Memory for a large piece, false when none became free in time.
+    async fn reserve_memory(&mut self) -> bool {
+        self.memory = self.state.budgets.live_pieces.reserve(LARGE_PIECE_BYTES).await.ok();
+        self.memory.is_some()
     }
 
     fn render(&mut self, entries: &[OwnedEntry]) -> Bytes {

@@ -12,7 +12,7 @@ use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::router::Endpoint;
-use crate::http::exchange::{audit, extract, response};
+use crate::http::exchange::{audit, request_body, response};
 use crate::http::format::json::Object;
 use crate::http::format::json::tree::{Members, Text};
 use crate::http::format::json::write::push_string;
@@ -167,7 +167,7 @@ where
     if body.size_hint().lower() > MAX_USER_DOCUMENT_BYTES as u64 {
         return Err(ApiError::BodyTooLarge);
     }
-    let body = extract::body(body, &request.state.large_bodies).await?;
+    let body = request_body::read(body, &request.state.budgets.bodies).await?;
     if body.bytes.len() > MAX_USER_DOCUMENT_BYTES {
         return Err(ApiError::BodyTooLarge);
     }

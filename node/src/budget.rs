@@ -1,0 +1,95 @@
+//! Memory that requests share. Whatever is large reserves its bytes before it takes them, so that many large requests at a time
+//! wait, or are refused, instead of filling the memory of the node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The unit of the semaphore, which counts no further than 32 bits in one step.
+const UNIT_BYTES: usize = 1024;
+
+/// So many bytes for one purpose. Clones share them.
+#[derive(Debug, Clone)]
+pub struct MemoryBudget {
+    free: Arc<Semaphore>,
+    /// How long a request waits until others give back what it needs. Zero refuses it at once.
+    patience: Duration,
+}
+
+/// Others have held the bytes for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no memory became free in time")]
+pub struct Exhausted;
+
+/// Bytes of a budget, given back when dropped.
+#[derive(Debug)]
+#[must_use = "the bytes are given back when this is dropped"]
+pub struct Reservation(OwnedSemaphorePermit);
+
+impl MemoryBudget {
+    /// A budget of `bytes`. Whoever finds too few of them free waits for `patience` at most.
+    pub fn new(bytes: usize, patience: Duration) -> Self {
+        Self { free: Arc::new(Semaphore::new(bytes / UNIT_BYTES)), patience }
+    }
+
+    /// The same bytes for requests of another patience.
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { free: self.free.clone(), patience }
+    }
+
+    /// Reserves `bytes`. Requests that wait get theirs in the order in which they came.
+    ///
+    /// # Errors
+    /// The bytes did not become free in time.
+    pub async fn reserve(&self, bytes: usize) -> Result<Reservation, Exhausted> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).map_err(|_| Exhausted)?;
+        let free = self.free.clone();
+        let permit = if self.patience.is_zero() {
+            free.try_acquire_many_owned(units).ok()
+        } else {
+            tokio::time::timeout(self.patience, free.acquire_many_owned(units)).await.ok().and_then(Result::ok)
+        };
+        permit.map(Reservation).ok_or(Exhausted)
+    }
+}
+
+impl Reservation {
+    /// Gives back what is not needed beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let excess = self.0.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
+        drop(self.0.split(excess));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_waits_for_its_bytes_and_gets_them_when_others_give_them_back() {
+        let budget = MemoryBudget::new(10 * UNIT_BYTES, Duration::from_secs(60));
+        let mut first = budget.reserve(9 * UNIT_BYTES + 1).await.unwrap();
+        let mut second = Box::pin(budget.reserve(UNIT_BYTES));
+        assert!(second.as_mut().now_or_never().is_none());
+        first.shrink_to(9 * UNIT_BYTES);
+        let second = second.await.unwrap();
+        assert!(budget.reserve(1).now_or_never().is_none());
+        drop((first, second));
+        assert!(budget.reserve(10 * UNIT_BYTES).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_refused_once_its_patience_is_over() {
+        let patient = MemoryBudget::new(UNIT_BYTES, Duration::from_secs(60));
+        let impatient = patient.with_patience(Duration::ZERO);
+        let held = impatient.reserve(1).await.unwrap();
+        assert_eq!(impatient.reserve(1).now_or_never().map(|refused| refused.err()), Some(Some(Exhausted)));
+        assert_eq!(patient.reserve(1).await.err(), Some(Exhausted));
+        drop(held);
+        assert!(impatient.reserve(1).now_or_never().is_some_and(|reserved| reserved.is_ok()));
+        assert_eq!(impatient.reserve(usize::MAX).await.err(), Some(Exhausted));
+    }
+}
