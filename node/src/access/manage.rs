@@ -16,8 +16,7 @@ use super::user::{
 };
 use crate::cluster::{Asker, Moment, Write, WriteError};
 use crate::event::metadata::SOFT_DELETE_DOCUMENT;
-use crate::event::stream_id::METASTREAM_PREFIX;
-use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, WriteOutcome};
+use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, StreamNameRef, WriteOutcome};
 use crate::store::{ReadError, ReadView};
 
 /// Somebody else may change the same user at the same moment; then the change is made on what they left, but not for ever.
@@ -370,7 +369,7 @@ pub(super) fn created(login: &str) -> NewEvent {
 }
 
 pub(super) fn metastream(stream: &str) -> String {
-    format!("{METASTREAM_PREFIX}{stream}")
+    StreamNameRef::new(stream).metastream()
 }
 
 pub(crate) fn append(stream: &str, expected: ExpectedVersion, events: Vec<NewEvent>) -> Append {

@@ -27,7 +27,7 @@ pub use rules::{Caller, Policy, Principal, Right};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::event::metadata::{Acl, DefaultAcls};
-use crate::event::stream_id;
+use crate::event::stream_name;
 use crate::store::slots::Slots;
 use crate::store::{Changes, ReadError, Store};
 use attempts::Attempts;
@@ -215,7 +215,7 @@ impl Inner {
             if let Some(login) = stream.strip_prefix(USER_PREFIX) {
                 self.logins.changed(login);
                 self.accounts.changed(login);
-            } else if *stream == stream_id::SETTINGS {
+            } else if *stream == stream_name::SETTINGS {
                 self.read_settings();
             } else if *stream == USERS {
                 self.look_for_users();
@@ -225,7 +225,7 @@ impl Inner {
 
     fn read_settings(&self) {
         let _refreshing = self.refreshing.lock();
-        let event = self.store().read_blocking(|view| view.last_visible_event(stream_id::SETTINGS));
+        let event = self.store().read_blocking(|view| view.last_visible_event(stream_name::SETTINGS));
         let defaults = match event.as_ref().map(|event| DefaultAcls::parse(&event.data)) {
             None => DefaultAcls::default(),
             Some(Ok(defaults)) => defaults,

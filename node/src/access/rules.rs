@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 pub use crate::event::caller::{ADMINS, Caller, Principal, is_reserved};
 use crate::event::metadata::{Acl, DefaultAcls};
-use crate::event::stream_id;
+use crate::event::{StreamNameRef, stream_name};
 use crate::store::StreamInfo;
 
 /// Role that everybody has, anonymous callers included.
@@ -43,12 +43,12 @@ impl Right {
 /// Whose access list decides, and which of its rights: for a metastream those of the stream it describes. `None` for what is denied to
 /// everybody: metadata of metadata, deleting a metastream, writing to or deleting the log of all events.
 pub fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
-    match (stream_id::described_by(stream), right) {
-        (Some(described), _) if stream_id::is_metastream(described) => None,
-        (Some(described), Right::Read) => Some((described, Right::MetaRead)),
-        (Some(described), Right::Write) => Some((described, Right::MetaWrite)),
+    match (StreamNameRef::new(stream).described(), right) {
+        (Some(described), _) if described.is_metastream() => None,
+        (Some(described), Right::Read) => Some((described.as_str(), Right::MetaRead)),
+        (Some(described), Right::Write) => Some((described.as_str(), Right::MetaWrite)),
         (Some(_), Right::Delete | Right::MetaRead | Right::MetaWrite) => None,
-        (None, Right::Write | Right::Delete) if stream == stream_id::ALL => None,
+        (None, Right::Write | Right::Delete) if stream == stream_name::ALL => None,
         (None, right) => Some((stream, right)),
     }
 }
@@ -66,7 +66,7 @@ enum Roles<'a> {
 }
 
 fn roles<'a>(stream: &str, right: Right, own: Option<&'a Acl>, defaults: &'a DefaultAcls) -> Roles<'a> {
-    let is_system = stream_id::is_system(stream);
+    let is_system = StreamNameRef::new(stream).is_system();
     let settings = if is_system { &defaults.system_streams } else { &defaults.user_streams };
     match own.and_then(|acl| right.of(acl)).or_else(|| right.of(settings)) {
         Some(listed) => Roles::Listed(listed),

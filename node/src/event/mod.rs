@@ -6,7 +6,7 @@ pub mod metadata;
 pub mod outcome;
 pub mod paging;
 pub mod recorded;
-pub mod stream_id;
+pub mod stream_name;
 pub mod time;
 
 pub use caller::{Caller, Credential, Principal};
@@ -14,7 +14,7 @@ pub use expected_version::ExpectedVersion;
 pub use metadata::StreamMetadata;
 pub use outcome::WriteOutcome;
 pub use recorded::{EventRef, RecordedEvent};
-pub use stream_id::StreamId;
+pub use stream_name::{StreamName, StreamNameError, StreamNameRef};
 pub use time::{Ticks, TimePrinter};
 
 /// Place of an event in the log of all events: dense from 0, equal on every node.

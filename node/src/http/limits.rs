@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::event::stream_id;
-
 /// Bytes of one request body. Large enough for a batch of several events of the largest size (the reference takes 16 MiB
 /// records), small enough that [`MAX_CONNECTIONS`] cannot be turned into an arbitrary amount of memory by a few clients.
 pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -134,15 +132,6 @@ pub const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
 
 /// Bodies from this size on are compressed on a thread of their own: it takes milliseconds.
 pub const COMPRESS_APART_BYTES: usize = 256 * 1024;
-
-/// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.
-pub const MAX_STREAM_NAME_BYTES: usize = 1024;
-
-/// Whether a stream cannot have this name. That of a stream with metadata is longer by the prefix, so that every stream can have it.
-pub fn is_too_long(stream: &str) -> bool {
-    let described = stream_id::described_by(stream).unwrap_or(stream);
-    described.len() > MAX_STREAM_NAME_BYTES
-}
 
 /// Bytes of an event's type.
 pub const MAX_EVENT_TYPE_BYTES: usize = 1024;

@@ -4,7 +4,7 @@ use headwater_proto::stored::{Append, NewEvent};
 use uuid::Uuid;
 
 use super::{event_id, expected_version, metadata, rejected};
-use crate::event::{EventNumber, ExpectedVersion, Position, Ticks, WriteOutcome, stream_id};
+use crate::event::{EventNumber, ExpectedVersion, Position, StreamNameRef, Ticks, WriteOutcome, stream_name};
 use crate::store::ReadError;
 use crate::store::head::Recreation;
 use crate::store::write::{Chunk, StreamRef};
@@ -28,7 +28,8 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Resu
         Err(refusal) => return Ok(refusal),
     };
     let stream = chunk.stream(&command.stream)?;
-    let described = stream_id::described_by(&command.stream).map(|name| chunk.stream(name)).transpose()?;
+    let described = StreamNameRef::new(&command.stream).described();
+    let described = described.map(|name| chunk.stream(name.as_str())).transpose()?;
     if let Some(described) = described
         && chunk.head(described).tombstone.is_some()
     {
@@ -63,10 +64,11 @@ impl Demand {
 }
 
 pub(super) fn check(command: &Append) -> Result<Demand, WriteOutcome> {
-    if command.stream.is_empty() || command.stream == stream_id::ALL {
+    if command.stream.is_empty() || command.stream == stream_name::ALL {
         return Err(rejected("nobody may append to this stream"));
     }
-    if stream_id::described_by(&command.stream).is_some_and(|name| name.is_empty() || stream_id::is_metastream(name)) {
+    let described = StreamNameRef::new(&command.stream).described();
+    if described.is_some_and(|described| described.as_str().is_empty() || described.is_metastream()) {
         return Err(rejected("a metastream has no metadata of its own"));
     }
     if command.events.is_empty() {

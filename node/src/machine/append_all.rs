@@ -4,7 +4,7 @@ use headwater_proto::stored::{Append, AppendAll};
 
 use super::append::{self, Decision, Demand};
 use super::{expected_version, rejected};
-use crate::event::{Position, Ticks, WriteOutcome, stream_id};
+use crate::event::{Position, StreamNameRef, Ticks, WriteOutcome};
 use crate::store::ReadError;
 use crate::store::write::{Chunk, StreamRef};
 
@@ -77,6 +77,7 @@ fn check(chunk: &mut Chunk<'_>, command: Append) -> Result<Result<Part, WriteOut
         Err(refusal) => return Ok(Err(refusal)),
     };
     let stream = chunk.stream(&command.stream)?;
-    let described = stream_id::described_by(&command.stream).map(|name| chunk.stream(name)).transpose()?;
+    let described = StreamNameRef::new(&command.stream).described();
+    let described = described.map(|name| chunk.stream(name.as_str())).transpose()?;
     Ok(Ok(Part { stream, described, demand, command }))
 }

@@ -7,7 +7,9 @@ use uuid::Uuid;
 use super::append::{Decision, Demand, decide};
 use super::{event_id, expected_version, metadata, rejected};
 use crate::event::metadata::SOFT_DELETE_DOCUMENT;
-use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, Position, StreamMetadata, Ticks, WriteOutcome, stream_id};
+use crate::event::{
+    ExpectedVersion, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks, WriteOutcome, stream_name,
+};
 use crate::store::ReadError;
 use crate::store::write::{Chunk, StreamRef};
 
@@ -36,7 +38,7 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Delete) -> Resu
 
 fn check(command: &Delete) -> Result<(ExpectedVersion, Uuid), WriteOutcome> {
     let stream = &command.stream;
-    if stream.is_empty() || stream == stream_id::ALL || stream_id::is_metastream(stream) {
+    if stream.is_empty() || stream == stream_name::ALL || StreamNameRef::new(stream).is_metastream() {
         return Err(rejected("nobody may delete this stream"));
     }
     match expected_version(command.expected_version)? {

@@ -5,8 +5,7 @@ use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
 use crate::event::metadata::with_truncate_before;
-use crate::event::stream_id::METASTREAM_PREFIX;
-use crate::event::{EventNumber, METADATA_EVENT_TYPE, Position, StreamMetadata, Ticks};
+use crate::event::{EventNumber, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks};
 use crate::store::ReadError;
 use crate::store::write::{Chunk, StreamRef};
 
@@ -15,7 +14,7 @@ const SERVER_EVENTS: Uuid = Uuid::from_u128(0x5f0c_6f7e_1b7a_5d0c_9d1e_4a2f_83c6
 
 /// The metastream of a stream.
 pub(super) fn metastream_of(chunk: &mut Chunk<'_>, stream: StreamRef) -> Result<StreamRef, ReadError> {
-    let name = format!("{METASTREAM_PREFIX}{}", chunk.name(stream));
+    let name = StreamNameRef::new(chunk.name(stream)).metastream();
     chunk.stream(&name)
 }
 

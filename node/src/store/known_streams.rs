@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::StreamInfo;
 use super::head::MAX_HEAD_BYTES;
 use super::slots::{Place, Slots};
+use crate::event::StreamNameRef;
 use crate::event::metadata::Acl;
-use crate::event::stream_id;
 
 /// Streams whose state is kept for readers, at about 300 bytes each; another one costs two short reads.
 pub const KEPT_STREAMS: usize = 16_384;
@@ -33,7 +33,7 @@ impl KnownStreams {
     /// Keeps what was read after `place` was taken, unless the stream was changed meanwhile. Unusually long access lists are not kept.
     pub(super) fn put(&self, place: Place, stream: &str, info: &Arc<StreamInfo>) {
         let weight = info.metadata.acl.as_ref().map_or(0, Acl::weight);
-        if weight <= MAX_HEAD_BYTES && !stream_id::is_metastream(stream) {
+        if weight <= MAX_HEAD_BYTES && !StreamNameRef::new(stream).is_metastream() {
             self.streams.put(place, stream, info.clone());
         }
     }

@@ -12,7 +12,7 @@ use super::index_row::EventPlace;
 use super::system_row::{self, Counters};
 use super::{event_row, index_row, options, stream_row};
 use crate::event::metadata::Acl;
-use crate::event::{EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, stream_id};
+use crate::event::{EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, StreamNameRef};
 
 /// Places of a page that get their memory at once; a page of more is rare.
 const MOST_PLACES_FORESEEN: u64 = 127;
@@ -97,11 +97,11 @@ impl<'db> ReadView<'db> {
         };
         let id = record.as_ref().map(|record| record.id);
         let tombstoned_itself = record.as_ref().is_some_and(|record| record.tombstone_position.is_some());
-        let Some(described) = stream_id::described_by(stream) else {
+        let Some(described) = StreamNameRef::new(stream).described() else {
             let metadata = metadata_of(record);
             return Ok(StreamInfo { id, tombstoned: tombstoned_itself, last_number, metadata, described: None });
         };
-        let described = self.record(described)?;
+        let described = self.record(described.as_str())?;
         let described_is_tombstoned = described.as_ref().is_some_and(|record| record.tombstone_position.is_some());
         Ok(StreamInfo {
             id,

@@ -17,7 +17,7 @@ use super::index_row::{Heading, Value};
 use super::recent_ids::RecentIds;
 use super::system_row::{self, Counters};
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
-use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks, stream_id};
+use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, StreamNameRef, TOMBSTONE_EVENT_TYPE, Ticks};
 
 /// Room that a chunk's batch has from the start: that of some fifty events of usual size, so that it is not copied while it grows.
 const USUAL_BATCH_BYTES: usize = 32 << 10;
@@ -62,7 +62,8 @@ impl StreamState {
 
     /// Whether decisions about access may rest on what this chunk wrote.
     fn concerns_access(&self) -> bool {
-        let is_of_server = stream_id::is_system(&self.name) && !stream_id::is_metastream(&self.name);
+        let name = StreamNameRef::new(&self.name);
+        let is_of_server = name.is_system() && !name.is_metastream();
         self.described_anew || (self.changed && is_of_server)
     }
 }

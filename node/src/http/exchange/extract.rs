@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position};
+use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position, StreamName, StreamNameError};
 use crate::http::exchange::error::ApiError;
-use crate::http::limits::{MAX_LONG_POLL, is_too_long};
+use crate::http::limits::MAX_LONG_POLL;
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";
@@ -140,15 +140,35 @@ pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, ApiError> {
     parsed(headers, &MIN_POSITION, |text| text.parse().ok().filter(|position| *position <= MAX_NUMBER))
 }
 
-/// A stream's name for reading and deleting.
-pub fn stream(name: &str) -> Result<(), ApiError> {
-    if name.is_empty() || name == "$$" {
-        return Err(ApiError::BadRequest(format!("Invalid stream name '{name}'").into()));
+/// The name of a stream that is read or deleted.
+pub fn stream(name: &str) -> Result<StreamName, ApiError> {
+    StreamName::parse(name).map_err(|error| match error {
+        StreamNameError::Empty => ApiError::BadRequest(format!("Invalid stream name '{name}'").into()),
+        StreamNameError::TooLong => stream_name_too_long(),
+    })
+}
+
+/// The name of a stream that is appended to.
+pub fn appended_stream(name: &str) -> Result<StreamName, ApiError> {
+    StreamName::parse(name).map_err(|error| match error {
+        StreamNameError::Empty => ApiError::BadRequest("Invalid request. Stream must be non-empty string".into()),
+        StreamNameError::TooLong => stream_name_too_long(),
+    })
+}
+
+/// The metastream of a stream whose metadata is appended to.
+pub fn appended_metastream(name: &str) -> Result<StreamName, ApiError> {
+    let reason = "Invalid request. Stream must be non-empty string and should not be metastream";
+    let refused = || ApiError::BadRequest(reason.into());
+    match StreamName::parse(name) {
+        Ok(stream) => stream.metastream().ok_or_else(refused),
+        Err(StreamNameError::Empty) => Err(refused()),
+        Err(StreamNameError::TooLong) => Err(stream_name_too_long()),
     }
-    if is_too_long(name) {
-        return Err(ApiError::BadRequest("Stream name is too long".into()));
-    }
-    Ok(())
+}
+
+fn stream_name_too_long() -> ApiError {
+    ApiError::BadRequest("Stream name is too long".into())
 }
 
 /// An event number.

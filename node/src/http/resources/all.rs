@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 
-use crate::event::{Position, Ticks, stream_id};
+use crate::event::{Position, Ticks, stream_name};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
 use crate::http::exchange::error::ApiError;
@@ -114,12 +114,12 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
 async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, ApiError> {
     let headers = feed::if_none_match(request.headers);
     let media_type = request.chosen.media_type;
-    let format = feed::format(request, stream_id::ALL);
+    let format = feed::format(request, stream_name::ALL);
     let now = read::now();
     let policy = request.policy().await?;
     let read = move |view: &ReadView<'_>| -> Result<Found, ReadError> {
         let next_position = view.next_position()?;
-        let info = view.stream(stream_id::ALL)?;
+        let info = view.stream(stream_name::ALL)?;
         let positions = from.positions(count, next_position);
         let is_forward = matches!(from, From::At(_));
         let page = Page {
@@ -130,7 +130,7 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
             next_position,
         };
         let refused = |error, info| Ok(Found { document: Err(error), page, info, is_public: false });
-        if !policy.may_read(stream_id::ALL, &info) {
+        if !policy.may_read(stream_name::ALL, &info) {
             return refused(ApiError::Unauthorized, info);
         }
         if !headers.is_empty() && caching::matches(&headers, &caching::tag(next_position as i64 - 1, media_type)) {
@@ -146,14 +146,14 @@ async fn look(request: &Request<'_>, from: From, count: u64) -> Result<Found, Ap
             now,
             policy: policy.clone(),
         };
-        let uri = format.base.stream(stream_id::ALL);
+        let uri = format.base.stream(stream_name::ALL);
         let mut links = page.links(&uri, "");
         links.push(("metadata", format!("{uri}/metadata")));
         let (beginning, targets) = events.begin(view, DatedBy::Newest, |ends: Ends| feed(uri, ends.updated, links))?;
         if targets == Targets::Denied {
             return refused(ApiError::Unauthorized, info);
         }
-        let is_public = targets == Targets::Public && policy.is_public(stream_id::ALL, &info);
+        let is_public = targets == Targets::Public && policy.is_public(stream_name::ALL, &info);
         let document = match beginning {
             Beginning::Whole(document, _) => Document::Whole(document.into()),
             Beginning::Head(head) => Document::Head(head, events),

@@ -11,14 +11,14 @@ use uuid::Uuid;
 use crate::access::Right;
 use crate::budget::{MemoryBudget, Reservation};
 use crate::event::metadata::{Acl, AclError, check_acl, check_settings};
-use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, WriteOutcome, stream_id};
+use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamMetadata, StreamNameRef, WriteOutcome, stream_name};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::{Request, utf8};
 use crate::http::exchange::{audit, extract, request_body, response};
 use crate::http::format::body::{self, BodyError};
 use crate::http::format::links::Base;
-use crate::http::limits::{MAX_BODY_BYTES, MAX_COMMAND_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES, is_too_long};
+use crate::http::limits::{MAX_BODY_BYTES, MAX_COMMAND_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES};
 use crate::http::{AppState, Reply};
 
 /// Where the event of a single-event body gets its type and id from.
@@ -122,19 +122,11 @@ fn kind(media_type: MediaType, id: Option<Uuid>, event_type: Option<String>) -> 
 
 /// The stream that is written to.
 fn target_stream(source: Source, stream: &str) -> Result<String, ApiError> {
-    if is_too_long(stream) {
-        return Err(bad("Stream name is too long"));
-    }
-    match source {
-        Source::Metadata if stream_id::is_metastream(stream) => {
-            Err(bad("Invalid request. Stream must be non-empty string and should not be metastream"))
-        }
-        Source::Metadata => Ok(format!("{}{stream}", stream_id::METASTREAM_PREFIX)),
-        Source::Stream | Source::Incoming if stream.is_empty() || stream == stream_id::METASTREAM_PREFIX => {
-            Err(bad("Invalid request. Stream must be non-empty string"))
-        }
-        Source::Stream | Source::Incoming => Ok(stream.to_owned()),
-    }
+    let stream = match source {
+        Source::Metadata => extract::appended_metastream(stream)?,
+        Source::Stream | Source::Incoming => extract::appended_stream(stream)?,
+    };
+    Ok(stream.into())
 }
 
 /// The events of a body. A large list takes up to a second to read, and a multiple of its length in memory, so that is done apart from the
@@ -197,14 +189,15 @@ enum Concern {
 /// Refuses access lists that would not be in force (contract/services 1.6) and notes what is to be told of the others.
 async fn concern(request: &Request<'_>, stream: &str, events: &[NewEvent]) -> Result<Concern, ApiError> {
     let refuse = |error: AclError| ApiError::BadRequest(error.to_string().into());
-    let Some(last) = events.last().filter(|_| stream_id::is_system(stream)) else { return Ok(Concern::Nothing) };
-    if stream == stream_id::SETTINGS {
+    let Some(last) = events.last() else { return Ok(Concern::Nothing) };
+    if stream == stream_name::SETTINGS {
         for event in events {
             check_settings(&event.data).map_err(refuse)?;
         }
         return Ok(Concern::Settings);
     }
-    let Some(described) = stream_id::described_by(stream) else { return Ok(Concern::Nothing) };
+    let Some(described) = StreamNameRef::new(stream).described() else { return Ok(Concern::Nothing) };
+    let described = described.as_str();
     for event in events {
         check_acl(&event.data, event.is_json).map_err(refuse)?;
     }

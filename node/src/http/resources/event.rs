@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 
 use crate::access::Policy;
 use crate::budget::Reservation;
-use crate::event::{EventNumber, stream_id};
+use crate::event::{EventNumber, StreamNameRef};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
 use crate::http::exchange::delivery;
@@ -33,14 +33,15 @@ struct EventRequest {
 
 fn parse(request: &Request<'_>, of: Of) -> Result<EventRequest, ApiError> {
     let name = &request.params.stream;
-    let stream = match of {
-        Of::Stream => name.clone(),
-        Of::Metadata if stream_id::is_metastream(name) => {
+    let metastream = match of {
+        Of::Stream => None,
+        Of::Metadata if StreamNameRef::new(name).is_metastream() => {
             return Err(ApiError::BadRequest("Stream must be non-empty string and should not be metastream".into()));
         }
-        Of::Metadata => format!("{}{name}", stream_id::METASTREAM_PREFIX),
+        Of::Metadata => Some(StreamNameRef::new(name).metastream()),
     };
-    extract::stream(name)?;
+    let stream = extract::stream(name)?;
+    let stream = metastream.unwrap_or_else(|| stream.into());
     let number = match request.params.number.as_deref() {
         None | Some("head") => None,
         Some(text) => Some(extract::number(text)?),
@@ -130,8 +131,8 @@ fn look(
     }
     let is_public = policy.is_public(stream, &info);
     // A metastream is as deleted as the stream it describes.
-    let described = match stream_id::described_by(stream) {
-        Some(described) => Some(view.stream(described)?),
+    let described = match StreamNameRef::new(stream).described() {
+        Some(described) => Some(view.stream(described.as_str())?),
         None => None,
     };
     if described.as_ref().is_some_and(|info| info.tombstoned) {

@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use crate::access::Policy;
 use crate::event::paging::{BackwardPage, Bounds, ForwardPage, From, PageLinks};
-use crate::event::{EventNumber, LINK_EVENT_TYPE, MAX_NUMBER, Ticks, stream_id};
+use crate::event::{EventNumber, LINK_EVENT_TYPE, MAX_NUMBER, StreamNameRef, Ticks};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
 use crate::http::exchange::error::ApiError;
@@ -61,14 +61,15 @@ pub enum Of {
 
 fn parse(request: &Request<'_>, of: Of, is_forward: bool) -> Result<PageRequest, ApiError> {
     let (params, headers) = (request.params, request.headers);
-    let stream = match of {
-        Of::Stream => params.stream.clone(),
-        Of::Metadata if stream_id::is_metastream(&params.stream) => {
+    let metastream = match of {
+        Of::Stream => None,
+        Of::Metadata if StreamNameRef::new(&params.stream).is_metastream() => {
             return Err(ApiError::BadRequest(format!("Invalid stream name '{}'", params.stream).into()));
         }
-        Of::Metadata => format!("{}{}", stream_id::METASTREAM_PREFIX, params.stream),
+        Of::Metadata => Some(StreamNameRef::new(&params.stream).metastream()),
     };
-    extract::stream(&params.stream)?;
+    let stream = extract::stream(&params.stream)?;
+    let stream = metastream.unwrap_or_else(|| stream.into());
     let number = params.number.as_deref().unwrap_or("head");
     let direction = match number {
         _ if is_forward => Direction::Forward(extract::number(number)?),

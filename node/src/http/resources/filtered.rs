@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Response;
 
-use crate::event::{Position, RecordedEvent, stream_id};
+use crate::event::{Position, RecordedEvent, stream_name};
 use crate::http::Reply;
 use crate::http::exchange::caching;
 use crate::http::exchange::delivery;
@@ -35,7 +35,7 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     let PageRequest { from, count, barrier, long_poll } = all::parse(request, is_forward)?;
     let filter = Arc::new(Filter::parse(request.uri.query())?);
     request.read_barrier(barrier).await?;
-    request.authorize_read(stream_id::ALL).await?;
+    request.authorize_read(stream_name::ALL).await?;
     let mut scan = Scan::run(request, &filter, from, count).await?;
     if let Some(wait) = long_poll
         && scan.entries.is_empty()
@@ -43,14 +43,14 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     {
         let state = request.state;
         state.waiters.log_grows(state.cluster.store(), scan.next_position, wait).await?;
-        request.authorize_read(stream_id::ALL).await?;
+        request.authorize_read(stream_name::ALL).await?;
         scan = Scan::run(request, &filter, from, count).await?;
     }
     let Scan { mut entries, at, is_at_the_end, next_position, info, targets } = scan;
     if targets == Targets::Denied {
         return Err(ApiError::Unauthorized);
     }
-    let is_public = targets == Targets::Public && request.policy().await?.is_public(stream_id::ALL, &info);
+    let is_public = targets == Targets::Public && request.policy().await?.is_public(stream_name::ALL, &info);
     if is_forward {
         entries.reverse();
     }
@@ -58,8 +58,8 @@ pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Re
     let reached = has_moved.then_some(at);
     let is_full = !is_at_the_end || is_forward && entries.len() as u64 == count;
     let page = Page { from, count, reached, is_full, next_position };
-    let format = feed::format(request, stream_id::ALL);
-    let uri = format!("{}/filtered", format.base.stream(stream_id::ALL));
+    let format = feed::format(request, stream_name::ALL);
+    let uri = format!("{}/filtered", format.base.stream(stream_name::ALL));
     let query = format!("?{}", filter.query());
     let updated = entries.first().and_then(|entry| Some(entry.borrowed().shown()?.time));
     let feed = all::feed(format!("{uri}{query}"), updated, page.links(&uri, &query));
@@ -145,7 +145,7 @@ async fn step(
     let policy = request.policy().await?;
     let read = move |view: &ReadView<'_>| -> Result<Option<Step>, ReadError> {
         let next_position = view.next_position()?;
-        let info = view.stream(stream_id::ALL)?;
+        let info = view.stream(stream_name::ALL)?;
         if !known.is_empty() && caching::matches(&known, &caching::tag(next_position as i64 - 1, media_type)) {
             return Ok(None);
         }

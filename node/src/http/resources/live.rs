@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::access::{Caller, Policy};
 use crate::budget::Reservation;
-use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_id};
+use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_name};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::{ReadBarrier, Request};
 use crate::http::exchange::{extract, response};
@@ -84,8 +84,7 @@ enum Found {
 
 /// GET of a stream as server-sent events.
 pub async fn stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let name = request.params.stream.clone();
-    extract::stream(&name)?;
+    let name = String::from(extract::stream(&request.params.stream)?);
     let start = start(request, extract::number)?;
     let resolve_links = extract::resolve_links(request.headers)?;
     request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
@@ -107,7 +106,7 @@ pub async fn stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
 pub async fn log(request: &Request<'_>, filter: Option<Filter>) -> Result<Response<Reply>, ApiError> {
     let start = start(request, extract::position)?;
     request.read_barrier(ReadBarrier::parse(request.headers)?).await?;
-    request.authorize_read(stream_id::ALL).await?;
+    request.authorize_read(stream_name::ALL).await?;
     let subscription = subscribe(request, Target::Log)?;
     let next = match start {
         Start::At(position) => position,
@@ -314,7 +313,7 @@ fn look_at_log(
     filter: Option<&Filter>,
     now: Ticks,
 ) -> Result<Found, ReadError> {
-    if !policy.may_read(stream_id::ALL, &view.stream(stream_id::ALL)?) {
+    if !policy.may_read(stream_name::ALL, &view.stream(stream_name::ALL)?) {
         return Ok(Found::Denied);
     }
     let events = view.log_forward(next, LIVE_PIECE_EVENTS as usize, LIVE_PIECE_BYTES)?;

@@ -1,0 +1,151 @@
+//! Names of streams, and what a name says of its stream.
+
+/// The log of all events, where a stream is named.
+pub const ALL: &str = "$all";
+
+/// The stream whose last event holds the access lists of streams without their own (contract/services 1.6).
+pub const SETTINGS: &str = "$settings";
+
+/// Begins the name of a metastream, the stream that holds the metadata of the stream named behind it.
+const METASTREAM_PREFIX: &str = "$$";
+
+/// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.
+pub const MAX_STREAM_NAME_BYTES: usize = 1024;
+
+/// A name that a stream can have, as clients write it, not percent-encoded. What a caller asks for is named by this type, so it was
+/// checked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StreamName(String);
+
+/// Why a text names no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StreamNameError {
+    /// There is nothing, or nothing behind the prefix of metastreams.
+    #[error("the name of a stream must not be empty")]
+    Empty,
+    /// There is more than [`MAX_STREAM_NAME_BYTES`].
+    #[error("the name of a stream has at most {MAX_STREAM_NAME_BYTES} bytes")]
+    TooLong,
+}
+
+impl StreamName {
+    /// Checks a name that a caller sent. The prefix of metastreams does not count for its length, so that every stream can have
+    /// metadata.
+    ///
+    /// # Errors
+    /// No stream can have this name.
+    pub fn parse(name: impl Into<String>) -> Result<Self, StreamNameError> {
+        let name = name.into();
+        let named = StreamNameRef::new(&name);
+        let counted = named.described().unwrap_or(named);
+        if counted.0.is_empty() {
+            return Err(StreamNameError::Empty);
+        }
+        if counted.0.len() > MAX_STREAM_NAME_BYTES {
+            return Err(StreamNameError::TooLong);
+        }
+        Ok(Self(name))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name, to ask what it says.
+    pub fn borrowed(&self) -> StreamNameRef<'_> {
+        StreamNameRef(&self.0)
+    }
+
+    /// The stream that holds the metadata of this one. A metastream has none.
+    pub fn metastream(&self) -> Option<Self> {
+        (!self.borrowed().is_metastream()).then(|| Self(self.borrowed().metastream()))
+    }
+}
+
+impl From<StreamName> for String {
+    fn from(name: StreamName) -> Self {
+        name.0
+    }
+}
+
+impl std::fmt::Display for StreamName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a stream where it stands: in a command, in a row of the database, in the text of a link. Any text, not checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamNameRef<'a>(&'a str);
+
+impl<'a> StreamNameRef<'a> {
+    /// `name` as the name of a stream.
+    pub const fn new(name: &'a str) -> Self {
+        Self(name)
+    }
+
+    /// The name as text.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The stream whose metadata this one holds, if it is a metastream.
+    pub fn described(self) -> Option<Self> {
+        self.0.strip_prefix(METASTREAM_PREFIX).map(Self)
+    }
+
+    /// Whether this stream holds the metadata of another.
+    pub fn is_metastream(self) -> bool {
+        self.0.starts_with(METASTREAM_PREFIX)
+    }
+
+    /// Name of the stream that holds the metadata of this one.
+    pub fn metastream(self) -> String {
+        [METASTREAM_PREFIX, self.0].concat()
+    }
+
+    /// Whether the stream belongs to the server: only `$admins` may do anything with it unless an access list says otherwise.
+    pub fn is_system(self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_must_not_be_empty_and_a_metastream_must_describe_a_stream() {
+        for (name, expected) in [
+            ("", Err(StreamNameError::Empty)),
+            ("$$", Err(StreamNameError::Empty)),
+            ("$", Ok(())),
+            ("$all", Ok(())),
+            ("$$$", Ok(())),
+            ("$$$$s", Ok(())),
+            (" ", Ok(())),
+        ] {
+            assert_eq!(StreamName::parse(name).map(drop), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_of_a_metastream_does_not_count_for_the_length_of_its_name() {
+        let longest = StreamName::parse("x".repeat(MAX_STREAM_NAME_BYTES)).unwrap();
+        let metastream = longest.metastream().unwrap();
+        assert_eq!(StreamName::parse(metastream.as_str()), Ok(metastream.clone()));
+        assert_eq!(StreamName::parse(format!("{longest}x")), Err(StreamNameError::TooLong));
+        assert_eq!(StreamName::parse(format!("{metastream}x")), Err(StreamNameError::TooLong));
+    }
+
+    #[test]
+    fn a_metastream_describes_a_stream_and_has_no_metadata_itself() {
+        let stream = StreamName::parse("s").unwrap();
+        let metastream = stream.metastream().unwrap();
+        assert_eq!((metastream.as_str(), metastream.metastream()), ("$$s", None));
+        assert_eq!(metastream.borrowed().described(), Some(stream.borrowed()));
+        assert_eq!(stream.borrowed().described(), None);
+        assert!(metastream.borrowed().is_system() && !stream.borrowed().is_system());
+    }
+}
