@@ -1,5 +1,5 @@
-//! Memory that requests share. Whatever is large reserves its bytes before it takes them, so that many large requests at a time
-//! wait, or are refused, instead of filling the memory of the node.
+//! Memory that requests share. Whatever is large reserves its bytes before it takes them, so that
+//! many large requests at a time wait, or are refused, instead of filling the memory of the node.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,17 +3,19 @@
 /// The log of all events, where a stream is named.
 pub const ALL: &str = "$all";
 
-/// The stream whose last event holds the access lists of streams without their own (contract/services 1.6).
+/// The stream whose last event holds the access lists of streams without their own
+/// (contract/services 1.6).
 pub const SETTINGS: &str = "$settings";
 
-/// Begins the name of a metastream, the stream that holds the metadata of the stream named behind it.
+/// Begins the name of a metastream, the stream that holds the metadata of the stream named behind
+/// it.
 const METASTREAM_PREFIX: &str = "$$";
 
 /// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.
 pub const MAX_STREAM_NAME_BYTES: usize = 1024;
 
-/// A name that a stream can have, as clients write it, not percent-encoded. What a caller asks for is named by this type, so it was
-/// checked.
+/// A name that a stream can have, as clients write it, not percent-encoded. What a caller asks for
+/// is named by this type, so it was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StreamName(String);
 
@@ -29,8 +31,8 @@ pub enum StreamNameError {
 }
 
 impl StreamName {
-    /// Checks a name that a caller sent. The prefix of metastreams does not count for its length, so that every stream can have
-    /// metadata.
+    /// Checks a name that a caller sent. The prefix of metastreams does not count for its length,
+    /// so that every stream can have metadata.
     ///
     /// # Errors
     /// No stream can have this name.
@@ -75,7 +77,8 @@ impl std::fmt::Display for StreamName {
     }
 }
 
-/// The name of a stream where it stands: in a command, in a row of the database, in the text of a link. Any text, not checked.
+/// The name of a stream where it stands: in a command, in a row of the database, in the text of a
+/// link. Any text, not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamNameRef<'a>(&'a str);
 
@@ -105,7 +108,8 @@ impl<'a> StreamNameRef<'a> {
         [METASTREAM_PREFIX, self.0].concat()
     }
 
-    /// Whether the stream belongs to the server: only `$admins` may do anything with it unless an access list says otherwise.
+    /// Whether the stream belongs to the server: only `$admins` may do anything with it unless an
+    /// access list says otherwise.
     pub fn is_system(self) -> bool {
         self.0.starts_with('$')
     }

@@ -1,5 +1,5 @@
-//! The memory that large requests and large answers may take together, one budget for each purpose: those who wait for one do not
-//! keep others from theirs.
+//! The memory that large requests and large answers may take together, one budget for each purpose:
+//! those who wait for one do not keep others from theirs.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::http::limits::{
 pub struct Budgets {
     /// Bodies that are being read or written.
     pub bodies: MemoryBudget,
-    /// Large lists of events that are being parsed. Each takes as much as the largest body: parsed events and their indented text
-    /// take a multiple of their length in the body.
+    /// Large lists of events that are being parsed. Each takes as much as the largest body: parsed
+    /// events and their indented text take a multiple of their length in the body.
     pub lists: MemoryBudget,
-    /// Events that are much longer than their body was. They exist already and would be held while they wait, so that they are
-    /// refused when there is no memory for them.
+    /// Events that are much longer than their body was. They exist already and would be held while
+    /// they wait, so that they are refused when there is no memory for them.
     pub grown_events: MemoryBudget,
     /// Answers that are being read, written and sent.
     pub answers: MemoryBudget,

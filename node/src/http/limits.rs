@@ -2,47 +2,40 @@
 
 use std::time::Duration;
 
-/// Bytes of one request body. Large enough for a batch of several events of the largest size (the reference takes 16 MiB
-/// records), small enough that [`MAX_CONNECTIONS`] cannot be turned into an arbitrary amount of memory by a few clients.
+use crate::streams;
+
+/// Bytes of one request body. Large enough for a batch of several events of the largest size (the
+/// reference takes 16 MiB records), small enough that [`MAX_CONNECTIONS`] cannot be turned into an
+/// arbitrary amount of memory by a few clients.
 pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// Bodies up to this size are read without a reservation of memory; [`MAX_CONNECTIONS`] bounds them.
+/// Bodies up to this size are read without a reservation of memory; [`MAX_CONNECTIONS`] bounds
+/// them.
 pub const SMALL_BODY_BYTES: usize = 64 * 1024;
 
-/// Bytes of all larger bodies that are being read or written at the same time; the next one waits. Parsed events and the
-/// command made of them take about as much again.
+/// Bytes of all larger bodies that are being read or written at the same time; the next one waits.
+/// Parsed events and the command made of them take about as much again.
 pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
 
-/// Lists of events up to this size are parsed by the worker that received them: 6 ms in JSON and 13 ms in XML, as measured with
-/// nothing but small values. Other threads have a memory of their own, which would be what usual bulk loads cost.
+/// Lists of events up to this size are parsed by the worker that received them: 6 ms in JSON and 13
+/// ms in XML, as measured with nothing but small values. Other threads have a memory of their own,
+/// which would be what usual bulk loads cost.
 pub const PARSED_AT_ONCE_BYTES: usize = 512 * 1024;
 
 /// Larger lists of events that are being parsed, each on a thread of its own; the next one waits.
 pub const MAX_PARSED_LISTS: usize = 2;
 
-/// Bytes of all events being written that are more than twice as long as their body: they are stored indented, and deep lists become a hundred
-/// times as long by that. As many as four of the largest appends.
+/// Bytes of all events being written that are more than twice as long as their body: they are
+/// stored indented, and deep lists become a hundred times as long by that. As many as four of the
+/// largest appends.
 pub const MAX_GROWN_EVENTS_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes of a body that describes a user. The largest that is accepted otherwise has 256 groups of 1 KiB.
+/// Bytes of a body that describes a user. The largest that is accepted otherwise has 256 groups of
+/// 1 KiB.
 pub const MAX_USER_DOCUMENT_BYTES: usize = 512 * 1024;
 
 /// Bytes of name and password in an Authorization header, as encoded.
 pub const MAX_CREDENTIALS_BYTES: usize = 4 * 1024;
-
-/// Data and metadata of one event together (contract/streams 6.1: equal is fine).
-pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
-
-/// Data and metadata of an event from here on make the request one that no log can hold, which is another answer
-/// (contract/streams 6.1).
-pub const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
-
-/// Events of one POST. They are applied together.
-pub const MAX_EVENTS_PER_REQUEST: usize = 20_000;
-
-/// Bytes of an encoded command. It travels whole in one node-to-node message of at most 32 MiB, behind up to 1 MiB of others:
-/// what does not fit there could never be replicated.
-pub const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events of one page (contract/streams 2.5).
 pub const MAX_PAGE_EVENTS: u64 = 4096;
@@ -50,9 +43,9 @@ pub const MAX_PAGE_EVENTS: u64 = 4096;
 /// Events of a page that names no count.
 pub const DEFAULT_PAGE_EVENTS: u64 = 20;
 
-/// Stored size of the events of a page, or of one event, up to which they are read and written at once; entries count
-/// [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger reserves its memory first and is sent piece by piece.
-/// [`MAX_CONNECTIONS`] bounds small ones.
+/// Stored size of the events of a page, or of one event, up to which they are read and written at
+/// once; entries count [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger
+/// reserves its memory first and is sent piece by piece. [`MAX_CONNECTIONS`] bounds small ones.
 pub const SMALL_PAGE_BYTES: u64 = 128 * 1024;
 
 /// What an entry takes in a document besides its payload, about.
@@ -61,21 +54,23 @@ pub const PAGE_ENTRY_BYTES: u64 = 512;
 /// Bytes of stored events that a page reads in one step; a larger event is read alone.
 pub const PAGE_READ_STEP_BYTES: u64 = 256 * 1024;
 
-/// Length at which a part of a large page is sent. One event of the largest size makes a longer one.
+/// Length at which a part of a large page is sent. One event of the largest size makes a longer
+/// one.
 pub const PART_BYTES: usize = 256 * 1024;
 
-/// Before the first part of a page is sent its links are looked at: those in events of at most this size, which is some names long, ...
+/// Before the first part of a page is sent its links are looked at: those in events of at most this
+/// size, which is some names long, ...
 pub const MAX_CHECKED_LINK_BYTES: u64 = 8 * 1024;
 
 /// ... until so much was read of the page.
 pub const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Bytes of stored events after which a look for the next part pauses although it found little to show, so that it ends
-/// soon when the client has left.
+/// Bytes of stored events after which a look for the next part pauses although it found little to
+/// show, so that it ends soon when the client has left.
 pub const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Memory reserved before a part, or a large event, is read: as much as one of the largest events and the text of it. What
-/// turns out not to be needed is given back once the part is written.
+/// Memory reserved before a part, or a large event, is read: as much as one of the largest events
+/// and the text of it. What turns out not to be needed is given back once the part is written.
 pub const PART_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of all large answers that are being read, written and sent; the next part waits.
@@ -84,7 +79,8 @@ pub const MAX_LARGE_ANSWERS_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of a large answer that are handed to the connection at a time.
 pub const PIECE_BYTES: usize = 64 * 1024;
 
-/// How long a client may take for a piece of a large answer, and how long the next part of one may wait for memory.
+/// How long a client may take for a piece of a large answer, and how long the next part of one may
+/// wait for memory.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of all pages that are kept to be sent again.
@@ -96,23 +92,26 @@ pub const MAX_KEPT_PAGE_BYTES: usize = 64 * 1024;
 /// Events of one piece of a live answer.
 pub const LIVE_PIECE_EVENTS: u64 = 256;
 
-/// Payload of one piece of a live answer. One event may be larger; its piece is one of the [`MAX_LARGE_PIECES`].
+/// Payload of one piece of a live answer. One event may be larger; its piece is one of the
+/// [`MAX_LARGE_PIECES`].
 pub const LIVE_PIECE_BYTES: usize = 64 * 1024;
 
-/// Larger pieces of live answers that clients have not taken yet. Apart from [`MAX_LARGE_ANSWERS_BYTES`], so that slow subscribers do not keep
-/// others from reading pages.
+/// Larger pieces of live answers that clients have not taken yet. Apart from
+/// [`MAX_LARGE_ANSWERS_BYTES`], so that slow subscribers do not keep others from reading pages.
 pub const MAX_LARGE_PIECES: usize = 8;
 
 /// Memory reserved for each of them: as much as for a part of a page.
 pub const LARGE_PIECE_BYTES: usize = PART_MEMORY_BYTES;
 
-/// How long a live answer is silent at most: shorter than the idle time after which common proxies close a connection.
+/// How long a live answer is silent at most: shorter than the idle time after which common proxies
+/// close a connection.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Events without interest to a subscriber after which it is told how far it has come.
 pub const CHECKPOINT_EVENTS: u64 = 16 * 1024;
 
-/// Events that one request for a filtered page looks at. With [`MAX_SCANNED_BYTES`] some ten milliseconds of work.
+/// Events that one request for a filtered page looks at. With [`MAX_SCANNED_BYTES`] some ten
+/// milliseconds of work.
 pub const MAX_SCANNED_EVENTS: u64 = 16 * 1024;
 
 /// Payload that one request for a filtered page looks at.
@@ -133,25 +132,25 @@ pub const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
 /// Bodies from this size on are compressed on a thread of their own: it takes milliseconds.
 pub const COMPRESS_APART_BYTES: usize = 256 * 1024;
 
-/// Bytes of an event's type.
-pub const MAX_EVENT_TYPE_BYTES: usize = 1024;
-
 /// Levels of nesting in JSON and XML that are followed.
 pub const MAX_NESTING: usize = 128;
 
-/// Bytes that a JSON text may grow to when it is indented. Indentation of deep arrays multiplies their size.
-pub const MAX_INDENTED_BYTES: usize = 2 * MAX_EVENT_BYTES;
+/// Bytes that a JSON text may grow to when it is indented. Indentation of deep arrays multiplies
+/// their size.
+pub const MAX_INDENTED_BYTES: usize = 2 * streams::limits::MAX_EVENT_BYTES;
 
-/// Elements and attributes of data and metadata of one event in an XML body. Each takes at least 8 bytes in the stored JSON, so an event with
-/// more is too large in any case; and until it is stored, each takes much more memory than in the body.
+/// Elements and attributes of data and metadata of one event in an XML body. Each takes at least 8
+/// bytes in the stored JSON, so an event with more is too large in any case; and until it is
+/// stored, each takes much more memory than in the body.
 pub const MAX_XML_NODES: usize = 512 * 1024;
 
 /// Namespaces declared with a prefix around an element of an XML body.
 pub const MAX_XML_NAMESPACES: usize = 1024;
 
-/// Bytes that data, or metadata, may grow to when it is converted to XML; beyond that its text is shown. Each element of an array repeats
-/// the name of its member, which may be as long as the whole document.
-pub const MAX_PAYLOAD_AS_XML_BYTES: usize = 3 * MAX_EVENT_BYTES;
+/// Bytes that data, or metadata, may grow to when it is converted to XML; beyond that its text is
+/// shown. Each element of an array repeats the name of its member, which may be as long as the
+/// whole document.
+pub const MAX_PAYLOAD_AS_XML_BYTES: usize = 3 * streams::limits::MAX_EVENT_BYTES;
 
 /// Bytes of the request line and all headers, as they are without blanks that mean nothing.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -159,7 +158,8 @@ pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Number of request headers.
 pub const MAX_HEADERS: usize = 100;
 
-/// How long a client may take to send the request line and headers; also how long an idle connection is kept.
+/// How long a client may take to send the request line and headers; also how long an idle
+/// connection is kept.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a client may take to send a request body.
@@ -177,14 +177,17 @@ pub const MAX_HANDSHAKES: usize = 1_024;
 /// Requests under way on one HTTP/2 connection; the client holds back the next one.
 pub const MAX_STREAMS: u32 = 128;
 
-/// Requests under way on all HTTP/2 connections together: as many as [`MAX_CONNECTIONS`] of HTTP/1.1 could have.
+/// Requests under way on all HTTP/2 connections together: as many as [`MAX_CONNECTIONS`] of
+/// HTTP/1.1 could have.
 pub const MAX_HTTP2_REQUESTS: usize = MAX_CONNECTIONS;
 
-/// A silent HTTP/2 connection is pinged this often, and ended when a ping is not answered in as long again.
+/// A silent HTTP/2 connection is pinged this often, and ended when a ping is not answered in as
+/// long again.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How long open requests may take to finish once the node shuts down.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest long poll; more is shortened to this. Clients repeat a long poll, and balancers drop idle connections.
+/// The longest long poll; more is shortened to this. Clients repeat a long poll, and balancers drop
+/// idle connections.
 pub const MAX_LONG_POLL: Duration = Duration::from_secs(60);

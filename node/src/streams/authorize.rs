@@ -2,6 +2,8 @@
 
 use super::Streams;
 use crate::access::{Caller, Policy, Right};
+use crate::cluster::Moment;
+use crate::event::StreamName;
 use crate::store::ReadError;
 
 /// Why a caller does not get its right.
@@ -10,12 +12,23 @@ pub enum AuthorizeError {
     /// The access lists do not give the right to the caller, or its login is no longer valid.
     #[error("not allowed")]
     Denied,
-    /// This node cannot tell: it does not know yet what it knew before it was started.
+    /// This node cannot tell: it does not know yet what it knew before it was started, or finds no
+    /// leader to ask.
     #[error("this node is not ready")]
     NotReady,
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] ReadError),
+}
+
+/// The right of a caller to a write, as far as this node can tell. Nothing is written without one.
+#[derive(Debug)]
+pub(super) struct Grant<'a> {
+    pub(super) caller: &'a Caller,
+    stream: &'a StreamName,
+    right: Right,
+    /// When this node found the right in its own state; never, if only the leader can tell.
+    pub(super) checked: Moment,
 }
 
 impl Streams {
@@ -24,15 +37,50 @@ impl Streams {
         if self.allows(caller, stream, Right::Read).await? { Ok(()) } else { Err(AuthorizeError::Denied) }
     }
 
-    /// What a look at the store decides with: the caller as it is now. Taken anew for every look, since much may have changed while
-    /// the request waited. Refuses a caller whose login is no longer valid.
+    /// What a look at the store decides with: the caller as it is now. Taken anew for every look,
+    /// since much may have changed while the request waited. Refuses a caller whose login is no
+    /// longer valid.
     pub async fn policy(&self, caller: &Caller) -> Result<Policy, AuthorizeError> {
         let present = self.access.present(caller).await?.ok_or(AuthorizeError::Denied)?;
         Ok(self.access.policy(&present))
     }
 
-    /// Whether the caller has the right by the state of this node. A node that was just started may have forgotten the newest lists,
-    /// and waits until it knows them again.
+    /// Refuses a write that the caller may not make.
+    ///
+    /// A node that does not lead may not have heard yet of a right that was granted: what its own
+    /// lists and groups refuse is the leader's to decide, as is every write that is passed on
+    /// (docs/adr/0008-the-leader-decides-again.md).
+    pub(super) async fn authorize_write<'a>(
+        &self,
+        caller: &'a Caller,
+        stream: &'a StreamName,
+        right: Right,
+    ) -> Result<Grant<'a>, AuthorizeError> {
+        let now = self.cluster.moment();
+        if self.allows(caller, stream.as_str(), right).await? {
+            return Ok(Grant { caller, stream, right, checked: now });
+        }
+        let is_decided = self.cluster.is_checked(now);
+        if is_decided || !self.access.may_be_allowed_elsewhere(caller, stream.as_str(), right).await? {
+            return Err(AuthorizeError::Denied);
+        }
+        Ok(Grant { caller, stream, right, checked: Moment::NEVER })
+    }
+
+    /// Makes sure of a right that only the leader can tell, before a caller hears what is wrong
+    /// with its write: a caller without the right is told so first.
+    pub(super) async fn confirm(&self, grant: &Grant<'_>) -> Result<(), AuthorizeError> {
+        if grant.checked != Moment::NEVER {
+            return Ok(());
+        }
+        // Rare, and larger than all the rest of a write.
+        Box::pin(self.cluster.catch_up()).await.map_err(|_| AuthorizeError::NotReady)?;
+        let is_allowed = self.access.allows(grant.caller, grant.stream.as_str(), grant.right).await?;
+        if is_allowed { Ok(()) } else { Err(AuthorizeError::Denied) }
+    }
+
+    /// Whether the caller has the right by the state of this node. A node that was just started may
+    /// have forgotten the newest lists, and waits until it knows them again.
     async fn allows(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, AuthorizeError> {
         if !self.cluster.has_recovered() {
             return Err(AuthorizeError::NotReady);

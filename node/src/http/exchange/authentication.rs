@@ -111,9 +111,9 @@ pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[ipnet::IpNet
     if !is_trusted(peer) {
         return peer;
     }
-    let values: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let values = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
     let mut nearest = peer;
-    for item in values.iter().rev().flat_map(|value| value.rsplit(',')) {
+    for item in values.flat_map(|value| value.rsplit(',')) {
         let Some(address) = address(item.trim()) else { break };
         nearest = address;
         if !is_trusted(address) {

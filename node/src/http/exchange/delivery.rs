@@ -1,4 +1,5 @@
-//! Large answers on their way: made and sent part by part, within a bound on what all of them hold in memory.
+//! Large answers on their way: made and sent part by part, within a bound on what all of them hold
+//! in memory.
 
 use std::sync::Arc;
 
@@ -24,8 +25,9 @@ pub fn whole(mut memory: Reservation, body: Vec<u8>) -> Reply {
     reply
 }
 
-/// Sends a page of which `head` is written: as one body when it turns out to be no longer than a part, else part by part. `None` when
-/// the caller may not read what one of its links leads to, and so not the page.
+/// Sends a page of which `head` is written: as one body when it turns out to be no longer than a
+/// part, else part by part. `None` when the caller may not read what one of its links leads to, and
+/// so not the page.
 pub async fn page(
     store: &Store,
     answers: &MemoryBudget,
@@ -54,7 +56,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Whether the caller may read what the links lead to, as far as they are looked at before anything is sent.
+    /// Whether the caller may read what the links lead to, as far as they are looked at before
+    /// anything is sent.
     async fn may_be_sent(&self) -> Result<bool, ReadError> {
         let mut check = self.page.first_check();
         while !check.is_done() {
@@ -78,8 +81,8 @@ impl Parts {
     }
 }
 
-/// Sends all parts. Between two of them nothing is held, so that an answer which waits for memory waits for clients and never for
-/// another answer that waits.
+/// Sends all parts. Between two of them nothing is held, so that an answer which waits for memory
+/// waits for clients and never for another answer that waits.
 async fn send_parts(
     mut parts: Parts,
     first: Vec<u8>,
@@ -110,8 +113,8 @@ async fn send_parts(
     }
 }
 
-/// Sends one part in copied pieces: a piece that is stuck in a connection must not keep the part. False when the client left or did
-/// not take a piece in time.
+/// Sends one part in copied pieces: a piece that is stuck in a connection must not keep the part.
+/// False when the client left or did not take a piece in time.
 async fn send(sender: &PieceSender, memory: &mut Reservation, part: Vec<u8>) -> bool {
     memory.shrink_to(part.capacity());
     for piece in part.chunks(PIECE_BYTES) {

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::budget::Exhausted;
-use crate::cluster::WriteError;
 use crate::http::Reply;
+use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
 use crate::http::format::body::BodyError;
 use crate::store::ReadError;
-use crate::streams::AuthorizeError;
+use crate::streams::events::EventError;
+use crate::streams::{AppendError, AuthorizeError, DeleteError};
 
 /// Value of Retry-After in a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -83,13 +84,43 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// A failed write; `timeout` is what an unknown outcome is called.
-    pub fn of_write(error: WriteError, timeout: Self) -> Self {
+    /// Why nothing was appended (contract/streams 6.8).
+    pub fn of_append(error: AppendError, request: &Request<'_>) -> Self {
         match error {
-            WriteError::NoLeader => Self::NotReady,
-            WriteError::Busy => Self::TooBusy,
-            WriteError::Unknown => timeout,
-            WriteError::Denied => Self::Unauthorized,
+            AppendError::NotLeader(leader) => request.to_leader(&leader),
+            AppendError::NotReady => Self::NotReady,
+            AppendError::Busy => Self::TooBusy,
+            AppendError::Unknown => Self::WriteTimeout,
+            AppendError::Denied => Self::Unauthorized,
+            AppendError::AccessList(error) => Self::BadRequest(error.to_string().into()),
+            AppendError::TooLarge => Self::BodyTooLarge,
+            AppendError::WrongExpectedVersion { current } => Self::WrongExpectedVersion(current),
+            AppendError::StreamDeleted => Self::StreamDeleted,
+            AppendError::Rejected { reason } => Self::BadRequest(reason.into()),
+            AppendError::Store(error) => error.into(),
+            AppendError::Answer(_) => {
+                tracing::error!("{error}");
+                Self::Internal
+            }
+        }
+    }
+
+    /// Why nothing was deleted (contract/streams 7).
+    pub fn of_delete(error: DeleteError, request: &Request<'_>) -> Self {
+        match error {
+            DeleteError::NotLeader(leader) => request.to_leader(&leader),
+            DeleteError::NotReady => Self::NotReady,
+            DeleteError::Busy => Self::TooBusy,
+            DeleteError::Unknown => Self::DeleteTimeout,
+            DeleteError::Denied => Self::Unauthorized,
+            DeleteError::WrongExpectedVersion { current } => Self::WrongExpectedVersion(current),
+            DeleteError::StreamDeleted => Self::StreamDeleted,
+            DeleteError::Rejected { reason } => Self::BadRequest(reason.into()),
+            DeleteError::Store(error) => error.into(),
+            DeleteError::Answer(_) => {
+                tracing::error!("{error}");
+                Self::Internal
+            }
         }
     }
 
@@ -153,10 +184,27 @@ fn unavailable(reason: &'static str, retry_after: Duration) -> Response<Reply> {
 impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::EventTooLarge => Self::EventTooLarge,
+            BodyError::Invalid => Self::BadRequest("Write request body invalid.".into()),
             BodyError::TooLarge => Self::BodyTooLarge,
-            other => Self::BadRequest(other.to_string().into()),
+            BodyError::Event(error) => error.into(),
         }
+    }
+}
+
+/// The texts of contract/streams 6.1 and 6.3.
+impl From<EventError> for ApiError {
+    fn from(error: EventError) -> Self {
+        let reason = match error {
+            EventError::NoEvents => "Write request body invalid.",
+            EventError::EmptyId => "Empty eventId provided.",
+            EventError::EmptyType => "Empty eventType provided.",
+            EventError::TypeTooLong => "The eventType is too long.",
+            EventError::TooLarge => return Self::EventTooLarge,
+            EventError::RecordTooLarge => "Record is too big",
+            EventError::TooMany => "Too many events in one request.",
+            EventError::AllTooLarge => return Self::BodyTooLarge,
+        };
+        Self::BadRequest(reason.into())
     }
 }
 

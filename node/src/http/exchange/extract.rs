@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position, StreamName, StreamNameError};
 use crate::http::exchange::error::ApiError;
 use crate::http::limits::MAX_LONG_POLL;
+use crate::streams::DeleteKind;
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";
@@ -123,9 +124,10 @@ pub fn resolve_links(headers: &HeaderMap) -> Result<bool, ApiError> {
     Ok(parsed(headers, &RESOLVE_LINK_TOS, flag)?.unwrap_or(true))
 }
 
-/// ES-HardDelete; false when absent.
-pub fn hard_delete(headers: &HeaderMap) -> Result<bool, ApiError> {
-    Ok(parsed(headers, &HARD_DELETE, flag)?.unwrap_or(false))
+/// ES-HardDelete; soft when absent.
+pub fn delete_kind(headers: &HeaderMap) -> Result<DeleteKind, ApiError> {
+    let is_hard = parsed(headers, &HARD_DELETE, flag)?.unwrap_or(false);
+    Ok(if is_hard { DeleteKind::Hard } else { DeleteKind::Soft })
 }
 
 /// ES-LongPoll, at most [`MAX_LONG_POLL`].
@@ -236,7 +238,7 @@ mod tests {
         let error = long_poll(&headers("es-longpoll", "0")).unwrap_err();
         assert_eq!(error.to_string(), "ES-LongPoll header in wrong format.");
         assert_eq!(
-            hard_delete(&headers("es-harddelete", "yes")).unwrap_err().to_string(),
+            delete_kind(&headers("es-harddelete", "yes")).unwrap_err().to_string(),
             "ES-HardDelete header in wrong format."
         );
         assert_eq!(require_leader(&headers("es-requiresmaster", "TRUE")), Ok(true));
@@ -257,7 +259,7 @@ mod tests {
         }
         rename_later_headers(&mut headers);
         assert_eq!(long_poll(&headers), Ok(Some(Duration::from_secs(5))));
-        assert_eq!((require_leader(&headers), hard_delete(&headers)), (Ok(true), Ok(false)));
+        assert_eq!((require_leader(&headers), delete_kind(&headers)), (Ok(true), Ok(DeleteKind::Soft)));
         assert!(!headers.contains_key(ONE_NAME_ONLY));
     }
 

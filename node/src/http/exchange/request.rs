@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::access::{Caller, Policy, Right};
+use crate::access::{Caller, Policy};
 use crate::budget::Reservation;
-use crate::cluster::{Asker, BarrierError, Leadership, Moment, Write, WriteError};
-use crate::event::{Position, WriteOutcome};
+use crate::cluster::{BarrierError, LeaderHint};
+use crate::event::Position;
 use crate::http::AppState;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
@@ -16,6 +15,7 @@ use crate::http::exchange::negotiate::Chosen;
 use crate::http::exchange::router::Params;
 use crate::http::format::links::Base;
 use crate::http::limits::PART_MEMORY_BYTES;
+use crate::streams::Client;
 
 /// The connection that a request came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,51 +80,13 @@ impl Request<'_> {
         Ok(self.state.streams.authorize_read(&self.caller, stream).await?)
     }
 
-    /// Refuses a write that the sender may not make; says when that was looked at.
-    ///
-    /// A node that does not lead may not have heard yet of a right that was granted: what its own lists and groups refuse is the leader's
-    /// to decide, as every write that is passed on (ADR 8).
-    pub async fn authorize_write(&self, stream: &str, right: Right) -> Result<Moment, ApiError> {
-        let (cluster, access) = (&self.state.cluster, &self.state.access);
-        let moment = cluster.moment();
-        if self.allows(stream, right).await? {
-            return Ok(moment);
-        }
-        if cluster.is_checked(moment) || !access.may_be_allowed_elsewhere(&self.caller, stream, right).await? {
-            return Err(ApiError::Unauthorized);
-        }
-        Ok(Moment::NEVER)
+    /// Where the request comes from, for operations that write.
+    pub fn client(&self) -> Client<'_> {
+        Client { caller: &self.caller, address: self.client_address() }
     }
 
-    async fn allows(&self, stream: &str, right: Right) -> Result<bool, ApiError> {
-        if !self.state.cluster.has_recovered() {
-            return Err(ApiError::NotReady);
-        }
-        Ok(self.state.access.allows(&self.caller, stream, right).await?)
-    }
-
-    /// What a write is answered whose events are refused with `error`: who may not make it is told so first, and only the leader can tell for sure.
-    pub async fn refused(&self, stream: &str, checked: Moment, error: ApiError) -> ApiError {
-        if checked != Moment::NEVER {
-            return error;
-        }
-        if Box::pin(self.state.cluster.catch_up()).await.is_err() {
-            return ApiError::NotReady;
-        }
-        match self.state.access.allows(&self.caller, stream, Right::Write).await {
-            Ok(true) => error,
-            Ok(false) => ApiError::Unauthorized,
-            Err(error) => error.into(),
-        }
-    }
-
-    /// Makes a write in the name of the sender, whose right to it was looked at just before.
-    pub async fn write(&self, command: Bytes, checked: Moment) -> Result<WriteOutcome, WriteError> {
-        let asker = Asker::Caller(self.caller.clone());
-        self.state.cluster.write(Write { command, asker, checked }).await
-    }
-
-    fn to_leader(&self, hint: &crate::cluster::LeaderHint) -> ApiError {
+    /// The answer that sends the client to the leader.
+    pub fn to_leader(&self, hint: &LeaderHint) -> ApiError {
         let address = self.state.cluster.clients_address(hint);
         let base = Base::of_node(self.headers, self.connection.scheme(), &address);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -170,19 +132,6 @@ impl Request<'_> {
             BarrierError::NoLeader | BarrierError::Behind => ApiError::NotReady,
         }
     }
-
-    /// Answers a write that only the leader itself may take (contract/streams 16).
-    pub async fn write_barrier(&self, require_leader: bool) -> Result<(), ApiError> {
-        if !require_leader {
-            return Ok(());
-        }
-        // Rare and large, as in [`Self::read_barrier`].
-        match Box::pin(self.state.cluster.living_leader()).await {
-            Leadership::Local => Ok(()),
-            Leadership::Remote(hint) => Err(self.to_leader(&hint)),
-            Leadership::None => Err(ApiError::NotReady),
-        }
-    }
 }
 
 /// What a read demands of the node that answers it.
@@ -198,13 +147,5 @@ impl ReadBarrier {
     /// From the headers.
     pub fn parse(headers: &HeaderMap) -> Result<Self, ApiError> {
         Ok(Self { require_leader: extract::require_leader(headers)?, min_position: extract::min_position(headers)? })
-    }
-}
-
-/// UTF-8 text of a body; what is none becomes U+FFFD.
-pub fn utf8(body: Bytes) -> Bytes {
-    match std::str::from_utf8(&body) {
-        Ok(_) => body,
-        Err(_) => Bytes::from(String::from_utf8_lossy(&body).into_owned()),
     }
 }

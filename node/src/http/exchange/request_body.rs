@@ -1,11 +1,14 @@
-//! The body of a request.
+//! The body of a request, and the events of an append in it.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
-use crate::budget::{MemoryBudget, Reservation};
+use crate::budget::{Exhausted, MemoryBudget, Reservation};
+use crate::http::AppState;
 use crate::http::exchange::error::ApiError;
-use crate::http::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, SMALL_BODY_BYTES};
+use crate::http::format::body::EventsFormat;
+use crate::http::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES};
+use crate::streams::events::CheckedEvents;
 
 /// A request body, and the memory that it takes for as long as this value lives.
 pub struct Body {
@@ -14,7 +17,8 @@ pub struct Body {
     _memory: Option<Reservation>,
 }
 
-/// Reads the whole body, within its limits of size and time. A large one first waits for memory in `budget`.
+/// Reads the whole body, within its limits of size and time. A large one first waits for memory in
+/// `budget`.
 pub async fn read<B>(mut body: B, budget: &MemoryBudget) -> Result<Body, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -41,6 +45,61 @@ where
     }
 }
 
+/// Reads the events of an append, and the memory that they take until the append is decided.
+pub async fn read_events<B>(
+    state: &AppState,
+    body: B,
+    format: EventsFormat,
+) -> Result<(CheckedEvents, EventsMemory), ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let Body { bytes, _memory: of_body } = read(body, &state.budgets.bodies).await?;
+    let body_bytes = bytes.len();
+    let events = parse_events(&state.budgets.lists, format, bytes).await?;
+    let of_growth = memory_of_growth(&state.budgets.grown_events, body_bytes, events.payload_bytes()).await?;
+    Ok((events, EventsMemory { _of_body: of_body, _of_growth: of_growth }))
+}
+
+/// The memory of events, given back when dropped.
+pub struct EventsMemory {
+    _of_body: Option<Reservation>,
+    _of_growth: Option<Reservation>,
+}
+
+/// A large list takes up to a second to parse, and a multiple of its length in memory, so that is
+/// done apart from the workers, which also run consensus, and for few at a time.
+async fn parse_events(lists: &MemoryBudget, format: EventsFormat, body: Bytes) -> Result<CheckedEvents, ApiError> {
+    if body.len() <= PARSED_AT_ONCE_BYTES || matches!(format, EventsFormat::One { .. }) {
+        return Ok(format.parse(body)?);
+    }
+    let memory = lists.reserve(MAX_BODY_BYTES).await?;
+    let parsing = tokio::task::spawn_blocking(move || {
+        let events = format.parse(body);
+        drop(memory);
+        events
+    });
+    match parsing.await {
+        Ok(events) => Ok(events?),
+        Err(error) => {
+            tracing::error!(%error, "reading a request body failed");
+            Err(ApiError::Internal)
+        }
+    }
+}
+
+/// Memory for events that are much longer than their body was, because they are stored indented.
+async fn memory_of_growth(
+    grown_events: &MemoryBudget,
+    body_bytes: usize,
+    payload_bytes: usize,
+) -> Result<Option<Reservation>, Exhausted> {
+    if payload_bytes <= SMALL_BODY_BYTES.max(2 * body_bytes) {
+        return Ok(None);
+    }
+    grown_events.reserve(payload_bytes).await.map(Some)
+}
+
 /// What was read of a body.
 #[derive(Default)]
 struct Collected {
@@ -50,7 +109,8 @@ struct Collected {
 }
 
 impl Collected {
-    /// Reads on to the end of the body; false when it has more than so many bytes, of which it then holds a little more.
+    /// Reads on to the end of the body; false when it has more than so many bytes, of which it then
+    /// holds a little more.
     async fn up_to<B>(&mut self, most: usize, body: &mut B) -> Result<bool, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -87,6 +147,8 @@ impl Collected {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt;
 
     use super::*;
@@ -113,5 +175,19 @@ mod tests {
         let too_large = read(pieces(&[MAX_BODY_BYTES, 1]), &budget).await;
         assert!(matches!(too_large, Err(ApiError::BodyTooLarge)));
         assert!(is_free(MAX_BODY_BYTES));
+    }
+
+    #[tokio::test]
+    async fn events_that_have_grown_reserve_memory_of_their_own() {
+        let budget = MemoryBudget::new(1 << 20, Duration::ZERO);
+        for (body_bytes, payload_bytes) in [(100, SMALL_BODY_BYTES), (1 << 20, 2 << 20), (1 << 25, 1 << 24)] {
+            assert!(matches!(memory_of_growth(&budget, body_bytes, payload_bytes).await, Ok(None)));
+        }
+        let reserved = memory_of_growth(&budget, 10_000, 1 << 20).await.unwrap();
+        assert!(reserved.is_some());
+        let refused = memory_of_growth(&budget, 10_000, 100_000).await.map(drop);
+        assert_eq!(refused, Err(Exhausted));
+        drop(reserved);
+        assert!(memory_of_growth(&budget, 10_000, 1 << 20).await.is_ok());
     }
 }

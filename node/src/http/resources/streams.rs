@@ -1,44 +1,28 @@
 //! DELETE of a stream, redirects of trailing slashes, and the description document.
 
-use headwater_proto::stored::{self, command};
 use http::{HeaderValue, Response, StatusCode, header};
-use prost::Message as _;
-use uuid::Uuid;
 
-use crate::access::Right;
-use crate::event::WriteOutcome;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::Request;
-use crate::http::exchange::{audit, extract, response};
+use crate::http::exchange::{extract, response};
 use crate::http::format::json::Object;
 use crate::http::format::links::{Base, encode};
-use crate::http::resources::append::refusal;
+use crate::streams::{Delete, Deleted};
 
 /// DELETE /streams/{S} (contract/streams 7).
 pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let stream = &request.params.stream;
-    extract::stream(stream)?;
-    let expected_version = extract::expected_version(request.headers)?.to_number();
+    let stream = extract::stream(&request.params.stream)?;
+    let expected_version = extract::expected_version(request.headers)?;
     let require_leader = extract::require_leader(request.headers)?;
-    let hard = extract::hard_delete(request.headers)?;
-    request.write_barrier(require_leader).await?;
-    let checked = request.authorize_write(stream, Right::Delete).await?;
-    let list = request.state.access.list_of(stream).await?;
-    let event_id = bytes::Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
-    let kind = command::Kind::Delete(stored::Delete { stream: stream.clone(), expected_version, hard, event_id });
-    let command = stored::Command { kind: Some(kind) };
-    let outcome = request.write(command.encode_to_vec().into(), checked).await;
-    match outcome.map_err(|error| ApiError::of_write(error, ApiError::DeleteTimeout))? {
-        WriteOutcome::Deleted { position } => {
-            audit::acl(request, stream, list.as_deref(), None);
-            let mut answer = response::text(StatusCode::NO_CONTENT, "Stream deleted");
-            answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));
-            Ok(answer)
-        }
-        other => Err(refusal(other)),
-    }
+    let kind = extract::delete_kind(request.headers)?;
+    let delete = Delete { stream: &stream, expected_version, kind, require_leader };
+    let deleted = request.state.streams.delete(request.client(), delete).await;
+    let Deleted { position } = deleted.map_err(|error| ApiError::of_delete(error, request))?;
+    let mut answer = response::text(StatusCode::NO_CONTENT, "Stream deleted");
+    answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));
+    Ok(answer)
 }
 
 /// The same URI without the slash at the end of its path (contract/streams 2.4).

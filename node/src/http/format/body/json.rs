@@ -2,21 +2,21 @@
 
 use std::fmt;
 
-use headwater_proto::stored::NewEvent;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{BodyError, Draft, Events, Payload, parse_guid};
+use super::{BodyError, Draft, Payload, parse_guid};
 use crate::http::format::json::tree::Text;
-use crate::http::limits::MAX_EVENTS_PER_REQUEST;
+use crate::streams::events::{CheckedEvents, EventCollector, EventError};
+use crate::streams::limits::MAX_EVENTS_PER_APPEND;
 
 /// Reads the events of a body.
-pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
-    let mut events = Events::default();
+pub fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
+    let mut events = EventCollector::default();
     for members in elements(body)? {
-        events.push(members.draft()?)?;
+        events.push(members.draft()?.into())?;
     }
-    events.finish()
+    Ok(events.finish()?)
 }
 
 /// The elements of the array, no more than an append may have.
@@ -25,7 +25,7 @@ fn elements(body: &str) -> Result<Vec<Members<'_>>, BodyError> {
     let mut elements = Elements { found: Vec::new(), are_too_many: false };
     let read = elements.deserialize(&mut json).and_then(|()| json.end());
     match read {
-        _ if elements.are_too_many => Err(BodyError::TooManyEvents),
+        _ if elements.are_too_many => Err(EventError::TooMany.into()),
         Err(_) => Err(BodyError::Invalid),
         Ok(()) => Ok(elements.found),
     }
@@ -54,7 +54,7 @@ impl<'de> Visitor<'de> for &mut Elements<'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         while let Some(members) = array.next_element()? {
-            if self.found.len() == MAX_EVENTS_PER_REQUEST {
+            if self.found.len() == MAX_EVENTS_PER_APPEND {
                 self.are_too_many = true;
                 return Err(A::Error::custom("too many events"));
             }
@@ -156,13 +156,19 @@ fn string(value: &str) -> Result<std::borrow::Cow<'_, str>, BodyError> {
 
 #[cfg(test)]
 mod tests {
+    use headwater_proto::stored::NewEvent;
+
     use super::*;
 
     const ID: &str = "4de092c3-1867-5d51-87af-522878b5ce9c";
 
+    fn first(body: &str) -> NewEvent {
+        parse_events(body).unwrap().as_slice()[0].clone()
+    }
+
     fn one(members: &str) -> NewEvent {
         let body = format!(r#"[{{"eventId":"{ID}","eventType":"t",{members}}}]"#);
-        parse_events(&body).unwrap().remove(0)
+        first(&body)
     }
 
     #[test]
@@ -196,7 +202,7 @@ mod tests {
     #[test]
     fn names_match_in_any_case_and_unknown_ones_are_ignored() {
         let body = format!(r#"[{{"EVENTID":"{{{ID}}}","EventType":7,"Data":{{}},"zzz":[]}}]"#);
-        let event = parse_events(&body).unwrap().remove(0);
+        let event = first(&body);
         assert_eq!((event.event_type.as_str(), &event.data[..]), ("7", &b"{}"[..]));
     }
 
@@ -206,7 +212,7 @@ mod tests {
         for (body, error) in [
             (String::new(), BodyError::Invalid),
             ("  ".into(), BodyError::Invalid),
-            ("[]".into(), BodyError::Invalid),
+            ("[]".into(), BodyError::Event(EventError::NoEvents)),
             ("{}".into(), BodyError::Invalid),
             ("null".into(), BodyError::Invalid),
             ("[null]".into(), BodyError::Invalid),
@@ -217,12 +223,15 @@ mod tests {
             (r#"[{"eventId":"not-a-guid","eventType":"t"}]"#.into(), BodyError::Invalid),
             (r#"[{"eventId":12,"eventType":"t"}]"#.into(), BodyError::Invalid),
             (format!(r#"[{{"eventType":"t"}},{{"eventId":"bad","eventType":"t"}}, {{{id}}}]"#), BodyError::Invalid),
-            (r#"[{"eventType":"t"}]"#.into(), BodyError::EmptyId),
-            (r#"[{"eventId":null,"eventType":"t"}]"#.into(), BodyError::EmptyId),
-            (r#"[{"eventId":"00000000-0000-0000-0000-000000000000","eventType":"t"}]"#.into(), BodyError::EmptyId),
-            (format!("[{{{id}}}]"), BodyError::EmptyType),
-            (format!(r#"[{{{id},"eventType":""}}]"#), BodyError::EmptyType),
-            (format!(r#"[{{{id},"eventType":null}}]"#), BodyError::EmptyType),
+            (r#"[{"eventType":"t"}]"#.into(), BodyError::Event(EventError::EmptyId)),
+            (r#"[{"eventId":null,"eventType":"t"}]"#.into(), BodyError::Event(EventError::EmptyId)),
+            (
+                r#"[{"eventId":"00000000-0000-0000-0000-000000000000","eventType":"t"}]"#.into(),
+                BodyError::Event(EventError::EmptyId),
+            ),
+            (format!("[{{{id}}}]"), BodyError::Event(EventError::EmptyType)),
+            (format!(r#"[{{{id},"eventType":""}}]"#), BodyError::Event(EventError::EmptyType)),
+            (format!(r#"[{{{id},"eventType":null}}]"#), BodyError::Event(EventError::EmptyType)),
         ] {
             assert_eq!(parse_events(&body), Err(error), "{body}");
         }
@@ -239,10 +248,10 @@ mod tests {
     #[test]
     fn one_event_too_many_ends_the_reading() {
         let many = |count: usize| format!("[{}", "{},".repeat(count));
-        assert_eq!(parse_events(&many(MAX_EVENTS_PER_REQUEST + 1)), Err(BodyError::TooManyEvents));
-        assert_eq!(parse_events(&many(MAX_EVENTS_PER_REQUEST)), Err(BodyError::Invalid));
-        let body = many(MAX_EVENTS_PER_REQUEST - 1) + "{}]";
-        assert_eq!(parse_events(&body), Err(BodyError::EmptyId));
+        assert_eq!(parse_events(&many(MAX_EVENTS_PER_APPEND + 1)), Err(BodyError::Event(EventError::TooMany)));
+        assert_eq!(parse_events(&many(MAX_EVENTS_PER_APPEND)), Err(BodyError::Invalid));
+        let body = many(MAX_EVENTS_PER_APPEND - 1) + "{}]";
+        assert_eq!(parse_events(&body), Err(BodyError::Event(EventError::EmptyId)));
     }
 
     #[test]
@@ -252,14 +261,14 @@ mod tests {
         let event = format!(r#"{{"eventId":"{ID}","eventType":"t","data":{deep}}}"#);
         assert!(parse_events(&format!("[{event}]")).is_ok());
         let body = format!("[{}]", vec![event; 1_000].join(","));
-        assert_eq!(parse_events(&body), Err(BodyError::TooLarge));
+        assert_eq!(parse_events(&body), Err(BodyError::Event(EventError::AllTooLarge)));
     }
 
     #[test]
     fn an_event_of_exactly_four_mebibytes_is_accepted_and_one_more_byte_is_not() {
         let body = |bytes: usize| format!(r#"[{{"eventId":"{ID}","eventType":"t","data":"{}"}}]"#, "y".repeat(bytes));
         assert!(parse_events(&body(4_194_304)).is_ok());
-        assert_eq!(parse_events(&body(4_194_305)), Err(BodyError::EventTooLarge));
-        assert_eq!(parse_events(&body(16 << 20)), Err(BodyError::RecordTooLarge));
+        assert_eq!(parse_events(&body(4_194_305)), Err(BodyError::Event(EventError::TooLarge)));
+        assert_eq!(parse_events(&body(16 << 20)), Err(BodyError::Event(EventError::RecordTooLarge)));
     }
 }

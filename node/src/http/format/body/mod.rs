@@ -6,48 +6,65 @@ pub mod xml;
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use headwater_proto::stored::NewEvent;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::http::format::json::{IndentError, indent, indent_value};
-use crate::http::limits::{
-    MAX_BODY_BYTES, MAX_COMMAND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_REQUEST, MAX_RECORD_BYTES,
-};
+use crate::http::limits::MAX_BODY_BYTES;
+use crate::streams::events::{CheckedEvents, EventError, ProposedEvent};
 
 /// Why a body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// Not what the content type says.
-    #[error("Write request body invalid.")]
+    #[error("the body is not what its content type says")]
     Invalid,
-    /// An event without an id, or with the zero id.
-    #[error("Empty eventId provided.")]
-    EmptyId,
-    /// An event without a type.
-    #[error("Empty eventType provided.")]
-    EmptyType,
-    /// An event type beyond [`MAX_EVENT_TYPE_BYTES`].
-    #[error("The eventType is too long.")]
-    TypeTooLong,
-    /// More than [`MAX_EVENTS_PER_REQUEST`].
-    #[error("Too many events in one request.")]
-    TooManyEvents,
-    /// An event beyond [`MAX_EVENT_BYTES`].
-    #[error("Too large events received. Limit is 4mb")]
-    EventTooLarge,
-    /// An event of [`MAX_RECORD_BYTES`] or more.
-    #[error("Record is too big")]
-    RecordTooLarge,
-    /// Events of more than [`MAX_COMMAND_BYTES`] together, or a body that is longer than [`MAX_BODY_BYTES`] as text.
-    #[error("Request body is too large")]
+    /// As text the body is longer than [`MAX_BODY_BYTES`].
+    #[error("the body is too large as text")]
     TooLarge,
+    /// Something is wrong with the events.
+    #[error(transparent)]
+    Event(#[from] EventError),
 }
 
-impl BodyError {
-    /// What an event of so many bytes is refused with.
-    fn too_large(bytes: usize) -> Self {
-        if bytes < MAX_RECORD_BYTES { Self::EventTooLarge } else { Self::RecordTooLarge }
+/// How a body holds events (contract/streams 6.2).
+#[derive(Debug)]
+pub enum EventsFormat {
+    /// An array of objects.
+    JsonArray,
+    /// An element for each event in one around them.
+    XmlList,
+    /// The body is the data of one event.
+    One {
+        /// The event without its data.
+        event: ProposedEvent,
+        /// Whether the data is text, and so UTF-8.
+        is_text: bool,
+    },
+}
+
+impl EventsFormat {
+    /// The events of a body.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn parse(self, body: Bytes) -> Result<CheckedEvents, BodyError> {
+        match self {
+            Self::JsonArray => json::parse_events(&bounded_text(&body)?),
+            Self::XmlList => xml::parse_events(&bounded_text(&body)?),
+            Self::One { event, is_text } => {
+                let data = if is_text { utf8(body) } else { body };
+                Ok(CheckedEvents::one(ProposedEvent { data, ..event })?)
+            }
+        }
+    }
+}
+
+/// A body as UTF-8; what is none in it becomes U+FFFD.
+fn utf8(body: Bytes) -> Bytes {
+    match text(&body) {
+        Cow::Borrowed(_) => body,
+        Cow::Owned(text) => text.into(),
     }
 }
 
@@ -98,7 +115,7 @@ impl Payload {
         if text.trim_start().starts_with(['{', '[']) {
             match indent(text) {
                 Ok(bytes) => return Ok(Self { bytes: bytes.into(), is_json: true }),
-                Err(IndentError::TooLarge) => return Err(BodyError::too_large(text.len())),
+                Err(IndentError::TooLarge) => return Err(EventError::of_size(text.len()).into()),
                 Err(IndentError::NotJson | IndentError::TooDeep) => {}
             }
         }
@@ -109,7 +126,7 @@ impl Payload {
     fn from_json(value: &RawValue) -> Result<Self, BodyError> {
         match indent_value(value) {
             Ok(bytes) => Ok(Self { bytes: bytes.into(), is_json: true }),
-            Err(IndentError::TooLarge) => Err(BodyError::too_large(value.get().len())),
+            Err(IndentError::TooLarge) => Err(EventError::of_size(value.get().len()).into()),
             Err(IndentError::NotJson | IndentError::TooDeep) => Err(BodyError::Invalid),
         }
     }
@@ -124,76 +141,16 @@ struct Draft {
     metadata: Payload,
 }
 
-/// The events of a body as they are read. A body that cannot be read is [`BodyError::Invalid`] even if an event before lacks
-/// its id, so what is wrong with an event is told at the end; from then on no events are kept.
-#[derive(Debug, Default)]
-struct Events {
-    kept: Vec<NewEvent>,
-    count: usize,
-    bytes: usize,
-    refused: Option<BodyError>,
-}
-
-impl Events {
-    /// Adds the next event. Indented payloads can be a hundred times as long as they were in the body: more of them than a command may
-    /// have end the reading.
-    fn push(&mut self, draft: Draft) -> Result<(), BodyError> {
-        self.count += 1;
-        if self.count > MAX_EVENTS_PER_REQUEST {
-            return Err(BodyError::TooManyEvents);
-        }
-        self.bytes += draft.data.bytes.len() + draft.metadata.bytes.len();
-        match finish_one(draft) {
-            Ok(event) if self.refused.is_none() => self.kept.push(event),
-            Ok(_) => {}
-            Err(error) => {
-                self.refused.get_or_insert(error);
-                self.kept = Vec::new();
-            }
-        }
-        if self.bytes > MAX_COMMAND_BYTES {
-            return Err(self.refused.unwrap_or(BodyError::TooLarge));
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Vec<NewEvent>, BodyError> {
-        match self.refused {
-            Some(error) => Err(error),
-            None if self.kept.is_empty() => Err(BodyError::Invalid),
-            None => Ok(self.kept),
+impl From<Draft> for ProposedEvent {
+    fn from(draft: Draft) -> Self {
+        Self {
+            id: draft.id,
+            event_type: draft.event_type,
+            is_json: draft.data.is_json || draft.metadata.is_json,
+            data: draft.data.bytes,
+            metadata: draft.metadata.bytes,
         }
     }
-}
-
-fn finish_one(draft: Draft) -> Result<NewEvent, BodyError> {
-    let id = draft.id.filter(|id| !id.is_nil()).ok_or(BodyError::EmptyId)?;
-    let event_type = draft.event_type.filter(|text| !text.is_empty()).ok_or(BodyError::EmptyType)?;
-    let is_json = draft.data.is_json || draft.metadata.is_json;
-    new_event(id, event_type, is_json, draft.data.bytes, draft.metadata.bytes)
-}
-
-/// One event within the limits; a zero id or an empty type is refused.
-pub fn new_event(
-    id: Uuid,
-    event_type: String,
-    is_json: bool,
-    data: Bytes,
-    metadata: Bytes,
-) -> Result<NewEvent, BodyError> {
-    if id.is_nil() {
-        return Err(BodyError::EmptyId);
-    }
-    if event_type.is_empty() {
-        return Err(BodyError::EmptyType);
-    }
-    if event_type.len() > MAX_EVENT_TYPE_BYTES {
-        return Err(BodyError::TypeTooLong);
-    }
-    if data.len() + metadata.len() > MAX_EVENT_BYTES {
-        return Err(BodyError::too_large(data.len() + metadata.len()));
-    }
-    Ok(NewEvent { event_id: Bytes::copy_from_slice(id.as_bytes()), event_type, is_json, data, metadata })
 }
 
 #[cfg(test)]

@@ -3,37 +3,36 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use headwater_proto::stored::NewEvent;
-
-use super::{BodyError, Draft, Events, Payload, parse_guid};
+use super::{BodyError, Draft, Payload, parse_guid};
 use crate::http::format::json::{push_indent, push_string};
 use crate::http::format::xml::document::{Document, DocumentError, Part, Tag};
 use crate::http::format::xml::markup::is_white;
 use crate::http::format::xml::member_of;
 use crate::http::limits::{MAX_INDENTED_BYTES, MAX_XML_NODES};
+use crate::streams::events::{CheckedEvents, EventCollector, EventError};
 
 impl From<DocumentError> for BodyError {
     fn from(error: DocumentError) -> Self {
         match error {
             DocumentError::Malformed => Self::Invalid,
-            DocumentError::TooLarge => Self::EventTooLarge,
+            DocumentError::TooLarge => Self::Event(EventError::TooLarge),
         }
     }
 }
 
 /// Reads the events of a body. Each is made as soon as it ends, and what means nothing in it is skipped, so that only one payload stands in
 /// memory as a tree.
-pub fn parse_events(body: &str) -> Result<Vec<NewEvent>, BodyError> {
+pub fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
     let mut document = Document::new(body)?;
-    let mut events = Events::default();
+    let mut events = EventCollector::default();
     let Some(Part::Open(root)) = document.next_part()? else { return Err(BodyError::Invalid) };
     if !root.is_self_closing {
         while let Some(event) = next_child(&mut document)? {
-            events.push(draft(&mut document, &event)?)?;
+            events.push(draft(&mut document, &event)?.into())?;
         }
     }
     match document.next_part()? {
-        None => events.finish(),
+        None => Ok(events.finish()?),
         Some(_) => Err(BodyError::Invalid),
     }
 }
@@ -128,7 +127,7 @@ impl<'a> Content<'a> {
                         let (element, is_self_closing) = (content.nodes.len(), tag.is_self_closing);
                         *count += 1 + tag.attributes.len();
                         if *count > MAX_XML_NODES {
-                            return Err(BodyError::EventTooLarge);
+                            return Err(EventError::TooLarge.into());
                         }
                         content.begin(tag);
                         open.push(element);
@@ -192,7 +191,7 @@ impl<'a> Content<'a> {
     /// Appends the element's content as a JSON value. Indentation makes deep lists many times longer, hence the limit.
     fn push_value(&self, out: &mut Vec<u8>, element: usize, indent: usize) -> Result<(), BodyError> {
         if out.len() > MAX_INDENTED_BYTES {
-            return Err(BodyError::EventTooLarge);
+            return Err(EventError::TooLarge.into());
         }
         if let Some(text) = self.only_text(element) {
             match self.nodes[element] {
@@ -270,18 +269,23 @@ impl<'a> Content<'a> {
 
 #[cfg(test)]
 mod tests {
+    use headwater_proto::stored::NewEvent;
     use proptest::prelude::*;
 
     use super::*;
     use crate::http::format::json::tree;
     use crate::http::format::xml::push_json;
-    use crate::http::limits::MAX_EVENTS_PER_REQUEST;
+    use crate::streams::limits::MAX_EVENTS_PER_APPEND;
 
     const ID: &str = "48b5f36d-1bb1-5326-9f65-406bc3ab6435";
 
+    fn first(body: &str) -> NewEvent {
+        parse_events(body).unwrap().as_slice()[0].clone()
+    }
+
     fn one(parts: &str) -> NewEvent {
         let body = format!("<Events><Event><EventId>{ID}</EventId><EventType>xt</EventType>{parts}</Event></Events>");
-        parse_events(&body).unwrap().remove(0)
+        first(&body)
     }
 
     fn data(content: &str) -> String {
@@ -328,7 +332,7 @@ mod tests {
         let body = format!(
             "<?xml version=\"1.0\"?>\n<e xmlns=\"urn:x\"><any><eventId>{ID}</eventId><eventType>t</eventType></any></e>\n"
         );
-        assert_eq!(parse_events(&body).unwrap().len(), 1);
+        assert_eq!(parse_events(&body).unwrap().as_slice().len(), 1);
     }
 
     #[test]
@@ -348,15 +352,19 @@ mod tests {
             "<e/><!-- --",
             &deep,
         ] {
-            assert_eq!(parse_events(body), Err(BodyError::Invalid), "{body}");
+            let refused = parse_events(body);
+            assert!(matches!(refused, Err(BodyError::Invalid | BodyError::Event(EventError::NoEvents))), "{body}");
         }
         assert_eq!(
             parse_events("<e><v><eventId>nope</eventId><eventType>t</eventType></v></e>"),
             Err(BodyError::Invalid)
         );
-        assert_eq!(parse_events("<e><v><eventType>t</eventType></v></e>"), Err(BodyError::EmptyId));
-        assert_eq!(parse_events(&format!("<e><v eventId=\"{ID}\"/></e>")), Err(BodyError::EmptyId));
-        assert_eq!(parse_events(&format!("<e><v><eventId>{ID}</eventId></v></e>")), Err(BodyError::EmptyType));
+        assert_eq!(parse_events("<e><v><eventType>t</eventType></v></e>"), Err(BodyError::Event(EventError::EmptyId)));
+        assert_eq!(parse_events(&format!("<e><v eventId=\"{ID}\"/></e>")), Err(BodyError::Event(EventError::EmptyId)));
+        assert_eq!(
+            parse_events(&format!("<e><v><eventId>{ID}</eventId></v></e>")),
+            Err(BodyError::Event(EventError::EmptyType))
+        );
     }
 
     #[test]
@@ -364,20 +372,20 @@ mod tests {
         let event =
             |data: &str| format!("<e><v><eventId>{ID}</eventId><eventType>t</eventType><data>{data}</data></v></e>");
         let deep = format!("{}{}{}", "<a>".repeat(120), "<b/>".repeat(400_000), "</a>".repeat(120));
-        assert_eq!(parse_events(&event(&deep)), Err(BodyError::EventTooLarge));
-        assert_eq!(parse_events(&event(&"<b/>".repeat(MAX_XML_NODES))), Err(BodyError::EventTooLarge));
-        assert_eq!(parse_events(&event(&"<b/>".repeat(100))).map(|events| events.len()), Ok(1));
+        assert_eq!(parse_events(&event(&deep)), Err(BodyError::Event(EventError::TooLarge)));
+        assert_eq!(parse_events(&event(&"<b/>".repeat(MAX_XML_NODES))), Err(BodyError::Event(EventError::TooLarge)));
+        assert_eq!(parse_events(&event(&"<b/>".repeat(100))).map(|events| events.as_slice().len()), Ok(1));
         let other = format!(
             "<e><v><eventId>{ID}</eventId><eventType>t</eventType><x>{}</x></v></e>",
             "<b/>".repeat(MAX_XML_NODES)
         );
-        assert_eq!(parse_events(&other).map(|events| events.len()), Ok(1));
+        assert_eq!(parse_events(&other).map(|events| events.as_slice().len()), Ok(1));
         let deep = format!("{}{}{}", "<a>".repeat(100), "<b></b>".repeat(4_000), "</a>".repeat(100));
         assert!(parse_events(&event(&deep)).is_ok());
         let all = [event(&deep).trim_start_matches("<e>").trim_end_matches("</e>"); 100].concat();
-        assert_eq!(parse_events(&format!("<e>{all}</e>")), Err(BodyError::TooLarge));
-        let many = "<v/>".repeat(MAX_EVENTS_PER_REQUEST + 1);
-        assert_eq!(parse_events(&format!("<e>{many}</e>")), Err(BodyError::TooManyEvents));
+        assert_eq!(parse_events(&format!("<e>{all}</e>")), Err(BodyError::Event(EventError::AllTooLarge)));
+        let many = "<v/>".repeat(MAX_EVENTS_PER_APPEND + 1);
+        assert_eq!(parse_events(&format!("<e>{many}</e>")), Err(BodyError::Event(EventError::TooMany)));
     }
 
     #[test]

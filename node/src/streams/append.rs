@@ -1,0 +1,169 @@
+//! Appends (contract/streams 6).
+
+use bytes::Bytes;
+use headwater_proto::stored::{self, command};
+use prost::Message;
+use uuid::Uuid;
+
+use super::authorize::AuthorizeError;
+use super::commit::LeaderError;
+use super::events::CheckedEvents;
+use super::limits::MAX_COMMAND_BYTES;
+use super::metadata::AccessChange;
+use super::{Client, Streams};
+use crate::access::Right;
+use crate::cluster::{LeaderHint, WriteError};
+use crate::event::metadata::AclError;
+use crate::event::{EventNumber, ExpectedVersion, Position, StreamName, WriteOutcome};
+use crate::store::ReadError;
+
+/// An append to one stream: all of its events are stored with consecutive numbers, or none.
+#[derive(Debug)]
+pub struct Append<'a> {
+    /// The stream; metadata is appended to the metastream.
+    pub stream: &'a StreamName,
+    /// The condition.
+    pub expected_version: ExpectedVersion,
+    /// The events.
+    pub events: CheckedEvents,
+    /// Whether the leader itself has to take the request.
+    pub require_leader: bool,
+}
+
+/// The events are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Number of the first event.
+    pub first_number: EventNumber,
+    /// Position of the last event: a read that has it sees the whole append.
+    pub position: Position,
+}
+
+/// Why nothing was appended, or nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The leader has to take this.
+    #[error("another node leads")]
+    NotLeader(LeaderHint),
+    /// Surely not written: no leader, or this node is not ready.
+    #[error("this node is not ready")]
+    NotReady,
+    /// Surely not written: queues are full.
+    #[error("too many writes in flight")]
+    Busy,
+    /// May have been written, or may still be; repeating it with the same ids is exact.
+    #[error("the outcome is not known")]
+    Unknown,
+    /// The caller may not append to the stream, or nobody may.
+    #[error("not allowed")]
+    Denied,
+    /// An access list among the events would not be in force.
+    #[error(transparent)]
+    AccessList(#[from] AclError),
+    /// The events take more than [`MAX_COMMAND_BYTES`] together.
+    #[error("the append is too large")]
+    TooLarge,
+    /// The stream has another last number than expected.
+    #[error("the stream is at {current}")]
+    WrongExpectedVersion {
+        /// The last number ever committed in the stream, -1 for none.
+        current: i64,
+    },
+    /// The stream is deleted for good, or deleted where it was expected to exist.
+    #[error("the stream is deleted")]
+    StreamDeleted,
+    /// No state would allow this append.
+    #[error("{reason}")]
+    Rejected {
+        /// A sentence for the client.
+        reason: String,
+    },
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+    /// The answer is one to something else.
+    #[error("an append was answered by: {0}")]
+    Answer(WriteOutcome),
+}
+
+impl From<LeaderError> for AppendError {
+    fn from(error: LeaderError) -> Self {
+        match error {
+            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
+            LeaderError::NotReady => Self::NotReady,
+        }
+    }
+}
+
+impl From<AuthorizeError> for AppendError {
+    fn from(error: AuthorizeError) -> Self {
+        match error {
+            AuthorizeError::Denied => Self::Denied,
+            AuthorizeError::NotReady => Self::NotReady,
+            AuthorizeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<WriteError> for AppendError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NoLeader => Self::NotReady,
+            WriteError::Busy => Self::Busy,
+            WriteError::Unknown => Self::Unknown,
+            WriteError::Denied => Self::Denied,
+        }
+    }
+}
+
+impl Streams {
+    /// Appends events to a stream.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; what comes first there is looked at first.
+    pub async fn append(&self, client: Client<'_>, append: Append<'_>) -> Result<Appended, AppendError> {
+        let Append { stream, expected_version, events, require_leader } = append;
+        self.write_barrier(require_leader).await?;
+        let grant = self.authorize_write(client.caller, stream, Right::Write).await?;
+        let change = match AccessChange::of(stream, &events) {
+            Ok(change) => change,
+            Err(error) => {
+                self.confirm(&grant).await?;
+                return Err(error.into());
+            }
+        };
+        let before = self.list_before(&change).await?;
+        let outcome = self.commit(grant, encode(stream, expected_version, events)?).await?;
+        match outcome {
+            WriteOutcome::Appended { first_number, position, .. } => {
+                change.audit(client, before.as_deref());
+                Ok(Appended { first_number, position })
+            }
+            WriteOutcome::WrongExpectedVersion { current } => Err(AppendError::WrongExpectedVersion { current }),
+            WriteOutcome::StreamDeleted => Err(AppendError::StreamDeleted),
+            WriteOutcome::Rejected { reason } => Err(AppendError::Rejected { reason }),
+            WriteOutcome::Deleted { .. } => Err(AppendError::Answer(outcome)),
+        }
+    }
+}
+
+/// The command, encoded once: the same bytes go into the log, to other nodes and to the state
+/// machine.
+fn encode(stream: &StreamName, expected_version: ExpectedVersion, events: CheckedEvents) -> Result<Bytes, AppendError> {
+    let write_id = match expected_version {
+        ExpectedVersion::NoStream => Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),
+        // The events' ids tell copies of the append (docs/adr/0016-copies-of-a-write.md).
+        ExpectedVersion::Any | ExpectedVersion::Exists | ExpectedVersion::Exactly(_) => Bytes::new(),
+    };
+    let append = stored::Append {
+        stream: stream.as_str().to_owned(),
+        expected_version: expected_version.to_number(),
+        events: events.into_vec(),
+        write_id,
+    };
+    let command = stored::Command { kind: Some(command::Kind::Append(append)) };
+    if command.encoded_len() > MAX_COMMAND_BYTES {
+        return Err(AppendError::TooLarge);
+    }
+    Ok(command.encode_to_vec().into())
+}

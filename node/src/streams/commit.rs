@@ -1,0 +1,41 @@
+//! What appends and deletes have in common: the leader may have to take them, and each commits one
+//! command.
+
+use bytes::Bytes;
+
+use super::Streams;
+use super::authorize::Grant;
+use crate::cluster::{Asker, LeaderHint, Leadership, Write, WriteError};
+use crate::event::WriteOutcome;
+
+/// Why this node does not take a write that only the leader itself may take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeaderError {
+    /// Another node leads.
+    #[error("another node leads")]
+    NotLeader(LeaderHint),
+    /// No leader is known.
+    #[error("no leader is known")]
+    NotReady,
+}
+
+impl Streams {
+    /// Refuses a write that demands the leader, unless this node leads (contract/streams 16).
+    pub(super) async fn write_barrier(&self, require_leader: bool) -> Result<(), LeaderError> {
+        if !require_leader {
+            return Ok(());
+        }
+        // Rare, and larger than all the rest of a write.
+        match Box::pin(self.cluster.living_leader()).await {
+            Leadership::Local => Ok(()),
+            Leadership::Remote(hint) => Err(LeaderError::NotLeader(hint)),
+            Leadership::None => Err(LeaderError::NotReady),
+        }
+    }
+
+    /// Commits an encoded command in the name of the caller that has the right to it.
+    pub(super) async fn commit(&self, grant: Grant<'_>, command: Bytes) -> Result<WriteOutcome, WriteError> {
+        let asker = Asker::Caller(grant.caller.clone());
+        self.cluster.write(Write { command, asker, checked: grant.checked }).await
+    }
+}
