@@ -18,6 +18,7 @@ pub mod event;
 pub mod fatal;
 pub mod files;
 pub mod http;
+mod listen;
 pub mod log;
 pub mod machine;
 pub mod metrics;

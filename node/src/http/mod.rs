@@ -1,11 +1,12 @@
 //! The HTTP API: parses requests, calls the rooms below, renders answers.
 
-pub mod budgets;
-pub mod connection;
-pub mod exchange;
-pub mod format;
+mod budgets;
+mod connection;
+mod exchange;
+mod format;
 pub mod limits;
-pub mod resources;
+mod resources;
+mod routes;
 
 use std::sync::Arc;
 

@@ -1,20 +1,161 @@
-//! HTTP/2 in front of a service that thinks in HTTP/1.1: names of the host, and texts without reason phrases.
+//! Connections over which clients speak HTTP/2, in front of a service that thinks in HTTP/1.1:
+//! names of the host, and texts without reason phrases.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::Watcher;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
-use crate::http::connection::http1::into_origin_form;
+use crate::http::connection::head::into_origin_form;
+use crate::http::connection::pacing::Requests;
+use crate::http::connection::stall::StallGuard;
 use crate::http::exchange::request::Connection;
 use crate::http::exchange::{response, service};
-use crate::http::limits::MAX_HEADERS;
+use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, MAX_STREAMS, PING_INTERVAL, STALL_TIMEOUT};
 use crate::http::{AppState, Reply};
 
-/// Answers a request of an HTTP/2 connection.
-pub async fn answer<B>(state: &AppState, connection: Connection, mut request: Request<B>) -> Response<Reply>
+/// How often a connection is looked at for silence and for answers that nobody reads.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes of one answer that wait in the connection for the client to read them.
+const MAX_STREAM_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A connection over which a client speaks HTTP/2.
+pub(super) struct Http2Connection<S> {
+    /// Carries the bytes.
+    pub(super) stream: S,
+    /// What its requests have to know of it.
+    pub(super) connection: Connection,
+    /// What handlers work with.
+    pub(super) state: Arc<AppState>,
+    /// Places for requests, shared with all other connections of this version.
+    pub(super) places: Arc<Semaphore>,
+    /// The node stops: no more requests are taken.
+    pub(super) shutdown: CancellationToken,
+    /// The node waits with its end until this is dropped.
+    pub(super) watcher: Watcher,
+    /// Its place among the open connections.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+impl<S> Http2Connection<S>
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    /// Serves requests until the connection ends, the node stops, nothing was asked for
+    /// [`HEADER_TIMEOUT`], or the client does not read one of its answers for [`STALL_TIMEOUT`].
+    pub(super) async fn run(self) {
+        let Self { stream, connection, state, places, shutdown, watcher, place } = self;
+        let requests = Arc::new(Requests::default());
+        let mut activity = Activity::new(requests.clone());
+        let service = service_fn(move |request| {
+            let (state, places, underway) = (state.clone(), places.clone(), requests.begin());
+            async move {
+                // Never closed; waiting for a place is bounded by the deadlines of those who have
+                // one.
+                let _place = places.acquire().await;
+                let answer = answer(&state, connection, request).await;
+                Ok::<_, Infallible>(answer.map(|reply| underway.answer(reply)))
+            }
+        });
+        let served = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(MAX_STREAM_BUFFER_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL)
+            .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
+        tokio::pin!(served);
+        let ended = loop {
+            tokio::select! {
+                ended = served.as_mut() => break ended,
+                () = shutdown.cancelled(), if !activity.is_leaving => {
+                    activity.is_leaving = true;
+                    served.as_mut().graceful_shutdown();
+                }
+                () = tokio::time::sleep(LOOK_INTERVAL) => match activity.look() {
+                    Verdict::GoOn => {}
+                    Verdict::Leave => served.as_mut().graceful_shutdown(),
+                    Verdict::Cut(reason) => {
+                        tracing::debug!(peer = %connection.peer, reason, "an HTTP/2 connection was cut");
+                        break Ok(());
+                    }
+                },
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "an HTTP/2 connection ended early");
+        }
+        // The drain at shutdown waits for all watchers to be gone.
+        drop(watcher);
+        drop(place);
+    }
+}
+
+/// What shows whether a connection is still of use, as it was at the last look.
+struct Activity {
+    /// The requests of the connection.
+    requests: Arc<Requests>,
+    /// How many had begun.
+    begun: u64,
+    /// Since when nothing was asked or answered, or the client was told to leave.
+    quiet_since: Instant,
+    /// The client was told that no more requests are taken.
+    is_leaving: bool,
+}
+
+/// What is to be done with a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing.
+    GoOn,
+    /// No more requests are taken.
+    Leave,
+    /// It ends at once.
+    Cut(&'static str),
+}
+
+impl Activity {
+    fn new(requests: Arc<Requests>) -> Self {
+        Self { begun: requests.begun(), requests, quiet_since: Instant::now(), is_leaving: false }
+    }
+
+    fn look(&mut self) -> Verdict {
+        if self.requests.is_stalled(STALL_TIMEOUT) {
+            return Verdict::Cut("the client does not read an answer");
+        }
+        let begun = self.requests.begun();
+        if begun != self.begun || !self.requests.is_idle() {
+            self.begun = begun;
+            self.quiet_since = Instant::now();
+            return Verdict::GoOn;
+        }
+        let quiet = self.quiet_since.elapsed();
+        if self.is_leaving && quiet >= STALL_TIMEOUT {
+            return Verdict::Cut("the client has not read all answers to their end");
+        }
+        if !self.is_leaving && quiet >= HEADER_TIMEOUT {
+            self.is_leaving = true;
+            self.quiet_since = Instant::now();
+            return Verdict::Leave;
+        }
+        Verdict::GoOn
+    }
+}
+
+async fn answer(state: &AppState, connection: Connection, mut request: Request<Incoming>) -> Response<Reply> {
     let is_head = request.method() == Method::HEAD;
     let mut answer = if request.headers().len() > MAX_HEADERS {
         response::status_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large")
@@ -22,9 +163,10 @@ where
         into_origin_form(&mut request);
         service::answer(state, connection, request).await
     };
-    match is_head {
-        true => leave_out_body(&mut answer),
-        false => say_reason(&mut answer),
+    if is_head {
+        leave_out_body(&mut answer);
+    } else {
+        say_reason(&mut answer);
     }
     // Of one connection, and so malformed here (RFC 9113 8.2.2); the stream ends by itself.
     answer.headers_mut().remove(header::CONNECTION);
@@ -40,7 +182,8 @@ fn leave_out_body(answer: &mut Response<Reply>) {
     *answer.body_mut() = Reply::default();
 }
 
-/// HTTP/2 has no reason phrase: where it is all that an answer says, the same text is its body (contract/services 0.1).
+/// HTTP/2 has no reason phrase: where it is all that an answer says, the same text is its body
+/// (contract/services 0.1).
 fn say_reason(answer: &mut Response<Reply>) {
     let status = answer.status();
     let may_have_body =

@@ -1,7 +1,10 @@
-//! Connections of clients: accepted, served as HTTP/1.1 or HTTP/2, paced, and ended when they stall.
+//! Connections of clients: accepted, served as HTTP/1.1 or HTTP/2, paced, and ended when they
+//! stall.
 
-pub mod http1;
-pub mod http2;
+mod head;
+mod http1;
+mod http2;
+mod https;
 pub mod pacing;
 pub mod server;
 pub mod stall;

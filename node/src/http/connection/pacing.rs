@@ -1,7 +1,8 @@
 //! Who reads the answers of an HTTP/2 connection, and who does not.
 //!
-//! One connection carries many answers, and a client takes each at its own pace: a stuck one shows neither in the connection, which may be
-//! busy with others, nor in the time since the last request.
+//! One connection carries many answers, and a client takes each at its own pace: a stuck one shows
+//! neither in the connection, which may be busy with others, nor in the time since the last
+//! request.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -17,14 +18,16 @@ use parking_lot::Mutex;
 use crate::http::Reply;
 use crate::http::exchange::reply::GivenUp;
 
-/// Bytes of an answer that are handed to the connection at a time, as many as one frame holds. What was handed over is out of sight.
+/// Bytes of an answer that are handed to the connection at a time, as many as one frame holds. What
+/// was handed over is out of sight.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// The requests of one connection, from their arrival until their answers are handed over.
 #[derive(Default)]
 pub struct Requests {
     begun: AtomicU64,
-    /// By number: since when the client is expected to make room for the next piece of the answer, if that is what it waits for.
+    /// By number: since when the client is expected to make room for the next piece of the answer,
+    /// if that is what it waits for.
     underway: Mutex<HashMap<u64, Option<Instant>>>,
 }
 
@@ -76,7 +79,8 @@ impl Drop for Underway {
     }
 }
 
-/// An answer in pieces of [`PIECE_BYTES`]; the connection asks for each when its client has room for it.
+/// An answer in pieces of [`PIECE_BYTES`]; the connection asks for each when its client has room
+/// for it.
 pub struct PacedReply {
     reply: Reply,
     /// What is left of the last frame of `reply`.

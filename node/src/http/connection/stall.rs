@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A connection that fails when it could write nothing for some time although there is something to write. Without this, a
-/// client that never reads its answer would keep it in memory for ever.
+/// A connection that fails when it could write nothing for some time although there is something to
+/// write. Without this, a client that never reads its answer would keep it in memory for ever.
 pub struct StallGuard<S> {
     connection: S,
     limit: Duration,

@@ -29,7 +29,8 @@ pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Re
             tracing::info!(target: "audit", %from, "audit: a login was refused: the Authorization header cannot be read, or there are several");
             return Err(ApiError::BadCredentials);
         };
-        // Five times as large as the rest of this step, for requests that have nobody to log in as well.
+        // Five times as large as the rest of this step, for requests that have nobody to log in as
+        // well.
         return match Box::pin(state.access.login(&login, &password, from)).await {
             Ok(principal) => Ok(Caller::User(principal)),
             Err(error) => Err(refused(error, &login, from)),
@@ -57,21 +58,20 @@ fn refused(error: LoginError, login: &str, from: IpAddr) -> ApiError {
     match error {
         LoginError::Wrong => {
             tracing::info!(target: "audit", user = ?login, %from, "audit: a login was refused: wrong name or password");
-            ApiError::BadCredentials
         }
-        // Told once per wrong password that was looked at; the others would only let a guesser fill the log.
+        // Told once per wrong password that was looked at; the others would only let a guesser fill
+        // the log.
         LoginError::Exhausted => {
             tracing::debug!(target: "audit", user = ?login, %from, "audit: a login was refused: too many wrong passwords");
-            ApiError::BadCredentials
         }
-        LoginError::NotReady => ApiError::UsersNotReady,
-        LoginError::Busy => ApiError::TooBusy,
-        LoginError::Internal => ApiError::Internal,
+        LoginError::NotReady | LoginError::Busy | LoginError::Internal => {}
     }
+    error.into()
 }
 
-/// The part of an Authorization header behind the scheme Basic: `None` for another scheme, which is none of ours,
-/// `Some(None)` for one that is too long. A scheme ends where its characters do (RFC 9110 11.1), whatever comes then.
+/// The part of an Authorization header behind the scheme Basic: `None` for another scheme, which is
+/// none of ours, `Some(None)` for one that is too long. A scheme ends where its characters do
+/// (RFC 9110 11.1), whatever comes then.
 fn basic(value: &[u8]) -> Option<Option<&[u8]>> {
     const SCHEME: usize = b"basic".len();
     let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -103,8 +103,8 @@ fn intermediary(value: &str) -> Option<Principal> {
     Some(Principal::vouched_for(login, groups))
 }
 
-/// Where a request came from: the peer, or, behind proxies that are trusted, the last address in X-Forwarded-For that is none of
-/// theirs. What stands before that one was written by the client.
+/// Where a request came from: the peer, or, behind proxies that are trusted, the last address in
+/// X-Forwarded-For that is none of theirs. What stands before that one was written by the client.
 pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[ipnet::IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let peer = peer.to_canonical();

@@ -29,15 +29,17 @@ impl Compression {
 
     fn add_headers(self, headers: &mut HeaderMap) {
         headers.insert(header::CONTENT_ENCODING, self.coding.name());
-        // A shared cache must not hand this form to clients that did not ask for it; the plain form suits everybody. Clients
-        // that ask themselves get the Vary of the contract and nothing else.
+        // A shared cache must not hand this form to clients that did not ask for it; the plain form
+        // suits everybody. Clients that ask themselves get the Vary of the contract and nothing
+        // else.
         if self.is_cached {
             headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
     }
 }
 
-/// Whether a proxy shows in a request: it names itself, or it speaks HTTP/1.0 as some do to the servers behind them.
+/// Whether a proxy shows in a request: it names itself, or it speaks HTTP/1.0 as some do to the
+/// servers behind them.
 fn comes_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
     let names_one = |name: &str| name == "via" || name == "forwarded" || name.starts_with("x-forwarded-");
     version == Version::HTTP_10 || headers.keys().any(|name| names_one(name.as_str()))
@@ -53,7 +55,8 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// The first item of Accept-Encoding that is exactly `gzip` or `deflate`; one with a `q` is not.
+    /// The first item of Accept-Encoding that is exactly `gzip` or `deflate`; one with a `q` is
+    /// not.
     pub fn choose(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).find_map(|item| match item.trim() {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
+use crate::access::LoginError;
+use crate::access::manage::ManageError;
 use crate::budget::Exhausted;
 use crate::http::Reply;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
 use crate::http::format::body::BodyError;
+use crate::http::resources::users::UserRefusal;
 use crate::store::ReadError;
 use crate::streams::events::EventError;
 use crate::streams::{AppendError, AuthorizeError, DeleteError};
@@ -24,7 +27,23 @@ const RETRY_AFTER_START: Duration = Duration::from_secs(5);
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// A part of the path or a header that cannot be read; the text is the reason phrase (contract/streams 2.5 and 5).
+    /// No route has this path.
+    #[error("unknown path")]
+    UnknownPath,
+    /// Routes have this path, but none with this method.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// The route takes no body of this media type.
+    #[error("invalid or missing Content-Type")]
+    UnsupportedMediaType,
+    /// The route has no answer of a media type that the request accepts.
+    #[error("not available in the requested format")]
+    NotAcceptable,
+    /// The route is not for this caller, whatever else the request says (contract/services 1.3).
+    #[error("not for this caller")]
+    NotAdmitted,
+    /// A part of the path or a header that cannot be read; the text is the reason phrase
+    /// (contract/streams 2.5 and 5).
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
     /// The body did not arrive in time.
@@ -36,7 +55,8 @@ pub enum ApiError {
     /// Data and metadata of an event beyond 4 MiB.
     #[error("an event is too large")]
     EventTooLarge,
-    /// The credentials of the request are not right: 401 before anything else is looked at (contract/streams 1.1).
+    /// The credentials of the request are not right: 401 before anything else is looked at
+    /// (contract/streams 1.1).
     #[error("wrong credentials")]
     BadCredentials,
     /// Credentials were sent, but this node does not know the users yet.
@@ -78,6 +98,14 @@ pub enum ApiError {
     /// A delete without a known outcome.
     #[error("the outcome of the delete is unknown")]
     DeleteTimeout,
+    /// A user was not shown or not changed; the answer is a document (contract/services 2).
+    #[error("{refusal}")]
+    User {
+        /// The login name that the document repeats; empty where it repeats none.
+        login: String,
+        /// Why.
+        refusal: UserRefusal,
+    },
     /// The store failed.
     #[error("internal error")]
     Internal,
@@ -124,9 +152,36 @@ impl ApiError {
         }
     }
 
+    /// Why the user `login` was not changed.
+    pub fn of_user_change(error: ManageError, login: &str) -> Self {
+        let refusal = match error {
+            ManageError::NotFound => UserRefusal::NotFound,
+            // The last administrator is a conflict with what has to stay possible.
+            ManageError::Exists | ManageError::LastAdmin => UserRefusal::Conflict,
+            ManageError::StreamGone => UserRefusal::StreamGone,
+            ManageError::WrongPassword | ManageError::Denied => UserRefusal::Unauthorized,
+            ManageError::TryAgain => UserRefusal::TryAgain,
+            ManageError::Internal => UserRefusal::Failed,
+            ManageError::NotReady => return Self::NotReady,
+            ManageError::Busy => return Self::TooBusy,
+            ManageError::Unknown => return Self::WriteTimeout,
+        };
+        Self::User { login: login.to_owned(), refusal }
+    }
+
     /// The answer.
     pub fn into_response(self) -> Response<Reply> {
         match self {
+            Self::UnknownPath => response::status_only(StatusCode::NOT_FOUND, "Not Found"),
+            Self::MethodNotAllowed => response::status_only(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            Self::UnsupportedMediaType => {
+                response::status_only(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Invalid or missing Content-Type")
+            }
+            Self::NotAcceptable => {
+                let reason = "Requested URI is not available in requested format";
+                response::status_only(StatusCode::NOT_ACCEPTABLE, reason)
+            }
+            Self::User { login, refusal } => refusal.into_response(&login),
             Self::BadRequest(reason) => response::status_only(StatusCode::BAD_REQUEST, &reason),
             Self::BodyTimeout => response::closing(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time"),
             Self::BodyTooLarge => response::closing(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"),
@@ -134,7 +189,7 @@ impl ApiError {
                 response::text(StatusCode::PAYLOAD_TOO_LARGE, "Too large events received. Limit is 4mb")
             }
             // Every 401 gets its challenge where all answers pass.
-            Self::BadCredentials => response::status_only(StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::BadCredentials | Self::NotAdmitted => response::status_only(StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::UsersNotReady => unavailable("Not yet ready.", RETRY_AFTER_START),
             Self::Unauthorized => response::text(StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::NotFound => response::text(StatusCode::NOT_FOUND, "Not Found"),
@@ -164,11 +219,14 @@ impl ApiError {
         }
     }
 
-    /// The answer to a single-event read that asked for JSON: `{}` as body where there would be none (contract/streams 1.3).
+    /// The answer to a single-event read that asked for JSON: `{}` as body where there would be
+    /// none (contract/streams 1.3).
     pub fn into_event_response(self, is_json: bool) -> Response<Reply> {
-        let is_configured = !matches!(self, Self::BadRequest(_) | Self::Internal);
+        // A request that cannot be understood and a node that failed answer without the form that
+        // was asked for.
+        let is_formless = matches!(self, Self::BadRequest(_) | Self::Internal);
         let mut answer = self.into_response();
-        if is_json && is_configured {
+        if is_json && !is_formless {
             *answer.body_mut() = Reply::new(Bytes::from_static(b"{}"));
         }
         answer
@@ -218,6 +276,17 @@ impl From<AuthorizeError> for ApiError {
     }
 }
 
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong | LoginError::Exhausted => Self::BadCredentials,
+            LoginError::NotReady => Self::UsersNotReady,
+            LoginError::Busy => Self::TooBusy,
+            LoginError::Internal => Self::Internal,
+        }
+    }
+}
+
 impl From<Exhausted> for ApiError {
     fn from(_: Exhausted) -> Self {
         Self::TooBusy
@@ -226,10 +295,14 @@ impl From<Exhausted> for ApiError {
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
-        if matches!(error, ReadError::Busy) {
-            return Self::TooBusy;
+        match error {
+            ReadError::Busy => Self::TooBusy,
+            // The store handles what is not in memory by itself, and ends the process when it is
+            // damaged.
+            ReadError::NotInMemory | ReadError::Damaged(_) => {
+                tracing::error!(%error, "a read failed");
+                Self::Internal
+            }
         }
-        tracing::error!(%error, "a read failed");
-        Self::Internal
     }
 }

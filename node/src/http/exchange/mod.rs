@@ -1,4 +1,5 @@
-//! One request and its answer, whatever the resource: routing, authentication, negotiation, errors, delivery, caching.
+//! One request and its answer, whatever the resource: routing, authentication, negotiation, errors,
+//! delivery, caching.
 
 pub mod audit;
 pub mod authentication;

@@ -71,7 +71,8 @@ pub const WRITE: &[MediaType] = &[
     EventsJson,
     OctetStream,
 ];
-/// Bodies of `/incoming`; octet-stream is an extension that makes its 307 useful (contract/streams 6.6).
+/// Bodies of `/incoming`; octet-stream is an extension that makes its 307 useful
+/// (contract/streams 6.6).
 pub const INCOMING_BODY: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
 /// Answers of `/incoming` (contract/streams 2.2).
 pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json];
@@ -141,8 +142,8 @@ impl MediaType {
         })
     }
 
-    /// The later name of the same type (contract/streams 17). Types that are no one's invention have one name.
-    const fn twin(self) -> Option<&'static str> {
+    /// The later name of the same type (contract/streams 17). Types of other origin have one name.
+    const fn alias(self) -> Option<&'static str> {
         match self {
             StreamDescription => Some("application/vnd.kurrent.streamdesc+json"),
             AtomJson => Some("application/vnd.kurrent.atom+json"),
@@ -152,7 +153,7 @@ impl MediaType {
         }
     }
 
-    fn twin_header(self) -> Option<HeaderValue> {
+    fn alias_header(self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static(match self {
             StreamDescription => "application/vnd.kurrent.streamdesc+json; charset=utf-8",
             AtomJson => "application/vnd.kurrent.atom+json; charset=utf-8",
@@ -164,8 +165,8 @@ impl MediaType {
         }))
     }
 
-    fn is_twin(self, name: &str) -> bool {
-        self.twin().is_some_and(|twin| name.eq_ignore_ascii_case(twin))
+    fn is_alias(self, name: &str) -> bool {
+        self.alias().is_some_and(|alias| name.eq_ignore_ascii_case(alias))
     }
 
     /// Whether answers of this type are JSON.
@@ -190,7 +191,7 @@ impl MediaType {
 
     fn is_covered_by(self, range: &str) -> bool {
         let name = self.as_str();
-        if range == "*/*" || range.eq_ignore_ascii_case(name) || self.is_twin(range) {
+        if range == "*/*" || range.eq_ignore_ascii_case(name) || self.is_alias(range) {
             return true;
         }
         let (Some(major), Some((own_major, _))) = (range.strip_suffix("/*"), name.split_once('/')) else {
@@ -210,26 +211,26 @@ pub struct Chosen {
     /// The Accept header has an item that is literally `*/*`.
     pub accepts_anything: bool,
     /// The type was asked for by its later name, so the answer has it too.
-    pub by_twin: bool,
+    pub by_alias: bool,
 }
 
 impl Chosen {
     /// What nobody asked for.
     pub const fn by_default(media_type: MediaType) -> Self {
-        Self { media_type, is_default: true, accepts_anything: false, by_twin: false }
+        Self { media_type, is_default: true, accepts_anything: false, by_alias: false }
     }
 
     /// The Content-Type of the answer.
     pub fn header(&self) -> HeaderValue {
-        let twin = if self.by_twin { self.media_type.twin_header() } else { None };
-        twin.unwrap_or_else(|| self.media_type.header())
+        let alias = if self.by_alias { self.media_type.alias_header() } else { None };
+        alias.unwrap_or_else(|| self.media_type.header())
     }
 }
 
 /// Chooses among `set`; `None` is 406 (contract/streams 4.1).
 pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) -> Option<Chosen> {
     let exactly = |media_type: MediaType| {
-        let chosen = Chosen { media_type, is_default: false, accepts_anything: false, by_twin: false };
+        let chosen = Chosen { media_type, is_default: false, accepts_anything: false, by_alias: false };
         set.contains(&media_type).then_some(chosen)
     };
     if let Some(format) = format {
@@ -264,7 +265,7 @@ pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) ->
         media_type,
         is_default: false,
         accepts_anything,
-        by_twin: media_type.is_twin(range),
+        by_alias: media_type.is_alias(range),
     })
 }
 
@@ -287,8 +288,8 @@ fn parse_item(item: &str) -> Option<(&str, f32)> {
     Some((range, quality))
 }
 
-/// The type of a request body among `set`; `None` is 415 (contract/streams 4.2). Any case is accepted; a blank before the `;`
-/// and quotes around the charset are not.
+/// The type of a request body among `set`; `None` is 415 (contract/streams 4.2). Any case is
+/// accepted; a blank before the `;` and quotes around the charset are not.
 pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
     let content_type = content_type?;
     // As nearly all bodies come.
@@ -298,7 +299,7 @@ pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<Me
     let text = std::str::from_utf8(content_type).ok()?;
     let mut parts = text.split(';');
     let name = parts.next()?;
-    let is_named = |media_type: &MediaType| media_type.as_str().eq_ignore_ascii_case(name) || media_type.is_twin(name);
+    let is_named = |media_type: &MediaType| media_type.as_str().eq_ignore_ascii_case(name) || media_type.is_alias(name);
     let media_type = ALL.iter().copied().find(is_named)?;
     for parameter in parts {
         if let Some((name, value)) = parameter.split_once('=')
@@ -445,7 +446,8 @@ mod tests {
         proptest::collection::vec(item, 1..6)
     }
 
-    /// What contract/streams 4.1 says, word by word: sort by quality, take the first type that the first fitting item covers.
+    /// What contract/streams 4.1 says, word by word: sort by quality, take the first type that the
+    /// first fitting item covers.
     fn naive(set: &[MediaType], mut items: Vec<(&str, Option<u8>, bool)>) -> Option<MediaType> {
         items.sort_by_key(|(_, quality, _)| std::cmp::Reverse(quality.unwrap_or(10)));
         let covers = |range: &str, name: &str| {

@@ -1,5 +1,5 @@
-//! The body of an answer: in memory as a whole, handed over piece by piece while it is made, or made piece by piece when the
-//! connection asks for the next.
+//! The body of an answer: in memory as a whole, handed over piece by piece while it is made, or
+//! made piece by piece when the connection asks for the next.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -42,7 +42,8 @@ struct Pieces {
     is_at_end: bool,
 }
 
-/// The body ended before it was complete: its maker gave up. The connection is closed, so that the client knows.
+/// The body ended before it was complete: its maker gave up. The connection is closed, so that the
+/// client knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the answer was given up before its end")]
 pub struct GivenUp;
@@ -64,7 +65,8 @@ impl Reply {
         (Self { kind: Kind::Pieces(Box::new(pieces)) }, PieceSender(sender))
     }
 
-    /// A body made of the pieces of `stream`, which is asked for one only when the connection can take it.
+    /// A body made of the pieces of `stream`, which is asked for one only when the connection can
+    /// take it.
     pub fn live(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self { kind: Kind::Live(Box::pin(stream)) }
     }

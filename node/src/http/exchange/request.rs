@@ -11,7 +11,7 @@ use crate::event::Position;
 use crate::http::AppState;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
-use crate::http::exchange::negotiate::Chosen;
+use crate::http::exchange::negotiate::{Chosen, MediaType};
 use crate::http::exchange::router::Params;
 use crate::http::format::links::Base;
 use crate::http::limits::PART_MEMORY_BYTES;
@@ -46,7 +46,9 @@ pub struct Request<'a> {
     /// Path and query as sent.
     pub uri: &'a http::Uri,
     /// Parts of the path.
-    pub params: &'a Params,
+    pub params: &'a Params<'a>,
+    /// Media type of the body; bytes where the route looks at none.
+    pub body_type: MediaType,
     /// Media type of the answer.
     pub chosen: Chosen,
 }
@@ -56,6 +58,11 @@ impl Request<'_> {
     pub fn base(&self) -> Base {
         let advertised = self.state.config.advertise_http.as_deref();
         Base::of_request(self.headers, self.connection.scheme(), advertised, &self.state.local_address)
+    }
+
+    /// Whether the answer is to be server-sent events.
+    pub fn is_live(&self) -> bool {
+        self.chosen.media_type == MediaType::EventStream
     }
 
     /// A query parameter, decoded.

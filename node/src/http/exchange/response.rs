@@ -7,6 +7,8 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::config::Challenge;
 use crate::http::Reply;
+use crate::http::exchange::negotiate::MediaType;
+use crate::http::format::json::Object;
 
 /// Number of the stream's last event, in answers to a wrong expected version.
 pub const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
@@ -36,6 +38,15 @@ pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -
     with_reply(status, content_type, Reply::new(Bytes::from(body)))
 }
 
+/// A document in JSON with these members.
+pub fn json(status: StatusCode, members: impl FnOnce(&mut Object<'_>)) -> Response<Reply> {
+    let mut out = Vec::with_capacity(512);
+    let mut object = Object::open(&mut out, 0);
+    members(&mut object);
+    object.close();
+    with_body(status, MediaType::Json.header(), out)
+}
+
 /// The same with a body that may still be under way.
 pub fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -> Response<Reply> {
     let mut answer = bare(status, reply);
@@ -43,7 +54,8 @@ pub fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -
     answer
 }
 
-/// Headers that most answers get at most; with room for them from the start their table does not grow one by one.
+/// Headers that most answers get at most; with room for them from the start their table does not
+/// grow one by one.
 const USUAL_HEADERS: usize = 12;
 
 fn bare(status: StatusCode, reply: Reply) -> Response<Reply> {
@@ -86,12 +98,13 @@ pub fn set_reason(answer: &mut Response<Reply>, reason: &str) {
     }
 }
 
-/// Sets Location. What stands beyond ASCII in it, as it may in the target of a request, is encoded; a text that is no header value
-/// nevertheless is left out.
+/// Sets Location. What stands beyond ASCII in it, as it may in the target of a request, is encoded;
+/// a text that is no header value nevertheless is left out.
 pub fn set_location(answer: &mut Response<Reply>, location: &str) {
-    let value = match location.is_ascii() {
-        true => HeaderValue::from_str(location),
-        false => HeaderValue::try_from(utf8_percent_encode(location, CONTROLS).to_string()),
+    let value = if location.is_ascii() {
+        HeaderValue::from_str(location)
+    } else {
+        HeaderValue::try_from(utf8_percent_encode(location, CONTROLS).to_string())
     };
     if let Ok(location) = value {
         answer.headers_mut().insert(header::LOCATION, location);

@@ -1,269 +1,135 @@
-//! The table of routes over the raw path: split at `/` first, then percent-decoded (contract/streams 2).
+//! Finds the route of a request by its raw path: split at `/` first, then percent-decoded
+//! (contract/streams 2).
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::pin::Pin;
 use std::sync::LazyLock;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Response};
+use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
-/// What a route does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Endpoint {
-    Append,
-    Delete,
-    Incoming,
-    Event,
-    FeedHead,
-    FeedBackward,
-    FeedForward,
-    MetadataWrite,
-    MetadataEvent,
-    MetadataBackward,
-    MetadataForward,
-    AllHead,
-    AllBackward,
-    AllForward,
-    FilteredHead,
-    FilteredBackward,
-    FilteredForward,
-    /// A stream's URI with a slash behind it; so the next two.
-    StreamSlash,
-    MetadataSlash,
-    AllSlash,
-    Users,
-    User,
-    CurrentUser,
-    UserCreate,
-    UserUpdate,
-    UserDelete,
-    UserEnable,
-    UserDisable,
-    UserResetPassword,
-    UserChangePassword,
-    Ping,
-    Info,
-    Gossip,
-    HealthLive,
-    HealthReady,
-    HealthLeader,
-    Metrics,
-    Stats,
-    StatsPart,
-    StatsTcp,
-    StatsReplication,
-    OpenApi,
-    Options,
-    Subsystems,
-    Root,
-    WebIndex,
+use crate::access::Caller;
+use crate::access::rules::OPERATORS;
+use crate::config::Config;
+use crate::http::Reply;
+use crate::http::exchange::error::ApiError;
+use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::request::Request;
+use crate::http::routes::ROUTES;
+
+/// Something that can be asked for, and what the steps before its handler have to know of it.
+pub(crate) struct Route {
+    /// The method. HEAD has rows of its own only where the answer to HEAD does not depend on the
+    /// configuration.
+    pub(crate) method: Method,
+    /// The path; a segment in braces stands for any text, and for the part of [`Params`] of that
+    /// name.
+    pub(crate) path: &'static str,
+    /// Its name in metrics.
+    pub(crate) name: &'static str,
+    /// Who may ask for it.
+    pub(crate) audience: Audience,
+    /// Media types that a body may have; `None` where bodies are not looked at.
+    pub(crate) accepts: Option<&'static [MediaType]>,
+    /// Media types of answers, in order of preference; `None` where there is one form for
+    /// everybody.
+    pub(crate) produces: Option<&'static [MediaType]>,
+    /// Answers.
+    pub(crate) handler: Handler,
 }
 
-impl Endpoint {
-    /// Its name in metrics.
-    pub fn name(self) -> &'static str {
+/// Handlers have one type, so that a table can hold them; their futures live on the heap, each as
+/// large as it needs to be.
+pub(crate) type Handler = for<'r> fn(&'r Request<'r>, Incoming) -> Answering<'r>;
+
+/// A handler at work.
+pub(crate) type Answering<'r> = Pin<Box<dyn Future<Output = Result<Response<Reply>, ApiError>> + Send + 'r>>;
+
+/// Who may ask for a route, before anything else about the request is looked at
+/// (contract/services 1.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Everybody, always.
+    Anybody,
+    /// Users; everybody where streams are open to anonymous callers, which is the default.
+    Streams,
+    /// Users; everybody where the other resources are open to anonymous callers, which is the
+    /// default.
+    Users,
+    /// Administrators; everybody where the other resources are open to anonymous callers.
+    Admins,
+    /// Administrators and operators, whatever is configured: these routes tell how the node is run.
+    Operators,
+}
+
+impl Audience {
+    /// Whether the caller is among them.
+    pub(crate) fn admits(self, caller: &Caller, config: &Config) -> bool {
         match self {
-            Self::Append => "append",
-            Self::Delete => "delete",
-            Self::Incoming => "incoming",
-            Self::Event => "event",
-            Self::FeedHead => "feed_head",
-            Self::FeedBackward => "feed_backward",
-            Self::FeedForward => "feed_forward",
-            Self::MetadataWrite => "metadata_write",
-            Self::MetadataEvent => "metadata_event",
-            Self::MetadataBackward => "metadata_backward",
-            Self::MetadataForward => "metadata_forward",
-            Self::AllHead => "all_head",
-            Self::AllBackward => "all_backward",
-            Self::AllForward => "all_forward",
-            Self::FilteredHead => "filtered_head",
-            Self::FilteredBackward => "filtered_backward",
-            Self::FilteredForward => "filtered_forward",
-            Self::StreamSlash | Self::MetadataSlash | Self::AllSlash => "trailing_slash",
-            Self::Users => "users",
-            Self::User => "user",
-            Self::CurrentUser => "current_user",
-            Self::UserCreate => "user_create",
-            Self::UserUpdate => "user_update",
-            Self::UserDelete => "user_delete",
-            Self::UserEnable => "user_enable",
-            Self::UserDisable => "user_disable",
-            Self::UserResetPassword => "user_reset_password",
-            Self::UserChangePassword => "user_change_password",
-            Self::Ping => "ping",
-            Self::Info => "info",
-            Self::Gossip => "gossip",
-            Self::HealthLive => "health_live",
-            Self::HealthReady => "health_ready",
-            Self::HealthLeader => "health_leader",
-            Self::Metrics => "metrics",
-            Self::Stats => "stats",
-            Self::StatsPart => "stats_part",
-            Self::StatsTcp => "stats_tcp",
-            Self::StatsReplication => "stats_replication",
-            Self::OpenApi => "openapi",
-            Self::Options => "options",
-            Self::Subsystems => "subsystems",
-            Self::Root => "root",
-            Self::WebIndex => "web_index",
+            Self::Anybody => true,
+            Self::Streams => config.allow_anonymous_stream_access || caller.principal().is_some(),
+            Self::Users => config.allow_anonymous_endpoint_access || caller.principal().is_some(),
+            Self::Admins => config.allow_anonymous_endpoint_access || caller.is_admin(),
+            Self::Operators => caller.is_admin() || caller.has_role(OPERATORS),
         }
     }
 }
 
-/// One segment of a template.
-enum Part {
-    /// Exactly this.
-    Is(&'static str),
-    Stream,
-    User,
-    Number,
-    Count,
-    Guid,
-    /// Everything that is left, also nothing; the last part of its template.
-    Rest,
-}
-
-struct Template {
-    method: Method,
-    parts: &'static [Part],
-    endpoint: Endpoint,
-}
-
-use Part::{Count, Guid, Is, Number, Rest, Stream, User};
-
-const S: Part = Is("streams");
-const ALL: Part = Is("$all");
-const META: Part = Is("metadata");
-const FILTERED: Part = Is("filtered");
-const U: Part = Is("users");
-const COMMAND: Part = Is("command");
-const STATS: Part = Is("stats");
-
-const fn route(method: Method, parts: &'static [Part], endpoint: Endpoint) -> Template {
-    Template { method, parts, endpoint }
-}
-
-/// In the order in which Access-Control-Allow-Methods lists them (contract/streams 2.3). Where several match, a literal segment wins over
-/// a placeholder, from left to right (contract/streams 2.2).
-static TEMPLATES: &[Template] = &[
-    route(Method::POST, &[S, Stream], Endpoint::Append),
-    route(Method::DELETE, &[S, Stream], Endpoint::Delete),
-    route(Method::GET, &[S, Stream], Endpoint::FeedHead),
-    route(Method::POST, &[S, Stream, Is("")], Endpoint::StreamSlash),
-    route(Method::DELETE, &[S, Stream, Is("")], Endpoint::StreamSlash),
-    route(Method::GET, &[S, Stream, Is("")], Endpoint::StreamSlash),
-    route(Method::GET, &[S, Stream, Number], Endpoint::Event),
-    route(Method::GET, &[S, Stream, Number, Count], Endpoint::FeedBackward),
-    route(Method::GET, &[S, Stream, Number, Is("backward"), Count], Endpoint::FeedBackward),
-    route(Method::GET, &[S, Stream, Number, Is("forward"), Count], Endpoint::FeedForward),
-    route(Method::POST, &[S, Stream, Is("incoming"), Guid], Endpoint::Incoming),
-    route(Method::POST, &[S, Stream, META], Endpoint::MetadataWrite),
-    route(Method::GET, &[S, Stream, META], Endpoint::MetadataEvent),
-    route(Method::GET, &[S, Stream, META, Is("")], Endpoint::MetadataSlash),
-    route(Method::POST, &[S, Stream, META, Is("")], Endpoint::MetadataSlash),
-    route(Method::GET, &[S, Stream, META, Number], Endpoint::MetadataEvent),
-    route(Method::GET, &[S, Stream, META, Number, Count], Endpoint::MetadataBackward),
-    route(Method::GET, &[S, Stream, META, Number, Is("backward"), Count], Endpoint::MetadataBackward),
-    route(Method::GET, &[S, Stream, META, Number, Is("forward"), Count], Endpoint::MetadataForward),
-    route(Method::GET, &[S, ALL], Endpoint::AllHead),
-    route(Method::GET, &[S, ALL, Is("")], Endpoint::AllSlash),
-    route(Method::GET, &[S, ALL, Number, Count], Endpoint::AllBackward),
-    route(Method::GET, &[S, ALL, Number, Is("backward"), Count], Endpoint::AllBackward),
-    route(Method::GET, &[S, ALL, Number, Is("forward"), Count], Endpoint::AllForward),
-    route(Method::GET, &[S, ALL, FILTERED], Endpoint::FilteredHead),
-    route(Method::GET, &[S, ALL, FILTERED, Number, Count], Endpoint::FilteredBackward),
-    route(Method::GET, &[S, ALL, FILTERED, Number, Is("backward"), Count], Endpoint::FilteredBackward),
-    route(Method::GET, &[S, ALL, FILTERED, Number, Is("forward"), Count], Endpoint::FilteredForward),
-    route(Method::GET, &[U], Endpoint::Users),
-    route(Method::GET, &[U, Is("")], Endpoint::Users),
-    route(Method::GET, &[U, User], Endpoint::User),
-    route(Method::POST, &[U], Endpoint::UserCreate),
-    route(Method::POST, &[U, Is("")], Endpoint::UserCreate),
-    route(Method::PUT, &[U, User], Endpoint::UserUpdate),
-    route(Method::DELETE, &[U, User], Endpoint::UserDelete),
-    route(Method::GET, &[U, Is("$current")], Endpoint::CurrentUser),
-    route(Method::POST, &[U, User, COMMAND, Is("enable")], Endpoint::UserEnable),
-    route(Method::POST, &[U, User, COMMAND, Is("disable")], Endpoint::UserDisable),
-    route(Method::POST, &[U, User, COMMAND, Is("reset-password")], Endpoint::UserResetPassword),
-    route(Method::POST, &[U, User, COMMAND, Is("change-password")], Endpoint::UserChangePassword),
-    route(Method::GET, &[Is("ping")], Endpoint::Ping),
-    route(Method::GET, &[Is("info")], Endpoint::Info),
-    route(Method::GET, &[Is("info"), Is("options")], Endpoint::Options),
-    route(Method::GET, &[Is("sys"), Is("subsystems")], Endpoint::Subsystems),
-    route(Method::GET, &[Is("gossip")], Endpoint::Gossip),
-    route(Method::GET, &[Is("health"), Is("live")], Endpoint::HealthLive),
-    route(Method::HEAD, &[Is("health"), Is("live")], Endpoint::HealthLive),
-    route(Method::GET, &[Is("health"), Is("ready")], Endpoint::HealthReady),
-    route(Method::HEAD, &[Is("health"), Is("ready")], Endpoint::HealthReady),
-    route(Method::GET, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
-    route(Method::HEAD, &[Is("health"), Is("leader")], Endpoint::HealthLeader),
-    route(Method::GET, &[Is("metrics")], Endpoint::Metrics),
-    route(Method::GET, &[STATS], Endpoint::Stats),
-    route(Method::GET, &[STATS, Is("tcp")], Endpoint::StatsTcp),
-    route(Method::GET, &[STATS, Is("replication")], Endpoint::StatsReplication),
-    route(Method::GET, &[STATS, Rest], Endpoint::StatsPart),
-    route(Method::GET, &[Is("openapi.json")], Endpoint::OpenApi),
-    route(Method::HEAD, &[Is("openapi.json")], Endpoint::OpenApi),
-    route(Method::GET, &[Is("")], Endpoint::Root),
-    route(Method::GET, &[Is("web")], Endpoint::Root),
-    route(Method::GET, &[Is("web"), Is("")], Endpoint::Root),
-    route(Method::GET, &[Is("web"), Is("index.html")], Endpoint::WebIndex),
-];
-
-/// Longest path that any template matches, in segments.
-const MAX_SEGMENTS: usize = 6;
-
-/// The parts of a path that templates name, decoded.
+/// The parts of a path that have names, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Params {
-    /// Name of the stream, or of the user on routes of users.
-    pub stream: String,
+pub(crate) struct Params<'path> {
+    /// Name of a stream.
+    pub(crate) stream: Cow<'path, str>,
+    /// Login name of a user.
+    pub(crate) user: Cow<'path, str>,
     /// Event number, position or `head`.
-    pub number: Option<String>,
+    pub(crate) number: Option<Cow<'path, str>>,
     /// Size of a page.
-    pub count: Option<String>,
+    pub(crate) count: Option<Cow<'path, str>>,
     /// Event id.
-    pub guid: Option<String>,
-    /// Names of groups, one inside the other; empty segments are left out.
-    pub rest: Vec<String>,
+    pub(crate) guid: Option<Cow<'path, str>>,
+    /// All segments from here to the end of the path but the empty ones.
+    pub(crate) path: Vec<Cow<'path, str>>,
 }
 
 /// What the table says about a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Routes {
+pub(crate) struct Found<'path> {
     /// Value of Access-Control-Allow-Methods.
-    pub allowed: HeaderValue,
-    /// The route that serves the method, if one does.
-    pub served_by: Option<(Endpoint, Params)>,
+    pub(crate) allowed: HeaderValue,
+    /// The route that serves the method, if one does: 405.
+    pub(crate) served_by: Option<(&'static Route, Params<'path>)>,
 }
 
-/// Looks the raw path up; `None` when no template matches: 404.
-pub fn find(method: &Method, path: &str) -> Option<Routes> {
+impl Found<'_> {
+    /// Name of the route in metrics.
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        self.served_by.as_ref().map(|(route, _)| route.name)
+    }
+}
+
+/// Looks the raw path up; `None` when no route has it: 404.
+pub(crate) fn find<'path>(method: &Method, path: &'path str) -> Option<Found<'path>> {
     let segments = Segments::of(path.strip_prefix('/')?)?;
-    let segments = segments.as_slice();
     let mut methods: Vec<&Method> = Vec::with_capacity(4);
     let mut best: Option<&Template> = None;
-    for template in BY_LENGTH[segments.len()].iter().filter(|template| matches(template, segments)) {
-        methods.push(&template.method);
-        if template.method == *method && best.is_none_or(|best| wins(template, best)) {
+    for template in BY_LENGTH[segments.count].iter().filter(|template| template.matches(segments.as_slice())) {
+        methods.push(&template.route.method);
+        if template.route.method == *method && best.is_none_or(|best| template.wins_over(best)) {
             best = Some(template);
         }
     }
     if methods.is_empty() {
         return None;
     }
-    let served_by = best.map(|template| (template.endpoint, params(template, segments)));
-    Some(Routes { allowed: allowed(&methods), served_by })
+    let allowed = allowed(&methods);
+    let served_by = best.map(|template| (template.route, template.params(segments)));
+    Some(Found { allowed, served_by })
 }
 
-/// Whether the first segment that is a literal in only one of two templates is one in `template`.
-fn wins(template: &Template, other: &Template) -> bool {
-    let is_literal = |part: &Part| matches!(part, Is(_));
-    let mut pairs = template.parts.iter().zip(other.parts).map(|(ours, theirs)| (is_literal(ours), is_literal(theirs)));
-    pairs.find(|(ours, theirs)| ours != theirs).is_some_and(|(ours, _)| ours)
-}
+/// Longest path that any template matches, in segments.
+const MAX_SEGMENTS: usize = 6;
 
 /// The segments of a path, decoded.
 struct Segments<'path> {
@@ -272,7 +138,7 @@ struct Segments<'path> {
 }
 
 impl<'path> Segments<'path> {
-    /// `None` for more than any template has, and for what is no UTF-8.
+    /// `None` when there are more than any template has, or when one is not UTF-8.
     fn of(raw: &'path str) -> Option<Self> {
         let mut segments = Self { decoded: [const { Cow::Borrowed("") }; MAX_SEGMENTS], count: 0 };
         let (mut begin, mut is_encoded) = (0, false);
@@ -302,61 +168,99 @@ impl<'path> Segments<'path> {
     }
 }
 
-/// The templates that match paths of so many segments, in their order: most are of another length.
-static BY_LENGTH: LazyLock<[Vec<&Template>; MAX_SEGMENTS + 1]> = LazyLock::new(|| {
-    std::array::from_fn(|length| {
-        let fits = |template: &&Template| match template.parts.len().cmp(&length) {
-            Ordering::Equal => true,
-            Ordering::Less => matches!(template.parts.last(), Some(Rest)),
-            Ordering::Greater => false,
-        };
-        TEMPLATES.iter().filter(fits).collect()
-    })
-});
-
-/// Given a path of a length that fits.
-fn matches(template: &Template, segments: &[Cow<'_, str>]) -> bool {
-    template.parts.iter().zip(segments).all(|(part, segment)| match part {
-        Is(literal) => segment == literal,
-        Stream | User | Number | Count | Guid => !segment.is_empty(),
-        Rest => true,
-    })
+/// One segment of the path of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Exactly this.
+    Is(&'static str),
+    Stream,
+    User,
+    Number,
+    Count,
+    Guid,
+    /// Everything that is left, even nothing; the last part of its template.
+    Path,
 }
 
-fn params(template: &Template, segments: &[Cow<'_, str>]) -> Params {
-    let mut params = Params::default();
-    if let Some(Rest) = template.parts.last() {
-        let rest = segments.iter().skip(template.parts.len() - 1).filter(|segment| !segment.is_empty());
-        params.rest = rest.map(|segment| segment.to_string()).collect();
-    }
-    for (part, segment) in template.parts.iter().zip(segments) {
-        match part {
-            Is("$all") => params.stream = segment.to_string(),
-            Is(_) | Rest => {}
-            Stream | User => params.stream = segment.to_string(),
-            Number => params.number = Some(segment.to_string()),
-            Count => params.count = Some(segment.to_string()),
-            Guid => params.guid = Some(segment.to_string()),
+impl Part {
+    fn of(segment: &'static str) -> Self {
+        match segment {
+            "{stream}" => Self::Stream,
+            "{user}" => Self::User,
+            "{number}" => Self::Number,
+            "{count}" => Self::Count,
+            "{guid}" => Self::Guid,
+            "{path}" => Self::Path,
+            literal => Self::Is(literal),
         }
     }
-    params
+
+    fn is_literal(self) -> bool {
+        matches!(self, Self::Is(_))
+    }
 }
 
-/// Method and path of every route, for the test of the document that describes them.
-#[cfg(test)]
-pub fn routes() -> Vec<String> {
-    let segment = |part: &Part| match part {
-        Is(literal) => literal,
-        Stream => "{stream}",
-        User => "{user}",
-        Number => "{number}",
-        Count => "{count}",
-        Guid => "{guid}",
-        Rest => "{path}",
-    };
-    let path =
-        |template: &Template| template.parts.iter().map(|part| format!("/{}", segment(part))).collect::<String>();
-    TEMPLATES.iter().map(|template| format!("{} {}", template.method, path(template))).collect()
+/// The path of a route, cut into segments.
+struct Template {
+    route: &'static Route,
+    parts: Vec<Part>,
+}
+
+/// The templates that can match a path of so many segments, in the order of the table: most are of
+/// another length.
+static BY_LENGTH: LazyLock<[Vec<Template>; MAX_SEGMENTS + 1]> = LazyLock::new(|| {
+    std::array::from_fn(|length| ROUTES.iter().map(Template::of).filter(|template| template.fits(length)).collect())
+});
+
+impl Template {
+    fn of(route: &'static Route) -> Self {
+        Self { route, parts: route.path.split('/').skip(1).map(Part::of).collect() }
+    }
+
+    /// Whether a path of so many segments can match.
+    fn fits(&self, length: usize) -> bool {
+        match self.parts.len().cmp(&length) {
+            Ordering::Equal => true,
+            Ordering::Less => self.parts.last() == Some(&Part::Path),
+            Ordering::Greater => false,
+        }
+    }
+
+    /// Whether a path of a length that fits matches.
+    fn matches(&self, segments: &[Cow<'_, str>]) -> bool {
+        self.parts.iter().zip(segments).all(|(part, segment)| match part {
+            Part::Is(literal) => segment == literal,
+            Part::Stream | Part::User | Part::Number | Part::Count | Part::Guid => !segment.is_empty(),
+            Part::Path => true,
+        })
+    }
+
+    /// Whether the first segment that is a literal in only one of two templates is a literal in
+    /// this one.
+    fn wins_over(&self, other: &Self) -> bool {
+        let mut pairs = self.parts.iter().zip(&other.parts).map(|(own, other)| (own.is_literal(), other.is_literal()));
+        pairs.find(|(own, other)| own != other).is_some_and(|(own, _)| own)
+    }
+
+    fn params<'path>(&self, segments: Segments<'path>) -> Params<'path> {
+        let mut params = Params::default();
+        let mut segments = segments.decoded.into_iter().take(segments.count);
+        for (part, segment) in self.parts.iter().zip(&mut segments) {
+            match part {
+                Part::Is(_) => {}
+                Part::Stream => params.stream = segment,
+                Part::User => params.user = segment,
+                Part::Number => params.number = Some(segment),
+                Part::Count => params.count = Some(segment),
+                Part::Guid => params.guid = Some(segment),
+                Part::Path => params.path.push(segment),
+            }
+        }
+        // Only a template that ends with `{path}` matches paths that are longer than itself.
+        params.path.extend(segments);
+        params.path.retain(|segment| !segment.is_empty());
+        params
+    }
 }
 
 fn allowed(methods: &[&Method]) -> HeaderValue {
@@ -381,8 +285,9 @@ fn allowed(methods: &[&Method]) -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn endpoint(method: &str, path: &str) -> Option<Endpoint> {
-        find(&method.parse().unwrap(), path).and_then(|routes| routes.served_by).map(|(endpoint, _)| endpoint)
+    /// The path in the table that serves a request.
+    fn serving(method: &str, path: &str) -> Option<&'static str> {
+        find(&method.parse().unwrap(), path).and_then(|found| found.served_by).map(|(route, _)| route.path)
     }
 
     fn allowed(path: &str) -> String {
@@ -390,55 +295,70 @@ mod tests {
     }
 
     #[test]
+    fn every_placeholder_of_the_table_has_a_name_that_handlers_can_use() {
+        for route in ROUTES {
+            for part in Template::of(route).parts {
+                assert!(!matches!(part, Part::Is(literal) if literal.contains(['{', '}'])), "{}", route.path);
+            }
+            assert!(Template::of(route).parts.len() <= MAX_SEGMENTS, "{}", route.path);
+        }
+    }
+
+    #[test]
     fn literals_win_over_placeholders() {
         for (method, path, expected) in [
-            ("POST", "/streams/X", Some(Endpoint::Append)),
-            ("GET", "/streams/X", Some(Endpoint::FeedHead)),
-            ("GET", "/streams/X/", Some(Endpoint::StreamSlash)),
-            ("POST", "/streams/X/metadata/", Some(Endpoint::MetadataSlash)),
-            ("GET", "/streams/$all/", Some(Endpoint::AllSlash)),
-            ("DELETE", "/streams/$all/", Some(Endpoint::StreamSlash)),
-            ("GET", "/streams/X/5", Some(Endpoint::Event)),
-            ("GET", "/streams/X/metadata", Some(Endpoint::MetadataEvent)),
-            ("GET", "/streams/X/metadata/5", Some(Endpoint::MetadataEvent)),
-            ("GET", "/streams/X/metadata/head/backward/5", Some(Endpoint::MetadataBackward)),
-            ("GET", "/streams/X/metadata/backward/5", Some(Endpoint::MetadataBackward)),
-            ("GET", "/streams/X/metadata/forward/5", Some(Endpoint::MetadataBackward)),
-            ("GET", "/streams/X/0/forward", Some(Endpoint::FeedBackward)),
-            ("GET", "/streams/X/0/forward/5", Some(Endpoint::FeedForward)),
-            ("GET", "/streams/X/incoming/g", Some(Endpoint::FeedBackward)),
-            ("POST", "/streams/X/incoming/g", Some(Endpoint::Incoming)),
-            ("GET", "/streams/$all", Some(Endpoint::AllHead)),
-            ("GET", "/streams/%24all", Some(Endpoint::AllHead)),
-            ("POST", "/streams/$all", Some(Endpoint::Append)),
-            ("GET", "/streams/$all/5", Some(Endpoint::Event)),
-            ("GET", "/streams/$all/head/backward/5", Some(Endpoint::AllBackward)),
-            ("GET", "/streams/$all/metadata", Some(Endpoint::MetadataEvent)),
-            ("GET", "/streams/$all/metadata/5", Some(Endpoint::AllBackward)),
-            ("GET", "/streams/$all/metadata/0/5", Some(Endpoint::MetadataBackward)),
-            ("GET", "/streams/$all/filtered", Some(Endpoint::FilteredHead)),
-            ("GET", "/streams/%24all/filtered/head/5", Some(Endpoint::FilteredBackward)),
-            ("GET", "/streams/$all/filtered/head/backward/5", Some(Endpoint::FilteredBackward)),
-            ("GET", "/streams/$all/filtered/0/forward/5", Some(Endpoint::FilteredForward)),
-            ("GET", "/streams/X/filtered", Some(Endpoint::Event)),
+            ("POST", "/streams/X", Some("/streams/{stream}")),
+            ("GET", "/streams/X", Some("/streams/{stream}")),
+            ("GET", "/streams/X/", Some("/streams/{stream}/")),
+            ("POST", "/streams/X/metadata/", Some("/streams/{stream}/metadata/")),
+            ("GET", "/streams/$all/", Some("/streams/$all/")),
+            ("DELETE", "/streams/$all/", Some("/streams/{stream}/")),
+            ("GET", "/streams/X/5", Some("/streams/{stream}/{number}")),
+            ("GET", "/streams/X/metadata", Some("/streams/{stream}/metadata")),
+            ("GET", "/streams/X/metadata/5", Some("/streams/{stream}/metadata/{number}")),
+            (
+                "GET",
+                "/streams/X/metadata/head/backward/5",
+                Some("/streams/{stream}/metadata/{number}/backward/{count}"),
+            ),
+            ("GET", "/streams/X/metadata/backward/5", Some("/streams/{stream}/metadata/{number}/{count}")),
+            ("GET", "/streams/X/metadata/forward/5", Some("/streams/{stream}/metadata/{number}/{count}")),
+            ("GET", "/streams/X/0/forward", Some("/streams/{stream}/{number}/{count}")),
+            ("GET", "/streams/X/0/forward/5", Some("/streams/{stream}/{number}/forward/{count}")),
+            ("GET", "/streams/X/incoming/g", Some("/streams/{stream}/{number}/{count}")),
+            ("POST", "/streams/X/incoming/g", Some("/streams/{stream}/incoming/{guid}")),
+            ("GET", "/streams/$all", Some("/streams/$all")),
+            ("GET", "/streams/%24all", Some("/streams/$all")),
+            ("POST", "/streams/$all", Some("/streams/{stream}")),
+            ("GET", "/streams/$all/5", Some("/streams/{stream}/{number}")),
+            ("GET", "/streams/$all/head/backward/5", Some("/streams/$all/{number}/backward/{count}")),
+            ("GET", "/streams/$all/metadata", Some("/streams/{stream}/metadata")),
+            ("GET", "/streams/$all/metadata/5", Some("/streams/$all/{number}/{count}")),
+            ("GET", "/streams/$all/metadata/0/5", Some("/streams/{stream}/metadata/{number}/{count}")),
+            ("GET", "/streams/$all/filtered", Some("/streams/$all/filtered")),
+            ("GET", "/streams/%24all/filtered/head/5", Some("/streams/$all/filtered/{number}/{count}")),
+            ("GET", "/streams/$all/filtered/head/backward/5", Some("/streams/$all/filtered/{number}/backward/{count}")),
+            ("GET", "/streams/$all/filtered/0/forward/5", Some("/streams/$all/filtered/{number}/forward/{count}")),
+            ("GET", "/streams/X/filtered", Some("/streams/{stream}/{number}")),
             ("DELETE", "/streams/X/metadata", None),
-            ("GET", "/users/", Some(Endpoint::Users)),
-            ("GET", "/users/%24current", Some(Endpoint::CurrentUser)),
-            ("PUT", "/users/$current", Some(Endpoint::UserUpdate)),
-            ("POST", "/users/x/command/enable", Some(Endpoint::UserEnable)),
+            ("GET", "/users/", Some("/users/")),
+            ("GET", "/users/%24current", Some("/users/$current")),
+            ("PUT", "/users/$current", Some("/users/{user}")),
+            ("POST", "/users/x/command/enable", Some("/users/{user}/command/enable")),
             ("POST", "/users/x/command/nope", None),
             ("PATCH", "/users/x", None),
-            ("GET", "/stats", Some(Endpoint::Stats)),
-            ("GET", "/stats/", Some(Endpoint::StatsPart)),
-            ("GET", "/stats/proc/tcp", Some(Endpoint::StatsPart)),
-            ("GET", "/stats/tcp", Some(Endpoint::StatsTcp)),
-            ("GET", "/stats/tcp/x", Some(Endpoint::StatsPart)),
+            ("GET", "/stats", Some("/stats")),
+            ("GET", "/stats/", Some("/stats/{path}")),
+            ("GET", "/stats/proc/tcp", Some("/stats/{path}")),
+            ("GET", "/stats/tcp", Some("/stats/tcp")),
+            ("GET", "/stats/tcp/x", Some("/stats/{path}")),
             ("GET", "/statsx", None),
             ("HEAD", "/streams/X", None),
+            ("HEAD", "/health/live", Some("/health/live")),
             ("GET", "/streams/X//", None),
             ("GET", "/STREAMS/X", None),
         ] {
-            assert_eq!(endpoint(method, path), expected, "{method} {path}");
+            assert_eq!(serving(method, path), expected, "{method} {path}");
         }
     }
 
@@ -455,7 +375,7 @@ mod tests {
             "/streams/%ff",
             "/a/b/c/d/e/f/g/h",
         ] {
-            assert_eq!(find(&Method::GET, path), None, "{path}");
+            assert!(find(&Method::GET, path).is_none(), "{path}");
         }
     }
 
@@ -473,10 +393,28 @@ mod tests {
         assert_eq!(allowed("/users/$current"), "GET, PUT, DELETE, GET, OPTIONS");
     }
 
+    fn params<'path>(path: &'path str) -> Params<'path> {
+        find(&Method::GET, path).unwrap().served_by.unwrap().1
+    }
+
     #[test]
     fn encoded_slashes_are_data() {
-        let (_, params) = find(&Method::GET, "/streams/a%2Fb%3F+%C3%A9/7/backward/3").unwrap().served_by.unwrap();
+        let params = params("/streams/a%2Fb%3F+%C3%A9/7/backward/3");
         assert_eq!(params.stream, "a/b?+é");
         assert_eq!((params.number.as_deref(), params.count.as_deref()), (Some("7"), Some("3")));
+    }
+
+    #[test]
+    fn the_rest_of_a_path_has_no_empty_segments() {
+        assert_eq!(params("/stats/proc//tcp/").path, ["proc", "tcp"]);
+        assert!(params("/stats/").path.is_empty());
+    }
+
+    #[test]
+    fn names_of_users_and_streams_do_not_mix() {
+        let user = params("/users/x");
+        assert_eq!((&*user.user, &*user.stream), ("x", ""));
+        let stream = params("/streams/x");
+        assert_eq!((&*stream.user, &*stream.stream), ("", "x"));
     }
 }

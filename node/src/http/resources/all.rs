@@ -14,6 +14,7 @@ use crate::http::exchange::{extract, response};
 use crate::http::format::atom::Feed;
 use crate::http::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
 use crate::http::resources::feed::{self, Document};
+use crate::http::resources::live;
 use crate::http::resources::page::{self, Beginning, DatedBy, Ends, Events};
 use crate::http::resources::read::{self, Targets};
 use crate::store::{ReadError, ReadView, StreamInfo};
@@ -94,8 +95,22 @@ pub fn parse(request: &Request<'_>, is_forward: bool) -> Result<PageRequest, Api
     Ok(PageRequest { from, count, barrier, long_poll })
 }
 
-/// GET of any page of `$all`.
-pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Reply>, ApiError> {
+/// GET /streams/$all: the newest page, or the log as server-sent events.
+pub(crate) async fn head(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    if request.is_live() { Box::pin(live::log(request, None)).await } else { page(request, false).await }
+}
+
+/// GET /streams/$all/{number}/backward/{count}
+pub(crate) async fn backward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    page(request, false).await
+}
+
+/// GET /streams/$all/{number}/forward/{count}
+pub(crate) async fn forward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    page(request, true).await
+}
+
+async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Reply>, ApiError> {
     let PageRequest { from, count, barrier, long_poll } = parse(request, is_forward)?;
     request.read_barrier(barrier).await?;
     let mut found = look(request, from, count).await?;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
 use uuid::Uuid;
 
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamName};
@@ -15,9 +16,24 @@ use crate::http::format::links::Base;
 use crate::streams::events::ProposedEvent;
 use crate::streams::{Append, Appended};
 
+/// POST /streams/{stream}
+pub(crate) async fn to_stream(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
+    append(request, Source::Stream, body).await
+}
+
+/// POST /streams/{stream}/incoming/{guid}
+pub(crate) async fn incoming(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
+    append(request, Source::Incoming, body).await
+}
+
+/// POST /streams/{stream}/metadata
+pub(crate) async fn metadata(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
+    append(request, Source::Metadata, body).await
+}
+
 /// Where the event of a single-event body gets its type and id from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+enum Source {
     /// `/streams/{S}`: both from headers, a missing id is answered by 307.
     Stream,
     /// `/streams/{S}/incoming/{guid}`: the id from the path.
@@ -41,17 +57,8 @@ enum Parsed {
     NeedsId,
 }
 
-/// Serves all three kinds of POST.
-pub async fn append<B>(
-    request: &Request<'_>,
-    source: Source,
-    media_type: MediaType,
-    body: B,
-) -> Result<Response<Reply>, ApiError>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let Head { stream, expected_version, require_leader, format } = match parse(request, source, media_type)? {
+async fn append(request: &Request<'_>, source: Source, body: Incoming) -> Result<Response<Reply>, ApiError> {
+    let Head { stream, expected_version, require_leader, format } = match parse(request, source)? {
         Parsed::Head(head) => head,
         Parsed::NeedsId => return Ok(redirect_to_incoming(request)),
     };
@@ -66,8 +73,8 @@ where
     Ok(answer)
 }
 
-fn parse(request: &Request<'_>, source: Source, media_type: MediaType) -> Result<Parsed, ApiError> {
-    let (params, headers) = (request.params, request.headers);
+fn parse(request: &Request<'_>, source: Source) -> Result<Parsed, ApiError> {
+    let (params, headers, media_type) = (request.params, request.headers, request.body_type);
     let stream = match source {
         Source::Stream | Source::Incoming => extract::appended_stream(&params.stream)?,
         Source::Metadata => extract::appended_metastream(&params.stream)?,

@@ -71,10 +71,20 @@ struct FoundEvent {
     is_public: bool,
 }
 
-/// GET of an event; errors carry `{}` for JSON types.
-pub async fn event(request: &Request<'_>, of: Of) -> Response<Reply> {
+/// GET /streams/{stream}/{number}
+pub(crate) async fn of_stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    event(request, Of::Stream).await
+}
+
+/// GET /streams/{stream}/metadata, of the head or of a number
+pub(crate) async fn of_metadata(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    event(request, Of::Metadata).await
+}
+
+/// Errors carry `{}` for JSON types.
+async fn event(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiError> {
     let is_json = request.chosen.media_type.is_json();
-    answer(request, of).await.unwrap_or_else(|error| error.into_event_response(is_json))
+    answer(request, of).await.or_else(|error| Ok(error.into_event_response(is_json)))
 }
 
 async fn answer(request: &Request<'_>, of: Of) -> Result<Response<Reply>, ApiError> {

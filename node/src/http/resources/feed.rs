@@ -20,8 +20,10 @@ use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{Embed, Feed, Format, Notation};
 use crate::http::format::links::Base;
 use crate::http::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
+use crate::http::resources::live;
 use crate::http::resources::page::{self, Beginning, DatedBy, Ends, Events, Page};
 use crate::http::resources::read::{self, Readable, Targets};
+use crate::http::resources::streams;
 
 use crate::store::{Headings, ReadError, ReadView, StreamInfo};
 
@@ -114,8 +116,39 @@ pub enum Document {
     Head(Vec<u8>, Page),
 }
 
-/// GET of any page of a stream or of its metadata.
-pub async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Response<Reply>, ApiError> {
+/// GET /streams/{stream}: the newest page, or the stream as server-sent events.
+pub(crate) async fn head(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    if request.is_live() {
+        // Rare, and larger than a page.
+        return Box::pin(live::stream(request)).await;
+    }
+    backward(request).await
+}
+
+/// GET /streams/{stream}/{number}/backward/{count}
+pub(crate) async fn backward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    match streams::description(request) {
+        Some(answer) => Ok(answer),
+        None => page(request, Of::Stream, false).await,
+    }
+}
+
+/// GET /streams/{stream}/{number}/forward/{count}
+pub(crate) async fn forward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    page(request, Of::Stream, true).await
+}
+
+/// GET /streams/{stream}/metadata/{number}/backward/{count}
+pub(crate) async fn metadata_backward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    page(request, Of::Metadata, false).await
+}
+
+/// GET /streams/{stream}/metadata/{number}/forward/{count}
+pub(crate) async fn metadata_forward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    page(request, Of::Metadata, true).await
+}
+
+async fn page(request: &Request<'_>, of: Of, is_forward: bool) -> Result<Response<Reply>, ApiError> {
     let wanted = Arc::new(parse(request, of, is_forward)?);
     if wanted.count > MAX_PAGE_EVENTS {
         return Err(ApiError::PageTooLarge);

@@ -18,20 +18,33 @@ use crate::http::limits::{MAX_SCANNED_BYTES, MAX_SCANNED_EVENTS, SCAN_STEP_EVENT
 use crate::http::resources::all::{self, From, Page, PageRequest};
 use crate::http::resources::feed;
 use crate::http::resources::filter::Filter;
+use crate::http::resources::live;
 use crate::http::resources::read::{self, Resolver, Targets};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
 /// Payload of a page, and of a step, as far as that can be helped: one event may be larger.
 const MOST: usize = SMALL_PAGE_BYTES as usize;
 
-/// GET of the filtered log as server-sent events.
-pub async fn live(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let filter = Filter::parse(request.uri.query())?;
-    crate::http::resources::live::log(request, Some(filter)).await
+/// GET /streams/$all/filtered: the newest page, or the filtered log as server-sent events.
+pub(crate) async fn head(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    if request.is_live() {
+        let filter = Filter::parse(request.uri.query())?;
+        return Box::pin(live::log(request, Some(filter))).await;
+    }
+    page(request, false).await
 }
 
-/// GET of any filtered page.
-pub async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Reply>, ApiError> {
+/// GET /streams/$all/filtered/{number}/backward/{count}
+pub(crate) async fn backward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    page(request, false).await
+}
+
+/// GET /streams/$all/filtered/{number}/forward/{count}
+pub(crate) async fn forward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    page(request, true).await
+}
+
+async fn page(request: &Request<'_>, is_forward: bool) -> Result<Response<Reply>, ApiError> {
     let PageRequest { from, count, barrier, long_poll } = all::parse(request, is_forward)?;
     let filter = Arc::new(Filter::parse(request.uri.query())?);
     request.read_barrier(barrier).await?;

@@ -12,7 +12,7 @@ use crate::http::format::links::{Base, encode};
 use crate::streams::{Delete, Deleted};
 
 /// DELETE /streams/{S} (contract/streams 7).
-pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+pub(crate) async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let stream = extract::stream(&request.params.stream)?;
     let expected_version = extract::expected_version(request.headers)?;
     let require_leader = extract::require_leader(request.headers)?;
@@ -25,8 +25,8 @@ pub async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> 
     Ok(answer)
 }
 
-/// The same URI without the slash at the end of its path (contract/streams 2.4).
-pub fn without_slash(request: &Request<'_>) -> Response<Reply> {
+/// Redirects to the same URI without the slash at the end of its path (contract/streams 2.4).
+pub(crate) async fn without_slash(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let base = Base::of_raw_request(request.headers, request.connection.scheme(), &request.state.local_address);
     let path = request.uri.path().trim_end_matches('/');
     let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -34,7 +34,7 @@ pub fn without_slash(request: &Request<'_>) -> Response<Reply> {
     response::set_location(&mut answer, &format!("{}{path}{query}", base.as_str()));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=31536000, public"));
     *answer.body_mut() = Reply::new(bytes::Bytes::from_static(b"Moved Permanently"));
-    answer
+    Ok(answer)
 }
 
 /// The description document, when negotiation asks for it. It says nothing of the stream but its name, so it is for everybody, before

@@ -1,8 +1,10 @@
-//! `GET /stats...`: figures of the process, the machine and the node, in the form in which the reference prints its own
-//! (contract/services 4.2). Only what this node can measure is there.
+//! `GET /stats...`: figures of the process, the machine and the node, in the form in which the
+//! reference prints its own (contract/services 4.2). Only what this node can measure is there.
 
 mod sample;
 mod system;
+
+use std::sync::Arc;
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
@@ -10,46 +12,60 @@ use uuid::Uuid;
 
 use crate::cluster::figures::Follower;
 use crate::http::Reply;
+use crate::http::exchange::error::ApiError;
+use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
-use crate::http::exchange::router::Endpoint;
 pub use sample::Stats;
 use sample::{Leaf, Sample, Transfer};
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// As long as a sample is kept.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("max-age=1, public");
 
-/// Serves these endpoints.
-pub async fn serve(request: &Request<'_>, endpoint: Endpoint) -> Response<Reply> {
+/// GET /stats, and the part of it that the rest of the path names
+pub(crate) async fn figures(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let is_grouped = !request.query("group").is_some_and(|group| group.eq_ignore_ascii_case("false"));
-    if endpoint == Endpoint::StatsPart && !is_grouped && !request.params.rest.is_empty() {
+    let has_metadata = request.query("metadata").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+    let path = &request.params.path;
+    if !is_grouped && !path.is_empty() {
         let reason = "Dynamic stats selection works only with grouping enabled";
-        return response::text(StatusCode::BAD_REQUEST, reason);
+        return Ok(response::text(StatusCode::BAD_REQUEST, reason));
     }
-    let Some(sample) = request.state.stats.sample(&request.state.cluster).await else {
-        return response::text(StatusCode::SERVICE_UNAVAILABLE, "Statistics cannot be read");
-    };
-    let document = match endpoint {
-        Endpoint::StatsTcp => sample.connections.iter().map(connection).collect(),
-        Endpoint::StatsReplication => replication(request, &sample),
-        _ => {
-            let has_metadata = request.query("metadata").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
-            let document = match is_grouped {
-                true => grouped(&sample.leaves, has_metadata),
-                false => flat(&sample.leaves, has_metadata),
-            };
-            let part = request.params.rest.iter().try_fold(&document, |part, name| part.get(name));
-            // A single figure is no part, as in the reference.
-            match part.filter(|part| part.is_object() && part.get("drawChart").is_none()) {
-                Some(part) => part.clone(),
-                None => return response::status_only(StatusCode::NOT_FOUND, "Not Found"),
-            }
-        }
-    };
-    let body = serde_json::to_vec_pretty(&document).unwrap_or_default();
-    let mut answer = response::with_body(StatusCode::OK, JSON, body);
+    let Some(sample) = sample(request).await else { return Ok(no_sample()) };
+    let document = if is_grouped { grouped(&sample.leaves, has_metadata) } else { flat(&sample.leaves, has_metadata) };
+    let part = path.iter().try_fold(&document, |part, name| part.get(&**name));
+    // A single figure is no part, as in the reference.
+    Ok(match part.filter(|part| part.is_object() && part.get("drawChart").is_none()) {
+        Some(part) => answer(part),
+        None => response::status_only(StatusCode::NOT_FOUND, "Not Found"),
+    })
+}
+
+/// GET /stats/tcp: connections with other nodes
+pub(crate) async fn connections(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    let Some(sample) = sample(request).await else { return Ok(no_sample()) };
+    Ok(answer(&sample.connections.iter().map(connection).collect()))
+}
+
+/// GET /stats/replication: what this leader sends each of its followers, over all connections it
+/// has opened to it
+pub(crate) async fn replication(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    let Some(sample) = sample(request).await else { return Ok(no_sample()) };
+    let followers = request.state.cluster.followers().into_iter();
+    Ok(answer(&followers.map(|follower| subscription(&follower, &sample)).collect()))
+}
+
+async fn sample(request: &Request<'_>) -> Option<Arc<Sample>> {
+    request.state.stats.sample(&request.state.cluster).await
+}
+
+fn no_sample() -> Response<Reply> {
+    response::text(StatusCode::SERVICE_UNAVAILABLE, "Statistics cannot be read")
+}
+
+fn answer(document: &Value) -> Response<Reply> {
+    let body = serde_json::to_vec_pretty(document).unwrap_or_default();
+    let mut answer = response::with_body(StatusCode::OK, MediaType::Json.header(), body);
     answer.headers_mut().insert(header::CACHE_CONTROL, CACHE_CONTROL);
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     answer
@@ -96,28 +112,22 @@ fn connection(of: &Transfer) -> Value {
     })
 }
 
-/// What this leader sends each of its followers, over all connections it has opened to it.
-fn replication(request: &Request<'_>, sample: &Sample) -> Value {
-    let followers = request.state.cluster.followers().into_iter();
-    let item = |follower: Follower| {
-        let server = Some(follower.node_id.server());
-        let all: Vec<&Transfer> =
-            sample.connections.iter().filter(|one| one.is_outgoing && one.server == server).collect();
-        let sum = |figure: fn(&Transfer) -> u64| all.iter().map(|one| figure(one)).sum::<u64>();
-        // The same for as long as this disk is a member.
-        let subscription = Uuid::new_v5(&Uuid::NAMESPACE_OID, &follower.node_id.0.to_be_bytes());
-        json!({
-            "subscriptionId": subscription.hyphenated().to_string(),
-            "connectionId": all.first().map_or(Uuid::nil(), |one| one.id).hyphenated().to_string(),
-            "subscriptionEndpoint": follower.raft_address,
-            "totalBytesSent": sum(|one| one.sent_bytes),
-            "totalBytesReceived": sum(|one| one.received_bytes),
-            "pendingSendBytes": sum(|one| one.pending_send_bytes),
-            "pendingReceivedBytes": sum(|one| one.pending_received_bytes),
-            "sendQueueSize": follower.unconfirmed_entries,
-        })
-    };
-    followers.map(item).collect()
+fn subscription(follower: &Follower, sample: &Sample) -> Value {
+    let server = Some(follower.node_id.server());
+    let all: Vec<&Transfer> = sample.connections.iter().filter(|one| one.is_outgoing && one.server == server).collect();
+    let sum = |figure: fn(&Transfer) -> u64| all.iter().map(|one| figure(one)).sum::<u64>();
+    // The same for as long as this disk is a member.
+    let subscription = Uuid::new_v5(&Uuid::NAMESPACE_OID, &follower.node_id.0.to_be_bytes());
+    json!({
+        "subscriptionId": subscription.hyphenated().to_string(),
+        "connectionId": all.first().map_or(Uuid::nil(), |one| one.id).hyphenated().to_string(),
+        "subscriptionEndpoint": follower.raft_address,
+        "totalBytesSent": sum(|one| one.sent_bytes),
+        "totalBytesReceived": sum(|one| one.received_bytes),
+        "pendingSendBytes": sum(|one| one.pending_send_bytes),
+        "pendingReceivedBytes": sum(|one| one.pending_received_bytes),
+        "sendQueueSize": follower.unconfirmed_entries,
+    })
 }
 
 #[cfg(test)]

@@ -232,7 +232,8 @@ struct Queue {
 }
 
 fn of_node(now: Figures, period: Duration, before: Option<Figures>) -> Vec<Leaf> {
-    // The first period begins with the process, and so do the counts of writes; the log may be older.
+    // The first period begins with the process, and so do the counts of writes; the log may be
+    // older.
     let log_before = before.unwrap_or(now);
     let queues = [
         Queue {

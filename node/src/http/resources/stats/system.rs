@@ -1,4 +1,5 @@
-//! What the system knows of this process and this machine: files under /proc and the file system of the data.
+//! What the system knows of this process and this machine: files under /proc and the file system of
+//! the data.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::files::Space;
 
-/// Times since boot in the files of /proc are in ticks of this length, on every Linux that Rust runs on.
+/// Times since boot in the files of /proc are in ticks of this length, on every Linux that Rust
+/// runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// This process.
@@ -19,7 +21,8 @@ pub struct Process {
     pub threads: u64,
     /// Memory in use that is not swapped out.
     pub resident_bytes: u64,
-    /// Read from and written to disks, and the number of system calls that read and wrote (files, sockets and all).
+    /// Read from and written to disks, and the number of system calls that read and wrote (files,
+    /// sockets and all).
     pub read_bytes: u64,
     /// See [`Self::read_bytes`].
     pub written_bytes: u64,
@@ -33,7 +36,8 @@ impl Process {
     /// As it is now.
     pub fn now() -> io::Result<Self> {
         let stat = fs::read_to_string("/proc/self/stat")?;
-        // The name in parentheses may hold anything; the numbers begin behind it, with the state, field 3.
+        // The name in parentheses may hold anything; the numbers begin behind it, with the state,
+        // field 3.
         let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         let status = fs::read_to_string("/proc/self/status")?;
@@ -144,7 +148,8 @@ pub fn sockets() -> Vec<Socket> {
     found
 }
 
-/// One line of /proc/net/tcp: `sl local_address rem_address st tx_queue:rx_queue ...`, all hexadecimal.
+/// One line of /proc/net/tcp: `sl local_address rem_address st tx_queue:rx_queue ...`, all
+/// hexadecimal.
 fn socket(line: &str) -> Option<Socket> {
     let mut fields = line.split_whitespace().skip(1);
     let (local, remote, _state) = (address(fields.next()?)?, address(fields.next()?)?, fields.next()?);

@@ -1,22 +1,24 @@
-//! Parts of a request: header values and path parts.
+//! Headers of requests that the API gives a meaning (contract/streams 5).
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::event::{EventNumber, ExpectedVersion, MAX_NUMBER, Position, StreamName, StreamNameError};
+use crate::event::{ExpectedVersion, MAX_NUMBER, Position};
 use crate::http::exchange::error::ApiError;
+use crate::http::format::body::parse_guid;
 use crate::http::limits::MAX_LONG_POLL;
 use crate::streams::DeleteKind;
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";
 
-/// What an intermediary vouches with has one name (contract/services 1.5): one that takes what clients send out of their requests knows no other.
+/// What an intermediary vouches with has one name (contract/services 1.5): one that takes what
+/// clients send out of their requests knows no other.
 const ONE_NAME_ONLY: &str = "es-trustedauth";
 
-/// Adds the name with `ES-` for every request header with the later prefix, so that nothing else has to know of it. A header that
-/// has both names keeps the values of the older one.
+/// Adds the name with `ES-` for every request header with the later prefix, so that nothing else
+/// has to know of it. A header that has both names keeps the values of the older one.
 pub fn rename_later_headers(headers: &mut HeaderMap) {
     // Nearly no request has one, and looking costs one comparison per header.
     if !headers.keys().any(|name| name.as_str().starts_with(LATER_PREFIX)) {
@@ -35,7 +37,8 @@ pub fn rename_later_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// A header of the API: its name as messages spell it, and ready to be looked for. Every request is asked for about ten of them.
+/// A header of the API: its name as messages spell it, and ready to be looked for. Every request is
+/// asked for about ten of them.
 pub struct Field {
     spelled: &'static str,
     name: HeaderName,
@@ -66,7 +69,8 @@ static HARD_DELETE: Field = Field::new("ES-HardDelete", "es-harddelete");
 static LONG_POLL: Field = Field::new("ES-LongPoll", "es-longpoll");
 static MIN_POSITION: Field = Field::new("ES-MinPosition", "es-minposition");
 
-/// Headers of a request up to which comparing all their names takes less time than hashing the one that is looked for.
+/// Headers of a request up to which comparing all their names takes less time than hashing the one
+/// that is looked for.
 const FEW_HEADERS: usize = 8;
 
 /// A header's text. Bytes that are no UTF-8 are read as Latin-1.
@@ -101,7 +105,7 @@ fn flag(text: &str) -> Option<bool> {
 
 /// ES-EventId, not the zero id.
 pub fn event_id(headers: &HeaderMap) -> Result<Option<uuid::Uuid>, ApiError> {
-    parsed(headers, &EVENT_ID, |text| crate::http::format::body::parse_guid(text).filter(|id| !id.is_nil()))
+    parsed(headers, &EVENT_ID, |text| parse_guid(text).filter(|id| !id.is_nil()))
 }
 
 /// ES-ExpectedVersion; any when absent.
@@ -140,70 +144,6 @@ pub fn long_poll(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
 /// ES-MinPosition: the event at this position must have been applied.
 pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, ApiError> {
     parsed(headers, &MIN_POSITION, |text| text.parse().ok().filter(|position| *position <= MAX_NUMBER))
-}
-
-/// The name of a stream that is read or deleted.
-pub fn stream(name: &str) -> Result<StreamName, ApiError> {
-    StreamName::parse(name).map_err(|error| match error {
-        StreamNameError::Empty => ApiError::BadRequest(format!("Invalid stream name '{name}'").into()),
-        StreamNameError::TooLong => stream_name_too_long(),
-    })
-}
-
-/// The name of a stream that is appended to.
-pub fn appended_stream(name: &str) -> Result<StreamName, ApiError> {
-    StreamName::parse(name).map_err(|error| match error {
-        StreamNameError::Empty => ApiError::BadRequest("Invalid request. Stream must be non-empty string".into()),
-        StreamNameError::TooLong => stream_name_too_long(),
-    })
-}
-
-/// The metastream of a stream whose metadata is appended to.
-pub fn appended_metastream(name: &str) -> Result<StreamName, ApiError> {
-    let reason = "Invalid request. Stream must be non-empty string and should not be metastream";
-    let refused = || ApiError::BadRequest(reason.into());
-    match StreamName::parse(name) {
-        Ok(stream) => stream.metastream().ok_or_else(refused),
-        Err(StreamNameError::Empty) => Err(refused()),
-        Err(StreamNameError::TooLong) => Err(stream_name_too_long()),
-    }
-}
-
-fn stream_name_too_long() -> ApiError {
-    ApiError::BadRequest("Stream name is too long".into())
-}
-
-/// An event number.
-pub fn number(text: &str) -> Result<EventNumber, ApiError> {
-    let number = text.trim().parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
-    number.ok_or_else(|| ApiError::BadRequest(format!("'{text}' is not valid event number").into()))
-}
-
-/// The size of a page, at least 1.
-pub fn count(text: &str) -> Option<u64> {
-    text.trim().parse::<i32>().ok().filter(|count| *count > 0).map(|count| count as u64)
-}
-
-/// A position in the log of all events: 32 hex digits, both halves not negative (contract/streams 10).
-pub fn position(text: &str) -> Result<Position, ApiError> {
-    let parse = || {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let half = |digits: Option<&str>| u64::from_str_radix(digits?, 16).ok().filter(|half| *half <= MAX_NUMBER);
-        half(text.get(16..))?;
-        half(text.get(..16))
-    };
-    parse().ok_or_else(|| ApiError::BadRequest(format!("Invalid position argument: {text}").into()))
-}
-
-/// The value of a query parameter, decoded.
-pub fn query(query: Option<&str>, name: &str) -> Option<String> {
-    let value = query?.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
-    })?;
-    Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -261,15 +201,5 @@ mod tests {
         assert_eq!(long_poll(&headers), Ok(Some(Duration::from_secs(5))));
         assert_eq!((require_leader(&headers), delete_kind(&headers)), (Ok(true), Ok(DeleteKind::Soft)));
         assert!(!headers.contains_key(ONE_NAME_ONLY));
-    }
-
-    #[test]
-    fn numbers_counts_and_positions() {
-        assert_eq!(number(" +007"), Ok(7));
-        assert_eq!(number("-1").unwrap_err().to_string(), "'-1' is not valid event number");
-        assert_eq!((count("5"), count("0"), count("99999999999"), count("x")), (Some(5), None, None, None));
-        assert_eq!(position("000000000000000A000000000000000a"), Ok(10));
-        assert!(position("FFFFFFFFFFFFFFFF0000000000000000").is_err());
-        assert!(position("0").is_err());
     }
 }

@@ -1,0 +1,93 @@
+//! What HTTP/1.1 leaves to be looked at in the head of a request: its size, what could be
+//! understood in two ways, and the form of its target.
+
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+
+use crate::http::Reply;
+use crate::http::exchange::response;
+use crate::http::format::links::is_host;
+use crate::http::limits::MAX_HEADER_BYTES;
+
+/// Answers a request whose head is too large or ambiguous.
+pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
+    // The connection takes a larger head if it arrives in one piece.
+    if head_bytes(request) > MAX_HEADER_BYTES {
+        let reason = "Request Header Fields Too Large";
+        return Some(response::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
+    }
+    ambiguity(request).map(|reason| response::closing(StatusCode::BAD_REQUEST, reason))
+}
+
+/// Puts the authority of a target where most requests have it, into Host, whose value it replaces
+/// (RFC 9112 3.2.2), and leaves path and query as target.
+pub(super) fn into_origin_form<B>(request: &mut Request<B>) {
+    let uri = std::mem::take(request.uri_mut());
+    let mut parts = uri.into_parts();
+    let authority = parts.authority.take().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
+    if let Some(authority) = authority {
+        request.headers_mut().insert(header::HOST, authority);
+    }
+    parts.scheme = None;
+    // What was valid with an authority is valid without one, or is `*`, which it became.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Why an intermediary in front of this node could have understood the head in another way, and so
+/// have taken another part of what follows for the body, or the request for one to another host
+/// (RFC 9112 3.2 and 6.1). The connection itself refuses lengths that contradict each other.
+fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match hosts.next() {
+        None if request.version() == Version::HTTP_11 => return Some("Host header is missing."),
+        Some(host) if !host.to_str().is_ok_and(|host| is_host(host.trim())) => {
+            return Some("Host header in wrong format.");
+        }
+        _ => {}
+    }
+    if hosts.next().is_some() {
+        return Some("More than one Host header.");
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked =
+        codings.next().is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    (!is_chunked || codings.next().is_some()).then_some("Transfer-Encoding has to be chunked.")
+}
+
+/// Length of the head as it is written without needless blanks.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    const LINE_END: usize = "\r\n".len();
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let line = request.method().as_str().len() + scheme + authority + path + "  HTTP/1.1".len() + LINE_END;
+    let field =
+        |(name, value): (&http::HeaderName, &HeaderValue)| name.as_str().len() + ": ".len() + value.len() + LINE_END;
+    line + request.headers().iter().map(field).sum::<usize>() + LINE_END
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_as_long_as_it_is_written() {
+        for (target, request) in [
+            ("/streams/a?embed=body", "GET /streams/a?embed=body HTTP/1.1\r\nHost: n\r\nAccept: a/b\r\n\r\n"),
+            ("http://n:1/p", "GET http://n:1/p HTTP/1.1\r\nHost: n\r\nAccept: a/b\r\n\r\n"),
+        ] {
+            let parsed = Request::get(target).header("Host", "n").header("Accept", "a/b").body(()).unwrap();
+            assert_eq!(head_bytes(&parsed), request.len());
+        }
+    }
+
+    #[test]
+    fn the_authority_becomes_the_host_and_the_target_is_a_path() {
+        let target = "https://node:2113/streams/a%2Fb?embed=body";
+        let mut request = Request::get(target).header("Host", "other").body(()).unwrap();
+        into_origin_form(&mut request);
+        assert_eq!(request.uri().to_string(), "/streams/a%2Fb?embed=body");
+        assert_eq!(request.headers()[header::HOST], "node:2113");
+    }
+}

@@ -1,0 +1,113 @@
+//! Taking connections in, on every port of the node: within limits, patient when the process is out
+//! of file descriptors, and with handshakes that hold up no other connection.
+
+mod handshakes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use handshakes::Handshakes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// How long to wait after a failed accept: the process is out of file descriptors, and trying at
+/// once again would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A port on which connections come in.
+pub(crate) struct Port {
+    /// What the port is for, in log lines.
+    name: &'static str,
+    socket: TcpListener,
+    /// One place for each open connection.
+    places: Arc<Semaphore>,
+}
+
+/// A connection that has come in.
+pub(crate) struct Accepted {
+    /// The connection.
+    pub(crate) stream: TcpStream,
+    /// Where it comes from.
+    pub(crate) peer: SocketAddr,
+    /// Its place among the open connections, to be held for as long as it is open.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+impl Port {
+    /// Takes connections in on `socket`, which listens already. At most `most` are open at a time;
+    /// the next one waits in the listen queue until one ends.
+    pub(crate) fn new(name: &'static str, socket: TcpListener, most: usize) -> Self {
+        Self { name, socket, places: Arc::new(Semaphore::new(most)) }
+    }
+
+    /// Hands every connection to `serve` until `stop`. What `serve` begins goes on by itself.
+    pub(crate) async fn run(self, stop: &CancellationToken, mut serve: impl FnMut(Accepted)) {
+        loop {
+            tokio::select! {
+                accepted = self.accept() => match accepted {
+                    Some(accepted) => serve(accepted),
+                    None => return,
+                },
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// The next connection, ready for small messages. `None` is impossible: the semaphore is never
+    /// closed.
+    async fn accept(&self) -> Option<Accepted> {
+        // The place is taken before accepting: beyond the limit, clients wait in the listen queue.
+        let place = self.places.clone().acquire_owned().await.ok()?;
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    // Messages are written in one piece. Waiting for more to send would only add
+                    // latency: every hundredth small message would wait 40 ms for the delayed
+                    // acknowledgement of the other side.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "cannot set TCP_NODELAY");
+                    }
+                    return Some(Accepted { stream, peer, place });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, port = self.name, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_limit_waits_until_another_one_ends() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (taken, mut connections) = tokio::sync::mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let port = Port::new("test", socket, 1);
+        let (stopped, served) = (stop.clone(), taken.clone());
+        let running = tokio::spawn(async move { port.run(&stopped, |accepted| served.send(accepted).unwrap()).await });
+
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let second = TcpStream::connect(address).await.unwrap();
+        let accepted = connections.recv().await.unwrap();
+        assert_eq!(accepted.peer, first.local_addr().unwrap());
+        tokio::task::yield_now().await;
+        assert!(connections.try_recv().is_err(), "there is only one place");
+
+        drop(accepted);
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(connections.recv().await.unwrap().peer, second.local_addr().unwrap());
+        stop.cancel();
+        running.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    }
+}
