@@ -115,7 +115,7 @@ impl Node {
         let (cluster, gate) = Cluster::new(Parts {
             config: config.clone(),
             identity: identity.clone(),
-            raft: parts.raft.clone(),
+            consensus: parts.consensus(),
             store: parts.store.clone(),
             metrics: metrics.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),

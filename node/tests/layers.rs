@@ -53,7 +53,7 @@ const FREE: &[&str] = &["node", "main", "lib"];
 /// Libraries that only some rooms know, so that another version or another library is their
 /// business alone (docs/adr/0001, 0002).
 const LIBRARIES: &[(&str, &[&str])] = &[
-    ("openraft", &["raft", "cluster"]),
+    ("openraft", &["raft"]),
     ("rocksdb", &["store", "log"]),
     ("tonic", &["raft", "cluster"]),
     ("hyper", &["http"]),

@@ -11,14 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use headwater::config::{Config, MemberConfig};
 use headwater::event::{Ticks, WriteOutcome};
 use headwater::metrics::Metrics;
 use headwater::raft::network::Resolve;
-use headwater::raft::{self, LocalIdentity, Member, NodeId, Parts, Proposal};
+use headwater::raft::{self, EntryResult, LocalIdentity, Member, NodeId, Parts, Proposal, Seen};
 use headwater_proto::stored;
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
 use prost::Message;
 use support::nodes::free_addresses;
 use support::{PATIENCE, until};
@@ -64,20 +63,16 @@ impl Node {
         self.server.await.unwrap();
     }
 
+    fn seen(&self) -> Seen {
+        self.parts.consensus().seen()
+    }
+
     fn leader(&self) -> Option<NodeId> {
-        self.parts.raft.metrics().borrow_watched().current_leader
+        self.seen().leader
     }
 
-    fn applied_index(&self) -> Option<u64> {
-        self.parts.raft.metrics().borrow_watched().last_applied.map(|log_id| log_id.index)
-    }
-
-    fn purged_index(&self) -> Option<u64> {
-        self.parts.raft.metrics().borrow_watched().purged.map(|log_id| log_id.index)
-    }
-
-    fn snapshot_index(&self) -> Option<u64> {
-        self.parts.raft.metrics().borrow_watched().snapshot.map(|log_id| log_id.index)
+    fn has_applied(&self, index: u64) -> bool {
+        self.seen().applied_entries > index
     }
 }
 
@@ -104,7 +99,7 @@ impl TestCluster {
             cluster.start_node(id).await;
         }
         let founder = cluster.ids()[0];
-        cluster.nodes[&founder].parts.raft.initialize(cluster.members.clone()).await.unwrap();
+        cluster.nodes[&founder].parts.consensus().initialize(cluster.members.clone()).await.unwrap();
         cluster
     }
 
@@ -147,26 +142,23 @@ impl TestCluster {
     async fn append(&self, number: u64, bytes: usize) -> u64 {
         let appended = async {
             loop {
-                let raft = &self.nodes[&self.leader().await].parts.raft;
-                match raft.client_write(proposal(number, bytes)).await {
-                    Ok(response) => break response,
-                    Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                    Err(error) => panic!("{error}"),
+                let consensus = self.nodes[&self.leader().await].parts.consensus();
+                let results = consensus.propose(vec![proposal(number, bytes)]);
+                match results.collect::<Vec<_>>().await.pop() {
+                    Some(EntryResult::Applied { index, outcomes }) => break (index, outcomes),
+                    Some(EntryResult::NotLeader) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    unknown => panic!("{unknown:?}"),
                 }
             }
         };
-        let response = tokio::time::timeout(PATIENCE, appended).await.unwrap();
-        assert!(matches!(response.data.0[..], [WriteOutcome::Appended { .. }]), "{:?}", response.data);
-        response.log_id.index
+        let (index, outcomes) = tokio::time::timeout(PATIENCE, appended).await.unwrap();
+        assert!(matches!(outcomes[..], [WriteOutcome::Appended { .. }]), "{outcomes:?}");
+        index
     }
 
     async fn applied_everywhere(&self, index: u64) {
-        until("every node has applied the last write", || {
-            self.nodes.values().all(|node| node.applied_index() >= Some(index))
-        })
-        .await;
+        until("every node has applied the last write", || self.nodes.values().all(|node| node.has_applied(index)))
+            .await;
     }
 
     async fn events(&self, id: NodeId) -> u64 {
@@ -259,7 +251,7 @@ async fn a_node_whose_missing_log_was_purged_gets_a_snapshot() {
     for number in 0..5 {
         cluster.append(number, 1 << 20).await;
     }
-    until("the leader has purged its log", || cluster.nodes[&leader].purged_index() > Some(2)).await;
+    until("the leader has purged its log", || cluster.nodes[&leader].seen().purged_index > Some(2)).await;
     cluster.start_node(absent).await;
     let index = cluster.append(5, 10).await;
     cluster.applied_everywhere(index).await;
@@ -289,24 +281,24 @@ async fn one_snapshot_is_enough_however_much_is_written_while_it_is_sent() {
     for _ in 0..40 {
         cluster.append(next(), EVENT_BYTES).await;
     }
-    until("the leader has purged its log", || cluster.nodes[&leader].purged_index() > Some(2)).await;
+    until("the leader has purged its log", || cluster.nodes[&leader].seen().purged_index > Some(2)).await;
     cluster.start_node(absent).await;
 
     let (leading, absent) = (&cluster.nodes[&leader], &cluster.nodes[&absent]);
     let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
     let mut snapshots = std::collections::BTreeSet::new();
     let mut written = 0;
-    while absent.metrics.snapshots_installed.get() == 0 || absent.applied_index() < Some(written) {
+    while absent.metrics.snapshots_installed.get() == 0 || !absent.has_applied(written) {
         assert!(tokio::time::Instant::now() < deadline, "it does not catch up");
-        snapshots.extend(leading.snapshot_index());
+        snapshots.extend(leading.seen().snapshot_index);
         written = cluster.append(next(), EVENT_BYTES).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(snapshots.len() > 1, "it was not sent for long enough: {snapshots:?}");
     assert_eq!(absent.metrics.snapshots_installed.get(), 1);
     // The log that was kept for it goes.
-    let newest = leading.snapshot_index();
-    until("the log is purged again", || leading.purged_index() >= newest.map(|index| index - 1)).await;
+    let newest = leading.seen().snapshot_index;
+    until("the log is purged again", || leading.seen().purged_index >= newest.map(|index| index - 1)).await;
     cluster.stop().await;
 }
 
@@ -317,7 +309,7 @@ async fn leadership_can_be_handed_over() {
     cluster.applied_everywhere(index).await;
     let leader = cluster.leader().await;
     let successor = *cluster.members.keys().find(|id| **id != leader).unwrap();
-    cluster.nodes[&leader].parts.raft.trigger().transfer_leader(successor).await.unwrap();
+    cluster.nodes[&leader].parts.consensus().transfer_leadership(successor).await.unwrap();
     until("the successor leads", || cluster.nodes.values().all(|node| node.leader() == Some(successor))).await;
     let index = cluster.append(1, 10).await;
     cluster.applied_everywhere(index).await;

@@ -2,7 +2,6 @@
 
 use super::Cluster;
 pub use crate::raft::traffic::{Connection, Ends};
-use crate::raft::types::LogId;
 use crate::raft::{NodeId, Traffic};
 
 /// The work of this node, in numbers. Counts are of this process, positions in the log of this disk.
@@ -42,7 +41,7 @@ impl Cluster {
     pub fn figures(&self) -> Figures {
         let inner = &self.inner;
         let applied = self.inner.store.applied().current().log_entries;
-        let committed = self.seen().cluster_committed.map_or(0, |id| id.index + 1);
+        let committed = self.seen().committed_entries.unwrap_or(0);
         // The earlier end first: read the other way round, an entry could be durable before it was written.
         let log_durable = inner.log_progress.durable();
         Figures {
@@ -64,12 +63,10 @@ impl Cluster {
         }
         let seen = self.seen();
         let own = self.inner.identity.node_id();
-        let written = seen.last_log_index.map_or(0, |index| index + 1);
-        let membership = seen.membership_config.membership();
-        let of = |(node_id, matched): (&NodeId, &Option<_>)| {
-            let member = self.inner.connector.addresses(*node_id, membership.get_node(node_id)?);
-            let matched: u64 = matched.as_ref().map_or(0, |id: &LogId| id.index + 1);
-            let unconfirmed_entries = written.saturating_sub(matched);
+        let of = |(node_id, matched): (&NodeId, &Option<u64>)| {
+            let member = self.inner.connector.addresses(*node_id, seen.members.addresses(*node_id)?);
+            let matched = matched.map_or(0, |index| index + 1);
+            let unconfirmed_entries = seen.log_entries.saturating_sub(matched);
             Some(Follower { node_id: *node_id, raft_address: member.raft_address, unconfirmed_entries })
         };
         let mut followers: Vec<_> =

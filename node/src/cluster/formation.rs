@@ -140,7 +140,7 @@ impl Cluster {
             members.insert(NodeId(node_id), addresses);
         }
         let size = members.len();
-        self.inner.raft.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
+        self.inner.consensus.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
         tracing::info!(target: "audit", %cluster_id, members = size, "audit: members: founded the cluster");
         Ok(())
     }

@@ -9,17 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures::stream::{self, FuturesUnordered};
-use futures::{StreamExt, TryStreamExt};
-use openraft::errors::ClientWriteError;
-use openraft::raft::WriteResult;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Leadership;
 use crate::event::{Ticks, WriteOutcome};
 use crate::metrics::Metrics;
-use crate::raft::{Proposal, Raft, TypeConfig};
+use crate::raft::{Consensus, EntryResult, Proposal};
 
 /// Writes waiting for the next batch. Beyond it a write is refused as busy: nothing is lost, nothing waits for ever.
 pub const QUEUED_PROPOSALS: usize = 16_384;
@@ -74,12 +72,12 @@ pub struct Gate {
 impl Gate {
     /// A gate and the task that works it; the task ends when every handle is gone.
     pub fn new(
-        raft: Raft,
+        consensus: Consensus,
         metrics: Arc<Metrics>,
         leadership: watch::Receiver<Leadership>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, requests) = mpsc::channel(QUEUED_PROPOSALS);
-        (Self { queue }, run(Proposer { raft, metrics, leadership }, requests))
+        (Self { queue }, run(Proposer { consensus, metrics, leadership }, requests))
     }
 
     /// Commands that wait for the next batch.
@@ -146,7 +144,7 @@ fn gather(requests: &mut mpsc::Receiver<Request>, gathered: &mut Vec<Request>) -
 /// What a batch needs on its way.
 #[derive(Clone)]
 struct Proposer {
-    raft: Raft,
+    consensus: Consensus,
     metrics: Arc<Metrics>,
     leadership: watch::Receiver<Leadership>,
 }
@@ -164,13 +162,13 @@ impl Proposer {
         self.metrics.proposal_batch.observe(waiting.len() as f64);
 
         let mut sizes: VecDeque<usize> = proposals.iter().map(|proposal| proposal.commands.len()).collect();
-        let results = stream::once(self.raft.client_write_many(proposals)).try_flatten();
+        let results = self.consensus.propose(proposals);
         tokio::pin!(results);
         // Neither the call nor the stream has a time-out of its own: without a quorum they wait for ever.
         loop {
             tokio::select! {
                 result = results.next() => match (result, sizes.pop_front()) {
-                    (Some(Ok(result)), Some(size)) => hand_out(result, waiting.drain(..size)),
+                    (Some(result), Some(size)) => hand_out(result, waiting.drain(..size)),
                     _ => break,
                 },
                 _ = self.leadership.changed() => break,
@@ -188,19 +186,17 @@ impl Proposer {
 }
 
 /// Gives the outcomes of one log entry to those who wait for them.
-fn hand_out(result: WriteResult<TypeConfig>, waiting: impl Iterator<Item = Waiting>) {
+fn hand_out(result: EntryResult, waiting: impl Iterator<Item = Waiting>) {
     match result {
-        Ok(written) => {
-            let log_index = written.log_id.index;
-            let mut outcomes = written.response.0.into_iter();
+        EntryResult::Applied { index: log_index, outcomes } => {
+            let mut outcomes = outcomes.into_iter();
             for one in waiting {
                 let outcome = outcomes.next();
                 one.tell(outcome.map_or(Proposed::Unknown, |outcome| Proposed::Done { log_index, outcome }));
             }
         }
-        Err(ClientWriteError::ForwardToLeader(_)) => waiting.for_each(|one| one.tell(Proposed::NotLeader)),
-        // Discarded here, but it may have reached the new leader through another follower.
-        Err(_) => waiting.for_each(|one| one.tell(Proposed::Unknown)),
+        EntryResult::NotLeader => waiting.for_each(|one| one.tell(Proposed::NotLeader)),
+        EntryResult::Unknown => waiting.for_each(|one| one.tell(Proposed::Unknown)),
     }
 }
 

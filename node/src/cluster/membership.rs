@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver;
-use openraft::{ChangeMembers, Precondition};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -33,12 +31,11 @@ impl Cluster {
         if !self.inner.config.members.iter().any(|m| m.id == node_id.server()) {
             return Err(Status::failed_precondition(format!("server {} is not in the member list", node_id.server())));
         }
-        let raft = &self.inner.raft;
-        let membership = raft.metrics().borrow_watched().membership_config.clone();
-        let voters: BTreeSet<NodeId> = membership.membership().voter_ids().collect();
+        let members = self.seen().members;
+        let voters = members.voters();
         if voters.contains(&node_id) {
             // Perhaps a former leader began the exchange and did not finish it.
-            if membership.membership().get_joint_config().len() > 1 {
+            if members.voter_lists().len() > 1 {
                 self.promote_in_background(node_id);
             }
             return Ok(cluster_id);
@@ -53,7 +50,7 @@ impl Cluster {
             )));
         }
         // It asks several times a second until it votes, and every change is an entry of the log.
-        if membership.membership().get_node(&node_id) == Some(&addresses) {
+        if members.addresses(node_id) == Some(&addresses) {
             self.promote_in_background(node_id);
             return Ok(cluster_id);
         }
@@ -63,11 +60,11 @@ impl Cluster {
         }
         let add = async {
             let _one_at_a_time = self.inner.changing_members.lock().await;
-            raft.add_learner(node_id, addresses, false).await
+            self.inner.consensus.add_learner(node_id, addresses).await
         };
         let added = tokio::time::timeout(COMMIT_DEADLINE, add).await;
         match added {
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
             Err(_) => return Err(Status::unavailable("the change was not committed in time")),
         }
@@ -97,10 +94,10 @@ impl Cluster {
                 tracing::info!(%node_id, "no longer the one to promote the replaced disk");
                 return;
             }
-            let metrics = self.inner.raft.metrics().borrow_watched().clone();
-            let matched = metrics.replication.as_ref().and_then(|r| r.get(&node_id).cloned()).flatten();
-            let last = metrics.last_log_index.unwrap_or(0);
-            let has_caught_up = matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_WITHIN >= last);
+            let seen = self.seen();
+            let matched = seen.replication.as_ref().and_then(|all| all.get(&node_id).copied()).flatten();
+            let last = seen.log_entries.saturating_sub(1);
+            let has_caught_up = matched.is_some_and(|index| index + CAUGHT_UP_WITHIN >= last);
             if has_caught_up && self.linearize().await.is_ok() {
                 match self.exchange_voter(node_id).await {
                     Ok(()) => {
@@ -119,30 +116,21 @@ impl Cluster {
     }
 
     async fn exchange_voter(&self, node_id: NodeId) -> Result<(), String> {
-        let raft = &self.inner.raft;
+        let consensus = &self.inner.consensus;
         // Two disks may be replaced at once, and what is read here has to be what is changed.
         let _one_at_a_time = self.inner.changing_members.lock().await;
-        let stored = raft.metrics().borrow_watched().membership_config.clone();
-        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *stored.log_id() };
-        let membership = stored.membership();
+        let members = self.seen().members;
         // Of an exchange that was left half way the newer list counts.
-        let newest = membership.get_joint_config().last().into_iter().flatten().copied();
+        let newest = members.voter_lists().last().into_iter().flatten().copied();
         let mut voters: BTreeSet<NodeId> = newest.filter(|id| id.server() != node_id.server()).collect();
         voters.insert(node_id);
-        let change = ChangeMembers::ReplaceAllVoters(voters);
-        // `retain = false`: the predecessor is gone for ever.
-        let changed =
-            tokio::time::timeout(COMMIT_DEADLINE, raft.change_membership_if(change, false, [unchanged])).await;
+        // The predecessor is gone for ever.
+        let changed = tokio::time::timeout(COMMIT_DEADLINE, consensus.replace_voters(voters, &members)).await;
         changed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
-        let membership = raft.metrics().borrow_watched().membership_config.clone();
-        let leftovers: BTreeSet<NodeId> = membership
-            .membership()
-            .learner_ids()
-            .filter(|id| id.server() == node_id.server() && *id != node_id)
-            .collect();
+        let is_leftover = |id: &NodeId| id.server() == node_id.server() && *id != node_id;
+        let leftovers: BTreeSet<NodeId> = self.seen().members.learners().filter(is_leftover).collect();
         if !leftovers.is_empty() {
-            let removed = raft.change_membership(ChangeMembers::RemoveNodes(leftovers), false);
-            let removed = tokio::time::timeout(COMMIT_DEADLINE, removed).await;
+            let removed = tokio::time::timeout(COMMIT_DEADLINE, consensus.remove_learners(leftovers)).await;
             removed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
         }
         Ok(())

@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +30,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::event::Position;
 use crate::metrics::Metrics;
-use crate::raft::{LogProgress, Raft};
+use crate::raft::{Consensus, LogProgress};
 pub use crate::raft::{Member, NodeId};
 use crate::store::Store;
 use admission::Admission;
@@ -54,7 +53,7 @@ struct Inner {
     identity: Arc<Identity>,
     /// New at each start of the process.
     process_id: Uuid,
-    raft: Raft,
+    consensus: Consensus,
     store: Store,
     metrics: Arc<Metrics>,
     connector: Connector,
@@ -199,7 +198,7 @@ pub struct Parts {
     /// Who this disk is.
     pub identity: Arc<Identity>,
     /// Consensus, built and perhaps not yet running.
-    pub raft: Raft,
+    pub consensus: Consensus,
     /// The local copy of the state.
     pub store: Store,
     /// Counters.
@@ -213,10 +212,10 @@ pub struct Parts {
 impl Cluster {
     /// Puts the parts together. Nothing runs until [`Self::run`].
     pub fn new(parts: Parts) -> (Self, impl Future<Output = ()> + Send) {
-        let Parts { config, identity, raft, store, metrics, connector, log_progress } = parts;
+        let Parts { config, identity, consensus, store, metrics, connector, log_progress } = parts;
         let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
         let leadership = watch::Sender::new(Leadership::None);
-        let (gate, gate_task) = Gate::new(raft.clone(), metrics.clone(), leadership.subscribe());
+        let (gate, gate_task) = Gate::new(consensus.clone(), metrics.clone(), leadership.subscribe());
         let inner = Inner {
             process_id: Uuid::new_v4(),
             forwards: Forwards::new(connector.clone(), metrics.clone()),
@@ -231,7 +230,7 @@ impl Cluster {
             changing_members: tokio::sync::Mutex::default(),
             config,
             identity,
-            raft,
+            consensus,
             store,
             metrics,
             connector,
@@ -293,31 +292,26 @@ impl Cluster {
 
     /// Keeps `leadership` up to date with what consensus knows.
     async fn watch_leadership(self, stop: CancellationToken) {
-        let mut metrics = self.inner.raft.server_metrics();
-        let mut applied = self.inner.raft.metrics();
+        let mut elections = self.inner.consensus.elections();
+        let mut progress = self.inner.consensus.progress();
         let own = self.inner.identity.node_id();
         loop {
-            // Not inside the block below: it holds a lock of the same kind.
             let settled_term = self.settled_term();
             let mut is_settling = false;
-            let news = {
-                let seen = metrics.borrow_watched();
-                let leader = seen.current_leader;
-                let member = leader.and_then(|id| seen.membership_config.membership().get_node(&id).cloned());
-                match (leader, member) {
-                    (Some(id), _) if id == own => match settled_term.filter(|term| *term == seen.vote.leader_id.term) {
-                        Some(_) => Leadership::Local,
-                        None => {
-                            is_settling = true;
-                            Leadership::None
-                        }
-                    },
-                    (Some(node_id), Some(member)) => {
-                        let member = self.inner.connector.addresses(node_id, &member);
-                        Leadership::Remote(LeaderHint { node_id, member })
+            let elected = elections.elected();
+            let news = match (elected.leader, elected.addresses) {
+                (Some(id), _) if id == own => match settled_term.filter(|term| *term == elected.term) {
+                    Some(_) => Leadership::Local,
+                    None => {
+                        is_settling = true;
+                        Leadership::None
                     }
-                    _ => Leadership::None,
+                },
+                (Some(node_id), Some(member)) => {
+                    let member = self.inner.connector.addresses(node_id, &member);
+                    Leadership::Remote(LeaderHint { node_id, member })
                 }
+                (Some(_), None) | (None, _) => Leadership::None,
             };
             let reign = settled_term.filter(|_| news == Leadership::Local).unwrap_or_default();
             self.inner.reign.store(reign, Ordering::Release);
@@ -338,8 +332,8 @@ impl Cluster {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = metrics.changed() => if changed.is_err() { return },
-                changed = applied.changed(), if is_settling => if changed.is_err() { return },
+                changed = elections.changed() => if changed.is_err() { return },
+                changed = progress.changed(), if is_settling => if changed.is_err() { return },
             }
         }
     }
@@ -347,33 +341,25 @@ impl Cluster {
     /// The term in which this node leads, once it has applied the first entry of it and so everything that was acknowledged before: until
     /// then its users and access lists may be out of date.
     fn settled_term(&self) -> Option<u64> {
-        let metrics = self.inner.raft.metrics();
-        let seen = metrics.borrow_watched();
-        let leads = seen.current_leader == Some(self.inner.identity.node_id());
-        let applied_term = seen.last_applied.as_ref().map(|id| id.committed_leader_id().term);
-        (leads && applied_term == Some(seen.current_term)).then_some(seen.current_term)
+        let seen = self.seen();
+        let leads = seen.leader == Some(self.inner.identity.node_id());
+        (leads && seen.applied_term == Some(seen.term)).then_some(seen.term)
     }
 
     /// Opens the gate for reads once this node has recovered.
     async fn recover(self, stop: CancellationToken, log_end_at_start: u64) {
-        let mut metrics = self.inner.raft.metrics();
+        let mut progress = self.inner.consensus.progress();
         let mut recovery = Recovery::new(log_end_at_start);
         loop {
-            let recovered = {
-                let seen = metrics.borrow_watched();
-                let committed = seen.cluster_committed.as_ref().map_or(0, |id| id.index + 1);
-                let log_end = seen.last_log_index.map_or(0, |index| index + 1);
-                let applied = seen.last_applied.as_ref().map_or(0, |id| id.index + 1);
-                recovery.is_over(committed, log_end, applied)
-            };
-            if recovered {
+            let seen = self.seen();
+            if recovery.is_over(seen.committed_entries.unwrap_or(0), seen.log_entries, seen.applied_entries) {
                 self.inner.recovered.store(true, Ordering::Release);
                 tracing::info!("recovered; reads are served");
                 return;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = metrics.changed() => if changed.is_err() { return },
+                changed = progress.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -386,20 +372,20 @@ impl Cluster {
             return;
         }
         let own = self.inner.identity.node_id();
-        let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        let voters: HashSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
+        let seen = self.seen();
+        let voters = seen.members.voters();
         let alive =
             |id: &NodeId| self.inner.peers.heard(id.server()).is_some_and(|h| h.is_alive() && h.status.node_id == id.0);
-        let successor = metrics
+        let successor = seen
             .replication
             .iter()
             .flatten()
             .filter(|(id, _)| **id != own && voters.contains(id) && alive(id))
-            .max_by_key(|(_, matched)| matched.as_ref().map(|log_id| log_id.index))
+            .max_by_key(|(_, matched)| **matched)
             .map(|(id, _)| *id);
         let Some(successor) = successor else { return };
         tracing::info!(%successor, "handing over leadership");
-        if self.inner.raft.trigger().transfer_leader(successor).await.is_err() {
+        if self.inner.consensus.transfer_leadership(successor).await.is_err() {
             return;
         }
         let mut leadership = self.inner.leadership.subscribe();

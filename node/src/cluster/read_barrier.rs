@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use headwater_proto::cluster as wire;
-use openraft::ReadPolicy;
-use openraft::async_runtime::Instant as _;
-use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{BarrierError, Cluster, LeaderHint, Leadership};
 use crate::event::Position;
+use crate::raft::NotConfirmed;
 
 /// How long one question about the read index may take; a leader that confirms needs a heartbeat's round.
 const ASK_DEADLINE: Duration = Duration::from_millis(1_000);
@@ -28,11 +26,10 @@ impl Cluster {
 
     /// Whether the lease that the leader renews with every message, heartbeats included, has run out.
     async fn leader_is_silent(&self) -> bool {
-        let renewed = self.inner.raft.with_raft_state(|state| state.vote_last_modified());
-        match timeout(ASK_DEADLINE, renewed).await {
-            Ok(Ok(Some(renewed))) => renewed.elapsed() > self.inner.config.election_timeout_max,
+        match timeout(ASK_DEADLINE, self.inner.consensus.age_of_lease()).await {
+            Ok(Some(age)) => age > self.inner.config.election_timeout_max,
             // Nothing was heard since the start, or consensus itself has stopped.
-            Ok(Ok(None) | Err(_)) | Err(_) => true,
+            Ok(None) | Err(_) => true,
         }
     }
 
@@ -44,15 +41,13 @@ impl Cluster {
             Leadership::Remote(hint) => return Err(BarrierError::NotLeader(hint)),
             Leadership::None => return Err(BarrierError::NoLeader),
         }
-        let confirmed = self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        match timeout(self.inner.config.read_wait, confirmed).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => match self.living_leader().await
-            {
+        match timeout(self.inner.config.read_wait, self.inner.consensus.confirm_leadership()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(NotConfirmed::NotLeader)) => match self.living_leader().await {
                 Leadership::Remote(hint) => Err(BarrierError::NotLeader(hint)),
-                _ => Err(BarrierError::NoLeader),
+                Leadership::Local | Leadership::None => Err(BarrierError::NoLeader),
             },
-            Ok(Err(_)) | Err(_) => Err(BarrierError::NoLeader),
+            Ok(Err(NotConfirmed::Unavailable)) | Err(_) => Err(BarrierError::NoLeader),
         }
     }
 
@@ -87,9 +82,7 @@ impl Cluster {
 
     /// The index in the log up to which everything acknowledged so far is, if this node leads and a quorum confirms it in time.
     pub(super) async fn own_read_index(&self) -> Option<u64> {
-        let confirmed = self.inner.raft.get_read_linearizer(ReadPolicy::ReadIndex);
-        let linearizer = timeout(ASK_DEADLINE, confirmed).await.ok()?.ok()?;
-        Some(linearizer.read_log_id().log_id().index)
+        timeout(ASK_DEADLINE, self.inner.consensus.read_index()).await.ok().flatten()
     }
 
     async fn read_index_of(&self, leader: &LeaderHint) -> Option<u64> {

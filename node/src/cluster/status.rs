@@ -1,13 +1,9 @@
 //! What this node knows of itself and of its peers.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use headwater_proto::cluster as wire;
-use openraft::RaftMetrics;
-use openraft::ServerState;
-use openraft::async_runtime::{Instant as _, WatchReceiver};
 use uuid::Uuid;
 
 use super::formation::canonical;
@@ -15,8 +11,7 @@ use super::{Cluster, ClusterStatus, LeaderHint, Leadership, Member, MemberStatus
 use crate::config::MemberConfig;
 use crate::event::Ticks;
 use crate::metrics::Peer;
-use crate::raft::TypeConfig;
-use crate::raft::types::StoredMembership;
+use crate::raft::{Seen, ServerState};
 
 impl Cluster {
     /// The members and their health.
@@ -115,19 +110,16 @@ impl Cluster {
     }
 
     /// What consensus says of itself at this moment.
-    ///
-    /// A copy, on purpose: what `borrow_watched` returns is a read lock, and a second one taken while the first is held waits for ever as
-    /// soon as consensus wants to publish in between; then nothing of this node moves any more.
-    pub(super) fn seen(&self) -> RaftMetrics<TypeConfig> {
-        self.inner.raft.metrics().borrow_watched().clone()
+    pub(super) fn seen(&self) -> Seen {
+        self.inner.consensus.seen()
     }
 
     /// Whether this leader has not heard a majority for longer than its lease.
     pub(super) fn quorum_is_silent(&self) -> bool {
         let seen = self.seen();
         // A cluster of one asks nobody, so nobody confirms.
-        seen.membership_config.membership().voter_ids().count() > 1
-            && seen.last_quorum_acked.is_some_and(|at| at.elapsed() > self.inner.config.election_timeout_max)
+        seen.members.voters().len() > 1
+            && seen.quorum_silence.is_some_and(|silence| silence > self.inner.config.election_timeout_max)
     }
 
     /// Where clients reach a server: where it says itself, or else where the list of members has it.
@@ -167,13 +159,13 @@ impl Cluster {
         wire::StatusResponse {
             node_id: self.inner.identity.node_id().0,
             cluster_id: self.inner.identity.cluster_id().map(|id| id.as_bytes().to_vec().into()),
-            empty: seen.last_log_index.is_none() && seen.current_term == 0 && applied.log_entries == 0,
+            empty: seen.log_entries == 0 && seen.term == 0 && applied.log_entries == 0,
             configured_members: canonical(&self.inner.config.members),
-            term: seen.current_term,
-            leader_node_id: seen.current_leader.map(|id| id.0),
+            term: seen.term,
+            leader_node_id: seen.leader.map(|id| id.0),
             role: self.role(seen.state, ready).into(),
             applied_index: applied.log_entries,
-            committed_index: seen.cluster_committed.as_ref().map_or(applied.log_entries, |id| id.index + 1),
+            committed_index: seen.committed_entries.unwrap_or(applied.log_entries),
             next_position: applied.next_position,
             ready,
             http_address: self.advertised_http(self.inner.config.server_id, &self.own_config().http_address),
@@ -204,26 +196,22 @@ impl Cluster {
     /// Whether this disk holds neither log entry nor vote nor state: only then may a cluster be founded with it.
     pub(super) fn disk_is_empty(&self) -> bool {
         let seen = self.seen();
-        seen.last_log_index.is_none() && seen.current_term == 0 && self.applied_entries() == 0
+        seen.log_entries == 0 && seen.term == 0 && self.applied_entries() == 0
     }
 
     /// Whether this node votes, by the membership it knows. While voters are being exchanged there are two lists: a node that is only in
     /// the new one has not the place of its predecessor yet, whose vote still counts.
     pub(super) fn is_member(&self) -> bool {
         let own = self.inner.identity.node_id();
-        let known = self.known_membership();
-        let lists = known.membership().get_joint_config();
+        let members = self.seen().members;
+        let lists = members.voter_lists();
         !lists.is_empty() && lists.iter().all(|voters| voters.contains(&own))
     }
 
     /// Whether this node receives the log, but is not (fully) a member.
     pub(super) fn is_candidate_for_membership(&self) -> bool {
         let own = self.inner.identity.node_id();
-        self.known_membership().membership().get_node(&own).is_some() && !self.is_member()
-    }
-
-    fn known_membership(&self) -> Arc<StoredMembership> {
-        self.seen().membership_config
+        self.seen().members.addresses(own).is_some() && !self.is_member()
     }
 
     fn own_config(&self) -> MemberConfig {
@@ -244,15 +232,13 @@ impl Cluster {
     /// Updates the gauges that consensus knows.
     pub(super) fn observe_replication(&self) {
         let seen = self.seen();
-        let committed = seen.cluster_committed.as_ref().map_or(0, |id| id.index + 1);
-        self.inner.metrics.committed_entries.set(committed as i64);
+        self.inner.metrics.committed_entries.set(seen.committed_entries.unwrap_or(0) as i64);
         let own = self.inner.identity.node_id();
-        let last = seen.last_log_index.map_or(0, |index| index + 1);
         self.inner.metrics.replication_lag.clear();
         for (peer, matched) in seen.replication.iter().flatten().filter(|(peer, _)| **peer != own) {
-            let matched = matched.as_ref().map_or(0, |id| id.index + 1);
+            let matched = matched.map_or(0, |index| index + 1);
             let lag = self.inner.metrics.replication_lag.get_or_create(&Peer { peer: peer.server() });
-            lag.set(last.saturating_sub(matched) as i64);
+            lag.set(seen.log_entries.saturating_sub(matched) as i64);
         }
     }
 }

@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod caller;
 pub mod codec;
+mod consensus;
 pub mod dialer;
 pub mod listener;
 mod log_record;
@@ -40,6 +41,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use caller::{ClusterId, LocalIdentity};
+pub use consensus::{
+    ChangeError, Consensus, Elected, Elections, Ended, EntryResult, Members, NotConfirmed, Progress, Replication, Seen,
+    ServerState,
+};
 pub use dialer::Dialer;
 pub use network::Resolve;
 pub use snapshot_policy::SnapshotPolicy;
@@ -54,16 +59,15 @@ use crate::metrics::Metrics;
 use crate::store::{OpenError, ReadError, Store};
 use log_storage::LogStorage;
 
-/// The handle of this node's consensus.
-pub type Raft = openraft::Raft<TypeConfig, StateMachine>;
+/// openraft's handle.
+pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
 /// How long stopping waits for openraft's worker: it applies what was committed, seconds at most.
 const WORKER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What [`build`] puts together.
 pub struct Parts {
-    /// Consensus.
-    pub raft: Raft,
+    raft: Raft,
     /// The state.
     pub store: Store,
     /// Index after the last entry that the log held when it was opened: what recovery has to reach.
@@ -204,6 +208,11 @@ impl LogProgress {
 }
 
 impl Parts {
+    /// Consensus.
+    pub fn consensus(&self) -> Consensus {
+        Consensus::new(self.raft.clone())
+    }
+
     /// How far the log is.
     pub fn log_progress(&self) -> LogProgress {
         LogProgress(self.log.clone())

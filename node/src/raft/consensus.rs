@@ -1,0 +1,312 @@
+//! Consensus as the rooms above see it: its operations, and what it says of itself, in plain values.
+//!
+//! Nothing here waits with a deadline of its own: callers bring theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use openraft::alias::WatchReceiverOf;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::metrics::RaftServerMetrics;
+use openraft::raft::WriteResult;
+use openraft::{ChangeMembers, Precondition, RaftMetrics, ReadPolicy};
+
+use super::Raft;
+use super::types::{LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig};
+use crate::event::WriteOutcome;
+
+/// The handle of this node's consensus. Cheap to clone.
+#[derive(Clone)]
+pub struct Consensus {
+    raft: Raft,
+}
+
+/// What became of a proposed log entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryResult {
+    /// Committed and applied on this node.
+    Applied {
+        /// Its place in the log.
+        index: u64,
+        /// The decisions on its commands, in their order.
+        outcomes: Vec<WriteOutcome>,
+    },
+    /// Surely not written: this node does not lead.
+    NotLeader,
+    /// May have been written, or may still be.
+    Unknown,
+}
+
+/// Why leadership was not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotConfirmed {
+    /// This node does not lead.
+    NotLeader,
+    /// Consensus has ended or no majority answers.
+    Unavailable,
+}
+
+/// Why the members were not changed, for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ChangeError(String);
+
+impl ChangeError {
+    fn of(error: impl ToString) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Consensus has ended on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("consensus has ended on this node")]
+pub struct Ended;
+
+impl Consensus {
+    pub(super) fn new(raft: Raft) -> Self {
+        Self { raft }
+    }
+
+    /// Proposes log entries, as one message. The results come in the order of the proposals. The stream ends early when consensus does;
+    /// what has no result by then may have been written.
+    pub fn propose(&self, proposals: Vec<Proposal>) -> impl Stream<Item = EntryResult> {
+        let results = stream::once(self.raft.client_write_many(proposals)).try_flatten();
+        results.scan((), |(), result| std::future::ready(result.ok().map(EntryResult::from)))
+    }
+
+    /// Asks a majority whether this node still leads.
+    pub async fn confirm_leadership(&self) -> Result<(), NotConfirmed> {
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(NotConfirmed::NotLeader),
+            Err(_) => Err(NotConfirmed::Unavailable),
+        }
+    }
+
+    /// The index in the log up to which everything acknowledged so far is, once a majority has confirmed that this node leads; `None` when
+    /// it does not, or consensus has ended.
+    pub async fn read_index(&self) -> Option<u64> {
+        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
+        Some(linearizer.read_log_id().log_id().index)
+    }
+
+    /// How long ago the leader renewed its lease, which it does with every message, heartbeats included; `None` when nothing was heard
+    /// since the start, or consensus has ended.
+    pub async fn age_of_lease(&self) -> Option<Duration> {
+        let renewed = self.raft.with_raft_state(|state| state.vote_last_modified()).await.ok().flatten()?;
+        Some(renewed.elapsed())
+    }
+
+    /// Founds a cluster of these members. All of them must be empty.
+    pub async fn initialize(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
+        self.raft.initialize(members).await.map_err(ChangeError::of)
+    }
+
+    /// Lets a node receive the log without a vote. Returns when that is committed.
+    pub async fn add_learner(&self, node_id: NodeId, addresses: Member) -> Result<(), ChangeError> {
+        let catch_up_first = false;
+        self.raft.add_learner(node_id, addresses, catch_up_first).await.map(drop).map_err(ChangeError::of)
+    }
+
+    /// Makes these the voters, if the members are still those of `unchanged`. Who votes no more is no member any more either.
+    pub async fn replace_voters(&self, voters: BTreeSet<NodeId>, unchanged: &Members) -> Result<(), ChangeError> {
+        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
+        let change = ChangeMembers::ReplaceAllVoters(voters);
+        let keep_as_learners = false;
+        let changed = self.raft.change_membership_if(change, keep_as_learners, [unchanged]).await;
+        changed.map(drop).map_err(ChangeError::of)
+    }
+
+    /// Removes members that do not vote.
+    pub async fn remove_learners(&self, learners: BTreeSet<NodeId>) -> Result<(), ChangeError> {
+        let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
+        removed.map(drop).map_err(ChangeError::of)
+    }
+
+    /// Begins to hand leadership over to another voter. From here on this node proposes nothing, until somebody leads again.
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), Ended> {
+        self.raft.trigger().transfer_leader(to).await.map_err(|_| Ended)
+    }
+
+    /// What consensus says of itself at this moment.
+    pub fn seen(&self) -> Seen {
+        Seen::of(&self.raft.metrics().borrow_watched())
+    }
+
+    /// To wait for the next change of anything in [`Self::seen`]: under load several thousand times a second.
+    pub fn progress(&self) -> Progress {
+        Progress(self.raft.metrics())
+    }
+
+    /// To wait for the next change of leader, term or members.
+    pub fn elections(&self) -> Elections {
+        Elections(self.raft.server_metrics())
+    }
+}
+
+impl From<WriteResult<TypeConfig>> for EntryResult {
+    fn from(result: WriteResult<TypeConfig>) -> Self {
+        match result {
+            Ok(written) => Self::Applied { index: written.log_id.index, outcomes: written.response.0 },
+            Err(ClientWriteError::ForwardToLeader(_)) => Self::NotLeader,
+            // Discarded here, but it may have reached the new leader through another follower. The others are not about commands.
+            Err(
+                ClientWriteError::LogEntryDiscarded(_)
+                | ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_),
+            ) => Self::Unknown,
+        }
+    }
+}
+
+/// The part a node plays in elections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// Receives the log and has no vote.
+    Learner,
+    /// Receives the log and votes.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Consensus has ended.
+    Ended,
+}
+
+impl From<openraft::ServerState> for ServerState {
+    fn from(state: openraft::ServerState) -> Self {
+        match state {
+            openraft::ServerState::Learner => Self::Learner,
+            openraft::ServerState::Follower => Self::Follower,
+            openraft::ServerState::Candidate => Self::Candidate,
+            openraft::ServerState::Leader => Self::Leader,
+            openraft::ServerState::Shutdown => Self::Ended,
+        }
+    }
+}
+
+/// How far the log of every other member agrees with the leader's: the index of the last entry that does.
+pub type Replication = BTreeMap<NodeId, Option<u64>>;
+
+/// What consensus said of itself at one moment.
+///
+/// A copy on purpose. openraft hands out a read lock, and a second one taken while the first is held waits for ever as soon as consensus
+/// wants to publish in between; then nothing of this node moves any more. So no lock leaves this room.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The part this node plays.
+    pub state: ServerState,
+    /// The newest term it knows.
+    pub term: u64,
+    /// Who leads in that term.
+    pub leader: Option<NodeId>,
+    /// Number of entries that the log ever had: the index after the last one.
+    pub log_entries: u64,
+    /// Number of entries known to be committed by the cluster; `None` as long as nothing is known.
+    pub committed_entries: Option<u64>,
+    /// Number of entries applied to the state.
+    pub applied_entries: u64,
+    /// Term of the last entry applied.
+    pub applied_term: Option<u64>,
+    /// Index of the last entry in the newest snapshot.
+    pub snapshot_index: Option<u64>,
+    /// Index of the last entry purged from the log.
+    pub purged_index: Option<u64>,
+    /// As leader: how long ago the newest message was sent that a majority has acknowledged.
+    pub quorum_silence: Option<Duration>,
+    /// The members.
+    pub members: Members,
+    /// As leader: how far the others are.
+    pub replication: Option<Replication>,
+}
+
+impl Seen {
+    fn of(metrics: &RaftMetrics<TypeConfig>) -> Self {
+        let index = |last: &Option<LogId>| last.as_ref().map(|log_id| log_id.index);
+        let entries = |last: &Option<LogId>| last.as_ref().map(|log_id| log_id.index + 1);
+        let matched = |(id, matched): (&NodeId, &Option<LogId>)| (*id, index(matched));
+        Self {
+            state: metrics.state.into(),
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            log_entries: metrics.last_log_index.map_or(0, |index| index + 1),
+            committed_entries: entries(&metrics.cluster_committed),
+            applied_entries: entries(&metrics.last_applied).unwrap_or(0),
+            applied_term: metrics.last_applied.as_ref().map(|log_id| log_id.committed_leader_id().term),
+            snapshot_index: index(&metrics.snapshot),
+            purged_index: index(&metrics.purged),
+            quorum_silence: metrics.last_quorum_acked.map(|at| at.elapsed()),
+            members: Members(metrics.membership_config.clone()),
+            replication: metrics.replication.as_ref().map(|all| all.iter().map(matched).collect()),
+        }
+    }
+}
+
+/// The members of the cluster by the newest entry of the log that sets them, committed or not. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Members(Arc<StoredMembership>);
+
+impl Members {
+    /// Everybody who votes.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        self.0.membership().voter_ids().collect()
+    }
+
+    /// The lists of voters, of which each needs a majority: two while one is exchanged for the other, the newer one last.
+    pub fn voter_lists(&self) -> &[BTreeSet<NodeId>] {
+        self.0.membership().get_joint_config()
+    }
+
+    /// Those who receive the log and have no vote.
+    pub fn learners(&self) -> impl Iterator<Item = NodeId> {
+        self.0.membership().learner_ids()
+    }
+
+    /// Where a member is reached; `None` for a node that is none.
+    pub fn addresses(&self, node_id: NodeId) -> Option<&Member> {
+        self.0.membership().get_node(&node_id)
+    }
+}
+
+/// See [`Consensus::progress`].
+pub struct Progress(WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>);
+
+impl Progress {
+    /// Returns after the next change.
+    pub async fn changed(&mut self) -> Result<(), Ended> {
+        self.0.changed().await.map_err(|_| Ended)
+    }
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elected {
+    /// The term that this node has stored.
+    pub term: u64,
+    /// The leader of it.
+    pub leader: Option<NodeId>,
+    /// Where the leader is reached, if it is a member.
+    pub addresses: Option<Member>,
+}
+
+/// See [`Consensus::elections`].
+pub struct Elections(WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>);
+
+impl Elections {
+    /// Returns after the next change.
+    pub async fn changed(&mut self) -> Result<(), Ended> {
+        self.0.changed().await.map_err(|_| Ended)
+    }
+
+    /// The newest there is.
+    pub fn elected(&self) -> Elected {
+        let metrics = self.0.borrow_watched();
+        let leader = metrics.current_leader;
+        let addresses = leader.and_then(|id| metrics.membership_config.membership().get_node(&id).cloned());
+        Elected { term: metrics.vote.leader_id.term, leader, addresses }
+    }
+}
