@@ -52,12 +52,8 @@ const FREE: &[&str] = &["node", "main", "lib"];
 
 /// Libraries that only some rooms know, so that another version or another library is their
 /// business alone (docs/adr/0001, 0002).
-const LIBRARIES: &[(&str, &[&str])] = &[
-    ("openraft", &["raft"]),
-    ("rocksdb", &["store", "log"]),
-    ("tonic", &["raft", "cluster"]),
-    ("hyper", &["http"]),
-];
+const LIBRARIES: &[(&str, &[&str])] =
+    &[("openraft", &["raft"]), ("rocksdb", &["store", "log"]), ("tonic", &["raft", "cluster"]), ("hyper", &["http"])];
 
 fn without_comments(source: &str) -> String {
     let without_comment = |line: &str| line.split("//").next().unwrap_or_default().to_owned();

@@ -9,7 +9,7 @@ use anyhow::Context;
 use headwater_cluster_tests::cluster::{Cluster, Options};
 
 use crate::generator::{self, Load, Pace};
-use crate::procfs;
+use crate::processes;
 use crate::requests::Template;
 
 /// Streams over which appends are spread, so that neither one stream nor one stream per event is
@@ -163,7 +163,7 @@ impl Headwater {
 
     /// Highest resident memory of each node's process so far, in bytes.
     pub(crate) fn peak_memory(&self) -> anyhow::Result<Vec<u64>> {
-        self.pids()?.into_iter().map(|pid| Ok(procfs::resident_bytes(pid)?.1)).collect()
+        self.pids()?.into_iter().map(|pid| Ok(processes::resident_bytes(pid)?.1)).collect()
     }
 
     /// Waits until the flushes and compactions of a bulk load are done: all nodes together use
@@ -172,9 +172,9 @@ impl Headwater {
         let pids = self.pids()?;
         let deadline = tokio::time::Instant::now() + SETTLE_DEADLINE;
         loop {
-            let before = procfs::cpu_time_of_all(&pids)?;
+            let before = processes::cpu_time_of_all(&pids)?;
             tokio::time::sleep(SETTLE_WINDOW).await;
-            let used = procfs::cpu_time_of_all(&pids)?.saturating_sub(before);
+            let used = processes::cpu_time_of_all(&pids)?.saturating_sub(before);
             if used < SETTLE_WINDOW / 5 {
                 return Ok(());
             }
@@ -187,6 +187,6 @@ impl Headwater {
 
     /// Bytes written to disk by all nodes so far.
     pub(crate) fn written_bytes(&self) -> anyhow::Result<u64> {
-        self.pids()?.into_iter().map(procfs::written_bytes).sum()
+        self.pids()?.into_iter().map(processes::written_bytes).sum()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::generator::{self, Load, Measured};
-use crate::procfs;
+use crate::processes;
 
 /// One side of a comparison.
 #[derive(Debug)]
@@ -119,11 +119,11 @@ pub(crate) async fn interleaved(contenders: &mut [Contender], rounds: usize) -> 
 
 async fn one_round(contender: &mut Contender) -> anyhow::Result<Round> {
     let own = std::process::id();
-    let servers_before = procfs::cpu_time_of_all(&contender.pids)?;
-    let own_before = procfs::cpu_time(own)?;
+    let servers_before = processes::cpu_time_of_all(&contender.pids)?;
+    let own_before = processes::cpu_time(own)?;
     let measured = generator::run(contender.load.clone()).await?;
-    let servers = procfs::cpu_time_of_all(&contender.pids)?.saturating_sub(servers_before);
-    let generator = procfs::cpu_time(own)?.saturating_sub(own_before);
+    let servers = processes::cpu_time_of_all(&contender.pids)?.saturating_sub(servers_before);
+    let generator = processes::cpu_time(own)?.saturating_sub(own_before);
     contender.load.first_number += measured.sent;
     Ok(figures(&measured, servers, generator))
 }

@@ -10,7 +10,8 @@ mod etcd;
 mod generator;
 mod headwater;
 mod load;
-mod procfs;
+mod processes;
+
 mod report;
 mod requests;
 mod scenarios;

@@ -1,16 +1,13 @@
-//! What the system knows of this process and this machine: files under /proc and the file system of
-//! the data.
+//! What the system knows of this process and this machine: files under /proc and the file system of the data.
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::files::Space;
+use procfs::{Current, CurrentSI, ProcError};
 
-/// Times since boot in the files of /proc are in ticks of this length, on every Linux that Rust
-/// runs on.
-const TICKS_PER_SECOND: f64 = 100.0;
+use crate::files::Space;
 
 /// This process.
 #[derive(Debug, Default)]
@@ -21,36 +18,33 @@ pub struct Process {
     pub threads: u64,
     /// Memory in use that is not swapped out.
     pub resident_bytes: u64,
-    /// Read from and written to disks, and the number of system calls that read and wrote (files,
-    /// sockets and all).
+    /// Bytes read from disks.
     pub read_bytes: u64,
-    /// See [`Self::read_bytes`].
+    /// Bytes written to disks.
     pub written_bytes: u64,
-    /// See [`Self::read_bytes`].
+    /// System calls that read: files, sockets and all.
     pub reads: u64,
-    /// See [`Self::read_bytes`].
+    /// System calls that wrote.
     pub writes: u64,
 }
 
 impl Process {
-    /// As it is now.
+    /// The figures at this moment.
     pub fn now() -> io::Result<Self> {
-        let stat = fs::read_to_string("/proc/self/stat")?;
-        // The name in parentheses may hold anything; the numbers begin behind it, with the state,
-        // field 3.
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        let status = fs::read_to_string("/proc/self/status")?;
-        // Not everybody may read it: then these figures are 0.
-        let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+        let process = procfs::process::Process::myself().map_err(unreadable)?;
+        let stat = process.stat().map_err(unreadable)?;
+        let status = process.status().map_err(unreadable)?;
+        // A hardened system may forbid this file: its figures are 0 then.
+        let io = process.io().ok();
+        let figure = |read: fn(&procfs::process::Io) -> u64| io.as_ref().map_or(0, read);
         Ok(Self {
-            cpu_seconds: (field(14) + field(15)) as f64 / TICKS_PER_SECOND,
-            threads: field(20),
-            resident_bytes: value(&status, "VmRSS:") * 1024,
-            read_bytes: value(&io, "read_bytes:"),
-            written_bytes: value(&io, "write_bytes:"),
-            reads: value(&io, "syscr:"),
-            writes: value(&io, "syscw:"),
+            cpu_seconds: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+            threads: u64::try_from(stat.num_threads).unwrap_or(0),
+            resident_bytes: status.vmrss.unwrap_or(0) * 1024,
+            read_bytes: figure(|io| io.read_bytes),
+            written_bytes: figure(|io| io.write_bytes),
+            reads: figure(|io| io.syscr),
+            writes: figure(|io| io.syscw),
         })
     }
 }
@@ -58,36 +52,33 @@ impl Process {
 /// This machine.
 #[derive(Debug, Default)]
 pub struct Machine {
-    /// Processor time since boot in seconds, all cores together: of work, and of everything.
+    /// Processor time since boot that was spent on work, in seconds, all cores together.
     pub busy_seconds: f64,
-    /// See [`Self::busy_seconds`].
+    /// All processor time since boot, in seconds, all cores together.
     pub total_seconds: f64,
     /// Memory that programs can have.
     pub available_bytes: u64,
 }
 
 impl Machine {
-    /// As it is now.
+    /// The figures at this moment.
     pub fn now() -> io::Result<Self> {
-        let stat = fs::read_to_string("/proc/stat")?;
-        let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
-        // user nice system idle iowait irq softirq steal; what follows is part of these.
-        let ticks: Vec<f64> = ticks.take(8).filter_map(|text| text.parse().ok()).collect();
-        let total: f64 = ticks.iter().sum();
-        let idle: f64 = ticks.iter().skip(3).take(2).sum();
-        let memory = fs::read_to_string("/proc/meminfo")?;
+        let cpu = procfs::KernelStats::current().map_err(unreadable)?.total;
+        // Guest time is part of user time.
+        let busy =
+            [cpu.irq, cpu.softirq, cpu.steal].into_iter().flatten().sum::<u64>() + cpu.user + cpu.nice + cpu.system;
+        let idle = cpu.idle + cpu.iowait.unwrap_or(0);
+        let ticks_per_second = procfs::ticks_per_second() as f64;
         Ok(Self {
-            busy_seconds: (total - idle) / TICKS_PER_SECOND,
-            total_seconds: total / TICKS_PER_SECOND,
-            available_bytes: value(&memory, "MemAvailable:") * 1024,
+            busy_seconds: busy as f64 / ticks_per_second,
+            total_seconds: (busy + idle) as f64 / ticks_per_second,
+            available_bytes: procfs::Meminfo::current().map_err(unreadable)?.mem_available.unwrap_or(0),
         })
     }
 }
 
-/// The number behind `name` in a file of lines like `name value`.
-fn value(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok()).unwrap_or(0)
+fn unreadable(error: ProcError) -> io::Error {
+    io::Error::other(error)
 }
 
 /// The file system that holds a directory.
@@ -109,7 +100,7 @@ impl Drive {
         let directory = fs::canonicalize(directory)?;
         let space = Space::of(&directory)?;
         Ok(Self {
-            mount: mount_of(&directory, &fs::read_to_string("/proc/self/mounts")?),
+            mount: mount_of(&directory, mount_points()?),
             total_bytes: space.total_bytes,
             available_bytes: space.available_bytes,
             used_bytes: space.used_bytes,
@@ -117,11 +108,14 @@ impl Drive {
     }
 }
 
-/// The longest mount point above `directory`, from the list of mounts.
-fn mount_of(directory: &Path, mounts: &str) -> PathBuf {
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-    let above =
-        points.map(|point| PathBuf::from(point.replace("\\040", " "))).filter(|point| directory.starts_with(point));
+fn mount_points() -> io::Result<impl Iterator<Item = PathBuf>> {
+    let mounts = procfs::process::Process::myself().and_then(|process| process.mountinfo()).map_err(unreadable)?;
+    Ok(mounts.0.into_iter().map(|mount| mount.mount_point))
+}
+
+/// The longest mount point above `directory`.
+fn mount_of(directory: &Path, mount_points: impl Iterator<Item = PathBuf>) -> PathBuf {
+    let above = mount_points.filter(|point| directory.starts_with(point));
     above.max_by_key(|point| point.components().count()).unwrap_or_else(|| PathBuf::from("/"))
 }
 
@@ -130,52 +124,31 @@ fn mount_of(directory: &Path, mounts: &str) -> PathBuf {
 pub struct Socket {
     /// This end.
     pub local: SocketAddr,
-    /// The other one.
+    /// The other end.
     pub remote: SocketAddr,
     /// Bytes sent that the other end has not confirmed.
     pub unconfirmed_bytes: u64,
-    /// Bytes received that were not read.
+    /// Bytes received that the process has not read.
     pub unread_bytes: u64,
 }
 
 /// All TCP connections of this machine (or of its network namespace).
 pub fn sockets() -> Vec<Socket> {
-    let mut found = Vec::new();
-    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        found.extend(text.lines().skip(1).filter_map(socket));
-    }
-    found
+    let tables = [procfs::net::tcp(), procfs::net::tcp6()];
+    let entries = tables.into_iter().flatten().flatten();
+    entries
+        .map(|entry| Socket {
+            local: canonical(entry.local_address),
+            remote: canonical(entry.remote_address),
+            unconfirmed_bytes: entry.tx_queue.into(),
+            unread_bytes: entry.rx_queue.into(),
+        })
+        .collect()
 }
 
-/// One line of /proc/net/tcp: `sl local_address rem_address st tx_queue:rx_queue ...`, all
-/// hexadecimal.
-fn socket(line: &str) -> Option<Socket> {
-    let mut fields = line.split_whitespace().skip(1);
-    let (local, remote, _state) = (address(fields.next()?)?, address(fields.next()?)?, fields.next()?);
-    let (unconfirmed, unread) = fields.next()?.split_once(':')?;
-    let number = |text| u64::from_str_radix(text, 16).ok();
-    Some(Socket { local, remote, unconfirmed_bytes: number(unconfirmed)?, unread_bytes: number(unread)? })
-}
-
-/// `0100007F:0041`: the words of the address as this machine keeps them, the port as a number.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| Some(u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
-    let ip = match ip.len() {
-        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
-        32 => {
-            let mut bytes = [0; 16];
-            for (index, part) in bytes.chunks_mut(4).enumerate() {
-                part.copy_from_slice(&word(index * 8)?);
-            }
-            // What was accepted on a socket for both kinds is written in the longer one.
-            IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
+/// An IPv4 address that was accepted on a socket of both kinds is listed as an IPv6 address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]
@@ -200,8 +173,9 @@ mod tests {
         assert!(directory.path().canonicalize().unwrap().starts_with(&drive.mount));
         assert!(drive.total_bytes >= drive.used_bytes && drive.total_bytes > 0, "{drive:?}");
         assert!(Drive::of(Path::new("/nowhere at all")).is_err());
-        let mounts = "a / ext4 rw 0 0\nb /var ext4 rw 0 0\nc /var/my\\040data ext4 rw 0 0\nd /va ext4 rw 0 0\n";
+        let mounts = ["/", "/var", "/var/my data", "/va"];
         for (directory, mount) in [("/var/lib", "/var"), ("/variable", "/"), ("/var/my data/x", "/var/my data")] {
+            let mounts = mounts.into_iter().map(PathBuf::from);
             assert_eq!(mount_of(Path::new(directory), mounts), Path::new(mount));
         }
     }
@@ -225,15 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_both_kinds_are_read() {
-        let four = if cfg!(target_endian = "little") { "0100007F:0841" } else { "7F000001:0841" };
-        assert_eq!(address(four), Some("127.0.0.1:2113".parse().unwrap()));
-        if cfg!(target_endian = "little") {
-            let mapped = "0000000000000000FFFF00000100007F:0841";
-            assert_eq!(address(mapped), Some("127.0.0.1:2113".parse().unwrap()));
-            assert_eq!(address("00000000000000000000000001000000:0001"), Some("[::1]:1".parse().unwrap()));
-        }
-        assert_eq!(address("01"), None);
-        assert_eq!(socket("  sl  local_address rem_address   st"), None);
+    fn mapped_addresses_are_the_ones_they_stand_for() {
+        let mapped: SocketAddr = "[::ffff:127.0.0.1]:2113".parse().unwrap();
+        assert_eq!(canonical(mapped), "127.0.0.1:2113".parse().unwrap());
+        assert_eq!(canonical("[::1]:1".parse().unwrap()), "[::1]:1".parse().unwrap());
     }
 }
