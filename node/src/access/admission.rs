@@ -45,9 +45,6 @@ impl Access {
         let Asker::Caller(caller) = asker else { return Ok(true) };
         let Some(caller) = self.present(caller).await? else { return Ok(false) };
         match target {
-            Target::Append(_) | Target::Delete(_) if caller == Caller::Anonymous && !self.inner.anonymous_allowed => {
-                Ok(false)
-            }
             Target::Append(stream) => self.has_right(&caller, stream, Right::Write).await,
             Target::Delete(stream) => self.has_right(&caller, stream, Right::Delete).await,
             // Users change their own password, everything else is for administrators.

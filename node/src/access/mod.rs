@@ -165,6 +165,9 @@ impl Access {
     }
 
     async fn has_right(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
+        if *caller == Caller::Anonymous && !self.inner.anonymous_allowed {
+            return Ok(false);
+        }
         let Some((owner, right)) = rules::subject(stream, right) else { return Ok(false) };
         let own = self.list_of(owner).await?;
         Ok(rules::allows(caller, owner, right, own.as_deref(), &self.inner.defaults.load()))
