@@ -81,9 +81,9 @@ mod tests {
         assert!(budget.reserve(10 * UNIT_BYTES).await.is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_request_is_refused_once_its_patience_is_over() {
-        let patient = MemoryBudget::new(UNIT_BYTES, Duration::from_secs(60));
+        let patient = MemoryBudget::new(UNIT_BYTES, Duration::from_millis(10));
         let impatient = patient.with_patience(Duration::ZERO);
         let held = impatient.reserve(1).await.unwrap();
         assert_eq!(impatient.reserve(1).now_or_never().map(|refused| refused.err()), Some(Some(Exhausted)));

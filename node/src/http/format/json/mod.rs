@@ -5,4 +5,4 @@ pub mod tree;
 pub mod write;
 
 pub use indent::{IndentError, indent, indent_into, indent_value};
-pub use write::{Object, push_escaped, push_indent, push_number, push_string};
+pub use write::{Object, push_escaped, push_indent, push_string};
