@@ -5,7 +5,7 @@ use std::sync::Weak;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::rules::{Caller, Right};
+use super::rules::Right;
 use super::user::{NOTIFICATIONS, stream_of};
 use super::{Access, Inner};
 use crate::cluster::Asker;
