@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# A prebuilt RocksDB beside the checkout saves ten minutes of compiling; without it RocksDB is built from source.
+# A prebuilt RocksDB beside the checkout saves ten minutes of compiling; without it RocksDB is built
+# from source.
 PREBUILT := ../shared/prebuilt/env.sh
 WITH_PREBUILT := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi;
 CARGO := $(WITH_PREBUILT) cargo
@@ -39,9 +40,9 @@ fmt-check:
 lint: ## Clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --test faults --locked -- -D warnings
 
-# Always the whole workspace and always as tests, so that every duty builds the dependencies with the
-# same features, once: `cargo build` leaves out what only tests ask of a dependency, and would build
-# many of them a second time.
+# Always the whole workspace and always as tests, so that every duty builds the dependencies with
+# the same features, once: `cargo build` leaves out the features that only tests need, and would
+# build many dependencies a second time.
 DEBUG_BUILD := $(CARGO) test --workspace --locked --no-run
 
 unit: ## Unit and integration tests, and the examples of the documentation

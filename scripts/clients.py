@@ -1,5 +1,5 @@
-"""Reads the feeds of a fresh node with the software of others. Run by scripts/clients; the arguments
-are the node's base and the password of its user admin."""
+"""Reads the feeds of a fresh node with the software of others. Run by scripts/clients; the
+arguments are the node's base and the password of its user admin."""
 import asyncio, contextlib, json, logging, os, socket, subprocess, sys, tempfile, time, types, uuid
 
 import aiohttp
@@ -163,7 +163,8 @@ http {{
         location / {{
             proxy_pass {node};
             proxy_cache feeds;
-            # nginx keeps If-None-Match to itself where it caches, and does not look at it for what it may not cache.
+            # nginx does not pass If-None-Match on where it caches, and ignores it for answers that
+            # it may not cache.
             proxy_set_header If-None-Match $http_if_none_match;
             proxy_set_header X-Forwarded-Host $http_host;
             proxy_set_header X-Forwarded-Proto $scheme;
@@ -183,7 +184,8 @@ def main(base, password):
     append(base, 'empty', [{'eventType': 't', 'data': {}}])
     append(base, '$$empty', [{'eventType': '$metadata', 'data': {'$tb': 1}}])
     with tempfile.TemporaryDirectory() as directory:
-        # nginx gives up the rights of root where it has them, and its workers must reach their cache.
+        # nginx gives up the rights of root where it has them, and its workers must reach their
+        # cache.
         os.chmod(directory, 0o755)
         port = free_port()
         proxy = f'http://127.0.0.1:{port}'

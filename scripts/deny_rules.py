@@ -1,4 +1,5 @@
-"""The rules of deny.toml for licences, sources and bans, for machines without cargo-deny. What it allows cargo-deny allows, too."""
+"""The rules of deny.toml for licences, sources and bans, for machines without cargo-deny. It allows
+nothing that cargo-deny forbids."""
 import json, os, re, subprocess, sys, tomllib
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
@@ -46,7 +47,7 @@ def complaints(rules, metadata):
     for package in metadata['packages']:
         name = f"{package['name']} {package['version']}"
         if package['id'] in own:
-            # cargo-deny ignores the licence of what is not published, and wildcards between members.
+            # cargo-deny ignores the licence of unpublished packages, and wildcards between members.
             for dependency in package['dependencies']:
                 if dependency['req'] == '*' and not dependency.get('path'):
                     yield f"{name} takes any version of {dependency['name']}"

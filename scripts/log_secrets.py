@@ -1,12 +1,13 @@
-"""Looks for secrets in the log of a node: `log_secrets.py LOG NAME:PASSWORD...` fails when one is found."""
+"""Looks for secrets in the log of a node: `log_secrets.py LOG NAME:PASSWORD...` fails when it finds
+a secret."""
 import base64, sys
 
-# What marks a secret whatever its value: the hash of a password, a key in PEM.
+# The signs of a secret, whatever its value: the hash of a password, a key in PEM.
 SIGNS = ['$argon2', 'PRIVATE KEY-----']
 
 
 def scan(path, logins):
-    """Lines of a log with a password, as it is or as it is sent, or a hash or key of whatever."""
+    """Lines of a log with a password, plain or as it is sent, or with any hash or key."""
     secrets = list(SIGNS)
     for login in logins:
         secrets += [login.split(':', 1)[1], base64.b64encode(login.encode()).decode()]
