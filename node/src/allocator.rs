@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_aligned_zeroed_and_keep_what_they_hold() {
+    fn blocks_are_aligned_zeroed_and_keep_their_content() {
         for size in (1..600).chain([4_096, 70_000, 3 << 20]) {
             for alignment in [1, 2, 4, 8, 16, 32, 64, 4_096] {
                 let layout = Layout::from_size_align(size, alignment).unwrap();

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_urgent_thread_starts_is_not_urgent() {
+    fn a_thread_started_by_an_urgent_one_is_not_urgent() {
         let before = own_nice();
         let urgent = || {
             run_promptly();

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_takes_the_same_work() {
+    fn every_wrong_login_takes_the_same_work() {
         let passwords = Passwords::new().unwrap();
         let stored = passwords.hash("right").unwrap();
         for stored in [None, Some(&stored), Some(&original())] {

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_too_long_is_answered_while_others_go_on_waiting() {
+    fn a_command_that_waits_too_long_is_answered_while_others_wait_on() {
         let answered = Arc::default();
         let soon = request(1, Duration::from_secs(30), &answered);
         let Batch { mut waiting, .. } = batch(vec![soon, request(1, Duration::from_secs(60), &answered)]);

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_disk_had_acknowledged_must_be_committed_and_applied_again() {
+    fn entries_acknowledged_by_the_lost_disk_must_be_committed_and_applied_again() {
         let mut recovery = Recovery::new(10);
         assert!(!recovery.is_over(0, 10, 8), "nobody was heard");
         assert!(!recovery.is_over(7, 10, 10));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_disk_first_gets_what_the_cluster_had_committed() {
+    fn an_empty_disk_first_gets_the_committed_entries_of_the_cluster() {
         let mut recovery = Recovery::new(0);
         assert!(!recovery.is_over(1_000, 0, 0));
         assert!(!recovery.is_over(1_500, 1_200, 999));

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_asks_is_the_same_behind_the_wire() {
+    fn the_caller_is_the_same_behind_the_wire() {
         let user = |renewed: Option<u8>| {
             let principal = Principal::new("ann", Vec::new(), Credential([1; 16]));
             renewed.map(|byte| principal.renew(Credential([byte; 16])));

@@ -199,7 +199,7 @@ fn printed_configuration_names_the_origin_of_each_value() {
 }
 
 #[test]
-fn unknown_and_contradictory_options_are_refused_with_what_to_change() {
+fn unknown_and_contradictory_options_are_refused_with_advice() {
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], Option<&'a str>, &'a [&'a str]);
     let cases: &[Case] = &[
         (&["--sever-id=1"], &[], None, &["--sever-id", "--server-id"]),
@@ -305,7 +305,7 @@ fn the_certificate_for_clients_serves_nodes_too_unless_they_have_their_own() {
 }
 
 #[test]
-fn what_the_network_sees_unencrypted_is_told_with_the_option_that_ends_it() {
+fn unencrypted_traffic_is_reported_with_the_option_that_ends_it() {
     let exposures = |flags: &[&str]| run(flags, &[], None).unwrap().exposures();
     let public: [&str; 2] = ["--http-listen=0.0.0.0:7", "--raft-listen=[::]:8"];
     let clients = ["--tls-cert-file=c", "--tls-key-file=k"];

@@ -423,14 +423,14 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_an_access_list_is_it_is_refused_or_in_force(document in acl_documents()) {
+        fn any_access_list_is_refused_or_in_force(document in acl_documents()) {
             let refused = check_acl(document.as_bytes(), true).is_err();
             let in_force = parse(&document).is_some_and(|metadata| metadata.acl.is_some());
             proptest::prop_assert!(refused != in_force, "{document}");
         }
 
         #[test]
-        fn whatever_a_default_list_is_it_is_refused_or_in_force(document in acl_documents()) {
+        fn any_default_list_is_refused_or_in_force(document in acl_documents()) {
             let document: serde_json::Value = serde_json::from_str(&document).unwrap();
             let list = &document["$acl"];
             let own = parse(&format!("{{\"$acl\":{list}}}")).and_then(|metadata| metadata.acl);

@@ -173,7 +173,7 @@ async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_administrator_remains_whoever_goes_at_the_same_moment() {
+async fn an_administrator_remains_when_two_are_removed_at_once() {
     let (nodes, access) = start().await;
     let admins = || Some(vec![ADMINS.to_owned()]);
     assert_eq!(access.delete_user(&NODE, "admin").await, Err(ManageError::LastAdmin));

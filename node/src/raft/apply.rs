@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_decided_ahead_counts_only_for_exactly_those_entries() {
+    async fn decisions_ahead_count_only_for_exactly_their_entries() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
         let metrics = Metrics::new();
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_process_applied_counts_too() {
+    fn entries_applied_by_an_earlier_process_count() {
         let mut volume = volume(101..=103);
         volume.prepend(&[(50, 5 * STEP), (100, 10 * STEP)]);
         assert_eq!(volume.total(), 13 * STEP);

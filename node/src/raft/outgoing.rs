@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_its_snapshot_is_not_waited_for_when_it_leaves_or_stays_away() {
+    fn a_peer_with_its_snapshot_is_not_waited_for_when_it_leaves_or_stays_away() {
         let (outgoing, target) = (Outgoing::default(), NodeId(7));
         outgoing.begin(target, 10).installed();
         let late = Instant::now() + CATCH_UP_DEADLINE;

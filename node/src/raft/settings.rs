@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_protects_acknowledged_data_is_set() {
+    fn settings_that_protect_acknowledged_data_are_set() {
         let settings = raft_config(&config_for_tests(std::path::Path::new("/nowhere"))).unwrap();
         assert_eq!(settings.enable_pre_vote, Some(true));
         assert_eq!(settings.enable_leader_restore, Some(false));

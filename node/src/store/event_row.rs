@@ -144,7 +144,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_row_is_damage_and_no_panic(at: u64, value: Vec<u8>, cut in 0..40usize) {
+        fn an_invalid_row_is_damage_and_no_panic(at: u64, value: Vec<u8>, cut in 0..40usize) {
             let mut row = vec![VERSION];
             row.extend_from_slice(&value);
             for value in [value, row] {

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_is_found_and_little_else() {
+    fn added_ids_are_found_and_few_others() {
         let hasher = DefaultHashBuilder::default();
         let hash = |n: u64| hasher.hash_one(id(n));
         let mut bits = Bits::new(256 << 10);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_are_what_they_say() {
+    fn the_limits_hold_exactly() {
         // A new id is looked up if all its bits are set, which in blocks are a little more than evenly spread ones.
         let share = |ids: f64| {
             let bits = (ID_FILTER_BYTES * 8) as f64;

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_damage() {
+    fn an_invalid_row_is_damage() {
         assert!(number(&[0; 15]).is_err());
         for length in [0, 7, 9, 11, 13, 19] {
             assert!(position(&vec![0; length]).is_err(), "{length}");

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_learnt_before_a_change_is_not_remembered() {
+    fn facts_from_before_a_change_are_not_remembered() {
         let slots = Slots::new(4);
         let (before, known) = slots.get("a");
         assert_eq!(known, None);

@@ -146,7 +146,7 @@ async fn install_moves_readers_waiters_and_the_writer() {
 }
 
 #[test]
-fn what_a_crashed_install_leaves_behind_is_removed() {
+fn remains_of_a_crashed_install_are_removed() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     fill(&store, "s", 3);

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_shown_on_one_line_whatever_roles_are_called() {
+    fn lists_are_shown_on_one_line_with_any_names_of_roles() {
         let acl = Acl { read: Some(vec!["a\nb".into()]), write: Some(vec![]), ..Acl::default() };
         assert_eq!(Shown(Some(&acl)).to_string(), r#"{"$r": ["a\nb"], "$w": []}"#);
         assert_eq!(Shown(None).to_string(), "none");

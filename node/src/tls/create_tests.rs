@@ -36,7 +36,7 @@ fn files_of(directory: &Path, server: u16) -> TlsFiles {
 }
 
 #[test]
-fn what_create_writes_is_what_nodes_take_and_only_the_owner_reads_keys() {
+fn nodes_take_the_files_of_create_and_only_the_owner_reads_keys() {
     let temporary = tempfile::tempdir().unwrap();
     let directory = temporary.path().join("made/here");
     let dir = format!("--dir={}", directory.display());
@@ -56,7 +56,7 @@ fn what_create_writes_is_what_nodes_take_and_only_the_owner_reads_keys() {
 }
 
 #[test]
-fn create_keeps_what_is_there_and_adds_what_is_missing() {
+fn create_keeps_existing_files_and_adds_missing_ones() {
     let directory = tempfile::tempdir().unwrap();
     let dir = format!("--dir={}", directory.path().display());
     certs(&["create", MEMBERS, &dir]).unwrap();
@@ -100,7 +100,7 @@ fn renew_keeps_the_names_and_the_former_files() {
 }
 
 #[test]
-fn renew_refuses_what_it_cannot_renew() {
+fn renew_refuses_certificates_it_cannot_renew() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let dir = |directory: &tempfile::TempDir| format!("--dir={}", directory.path().display());
     certs(&["create", MEMBERS, &dir(&ours)]).unwrap();

@@ -226,7 +226,7 @@ fn anonymous(pki: &Pki, versions: &[&'static SupportedProtocolVersion]) -> TlsCo
 }
 
 #[tokio::test]
-async fn who_shows_no_certificate_or_speaks_no_tls_is_refused_by_a_node_at_once() {
+async fn peers_without_certificate_or_tls_are_refused_at_once() {
     let pki = Pki::new();
     let two = pki.server(2).for_nodes().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

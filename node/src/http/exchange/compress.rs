@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_compressed_reads_back() {
+    async fn compressed_data_reads_back() {
         for size in [1, 1024, COMPRESS_APART_BYTES] {
             let body: Vec<u8> = b"event ".iter().copied().cycle().take(size).collect();
             let mut plain = Vec::new();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_seen_by_what_they_add() {
+    fn proxies_are_recognised_by_the_headers_they_add() {
         let of = |name: &'static str, version| {
             let headers = [(header::ACCEPT_ENCODING, "gzip"), (header::HeaderName::from_static(name), "x")];
             let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));

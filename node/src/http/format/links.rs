@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_or_prefix_is_not_put_into_links() {
+    fn an_invalid_host_or_prefix_is_not_put_into_links() {
         assert_eq!(base(&[("host", "a/b\"c")]), "http://127.0.0.1:2113");
         assert_eq!(base(&[("host", "n"), ("x-forwarded-prefix", "a b<c>")]), "http://n");
     }

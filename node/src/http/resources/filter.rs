@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_look_at_what_they_name() {
+    fn filters_test_the_field_they_name() {
         for (query, stream, event_type, expected) in [
             ("context=streamid&type=prefix&data=order-,cart-", "cart-1", "x", true),
             ("context=streamid&type=prefix&data=order-,cart-", "x-cart-1", "cart-", false),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn an_invalid_filter_is_refused() {
         let long = format!("context=streamid&type=prefix&data={}", "x".repeat(MAX_FILTER_BYTES + 1));
         let many = format!("context=streamid&type=prefix&data={}x", "x,".repeat(MAX_FILTER_PREFIXES));
         for (query, reason) in [

@@ -91,7 +91,7 @@ fn a_lost_vote_is_refused_even_if_no_entry_is_lost() {
 }
 
 #[test]
-fn a_torn_tail_that_nobody_was_told_of_is_cut_off() {
+fn an_unacknowledged_torn_tail_is_cut_off() {
     let directory = stopped();
     let promised = fs::read(directory.path().join(durable_mark::FILE_NAME)).unwrap();
     let log = open(directory.path());
@@ -164,7 +164,7 @@ fn killed_with_a_reused_wal() -> (TempDir, PathBuf, u64) {
 }
 
 #[test]
-fn a_wal_that_was_used_before_ends_with_what_was_written_last() {
+fn a_reused_wal_ends_with_the_last_write() {
     let (killed, wal, end) = killed_with_a_reused_wal();
     let name = wal.file_name().unwrap();
     let bytes = fs::read(&wal).unwrap();
@@ -278,7 +278,7 @@ fn a_missing_beginning_is_refused_and_a_hole_is_noticed() {
 }
 
 #[test]
-fn what_follows_a_gap_is_dropped_if_nobody_was_told_of_it() {
+fn unacknowledged_entries_behind_a_gap_are_dropped() {
     let directory = stopped();
     let log = open(directory.path());
     log.inner.group.disk().delete(15..16);

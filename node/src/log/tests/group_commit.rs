@@ -96,7 +96,7 @@ fn votes_are_completed_between_the_appends_around_them() {
 }
 
 #[test]
-fn closing_completes_what_waits_and_keeps_it() {
+fn closing_completes_and_keeps_waiting_writes() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path());
     let (done, wait) = mpsc::channel();

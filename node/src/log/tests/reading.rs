@@ -16,7 +16,7 @@ fn a_new_log_is_empty() {
 }
 
 #[test]
-fn every_range_is_read_alike_whatever_is_cached() {
+fn every_range_is_read_alike_cached_or_not() {
     let directory = tempfile::tempdir().unwrap();
     let weight = TestRecord::new(0).weight();
     let log: Log<TestRecord> = Log::open_with_cache(directory.path(), Box::new(|_| {}), 5 * weight).unwrap();

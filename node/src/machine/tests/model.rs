@@ -385,7 +385,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn machine_and_store_do_what_the_model_does(steps in steps()) {
+    fn machine_and_store_agree_with_the_model(steps in steps()) {
         let mut node = Node::new();
         let mut model = Model::default();
         let mut pending = Vec::new();

@@ -182,7 +182,7 @@ fn step_4_repeated_ids_in_one_request_are_all_stored_and_found_again() {
 }
 
 #[test]
-fn step_5_an_older_version_is_compared_with_what_was_stored() {
+fn step_5_an_older_version_is_compared_with_the_stored_events() {
     let mut bench = Bench::new();
     bench.append("s", -1, &[1, 2, 3]);
     assert_eq!(bench.append("s", -1, &[1, 2, 3]), repeated(0, 2));

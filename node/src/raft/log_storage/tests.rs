@@ -106,7 +106,7 @@ async fn a_purge_mark_that_does_not_meet_the_first_entry_is_refused() {
 }
 
 #[tokio::test]
-async fn only_what_a_leader_writes_is_told() {
+async fn only_writes_of_a_leader_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let (sender, told) = std::sync::mpsc::channel();
     let written = Box::new(move |entries: Vec<Entry>| sender.send(entries).unwrap());

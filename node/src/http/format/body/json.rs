@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_events_grow_to_is_refused_before_it_is_more_than_an_append_may_have() {
+    fn events_that_outgrow_an_append_are_refused_before_they_do() {
         // One of 4 KiB becomes one of nearly 1 MiB.
         let deep = format!("{}{}{}", "[".repeat(120), ["1"; 2_000].join(","), "]".repeat(120));
         let event = format!(r#"{{"eventId":"{ID}","eventType":"t","data":{deep}}}"#);

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_beyond_an_event_is_refused_before_it_does() {
+    fn data_that_would_outgrow_an_event_is_refused_before_it_does() {
         let event =
             |data: &str| format!("<e><v><eventId>{ID}</eventId><eventType>t</eventType><data>{data}</data></v></e>");
         let deep = format!("{}{}{}", "<a>".repeat(120), "<b/>".repeat(400_000), "</a>".repeat(120));

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_or_too_deep_is_refused() {
+    fn invalid_or_too_deep_json_is_refused() {
         for text in ["", "{", "{nope", "[1,]", "1 2", "nul"] {
             assert_eq!(indent(text), Err(IndentError::NotJson), "{text}");
         }

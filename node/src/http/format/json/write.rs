@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_escaping_is_found_wherever_it_stands() {
+    fn characters_that_need_escaping_are_found_at_any_place() {
         for (special, escaped) in [
             ("\"", "\\\""),
             ("\\", "\\\\"),

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_formed_is_refused() {
+    fn xml_that_is_not_well_formed_is_refused() {
         for text in [
             // Documents.
             "",
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_well_formed_is_read() {
+    fn well_formed_xml_is_read() {
         for (text, expected) in [
             ("<a/>", "a()"),
             (
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_ends_at_a_limit() {
+    fn expansion_ends_at_a_limit() {
         let nested = |levels: usize| format!("{}<b/>{}", "<a>".repeat(levels), "</a>".repeat(levels));
         assert!(read(&nested(MAX_NESTING)).is_ok());
         assert_eq!(read(&nested(MAX_NESTING + 1)), Err(Malformed));

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_wraps_what_has_a_title() {
+    fn metadata_wraps_titled_documents() {
         let wrapped = json!({"value": 1.5, "category": "Machine", "title": "Machine CPU", "drawChart": true});
         assert_eq!(grouped(&leaves(), true)["sys"]["cpu"], wrapped);
         assert_eq!(flat(&leaves(), true)["sys-cpu"], wrapped);
