@@ -8,6 +8,7 @@ pub mod paging;
 pub mod recorded;
 pub mod stream_name;
 pub mod time;
+pub mod visibility;
 
 pub use caller::{Caller, Credential, Principal};
 pub use expected_version::ExpectedVersion;
@@ -16,6 +17,7 @@ pub use outcome::WriteOutcome;
 pub use recorded::{EventRef, RecordedEvent};
 pub use stream_name::{StreamName, StreamNameError, StreamNameRef};
 pub use time::{Ticks, TimePrinter};
+pub use visibility::Visibility;
 
 /// Place of an event in the log of all events: dense from 0, equal on every node.
 pub type Position = u64;

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{EventNumber, MAX_NUMBER, StreamMetadata};
+use super::visibility::Bounds;
+use super::{EventNumber, MAX_NUMBER};
 
 /// Where a backward page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,28 +12,6 @@ pub enum From {
     Head,
     /// At this number, which may not exist yet.
     Number(EventNumber),
-}
-
-/// The numbers of a stream that readers may see, before the age of events is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// The smallest visible number; may be above `last` when everything is truncated.
-    pub min: EventNumber,
-    /// Number of the last event ever committed.
-    pub last: EventNumber,
-}
-
-impl Bounds {
-    /// Applies `$maxCount` and `$tb` to a stream whose last event is `last`.
-    pub fn new(last: EventNumber, metadata: &StreamMetadata) -> Self {
-        let by_count = metadata.max_count.map_or(0, |count| (last + 1).saturating_sub(count));
-        Self { min: by_count.max(metadata.truncate_before.unwrap_or(0)), last }
-    }
-
-    /// Whether a reader may see this number, if the event is stored and young enough.
-    pub fn contains(&self, number: EventNumber) -> bool {
-        (self.min..=self.last).contains(&number)
-    }
 }
 
 /// What a page leads to: the numbers in its links, `None` where the page has no such link.
@@ -167,6 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::StreamMetadata;
 
     const LAST_25: Bounds = Bounds { min: 0, last: 24 };
 

@@ -12,7 +12,10 @@ use super::index_row::EventPlace;
 use super::system_row::{self, Counters};
 use super::{event_row, index_row, options, stream_row};
 use crate::event::metadata::Acl;
-use crate::event::{EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, StreamNameRef};
+use crate::event::visibility::VisibleEvents;
+use crate::event::{
+    EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, StreamNameRef, Ticks, Visibility,
+};
 
 /// Places of a page that get their memory at once; a page of more is rare.
 const MOST_PLACES_FORESEEN: u64 = 127;
@@ -54,6 +57,13 @@ pub struct StreamInfo {
     pub metadata: StreamMetadata,
     /// For `$$...` streams the metadata of the stream they describe, whose `$mr` says who may read them.
     pub described: Option<StreamMetadata>,
+}
+
+impl StreamInfo {
+    /// What readers may see of the stream at this time.
+    pub fn visibility(&self, now: Ticks) -> Visibility {
+        Visibility::new(self.tombstoned, self.last_number, &self.metadata, now)
+    }
 }
 
 /// What a view may wait for.
@@ -117,14 +127,17 @@ impl<'db> ReadView<'db> {
         Ok(metadata_of(self.record(stream)?).acl)
     }
 
-    /// The last event of a stream as readers see it: none of a deleted or truncated one.
+    /// The last event of a stream as readers see it: none of a deleted or truncated one. Its age does not count: users and access lists
+    /// are read here, and they change by writes alone, never by the clock.
     pub fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let info = self.stream(stream)?;
-        let (Some(id), Some(last), false) = (info.id, info.last_number, info.tombstoned) else { return Ok(None) };
-        if info.metadata.truncate_before.is_some_and(|first| first > last) {
-            return Ok(None);
+        let ageless = Ticks(0);
+        match (info.visibility(ageless), info.id) {
+            (Visibility::Readable(VisibleEvents { bounds, .. }), Some(id)) if bounds.contains(bounds.last) => {
+                self.event(id, bounds.last)
+            }
+            _ => Ok(None),
         }
-        self.event(id, last)
     }
 
     /// Where the stored events of a stream (id from [`StreamInfo`]) with the given numbers are, ascending. Raw: truncation, age and

@@ -6,7 +6,8 @@ use http::{Response, StatusCode};
 
 use crate::access::Policy;
 use crate::budget::Reservation;
-use crate::event::{EventNumber, StreamNameRef};
+use crate::event::visibility::VisibleEvents;
+use crate::event::{EventNumber, StreamNameRef, Visibility};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
 use crate::http::exchange::delivery;
@@ -18,7 +19,7 @@ use crate::http::format::atom::{self, Embed, Entry, OwnedEntry, Target};
 use crate::http::format::html;
 use crate::http::limits::SMALL_PAGE_BYTES;
 use crate::http::resources::feed::Of;
-use crate::http::resources::read::{self, Readable, Resolver, Targets};
+use crate::http::resources::read::{self, Resolver, Targets};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
 /// What an event request says.
@@ -140,30 +141,28 @@ fn look(
         return Ok(Found::Denied);
     }
     let is_public = policy.is_public(stream, &info);
-    // A metastream is as deleted as the stream it describes.
-    let described = match StreamNameRef::new(stream).described() {
-        Some(described) => Some(view.stream(described.as_str())?),
-        None => None,
-    };
-    if described.as_ref().is_some_and(|info| info.tombstoned) {
-        return Ok(Found::Deleted);
-    }
-    let bounds = match read::readable(&info) {
-        Readable::Deleted => return Ok(Found::Deleted),
-        Readable::Yes(bounds) => bounds,
-        Readable::NotFound => {
-            let has_events = described.is_some_and(|info| info.last_number.is_some());
-            let asks_head = of == Of::Metadata && number.is_none();
-            return Ok(if has_events && asks_head { Found::NoMetadataYet { is_public } } else { Found::Nothing });
+    let now = read::now();
+    let VisibleEvents { bounds, oldest } = match info.visibility(now) {
+        Visibility::Deleted => return Ok(Found::Deleted),
+        Visibility::Readable(visible) => visible,
+        Visibility::NotFound => {
+            let asks_for_metadata = of == Of::Metadata && number.is_none();
+            let described = StreamNameRef::new(stream).described().filter(|_| asks_for_metadata);
+            let has_events = match described {
+                Some(described) => view.stream(described.as_str())?.last_number.is_some(),
+                None => false,
+            };
+            return Ok(if has_events { Found::NoMetadataYet { is_public } } else { Found::Nothing });
         }
     };
-    let now = read::now();
-    let Some(place) = read::place(view, &info, number.unwrap_or(bounds.last))? else { return Ok(Found::Nothing) };
+    let number = number.unwrap_or(bounds.last);
+    let (Some(id), true) = (info.id, bounds.contains(number)) else { return Ok(Found::Nothing) };
+    let Some(place) = view.place(id, number)? else { return Ok(Found::Nothing) };
     if u64::from(place.bytes) > most_bytes {
         return Ok(Found::TooLarge);
     }
     let event = view.event_at(place)?;
-    if event.time < read::oldest_visible(&info.metadata, now) {
+    if event.time < oldest {
         return Ok(Found::Nothing);
     }
     let mut resolver = Resolver::new(view, now, policy);

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::access::Policy;
-use crate::event::paging::{BackwardPage, Bounds, ForwardPage, From, PageLinks};
-use crate::event::{EventNumber, LINK_EVENT_TYPE, MAX_NUMBER, StreamNameRef, Ticks};
+use crate::event::paging::{BackwardPage, ForwardPage, From, PageLinks};
+use crate::event::visibility::{Bounds, VisibleEvents};
+use crate::event::{EventNumber, LINK_EVENT_TYPE, MAX_NUMBER, StreamNameRef, Ticks, Visibility};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
 use crate::http::exchange::error::ApiError;
@@ -22,7 +23,7 @@ use crate::http::format::links::Base;
 use crate::http::limits::{DEFAULT_PAGE_EVENTS, MAX_PAGE_EVENTS};
 use crate::http::resources::live;
 use crate::http::resources::page::{self, Beginning, DatedBy, Ends, Events, Page};
-use crate::http::resources::read::{self, Readable, Targets};
+use crate::http::resources::read::{self, Targets};
 use crate::http::resources::streams;
 
 use crate::store::{Headings, ReadError, ReadView, StreamInfo};
@@ -235,16 +236,16 @@ impl Look {
         if !self.headers.is_empty() && caching::matches(&self.headers, &caching::tag(version, self.media_type)) {
             return Err(ApiError::NotModified);
         }
-        let bounds = match read::readable(info) {
-            Readable::Yes(bounds) => bounds,
-            Readable::NotFound => return Err(ApiError::NotFound),
-            Readable::Deleted => return Err(ApiError::Deleted),
+        let VisibleEvents { bounds, oldest } = match info.visibility(self.now) {
+            Visibility::Readable(visible) => visible,
+            Visibility::NotFound => return Err(ApiError::NotFound),
+            Visibility::Deleted => return Err(ApiError::Deleted),
         };
         let numbers = match wanted.direction {
             Direction::Backward(from) => BackwardPage::new(bounds, from, wanted.count).numbers(),
             Direction::Forward(from) => ForwardPage::new(bounds, from, wanted.count).numbers(),
         };
-        Ok(Outline { bounds, numbers, oldest: read::oldest_visible(&info.metadata, self.now) })
+        Ok(Outline { bounds, numbers, oldest })
     }
 
     /// The answer, if nothing is needed for it that is not in memory.

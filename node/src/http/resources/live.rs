@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::access::{Caller, Policy};
 use crate::budget::Reservation;
-use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, stream_name};
+use crate::event::visibility::VisibleEvents;
+use crate::event::{EventNumber, EventRef, Position, RecordedEvent, Ticks, Visibility, stream_name};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::{ReadBarrier, Request};
 use crate::http::exchange::{extract, response};
@@ -22,7 +23,7 @@ use crate::http::limits::{
 };
 use crate::http::resources::all;
 use crate::http::resources::filter::Filter;
-use crate::http::resources::read::{self, Readable, Resolver};
+use crate::http::resources::read::{self, Resolver};
 use crate::http::{AppState, Reply};
 use crate::store::{EventPlace, ReadError, ReadView};
 use crate::subscribe::{Subscription, Target, Woken};
@@ -276,10 +277,10 @@ fn look_at_stream(
     if !policy.may_read(name, &info) {
         return Ok(Found::Denied);
     }
-    let bounds = match read::readable(&info) {
-        Readable::Yes(bounds) => bounds,
-        Readable::NotFound => return Ok(Found::Nothing),
-        Readable::Deleted => return Ok(Found::Deleted),
+    let VisibleEvents { bounds, oldest } = match info.visibility(now) {
+        Visibility::Readable(visible) => visible,
+        Visibility::NotFound => return Ok(Found::Nothing),
+        Visibility::Deleted => return Ok(Found::Deleted),
     };
     let first = next.max(bounds.min);
     if first > bounds.last {
@@ -296,7 +297,6 @@ fn look_at_stream(
     let count = places.iter().take_while(fits).count().max(1).min(places.len());
     let next = places.get(count).map_or(end + 1, |place| place.number);
     let rows = view.rows(&places[..count])?;
-    let oldest = read::oldest_visible(&info.metadata, now);
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
         events.push(row.event()?);

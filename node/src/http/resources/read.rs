@@ -3,44 +3,10 @@
 use std::collections::HashMap;
 
 use crate::access::{Caller, Policy, rules};
-use crate::event::paging::Bounds;
-use crate::event::{EventNumber, EventRef, RecordedEvent, StreamMetadata, Ticks};
+use crate::event::visibility::VisibleEvents;
+use crate::event::{EventNumber, EventRef, RecordedEvent, Ticks, Visibility};
 use crate::http::format::atom::{OwnedEntry, Target};
 use crate::store::{EventPlace, ReadError, ReadView, StreamInfo};
-
-/// What a stream is to its readers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readable {
-    /// It has, or had, events in these bounds.
-    Yes(Bounds),
-    /// Never existed, or soft-deleted.
-    NotFound,
-    /// Hard-deleted.
-    Deleted,
-}
-
-/// Looks at a stream's state before its events.
-pub fn readable(info: &StreamInfo) -> Readable {
-    match info.last_number {
-        _ if info.tombstoned => Readable::Deleted,
-        Some(last) if !info.metadata.is_soft_deleted() => Readable::Yes(Bounds::new(last, &info.metadata)),
-        _ => Readable::NotFound,
-    }
-}
-
-/// The time from which on events are young enough to be seen (`$maxAge`).
-pub fn oldest_visible(metadata: &StreamMetadata, now: Ticks) -> Ticks {
-    let age = |seconds: u64| seconds.saturating_mul(Ticks::PER_SECOND);
-    metadata.max_age_s.map_or(Ticks(0), |seconds| Ticks(now.0.saturating_sub(age(seconds))))
-}
-
-/// Where the event with this number is, if readers may see it as far as that is known without its time.
-pub fn place(view: &ReadView<'_>, info: &StreamInfo, number: EventNumber) -> Result<Option<EventPlace>, ReadError> {
-    match (readable(info), info.id) {
-        (Readable::Yes(bounds), Some(id)) if bounds.contains(number) => view.place(id, number),
-        _ => Ok(None),
-    }
-}
 
 /// Follows links; remembers the streams they lead to.
 pub struct Resolver<'view, 'db> {
@@ -129,8 +95,12 @@ impl<'view, 'db> Resolver<'view, 'db> {
             return Ok(None);
         }
         let Some((info, _)) = self.streams.get(stream).filter(|_| !rules::is_sealed(stream)) else { return Ok(None) };
-        let place = self::place(self.view, info, number)?;
-        Ok(place.map(|place| (place, oldest_visible(&info.metadata, self.now))))
+        match (info.visibility(self.now), info.id) {
+            (Visibility::Readable(VisibleEvents { bounds, oldest }), Some(id)) if bounds.contains(number) => {
+                Ok(self.view.place(id, number)?.map(|place| (place, oldest)))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn access_to(&mut self, stream: &str) -> Result<Targets, ReadError> {
