@@ -106,13 +106,16 @@ pub struct Policy {
     pub caller: Caller,
     /// For streams without a list of their own.
     pub defaults: Arc<DefaultAcls>,
-    /// Whether anonymous callers are let in at all; if not, nothing is public.
+    /// Whether anonymous callers may read anything at all; if not, nothing is public.
     pub anonymous_allowed: bool,
 }
 
 impl Policy {
     /// Whether the caller may read the stream, given what the store knows of it.
     pub fn may_read(&self, stream: &str, info: &StreamInfo) -> bool {
+        if self.caller == Caller::Anonymous && !self.anonymous_allowed {
+            return false;
+        }
         match subject(stream, Right::Read) {
             Some((owner, right)) => allows(&self.caller, owner, right, own_list(info), &self.defaults),
             None => false,

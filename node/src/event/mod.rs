@@ -2,10 +2,12 @@
 
 pub mod caller;
 pub mod expected_version;
+pub mod log_paging;
 pub mod metadata;
 pub mod outcome;
 pub mod paging;
 pub mod recorded;
+pub mod resolved;
 pub mod stream_name;
 pub mod time;
 pub mod visibility;
@@ -15,6 +17,7 @@ pub use expected_version::ExpectedVersion;
 pub use metadata::StreamMetadata;
 pub use outcome::WriteOutcome;
 pub use recorded::{EventRef, RecordedEvent};
+pub use resolved::{LinkTarget, ResolvedEvent, ResolvedRef};
 pub use stream_name::{StreamName, StreamNameError, StreamNameRef};
 pub use time::{Ticks, TimePrinter};
 pub use visibility::Visibility;

@@ -1,139 +1,197 @@
-//! Which events a page of a stream has and where its links lead (contract/streams 8.1 and 8.2). Pure arithmetic.
+//! Which events a page of a stream has and where its links lead (contract/streams 8.1 and 8.2).
+//! Pure arithmetic.
 
 use std::ops::RangeInclusive;
 
 use super::visibility::Bounds;
 use super::{EventNumber, MAX_NUMBER};
 
-/// Where a backward page begins.
+/// Where a page of a stream begins, and which way it goes from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    /// At the last event, whatever its number.
+pub enum StreamStart {
+    /// Backward from the last event, whatever its number.
     Head,
-    /// At this number, which may not exist yet.
-    Number(EventNumber),
+    /// Backward from this number, which may not exist yet.
+    Backward(EventNumber),
+    /// Forward from this number.
+    Forward(EventNumber),
 }
 
-/// What a page leads to: the numbers in its links, `None` where the page has no such link.
+impl StreamStart {
+    /// Which way the page goes.
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::Head | Self::Backward(_) => Direction::Backward,
+            Self::Forward(_) => Direction::Forward,
+        }
+    }
+}
+
+/// Which way a read goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To older events.
+    Backward,
+    /// To newer events.
+    Forward,
+}
+
+/// Events of one page (contract/streams 2.5).
+pub const MAX_PAGE_EVENTS: u64 = 4096;
+
+/// How many events a page has at most, none of them truncated: 1 to [`MAX_PAGE_EVENTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PageSize(u64);
+
+impl PageSize {
+    /// `None` for no events, and for more than a page may have.
+    pub fn new(count: u64) -> Option<Self> {
+        (1..=MAX_PAGE_EVENTS).contains(&count).then_some(Self(count))
+    }
+
+    /// The number of events.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a page leads to: the numbers or positions in its links, `None` where the page has no such
+/// link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageLinks {
-    /// Whether there is a link to the first page of the stream, `0/forward/{count}`.
+    /// Whether there is a link to the first page ever, `0/forward/{count}`.
     pub last: bool,
     /// `{next}/backward/{count}`.
-    pub next: Option<EventNumber>,
+    pub next: Option<u64>,
     /// `{previous}/forward/{count}`.
-    pub previous: Option<EventNumber>,
+    pub previous: Option<u64>,
 }
 
-/// A backward page as asked for, before its events are read.
+/// What a page of a stream says of itself besides its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamPageHead {
+    /// Where it leads.
+    pub links: PageLinks,
+    /// The size of page in its links.
+    pub count: u64,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Whether it reaches the newest event.
+    pub is_head_of_stream: bool,
+    /// Number of the stream's last event, on the head page alone.
+    pub version: Option<EventNumber>,
+}
+
+/// A page of a stream as asked for, before its events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackwardPage {
+pub struct StreamPage {
     bounds: Bounds,
-    from: From,
+    start: StreamStart,
     count: u64,
 }
 
-impl BackwardPage {
-    /// `count` is at least 1.
-    pub fn new(bounds: Bounds, from: From, count: u64) -> Self {
-        Self { bounds, from, count }
+impl StreamPage {
+    /// The page of a stream whose readers may see these numbers.
+    pub fn new(bounds: Bounds, start: StreamStart, size: PageSize) -> Self {
+        Self { bounds, start, count: size.get() }
     }
 
-    fn end(&self) -> EventNumber {
-        match self.from {
-            From::Head => self.bounds.last,
-            From::Number(number) => number,
+    /// The largest number that the page would have if it existed.
+    fn highest(&self) -> EventNumber {
+        match self.start {
+            StreamStart::Head => self.bounds.last,
+            StreamStart::Backward(number) => number,
+            StreamStart::Forward(number) => number.saturating_add(self.count - 1),
         }
     }
 
-    /// First number the page would have if nothing were truncated.
-    fn start(&self) -> EventNumber {
-        (self.end() + 1).saturating_sub(self.count)
+    /// The smallest number that the page would have if nothing were truncated.
+    fn lowest(&self) -> EventNumber {
+        match self.start {
+            StreamStart::Head | StreamStart::Backward(_) => (self.highest() + 1).saturating_sub(self.count),
+            StreamStart::Forward(number) => number,
+        }
     }
 
     /// The numbers to read, `None` when the page has no events for sure.
     pub fn numbers(&self) -> Option<RangeInclusive<EventNumber>> {
-        let start = self.start().max(self.bounds.min);
-        let end = self.end().min(self.bounds.last);
-        (start <= end).then_some(start..=end)
+        let first = self.lowest().max(self.bounds.min);
+        let last = self.highest().min(self.bounds.last);
+        (first <= last).then_some(first..=last)
     }
 
-    /// Whether the page ends at the oldest visible event; `lowest` is the smallest number among its visible events.
-    pub fn reaches_the_end(&self, lowest: Option<EventNumber>) -> bool {
-        let start = self.start();
-        self.end() < self.bounds.min || start <= self.bounds.min || start <= self.bounds.last && lowest != Some(start)
+    /// Number of the stream's last event.
+    pub fn last_number(&self) -> EventNumber {
+        self.bounds.last
+    }
+
+    /// Whether a backward page ends at the oldest visible event; `lowest_visible` is the smallest
+    /// number among its visible events.
+    fn reaches_the_end(&self, lowest_visible: Option<EventNumber>) -> bool {
+        let lowest = self.lowest();
+        let begins_with_others = lowest <= self.bounds.last && lowest_visible != Some(lowest);
+        self.highest() < self.bounds.min || lowest <= self.bounds.min || begins_with_others
+    }
+
+    /// Whether a forward page reaches the newest event.
+    fn reaches_the_head(&self) -> bool {
+        self.highest() >= self.bounds.min && self.highest() >= self.bounds.last
+    }
+
+    /// Whether the page says of itself that it is the head of the stream.
+    fn is_head_of_stream(&self) -> bool {
+        match self.start {
+            StreamStart::Head => true,
+            StreamStart::Backward(_) => false,
+            StreamStart::Forward(_) => self.reaches_the_head(),
+        }
     }
 
     /// The links of the page, given the smallest number among its visible events.
-    pub fn links(&self, lowest: Option<EventNumber>) -> PageLinks {
-        let ended = self.reaches_the_end(lowest);
-        // A head page of a wholly truncated stream reports -1 as its position, so the link leads to 0.
-        let previous = match self.from {
-            From::Head if self.end() < self.bounds.min => 0,
-            _ => self.end().min(self.bounds.last) + 1,
-        };
-        PageLinks {
-            last: !ended,
-            next: (!ended).then(|| self.end().saturating_sub(self.count)),
-            previous: Some(previous),
+    pub fn links(&self, lowest_visible: Option<EventNumber>) -> PageLinks {
+        let behind = self.highest().min(self.bounds.last) + 1;
+        match self.start {
+            StreamStart::Forward(first) => PageLinks {
+                last: first >= 1,
+                next: first.checked_sub(1),
+                previous: (!self.reaches_the_head() || lowest_visible.is_some()).then_some(behind),
+            },
+            StreamStart::Head | StreamStart::Backward(_) => {
+                let has_ended = self.reaches_the_end(lowest_visible);
+                // A head page of a wholly truncated stream reports -1 as its position, so the link
+                // leads to 0.
+                let is_empty_head = self.start == StreamStart::Head && self.highest() < self.bounds.min;
+                PageLinks {
+                    last: !has_ended,
+                    next: (!has_ended).then(|| self.highest().saturating_sub(self.count)),
+                    previous: Some(if is_empty_head { 0 } else { behind }),
+                }
+            }
         }
     }
 
-    /// Whether everything on this page exists already, so that it never changes (contract/streams 8.7).
-    pub fn is_immutable(&self) -> bool {
-        matches!(self.from, From::Number(number) if number <= self.bounds.last)
-    }
-}
-
-/// A forward page as asked for, before its events are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ForwardPage {
-    bounds: Bounds,
-    from: EventNumber,
-    count: u64,
-}
-
-impl ForwardPage {
-    /// `count` is at least 1.
-    pub fn new(bounds: Bounds, from: EventNumber, count: u64) -> Self {
-        Self { bounds, from, count }
-    }
-
-    fn end(&self) -> EventNumber {
-        self.from.saturating_add(self.count - 1)
-    }
-
-    /// The numbers to read, `None` when the page has no events for sure.
-    pub fn numbers(&self) -> Option<RangeInclusive<EventNumber>> {
-        let start = self.from.max(self.bounds.min);
-        let end = self.end().min(self.bounds.last);
-        (start <= end).then_some(start..=end)
-    }
-
-    /// Whether the page reaches the newest event.
-    pub fn reaches_the_head(&self) -> bool {
-        self.end() >= self.bounds.min && self.end() >= self.bounds.last
-    }
-
-    /// The links of the page.
-    pub fn links(&self, has_events: bool) -> PageLinks {
-        let previous = self.end().min(self.bounds.last) + 1;
-        PageLinks {
-            last: self.from >= 1,
-            next: self.from.checked_sub(1),
-            previous: (!self.reaches_the_head() || has_events).then_some(previous),
+    /// What the page says of itself, given the smallest number among its visible events.
+    pub fn head(&self, lowest_visible: Option<EventNumber>) -> StreamPageHead {
+        StreamPageHead {
+            links: self.links(lowest_visible),
+            count: self.count,
+            direction: self.start.direction(),
+            is_head_of_stream: self.is_head_of_stream(),
+            version: (self.start == StreamStart::Head).then_some(self.bounds.last),
         }
     }
 
-    /// Whether every number of this page is taken already, so that it never changes (contract/streams 8.7).
+    /// Whether every number of this page is taken already, so that it never changes
+    /// (contract/streams 8.7).
     pub fn is_immutable(&self) -> bool {
-        self.end() <= self.bounds.last
+        self.start != StreamStart::Head && self.highest() <= self.bounds.last
     }
+}
 
-    /// Whether the page begins beyond the last event: a long poll waits then (contract/streams 8.8).
-    pub fn is_beyond_the_head(from: EventNumber, last: Option<EventNumber>) -> bool {
-        last.is_none_or(|last| from > last)
-    }
+/// Whether a forward page begins beyond the last event: a long poll waits then (contract/streams
+/// 8.8).
+pub fn is_beyond_the_head(first: EventNumber, last: Option<EventNumber>) -> bool {
+    last.is_none_or(|last| first > last)
 }
 
 const _: () = assert!(MAX_NUMBER < u64::MAX - 1_000_000, "numbers leave room for page arithmetic");
@@ -145,6 +203,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    use super::StreamStart::{Backward, Forward, Head};
     use super::*;
     use crate::event::StreamMetadata;
 
@@ -154,48 +213,53 @@ mod tests {
         PageLinks { last, next, previous }
     }
 
-    fn backward(bounds: Bounds, from: From, count: u64) -> (Option<RangeInclusive<u64>>, PageLinks) {
-        let page = BackwardPage::new(bounds, from, count);
+    fn size(count: u64) -> PageSize {
+        PageSize::new(count).unwrap()
+    }
+
+    fn page(bounds: Bounds, start: StreamStart, count: u64) -> (Option<RangeInclusive<u64>>, PageLinks) {
+        let page = StreamPage::new(bounds, start, size(count));
         let numbers = page.numbers();
         let lowest = numbers.as_ref().map(|range| *range.start());
         (numbers, page.links(lowest))
     }
 
-    fn forward(bounds: Bounds, from: u64, count: u64) -> (Option<RangeInclusive<u64>>, PageLinks) {
-        let page = ForwardPage::new(bounds, from, count);
-        let numbers = page.numbers();
-        let has_events = numbers.is_some();
-        (numbers, page.links(has_events))
+    fn backward(bounds: Bounds, number: u64, count: u64) -> (Option<RangeInclusive<u64>>, PageLinks) {
+        page(bounds, Backward(number), count)
+    }
+
+    fn forward(bounds: Bounds, number: u64, count: u64) -> (Option<RangeInclusive<u64>>, PageLinks) {
+        page(bounds, Forward(number), count)
     }
 
     #[test]
     fn the_worked_examples_of_25_events() {
-        assert_eq!(backward(LAST_25, From::Head, 20), (Some(5..=24), links(true, Some(4), Some(25))));
-        assert_eq!(backward(LAST_25, From::Number(4), 20), (Some(0..=4), links(false, None, Some(5))));
-        assert_eq!(backward(LAST_25, From::Number(19), 20), (Some(0..=19), links(false, None, Some(20))));
-        assert_eq!(backward(LAST_25, From::Number(20), 20), (Some(1..=20), links(true, Some(0), Some(21))));
-        assert_eq!(backward(LAST_25, From::Number(100), 20), (None, links(true, Some(80), Some(25))));
+        assert_eq!(page(LAST_25, Head, 20), (Some(5..=24), links(true, Some(4), Some(25))));
+        assert_eq!(backward(LAST_25, 4, 20), (Some(0..=4), links(false, None, Some(5))));
+        assert_eq!(backward(LAST_25, 19, 20), (Some(0..=19), links(false, None, Some(20))));
+        assert_eq!(backward(LAST_25, 20, 20), (Some(1..=20), links(true, Some(0), Some(21))));
+        assert_eq!(backward(LAST_25, 100, 20), (None, links(true, Some(80), Some(25))));
         assert_eq!(forward(LAST_25, 0, 20), (Some(0..=19), links(false, None, Some(20))));
         assert_eq!(forward(LAST_25, 25, 20), (None, links(true, Some(24), None)));
         assert_eq!(forward(LAST_25, 5, 20), (Some(5..=24), links(true, Some(4), Some(25))));
-        assert!(ForwardPage::new(LAST_25, 5, 20).reaches_the_head());
+        assert!(StreamPage::new(LAST_25, Forward(5), size(20)).reaches_the_head());
     }
 
     #[test]
     fn the_worked_examples_of_truncated_streams() {
         let five_left = Bounds::new(29, &StreamMetadata { max_count: Some(5), ..StreamMetadata::default() });
         assert_eq!(five_left.min, 25);
-        assert_eq!(backward(five_left, From::Head, 20), (Some(25..=29), links(false, None, Some(30))));
+        assert_eq!(page(five_left, Head, 20), (Some(25..=29), links(false, None, Some(30))));
         assert_eq!(forward(five_left, 0, 10), (None, links(false, None, Some(10))));
-        assert!(!ForwardPage::new(five_left, 0, 10).reaches_the_head());
-        assert_eq!(backward(five_left, From::Number(24), 10), (None, links(false, None, Some(25))));
+        assert!(!StreamPage::new(five_left, Forward(0), size(10)).reaches_the_head());
+        assert_eq!(backward(five_left, 24, 10), (None, links(false, None, Some(25))));
         let none_left = Bounds::new(29, &StreamMetadata { truncate_before: Some(30), ..StreamMetadata::default() });
-        assert_eq!(backward(none_left, From::Head, 20), (None, links(false, None, Some(0))));
+        assert_eq!(page(none_left, Head, 20), (None, links(false, None, Some(0))));
     }
 
     #[test]
     fn a_page_whose_oldest_events_are_gone_ends_the_stream() {
-        let page = BackwardPage::new(LAST_25, From::Head, 10);
+        let page = StreamPage::new(LAST_25, Head, size(10));
         assert!(!page.reaches_the_end(Some(15)));
         assert!(page.reaches_the_end(Some(20)));
         assert!(page.reaches_the_end(None));
@@ -205,16 +269,16 @@ mod tests {
     fn the_largest_numbers_do_not_overflow() {
         let (numbers, found) = forward(LAST_25, MAX_NUMBER, 4096);
         assert_eq!((numbers, found), (None, links(true, Some(MAX_NUMBER - 1), None)));
-        assert_eq!(backward(LAST_25, From::Number(MAX_NUMBER), 4096).1.previous, Some(25));
+        assert_eq!(backward(LAST_25, MAX_NUMBER, 4096).1.previous, Some(25));
     }
 
     #[test]
     fn pages_below_the_head_are_immutable() {
-        assert!(BackwardPage::new(LAST_25, From::Number(24), 20).is_immutable());
-        assert!(!BackwardPage::new(LAST_25, From::Number(25), 20).is_immutable());
-        assert!(!BackwardPage::new(LAST_25, From::Head, 20).is_immutable());
-        assert!(ForwardPage::new(LAST_25, 5, 20).is_immutable());
-        assert!(!ForwardPage::new(LAST_25, 6, 20).is_immutable());
+        assert!(StreamPage::new(LAST_25, Backward(24), size(20)).is_immutable());
+        assert!(!StreamPage::new(LAST_25, Backward(25), size(20)).is_immutable());
+        assert!(!StreamPage::new(LAST_25, Head, size(20)).is_immutable());
+        assert!(StreamPage::new(LAST_25, Forward(5), size(20)).is_immutable());
+        assert!(!StreamPage::new(LAST_25, Forward(6), size(20)).is_immutable());
     }
 
     /// A stream as its readers see it: events below `young_from` are older than `$maxAge`.
@@ -242,11 +306,11 @@ mod tests {
 
     /// Numbers met by following `next` from `first`; `appends` come between the pages.
     fn walk_back(stream: &mut Stream, count: u64, appends: &[u64]) -> Vec<EventNumber> {
-        let (mut met, mut from, mut appends) = (Vec::new(), Some(From::Head), appends.iter());
+        let (mut met, mut from, mut appends) = (Vec::new(), Some(Head), appends.iter());
         while let Some(at) = from {
-            let page = BackwardPage::new(stream.bounds(), at, count);
+            let page = StreamPage::new(stream.bounds(), at, size(count));
             let entries = stream.read(page.numbers());
-            from = page.links(entries.last().copied()).next.map(From::Number);
+            from = page.links(entries.last().copied()).next.map(Backward);
             met.extend(entries);
             stream.last += appends.next().copied().unwrap_or(0);
         }
@@ -257,9 +321,9 @@ mod tests {
     fn walk_forward(stream: &mut Stream, count: u64, appends: &[u64]) -> Vec<EventNumber> {
         let (mut met, mut from, mut appends) = (Vec::new(), 0, appends.iter());
         loop {
-            let page = ForwardPage::new(stream.bounds(), from, count);
+            let page = StreamPage::new(stream.bounds(), Forward(from), size(count));
             let entries = stream.read(page.numbers());
-            let previous = page.links(!entries.is_empty()).previous;
+            let previous = page.links(entries.last().copied()).previous;
             met.extend(entries.iter().rev());
             let appended = appends.next();
             stream.last += appended.copied().unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Which events of a stream its readers may see: deletion, `$tb`, `$maxCount` and `$maxAge`, judged here and nowhere else
-//! (contract/streams 7, 8.1 and 12.4).
+//! Which events of a stream its readers may see: deletion, `$tb`, `$maxCount` and `$maxAge`, judged
+//! here and nowhere else (contract/streams 7, 8.1 and 12.4).
 
 use super::{EventNumber, StreamMetadata, Ticks};
 
@@ -15,7 +15,8 @@ pub enum Visibility {
 }
 
 impl Visibility {
-    /// Of a stream with this last event, if it ever had one, and this metadata. With `now` at zero no event is too old.
+    /// Of a stream with this last event, if it ever had one, and this metadata. With `now` at zero
+    /// no event is too old.
     pub fn new(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata, now: Ticks) -> Self {
         match last {
             _ if is_tombstoned => Self::Deleted,

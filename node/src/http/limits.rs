@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::streams;
+/// Here for tests of whole nodes.
+pub use crate::streams::limits::MAX_LARGE_ANSWERS_BYTES;
 
 /// Bytes of one request body. Large enough for a batch of several events of the largest size (the
 /// reference takes 16 MiB records), small enough that [`MAX_CONNECTIONS`] cannot be turned into an
@@ -37,50 +39,13 @@ pub const MAX_USER_DOCUMENT_BYTES: usize = 512 * 1024;
 /// Bytes of name and password in an Authorization header, as encoded.
 pub const MAX_CREDENTIALS_BYTES: usize = 4 * 1024;
 
-/// Events of one page (contract/streams 2.5).
-pub const MAX_PAGE_EVENTS: u64 = 4096;
-
 /// Events of a page that names no count.
 pub const DEFAULT_PAGE_EVENTS: u64 = 20;
-
-/// Stored size of the events of a page, or of one event, up to which they are read and written at
-/// once; entries count [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger
-/// reserves its memory first and is sent piece by piece. [`MAX_CONNECTIONS`] bounds small ones.
-pub const SMALL_PAGE_BYTES: u64 = 128 * 1024;
-
-/// What an entry takes in a document besides its payload, about.
-pub const PAGE_ENTRY_BYTES: u64 = 512;
-
-/// Bytes of stored events that a page reads in one step; a larger event is read alone.
-pub const PAGE_READ_STEP_BYTES: u64 = 256 * 1024;
-
-/// Length at which a part of a large page is sent. One event of the largest size makes a longer
-/// one.
-pub const PART_BYTES: usize = 256 * 1024;
-
-/// Before the first part of a page is sent its links are looked at: those in events of at most this
-/// size, which is some names long, ...
-pub const MAX_CHECKED_LINK_BYTES: u64 = 8 * 1024;
-
-/// ... until so much was read of the page.
-pub const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Bytes of stored events after which a look for the next part pauses although it found little to
-/// show, so that it ends soon when the client has left.
-pub const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Memory reserved before a part, or a large event, is read: as much as one of the largest events
-/// and the text of it. What turns out not to be needed is given back once the part is written.
-pub const PART_MEMORY_BYTES: usize = 16 * 1024 * 1024;
-
-/// Bytes of all large answers that are being read, written and sent; the next part waits.
-pub const MAX_LARGE_ANSWERS_BYTES: usize = 128 * 1024 * 1024;
 
 /// Bytes of a large answer that are handed to the connection at a time.
 pub const PIECE_BYTES: usize = 64 * 1024;
 
-/// How long a client may take for a piece of a large answer, and how long the next part of one may
-/// wait for memory.
+/// How long a client may take for a piece of a large answer.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of all pages that are kept to be sent again.
@@ -89,45 +54,9 @@ pub const KEPT_PAGES_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of a page that is kept; with bodies, 20 events of 3 KiB.
 pub const MAX_KEPT_PAGE_BYTES: usize = 64 * 1024;
 
-/// Events of one piece of a live answer.
-pub const LIVE_PIECE_EVENTS: u64 = 256;
-
-/// Payload of one piece of a live answer. One event may be larger; its piece is one of the
-/// [`MAX_LARGE_PIECES`].
-pub const LIVE_PIECE_BYTES: usize = 64 * 1024;
-
-/// Larger pieces of live answers that clients have not taken yet. Apart from
-/// [`MAX_LARGE_ANSWERS_BYTES`], so that slow subscribers do not keep others from reading pages.
-pub const MAX_LARGE_PIECES: usize = 8;
-
-/// Memory reserved for each of them: as much as for a part of a page.
-pub const LARGE_PIECE_BYTES: usize = PART_MEMORY_BYTES;
-
 /// How long a live answer is silent at most: shorter than the idle time after which common proxies
 /// close a connection.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// Events without interest to a subscriber after which it is told how far it has come.
-pub const CHECKPOINT_EVENTS: u64 = 16 * 1024;
-
-/// Events that one request for a filtered page looks at. With [`MAX_SCANNED_BYTES`] some ten
-/// milliseconds of work.
-pub const MAX_SCANNED_EVENTS: u64 = 16 * 1024;
-
-/// Payload that one request for a filtered page looks at.
-pub const MAX_SCANNED_BYTES: usize = 32 * 1024 * 1024;
-
-/// Events looked at in one step of such a request; other requests have their turn between two.
-pub const SCAN_STEP_EVENTS: u64 = 512;
-
-/// Bytes of the `data` of a filter.
-pub const MAX_FILTER_BYTES: usize = 4 * 1024;
-
-/// Prefixes of a filter.
-pub const MAX_FILTER_PREFIXES: usize = 100;
-
-/// Memory of a compiled regular expression, and again as much of what it keeps while it runs.
-pub const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
 
 /// Bodies from this size on are compressed on a thread of their own: it takes milliseconds.
 pub const COMPRESS_APART_BYTES: usize = 256 * 1024;

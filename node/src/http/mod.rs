@@ -11,6 +11,7 @@ mod routes;
 use std::sync::Arc;
 
 pub use connection::server::serve;
+use exchange::kept_pages::KeptPages;
 pub use exchange::metrics::HttpMetrics;
 pub use exchange::reply::Reply;
 
@@ -19,7 +20,6 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
-use crate::subscribe::Waiters;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -39,11 +39,9 @@ pub struct AppState {
     /// Memory for what is large.
     pub budgets: budgets::Budgets,
     /// Pages that were sent lately.
-    pub kept_pages: Arc<exchange::kept_pages::KeptPages>,
+    pub(crate) kept_pages: Arc<KeptPages>,
     /// Figures for `/stats`.
     pub stats: Arc<resources::stats::Stats>,
-    /// Long polls and subscriptions.
-    pub waiters: Arc<Waiters>,
     /// `host:port` in links when a request has no Host header.
     pub local_address: Arc<str>,
 }
@@ -61,15 +59,14 @@ impl AppState {
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         Self {
-            waiters: streams.waiters().clone(),
             streams,
             cluster,
             access,
-            budgets: budgets::Budgets::new(config.read_wait),
+            budgets: budgets::Budgets::default(),
             config,
             metrics,
+            kept_pages: Arc::new(KeptPages::new(http_metrics.clone())),
             http_metrics,
-            kept_pages: Arc::default(),
             stats,
             local_address,
         }

@@ -8,14 +8,14 @@ use super::authorize::Grant;
 use crate::cluster::{Asker, LeaderHint, Leadership, Write, WriteError};
 use crate::event::WriteOutcome;
 
-/// Why this node does not take a write that only the leader itself may take.
+/// Why this node does not do what the leader, or a node that has applied more, would do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaderError {
     /// Another node leads.
     #[error("another node leads")]
     NotLeader(LeaderHint),
-    /// No leader is known.
-    #[error("no leader is known")]
+    /// No leader is known, or this node is not as far as it has to be.
+    #[error("this node is not ready")]
     NotReady,
 }
 

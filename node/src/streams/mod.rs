@@ -14,22 +14,48 @@
 mod append;
 mod audit;
 mod authorize;
+mod barrier;
 mod commit;
 mod delete;
+mod document;
 pub mod events;
+mod filter;
 pub mod limits;
+mod links;
 mod metadata;
+mod page;
+mod page_format;
+mod page_parts;
+mod read_all;
+mod read_event;
+mod read_stream;
+mod subscribe;
+mod walk;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 pub use append::{Append, AppendError, Appended};
 pub use authorize::AuthorizeError;
+pub(crate) use barrier::ReadBarrier;
+pub use commit::LeaderError;
 pub use delete::{Delete, DeleteError, DeleteKind, Deleted};
+pub(crate) use document::{Document, PageParts, PageRead, PartError};
+pub(crate) use filter::{Filter, FilterBy, Pattern, PatternError};
+pub(crate) use links::Links;
+pub(crate) use page_format::{Detail, PageFormat, PageHead, PageIdentity, PageKind, PageWriter};
+pub(crate) use read_all::{ReadAll, ReadAllError};
+pub(crate) use read_event::{EventRead, ReadEvent, ReadEventError};
+pub(crate) use read_stream::{ReadStream, ReadStreamError};
+pub(crate) use subscribe::{Piece, Source, Subscribe, SubscribeError, Subscription, SubscriptionStart};
 
 use crate::access::{Access, Caller};
+use crate::budget::MemoryBudget;
 use crate::cluster::Cluster;
+use crate::event::Ticks;
 use crate::subscribe::Waiters;
+use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES};
 
 /// The operations on streams. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +66,11 @@ pub struct Streams {
     access: Access,
     /// Readers that wait for events.
     waiters: Arc<Waiters>,
+    /// Memory of large answers that are being read, written and sent.
+    answers: MemoryBudget,
+    /// Memory of large pieces that subscribers have not taken yet. Apart from `answers`, so that slow
+    /// subscribers do not keep others from reading pages.
+    large_pieces: MemoryBudget,
 }
 
 /// Where a request for a write comes from.
@@ -59,18 +90,25 @@ impl Client<'_> {
 }
 
 impl Streams {
-    /// The operations of the node behind `cluster`.
-    pub fn new(cluster: Cluster, access: Access) -> Self {
-        Self { cluster, access, waiters: Arc::default() }
+    /// The operations of the node behind `cluster`. A large answer waits for its memory as long as a
+    /// read may wait.
+    pub fn new(cluster: Cluster, access: Access, read_wait: Duration) -> Self {
+        Self {
+            cluster,
+            access,
+            waiters: Arc::default(),
+            answers: MemoryBudget::new(MAX_LARGE_ANSWERS_BYTES, read_wait),
+            large_pieces: MemoryBudget::new(MAX_LARGE_PIECES * LARGE_PIECE_BYTES, Duration::ZERO),
+        }
     }
 
     /// Ends the waits of all readers, present and future: the node shuts down.
     pub fn close(&self) {
         self.waiters.close();
     }
+}
 
-    /// Readers that wait for events.
-    pub fn waiters(&self) -> &Arc<Waiters> {
-        &self.waiters
-    }
+/// The time by which the age of events is judged.
+fn now() -> Ticks {
+    Ticks::from_system_time(SystemTime::now())
 }

@@ -1,4 +1,5 @@
-//! Waiting for a stream or the log of all events to grow: long polls, and subscriptions that follow them on.
+//! Waiting for a stream or the log of all events to grow: long polls, and subscriptions that follow
+//! them on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{EventNumber, Position};
 use crate::store::{ReadError, Store, StreamChange};
 
-/// Requests that may wait at the same time. One more is answered at once, which a client cannot tell from
-/// an early wake-up (contract/streams 8.8).
+/// Requests that may wait at the same time. One more is answered at once, which a client cannot
+/// tell from an early wake-up (contract/streams 8.8).
 pub const MAX_WAITING: usize = 5_000;
 
-/// Subscriptions at the same time; one more is refused. Each holds a connection and up to two pieces of its answer.
+/// Subscriptions at the same time; one more is refused. Each holds a connection and up to two
+/// pieces of its answer.
 pub const MAX_SUBSCRIPTIONS: usize = 1_000;
 
 /// Everybody who waits for events on this node.
@@ -38,14 +40,15 @@ impl Waiters {
         Self { slots: Semaphore::new(waiting), subscriptions, closed: CancellationToken::new() }
     }
 
-    /// Begins to follow `target`, which is to be read after that; `None` when all places are taken.
-    pub fn subscribe(&self, store: &Store, target: Target<'_>) -> Option<Subscription> {
+    /// Begins to follow `watched`, which is to be read after that; `None` when all places are
+    /// taken.
+    pub fn follow(&self, store: &Store, watched: Watched<'_>) -> Option<Follower> {
         let place = self.subscriptions.clone().try_acquire_owned().ok()?;
-        let change = match target {
-            Target::Stream(stream) => store.applied().watch_stream(stream),
-            Target::Log => store.applied().watch_all(),
+        let change = match watched {
+            Watched::Stream(stream) => store.applied().watch_stream(stream),
+            Watched::Log => store.applied().watch_all(),
         };
-        Some(Subscription { change, closed: self.closed.clone(), _place: place })
+        Some(Follower { change, closed: self.closed.clone(), _place: place })
     }
 
     /// Ends all waits, present and future: the node shuts down.
@@ -58,7 +61,8 @@ impl Waiters {
         self.slots.available_permits()
     }
 
-    /// Returns when `stream` has an event after `last` or is hard-deleted, or after `wait`, whatever comes first.
+    /// Returns when `stream` has an event after `last` or is hard-deleted, or after `wait`,
+    /// whatever comes first.
     pub async fn stream_grows(
         &self,
         store: &Store,
@@ -82,7 +86,8 @@ impl Waiters {
         }
     }
 
-    /// Returns when there is an event at `position` or after it, or after `wait`, whatever comes first.
+    /// Returns when there is an event at `position` or after it, or after `wait`, whatever comes
+    /// first.
     pub async fn log_grows(&self, store: &Store, position: Position, wait: Duration) -> Result<(), ReadError> {
         let Ok(_slot) = self.slots.try_acquire() else { return Ok(()) };
         let deadline = Instant::now() + wait;
@@ -104,9 +109,9 @@ impl Waiters {
     }
 }
 
-/// What a subscription is to.
+/// What a subscription follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target<'a> {
+pub enum Watched<'a> {
     /// One stream.
     Stream(&'a str),
     /// The log of all events.
@@ -124,22 +129,23 @@ pub enum Woken {
     Closed,
 }
 
-/// A reader that follows a stream or the log for as long as it likes. It has one of the [`MAX_SUBSCRIPTIONS`] places.
+/// A reader that follows a stream or the log for as long as it likes. It has one of the
+/// [`MAX_SUBSCRIPTIONS`] places.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct Follower {
     change: StreamChange,
     closed: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
-impl Subscription {
+impl Follower {
     /// Whether the node shuts down.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
     }
 
-    /// Returns when the target has changed since this value was made or last said so, or after `wait`. A caller that reads, then waits,
-    /// and reads again when told to, misses nothing.
+    /// Returns when what it follows has changed since this value was made or last said so, or after
+    /// `wait`. A caller that reads, then waits, and reads again when told to, misses nothing.
     pub async fn changed(&mut self, wait: Duration) -> Woken {
         tokio::select! {
             woken = tokio::time::timeout(wait, self.change.changed()) => match woken {
@@ -160,11 +166,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), 1 << 20).unwrap();
         let waiters = Waiters::new(1, 2);
-        let first = waiters.subscribe(&store, Target::Stream("a")).unwrap();
-        let _second = waiters.subscribe(&store, Target::Log).unwrap();
-        assert!(waiters.subscribe(&store, Target::Log).is_none());
+        let first = waiters.follow(&store, Watched::Stream("a")).unwrap();
+        let _second = waiters.follow(&store, Watched::Log).unwrap();
+        assert!(waiters.follow(&store, Watched::Log).is_none());
         drop(first);
-        assert!(waiters.subscribe(&store, Target::Log).is_some());
+        assert!(waiters.follow(&store, Watched::Log).is_some());
     }
 
     #[tokio::test]
@@ -172,11 +178,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), 1 << 20).unwrap();
         let waiters = Waiters::default();
-        let mut subscription = waiters.subscribe(&store, Target::Log).unwrap();
-        assert_eq!(subscription.changed(Duration::from_millis(1)).await, Woken::Idle);
-        assert!(!subscription.is_closed());
+        let mut follower = waiters.follow(&store, Watched::Log).unwrap();
+        assert_eq!(follower.changed(Duration::from_millis(1)).await, Woken::Idle);
+        assert!(!follower.is_closed());
         waiters.close();
-        assert_eq!(subscription.changed(Duration::from_secs(60)).await, Woken::Closed);
-        assert!(subscription.is_closed());
+        assert_eq!(follower.changed(Duration::from_secs(60)).await, Woken::Closed);
+        assert!(follower.is_closed());
     }
 }

@@ -47,13 +47,18 @@ pub fn add_tag(answer: &mut Response<Reply>, tag: &str) {
     }
 }
 
-/// Whether If-None-Match holds this tag, quoted or not, weak or not, alone or in a list.
-pub fn matches(headers: &HeaderMap, tag: &str) -> bool {
+/// The versions whose tags for this media type If-None-Match holds, quoted or not, weak or not,
+/// alone or in a list.
+pub fn known_versions(headers: &HeaderMap, media_type: MediaType) -> Vec<i64> {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| {
+    let version = |item: &str| {
         let item = item.trim();
-        item.strip_prefix("W/").unwrap_or(item).trim_matches('"') == tag
-    })
+        let known = item.strip_prefix("W/").unwrap_or(item).trim_matches('"');
+        let version = known.split_once(';')?.0.parse().ok()?;
+        // A number can be written in many ways, a tag in one.
+        (tag(version, media_type) == known).then_some(version)
+    };
+    values.flat_map(|value| value.split(',')).filter_map(version).collect()
 }
 
 #[cfg(test)]
@@ -61,19 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_match_quoted_and_unquoted() {
-        let tag = tag(2, MediaType::AtomJson);
-        assert_eq!(tag, "2;-2060438500");
+    fn versions_are_known_by_their_tags_quoted_and_unquoted() {
+        assert_eq!(tag(2, MediaType::AtomJson), "2;-2060438500");
         for (value, expected) in [
-            ("\"2;-2060438500\"", true),
-            ("2;-2060438500", true),
-            ("\"1;1\", \"2;-2060438500\"", true),
-            ("\"2;-1359611486\"", false),
-            ("2", false),
-            ("*", false),
+            ("\"2;-2060438500\"", &[2][..]),
+            ("2;-2060438500", &[2]),
+            ("\"1;1\", W/\"2;-2060438500\",-1;-2060438500", &[2, -1]),
+            ("\"2;-1359611486\"", &[]),
+            ("02;-2060438500", &[]),
+            ("+2;-2060438500", &[]),
+            ("2;-2060438500;", &[]),
+            ("2", &[]),
+            ("*", &[]),
         ] {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))]);
-            assert_eq!(matches(&headers, &tag), expected, "{value}");
+            assert_eq!(known_versions(&headers, MediaType::AtomJson), expected, "{value}");
         }
     }
 }

@@ -16,7 +16,10 @@ use crate::http::format::body::BodyError;
 use crate::http::resources::users::UserRefusal;
 use crate::store::ReadError;
 use crate::streams::events::EventError;
-use crate::streams::{AppendError, AuthorizeError, DeleteError};
+use crate::streams::{
+    AppendError, AuthorizeError, DeleteError, LeaderError, PatternError, ReadAllError, ReadEventError, ReadStreamError,
+    SubscribeError,
+};
 
 /// Value of Retry-After in a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -169,6 +172,65 @@ impl ApiError {
         Self::User { login: login.to_owned(), refusal }
     }
 
+    /// Why no page of a stream is shown (contract/streams 8).
+    pub(crate) fn of_read_stream(error: ReadStreamError, request: &Request<'_>) -> Self {
+        match error {
+            ReadStreamError::NotLeader(leader) => request.to_leader(&leader),
+            ReadStreamError::NotReady => Self::NotReady,
+            ReadStreamError::Denied => Self::Unauthorized,
+            ReadStreamError::Unchanged => Self::NotModified,
+            ReadStreamError::NotFound => Self::NotFound,
+            ReadStreamError::Deleted => Self::Deleted,
+            ReadStreamError::Busy => Self::TooBusy,
+            ReadStreamError::Store(error) => error.into(),
+        }
+    }
+
+    /// Why no page of the log is shown (contract/streams 10).
+    pub(crate) fn of_read_all(error: ReadAllError, request: &Request<'_>) -> Self {
+        match error {
+            ReadAllError::NotLeader(leader) => request.to_leader(&leader),
+            ReadAllError::NotReady => Self::NotReady,
+            ReadAllError::Denied => Self::Unauthorized,
+            ReadAllError::Unchanged => Self::NotModified,
+            ReadAllError::Busy => Self::TooBusy,
+            ReadAllError::Store(error) => error.into(),
+        }
+    }
+
+    /// Why no event is shown (contract/streams 9.1).
+    pub(crate) fn of_read_event(error: ReadEventError, request: &Request<'_>) -> Self {
+        match error {
+            ReadEventError::NotLeader(leader) => request.to_leader(&leader),
+            ReadEventError::NotReady => Self::NotReady,
+            ReadEventError::Denied => Self::Unauthorized,
+            ReadEventError::NotFound | ReadEventError::NoMetadata { .. } => Self::NotFound,
+            ReadEventError::Deleted => Self::Deleted,
+            ReadEventError::Busy => Self::TooBusy,
+            ReadEventError::Store(error) => error.into(),
+        }
+    }
+
+    /// Why a subscription does not begin (contract/streams 17).
+    pub(crate) fn of_subscribe(error: SubscribeError, request: &Request<'_>) -> Self {
+        match error {
+            SubscribeError::NotLeader(leader) => request.to_leader(&leader),
+            SubscribeError::NotReady => Self::NotReady,
+            SubscribeError::Denied => Self::Unauthorized,
+            SubscribeError::TooMany => Self::TooBusy,
+            SubscribeError::Deleted => Self::Deleted,
+            SubscribeError::Store(error) => error.into(),
+        }
+    }
+
+    /// Why this node does not do what the leader or a node that is further on would do.
+    pub(crate) fn of_barrier(error: LeaderError, request: &Request<'_>) -> Self {
+        match error {
+            LeaderError::NotLeader(leader) => request.to_leader(&leader),
+            LeaderError::NotReady => Self::NotReady,
+        }
+    }
+
     /// The answer.
     pub fn into_response(self) -> Response<Reply> {
         match self {
@@ -261,6 +323,19 @@ impl From<EventError> for ApiError {
             EventError::RecordTooLarge => "Record is too big",
             EventError::TooMany => "Too many events in one request.",
             EventError::AllTooLarge => return Self::BodyTooLarge,
+        };
+        Self::BadRequest(reason.into())
+    }
+}
+
+impl From<PatternError> for ApiError {
+    fn from(error: PatternError) -> Self {
+        let reason = match error {
+            PatternError::Empty => "A filter needs data",
+            PatternError::TooLong => "The data of the filter is too long",
+            PatternError::TooManyPrefixes => "The filter has too many prefixes",
+            PatternError::RegexTooLarge => "The regular expression is too large",
+            PatternError::InvalidRegex => "Invalid regular expression",
         };
         Self::BadRequest(reason.into())
     }

@@ -1,11 +1,13 @@
 //! Pages that were written lately, to be sent again as they are.
 //!
-//! Stored events never change, and neither does a page that follows no link and hides no event for its age: what it shows depends on the
-//! numbers on it and on the links in its head, and all of that is in the key. Whether the caller may read it, and whether it is still
-//! the page that was asked for, is decided before, on the state of the stream as it is. Many subscribers of one stream ask for the
-//! same pages; this spares them everything but the sending.
+//! Stored events never change, and neither does a page that follows no link and hides no event for
+//! its age: what it shows depends on the numbers on it and on the links in its head, and all of
+//! that is in the key. Whether the caller may read it, and whether it is still the page that was
+//! asked for, is decided before, on the state of the stream as it is. Many subscribers of one
+//! stream ask for the same pages; this spares them everything but the sending.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -14,10 +16,10 @@ use hashbrown::DefaultHashBuilder;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use crate::event::EventNumber;
-use crate::event::paging::PageLinks;
-use crate::http::format::atom::Format;
+use crate::http::HttpMetrics;
 use crate::http::limits::{KEPT_PAGES_BYTES, MAX_KEPT_PAGE_BYTES};
+use crate::http::resources::page::{FeedFormat, FeedPageWriter};
+use crate::streams::{Detail, PageFormat, PageIdentity};
 
 /// Places with a lock each.
 const SHARDS: usize = 8;
@@ -28,35 +30,66 @@ const SEEN: usize = 8_192;
 /// What a page needs beside its document: its key and the places in the tables, about.
 const ENTRY_BYTES: usize = 512;
 
+/// A format of which pages that are asked for again are kept.
+pub(crate) struct Kept {
+    format: FeedFormat,
+    pages: Arc<KeptPages>,
+}
+
+impl Kept {
+    /// Pages in `format`, kept among `pages`.
+    pub(crate) fn new(format: FeedFormat, pages: &Arc<KeptPages>) -> Self {
+        Self { format, pages: pages.clone() }
+    }
+
+    fn key(&self, page: PageIdentity) -> PageKey {
+        PageKey { page, format: self.format.clone() }
+    }
+}
+
+impl PageFormat for Kept {
+    type Writer<'a> = FeedPageWriter<'a>;
+
+    fn detail(&self) -> Detail {
+        self.format.detail()
+    }
+
+    fn writer(&self, has_events: bool) -> FeedPageWriter<'_> {
+        self.format.writer(has_events)
+    }
+
+    fn recall(&self, page: PageIdentity) -> Option<Bytes> {
+        let document = self.pages.get(&self.key(page))?;
+        self.pages.metrics.sent_kept_page();
+        Some(document)
+    }
+
+    fn offer(&self, page: PageIdentity, document: Vec<u8>) -> Bytes {
+        let key = self.key(page);
+        if !self.pages.is_wanted_again(&key) {
+            return document.into();
+        }
+        // Without the memory that it was written in.
+        let document = Bytes::from(document.into_boxed_slice());
+        self.pages.put(key, document.clone());
+        document
+    }
+}
+
 /// Everything that the document of a page depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PageKey {
-    /// The stream, by the id that is never given to another one.
-    pub stream_id: u64,
-    /// Smallest and largest number on it.
-    pub numbers: (EventNumber, EventNumber),
-    /// Where it leads.
-    pub links: PageLinks,
-    /// The size of page in its links.
-    pub count: u64,
-    /// What it says of being the head of the stream.
-    pub head_of_stream: bool,
-    /// The last number of the stream, where its head names that in a tag.
-    pub version: Option<EventNumber>,
-    /// Whether it was asked for backwards, and so has a URI of its own.
-    pub is_backward: bool,
-    /// Whether links would have been followed, had there been any.
-    pub follows_links: bool,
-    /// Notation, embedding, and the base of its links.
-    pub format: Format,
+struct PageKey {
+    page: PageIdentity,
+    format: FeedFormat,
 }
 
 /// The pages, least recently used first out.
-pub struct KeptPages {
+pub(crate) struct KeptPages {
     shards: [Mutex<Shard>; SHARDS],
     /// Hashes of pages that were asked for, the newest of each place.
     seen: Box<[AtomicU64]>,
     hasher: DefaultHashBuilder,
+    metrics: HttpMetrics,
 }
 
 struct Shard {
@@ -64,29 +97,29 @@ struct Shard {
     bytes: usize,
 }
 
-impl Default for KeptPages {
-    fn default() -> Self {
+impl KeptPages {
+    /// None yet. Counts in `metrics` how many are sent.
+    pub(crate) fn new(metrics: HttpMetrics) -> Self {
         let shard = || Mutex::new(Shard { pages: LruCache::unbounded(), bytes: 0 });
         let seen = (0..SEEN).map(|_| AtomicU64::new(0)).collect();
-        Self { shards: std::array::from_fn(|_| shard()), seen, hasher: DefaultHashBuilder::default() }
+        Self { shards: std::array::from_fn(|_| shard()), seen, hasher: DefaultHashBuilder::default(), metrics }
     }
-}
 
-impl KeptPages {
     /// The document, if it is kept.
-    pub fn get(&self, key: &PageKey) -> Option<Bytes> {
+    fn get(&self, key: &PageKey) -> Option<Bytes> {
         self.shard(key).lock().pages.get(key).cloned()
     }
 
-    /// Whether a page that was not found should be kept: it is asked for at least the second time lately. Whoever walks through a
-    /// whole stream once would otherwise push everything out for nothing.
-    pub fn is_wanted_again(&self, key: &PageKey) -> bool {
+    /// Whether a page that was not found should be kept: it is asked for at least the second time
+    /// lately. Whoever walks through a whole stream once would otherwise push everything out for
+    /// nothing.
+    fn is_wanted_again(&self, key: &PageKey) -> bool {
         let hash = self.hasher.hash_one(key);
         self.seen[(hash >> 32) as usize % SEEN].swap(hash, Ordering::Relaxed) == hash
     }
 
     /// Keeps a document unless it is large.
-    pub fn put(&self, key: PageKey, document: Bytes) {
+    fn put(&self, key: PageKey, document: Bytes) {
         if document.len() > MAX_KEPT_PAGE_BYTES {
             return;
         }
@@ -115,38 +148,54 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::http::format::atom::{Embed, Notation};
+    use crate::event::paging::{Direction, PageLinks, StreamPageHead};
+    use crate::http::format::atom::{Embed, Format, Notation};
     use crate::http::format::links::Base;
+    use crate::streams::Links;
 
     fn key(stream_id: u64) -> PageKey {
         let base = Base::of_request(&HeaderMap::new(), "http", None, "n:1");
-        PageKey {
-            stream_id,
-            numbers: (0, 19),
+        let head = StreamPageHead {
             links: PageLinks { last: false, next: None, previous: Some(20) },
             count: 20,
-            head_of_stream: false,
+            direction: Direction::Forward,
+            is_head_of_stream: false,
             version: None,
-            is_backward: false,
-            follows_links: true,
-            format: Format { notation: Notation::Json, embed: Embed::None, base },
+        };
+        PageKey {
+            page: PageIdentity { stream_id, numbers: (0, 19), head, links: Links::Followed },
+            format: FeedFormat { feed: Format { notation: Notation::Json, embed: Embed::None, base }, filter: None },
         }
+    }
+
+    fn kept_pages() -> KeptPages {
+        KeptPages::new(HttpMetrics::default())
+    }
+
+    /// The same page with another head.
+    fn with_head(head: impl Fn(StreamPageHead) -> StreamPageHead) -> PageKey {
+        let PageKey { page, format } = key(1);
+        PageKey { page: PageIdentity { head: head(page.head), ..page }, format }
     }
 
     #[test]
     fn a_page_is_found_by_all_that_it_depends_on() {
-        let kept = KeptPages::default();
+        let kept = kept_pages();
         kept.put(key(1), Bytes::from_static(b"page"));
         assert_eq!(kept.get(&key(1)).as_deref(), Some(&b"page"[..]));
-        let mut others = vec![key(2)];
-        others.push(PageKey { numbers: (1, 19), ..key(1) });
-        others.push(PageKey { links: PageLinks { last: true, ..key(1).links }, ..key(1) });
-        others.push(PageKey { count: 21, ..key(1) });
-        others.push(PageKey { head_of_stream: true, ..key(1) });
-        others.push(PageKey { version: Some(19), ..key(1) });
-        others.push(PageKey { is_backward: true, ..key(1) });
-        others.push(PageKey { follows_links: false, ..key(1) });
-        others.push(PageKey { format: Format { embed: Embed::Body, ..key(1).format }, ..key(1) });
+        let PageKey { page, format } = key(1);
+        let feed = Format { embed: Embed::Body, ..format.feed.clone() };
+        let others = [
+            key(2),
+            PageKey { page: PageIdentity { numbers: (1, 19), ..page }, format: format.clone() },
+            with_head(|head| StreamPageHead { links: PageLinks { last: true, ..head.links }, ..head }),
+            with_head(|head| StreamPageHead { count: 21, ..head }),
+            with_head(|head| StreamPageHead { is_head_of_stream: true, ..head }),
+            with_head(|head| StreamPageHead { version: Some(19), ..head }),
+            with_head(|head| StreamPageHead { direction: Direction::Backward, ..head }),
+            PageKey { page: PageIdentity { links: Links::AsStored, ..page }, format: format.clone() },
+            PageKey { page, format: FeedFormat { feed, ..format } },
+        ];
         for other in others {
             assert_eq!(kept.get(&other), None, "{other:?}");
         }
@@ -154,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_page_is_wanted_again_when_it_is_asked_for_the_second_time() {
-        let kept = KeptPages::default();
+        let kept = kept_pages();
         assert!(!kept.is_wanted_again(&key(1)));
         assert!(kept.is_wanted_again(&key(1)));
         assert!(!kept.is_wanted_again(&key(2)));
@@ -163,7 +212,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_oldest_go_first() {
-        let kept = KeptPages::default();
+        let kept = kept_pages();
         let document = Bytes::from(vec![b'x'; 10_000]);
         let fits = KEPT_PAGES_BYTES / weight(&document);
         for stream in 0..2 * fits as u64 {

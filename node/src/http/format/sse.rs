@@ -1,6 +1,7 @@
 //! Entries as server-sent events (HTML Living Standard, 9.2).
 
-use crate::http::format::atom::{self, Embed, Entry};
+use crate::event::ResolvedRef;
+use crate::http::format::atom::{self, Embed};
 use crate::http::format::links::Base;
 
 /// Begins every answer, so that its client knows at once that it stands. A comment, which clients pass over.
@@ -15,9 +16,9 @@ pub fn checkpoint(id: &str) -> String {
 }
 
 /// Appends an entry: `id`, `event` with the event type, and `data` with the entry as it stands in a feed, on one line.
-pub fn push_event(out: &mut Vec<u8>, id: &str, entry: &Entry<'_>, base: &Base, embed: Embed) {
+pub fn push_event(out: &mut Vec<u8>, id: &str, entry: &ResolvedRef<'_>, base: &Base, embed: Embed) {
     push_field(out, b"id", id.as_bytes());
-    let event_type = entry.shown().map_or_else(|| entry.summary(), |event| event.event_type);
+    let event_type = entry.shown().map_or_else(|| entry.original.event_type, |event| event.event_type);
     push_field(out, b"event", event_type.as_bytes());
     out.extend_from_slice(b"data: ");
     push_on_one_line(out, &atom::json::feed_entry(entry, base, embed));
@@ -46,8 +47,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{RecordedEvent, Ticks};
-    use crate::http::format::atom::Target;
+    use crate::event::{LinkTarget, RecordedEvent, Ticks};
 
     fn event(event_type: &str, data: &str, is_json: bool) -> RecordedEvent {
         RecordedEvent {
@@ -66,7 +66,13 @@ mod tests {
     fn sent(event: RecordedEvent, embed: Embed) -> String {
         let mut out = Vec::new();
         let base = Base::of_request(&HeaderMap::new(), "http", None, "node:1");
-        push_event(&mut out, "3", &Entry { positioned: event.borrowed(), target: &Target::None }, &base, embed);
+        push_event(
+            &mut out,
+            "3",
+            &ResolvedRef { original: event.borrowed(), target: &LinkTarget::NotFollowed },
+            &base,
+            embed,
+        );
         String::from_utf8(out).unwrap()
     }
 

@@ -1,134 +1,73 @@
-//! Which events of the log a reader wants: by the beginning of their stream or type, or by a regular expression.
+//! The query that says which events of the log a reader wants (contract/streams 17).
 
 use std::fmt::Write as _;
 
-use regex::{Regex, RegexBuilder};
-
-use crate::event::RecordedEvent;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::format::links::encode;
-use crate::http::limits::{MAX_FILTER_BYTES, MAX_FILTER_PREFIXES, MAX_FILTER_REGEX_BYTES};
+use crate::streams::limits::MAX_FILTER_BYTES;
+use crate::streams::{Filter, FilterBy, Pattern, PatternError};
 
-/// What a filter looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Context {
-    StreamId,
-    EventType,
+/// From `context`, `type` and `data`, or `exclude-system-events`, or all of them.
+pub(crate) fn parse(query: Option<&str>) -> Result<Filter, ApiError> {
+    let part = |name: &str| extract::query(query, name);
+    let without_system_events = match part("exclude-system-events") {
+        None => false,
+        Some(text) => match text.to_ascii_lowercase().as_str() {
+            "" | "true" => true,
+            "false" => false,
+            _ => return Err(bad("exclude-system-events is true or false")),
+        },
+    };
+    let (context, kind, data) = (part("context"), part("type"), part("data"));
+    if without_system_events && context.is_none() && kind.is_none() && data.is_none() {
+        return Ok(Filter { pattern: None, without_system_events });
+    }
+    let by = match context.map(|text| text.to_ascii_lowercase()).as_deref() {
+        Some("streamid") => FilterBy::Stream,
+        Some("eventtype") => FilterBy::EventType,
+        _ => return Err(bad("A filter needs a context: streamid or eventtype")),
+    };
+    let data = data.filter(|data| !data.is_empty()).ok_or(PatternError::Empty)?;
+    if data.len() > MAX_FILTER_BYTES {
+        return Err(PatternError::TooLong.into());
+    }
+    let pattern = match kind.map(|text| text.to_ascii_lowercase()).as_deref() {
+        Some("prefix") => Pattern::prefixes(data.split(','))?,
+        // Commas belong to it.
+        Some("regex") => Pattern::regex(&data)?,
+        _ => return Err(bad("A filter needs a type: prefix or regex")),
+    };
+    Ok(Filter { pattern: Some((by, pattern)), without_system_events })
 }
 
-#[derive(Debug, Clone)]
-enum Pattern {
-    /// Begins with one of these.
-    Prefixes(Vec<String>),
-    /// Matches somewhere.
-    Regex(Regex),
-}
-
-/// A filter as its query says it.
-#[derive(Debug, Clone)]
-pub struct Filter {
-    pattern: Option<(Context, Pattern)>,
-    /// Leaves out events whose type begins with `$`.
-    without_system_events: bool,
-}
-
-impl Filter {
-    /// From `context`, `type` and `data`, or `exclude-system-events`, or all of them.
-    pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
-        let part = |name: &str| extract::query(query, name);
-        let without_system_events = match part("exclude-system-events") {
-            None => false,
-            Some(text) => match text.to_ascii_lowercase().as_str() {
-                "" | "true" => true,
-                "false" => false,
-                _ => return Err(bad("exclude-system-events is true or false")),
-            },
+/// The query of links to other pages of the same filter.
+pub(crate) fn query(filter: &Filter) -> String {
+    let mut query = String::new();
+    if let Some((by, pattern)) = &filter.pattern {
+        let context = match by {
+            FilterBy::Stream => "streamid",
+            FilterBy::EventType => "eventtype",
         };
-        let (context, kind, data) = (part("context"), part("type"), part("data"));
-        if without_system_events && context.is_none() && kind.is_none() && data.is_none() {
-            return Ok(Self { pattern: None, without_system_events });
-        }
-        let context = match context.map(|text| text.to_ascii_lowercase()).as_deref() {
-            Some("streamid") => Context::StreamId,
-            Some("eventtype") => Context::EventType,
-            _ => return Err(bad("A filter needs a context: streamid or eventtype")),
+        let (kind, data) = match pattern {
+            Pattern::Prefixes(prefixes) => {
+                let encoded: Vec<String> = prefixes.iter().map(|prefix| encode(prefix).to_string()).collect();
+                ("prefix", encoded.join(","))
+            }
+            Pattern::Regex(regex) => ("regex", encode(regex.as_str()).to_string()),
         };
-        let data = data.filter(|data| !data.is_empty()).ok_or_else(|| bad("A filter needs data"))?;
-        if data.len() > MAX_FILTER_BYTES {
-            return Err(bad("The data of the filter is too long"));
-        }
-        let pattern = match kind.map(|text| text.to_ascii_lowercase()).as_deref() {
-            Some("prefix") => Pattern::Prefixes(prefixes(&data)?),
-            Some("regex") => Pattern::Regex(regex(&data)?),
-            _ => return Err(bad("A filter needs a type: prefix or regex")),
-        };
-        Ok(Self { pattern: Some((context, pattern)), without_system_events })
+        // Writing to a String cannot fail.
+        let _ = write!(query, "context={context}&type={kind}&data={data}");
     }
-
-    /// Whether the reader wants this event. A link is looked at as such, not what it leads to.
-    pub fn matches(&self, event: &RecordedEvent) -> bool {
-        if self.without_system_events && event.event_type.starts_with('$') {
-            return false;
-        }
-        let Some((context, pattern)) = &self.pattern else { return true };
-        let text = match context {
-            Context::StreamId => &event.stream,
-            Context::EventType => &event.event_type,
-        };
-        match pattern {
-            Pattern::Prefixes(prefixes) => prefixes.iter().any(|prefix| text.starts_with(prefix)),
-            Pattern::Regex(regex) => regex.is_match(text),
-        }
+    if filter.without_system_events {
+        let separator = if query.is_empty() { "" } else { "&" };
+        let _ = write!(query, "{separator}exclude-system-events=true");
     }
-
-    /// The query of links to other pages of the same filter.
-    pub fn query(&self) -> String {
-        let mut query = String::new();
-        if let Some((context, pattern)) = &self.pattern {
-            let context = match context {
-                Context::StreamId => "streamid",
-                Context::EventType => "eventtype",
-            };
-            let (kind, data) = match pattern {
-                Pattern::Prefixes(prefixes) => {
-                    let encoded: Vec<String> = prefixes.iter().map(|prefix| encode(prefix).to_string()).collect();
-                    ("prefix", encoded.join(","))
-                }
-                Pattern::Regex(regex) => ("regex", encode(regex.as_str()).to_string()),
-            };
-            // Writing to a String cannot fail.
-            let _ = write!(query, "context={context}&type={kind}&data={data}");
-        }
-        if self.without_system_events {
-            let separator = if query.is_empty() { "" } else { "&" };
-            let _ = write!(query, "{separator}exclude-system-events=true");
-        }
-        query
-    }
+    query
 }
 
 fn bad(reason: &'static str) -> ApiError {
     ApiError::BadRequest(reason.into())
-}
-
-fn prefixes(data: &str) -> Result<Vec<String>, ApiError> {
-    let prefixes: Vec<String> = data.split(',').filter(|prefix| !prefix.is_empty()).map(str::to_owned).collect();
-    match prefixes.len() {
-        0 => Err(bad("A filter needs data")),
-        1..=MAX_FILTER_PREFIXES => Ok(prefixes),
-        _ => Err(bad("The filter has too many prefixes")),
-    }
-}
-
-/// One regular expression; commas belong to it. Matching takes time linear in the text, whatever the expression.
-fn regex(data: &str) -> Result<Regex, ApiError> {
-    let built =
-        RegexBuilder::new(data).size_limit(MAX_FILTER_REGEX_BYTES).dfa_size_limit(MAX_FILTER_REGEX_BYTES).build();
-    built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => bad("The regular expression is too large"),
-        _ => bad("Invalid regular expression"),
-    })
 }
 
 #[cfg(test)]
@@ -136,7 +75,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::Ticks;
+    use crate::event::{RecordedEvent, Ticks};
+    use crate::streams::limits::MAX_FILTER_PREFIXES;
 
     fn event(stream: &str, event_type: &str) -> RecordedEvent {
         RecordedEvent {
@@ -154,7 +94,7 @@ mod tests {
 
     #[test]
     fn filters_test_the_field_they_name() {
-        for (query, stream, event_type, expected) in [
+        for (text, stream, event_type, expected) in [
             ("context=streamid&type=prefix&data=order-,cart-", "cart-1", "x", true),
             ("context=streamid&type=prefix&data=order-,cart-", "x-cart-1", "cart-", false),
             ("context=EventType&type=Prefix&data=pa", "s", "paid", true),
@@ -167,13 +107,13 @@ mod tests {
             ("context=eventtype&type=prefix&data=$&exclude-system-events=true", "s", "$metadata", false),
             ("context=eventtype&type=prefix&data=$&exclude-system-events=false", "s", "$metadata", true),
         ] {
-            let filter = Filter::parse(Some(query)).unwrap_or_else(|error| panic!("{query}: {error}"));
-            assert_eq!(filter.matches(&event(stream, event_type)), expected, "{query} {stream} {event_type}");
-            let again = Filter::parse(Some(&filter.query())).unwrap();
+            let filter = parse(Some(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(filter.matches(&event(stream, event_type)), expected, "{text} {stream} {event_type}");
+            let again = parse(Some(&query(&filter))).unwrap();
             assert_eq!(
-                (again.query(), again.matches(&event(stream, event_type))),
-                (filter.query(), expected),
-                "{query}"
+                (query(&again), again.matches(&event(stream, event_type))),
+                (query(&filter), expected),
+                "{text}"
             );
         }
     }
@@ -182,7 +122,7 @@ mod tests {
     fn an_invalid_filter_is_refused() {
         let long = format!("context=streamid&type=prefix&data={}", "x".repeat(MAX_FILTER_BYTES + 1));
         let many = format!("context=streamid&type=prefix&data={}x", "x,".repeat(MAX_FILTER_PREFIXES));
-        for (query, reason) in [
+        for (text, reason) in [
             ("", "A filter needs a context: streamid or eventtype"),
             ("exclude-system-events=false", "A filter needs a context: streamid or eventtype"),
             ("exclude-system-events=maybe", "exclude-system-events is true or false"),
@@ -195,7 +135,7 @@ mod tests {
             (&long, "The data of the filter is too long"),
             (&many, "The filter has too many prefixes"),
         ] {
-            assert_eq!(Filter::parse(Some(query)).unwrap_err().to_string(), reason, "{query}");
+            assert_eq!(parse(Some(text)).unwrap_err().to_string(), reason, "{text}");
         }
     }
 }

@@ -12,7 +12,6 @@ pub mod live;
 pub mod node;
 pub mod openapi;
 pub mod page;
-pub mod read;
 pub mod stats;
 pub mod streams;
 pub mod users;

@@ -8,7 +8,7 @@ use crate::event::{ExpectedVersion, MAX_NUMBER, Position};
 use crate::http::exchange::error::ApiError;
 use crate::http::format::body::parse_guid;
 use crate::http::limits::MAX_LONG_POLL;
-use crate::streams::DeleteKind;
+use crate::streams::{DeleteKind, Links, ReadBarrier};
 
 /// What later versions call the headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";
@@ -123,9 +123,15 @@ pub fn require_leader(headers: &HeaderMap) -> Result<bool, ApiError> {
     Ok(required)
 }
 
-/// ES-ResolveLinkTos; true when absent.
-pub fn resolve_links(headers: &HeaderMap) -> Result<bool, ApiError> {
-    Ok(parsed(headers, &RESOLVE_LINK_TOS, flag)?.unwrap_or(true))
+/// ES-ResolveLinkTos; links are followed when it is absent.
+pub(crate) fn links(headers: &HeaderMap) -> Result<Links, ApiError> {
+    let are_followed = parsed(headers, &RESOLVE_LINK_TOS, flag)?.unwrap_or(true);
+    Ok(if are_followed { Links::Followed } else { Links::AsStored })
+}
+
+/// What a read demands of the node that answers it.
+pub(crate) fn read_barrier(headers: &HeaderMap) -> Result<ReadBarrier, ApiError> {
+    Ok(ReadBarrier { require_leader: require_leader(headers)?, min_position: min_position(headers)? })
 }
 
 /// ES-HardDelete; soft when absent.

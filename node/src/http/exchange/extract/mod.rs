@@ -4,7 +4,7 @@ mod headers;
 mod target;
 
 pub(crate) use headers::{
-    EVENT_TYPE, LAST_EVENT_ID, delete_kind, event_id, expected_version, long_poll, min_position, rename_later_headers,
-    require_leader, resolve_links, text,
+    EVENT_TYPE, LAST_EVENT_ID, delete_kind, event_id, expected_version, links, long_poll, read_barrier,
+    rename_later_headers, require_leader, text,
 };
-pub(crate) use target::{appended_metastream, appended_stream, count, number, position, query, stream};
+pub(crate) use target::{appended_metastream, appended_stream, count, metastream, number, position, query, stream};

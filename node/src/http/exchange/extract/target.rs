@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::event::{EventNumber, MAX_NUMBER, Position, StreamName, StreamNameError};
+use crate::event::{EventNumber, MAX_NUMBER, Position, StreamName, StreamNameError, StreamNameRef};
 use crate::http::exchange::error::ApiError;
 
 /// The name of a stream that is read or deleted.
@@ -11,6 +11,14 @@ pub fn stream(name: &str) -> Result<StreamName, ApiError> {
         StreamNameError::Empty => ApiError::BadRequest(format!("Invalid stream name '{name}'").into()),
         StreamNameError::TooLong => stream_name_too_long(),
     })
+}
+
+/// The metastream of a stream whose metadata is read; a metastream has none, which is `refused`.
+pub(crate) fn metastream(name: &str, refused: impl Fn() -> ApiError) -> Result<StreamName, ApiError> {
+    if StreamNameRef::new(name).is_metastream() {
+        return Err(refused());
+    }
+    stream(name)?.metastream().ok_or_else(refused)
 }
 
 /// The name of a stream that is appended to.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::{Embed, Entry, Feed, Printer, updated};
-use crate::event::EventRef;
+use super::{Embed, Feed, Printer, content, updated};
+use crate::event::{EventRef, ResolvedRef};
 use crate::http::format::body::text as text_of;
 use crate::http::format::json::{Object, indent, indent_into, push_escaped, push_string};
 use crate::http::format::links::Base;
@@ -34,7 +34,13 @@ pub fn start(out: &mut Vec<u8>, feed: &Feed) {
 }
 
 /// The next entry of a feed.
-pub fn entry_of_feed(out: &mut Vec<u8>, entry: &Entry<'_>, printer: &mut Printer<'_>, embed: Embed, is_first: bool) {
+pub fn entry_of_feed(
+    out: &mut Vec<u8>,
+    entry: &ResolvedRef<'_>,
+    printer: &mut Printer<'_>,
+    embed: Embed,
+    is_first: bool,
+) {
     out.extend_from_slice(if is_first { b"\n    " } else { b",\n    " });
     let mut object = Object::open(out, 4);
     members(&mut object, entry, &IN_FEED, printer, embed, embed == Embed::Content);
@@ -47,7 +53,7 @@ pub fn end(out: &mut Vec<u8>, has_entries: bool) {
 }
 
 /// One entry as a document: with content, whatever is embedded besides.
-pub fn entry(entry: &Entry<'_>, base: &Base, embed: Embed) -> Vec<u8> {
+pub fn entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
     members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, true);
@@ -56,7 +62,7 @@ pub fn entry(entry: &Entry<'_>, base: &Base, embed: Embed) -> Vec<u8> {
 }
 
 /// One entry as it stands in a feed.
-pub fn feed_entry(entry: &Entry<'_>, base: &Base, embed: Embed) -> Vec<u8> {
+pub fn feed_entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
     members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, embed == Embed::Content);
@@ -118,7 +124,7 @@ impl Text {
 
 fn members(
     object: &mut Object<'_>,
-    entry: &Entry<'_>,
+    entry: &ResolvedRef<'_>,
     text: &Text,
     printer: &mut Printer<'_>,
     embed: Embed,
@@ -135,11 +141,11 @@ fn members(
     let out = object.prepared(&text.to_title);
     let (uri, title) = printer.around_number(stream);
     push_all(out, &[number, title, &text.to_id, uri.as_bytes(), number, &text.to_updated]);
-    printer.times.push(out, entry.positioned.time);
+    printer.times.push(out, entry.original.time);
     out.extend_from_slice(&text.to_summary);
-    push_escaped(out, entry.summary());
+    push_escaped(out, entry.original.event_type);
     out.push(b'"');
-    if with_content && let Some(event) = entry.content() {
+    if with_content && let Some(event) = content(entry) {
         object.object("content", |content| event_members(content, event));
     }
     let out = object.prepared(&text.to_edit);
@@ -152,8 +158,8 @@ fn push_all(out: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
-fn rich_members(object: &mut Object<'_>, entry: &Entry<'_>, event: EventRef<'_>, embed: Embed) {
-    let link = entry.resolved_link();
+fn rich_members(object: &mut Object<'_>, entry: &ResolvedRef<'_>, event: EventRef<'_>, embed: Embed) {
+    let link = entry.followed_link();
     let has_bodies = embed >= Embed::Body;
     let mut is_json = event.is_json;
     object.string("eventId", event.event_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
@@ -178,8 +184,8 @@ fn rich_members(object: &mut Object<'_>, entry: &Entry<'_>, event: EventRef<'_>,
     object.bool("isJson", is_json);
     object.bool("isMetaData", has_bodies && !event.metadata.is_empty());
     object.bool("isLinkMetaData", has_bodies && link.is_some_and(|link| !link.metadata.is_empty()));
-    object.integer("positionEventNumber", entry.positioned.number);
-    object.string("positionStreamId", entry.positioned.stream);
+    object.integer("positionEventNumber", entry.original.number);
+    object.string("positionStreamId", entry.original.stream);
 }
 
 /// Stored text as it is, or from level pretty on re-indented when it is an object.

@@ -3,7 +3,7 @@
 pub mod json;
 pub mod xml;
 
-use crate::event::{EventNumber, EventRef, RecordedEvent, Ticks, TimePrinter};
+use crate::event::{EventRef, LinkTarget, ResolvedRef, Ticks, TimePrinter};
 use crate::http::format::html;
 use crate::http::format::json::push_escaped;
 use crate::http::format::links::Base;
@@ -34,90 +34,10 @@ impl Embed {
     }
 }
 
-/// What stands behind an event that may be a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// It is no link, or none that is to be followed.
-    None,
-    /// The event that the link leads to.
-    Event(RecordedEvent),
-    /// The link leads to nothing that can be read.
-    Unreadable {
-        /// Number of the target, from the link's text.
-        number: EventNumber,
-        /// Stream of the target, from the link's text.
-        stream: String,
-    },
-}
-
-/// What a position of a stream shows.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
-    /// The event that stands at the position read: a link, if there is a target.
-    pub positioned: EventRef<'a>,
-    /// Where it leads.
-    pub target: &'a Target,
-}
-
-impl<'a> Entry<'a> {
-    /// The event shown, if it can be read.
-    pub fn shown(&self) -> Option<EventRef<'a>> {
-        match self.target {
-            Target::None => Some(self.positioned),
-            Target::Event(target) => Some(target.borrowed()),
-            Target::Unreadable { .. } => None,
-        }
-    }
-
-    /// Number and stream in title and links.
-    pub fn identity(&self) -> (EventNumber, &'a str) {
-        match self.target {
-            Target::None => (self.positioned.number, self.positioned.stream),
-            Target::Event(target) => (target.number, &target.stream),
-            Target::Unreadable { number, stream } => (*number, stream),
-        }
-    }
-
-    /// The link, if its target is shown instead.
-    pub fn resolved_link(&self) -> Option<EventRef<'a>> {
-        matches!(self.target, Target::Event(_)).then_some(self.positioned)
-    }
-
-    /// The event type, `$>` for a link.
-    pub fn summary(&self) -> &'a str {
-        self.positioned.event_type
-    }
-
-    /// The event whose content is shown: only plain JSON events have one.
-    pub fn content(&self) -> Option<EventRef<'a>> {
-        Some(self.positioned).filter(|event| *self.target == Target::None && event.is_json)
-    }
-}
-
-/// An entry that lives by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnedEntry {
-    /// See [`Entry::positioned`].
-    pub event: RecordedEvent,
-    /// See [`Entry::target`].
-    pub target: Target,
-}
-
-impl OwnedEntry {
-    /// The entry.
-    pub fn borrowed(&self) -> Entry<'_> {
-        Entry { positioned: self.event.borrowed(), target: &self.target }
-    }
-
-    /// Bytes of the payload that it shows.
-    pub fn payload(&self) -> usize {
-        self.borrowed().shown().map_or(0, |event| event.data.len() + event.metadata.len())
-    }
-}
-
-/// Bytes of the payload that entries show.
-pub fn payload(entries: &[OwnedEntry]) -> usize {
-    entries.iter().map(OwnedEntry::payload).sum()
+/// The event whose content an entry shows: only plain JSON events have one.
+fn content<'a>(entry: &ResolvedRef<'a>) -> Option<EventRef<'a>> {
+    let is_plain = matches!(entry.target, LinkTarget::NotFollowed) && entry.original.is_json;
+    is_plain.then_some(entry.original)
 }
 
 /// What entries print again and again. Those of a feed mostly stand in one stream and were stored at about the same time, so
@@ -200,18 +120,6 @@ pub enum Notation {
     },
 }
 
-impl Format {
-    /// Whether payloads are shown: then they weigh as much in the document as in the database.
-    pub fn shows_payloads(&self) -> bool {
-        !matches!(self.embed, Embed::None | Embed::Rich)
-    }
-
-    /// Whether nothing of an event is shown but its stream, number, time and type.
-    pub fn shows_headings_alone(&self) -> bool {
-        self.embed == Embed::None
-    }
-}
-
 /// Writes a feed piece by piece, in order: start, entries from the newest to the oldest, end.
 pub struct FeedWriter<'a> {
     format: &'a Format,
@@ -245,7 +153,7 @@ impl<'a> FeedWriter<'a> {
     }
 
     /// The next entry.
-    pub fn entry(&mut self, out: &mut Vec<u8>, entry: &Entry<'_>) {
+    pub fn entry(&mut self, out: &mut Vec<u8>, entry: &ResolvedRef<'_>) {
         let (is_first, embed) = (!self.has_entries, self.format.embed);
         match &self.format.notation {
             Notation::Json => json::entry_of_feed(out, entry, &mut self.printer, embed, is_first),

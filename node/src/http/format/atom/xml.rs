@@ -1,7 +1,7 @@
 //! Feeds, entries and events as XML (contract/streams 8.4, 8.5, 9.2).
 
-use super::{Embed, Entry, Feed, Printer, updated};
-use crate::event::EventRef;
+use super::{Embed, Feed, Printer, content, updated};
+use crate::event::{EventRef, ResolvedRef};
 use crate::http::format::body::text as text_of;
 use crate::http::format::json::tree::{Json, parse};
 use crate::http::format::links::Base;
@@ -65,7 +65,7 @@ pub fn start(out: &mut Vec<u8>, feed: &Feed) {
 }
 
 /// The next entry of a feed.
-pub fn entry_of_feed(out: &mut Vec<u8>, entry: &Entry<'_>, printer: &mut Printer<'_>, embed: Embed) {
+pub fn entry_of_feed(out: &mut Vec<u8>, entry: &ResolvedRef<'_>, printer: &mut Printer<'_>, embed: Embed) {
     push_entry(out, &IN_FEED, "", entry, printer, embed == Embed::Content);
 }
 
@@ -75,7 +75,7 @@ pub fn end(out: &mut Vec<u8>) {
 }
 
 /// One entry as a document.
-pub fn entry(entry: &Entry<'_>, base: &Base) -> Vec<u8> {
+pub fn entry(entry: &ResolvedRef<'_>, base: &Base) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(DECLARATION);
     let namespace = format!(" xmlns:atom=\"{NAMESPACE}\"");
@@ -103,7 +103,7 @@ fn push_entry(
     out: &mut Vec<u8>,
     names: &Names,
     attributes: &str,
-    entry: &Entry<'_>,
+    entry: &ResolvedRef<'_>,
     printer: &mut Printer<'_>,
     with_content: bool,
 ) {
@@ -113,13 +113,13 @@ fn push_entry(
     push_element(out, names.title, &format!("{number}@{stream}"));
     push_element(out, names.id, &uri);
     open(out, names.updated, "");
-    printer.times.push(out, entry.positioned.time);
+    printer.times.push(out, entry.original.time);
     close(out, names.updated);
     author(out, names);
-    push_element(out, names.summary, entry.summary());
+    push_element(out, names.summary, entry.original.event_type);
     link(out, names, &uri, "edit");
     link(out, names, &uri, "alternate");
-    if with_content && let Some(event) = entry.content() {
+    if with_content && let Some(event) = content(entry) {
         open(out, names.content, " type=\"application/xml\"");
         event_elements(out, event, names.no_namespace);
         close(out, names.content);

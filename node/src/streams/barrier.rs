@@ -1,0 +1,42 @@
+//! What a read demands of the node that answers it.
+
+use super::Streams;
+use super::commit::LeaderError;
+use crate::cluster::BarrierError;
+use crate::event::Position;
+
+/// How new the state has to be that a read sees. Without a demand, this node answers from what it
+/// has applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ReadBarrier {
+    /// The leader itself has to answer, once it has made sure that it still leads.
+    pub(crate) require_leader: bool,
+    /// The event at this position has to be applied.
+    pub(crate) min_position: Option<Position>,
+}
+
+impl Streams {
+    /// Waits until this node may answer a read as it was asked for. Every read begins here.
+    pub(crate) async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), LeaderError> {
+        if !self.cluster.may_serve_reads() {
+            return Err(LeaderError::NotReady);
+        }
+        if barrier.require_leader {
+            // Rare, and ten times as large as all the rest of a read.
+            Box::pin(self.cluster.linearize()).await?;
+        }
+        if let Some(position) = barrier.min_position {
+            self.cluster.wait_for_position(position).await?;
+        }
+        Ok(())
+    }
+}
+
+impl From<BarrierError> for LeaderError {
+    fn from(error: BarrierError) -> Self {
+        match error {
+            BarrierError::NotLeader(hint) => Self::NotLeader(hint),
+            BarrierError::NoLeader | BarrierError::Behind => Self::NotReady,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a read of a page returns: the document at once where it is small, else part by part, within
+//! a bound on what all large documents hold in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Streams;
+use super::limits::{PART_BYTES, PART_MEMORY_BYTES, PART_MEMORY_WAIT};
+use super::page::PagePlan;
+use super::page_format::PageFormat;
+use super::page_parts::PartCursor;
+use crate::budget::{Exhausted, MemoryBudget, Reservation};
+use crate::store::{ReadError, Store};
+
+/// A page that was read.
+pub(crate) struct PageRead<F> {
+    /// What it shows.
+    pub(crate) document: Document<F>,
+    /// The version of what was read: number of the stream's last event, or position of the log's;
+    /// -1 for none.
+    pub(crate) version: i64,
+    /// Whether the page will never show anything else.
+    pub(crate) is_immutable: bool,
+    /// How long a page that may change may be cached all the same, where its stream says so.
+    pub(crate) cache_control_s: Option<u64>,
+    /// Whether everybody may read it.
+    pub(crate) is_public: bool,
+}
+
+/// The document of a page.
+pub(crate) enum Document<F> {
+    /// All of it, and it is small.
+    Small(Bytes),
+    /// All of it, in the memory reserved for it.
+    Large(Vec<u8>, Reservation),
+    /// To be taken part by part.
+    InParts(PageParts<F>),
+}
+
+/// What a look at the store wrote of a page.
+pub(super) enum Content<F> {
+    /// All of the document, and it is small.
+    Small(Bytes),
+    /// What stands before the first event of a large page, and the plan of what follows.
+    Large { head: Vec<u8>, plan: PagePlan<F> },
+}
+
+/// Why there is no document.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DocumentError {
+    /// The caller may not read what one of the links on the page leads to, and so not the page.
+    #[error("not allowed")]
+    Denied,
+    /// Other documents have held the memory for too long.
+    #[error(transparent)]
+    Busy(#[from] Exhausted),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+}
+
+impl Streams {
+    /// The document of a page. A large one reserves its memory before anything more of it is read;
+    /// then its links are looked at, and its first part is written.
+    pub(super) async fn document<F: PageFormat>(&self, content: Content<F>) -> Result<Document<F>, DocumentError> {
+        let (head, plan) = match content {
+            Content::Small(document) => return Ok(Document::Small(document)),
+            Content::Large { head, plan } => (head, plan),
+        };
+        let memory = self.answers.reserve(PART_MEMORY_BYTES).await?;
+        let mut parts = PageParts {
+            store: self.cluster.store().clone(),
+            budget: self.answers.with_patience(PART_MEMORY_WAIT),
+            cursor: plan.first_part(),
+            plan: Arc::new(plan),
+            written: None,
+            memory: None,
+        };
+        parts.check_links().await?;
+        let first = parts.write(head).await?;
+        if parts.cursor.is_at_end() {
+            return Ok(Document::Large(first, memory));
+        }
+        parts.memory = Some(memory);
+        parts.written = Some(first);
+        Ok(Document::InParts(parts))
+    }
+
+    /// Memory for an answer beyond what is read at once.
+    pub(super) async fn answer_memory(&self) -> Result<Reservation, Exhausted> {
+        self.answers.reserve(PART_MEMORY_BYTES).await
+    }
+}
+
+/// A large page on its way. Each part is read and written when it is asked for.
+pub(crate) struct PageParts<F> {
+    store: Store,
+    budget: MemoryBudget,
+    plan: Arc<PagePlan<F>>,
+    cursor: PartCursor,
+    /// A part that is written already.
+    written: Option<Vec<u8>>,
+    /// Of the part that was taken last.
+    memory: Option<Reservation>,
+}
+
+/// Why a page ends before its last part.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartError {
+    /// Other answers have held the memory for the next part for too long.
+    #[error(transparent)]
+    Busy(#[from] Exhausted),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+}
+
+impl<F: PageFormat> PageParts<F> {
+    /// The next part; `None` behind the last one. The memory of the part before is given back
+    /// first: between two parts nothing is held, so that a page which waits for memory waits for
+    /// clients and never for another page that waits.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, PartError> {
+        let part = match self.written.take() {
+            Some(first) => first,
+            None if self.cursor.is_at_end() => {
+                self.memory = None;
+                return Ok(None);
+            }
+            None => {
+                self.memory = None;
+                self.memory = Some(self.budget.reserve(PART_MEMORY_BYTES).await?);
+                self.write(Vec::new()).await?
+            }
+        };
+        if let Some(memory) = &mut self.memory {
+            memory.shrink_to(part.capacity());
+        }
+        Ok(Some(part))
+    }
+
+    /// Whether the caller may read what the links lead to, as far as they are looked at before
+    /// anything is sent.
+    async fn check_links(&self) -> Result<(), DocumentError> {
+        let mut check = self.plan.first_check();
+        while !check.is_done() {
+            let plan = self.plan.clone();
+            check = self.store.read_apart(move |view| plan.check(view, check)).await?;
+        }
+        if check.is_denied() { Err(DocumentError::Denied) } else { Ok(()) }
+    }
+
+    /// Appends events to `out` until it has the size of a part or the document is complete.
+    async fn write(&mut self, mut out: Vec<u8>) -> Result<Vec<u8>, ReadError> {
+        while !self.cursor.is_at_end() && out.len() < PART_BYTES {
+            let (plan, cursor) = (self.plan.clone(), self.cursor);
+            let read = self.store.read_apart(move |view| {
+                let cursor = plan.part(view, cursor, &mut out)?;
+                Ok((out, cursor))
+            });
+            (out, self.cursor) = read.await?;
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,144 @@
+//! Links to other events: where they lead, and whether the caller may read what is there
+//! (contract/streams 11).
+
+use std::collections::HashMap;
+
+use crate::access::{Caller, Policy, rules};
+use crate::event::visibility::VisibleEvents;
+use crate::event::{EventNumber, EventRef, LinkTarget, RecordedEvent, ResolvedEvent, Ticks, Visibility};
+use crate::store::{EventPlace, ReadError, ReadView, StreamInfo};
+
+/// What a read does with links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Links {
+    /// It shows what they lead to.
+    Followed,
+    /// It shows them as they are stored.
+    AsStored,
+}
+
+/// Who may read what the links met so far lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LinkAccess {
+    /// Everybody may read all of it.
+    Public,
+    /// The caller may, but not everybody: shared caches must not keep the answer.
+    Private,
+    /// The caller may not read all of it, and so not what shows the links (contract/services 1.6).
+    Denied,
+}
+
+impl LinkAccess {
+    /// Of links that were not looked at yet. What is shown to a caller who did not log in may be
+    /// shown to everybody.
+    pub(super) fn of_unseen(policy: &Policy) -> Self {
+        if policy.caller == Caller::Anonymous { Self::Public } else { Self::Private }
+    }
+}
+
+/// Follows links under one view; remembers the streams they lead to.
+pub(super) struct LinkResolver<'view, 'db> {
+    view: &'view ReadView<'db>,
+    links: Links,
+    now: Ticks,
+    policy: &'view Policy,
+    streams: HashMap<String, (StreamInfo, LinkAccess)>,
+    access: LinkAccess,
+    has_met_links: bool,
+}
+
+impl<'view, 'db> LinkResolver<'view, 'db> {
+    /// Has followed nothing yet. `now` is the time by which the age of targets is judged.
+    pub(super) fn new(view: &'view ReadView<'db>, links: Links, now: Ticks, policy: &'view Policy) -> Self {
+        let streams = HashMap::new();
+        Self { view, links, now, policy, streams, access: LinkAccess::Public, has_met_links: false }
+    }
+
+    /// Who may read what the links followed so far lead to.
+    pub(super) fn access(&self) -> LinkAccess {
+        self.access
+    }
+
+    /// Whether any of the events was a link that was to be followed.
+    pub(super) fn has_met_links(&self) -> bool {
+        self.has_met_links
+    }
+
+    /// Where a stored event leads, if it is a link: one level is followed. A link to what the
+    /// caller may not read is not followed: where the answer can still be refused, [`Self::access`]
+    /// says that it has to be.
+    pub(super) fn target(&mut self, event: EventRef<'_>) -> Result<LinkTarget, ReadError> {
+        let Some((number, stream)) = self.link(event) else { return Ok(LinkTarget::NotFollowed) };
+        self.has_met_links = true;
+        let access = self.access_to(stream)?;
+        self.access = self.access.max(access);
+        if access == LinkAccess::Denied {
+            return Ok(LinkTarget::NotFollowed);
+        }
+        let dangling = || LinkTarget::Dangling { number, stream: stream.to_owned() };
+        let Some((place, oldest)) = self.place(number, stream)? else { return Ok(dangling()) };
+        let target = self.view.event_at(place)?;
+        Ok(if target.time >= oldest { LinkTarget::Event(target) } else { dangling() })
+    }
+
+    /// Notes who may read the target of a link, without reading it.
+    pub(super) fn check(&mut self, event: EventRef<'_>) -> Result<(), ReadError> {
+        if let Some((_, stream)) = self.link(event) {
+            let access = self.access_to(stream)?;
+            self.access = self.access.max(access);
+        }
+        Ok(())
+    }
+
+    /// A stored event with what it leads to.
+    pub(super) fn resolve(&mut self, original: RecordedEvent) -> Result<ResolvedEvent, ReadError> {
+        let target = self.target(original.borrowed())?;
+        Ok(ResolvedEvent { original, target })
+    }
+
+    /// How many stored bytes [`Self::target`] reads.
+    pub(super) fn target_bytes(&mut self, event: EventRef<'_>) -> Result<u64, ReadError> {
+        let Some((number, stream)) = self.link(event) else { return Ok(0) };
+        if self.access_to(stream)? == LinkAccess::Denied {
+            return Ok(0);
+        }
+        Ok(self.place(number, stream)?.map_or(0, |(place, _)| place.bytes.into()))
+    }
+
+    /// Number and stream of the target of a link that is to be followed.
+    fn link<'a>(&self, event: EventRef<'a>) -> Option<(EventNumber, &'a str)> {
+        match self.links {
+            Links::Followed => event.link_target(),
+            Links::AsStored => None,
+        }
+    }
+
+    /// Where a target is, and how old it may be. Its stream was looked at before.
+    fn place(&self, number: EventNumber, stream: &str) -> Result<Option<(EventPlace, Ticks)>, ReadError> {
+        let Some((info, _)) = self.streams.get(stream).filter(|_| !rules::is_sealed(stream)) else { return Ok(None) };
+        match (info.visibility(self.now), info.id) {
+            (Visibility::Readable(VisibleEvents { bounds, oldest }), Some(id)) if bounds.contains(number) => {
+                Ok(self.view.place(id, number)?.map(|place| (place, oldest)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn access_to(&mut self, stream: &str) -> Result<LinkAccess, ReadError> {
+        if let Some((_, access)) = self.streams.get(stream) {
+            return Ok(*access);
+        }
+        let info = self.view.stream(stream)?;
+        let access = match () {
+            // What nobody may ever read is no more than what does not exist. Else one event of
+            // anybody would close the log of all events, and every stream it is written to, for
+            // administrators, too.
+            () if rules::is_sealed(stream) => LinkAccess::Public,
+            () if !self.policy.may_read(stream, &info) => LinkAccess::Denied,
+            () if !self.policy.is_public(stream, &info) => LinkAccess::Private,
+            () => LinkAccess::Public,
+        };
+        self.streams.insert(stream.to_owned(), (info, access));
+        Ok(access)
+    }
+}

@@ -1,0 +1,213 @@
+//! Single events (contract/streams 9 and 12.2).
+
+use std::sync::Arc;
+
+use super::Streams;
+use super::authorize::AuthorizeError;
+use super::barrier::ReadBarrier;
+use super::commit::LeaderError;
+use super::limits::SMALL_PAGE_BYTES;
+use super::links::{LinkAccess, LinkResolver, Links};
+use crate::access::{Caller, Policy};
+use crate::budget::{Exhausted, Reservation};
+use crate::cluster::LeaderHint;
+use crate::event::visibility::VisibleEvents;
+use crate::event::{EventNumber, LinkTarget, ResolvedEvent, StreamName, Ticks, Visibility};
+use crate::store::{ReadError, ReadView, StreamInfo};
+
+/// A read of one event.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadEvent {
+    /// Its stream; metadata is in the metastream.
+    pub(crate) stream: StreamName,
+    /// Its number; the last event without one.
+    pub(crate) number: Option<EventNumber>,
+    /// What is done with it if it is a link.
+    pub(crate) links: Links,
+    /// What the read demands of the node.
+    pub(crate) barrier: ReadBarrier,
+}
+
+/// An event that was read.
+#[derive(Debug)]
+pub(crate) struct EventRead {
+    /// It, and what it leads to.
+    pub(crate) event: ResolvedEvent,
+    /// How long the last event of its stream may be cached as such, where the stream says so.
+    pub(crate) cache_control_s: Option<u64>,
+    /// Whether everybody may read it.
+    pub(crate) is_public: bool,
+    /// The memory for an answer with it, if it is large.
+    pub(crate) memory: Option<Reservation>,
+}
+
+/// Why an event is not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadEventError {
+    /// The leader has to answer this.
+    #[error("another node leads")]
+    NotLeader(LeaderHint),
+    /// No leader, or this node is not ready or not as far as it has to be.
+    #[error("this node is not ready")]
+    NotReady,
+    /// The caller may not read the stream, or not what the event leads to.
+    #[error("not allowed")]
+    Denied,
+    /// The stream is hard-deleted.
+    #[error("the stream is deleted")]
+    Deleted,
+    /// The last metadata of a stream was asked for, which has events, but never had metadata.
+    #[error("the stream has no metadata")]
+    NoMetadata {
+        /// Whether everybody may know that.
+        is_public: bool,
+    },
+    /// There is no such event, it is not visible, or it is a link that leads to no visible event.
+    #[error("there is no such event")]
+    NotFound,
+    /// Other answers have held the memory for this one for too long.
+    #[error("no memory became free in time")]
+    Busy,
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+}
+
+impl From<LeaderError> for ReadEventError {
+    fn from(error: LeaderError) -> Self {
+        match error {
+            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
+            LeaderError::NotReady => Self::NotReady,
+        }
+    }
+}
+
+impl From<AuthorizeError> for ReadEventError {
+    fn from(error: AuthorizeError) -> Self {
+        match error {
+            AuthorizeError::Denied => Self::Denied,
+            AuthorizeError::NotReady => Self::NotReady,
+            AuthorizeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<Exhausted> for ReadEventError {
+    fn from(_: Exhausted) -> Self {
+        Self::Busy
+    }
+}
+
+impl Streams {
+    /// Reads one event.
+    ///
+    /// # Errors
+    /// See [`ReadEventError`]. A denial comes before anything else that is known of the stream.
+    pub(crate) async fn read_event(&self, caller: &Caller, read: ReadEvent) -> Result<EventRead, ReadEventError> {
+        self.read_barrier(read.barrier).await?;
+        let read = Arc::new(read);
+        let reader = EventReader { read: read.clone(), policy: self.policy(caller).await?, now: super::now() };
+        let store = self.cluster.store();
+        let (place, known) = store.known_stream(read.stream.as_str());
+        let is_known = known.is_some();
+        let look = move |view: &ReadView<'_>| {
+            let info = match &known {
+                Some(info) => info.clone(),
+                None => Arc::new(view.stream(reader.read.stream.as_str())?),
+            };
+            reader.look(view, info, SMALL_PAGE_BYTES)
+        };
+        let (found, memory) = match store.read(look).await? {
+            Ok(Some(found)) => (found, None),
+            // It is large.
+            Ok(None) => {
+                let memory = self.answer_memory().await?;
+                // The read may have waited: caller and stream are looked at as they are now.
+                let reader = EventReader { read: read.clone(), policy: self.policy(caller).await?, now: super::now() };
+                let look = move |view: &ReadView<'_>| {
+                    let info = Arc::new(view.stream(reader.read.stream.as_str())?);
+                    reader.look(view, info, u64::MAX)
+                };
+                (store.read_apart(look).await??.ok_or(ReadEventError::NotFound)?, Some(memory))
+            }
+            Err(error) => return Err(error),
+        };
+        let FoundEvent { event, info, is_public } = found;
+        if !is_known {
+            store.remember_stream(place, read.stream.as_str(), &info);
+        }
+        Ok(EventRead { event, cache_control_s: info.metadata.cache_control_s, is_public, memory })
+    }
+}
+
+struct FoundEvent {
+    event: ResolvedEvent,
+    info: Arc<StreamInfo>,
+    is_public: bool,
+}
+
+/// All that a look at the store needs.
+struct EventReader {
+    read: Arc<ReadEvent>,
+    policy: Policy,
+    now: Ticks,
+}
+
+impl EventReader {
+    /// The event, or why there is none; nothing if that, or what it leads to, takes more than
+    /// `most_bytes`.
+    fn look(
+        &self,
+        view: &ReadView<'_>,
+        info: Arc<StreamInfo>,
+        most_bytes: u64,
+    ) -> Result<Result<Option<FoundEvent>, ReadEventError>, ReadError> {
+        let (stream, number) = (self.read.stream.as_str(), self.read.number);
+        if !self.policy.may_read(stream, &info) {
+            return Ok(Err(ReadEventError::Denied));
+        }
+        let is_public = self.policy.is_public(stream, &info);
+        let VisibleEvents { bounds, oldest } = match info.visibility(self.now) {
+            Visibility::Readable(visible) => visible,
+            Visibility::Deleted => return Ok(Err(ReadEventError::Deleted)),
+            Visibility::NotFound if number.is_none() && self.describes_events(view)? => {
+                return Ok(Err(ReadEventError::NoMetadata { is_public }));
+            }
+            Visibility::NotFound => return Ok(Err(ReadEventError::NotFound)),
+        };
+        let number = number.unwrap_or(bounds.last);
+        let place = match info.id {
+            Some(id) if bounds.contains(number) => view.place(id, number)?,
+            _ => None,
+        };
+        let Some(place) = place else { return Ok(Err(ReadEventError::NotFound)) };
+        if u64::from(place.bytes) > most_bytes {
+            return Ok(Ok(None));
+        }
+        let original = view.event_at(place)?;
+        if original.time < oldest {
+            return Ok(Err(ReadEventError::NotFound));
+        }
+        let mut resolver = LinkResolver::new(view, self.read.links, self.now, &self.policy);
+        if resolver.target_bytes(original.borrowed())? > most_bytes {
+            return Ok(Ok(None));
+        }
+        let event = resolver.resolve(original)?;
+        if resolver.access() == LinkAccess::Denied {
+            return Ok(Err(ReadEventError::Denied));
+        }
+        if matches!(event.target, LinkTarget::Dangling { .. }) {
+            return Ok(Err(ReadEventError::NotFound));
+        }
+        let is_public = is_public && resolver.access() == LinkAccess::Public;
+        Ok(Ok(Some(FoundEvent { event, info, is_public })))
+    }
+
+    /// Whether the stream holds the metadata of one that has events.
+    fn describes_events(&self, view: &ReadView<'_>) -> Result<bool, ReadError> {
+        match self.read.stream.borrowed().described() {
+            Some(described) => Ok(view.stream(described.as_str())?.last_number.is_some()),
+            None => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Steps along a stream or along the log of all events, for reads that cannot know beforehand where
+//! their events are: those with a filter, and those that follow what comes.
+
+use super::filter::Filter;
+use super::links::LinkResolver;
+use crate::event::paging::Direction;
+use crate::event::visibility::VisibleEvents;
+use crate::event::{EventNumber, Position, RecordedEvent, ResolvedEvent};
+use crate::store::{EventPlace, ReadError, ReadView};
+
+/// How far one step goes at most. It looks at one event at least, if there is one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepLimits {
+    /// Events that it looks at.
+    pub(super) examined: u64,
+    /// Stored bytes that it looks at.
+    pub(super) examined_bytes: usize,
+    /// Events that it takes.
+    pub(super) taken: u64,
+    /// Payload beyond which it takes no further event.
+    pub(super) enough_bytes: usize,
+    /// Payload that it takes, unless its first event alone is larger. Links may lead to more than
+    /// was looked at.
+    pub(super) most_bytes: usize,
+}
+
+/// What one step found.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The events, in the order of the walk.
+    pub(super) events: Vec<ResolvedEvent>,
+    /// Payload that they show.
+    pub(super) payload_bytes: usize,
+    /// How far it came: on the way forward the number or position where the next step begins, on
+    /// the way backward the one before which it does.
+    pub(super) reached: u64,
+    /// Events that it looked at.
+    pub(super) examined: u64,
+    /// Their payload.
+    pub(super) examined_bytes: usize,
+}
+
+/// A step along the log: the next events that `filter` leaves of those at `position` and after it,
+/// or of those before it.
+pub(super) fn along_log(
+    view: &ReadView<'_>,
+    resolver: &mut LinkResolver<'_, '_>,
+    direction: Direction,
+    position: Position,
+    filter: Option<&Filter>,
+    limits: StepLimits,
+) -> Result<Step, ReadError> {
+    let (count, bytes) = (limits.examined as usize, limits.examined_bytes);
+    let events = match direction {
+        Direction::Backward => view.log_backward(position, count, bytes)?,
+        Direction::Forward => view.log_forward(position, count, bytes)?,
+    };
+    let behind = |event: &RecordedEvent| match direction {
+        Direction::Backward => event.position,
+        Direction::Forward => event.position + 1,
+    };
+    let mut step = Step::at(position);
+    for event in events {
+        if step.is_enough(limits) {
+            break;
+        }
+        let (behind, bytes) = (behind(&event), event.data.len() + event.metadata.len());
+        if filter.is_none_or(|filter| filter.matches(&event)) && !step.take(event, resolver, limits)? {
+            break;
+        }
+        step.reached = behind;
+        step.examined += 1;
+        step.examined_bytes += bytes;
+    }
+    Ok(step)
+}
+
+/// A step forward along a stream: its next visible events from `first` on; `None` when there are
+/// none yet.
+pub(super) fn along_stream(
+    view: &ReadView<'_>,
+    resolver: &mut LinkResolver<'_, '_>,
+    stream_id: u64,
+    visible: VisibleEvents,
+    first: EventNumber,
+    limits: StepLimits,
+) -> Result<Option<Step>, ReadError> {
+    let VisibleEvents { bounds, oldest } = visible;
+    let first = first.max(bounds.min);
+    if first > bounds.last {
+        return Ok(None);
+    }
+    let end = bounds.last.min(first.saturating_add(limits.examined - 1));
+    let places = view.places(stream_id, first..=end)?;
+    let mut bytes = 0;
+    let fits = |place: &&EventPlace| {
+        bytes += place.bytes as usize;
+        bytes <= limits.examined_bytes
+    };
+    let count = places.iter().take_while(fits).count().max(1).min(places.len());
+    let mut step = Step::at(first);
+    for row in &view.rows(&places[..count])? {
+        let event = row.event()?;
+        if event.time >= oldest && (step.is_enough(limits) || !step.take(event.to_recorded(), resolver, limits)?) {
+            return Ok(Some(step));
+        }
+        step.reached = event.number + 1;
+        step.examined += 1;
+        step.examined_bytes += event.data.len() + event.metadata.len();
+    }
+    // Numbers of which nothing is stored are passed as well.
+    step.reached = places.get(count).map_or(end + 1, |place| place.number);
+    Ok(Some(step))
+}
+
+impl Step {
+    fn at(reached: u64) -> Self {
+        Self { events: Vec::new(), payload_bytes: 0, reached, examined: 0, examined_bytes: 0 }
+    }
+
+    fn is_enough(&self, limits: StepLimits) -> bool {
+        self.events.len() as u64 >= limits.taken || self.payload_bytes > limits.enough_bytes
+    }
+
+    /// Takes an event, unless it is too much for this step.
+    fn take(
+        &mut self,
+        event: RecordedEvent,
+        resolver: &mut LinkResolver<'_, '_>,
+        limits: StepLimits,
+    ) -> Result<bool, ReadError> {
+        let event = resolver.resolve(event)?;
+        let payload_bytes = self.payload_bytes + event.payload_bytes();
+        if payload_bytes > limits.most_bytes && !self.events.is_empty() {
+            return Ok(false);
+        }
+        self.payload_bytes = payload_bytes;
+        self.events.push(event);
+        Ok(true)
+    }
+}
