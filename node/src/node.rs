@@ -142,7 +142,10 @@ impl Node {
         let raft_server = tokio::spawn(async move {
             let stopped = stop.clone().cancelled_owned();
             let served = match node_tls {
-                None => grpc.serve_with_incoming_shutdown(listener::plain(raft_listener, traffic), stopped).await,
+                None => {
+                    let connections = listener::plain(raft_listener, traffic, stop);
+                    grpc.serve_with_incoming_shutdown(connections, stopped).await
+                }
                 Some(tls) => {
                     let connections = listener::secure(raft_listener, tls, traffic, stop);
                     grpc.serve_with_incoming_shutdown(connections, stopped).await

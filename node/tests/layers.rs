@@ -30,7 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
     ("cluster", &["raft", "store", "event", "config", "metrics", "fatal", "files"]),
-    ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "fatal", "files", "priority"]),
+    ("raft", &["log", "machine", "store", "event", "config", "metrics", "tls", "listen", "fatal", "files", "priority"]),
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal", "files", "priority"]),
     ("log", &["fatal", "priority"]),

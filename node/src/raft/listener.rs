@@ -12,32 +12,41 @@ use futures::Stream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use super::traffic::{Counted, Ends, Traffic};
-use crate::tls::NodeTls;
+use crate::listen::{Accepted, Handshakes, NoTurn, Port};
+use crate::tls::{HANDSHAKE_TIMEOUT, NodeTls};
 
-/// TLS handshakes of other nodes under way; the next one waits in the listen queue. A cluster needs some dozens when it starts.
+/// Open connections of other nodes; the next one waits in the listen queue until one ends. A node
+/// opens a few connections to each other one, and there are some dozens of nodes at most.
+pub const MAX_CONNECTIONS: usize = 1_024;
+
+/// TLS handshakes of other nodes under way; the next one waits for its turn, within the time it
+/// has. A cluster needs some dozens when it starts.
 pub const MAX_HANDSHAKES: usize = 256;
 
-/// Of these, for one address: who opens connections and says nothing must not keep the other nodes out. A whole cluster on one machine,
-/// or behind one address, needs less.
+/// Of these, for one address: a stranger that opens connections and says nothing must not keep the
+/// other nodes out. A whole cluster on one machine, or behind one address, needs less.
 pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 
-/// Pause after a failed accept: the process is out of file descriptors, and trying at once again would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A refused connection from the same address for the same reason is worth a line this often: nodes try again and again.
+/// A refused connection from the same address for the same reason is worth a line this often: nodes
+/// try again and again.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lines about refused connections in [`REMIND_INTERVAL`]: whoever can reach the port could fill the disk otherwise.
+/// Lines about refused connections in [`REMIND_INTERVAL`]: whoever can reach the port could fill the
+/// disk otherwise.
 const MAX_TOLD: usize = 64;
 
-/// The server that the other end of a connection has proven to be; `None` in the clear, where nobody proves anything.
+/// What the port is for, in log lines.
+const PORT: &str = "other nodes";
+
+/// The server that the other end of a connection has proven to be; `None` in the clear, where nobody
+/// proves anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proven(pub Option<u16>);
 
@@ -45,129 +54,98 @@ pub struct Proven(pub Option<u16>);
 pub struct NodeStream<S> {
     stream: Counted<S>,
     proven: Proven,
+    /// Its place among the open connections.
+    _place: OwnedSemaphorePermit,
 }
 
-/// Connections without TLS, counted in `traffic`, until `listener` fails for good.
-pub fn plain(listener: TcpListener, traffic: Traffic) -> impl Stream<Item = io::Result<NodeStream<TcpStream>>> {
-    futures::stream::unfold((listener, traffic), |(listener, traffic)| async {
-        let (stream, _) = accept(&listener).await;
+/// Connections without TLS, counted in `traffic`, until `stop`.
+pub fn plain(
+    socket: TcpListener,
+    traffic: Traffic,
+    stop: CancellationToken,
+) -> impl Stream<Item = io::Result<NodeStream<TcpStream>>> {
+    connections(socket, stop, move |accepted, connections| {
+        let Accepted { stream, place, .. } = accepted;
         let ends = Ends::of(&stream);
         let stream = traffic.incoming(stream, ends, None);
-        Some((Ok(NodeStream { stream, proven: Proven(None) }), (listener, traffic)))
+        let stream = NodeStream { stream, proven: Proven(None), _place: place };
+        // It fails only when the node stops.
+        tokio::spawn(async move { connections.send(Ok(stream)).await });
     })
 }
 
-/// Connections with TLS, counted in `traffic`, until `stop`. Handshakes run beside each other: one that takes its time holds up no other.
+/// Connections with TLS, counted in `traffic`, until `stop`.
 pub fn secure(
-    listener: TcpListener,
+    socket: TcpListener,
     tls: NodeTls,
     traffic: Traffic,
     stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<NodeStream<TlsStream<TcpStream>>>> {
-    let (connections, accepted) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        let callers = Arc::new(Callers::default());
-        let refusals = Arc::new(Refusals::default());
-        loop {
-            let next = async {
-                // The place is taken before accepting: beyond the limit, connections wait in the listen queue.
-                let place = places.clone().acquire_owned().await;
-                (place, accept(&listener).await)
-            };
-            let (place, (stream, address)) = tokio::select! {
-                (place, accepted) = next => match place {
-                    Ok(place) => (place, accepted),
-                    // The semaphore is never closed.
-                    Err(_) => return,
-                },
-                () = stop.cancelled() => return,
-            };
-            let Some(turn) = callers.begin(address.ip()) else {
-                refusals.tell(address, format!("{MAX_HANDSHAKES_PER_ADDRESS} handshakes of its address are under way"));
-                continue;
-            };
-            let (tls, traffic) = (tls.clone(), traffic.clone());
-            let (connections, refusals) = (connections.clone(), refusals.clone());
-            tokio::spawn(async move {
-                let ends = Ends::of(&stream);
-                match tls.accept(stream).await {
-                    Ok((stream, server)) => {
-                        let stream = traffic.incoming(stream, ends, Some(server));
-                        let stream = NodeStream { stream, proven: Proven(Some(server)) };
-                        // It fails only when the node stops.
-                        let _ = connections.send(Ok(stream)).await;
-                    }
-                    Err(error) if error.is_refusal() => refusals.tell(address, error.to_string()),
-                    Err(error) => tracing::debug!(%address, %error, "no TLS connection of another node"),
-                }
-                drop((place, turn));
-            });
-        }
+    let door = Arc::new(Door {
+        tls,
+        traffic,
+        handshakes: Handshakes::new(MAX_HANDSHAKES, Some(MAX_HANDSHAKES_PER_ADDRESS)),
+        refusals: Refusals::default(),
     });
-    ReceiverStream::new(accepted)
+    connections(socket, stop, move |accepted, connections| {
+        let door = door.clone();
+        tokio::spawn(async move { door.let_in(accepted, connections).await });
+    })
 }
 
-/// The next connection, ready for small messages.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                // Without it every hundredth small answer waits 40 ms for the peer's delayed acknowledgement.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "cannot set TCP_NODELAY");
-                }
-                return (stream, address);
+/// What comes of the connections that come in on `socket`: `take` sends it.
+fn connections<S: Send + 'static>(
+    socket: TcpListener,
+    stop: CancellationToken,
+    mut take: impl FnMut(Accepted, mpsc::Sender<S>) + Send + 'static,
+) -> ReceiverStream<S> {
+    let (sender, connections) = mpsc::channel(1);
+    let port = Port::new(PORT, socket, MAX_CONNECTIONS);
+    tokio::spawn(async move { port.run(&stop, |accepted| take(accepted, sender.clone())).await });
+    ReceiverStream::new(connections)
+}
+
+/// What all connections with TLS share.
+struct Door {
+    /// Makes TLS of a connection, and knows which server is at its other end.
+    tls: NodeTls,
+    /// Counts the bytes of all connections.
+    traffic: Traffic,
+    /// Handshakes under way.
+    handshakes: Handshakes,
+    /// Refused connections that the log has told of.
+    refusals: Refusals,
+}
+
+impl Door {
+    /// Makes the handshake of one connection, and sends the connection on.
+    async fn let_in(
+        &self,
+        accepted: Accepted,
+        connections: mpsc::Sender<io::Result<NodeStream<TlsStream<TcpStream>>>>,
+    ) {
+        let Accepted { stream, peer, place } = accepted;
+        let _turn = match self.handshakes.begin(peer.ip(), HANDSHAKE_TIMEOUT).await {
+            Ok(turn) => turn,
+            Err(NoTurn::TooManyOfAddress) => {
+                let reason = format!("{MAX_HANDSHAKES_PER_ADDRESS} handshakes of its address are under way");
+                return self.refusals.tell(peer, reason);
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection of another node");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            Err(NoTurn::TooLate) => {
+                return tracing::debug!(address = %peer, "no TLS connection of another node: too many handshakes");
             }
-        }
-    }
-}
-
-/// Handshakes under way by where they come from.
-#[derive(Default)]
-struct Callers(Mutex<HashMap<IpAddr, usize>>);
-
-/// One handshake under way; it is over when this is dropped.
-struct Turn {
-    callers: Arc<Callers>,
-    origin: IpAddr,
-}
-
-impl Callers {
-    /// `None` when as many as may be from there are under way.
-    fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Turn> {
-        let origin = origin(address);
-        let mut underway = self.0.lock();
-        let count = underway.entry(origin).or_default();
-        if *count >= MAX_HANDSHAKES_PER_ADDRESS {
-            return None;
-        }
-        *count += 1;
-        Some(Turn { callers: self.clone(), origin })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut underway = self.callers.0.lock();
-        if let Some(count) = underway.get_mut(&self.origin) {
-            *count -= 1;
-            if *count == 0 {
-                underway.remove(&self.origin);
+        };
+        let ends = Ends::of(&stream);
+        match self.tls.accept(stream).await {
+            Ok((stream, server)) => {
+                let stream = self.traffic.incoming(stream, ends, Some(server));
+                let stream = NodeStream { stream, proven: Proven(Some(server)), _place: place };
+                // It fails only when the node stops.
+                let _ = connections.send(Ok(stream)).await;
             }
+            Err(error) if error.is_refusal() => self.refusals.tell(peer, error.to_string()),
+            Err(error) => tracing::debug!(address = %peer, %error, "no TLS connection of another node"),
         }
-    }
-}
-
-/// What counts as one address: of IPv6 the network of 64 bits, because a single host has all of its addresses.
-fn origin(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        address => address,
     }
 }
 
@@ -243,22 +221,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NodeStream<S> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_address_does_not_get_all_places_for_handshakes() {
-        const { assert!(MAX_HANDSHAKES_PER_ADDRESS * 2 < MAX_HANDSHAKES) };
-        let callers = Arc::new(Callers::default());
-        let begin = |address: &str| callers.begin(address.parse().unwrap());
-        let mut turns: Vec<Turn> = (0..MAX_HANDSHAKES_PER_ADDRESS).map(|_| begin("10.0.0.1").unwrap()).collect();
-        assert!(begin("10.0.0.1").is_none() && begin("::ffff:10.0.0.1").is_none());
-        assert!(begin("10.0.0.2").is_some());
-        turns.pop();
-        assert!(begin("10.0.0.1").is_some(), "the place was given back");
-        turns.extend((0..MAX_HANDSHAKES_PER_ADDRESS).map(|host| begin(&format!("2001:db8::{host:x}")).unwrap()));
-        assert!(begin("2001:db8::ffff").is_none());
-        assert!(begin("2001:db8:0:1::1").is_some());
-        drop(turns);
-        assert!(callers.0.lock().is_empty());
-    }
+    const _: () = assert!(MAX_HANDSHAKES_PER_ADDRESS * 2 < MAX_HANDSHAKES, "one address must leave places for others");
 
     #[test]
     fn refusals_are_told_once_and_within_a_limit() {
