@@ -1,5 +1,5 @@
-//! What HTTP/1.1 leaves to be looked at in the head of a request: its size, what could be
-//! understood in two ways, and the form of its target.
+//! Checks of the head of an HTTP/1.1 request that hyper leaves to its user: its size, parts that could
+//! be understood in two ways, and the form of its target.
 
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 
@@ -10,7 +10,7 @@ use crate::http::limits::MAX_HEADER_BYTES;
 
 /// Answers a request whose head is too large or ambiguous.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
-    // The connection takes a larger head if it arrives in one piece.
+    // hyper takes a larger head if it arrives in one piece.
     if head_bytes(request) > MAX_HEADER_BYTES {
         let reason = "Request Header Fields Too Large";
         return Some(response::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
@@ -18,8 +18,8 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
     ambiguity(request).map(|reason| response::closing(StatusCode::BAD_REQUEST, reason))
 }
 
-/// Puts the authority of a target where most requests have it, into Host, whose value it replaces
-/// (RFC 9112 3.2.2), and leaves path and query as target.
+/// Moves the authority of a target into Host, whose value it replaces (RFC 9112 3.2.2). Path and query
+/// remain as the target.
 pub(super) fn into_origin_form<B>(request: &mut Request<B>) {
     let uri = std::mem::take(request.uri_mut());
     let mut parts = uri.into_parts();
@@ -28,13 +28,13 @@ pub(super) fn into_origin_form<B>(request: &mut Request<B>) {
         request.headers_mut().insert(header::HOST, authority);
     }
     parts.scheme = None;
-    // What was valid with an authority is valid without one, or is `*`, which it became.
+    // A target that was valid with an authority is valid without it, or has become `*`.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// Why an intermediary in front of this node could have understood the head in another way, and so
-/// have taken another part of what follows for the body, or the request for one to another host
-/// (RFC 9112 3.2 and 6.1). The connection itself refuses lengths that contradict each other.
+/// Why an intermediary in front of this node could have understood the head differently: it would
+/// have taken other bytes for the body, or the request for one to another host (RFC 9112 3.2 and 6.1).
+/// hyper itself refuses lengths that contradict each other.
 fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
     let headers = request.headers();
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -54,7 +54,7 @@ fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
     (!is_chunked || codings.next().is_some()).then_some("Transfer-Encoding has to be chunked.")
 }
 
-/// Length of the head as it is written without needless blanks.
+/// Length of the head, written without needless blanks.
 fn head_bytes<B>(request: &Request<B>) -> usize {
     const LINE_END: usize = "\r\n".len();
     let uri = request.uri();

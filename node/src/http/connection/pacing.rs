@@ -1,8 +1,8 @@
-//! Who reads the answers of an HTTP/2 connection, and who does not.
+//! Which answers of an HTTP/2 connection its client does not read.
 //!
-//! One connection carries many answers, and a client takes each at its own pace: a stuck one shows
-//! neither in the connection, which may be busy with others, nor in the time since the last
-//! request.
+//! One connection carries many answers, and a client takes each at its own pace. An answer that is
+//! stuck shows neither in the connection, which may be busy with others, nor in the time since the
+//! last request.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -19,25 +19,25 @@ use crate::http::Reply;
 use crate::http::exchange::reply::GivenUp;
 
 /// Bytes of an answer that are handed to the connection at a time, as many as one frame holds. What
-/// was handed over is out of sight.
+/// becomes of them then cannot be seen here.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// The requests of one connection, from their arrival until their answers are handed over.
 #[derive(Default)]
 pub struct Requests {
     begun: AtomicU64,
-    /// By number: since when the client is expected to make room for the next piece of the answer,
-    /// if that is what it waits for.
+    /// By number: since when the answer waits for its client to take more of it; `None` while it waits
+    /// for this node.
     underway: Mutex<HashMap<u64, Option<Instant>>>,
 }
 
 impl Requests {
-    /// How many there were.
+    /// How many have begun.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether there are none at the moment.
+    /// Whether none is under way.
     pub fn is_idle(&self) -> bool {
         self.underway.lock().is_empty()
     }
@@ -94,7 +94,7 @@ impl Body for PacedReply {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
         let paced = self.get_mut();
-        // There is room: from here on it is the answer that is waited for, until there is a piece.
+        // The client can take more: from here on the answer waits for this node to make a piece.
         paced.underway.wait(None);
         if paced.rest.is_empty() {
             match ready!(Pin::new(&mut paced.reply).poll_frame(context)) {

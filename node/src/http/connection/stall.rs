@@ -8,17 +8,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A connection that fails when it could write nothing for some time although there is something to
-/// write. Without this, a client that never reads its answer would keep it in memory for ever.
+/// A connection that fails when for some time it could write nothing of what there is to write.
+/// Without this, a client that never reads its answer would keep it in memory for ever.
 pub struct StallGuard<S> {
     connection: S,
     limit: Duration,
-    /// Runs from the first write that found no room until one finds some.
+    /// Runs from the first write that had to wait until a write goes on.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> StallGuard<S> {
-    /// Closes `connection` after `limit` without progress.
+    /// Gives `connection` up after `limit` without progress.
     pub fn new(connection: S, limit: Duration) -> Self {
         Self { connection, limit, stalled: None }
     }

@@ -1,4 +1,5 @@
-//! Who changed users, and from where, has to be traceable: one line each, on the target `audit`.
+//! The audit log of changes of users: who made them and from where, one line each, on the target
+//! `audit`.
 
 use std::net::IpAddr;
 
@@ -20,6 +21,6 @@ impl Request<'_> {
 /// A user was changed, or was not.
 pub fn user(request: &Request<'_>, change: &'static str, login: &str, result: &str) {
     let (who, from) = (request.who(), request.client_address());
-    // Names come from clients: in quotes nothing in them can end the line.
+    // Clients choose the names: quoted, they cannot end the line.
     tracing::info!(target: "audit", change, user = ?login, result, ?who, %from, "audit: users");
 }

@@ -1,4 +1,4 @@
-//! Who sent a request: step 1 of contract/streams 1.1, contract/services 1.1 and 1.5.
+//! The caller of a request: step 1 of contract/streams 1.1, contract/services 1.1 and 1.5.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,22 +15,21 @@ use crate::http::limits::MAX_CREDENTIALS_BYTES;
 const TRUSTED_AUTH: HeaderName = HeaderName::from_static("es-trustedauth");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Finds out who sent a request. Most send nothing to look at.
+/// Finds out who sent a request. Most requests have no credentials.
 ///
 /// # Errors
-/// What was sent is not right: 401; or cannot be looked at now: 503.
+/// Credentials that are wrong (401) or cannot be verified now (503).
 pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, ApiError> {
     let mut basics = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| basic(value.as_bytes()));
     if let Some(credentials) = basics.next() {
         let from = client_address(headers, peer, &state.config.trusted_proxies);
-        // A request has one sender; with several it depends on who reads it.
+        // With several headers, the caller would depend on which of them a reader takes.
         let is_only = basics.next().is_none();
         let Some((login, password)) = credentials.filter(|_| is_only).and_then(decode) else {
             tracing::info!(target: "audit", %from, "audit: a login was refused: the Authorization header cannot be read, or there are several");
             return Err(ApiError::BadCredentials);
         };
-        // Five times as large as the rest of this step, for requests that have nobody to log in as
-        // well.
+        // On the heap: it is five times as large as the rest of this step, and rare.
         return match Box::pin(state.access.login(&login, &password, from)).await {
             Ok(principal) => Ok(Caller::User(principal)),
             Err(error) => Err(refused(error, &login, from)),
@@ -59,8 +58,8 @@ fn refused(error: LoginError, login: &str, from: IpAddr) -> ApiError {
         LoginError::Wrong => {
             tracing::info!(target: "audit", user = ?login, %from, "audit: a login was refused: wrong name or password");
         }
-        // Told once per wrong password that was looked at; the others would only let a guesser fill
-        // the log.
+        // Logged above for each wrong password that was verified; a line for each further attempt
+        // would let a guesser fill the log.
         LoginError::Exhausted => {
             tracing::debug!(target: "audit", user = ?login, %from, "audit: a login was refused: too many wrong passwords");
         }
@@ -69,9 +68,9 @@ fn refused(error: LoginError, login: &str, from: IpAddr) -> ApiError {
     error.into()
 }
 
-/// The part of an Authorization header behind the scheme Basic: `None` for another scheme, which is
-/// none of ours, `Some(None)` for one that is too long. A scheme ends where its characters do
-/// (RFC 9110 11.1), whatever comes then.
+/// The credentials in an Authorization header: `None` for a scheme other than Basic, `Some(None)` for
+/// credentials that are too long. A scheme ends where its characters do (RFC 9110 11.1), whatever
+/// follows.
 fn basic(value: &[u8]) -> Option<Option<&[u8]>> {
     const SCHEME: usize = b"basic".len();
     let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -80,7 +79,7 @@ fn basic(value: &[u8]) -> Option<Option<&[u8]>> {
     is_basic.then(|| Some(rest.trim_ascii()).filter(|encoded| encoded.len() <= MAX_CREDENTIALS_BYTES))
 }
 
-/// Name and password. RFC 7617 leaves the charset open: what is no UTF-8 is Latin-1.
+/// Name and password. RFC 7617 leaves the charset open: bytes that are not UTF-8 are read as Latin-1.
 fn decode(encoded: &[u8]) -> Option<(String, String)> {
     let bytes = STANDARD.decode(encoded).ok()?;
     let text = match String::from_utf8(bytes) {
@@ -103,8 +102,8 @@ fn intermediary(value: &str) -> Option<Principal> {
     Some(Principal::vouched_for(login, groups))
 }
 
-/// Where a request came from: the peer, or, behind proxies that are trusted, the last address in
-/// X-Forwarded-For that is none of theirs. What stands before that one was written by the client.
+/// Where a request came from: the peer, or, behind trusted proxies, the last address in
+/// X-Forwarded-For that is not theirs. Addresses before it were written by the client.
 pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[ipnet::IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let peer = peer.to_canonical();

@@ -21,7 +21,7 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// What a request asks for, `None` when its answer is to be sent as it is.
+    /// The compression that a request asks for; `None` when its answer is to be sent as it is.
     pub fn of_request(headers: &HeaderMap, version: Version) -> Option<Self> {
         let coding = Coding::choose(headers)?;
         Some(Self { coding, is_cached: comes_through_a_proxy(headers, version) })
@@ -29,23 +29,22 @@ impl Compression {
 
     fn add_headers(self, headers: &mut HeaderMap) {
         headers.insert(header::CONTENT_ENCODING, self.coding.name());
-        // A shared cache must not hand this form to clients that did not ask for it; the plain form
-        // suits everybody. Clients that ask themselves get the Vary of the contract and nothing
-        // else.
+        // A shared cache must not hand the compressed form to clients that did not ask for it; the
+        // plain form suits all. A client that asks directly gets only the Vary of the contract.
         if self.is_cached {
             headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
     }
 }
 
-/// Whether a proxy shows in a request: it names itself, or it speaks HTTP/1.0 as some do to the
-/// servers behind them.
+/// Whether a request shows that a proxy passed it on: the proxy names itself, or speaks HTTP/1.0, as
+/// some do to the servers behind them.
 fn comes_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
     let names_one = |name: &str| name == "via" || name == "forwarded" || name.starts_with("x-forwarded-");
     version == Version::HTTP_10 || headers.keys().any(|name| names_one(name.as_str()))
 }
 
-/// How a body can be coded.
+/// How a body can be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// gzip
@@ -55,8 +54,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// The first item of Accept-Encoding that is exactly `gzip` or `deflate`; one with a `q` is
-    /// not.
+    /// The first item of Accept-Encoding that is exactly `gzip` or `deflate`, without a `q`.
     pub fn choose(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).find_map(|item| match item.trim() {
@@ -88,7 +86,7 @@ impl Coding {
     }
 }
 
-/// Codes a body.
+/// Compresses a body.
 #[derive(Debug)]
 pub enum Encoder {
     /// See [`Coding::Gzip`].
@@ -98,13 +96,13 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    /// Codes a piece; what comes of it at once, perhaps nothing yet.
+    /// Takes a piece; returns the bytes that are ready, perhaps none yet.
     pub fn push(&mut self, piece: &[u8]) -> std::io::Result<Bytes> {
         self.write(piece)?;
         Ok(std::mem::take(self.out()).into())
     }
 
-    /// What is left after the last piece.
+    /// The bytes that are left after the last piece.
     pub fn finish(self) -> std::io::Result<Bytes> {
         self.end().map(Bytes::from)
     }
@@ -131,7 +129,7 @@ impl Encoder {
     }
 }
 
-/// Compresses the body if there is one and that is asked for.
+/// Compresses the body, if there is one and the client asks for it.
 pub async fn compress(answer: Response<Reply>, compression: Option<Compression>) -> Response<Reply> {
     let Some(compression) = compression else { return answer };
     let coding = compression.coding;
@@ -143,7 +141,7 @@ pub async fn compress(answer: Response<Reply>, compression: Option<Compression>)
     let plain = match body.into_whole() {
         Ok(plain) if plain.is_empty() => return Response::from_parts(head, Reply::new(plain)),
         Ok(plain) => plain,
-        // A large one, piece by piece as it comes.
+        // A large body is compressed piece by piece as it comes.
         Err(pieces) => {
             compression.add_headers(&mut head.headers);
             return Response::from_parts(head, pieces.encoded(coding.encoder()));

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// Which requests were answered how.
+/// A route and the status of an answer, as labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     /// Name of the route; `none` where none matched.
@@ -29,7 +29,7 @@ impl HttpMetrics {
         registry.register("http_kept_pages", kept, self.kept_pages.clone());
     }
 
-    /// Counts a page that was not written anew.
+    /// Counts a page that was sent as it was kept.
     pub fn sent_kept_page(&self) {
         self.kept_pages.inc();
     }

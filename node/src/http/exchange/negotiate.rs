@@ -40,7 +40,7 @@ use MediaType::*;
 /// Answers of pages, in order of preference.
 pub const FEED: &[MediaType] =
     &[StreamDescription, AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, EventsXml, EventsJson, Html];
-/// Answers of the pages that have a live form.
+/// Answers of the newest pages, which have a live form, too.
 pub const LIVE_FEED: &[MediaType] = &[
     StreamDescription,
     AtomXml,
@@ -80,7 +80,7 @@ pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json];
 /// Bodies and answers of the users API (contract/services 2).
 pub const USERS: &[MediaType] = &[Json];
 
-/// Answers of what the node says of itself in JSON alone (contract/services 0.6 and 4).
+/// Answers of the routes that describe the node in JSON only (contract/services 0.6 and 4).
 pub const NODE: &[MediaType] = &[Json];
 
 /// Answers of `/ping` (contract/services 4.1).
@@ -142,7 +142,7 @@ impl MediaType {
         })
     }
 
-    /// The later name of the same type (contract/streams 17). Types of other origin have one name.
+    /// The alias of the type, by later versions (contract/streams 17).
     const fn alias(self) -> Option<&'static str> {
         match self {
             StreamDescription => Some("application/vnd.kurrent.streamdesc+json"),
@@ -206,16 +206,16 @@ impl MediaType {
 pub struct Chosen {
     /// The type.
     pub media_type: MediaType,
-    /// There was neither a `format` nor an Accept header.
+    /// The request has neither a `format` nor an Accept header.
     pub is_default: bool,
     /// The Accept header has an item that is literally `*/*`.
     pub accepts_anything: bool,
-    /// The type was asked for by its later name, so the answer has it too.
+    /// The request names the type by its alias, so the answer does, too.
     pub by_alias: bool,
 }
 
 impl Chosen {
-    /// What nobody asked for.
+    /// A type that the request did not ask for.
     pub const fn by_default(media_type: MediaType) -> Self {
         Self { media_type, is_default: true, accepts_anything: false, by_alias: false }
     }
@@ -247,7 +247,7 @@ pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) ->
     if accept.is_empty() {
         return set.first().map(|first| Chosen::by_default(*first));
     }
-    // Bytes that are no text make their item one that covers nothing.
+    // An item with bytes that are not text covers no media type.
     let accept = String::from_utf8_lossy(accept);
     let mut best: Option<(f32, MediaType, &str)> = None;
     let mut accepts_anything = false;
@@ -292,7 +292,7 @@ fn parse_item(item: &str) -> Option<(&str, f32)> {
 /// accepted; a blank before the `;` and quotes around the charset are not.
 pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
     let content_type = content_type?;
-    // As nearly all bodies come.
+    // Nearly all bodies have this type.
     if content_type == EventsJson.as_str().as_bytes() {
         return set.contains(&EventsJson).then_some(EventsJson);
     }

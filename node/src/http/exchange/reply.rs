@@ -18,10 +18,10 @@ pub struct Reply {
 }
 
 enum Kind {
-    /// `None` once it was taken, or when there is none.
+    /// `None` when it is empty or was taken.
     Whole(Option<Bytes>),
     Pieces(Box<Pieces>),
-    /// Without an end that anybody could foresee.
+    /// Without a foreseeable end.
     Live(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
 
@@ -33,11 +33,11 @@ impl Default for Kind {
 
 #[derive(Debug)]
 struct Pieces {
-    /// `None` in it is the end. It closes without one when whoever makes the body gives up.
+    /// `None` in it is the end of the body. The channel closes without it when the maker gives up.
     receiver: mpsc::Receiver<Option<Bytes>>,
-    /// Bytes to come, where that is known.
+    /// Bytes that are still to come, if their number is known.
     left: Option<u64>,
-    /// Codes them on their way.
+    /// Compresses the pieces on their way.
     encoder: Option<Encoder>,
     is_at_end: bool,
 }
@@ -52,12 +52,12 @@ pub struct GivenUp;
 pub struct PieceSender(mpsc::Sender<Option<Bytes>>);
 
 impl Reply {
-    /// All of it.
+    /// A body in memory.
     pub fn new(body: Bytes) -> Self {
         Self { kind: Kind::Whole(Some(body).filter(|body| !body.is_empty())) }
     }
 
-    /// A body that is still being made, of this length if that is known.
+    /// A body that is still being made; `length` if it is known.
     pub fn in_pieces(length: Option<u64>) -> (Self, PieceSender) {
         // One piece waits while the one before it is written to the connection.
         let (sender, receiver) = mpsc::channel(1);
@@ -65,18 +65,18 @@ impl Reply {
         (Self { kind: Kind::Pieces(Box::new(pieces)) }, PieceSender(sender))
     }
 
-    /// A body made of the pieces of `stream`, which is asked for one only when the connection can
-    /// take it.
+    /// A body made of the pieces of `stream`, each of which is made only when the connection can take
+    /// it.
     pub fn live(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self { kind: Kind::Live(Box::pin(stream)) }
     }
 
-    /// Whether it is made as long as somebody wants it.
+    /// Whether it has no foreseeable end.
     pub fn is_live(&self) -> bool {
         matches!(self.kind, Kind::Live(_))
     }
 
-    /// The body if it is in memory, else itself.
+    /// The body if it is in memory, otherwise this value again.
     pub fn into_whole(self) -> Result<Bytes, Self> {
         match self.kind {
             Kind::Whole(body) => Ok(body.unwrap_or_default()),
@@ -84,7 +84,7 @@ impl Reply {
         }
     }
 
-    /// The body, of which pieces are coded on their way.
+    /// The body with its pieces compressed on their way.
     pub fn encoded(mut self, encoder: Encoder) -> Self {
         if let Kind::Pieces(pieces) = &mut self.kind {
             pieces.left = None;
@@ -95,19 +95,19 @@ impl Reply {
 }
 
 impl PieceSender {
-    /// Waits until there is room for a piece; false when nobody wants it any more.
+    /// Waits until the connection can take a piece; false when it is gone.
     pub async fn send(&self, piece: Bytes) -> bool {
         self.0.send(Some(piece)).await.is_ok()
     }
 
-    /// Returns once nobody wants the body any more.
+    /// Returns once the connection is gone.
     pub async fn unwanted(&self) {
         self.0.closed().await;
     }
 
     /// The body is complete.
     pub async fn end(self) {
-        // Who has left does not miss the end.
+        // A connection that is gone does not miss the end.
         let _ = self.0.send(None).await;
     }
 }

@@ -17,7 +17,7 @@ pub const KURRENT_CURRENT_VERSION: HeaderName = HeaderName::from_static("kurrent
 /// Position of the last event of a write.
 pub const ES_POSITION: HeaderName = HeaderName::from_static("es-position");
 
-/// Tells a proxy in between whether to collect the answer before it passes it on.
+/// Tells a proxy whether to collect an answer before it passes it on.
 pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -54,8 +54,7 @@ pub fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -
     answer
 }
 
-/// Headers that most answers get at most; with room for them from the start their table does not
-/// grow one by one.
+/// Most answers have no more headers than this: their table is allocated once and does not grow.
 const USUAL_HEADERS: usize = 12;
 
 fn bare(status: StatusCode, reply: Reply) -> Response<Reply> {
@@ -65,7 +64,7 @@ fn bare(status: StatusCode, reply: Reply) -> Response<Reply> {
     answer
 }
 
-/// An answer whose reason phrase says everything; no body, no Content-Type.
+/// An answer that consists of its reason phrase: no body, no Content-Type.
 pub fn status_only(status: StatusCode, reason: &str) -> Response<Reply> {
     let mut answer = bare(status, Reply::default());
     set_reason(&mut answer, reason);
@@ -79,14 +78,14 @@ pub fn text(status: StatusCode, reason: &str) -> Response<Reply> {
     answer
 }
 
-/// The same after which the connection is closed, because the rest of the request was not read.
+/// The same; then the connection is closed, because the rest of the request was not read.
 pub fn closing(status: StatusCode, reason: &str) -> Response<Reply> {
     let mut answer = status_only(status, reason);
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
-/// Sets the reason phrase; what HTTP does not allow in one becomes `?`.
+/// Sets the reason phrase; a character that HTTP does not allow there becomes `?`.
 pub fn set_reason(answer: &mut Response<Reply>, reason: &str) {
     if answer.status().canonical_reason() == Some(reason) {
         return;
@@ -98,8 +97,8 @@ pub fn set_reason(answer: &mut Response<Reply>, reason: &str) {
     }
 }
 
-/// Sets Location. What stands beyond ASCII in it, as it may in the target of a request, is encoded;
-/// a text that is no header value nevertheless is left out.
+/// Sets Location. Characters beyond ASCII, which the target of a request may have, are encoded; a
+/// text that still cannot be the value of a header is left out.
 pub fn set_location(answer: &mut Response<Reply>, location: &str) {
     let value = if location.is_ascii() {
         HeaderValue::from_str(location)
@@ -111,7 +110,7 @@ pub fn set_location(answer: &mut Response<Reply>, location: &str) {
     }
 }
 
-/// Adds what a 401 has to ask for (contract/services 1.2).
+/// Adds the challenge that every 401 carries (contract/services 1.2).
 pub fn add_challenge(answer: &mut Response<Reply>, challenge: Challenge) {
     let value = match challenge {
         Challenge::BasicCustom => HeaderValue::from_static("BasicCustom realm=\"ES\""),

@@ -10,17 +10,17 @@ use crate::http::format::body::parse_guid;
 use crate::http::limits::MAX_LONG_POLL;
 use crate::streams::{DeleteKind, Links, ReadBarrier};
 
-/// What later versions call the headers that begin with `ES-` (contract/streams 17).
+/// Prefix of the aliases of headers that begin with `ES-` (contract/streams 17).
 const LATER_PREFIX: &str = "kurrent-";
 
-/// What an intermediary vouches with has one name (contract/services 1.5): one that takes what
-/// clients send out of their requests knows no other.
+/// The header by which an intermediary vouches for a user has no alias (contract/services 1.5): an
+/// intermediary that removes it from requests of clients would not know the alias.
 const ONE_NAME_ONLY: &str = "es-trustedauth";
 
-/// Adds the name with `ES-` for every request header with the later prefix, so that nothing else
-/// has to know of it. A header that has both names keeps the values of the older one.
+/// Adds the header with `ES-` for every alias in a request, so that nothing else has to know aliases.
+/// Where a request has both, the values of the older name count.
 pub fn rename_later_headers(headers: &mut HeaderMap) {
-    // Nearly no request has one, and looking costs one comparison per header.
+    // Hardly any request has an alias, and looking for one costs one comparison per header.
     if !headers.keys().any(|name| name.as_str().starts_with(LATER_PREFIX)) {
         return;
     }
@@ -37,8 +37,8 @@ pub fn rename_later_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// A header of the API: its name as messages spell it, and ready to be looked for. Every request is
-/// asked for about ten of them.
+/// A header of the API: its name as messages spell it, and ready to be looked up. About ten of them
+/// are looked up in every request.
 pub struct Field {
     spelled: &'static str,
     name: HeaderName,
@@ -57,7 +57,7 @@ impl Field {
 
 /// The type of an event that comes without one in its body.
 pub static EVENT_TYPE: Field = Field::new("ES-EventType", "es-eventtype");
-/// Where a client was cut off from server-sent events.
+/// The last of the server-sent events that a client received before it was cut off.
 pub static LAST_EVENT_ID: Field = Field::new("Last-Event-ID", "last-event-id");
 static EVENT_ID: Field = Field::new("ES-EventId", "es-eventid");
 static EXPECTED_VERSION: Field = Field::new("ES-ExpectedVersion", "es-expectedversion");
@@ -69,13 +69,13 @@ static HARD_DELETE: Field = Field::new("ES-HardDelete", "es-harddelete");
 static LONG_POLL: Field = Field::new("ES-LongPoll", "es-longpoll");
 static MIN_POSITION: Field = Field::new("ES-MinPosition", "es-minposition");
 
-/// Headers of a request up to which comparing all their names takes less time than hashing the one
-/// that is looked for.
+/// Up to this many headers, comparing all their names takes less time than hashing the name that is
+/// looked up.
 const FEW_HEADERS: usize = 8;
 
-/// A header's text. Bytes that are no UTF-8 are read as Latin-1.
+/// The text of a header. Bytes that are not UTF-8 are read as Latin-1.
 pub fn text(headers: &HeaderMap, field: &Field) -> Option<String> {
-    // Most of what is looked for is not there.
+    // Most headers that are looked up are not there.
     if headers.keys_len() <= FEW_HEADERS && !headers.keys().any(|name| *name == field.name) {
         return None;
     }

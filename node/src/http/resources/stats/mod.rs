@@ -1,5 +1,6 @@
 //! `GET /stats...`: figures of the process, the machine and the node, in the form in which the
-//! reference prints its own (contract/services 4.2). Only what this node can measure is there.
+//! reference prints its own (contract/services 4.2). Figures that this node cannot measure are left
+//! out.
 
 mod sample;
 mod system;
@@ -34,7 +35,7 @@ pub(crate) async fn figures(request: &Request<'_>) -> Result<Response<Reply>, Ap
     let Some(sample) = sample(request).await else { return Ok(no_sample()) };
     let document = if is_grouped { grouped(&sample.leaves, has_metadata) } else { flat(&sample.leaves, has_metadata) };
     let part = path.iter().try_fold(&document, |part, name| part.get(&**name));
-    // A single figure is no part, as in the reference.
+    // A single figure does not count as a part, as in the reference.
     Ok(match part.filter(|part| part.is_object() && part.get("drawChart").is_none()) {
         Some(part) => answer(part),
         None => response::status_only(StatusCode::NOT_FOUND, "Not Found"),
@@ -116,7 +117,7 @@ fn subscription(follower: &Follower, sample: &Sample) -> Value {
     let server = Some(follower.node_id.server());
     let all: Vec<&Transfer> = sample.connections.iter().filter(|one| one.is_outgoing && one.server == server).collect();
     let sum = |figure: fn(&Transfer) -> u64| all.iter().map(|one| figure(one)).sum::<u64>();
-    // The same for as long as this disk is a member.
+    // It stays the same for as long as this disk is a member.
     let subscription = Uuid::new_v5(&Uuid::NAMESPACE_OID, &follower.node_id.0.to_be_bytes());
     json!({
         "subscriptionId": subscription.hyphenated().to_string(),

@@ -1,4 +1,4 @@
-//! One look at all figures. A sample serves everybody for a second, however many ask.
+//! One look at all figures. A sample serves all requests of a second.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ impl Leaf {
     }
 }
 
-/// What went over one connection between nodes.
+/// Bytes over one connection between nodes.
 #[derive(Debug, Clone)]
 pub(super) struct Transfer {
     pub(super) id: Uuid,
@@ -77,7 +77,7 @@ pub struct Sample {
     pub(super) connections: Vec<Transfer>,
 }
 
-/// What only grows; rates are differences of two of these.
+/// Figures that only grow; rates are differences of two of these.
 #[derive(Debug, Clone)]
 struct Counts {
     at: Instant,
@@ -104,7 +104,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// For a process that begins now and keeps its data there.
+    /// For a process that begins now and keeps its data in `data_dir`.
     pub fn new(data_dir: PathBuf) -> Self {
         let start = (Process::now().ok()).zip(Machine::now().ok()).map(|(process, machine)| Counts {
             at: Instant::now(),
@@ -118,9 +118,9 @@ impl Stats {
         Self { started: SystemTime::now(), data_dir, start, last: Mutex::new(None) }
     }
 
-    /// The figures of this second; `None` where the system does not give them.
+    /// The figures of this second; `None` when the system does not provide them.
     pub async fn sample(&self, cluster: &Cluster) -> Option<Arc<Sample>> {
-        // Whoever comes meanwhile waits, and gets the same.
+        // Requests that come meanwhile wait, and get the same sample.
         let mut last = self.last.lock().await;
         if let Some(taken) = last.as_ref().filter(|taken| taken.counts.at.elapsed() < LIFETIME) {
             return Some(taken.sample.clone());
