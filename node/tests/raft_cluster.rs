@@ -192,7 +192,7 @@ fn proposal(number: u64, bytes: usize) -> Proposal {
         events: vec![event],
         ..stored::Append::default()
     };
-    let command = stored::Command { kind: Some(stored::command::Kind::Append(append)) };
+    let command = stored::Command::of_streams(stored::command::Kind::Append(append));
     Proposal { time: Ticks(number), commands: [command.encode_to_vec().into()].into() }
 }
 

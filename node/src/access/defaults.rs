@@ -10,7 +10,7 @@ use super::manage::{append, created, creation, event, metastream};
 use super::password::StoredPassword;
 use super::rules::{ADMINS, OPERATORS};
 use super::user::{NOTIFICATIONS, NOTIFICATIONS_METADATA, USERS, User};
-use crate::cluster::Asker;
+use crate::cluster::Requester;
 use crate::config::Config;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 
@@ -60,7 +60,7 @@ impl Access {
                 }
                 // A failure is one of leadership or of time, and both pass; so does a repetition of what another leader began.
                 if let Some(appends) = &command
-                    && matches!(self.store_all(&Asker::Node, appends.clone()).await, Ok(true))
+                    && matches!(self.store_all(&Requester::Node, appends.clone()).await, Ok(true))
                 {
                     tracing::info!(target: "audit", "audit: created the users {ADMIN} and {OPERATOR}");
                 }

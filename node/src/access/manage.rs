@@ -1,7 +1,7 @@
 //! Changes of users (contract/services 2): each is one command that is stored as a whole or not at all (docs/adr).
 
 use bytes::Bytes;
-use headwater_proto::stored::{Append, AppendAll, Command, NewEvent, command};
+use headwater_proto::stored::{Append, Command, NewEvent};
 use prost::Message;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use super::rules::Caller;
 use super::user::{
     CREATED_TYPE, NOTIFICATIONS, PASSWORD_CHANGED_TYPE, UPDATED_TYPE, USER_METADATA, USER_TYPE, USERS, User, stream_of,
 };
-use crate::cluster::{Asker, Moment, Write, WriteError};
+use crate::cluster::{Requester, Write, WriteError};
 use crate::event::metadata::SOFT_DELETE_DOCUMENT;
 use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, StreamNameRef, WriteOutcome};
 use crate::store::{ReadError, ReadView};
@@ -95,19 +95,19 @@ impl From<WriteError> for ManageError {
 }
 
 impl Access {
-    /// Creates a user in the name of `by`, like every change here. Creating it again with the same password changes nothing and is no error.
+    /// Creates a user on behalf of the requester, like every change here. Creating it again with the same password changes nothing and is no error.
     ///
     /// # Errors
     /// See [`ManageError`].
     pub async fn create_user(
         &self,
-        by: &Asker,
+        requester: &Requester,
         login: &str,
         full_name: Option<String>,
         groups: Option<Vec<String>>,
         password: &str,
     ) -> Result<(), ManageError> {
-        self.sync(by, Caller::is_admin).await?;
+        self.sync(requester, Caller::is_admin).await?;
         let mut hash = None;
         for _ in 0..MAX_TRIES {
             if let Some(found) = self.user(login).await? {
@@ -128,7 +128,7 @@ impl Access {
             let expected = expecting(self.last_number(stream_of(login)).await?);
             let mut appends = creation(&user, expected);
             appends.push(append(USERS, ExpectedVersion::Any, vec![created(login)]));
-            if self.store_all(by, appends).await? {
+            if self.store_all(requester, appends).await? {
                 return Ok(());
             }
         }
@@ -141,32 +141,32 @@ impl Access {
     /// See [`ManageError`].
     pub async fn update_user(
         &self,
-        by: &Asker,
+        requester: &Requester,
         login: &str,
         full_name: Option<String>,
         groups: Option<Vec<String>>,
     ) -> Result<(), ManageError> {
         let change = |user: &mut User| (user.full_name, user.groups) = (full_name.clone(), groups.clone());
-        self.edit(by, login, change, false).await
+        self.edit(requester, login, change, false).await
     }
 
     /// Lets a user log in, or no longer.
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn set_disabled(&self, by: &Asker, login: &str, disabled: bool) -> Result<(), ManageError> {
-        self.edit(by, login, |user| user.disabled = disabled, disabled).await
+    pub async fn set_disabled(&self, requester: &Requester, login: &str, disabled: bool) -> Result<(), ManageError> {
+        self.edit(requester, login, |user| user.disabled = disabled, disabled).await
     }
 
     /// Gives a user another password.
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn reset_password(&self, by: &Asker, login: &str, password: &str) -> Result<(), ManageError> {
-        self.sync(by, Caller::is_admin).await?;
+    pub async fn reset_password(&self, requester: &Requester, login: &str, password: &str) -> Result<(), ManageError> {
+        self.sync(requester, Caller::is_admin).await?;
         self.user(login).await?.ok_or(ManageError::NotFound)?;
         let hash = self.hash(password).await?;
-        self.edit(by, login, |user| user.password = Some(hash.clone()), true).await
+        self.edit(requester, login, |user| user.password = Some(hash.clone()), true).await
     }
 
     /// Gives a user another password, if the current one is known.
@@ -175,19 +175,19 @@ impl Access {
     /// See [`ManageError`].
     pub async fn change_password(
         &self,
-        by: &Asker,
+        requester: &Requester,
         login: &str,
         current: &str,
         password: &str,
         from: IpAddr,
     ) -> Result<(), ManageError> {
         let may = |caller: &Caller| caller.is_admin() || caller.login() == Some(login);
-        self.sync(by, may).await?;
+        self.sync(requester, may).await?;
         let hash = self.hash(password).await?;
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
             self.check_password(&found.user, current, from).await?;
-            if self.replace(by, found, |user| user.password = Some(hash.clone()), true).await? {
+            if self.replace(requester, found, |user| user.password = Some(hash.clone()), true).await? {
                 return Ok(());
             }
         }
@@ -198,8 +198,8 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn delete_user(&self, by: &Asker, login: &str) -> Result<(), ManageError> {
-        self.sync(by, Caller::is_admin).await?;
+    pub async fn delete_user(&self, requester: &Requester, login: &str) -> Result<(), ManageError> {
+        self.sync(requester, Caller::is_admin).await?;
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
             let stream = stream_of(login);
@@ -211,7 +211,7 @@ impl Access {
             if found.user.is_active_admin() {
                 appends.append(&mut self.another_admin(login).await?);
             }
-            if self.store_all(by, appends).await? {
+            if self.store_all(requester, appends).await? {
                 return Ok(());
             }
         }
@@ -226,11 +226,17 @@ impl Access {
         self.inner.store().read(read_users).await
     }
 
-    async fn edit(&self, by: &Asker, login: &str, change: impl Fn(&mut User), notify: bool) -> Result<(), ManageError> {
-        self.sync(by, Caller::is_admin).await?;
+    async fn edit(
+        &self,
+        requester: &Requester,
+        login: &str,
+        change: impl Fn(&mut User),
+        notify: bool,
+    ) -> Result<(), ManageError> {
+        self.sync(requester, Caller::is_admin).await?;
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
-            if self.replace(by, found, &change, notify).await? {
+            if self.replace(requester, found, &change, notify).await? {
                 return Ok(());
             }
         }
@@ -239,7 +245,7 @@ impl Access {
 
     /// Puts a renewed hash into the place of the one that was found, unless the user was changed since.
     pub(crate) async fn replace_hash(&self, found: Found, hash: StoredPassword) -> Result<(), ManageError> {
-        match self.replace(&Asker::Node, found, |user| user.password = Some(hash.clone()), false).await? {
+        match self.replace(&Requester::Node, found, |user| user.password = Some(hash.clone()), false).await? {
             true => Ok(()),
             false => Err(ManageError::TryAgain),
         }
@@ -248,7 +254,7 @@ impl Access {
     /// Stores the user as changed, unless it is another by now: `false`.
     async fn replace(
         &self,
-        by: &Asker,
+        requester: &Requester,
         found: Found,
         change: impl Fn(&mut User),
         notify: bool,
@@ -274,7 +280,7 @@ impl Access {
         if found.user.is_active_admin() && !user.is_active_admin() {
             appends.append(&mut self.another_admin(&user.login).await?);
         }
-        self.store_all(by, appends).await
+        self.store_all(requester, appends).await
     }
 
     /// Demands that an administrator other than this one stays what it is. Two administrators who remove each other at the same
@@ -304,9 +310,9 @@ impl Access {
 
     /// Returns once this node has applied everything that was decided before: what it says of users then is not out of date, whoever asks
     /// included. The command itself changes nothing and is refused.
-    async fn sync(&self, by: &Asker, may: impl Fn(&Caller) -> bool) -> Result<(), ManageError> {
-        self.write(by, Vec::new()).await?;
-        let Asker::Caller(caller) = by else { return Ok(()) };
+    async fn sync(&self, requester: &Requester, may: impl Fn(&Caller) -> bool) -> Result<(), ManageError> {
+        self.write(requester, Vec::new()).await?;
+        let Requester::Caller(caller) = requester else { return Ok(()) };
         match self.present(caller).await? {
             Some(caller) if may(&caller) => Ok(()),
             _ => Err(ManageError::Denied),
@@ -314,8 +320,8 @@ impl Access {
     }
 
     /// `false` when one of the streams has not the expected version.
-    pub(crate) async fn store_all(&self, by: &Asker, appends: Vec<Append>) -> Result<bool, ManageError> {
-        match self.write(by, appends).await? {
+    pub(crate) async fn store_all(&self, requester: &Requester, appends: Vec<Append>) -> Result<bool, ManageError> {
+        match self.write(requester, appends).await? {
             WriteOutcome::Appended { .. } => Ok(true),
             WriteOutcome::WrongExpectedVersion { .. } => Ok(false),
             WriteOutcome::StreamDeleted => Err(ManageError::StreamGone),
@@ -326,10 +332,9 @@ impl Access {
         }
     }
 
-    async fn write(&self, by: &Asker, appends: Vec<Append>) -> Result<WriteOutcome, ManageError> {
-        let command = Command { kind: Some(command::Kind::AppendAll(AppendAll { appends })) };
-        let command = command.encode_to_vec().into();
-        Ok(self.inner.cluster.write(Write { command, asker: by.clone(), checked: Moment::NEVER }).await?)
+    async fn write(&self, requester: &Requester, appends: Vec<Append>) -> Result<WriteOutcome, ManageError> {
+        let command = Command::of_users(appends).encode_to_vec().into();
+        Ok(self.inner.cluster.write(Write { command, requester: requester.clone(), authorized_in: None }).await?)
     }
 }
 

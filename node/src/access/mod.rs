@@ -3,8 +3,8 @@
 //! Users and lists are ordinary streams. This room keeps what requests need of them in memory and throws it away in the step that applies a
 //! change, so that no node which has applied a change decides by what was before.
 
-mod admission;
 pub mod attempts;
+mod authorizer;
 pub mod defaults;
 mod login;
 pub mod manage;
@@ -112,7 +112,7 @@ impl Access {
         }));
         inner.changed(Changes::Everything);
         let access = Self { inner };
-        access.inner.cluster.decide_with(Box::new(access.admission()));
+        access.inner.cluster.authorize_with(Box::new(access.authorizer()));
         Ok(access)
     }
 
@@ -246,7 +246,7 @@ impl Inner {
     fn look_for_users(&self) {
         let exist = self.store().read_blocking(|view| Ok(view.stream(USERS)?.last_number.is_some()));
         if exist {
-            self.cluster.users_exist();
+            self.cluster.set_users_exist();
             self.users_exist.send_replace(true);
         }
     }

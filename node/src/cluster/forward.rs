@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::LeaderHint;
-use super::admission::Asker;
+use super::authorization::Requester;
 use super::connector::Connector;
 use super::gate::Proposed;
-use super::wire::{asker_to_wire, outcome_from_wire};
+use super::wire::{outcome_from_wire, requester_to_wire};
 use crate::metrics::Metrics;
 use crate::raft::NodeId;
 
@@ -27,7 +27,7 @@ const OPEN_DEADLINE: Duration = Duration::from_millis(1_000);
 
 struct Request {
     command: Bytes,
-    asker: Asker,
+    requester: Requester,
     deadline: Instant,
     answer: oneshot::Sender<Proposed>,
 }
@@ -51,17 +51,17 @@ impl Forwards {
         Self { inner: Arc::new(Inner { connector, metrics, peers: Mutex::new(HashMap::new()) }) }
     }
 
-    /// Sends a command, and in whose name, to the leader. The receiver yields one answer, or is dropped when the stream broke (outcome unknown).
+    /// Sends a command with its requester to the leader. The receiver yields one answer, or is dropped when the stream broke (outcome unknown).
     pub fn send(
         &self,
         leader: &LeaderHint,
         command: Bytes,
-        asker: Asker,
+        requester: Requester,
         deadline: Instant,
     ) -> oneshot::Receiver<Proposed> {
         let (answer, receiver) = oneshot::channel();
         self.inner.metrics.forwards_sent.inc();
-        let request = Request { command, asker, deadline, answer };
+        let request = Request { command, requester, deadline, answer };
         let refused = match self.queue(leader).try_send(request) {
             Ok(()) => return receiver,
             Err(refused) => refused,
@@ -127,8 +127,8 @@ async fn exchange(
         if let Some(request) = next.take() {
             let request_id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
             let deadline_ms = request.deadline.saturating_duration_since(Instant::now()).as_millis() as u32;
-            let asker = asker_to_wire(&request.asker);
-            let message = wire::ForwardRequest { request_id, deadline_ms, command: request.command, asker };
+            let requester = requester_to_wire(&request.requester);
+            let message = wire::ForwardRequest { request_id, deadline_ms, command: request.command, requester };
             if pending.len() >= FORWARDS_IN_FLIGHT {
                 // Those who gave up waiting leave their place.
                 pending.retain(|_, answer| !answer.is_closed());

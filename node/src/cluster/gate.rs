@@ -50,7 +50,7 @@ pub enum Proposed {
     Busy,
     /// May have been written or may still be.
     Unknown,
-    /// Surely not written: whoever asks may not do it.
+    /// Surely not written: the requester may not do it.
     Denied,
 }
 

@@ -1,6 +1,6 @@
 //! What handlers call: writes (local or forwarded), read barriers, status, leader hints, membership.
 
-pub mod admission;
+pub mod authorization;
 pub mod connector;
 pub mod figures;
 pub mod formation;
@@ -33,8 +33,8 @@ use crate::metrics::Metrics;
 use crate::raft::{Consensus, LogProgress};
 pub use crate::raft::{Member, NodeId};
 use crate::store::Store;
-use admission::Admission;
-pub use admission::{Asker, Moment, Write};
+use authorization::Authorizer;
+pub use authorization::{LeaderTerm, Requester, Write};
 use connector::Connector;
 use forward::Forwards;
 use gate::Gate;
@@ -64,9 +64,9 @@ struct Inner {
     /// Who leads, as far as this node knows.
     leadership: watch::Sender<Leadership>,
     /// The term in which this node leads, 0 while it does not.
-    reign: AtomicU64,
+    leader_term: AtomicU64,
     /// Decides whether a write may be made.
-    admission: OnceLock<Box<dyn Admission>>,
+    authorizer: OnceLock<Box<dyn Authorizer>>,
     /// Whether this node has recovered what it had acknowledged before it was started.
     recovered: AtomicBool,
     /// Whether there are users; without them nobody can log in.
@@ -91,7 +91,7 @@ pub enum WriteError {
     /// May have been written, or may still be; repeating it with the same ids is exact. 500 'Write timeout'.
     #[error("the outcome is not known")]
     Unknown,
-    /// Surely not written: by the leader's state whoever asks may not do it. 401.
+    /// Surely not written: by the leader's state the requester may not do it. 401.
     #[error("not allowed")]
     Denied,
 }
@@ -221,8 +221,8 @@ impl Cluster {
             forwards: Forwards::new(connector.clone(), metrics.clone()),
             peers: Peers::new(connector.clone(), others),
             leadership,
-            reign: AtomicU64::new(0),
-            admission: OnceLock::new(),
+            leader_term: AtomicU64::new(0),
+            authorizer: OnceLock::new(),
             recovered: AtomicBool::new(false),
             users_exist: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -275,8 +275,8 @@ impl Cluster {
         self.inner.leadership.subscribe()
     }
 
-    /// Says that there are users. The node is not ready before.
-    pub fn users_exist(&self) {
+    /// Reports that there are users. The node is not ready before.
+    pub fn set_users_exist(&self) {
         self.inner.users_exist.store(true, Ordering::Release);
     }
 
@@ -313,8 +313,8 @@ impl Cluster {
                 }
                 (Some(_), None) | (None, _) => Leadership::None,
             };
-            let reign = settled_term.filter(|_| news == Leadership::Local).unwrap_or_default();
-            self.inner.reign.store(reign, Ordering::Release);
+            let leader_term = settled_term.filter(|_| news == Leadership::Local).unwrap_or_default();
+            self.inner.leader_term.store(leader_term, Ordering::Release);
             let changed = self.inner.leadership.send_if_modified(|known| {
                 let changed = *known != news;
                 *known = news.clone();

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Cluster;
 use super::forward::FORWARDS_IN_FLIGHT;
 use super::gate::{Answer, Proposed};
-use super::wire::{asker_from_wire, forward_response};
+use super::wire::{forward_response, requester_from_wire};
 use crate::raft::caller::{check_proven, proven};
 use crate::raft::{Member, NodeId};
 
@@ -88,14 +88,14 @@ impl cluster_server::Cluster for ClusterService {
 /// Puts a write of another node into the gate, if it may be made by the state of this one.
 fn propose(cluster: &Cluster, request: wire::ForwardRequest, answer: Answer) {
     cluster.inner.metrics.forwards_received.inc();
-    let wire::ForwardRequest { deadline_ms, command, asker, .. } = request;
+    let wire::ForwardRequest { deadline_ms, command, requester, .. } = request;
     if !cluster.leads() {
         return answer(Proposed::NotLeader);
     }
-    // A kind of caller that only later versions know.
-    let Some(asker) = asker_from_wire(asker) else { return answer(Proposed::Denied) };
+    // A kind of requester that only later versions know.
+    let Some(requester) = requester_from_wire(requester) else { return answer(Proposed::Denied) };
     let deadline = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
-    let mut refusal = cluster.refusal(asker, &command);
+    let mut refusal = cluster.refusal(requester, &command);
     let gate = cluster.inner.gate.clone();
     let enter = move |refusal: Option<Proposed>| match refusal {
         None => gate.propose(command, deadline, answer),

@@ -1,39 +1,39 @@
-//! Who asks, and outcomes, on their way between nodes.
+//! Requesters and outcomes on their way between nodes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_proto::cluster as wire;
 
-use super::admission::Asker;
+use super::authorization::Requester;
 use super::gate::Proposed;
 use crate::event::{Caller, Credential, Principal, WriteOutcome};
 
-/// `None` for somebody who did not say.
-pub fn asker_to_wire(asker: &Asker) -> Option<wire::Asker> {
-    use wire::asker::Who;
-    let who = match asker {
-        Asker::Caller(Caller::Anonymous) => return None,
-        Asker::Node => Who::Node(wire::Node {}),
-        Asker::Caller(Caller::User(principal)) if principal.is_vouched_for() => {
-            Who::Vouched(wire::Vouched { login: principal.login().to_owned(), groups: principal.groups().to_vec() })
+/// `None` for an anonymous caller.
+pub fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
+    use wire::requester::Kind;
+    let kind = match requester {
+        Requester::Caller(Caller::Anonymous) => return None,
+        Requester::Node => Kind::Node(wire::Node {}),
+        Requester::Caller(Caller::User(principal)) if principal.is_vouched_for() => {
+            Kind::Vouched(wire::Vouched { login: principal.login().to_owned(), groups: principal.groups().to_vec() })
         }
-        Asker::Caller(Caller::User(principal)) => {
+        Requester::Caller(Caller::User(principal)) => {
             let credentials = principal.credentials().map(|Credential(bytes)| Bytes::copy_from_slice(&bytes)).collect();
-            Who::User(wire::User { login: principal.login().to_owned(), credentials })
+            Kind::User(wire::User { login: principal.login().to_owned(), credentials })
         }
     };
-    Some(wire::Asker { who: Some(who) })
+    Some(wire::Requester { kind: Some(kind) })
 }
 
-/// A user comes without its groups: the leader knows them better. `None` for one this version does not know.
-pub fn asker_from_wire(asker: Option<wire::Asker>) -> Option<Asker> {
-    use wire::asker::Who;
-    let Some(asker) = asker else { return Some(Asker::Caller(Caller::Anonymous)) };
-    let principal = match asker.who? {
-        Who::Node(_) => return Some(Asker::Node),
-        Who::Vouched(vouched) => Principal::vouched_for(vouched.login, vouched.groups),
-        Who::User(user) => {
+/// A user comes without its groups: the leader knows them better. `None` for a requester that this version does not know.
+pub fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Requester> {
+    use wire::requester::Kind;
+    let Some(requester) = requester else { return Some(Requester::Caller(Caller::Anonymous)) };
+    let principal = match requester.kind? {
+        Kind::Node(_) => return Some(Requester::Node),
+        Kind::Vouched(vouched) => Principal::vouched_for(vouched.login, vouched.groups),
+        Kind::User(user) => {
             let mut credentials =
                 user.credentials.iter().map(|bytes| <[u8; 16]>::try_from(&bytes[..]).ok().map(Credential));
             let principal = Principal::new(user.login, Vec::new(), credentials.next()??);
@@ -43,7 +43,7 @@ pub fn asker_from_wire(asker: Option<wire::Asker>) -> Option<Asker> {
             principal
         }
     };
-    Some(Asker::Caller(Caller::User(Arc::new(principal))))
+    Some(Requester::Caller(Caller::User(Arc::new(principal))))
 }
 
 /// The answer to a forwarded write.
@@ -92,23 +92,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_caller_is_the_same_behind_the_wire() {
+    fn a_requester_is_the_same_behind_the_wire() {
         let user = |renewed: Option<u8>| {
             let principal = Principal::new("ann", Vec::new(), Credential([1; 16]));
             renewed.map(|byte| principal.renew(Credential([byte; 16])));
-            Asker::Caller(Caller::User(Arc::new(principal)))
+            Requester::Caller(Caller::User(Arc::new(principal)))
         };
         let vouched = Principal::vouched_for("bob", vec!["g".into(), "h".into()]);
-        let vouched = Asker::Caller(Caller::User(Arc::new(vouched)));
-        for asker in [Asker::Node, Asker::Caller(Caller::Anonymous), user(None), user(Some(2)), vouched] {
-            assert_eq!(asker_from_wire(asker_to_wire(&asker)), Some(asker));
+        let vouched = Requester::Caller(Caller::User(Arc::new(vouched)));
+        for requester in [Requester::Node, Requester::Caller(Caller::Anonymous), user(None), user(Some(2)), vouched] {
+            assert_eq!(requester_from_wire(requester_to_wire(&requester)), Some(requester));
         }
-        let unknown = wire::Asker { who: None };
+        let unknown = wire::Requester { kind: None };
         let short = wire::User { login: "ann".into(), credentials: vec![Bytes::from_static(b"x")] };
         let none = wire::User { login: "ann".into(), credentials: Vec::new() };
-        let user = |user| wire::Asker { who: Some(wire::asker::Who::User(user)) };
-        for asker in [unknown, user(short), user(none)] {
-            assert_eq!(asker_from_wire(Some(asker)), None);
+        let user = |user| wire::Requester { kind: Some(wire::requester::Kind::User(user)) };
+        for requester in [unknown, user(short), user(none)] {
+            assert_eq!(requester_from_wire(Some(requester)), None);
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::admission::Write;
+use super::authorization::Write;
 use super::gate::Proposed;
 use super::{Cluster, Leadership, WriteError};
 use crate::event::WriteOutcome;
@@ -20,7 +20,7 @@ impl Cluster {
     ///
     /// A command is repeated when its first try was cut off: event ids make a repetition exact, wherever the first one got to.
     pub async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
-        let Write { command, asker, checked } = write;
+        let Write { command, requester, authorized_in } = write;
         let started = Instant::now();
         let deadline = started + self.inner.config.write_timeout;
         let give_up_unsent = started + self.inner.config.leader_wait.min(self.inner.config.write_timeout);
@@ -31,10 +31,10 @@ impl Cluster {
             let leader = leadership.borrow_and_update().clone();
             let proposed = match &leader {
                 // The gate itself keeps the deadline and watches leadership, once for a whole batch.
-                Leadership::Local if !is_repetition && self.is_checked(checked) => {
+                Leadership::Local if !is_repetition && self.is_authorized(authorized_in) => {
                     self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
                 }
-                Leadership::Local => match timeout_at(deadline, self.refusal(asker.clone(), &command)).await {
+                Leadership::Local => match timeout_at(deadline, self.refusal(requester.clone(), &command)).await {
                     Err(_) => Proposed::NotLeader,
                     Ok(Some(refusal)) => refusal,
                     // It has less time left than those before it in the queue, and the gate looks at a request when its turn comes.
@@ -44,7 +44,7 @@ impl Cluster {
                     }
                 },
                 Leadership::Remote(hint) => tokio::select! {
-                    answer = self.inner.forwards.send(hint, command.clone(), asker.clone(), deadline) => answer.unwrap_or(Proposed::Unknown),
+                    answer = self.inner.forwards.send(hint, command.clone(), requester.clone(), deadline) => answer.unwrap_or(Proposed::Unknown),
                     // Whoever was asked leads no more (it may be frozen and never answer): ask the next one.
                     _ = leadership.changed() => Proposed::Unknown,
                     () = tokio::time::sleep_until(deadline) => Proposed::Unknown,

@@ -13,11 +13,11 @@ use crate::access::manage::{ManageError, append, event};
 use crate::access::rules::ADMINS;
 use crate::access::user::stream_of;
 use crate::access::{Access, Caller, LoginError, Principal, Right};
-use crate::cluster::Asker;
+use crate::cluster::Requester;
 use crate::event::ExpectedVersion;
 
 /// Makes the changes where it does not matter who does.
-const NODE: Asker = Asker::Node;
+const NODE: Requester = Requester::Node;
 
 pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

@@ -14,7 +14,7 @@ use super::support::nodes::Nodes;
 use super::support::{PATIENCE, client, until};
 use crate::access::manage::{ManageError, append, event};
 use crate::access::rules::{ADMINS, Caller};
-use crate::cluster::Asker;
+use crate::cluster::Requester;
 use crate::event::ExpectedVersion;
 
 /// What happens to users while the follower does not hear of it. Every user is in `$admins` and
@@ -151,7 +151,7 @@ async fn a_revoked_right_to_write_is_refused_through_a_follower_that_is_behind()
     // A change of users that was decided on before, too.
     let evil = event("$UserCreated", true, br#"{"loginName":"evil"}"#);
     let appends = vec![append("$user-evil", ExpectedVersion::Any, vec![evil])];
-    let by = Asker::Caller(Caller::User(stale));
+    let by = Requester::Caller(Caller::User(stale));
     assert_eq!(three.follower().access().store_all(&by, appends).await, Err(ManageError::Denied));
 
     // Changes of users wait until the follower is up to date; who was let in before is looked at

@@ -402,7 +402,7 @@ mod tests {
             ..NewEvent::default()
         };
         let append = Append { stream: stream.into(), expected_version: -2, events: vec![event], ..Append::default() };
-        let command = Command { kind: Some(command::Kind::Append(append)) }.encode_to_vec();
+        let command = Command::of_streams(command::Kind::Append(append)).encode_to_vec();
         let proposal = Proposal { time: Ticks(index), commands: [Bytes::from(command)].into() };
         Entry::new(LogId::new(term.into(), index), EntryPayload::Normal(proposal))
     }

@@ -6,10 +6,11 @@
 //! | value | 1 | version of the encoding, now 1 |
 //! | | rest | [`EventRecord`], protobuf |
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{BufMut, Bytes};
+use headwater_proto::reader::{Malformed, Reader, WireType};
 use headwater_proto::stored::EventRecord;
-use prost::encoding::{self, DecodeContext, WireType};
-use prost::{DecodeError, Message};
+use headwater_proto::stored::fields::event_record as field;
+use prost::Message;
 use uuid::Uuid;
 
 use super::ReadError;
@@ -45,15 +46,22 @@ pub fn decode(position: Position, mut value: Bytes) -> Result<EventRecord, ReadE
     EventRecord::decode(value).map_err(|error| damaged(Some(position), &error.to_string()))
 }
 
-/// Reads a value as the event it stands for, which keeps lying there. The generated decoder copies every text; a page
-/// has no use for copies.
+/// Reads a value in place: the event borrows from it. The generated decoder copies every text; a page has no use
+/// for copies (measured in [`headwater_proto::reader`]).
 pub fn read(position: Position, value: &[u8]) -> Result<EventRef<'_>, ReadError> {
-    let Some((&VERSION, mut rest)) = value.split_first() else {
+    let Some((&VERSION, record)) = value.split_first() else {
         return Err(damaged(Some(position), "unknown encoding version"));
     };
-    let broken = |error: DecodeError| damaged(Some(position), &error.to_string());
+    let (event, event_id) = read_record(record).map_err(|error| damaged(Some(position), &error.to_string()))?;
+    let event_id = Uuid::from_slice(event_id).map_err(|_| damaged(Some(position), WRONG_ID))?;
+    Ok(EventRef { position, event_id, ..event })
+}
+
+/// The event without position and id, and the bytes that are to be its id.
+#[inline]
+fn read_record(record: &[u8]) -> Result<(EventRef<'_>, &[u8]), Malformed> {
     let mut event = EventRef {
-        position,
+        position: 0,
         stream: "",
         number: 0,
         event_id: Uuid::nil(),
@@ -64,43 +72,25 @@ pub fn read(position: Position, value: &[u8]) -> Result<EventRef<'_>, ReadError>
         metadata: &[],
     };
     let mut event_id: &[u8] = &[];
-    while !rest.is_empty() {
-        // The numbers are those of `EventRecord` in stored.proto.
-        match encoding::decode_key(&mut rest).map_err(broken)? {
-            (1, WireType::LengthDelimited) => event.stream = text(position, &mut rest)?,
-            (2, WireType::Varint) => event.number = encoding::decode_varint(&mut rest).map_err(broken)?,
-            (3, WireType::LengthDelimited) => event_id = bytes(position, &mut rest)?,
-            (4, WireType::LengthDelimited) => event.event_type = text(position, &mut rest)?,
-            (5, WireType::Varint) => event.is_json = encoding::decode_varint(&mut rest).map_err(broken)? != 0,
-            (6, WireType::SixtyFourBit) => event.time = Ticks(rest.try_get_u64_le().map_err(|_| cut_off(position))?),
-            (7, WireType::LengthDelimited) => event.data = bytes(position, &mut rest)?,
-            (8, WireType::LengthDelimited) => event.metadata = bytes(position, &mut rest)?,
-            (field, wire_type) => {
-                encoding::skip_field(wire_type, field, &mut rest, DecodeContext::default()).map_err(broken)?;
-            }
+    let mut reader = Reader::new(record);
+    while let Some(key) = reader.key() {
+        match key {
+            (field::STREAM, WireType::LengthDelimited) => event.stream = reader.text(),
+            (field::NUMBER, WireType::Varint) => event.number = reader.varint(),
+            (field::EVENT_ID, WireType::LengthDelimited) => event_id = reader.bytes(),
+            (field::EVENT_TYPE, WireType::LengthDelimited) => event.event_type = reader.text(),
+            (field::IS_JSON, WireType::Varint) => event.is_json = reader.varint() != 0,
+            (field::TIME_TICKS, WireType::SixtyFourBit) => event.time = Ticks(reader.fixed64()),
+            (field::DATA, WireType::LengthDelimited) => event.data = reader.bytes(),
+            (field::METADATA, WireType::LengthDelimited) => event.metadata = reader.bytes(),
+            other => reader.skip(other),
         }
     }
-    event.event_id = Uuid::from_slice(event_id).map_err(|_| damaged(Some(position), WRONG_ID))?;
-    Ok(event)
-}
-
-fn bytes<'a>(position: Position, rest: &mut &'a [u8]) -> Result<&'a [u8], ReadError> {
-    let length = encoding::decode_varint(rest).map_err(|error| damaged(Some(position), &error.to_string()))?;
-    let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
-    let (field, behind) = split.ok_or_else(|| cut_off(position))?;
-    *rest = behind;
-    Ok(field)
-}
-
-fn text<'a>(position: Position, rest: &mut &'a [u8]) -> Result<&'a str, ReadError> {
-    std::str::from_utf8(bytes(position, rest)?).map_err(|_| damaged(Some(position), "text that is no UTF-8"))
+    reader.finish()?;
+    Ok((event, event_id))
 }
 
 const WRONG_ID: &str = "event id of a wrong length";
-
-fn cut_off(position: Position) -> ReadError {
-    damaged(Some(position), "cut off")
-}
 
 /// The id in a record.
 pub fn event_id(position: Position, record: &EventRecord) -> Result<Uuid, ReadError> {

@@ -161,7 +161,7 @@ fn encode(stream: &StreamName, expected_version: ExpectedVersion, events: Checke
         events: events.into_vec(),
         write_id,
     };
-    let command = stored::Command { kind: Some(command::Kind::Append(append)) };
+    let command = stored::Command::of_streams(command::Kind::Append(append));
     if command.encoded_len() > MAX_COMMAND_BYTES {
         return Err(AppendError::TooLarge);
     }

@@ -2,7 +2,7 @@
 
 use super::Streams;
 use crate::access::{Caller, Policy, Right};
-use crate::cluster::Moment;
+use crate::cluster::LeaderTerm;
 use crate::event::StreamName;
 use crate::store::ReadError;
 
@@ -27,8 +27,9 @@ pub(super) struct Grant<'a> {
     pub(super) caller: &'a Caller,
     stream: &'a StreamName,
     right: Right,
-    /// When this node found the right in its own state; never, if only the leader can tell.
-    pub(super) checked: Moment,
+    /// The term in which this node, as leader, found the right in its own state; `None` if only the
+    /// leader can tell.
+    pub(super) authorized_in: Option<LeaderTerm>,
 }
 
 impl Streams {
@@ -56,21 +57,21 @@ impl Streams {
         stream: &'a StreamName,
         right: Right,
     ) -> Result<Grant<'a>, AuthorizeError> {
-        let now = self.cluster.moment();
+        let term = self.cluster.leader_term();
         if self.allows(caller, stream.as_str(), right).await? {
-            return Ok(Grant { caller, stream, right, checked: now });
+            return Ok(Grant { caller, stream, right, authorized_in: term });
         }
-        let is_decided = self.cluster.is_checked(now);
+        let is_decided = self.cluster.is_authorized(term);
         if is_decided || !self.access.may_be_allowed_elsewhere(caller, stream.as_str(), right).await? {
             return Err(AuthorizeError::Denied);
         }
-        Ok(Grant { caller, stream, right, checked: Moment::NEVER })
+        Ok(Grant { caller, stream, right, authorized_in: None })
     }
 
     /// Makes sure of a right that only the leader can tell, before a caller hears what is wrong
     /// with its write: a caller without the right is told so first.
     pub(super) async fn confirm(&self, grant: &Grant<'_>) -> Result<(), AuthorizeError> {
-        if grant.checked != Moment::NEVER {
+        if grant.authorized_in.is_some() {
             return Ok(());
         }
         // Rare, and larger than all the rest of a write.

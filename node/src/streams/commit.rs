@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Streams;
 use super::authorize::Grant;
-use crate::cluster::{Asker, LeaderHint, Leadership, Write, WriteError};
+use crate::cluster::{LeaderHint, Leadership, Requester, Write, WriteError};
 use crate::event::WriteOutcome;
 
 /// Why this node does not do what the leader, or a node that has applied more, would do.
@@ -33,9 +33,9 @@ impl Streams {
         }
     }
 
-    /// Commits an encoded command in the name of the caller that has the right to it.
+    /// Commits an encoded command on behalf of the caller that has the right to it.
     pub(super) async fn commit(&self, grant: Grant<'_>, command: Bytes) -> Result<WriteOutcome, WriteError> {
-        let asker = Asker::Caller(grant.caller.clone());
-        self.cluster.write(Write { command, asker, checked: grant.checked }).await
+        let requester = Requester::Caller(grant.caller.clone());
+        self.cluster.write(Write { command, requester, authorized_in: grant.authorized_in }).await
     }
 }

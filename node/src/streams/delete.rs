@@ -151,5 +151,5 @@ fn encode(delete: Delete<'_>) -> Bytes {
         // Copies of the delete have it in common, and so are stored once.
         event_id: Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),
     };
-    stored::Command { kind: Some(command::Kind::Delete(delete)) }.encode_to_vec().into()
+    stored::Command::of_streams(command::Kind::Delete(delete)).encode_to_vec().into()
 }

@@ -20,7 +20,7 @@ pub(super) fn event(id: u128, is_json: bool, data: &str) -> NewEvent {
 
 pub(super) fn append(stream: &str, expected_version: i64, events: Vec<NewEvent>) -> Command {
     let append = Append { stream: stream.into(), expected_version, events, ..Append::default() };
-    Command { kind: Some(Kind::Append(append)) }
+    Command::of_streams(Kind::Append(append))
 }
 
 /// The append as one of several copies of a write.
@@ -39,12 +39,12 @@ fn append_all(appends: Vec<(&str, i64, Vec<NewEvent>)>) -> Command {
         events,
         ..Append::default()
     });
-    Command { kind: Some(Kind::AppendAll(AppendAll { appends: appends.collect() })) }
+    Command::of_streams(Kind::AppendAll(AppendAll { appends: appends.collect() }))
 }
 
 pub(super) fn delete(stream: &str, expected_version: i64, hard: bool, id: u128) -> Command {
     let event_id = Bytes::copy_from_slice(&id.to_be_bytes());
-    Command { kind: Some(Kind::Delete(Delete { stream: stream.into(), expected_version, hard, event_id })) }
+    Command::of_streams(Kind::Delete(Delete { stream: stream.into(), expected_version, hard, event_id }))
 }
 
 /// A store on which every command is its own chunk.
@@ -424,7 +424,7 @@ fn commands_that_no_front_sends_are_rejected_and_leave_no_trace() {
         append("s", -2, vec![short]),
         delete("$$s", -2, false, 1),
         delete("s", -4, false, 1),
-        Command { kind: None },
+        Command::default(),
     ];
     for command in commands {
         assert!(matches!(bench.apply(command), WriteOutcome::Rejected { .. }));

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use crate::access::manage::ManageError;
 use crate::access::user::check_name;
-use crate::cluster::Asker;
+use crate::cluster::Requester;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
@@ -54,8 +54,8 @@ pub(crate) async fn create(request: &Request<'_>, body: Incoming) -> Result<Resp
     change.require_admin()?;
     check_name(&login).map_err(|error| ApiError::BadRequest(error.to_string().into()))?;
     let password = required(document.password)?;
-    let (access, by) = (&request.state.access, change.by());
-    change.conclude(access.create_user(&by, &login, document.full_name, document.groups, &password).await)?;
+    let (access, requester) = (&request.state.access, change.requester());
+    change.conclude(access.create_user(&requester, &login, document.full_name, document.groups, &password).await)?;
     let mut answer = answer::changed(StatusCode::CREATED, &login);
     response::set_location(&mut answer, &answer::uri(&request.base(), &login));
     Ok(answer)
@@ -68,7 +68,8 @@ pub(crate) async fn update(request: &Request<'_>, body: Incoming) -> Result<Resp
     change.require_admin()?;
     change.require_name()?;
     let access = &request.state.access;
-    change.conclude(access.update_user(&change.by(), change.login, document.full_name, document.groups).await)?;
+    change
+        .conclude(access.update_user(&change.requester(), change.login, document.full_name, document.groups).await)?;
     Ok(answer::changed(StatusCode::OK, change.login))
 }
 
@@ -77,7 +78,7 @@ pub(crate) async fn delete(request: &Request<'_>) -> Result<Response<Reply>, Api
     let change = Change::of(request, "delete");
     change.require_admin()?;
     change.require_name()?;
-    change.conclude(request.state.access.delete_user(&change.by(), change.login).await)?;
+    change.conclude(request.state.access.delete_user(&change.requester(), change.login).await)?;
     Ok(answer::changed(StatusCode::OK, change.login))
 }
 
@@ -86,7 +87,7 @@ pub(crate) async fn enable(request: &Request<'_>) -> Result<Response<Reply>, Api
     let change = Change::of(request, "enable");
     change.require_admin()?;
     change.require_name()?;
-    change.conclude(request.state.access.set_disabled(&change.by(), change.login, false).await)?;
+    change.conclude(request.state.access.set_disabled(&change.requester(), change.login, false).await)?;
     Ok(answer::changed(StatusCode::OK, change.login))
 }
 
@@ -95,7 +96,7 @@ pub(crate) async fn disable(request: &Request<'_>) -> Result<Response<Reply>, Ap
     let change = Change::of(request, "disable");
     change.require_admin()?;
     change.require_name()?;
-    change.conclude(request.state.access.set_disabled(&change.by(), change.login, true).await)?;
+    change.conclude(request.state.access.set_disabled(&change.requester(), change.login, true).await)?;
     Ok(answer::changed(StatusCode::OK, change.login))
 }
 
@@ -106,7 +107,7 @@ pub(crate) async fn reset_password(request: &Request<'_>, body: Incoming) -> Res
     change.require_admin()?;
     change.require_name()?;
     let password = required(document.new_password)?;
-    change.conclude(request.state.access.reset_password(&change.by(), change.login, &password).await)?;
+    change.conclude(request.state.access.reset_password(&change.requester(), change.login, &password).await)?;
     Ok(answer::changed(StatusCode::OK, change.login))
 }
 
@@ -123,7 +124,7 @@ pub(crate) async fn change_password(request: &Request<'_>, body: Incoming) -> Re
     let password = required(document.new_password)?;
     let current = document.current_password.unwrap_or_default();
     let (access, from) = (&request.state.access, request.client_address());
-    change.conclude(access.change_password(&change.by(), change.login, &current, &password, from).await)?;
+    change.conclude(access.change_password(&change.requester(), change.login, &current, &password, from).await)?;
     Ok(answer::changed(StatusCode::OK, change.login))
 }
 
@@ -157,9 +158,9 @@ impl<'a> Change<'a> {
         Self { request, name, login: &request.params.user }
     }
 
-    /// In whose name it is made.
-    fn by(&self) -> Asker {
-        Asker::Caller(self.request.caller.clone())
+    /// On whose behalf it is made.
+    fn requester(&self) -> Requester {
+        Requester::Caller(self.request.caller.clone())
     }
 
     fn refused(&self, refusal: UserRefusal) -> ApiError {
