@@ -8,22 +8,26 @@ SHELL := /bin/bash
 PREBUILT := ../shared/prebuilt/env.sh
 WITH_PREBUILT := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi;
 CARGO := $(WITH_PREBUILT) cargo
+RELEASE := $(WITH_PREBUILT) scripts/release
 
-.PHONY: help run cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
+.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 run: system ## Build and start a durable single node on 127.0.0.1:2113, data under ./data
-	@$(CARGO) build --release --workspace --bins --locked
+	@$(RELEASE)
 	@scripts/run-single
 
+release: system ## Build the programs as they are released: optimised with the recorded profile
+	@$(RELEASE)
+
 cluster: system ## Build and start three nodes on loopback (HTTP 2111, 2112, 2113); Ctrl-C stops all
-	@$(CARGO) build --release --workspace --bins --locked
+	@$(RELEASE)
 	@scripts/run-cluster
 
 cluster-tls: system ## The same with TLS for clients and between nodes, certificates made on the way
-	@$(CARGO) build --release --workspace --bins --locked
+	@$(RELEASE)
 	@scripts/run-cluster tls
 
 # Needs no network, no root and no other service, and installs nothing.
@@ -54,10 +58,10 @@ faults: system ## Faults against real processes
 	$(CARGO) test --workspace --locked --test faults
 
 bench: system ## Measure (release build); see docs/performance.md
-	$(CARGO) build --release --workspace --bins --locked
+	$(RELEASE)
 	target/release/bench
 
-profile: system ## Record what busy nodes do, for the compiler (docs/adr/0015-recorded-profile.md); ten minutes
+profile: system ## Record the profile anew, for a release (docs/adr/0015-recorded-profile.md); ten minutes
 	@$(WITH_PREBUILT) scripts/profile
 
 clients: system ## Feeds read by a feed reader, an Atom grammar, a client of the original and through a caching proxy
