@@ -16,7 +16,7 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 pub fn create_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(path)?;
-    missing.into_iter().try_for_each(|created| sync_directory(parent(created)))
+    missing.into_iter().try_for_each(sync_name)
 }
 
 /// Puts `content` in the place of a file, at once and durably: after a crash there is the old or the new one.
@@ -26,6 +26,11 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
+    sync_name(path)
+}
+
+/// Makes the name of a file or directory durable: else a loss of power takes it with all that is in it.
+pub fn sync_name(path: &Path) -> io::Result<()> {
     sync_directory(parent(path))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The rooms of the house, from the street to the cellar; each uses only those below it
 //! (`tests/layers.rs` checks it, docs/architecture.md draws it):
-//! [`http`] -> [`streams`] -> [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`machine`] -> [`store`] -> [`event`],
+//! [`http`] -> [`streams`] -> [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`snapshot`] -> [`apply`] ->
+//! [`machine`] -> [`store`] -> [`event`], beside snapshot and apply [`transport`], between nodes,
 //! and beside the machine [`log`], which knows nothing of the domain.
 
 // Tests in this crate start nodes as those in `tests/` do, by code that calls the crate by its name.
@@ -11,6 +12,7 @@ extern crate self as headwater;
 
 pub mod access;
 pub mod allocator;
+pub mod apply;
 pub(crate) mod budget;
 pub mod cluster;
 pub mod config;
@@ -25,8 +27,10 @@ pub mod metrics;
 pub mod node;
 pub mod priority;
 pub mod raft;
+pub mod snapshot;
 pub mod store;
 pub(crate) mod streams;
 pub mod subscribe;
 pub mod telemetry;
 pub mod tls;
+pub mod transport;

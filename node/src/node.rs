@@ -23,11 +23,11 @@ use crate::cluster::service::ClusterService;
 use crate::cluster::{Cluster, Parts};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::raft::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
-use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
-use crate::raft::{self, Dialer, Member, NodeId, listener};
+use crate::raft;
 use crate::streams::Streams;
 use crate::tls::Certificates;
+use crate::transport::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
+use crate::transport::{Dialer, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, listener};
 use crate::{fatal, http, log};
 
 /// How long an ordered shutdown waits for another leader.

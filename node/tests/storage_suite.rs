@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use headwater::apply::ApplyHandle;
 use headwater::log::Log;
 use headwater::metrics::Metrics;
-use headwater::raft::apply::ApplyHandle;
 use headwater::raft::log_storage::LogStorage;
-use headwater::raft::snapshot::SnapshotStore;
 use headwater::raft::{StateMachine, TypeConfig};
+use headwater::snapshot::SnapshotStore;
 use headwater::store::Store;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};

@@ -8,9 +8,7 @@ use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::raft::caller::LocalIdentity;
-use crate::raft::network::{MAX_MESSAGE_BYTES, Resolve};
-use crate::raft::{Dialer, Member, NodeId, Traffic};
+use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, Traffic};
 
 /// Makes clients for peers and says who calls. Cheap to clone.
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! Figures of this node for statistics: what waits where, and how its followers are.
 
 use super::Cluster;
-pub use crate::raft::traffic::{Connection, Ends};
-use crate::raft::{NodeId, Traffic};
+pub use crate::transport::traffic::{Connection, Ends};
+use crate::transport::{NodeId, Traffic};
 
 /// The work of this node, in numbers. Counts are of this process, positions in the log of this disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::Cluster;
 use super::peers::reason_of;
 use super::reminder::Reminder;
 use crate::config::MemberConfig;
-use crate::raft::{Member, NodeId};
+use crate::transport::{Member, NodeId};
 
 /// How often an unfinished formation looks around again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);

@@ -18,7 +18,7 @@ use super::connector::Connector;
 use super::gate::Proposed;
 use super::wire::{outcome_from_wire, requester_to_wire};
 use crate::metrics::Metrics;
-use crate::raft::NodeId;
+use crate::transport::NodeId;
 
 /// Writes that may be under way to one peer. Beyond it a write is refused as busy.
 pub const FORWARDS_IN_FLIGHT: usize = 8_192;

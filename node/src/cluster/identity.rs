@@ -11,8 +11,7 @@ use uuid::Uuid;
 use headwater_proto::stored;
 
 use crate::files;
-use crate::raft::NodeId;
-use crate::raft::caller::LocalIdentity;
+use crate::transport::{LocalIdentity, NodeId};
 
 /// Name of the file below the data directory.
 const FILE_NAME: &str = "identity";

@@ -7,7 +7,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::Cluster;
-use crate::raft::{Member, NodeId};
+use crate::transport::{Member, NodeId};
 
 /// A new member may vote once it lacks no more than this many entries of the log: what is under way to a member that keeps up. An entry
 /// can be a MiB, and from then on writes may have to wait for it.

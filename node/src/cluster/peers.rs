@@ -13,7 +13,7 @@ use super::connector::Connector;
 use super::reminder::Reminder;
 use crate::config::MemberConfig;
 use crate::event::Ticks;
-use crate::raft::NodeId;
+use crate::transport::NodeId;
 
 /// How often every listed server is asked.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);

@@ -17,8 +17,8 @@ use super::Cluster;
 use super::forward::FORWARDS_IN_FLIGHT;
 use super::gate::{Answer, Proposed};
 use super::wire::{forward_response, requester_from_wire};
-use crate::raft::caller::{check_proven, proven};
-use crate::raft::{Member, NodeId};
+use crate::transport::caller::{check_proven, proven};
+use crate::transport::{Member, NodeId};
 
 /// Answers other nodes on behalf of this one.
 pub struct ClusterService {

@@ -14,6 +14,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::files;
+
 /// What was acknowledged longer ago than this is in the file on disk, so that even damage that comes with a power loss is noticed.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -77,7 +79,7 @@ impl DurableMark {
             file.write_all_at(&Durable::default().encode(), 0)?;
         }
         file.sync_all()?;
-        File::open(directory)?.sync_all()?;
+        files::sync_directory(directory)?;
         Ok(Self { file, path, changed: None })
     }
 

@@ -1,4 +1,4 @@
-//! Keys of the log database.
+//! Keys of the log database. The values of the last three small ones are encoded by consensus.
 
 /// An entry: its index, big-endian, so that RocksDB's order is the log's.
 pub fn entry(index: u64) -> [u8; 8] {
@@ -12,6 +12,12 @@ pub fn index(key: &[u8]) -> Option<u64> {
 
 /// Small value: index of the first entry that is part of the log, u64 big-endian. What lies before it is garbage.
 pub const FIRST: &str = "log-first";
+/// Small value: the vote, by the name under which consensus stores it.
+pub const VOTE: &str = "vote";
+/// Small value: id of the last entry known to be committed, a hint.
+pub const COMMITTED: &str = "committed";
+/// Small value: id of the last entry purged.
+pub const LAST_PURGED: &str = "last-purged";
 /// Small value: version of this layout, one byte.
 pub const FORMAT: &str = "log-format";
 /// The version this program reads and writes.

@@ -9,7 +9,7 @@
 
 mod disk;
 mod durable_mark;
-mod keys;
+pub mod keys;
 mod open;
 mod options;
 mod sync;
@@ -18,6 +18,7 @@ mod tail_cache;
 mod test_record;
 #[cfg(test)]
 mod tests;
+pub mod volume;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,6 +34,7 @@ pub use self::disk::ADVICE;
 pub use self::durable_mark::FILE_NAME as MARK_FILE_NAME;
 use self::sync::GroupCommit;
 use self::tail_cache::TailCache;
+pub use self::volume::Volume;
 use crate::fatal;
 
 /// Weight of the decoded records kept in memory: at 20,000 entries of 256 bytes a second about four seconds, more than

@@ -1,14 +1,13 @@
 //! Opening: find where the log begins and ends, and refuse one that has lost what it acknowledged.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{ADVICE, Disk, damaged};
 use super::durable_mark::{self, Durable, DurableMark};
 use super::{Extent, LogError, keys};
-use crate::fatal;
+use crate::{fatal, files};
 
 /// A log that was found sound. All of it is durable.
 pub struct Opened {
@@ -26,9 +25,7 @@ pub struct Opened {
 pub fn open(directory: &Path) -> Result<Opened, LogError> {
     let io = |error: io::Error| LogError::Unusable(format!("{} cannot be used ({error})", directory.display()));
     std::fs::create_dir_all(directory).map_err(io)?;
-    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
-    }
+    files::sync_name(directory).map_err(io)?;
 
     let promised = read_mark(directory)?;
     refuse_missing_files(directory, promised)?;

@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use headwater_proto::stored;
 use openraft::entry::RaftEntry;
 use openraft::{EntryPayload, RaftTypeConfig};
+use prost::Message;
 
 use super::types::{Entry, LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig, Vote};
+use crate::apply::{self, EntryId, Payload};
 use crate::event::Ticks;
 
 /// Voters and learners as openraft keeps them, without the log id of the entry that set them.
@@ -117,6 +119,20 @@ pub fn entry_to_message(entry: &Entry) -> stored::Entry {
     stored::Entry { log_id: Some(log_id_to_message(&entry.log_id)), payload: Some(payload) }
 }
 
+/// A log entry as the apply thread takes it. The commands are shared, not copied.
+pub fn entry_to_apply(entry: Entry) -> apply::Entry {
+    let log_id = entry.log_id;
+    let payload = match entry.payload {
+        EntryPayload::Blank => Payload::Blank,
+        EntryPayload::Normal(proposal) => Payload::Commands(proposal),
+        EntryPayload::Membership(members) => {
+            let stored = StoredMembership::new(Some(log_id), members);
+            Payload::Members(stored_membership_to_message(&stored).encode_to_vec())
+        }
+    };
+    apply::Entry { id: EntryId { term: log_id.leader_id.term, index: log_id.index }, payload }
+}
+
 /// The log entry of a message. The command's bytes are shared, not copied.
 pub fn entry_from_message(message: stored::Entry) -> Result<Entry, CodecError> {
     use stored::entry::Payload;
@@ -136,7 +152,6 @@ mod tests {
     use bytes::Bytes;
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
-    use prost::Message;
 
     use super::*;
 

@@ -17,6 +17,8 @@ use openraft::{ChangeMembers, Precondition, RaftMetrics, ReadPolicy};
 use super::Raft;
 use super::types::{LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig};
 use crate::event::WriteOutcome;
+pub use crate::snapshot::Replication;
+use crate::snapshot::{Consensus as SnapshotConsensus, Known};
 
 /// The handle of this node's consensus. Cheap to clone.
 #[derive(Clone)]
@@ -147,6 +149,23 @@ impl Consensus {
     }
 }
 
+impl SnapshotConsensus for Consensus {
+    type Ended = Ended;
+
+    fn known(&self) -> Known {
+        let Seen { snapshot_index, purged_index, applied_entries, replication, .. } = self.seen();
+        Known { snapshot: snapshot_index, applied: applied_entries.checked_sub(1), purged: purged_index, replication }
+    }
+
+    async fn purge_log(&self, index: u64) -> Result<(), Ended> {
+        self.raft.trigger().purge_log(index).await.map_err(|_| Ended)
+    }
+
+    async fn adopt_snapshot(&self) -> Result<(), Ended> {
+        self.raft.trigger().snapshot().await.map_err(|_| Ended)
+    }
+}
+
 impl From<WriteResult<TypeConfig>> for EntryResult {
     fn from(result: WriteResult<TypeConfig>) -> Self {
         match result {
@@ -188,9 +207,6 @@ impl From<openraft::ServerState> for ServerState {
         }
     }
 }
-
-/// How far the log of every other member agrees with the leader's: the index of the last entry that does.
-pub type Replication = BTreeMap<NodeId, Option<u64>>;
 
 /// What consensus said of itself at one moment.
 ///

@@ -17,16 +17,14 @@ use prost::Message;
 
 use super::codec::{self, CodecError};
 use super::types::{Entry, LogId, NodeId, TypeConfig, Vote};
+use crate::apply;
+use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
 
 /// Encoded bytes of entries in one append request, about. It is what keeps a batch far below gRPC's message limit.
 pub const READ_BYTES: usize = 1 << 20;
 #[cfg(test)]
 mod tests;
-
-const VOTE: &str = "vote";
-const COMMITTED: &str = "committed";
-const LAST_PURGED: &str = "last-purged";
 
 /// The log as openraft wants it. Cheap to clone; each clone may read.
 #[derive(Clone)]
@@ -39,12 +37,12 @@ pub struct LogStorage {
 pub struct AsLeader {
     node_id: NodeId,
     is_leader: AtomicBool,
-    written: Box<dyn Fn(Vec<Entry>) + Send + Sync>,
+    written: Box<dyn Fn(Vec<apply::Entry>) + Send + Sync>,
 }
 
 impl AsLeader {
     /// For the node `node_id`, which leads once it has stored a vote for itself that a majority gave.
-    pub fn new(node_id: NodeId, written: Box<dyn Fn(Vec<Entry>) + Send + Sync>) -> Arc<Self> {
+    pub fn new(node_id: NodeId, written: Box<dyn Fn(Vec<apply::Entry>) + Send + Sync>) -> Arc<Self> {
         Arc::new(Self { node_id, is_leader: AtomicBool::new(false), written })
     }
 
@@ -211,7 +209,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let as_leader = self.as_leader.as_ref().filter(|told| told.is_leader.load(Ordering::Relaxed));
-        let told = as_leader.map(|as_leader| (as_leader, entries.clone()));
+        let told = as_leader.map(|as_leader| (as_leader, entries.iter().cloned().map(codec::entry_to_apply).collect()));
         self.log.append(entries, Box::new(move || callback.io_completed(Ok(()))));
         if let Some((as_leader, entries)) = told {
             (as_leader.written)(entries);

@@ -1,27 +1,19 @@
-//! Thin adapters between openraft, tonic and the rooms below.
+//! openraft's traits and types, and thin adapters between them, tonic and the rooms below. None of them leaves this room: above, consensus is
+//! [`Consensus`].
 //!
 //! [`build`] puts them together. In order: log and state are opened, then the snapshots (leftovers of a crash go), the apply thread starts, and openraft is
 //! built: it re-applies what the last state flush left out. It does not run yet: the caller serves [`Parts::service`]
 //! and only then calls [`Parts::run`], so that no election is held by a node that cannot be answered.
 //! At the end: stop accepting, transfer leadership, then [`Parts::stop`].
 
-pub mod apply;
-pub mod caller;
 pub mod codec;
 mod consensus;
-pub mod dialer;
-pub mod listener;
 mod log_record;
 pub mod log_storage;
 pub mod network;
-pub mod outgoing;
 pub mod service;
 pub mod settings;
-pub mod snapshot;
-pub mod snapshot_policy;
 pub mod state_machine;
-pub mod traffic;
-pub mod transfer;
 pub mod types;
 pub mod wire;
 
@@ -40,23 +32,21 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use caller::{ClusterId, LocalIdentity};
 pub use consensus::{
     ChangeError, Consensus, Elected, Elections, Ended, EntryResult, Members, NotConfirmed, Progress, Replication, Seen,
     ServerState,
 };
-pub use dialer::Dialer;
-pub use network::Resolve;
-pub use snapshot_policy::SnapshotPolicy;
 pub use state_machine::StateMachine;
-pub use traffic::Traffic;
 pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
 
+use crate::apply::{ApplyHandle, DurableGate};
 use crate::config::Config;
 use crate::fatal;
-use crate::log::{Log, LogError, SyncReport};
+use crate::log::{Log, LogError, SyncReport, volume};
 use crate::metrics::Metrics;
+use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
 use crate::store::{OpenError, ReadError, Store};
+use crate::transport::{Dialer, LocalIdentity, Resolve};
 use log_storage::LogStorage;
 
 /// openraft's handle.
@@ -73,11 +63,11 @@ pub struct Parts {
     /// Index after the last entry that the log held when it was opened: what recovery has to reach.
     pub log_end_at_start: u64,
     log: Log<types::Entry>,
-    apply: apply::ApplyHandle,
+    apply: ApplyHandle,
     /// See [`StateMachine::new`].
     released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
-    snapshots: Arc<snapshot::SnapshotStore>,
-    outgoing: outgoing::Outgoing,
+    snapshots: Arc<SnapshotStore>,
+    outgoing: Outgoing,
     /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is no failure of consensus.
     closing: DropGuard,
 }
@@ -158,11 +148,11 @@ pub async fn build(
     let log_end_at_start = log.extent().end;
 
     let gate_log = log.clone();
-    let gate: apply::DurableGate = Arc::new(move |end| gate_log.wait_durable(end));
-    let apply = apply::ApplyHandle::start(store.clone(), gate, metrics.clone())?;
+    let gate: DurableGate = Arc::new(move |end| gate_log.wait_durable(end));
+    let apply = ApplyHandle::start(store.clone(), gate, metrics.clone())?;
     apply.volume().lock().prepend(&volume);
 
-    let outgoing = outgoing::Outgoing::default();
+    let outgoing = Outgoing::default();
     let sending =
         network::SnapshotSending { outgoing: outgoing.clone(), bytes_per_second: config.snapshot_bytes_per_second };
     let network = network::Network::new(identity.clone(), dialer, resolve, metrics, sending);
@@ -228,7 +218,12 @@ impl Parts {
     pub async fn run(&self, config: &Config, stop: &CancellationToken) {
         self.raft.run();
         let (apply, snapshots) = (self.apply.clone(), self.snapshots.clone());
-        let policy = SnapshotPolicy::new(self.raft.clone(), apply, snapshots, self.outgoing.clone(), config);
+        let limits = Limits {
+            log_bytes: config.snapshot_log_bytes,
+            interval: config.snapshot_interval,
+            keep_log_bytes: config.keep_log_bytes,
+        };
+        let policy = SnapshotPolicy::new(self.consensus(), apply, snapshots, self.outgoing.clone(), limits);
         tokio::spawn(policy.run(stop.clone()));
         tokio::spawn(stop_with_consensus(self.raft.clone(), self.closing.token().clone()));
         // It fails when consensus has ended, which ends the node.
@@ -237,7 +232,7 @@ impl Parts {
 
     /// The apply thread, for tests that hold it.
     #[cfg(test)]
-    pub(crate) fn apply(&self) -> &apply::ApplyHandle {
+    pub(crate) fn apply(&self) -> &ApplyHandle {
         &self.apply
     }
 
@@ -289,8 +284,8 @@ async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
 struct Opened {
     log: Log<types::Entry>,
     store: Store,
-    snapshots: Arc<snapshot::SnapshotStore>,
-    /// See [`snapshot_policy::estimate_volume`].
+    snapshots: Arc<SnapshotStore>,
+    /// See [`volume::estimate`].
     volume: Vec<(u64, u64)>,
 }
 
@@ -299,8 +294,8 @@ impl Opened {
         let sync_metrics = metrics.clone();
         let log = Log::open(&log_directory(&config.data_dir), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
         let store = Store::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
-        let snapshots = Arc::new(snapshot::SnapshotStore::open(&config.data_dir, metrics.clone())?);
-        let volume = snapshot_policy::estimate_volume(&log, applied_entries(&store)?)?;
+        let snapshots = Arc::new(SnapshotStore::open(&config.data_dir, metrics.clone())?);
+        let volume = volume::estimate(&log, applied_entries(&store)?)?;
         Ok(Self { log, store, snapshots, volume })
     }
 }

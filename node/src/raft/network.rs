@@ -23,28 +23,16 @@ use openraft::raft::{
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::caller::LocalIdentity;
 use super::codec::{self, CodecError};
-use super::dialer::Dialer;
-use super::outgoing::Outgoing;
 use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
-use super::snapshot::SnapshotDir;
-use super::transfer::{self, Progress};
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use super::wire;
 use crate::metrics::Metrics;
-
-/// The largest gRPC message between nodes, both directions. An append request is closed by the first entry that takes it
-/// over 1 MiB; an entry holds one client request of up to 16 MiB; the rest is slack for framing. Larger than anything ever sent:
-/// tonic would end the stream, and the request would be sent again for ever.
-pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
+use crate::snapshot::{self, Outgoing, Progress, SnapshotDir};
+use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Resolve};
 
 /// How long the answer to the opening of an append stream may take (the peer answers it at once); connecting included.
 const OPEN_STREAM_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Where to reach a member: given the address that the membership names, the one to use. Lets the configured list win over
-/// what an older configuration left in the membership.
-pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;
 
 /// What a peer's client is for; each purpose has its own connection, so that a batch of megabytes or a snapshot
 /// cannot delay a heartbeat.
@@ -283,11 +271,11 @@ impl NetSnapshot<TypeConfig> for Peer {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: SnapshotOf<TypeConfig, Arc<SnapshotDir>>,
+        newest: SnapshotOf<TypeConfig, Arc<SnapshotDir>>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let directory = snapshot.snapshot;
+        let directory = newest.snapshot;
         let total_bytes = directory.total_bytes();
         // Until it is installed, or this attempt ends.
         let sending = directory.last_index().map(|index| self.snapshots.outgoing.begin(self.target, index));
@@ -295,7 +283,7 @@ impl NetSnapshot<TypeConfig> for Peer {
         let begun = Arc::new(AtomicBool::new(false));
         let begins = begun.clone();
         // Told when the connection takes the first part: before that, an absent peer would be told of with every attempt.
-        let parts = transfer::send(directory, &vote, self.snapshots.bytes_per_second);
+        let parts = snapshot::send(directory, codec::vote_to_message(&vote), self.snapshots.bytes_per_second);
         let (progress, parts) = Progress::of(parts.inspect(move |_| {
             if !begins.swap(true, Ordering::Relaxed) {
                 tracing::info!(%peer, total_bytes, "sending a snapshot");
@@ -319,7 +307,7 @@ impl NetSnapshot<TypeConfig> for Peer {
                     // Its disk does not take it. The next will be the newest by then, so no log is kept for this one.
                     drop(sending);
                     tokio::select! {
-                        () = tokio::time::sleep(transfer::REFUSED_PAUSE) => {}
+                        () = tokio::time::sleep(snapshot::REFUSED_PAUSE) => {}
                         closed = cancel => return Err(StreamingError::Closed(closed)),
                     }
                 }

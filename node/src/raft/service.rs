@@ -11,12 +11,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::caller::LocalIdentity;
 use super::codec::{self, CodecError};
-use super::network::MAX_MESSAGE_BYTES;
-use super::snapshot::{Snapshot, SnapshotStore};
-use super::transfer::{self, ReceiveError};
+use super::state_machine::{Snapshot, meta_of};
 use super::{Raft, wire as convert};
+use crate::snapshot::{self, ReceiveError, SnapshotStore};
+use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES};
 
 /// Snapshots received at a time. A second one could only come from a second leader, and both would fill the disk.
 const TRANSFERS: usize = 1;
@@ -107,8 +106,11 @@ impl RaftRpc for RaftService {
         let peer = self.identity.check(&request)?;
         let _permit =
             self.transfers.try_acquire().map_err(|_| Status::unavailable("another snapshot is being received"))?;
-        let mut parts = request.into_inner();
-        let (vote, manifest) = transfer::receive_header(&mut parts).await.map_err(refused)?;
+        let mut parts = request.into_inner().map(|part| part.map_err(|status| status.message().to_owned()));
+        let (vote, manifest) = snapshot::receive_header(&mut parts).await.map_err(refused)?;
+        let damaged = |error: CodecError| refused(ReceiveError::Damaged(error.to_string()));
+        let vote = codec::vote_from_message(&vote).map_err(damaged)?;
+        let meta = meta_of(&manifest).map_err(damaged)?;
         let own_vote = self.raft.metrics().borrow_watched().vote;
         if own_vote > vote {
             // A leader of the past: openraft would refuse its snapshot after gigabytes.
@@ -116,14 +118,14 @@ impl RaftRpc for RaftService {
         }
         tracing::info!(%peer, files = manifest.files.len(), "receiving a snapshot");
         let received = async {
-            transfer::check_room(&self.snapshots, &manifest)?;
-            transfer::receive_files(&self.snapshots, manifest, &mut parts).await
+            snapshot::check_room(&self.snapshots, &manifest)?;
+            snapshot::receive_files(&self.snapshots, manifest, &mut parts).await
         };
         let received = received.await.map_err(|error| {
             tracing::warn!(%peer, %error, "a snapshot was not received");
             refused(error)
         })?;
-        let snapshot = Snapshot { meta: received.meta().clone(), snapshot: received };
+        let snapshot = Snapshot { meta, snapshot: received };
         let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_message(&response.vote)) }))
     }

@@ -6,14 +6,20 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use headwater_proto::stored;
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
-use super::apply::{ApplyHandle, ApplyStopped, MAX_CHUNK_BYTES, MAX_CHUNK_ENTRIES, weight};
-use super::codec;
-use super::snapshot::{Snapshot, SnapshotDir, SnapshotMeta, SnapshotStore};
-use super::types::{LogId, StoredMembership, TypeConfig};
+use super::codec::{self, CodecError};
+use super::types::{LogId, Outcomes, StoredMembership, TypeConfig};
+use crate::apply::{Answer, ApplyHandle, ApplyStopped, MAX_CHUNK_BYTES, MAX_CHUNK_ENTRIES};
+use crate::snapshot::{SnapshotDir, SnapshotStore};
+
+/// openraft's view of a snapshot.
+pub(super) type Snapshot = SnapshotOf<TypeConfig, Arc<SnapshotDir>>;
+/// What openraft knows of a snapshot without its data.
+pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 /// Adapter from openraft's state machine to this node's.
 #[derive(Clone)]
@@ -37,8 +43,27 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-fn as_snapshot(directory: Arc<SnapshotDir>) -> Snapshot {
-    Snapshot { meta: directory.meta().clone(), snapshot: directory }
+/// What openraft is told of a snapshot's manifest.
+pub(super) fn meta_of(manifest: &stored::SnapshotManifest) -> Result<SnapshotMeta, CodecError> {
+    let membership = manifest.membership.clone().map(codec::stored_membership_from_message).transpose()?;
+    let last_log_id = manifest.last_applied.as_ref().map(codec::log_id_from_message);
+    Ok(SnapshotMeta { last_log_id, last_membership: membership.unwrap_or_default() })
+}
+
+fn as_snapshot(directory: Arc<SnapshotDir>) -> io::Result<Snapshot> {
+    let meta = meta_of(directory.manifest()).map_err(invalid)?;
+    Ok(Snapshot { meta, snapshot: directory })
+}
+
+/// Gives the outcomes of a chunk to the clients that wait for them; no client waits on this node for an entry of another leader.
+fn answer(responders: Vec<Option<ApplyResponder<TypeConfig>>>) -> Answer {
+    Box::new(move |outcomes| {
+        for (responder, outcomes) in responders.into_iter().zip(outcomes) {
+            if let Some(responder) = responder {
+                responder.send(Outcomes(outcomes));
+            }
+        }
+    })
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -66,17 +91,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // one is waiting for all: openraft reports everything as applied when this returns.
         let mut last: Option<oneshot::Receiver<()>> = None;
         loop {
-            let mut chunk = Vec::new();
+            let (mut chunk, mut responders) = (Vec::new(), Vec::new());
             let mut bytes = 0;
             while chunk.len() < MAX_CHUNK_ENTRIES && bytes < MAX_CHUNK_BYTES {
-                let Some(committed) = entries.next().await.transpose()? else { break };
-                bytes += weight(&committed.0);
-                chunk.push(committed);
+                let Some((entry, responder)) = entries.next().await.transpose()? else { break };
+                let entry = codec::entry_to_apply(entry);
+                bytes += entry.weight();
+                chunk.push(entry);
+                responders.push(responder);
             }
             if chunk.is_empty() {
                 break;
             }
-            last = Some(self.apply.apply(chunk).await?);
+            last = Some(self.apply.apply(chunk, answer(responders)).await?);
         }
         match last {
             Some(applied) => applied.await.map_err(|_| ApplyStopped.into()),
@@ -106,7 +133,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        Ok(self.snapshots.current().map(as_snapshot))
+        self.snapshots.current().map(as_snapshot).transpose()
     }
 }
 
@@ -129,8 +156,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         match self {
-            Self::Built(newest) => Ok(as_snapshot(newest.clone())),
-            Self::Build { apply, snapshots } => Ok(as_snapshot(snapshots.build(apply).await?)),
+            Self::Built(newest) => as_snapshot(newest.clone()),
+            Self::Build { apply, snapshots } => as_snapshot(snapshots.build(apply).await?),
         }
     }
 }

@@ -10,9 +10,9 @@ mod process;
 mod support;
 
 use client::connect;
-use headwater::raft::Dialer;
-use headwater::raft::listener::{MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS};
 use headwater::tls::Certificates;
+use headwater::transport::Dialer;
+use headwater::transport::listener::{MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS};
 use headwater_proto::cluster::cluster_client::ClusterClient;
 use headwater_proto::cluster::{ForwardRequest, JoinRequest, RejoinRequest, StatusRequest};
 use headwater_proto::stored;

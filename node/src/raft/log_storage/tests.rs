@@ -109,7 +109,7 @@ async fn a_purge_mark_that_does_not_meet_the_first_entry_is_refused() {
 async fn only_writes_of_a_leader_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let (sender, told) = std::sync::mpsc::channel();
-    let written = Box::new(move |entries: Vec<Entry>| sender.send(entries).unwrap());
+    let written = Box::new(move |entries: Vec<apply::Entry>| sender.send(entries).unwrap());
     let mut storage = open(directory.path()).telling(AsLeader::new(NodeId(7), written));
     let elected = |node| Vote::new_committed(3, NodeId(node));
     let votes = [None, Some(Vote::new(3, NodeId(7))), Some(elected(7)), Some(elected(8))];
@@ -119,5 +119,5 @@ async fn only_writes_of_a_leader_are_reported() {
         }
         RaftLogStorage::append(&mut storage, [entry(index as u64, 20)], IOFlushed::noop()).await.unwrap();
     }
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [vec![entry(2, 20)]]);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [vec![codec::entry_to_apply(entry(2, 20))]]);
 }

@@ -1,19 +1,15 @@
-//! When to take a snapshot and how much log to keep: by bytes and time, where openraft would count entries.
+//! When to take a snapshot and how much log to keep: by bytes and time, where consensus would count entries.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openraft::async_runtime::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 
-use super::Raft;
-use super::apply::ApplyHandle;
+use super::kept::SnapshotStore;
 use super::outgoing::{Needs, Outgoing, Replication};
-use super::snapshot::SnapshotStore;
-use crate::config::Config;
+use crate::apply::ApplyHandle;
 use crate::fatal;
-use crate::log::{Log, LogError, Record};
 
 /// How often the policy looks. Nothing depends on its precision.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,27 +17,58 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after an attempt that failed: a checkpoint holds up the apply thread, and a full disk is seldom emptied within a second.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Entries read at start to estimate how the bytes of the log are spread.
-const ESTIMATE_SAMPLES: u64 = 256;
-
 /// Log is kept for receivers of snapshots beyond what is configured, up to this many times the larger of what is kept and what makes a
 /// snapshot: many times what is written while even a large state is sent, and still a bound on what a receiver that never gets done
-/// costs of the disk. It is no more than `LogVolume` looks back in any case.
+/// costs of the disk. It is no more than [`crate::log::Volume`] looks back in any case.
 const HELD_LOG_FACTOR: u64 = 16;
 
+/// Consensus, as far as snapshots concern it.
+pub trait Consensus: Send + 'static {
+    /// It has ended on this node.
+    type Ended: Send;
+
+    /// What it knows.
+    fn known(&self) -> Known;
+
+    /// Lets it purge the log up to and including this entry.
+    fn purge_log(&self, index: u64) -> impl Future<Output = Result<(), Self::Ended>> + Send;
+
+    /// Shows it the newest snapshot.
+    fn adopt_snapshot(&self) -> impl Future<Output = Result<(), Self::Ended>> + Send;
+}
+
+/// What consensus knows of log and snapshots, by index of the last entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// In the newest snapshot.
+    pub snapshot: Option<u64>,
+    /// Applied to the state.
+    pub applied: Option<u64>,
+    /// Purged from the log.
+    pub purged: Option<u64>,
+    /// As leader, how far the others are.
+    pub replication: Option<Replication>,
+}
+
+/// How often snapshots are taken and how much log is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A snapshot is taken after this many bytes of applied log ...
+    pub log_bytes: u64,
+    /// ... or after this time, if anything was applied.
+    pub interval: Duration,
+    /// Log kept below the newest snapshot.
+    pub keep_log_bytes: u64,
+}
+
 /// The background task; see [`SnapshotPolicy::run`].
-pub struct SnapshotPolicy {
-    raft: Raft,
+pub struct SnapshotPolicy<C> {
+    consensus: C,
     apply: ApplyHandle,
     snapshots: Arc<SnapshotStore>,
     outgoing: Outgoing,
-    /// Take one after this many bytes of applied log ...
-    log_bytes: u64,
-    /// ... or after this time, if anything was applied.
-    interval: Duration,
-    /// Log kept below the newest snapshot.
-    keep_log_bytes: u64,
-    /// Purged up to and including this entry, as far as openraft was told by this process.
+    limits: Limits,
+    /// Purged up to and including this entry, as far as consensus was told by this process.
     purge_to: Option<u64>,
     /// The newest snapshot seen, and when this process first saw it.
     newest: Option<u64>,
@@ -50,23 +77,21 @@ pub struct SnapshotPolicy {
     failed: Option<(String, Instant)>,
 }
 
-impl SnapshotPolicy {
-    /// With the limits of the configuration.
+impl<C: Consensus> SnapshotPolicy<C> {
+    /// Of the snapshots of one node.
     pub fn new(
-        raft: Raft,
+        consensus: C,
         apply: ApplyHandle,
         snapshots: Arc<SnapshotStore>,
         outgoing: Outgoing,
-        config: &Config,
+        limits: Limits,
     ) -> Self {
         Self {
-            raft,
+            consensus,
             apply,
             snapshots,
             outgoing,
-            log_bytes: config.snapshot_log_bytes,
-            interval: config.snapshot_interval,
-            keep_log_bytes: config.keep_log_bytes,
+            limits,
             purge_to: None,
             newest: None,
             newest_at: Instant::now(),
@@ -74,7 +99,7 @@ impl SnapshotPolicy {
         }
     }
 
-    /// Works until `shutdown`, or until openraft has stopped (which whoever watches it reports).
+    /// Works until `shutdown`, or until consensus has ended (which is reported elsewhere).
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -89,13 +114,8 @@ impl SnapshotPolicy {
         shutdown.run_until_cancelled(looking).await;
     }
 
-    async fn look(&mut self) -> Result<(), openraft::errors::Fatal<super::TypeConfig>> {
-        let (snapshot, applied, purged, replication) = {
-            let data = self.raft.data_metrics();
-            let data = data.borrow_watched();
-            let index = |log_id: &Option<super::types::LogId>| log_id.as_ref().map(|log_id| log_id.index);
-            (index(&data.snapshot), index(&data.last_applied), index(&data.purged), data.replication.clone())
-        };
+    async fn look(&mut self) -> Result<(), C::Ended> {
+        let Known { snapshot, applied, purged, replication } = self.consensus.known();
         if snapshot > self.newest {
             self.newest = snapshot;
             self.newest_at = Instant::now();
@@ -105,7 +125,7 @@ impl SnapshotPolicy {
             && purge_to > purged.max(self.purge_to)
         {
             tracing::info!(purge_to = index, snapshot, "purging the log below the snapshot");
-            self.raft.trigger().purge_log(index).await?;
+            self.consensus.purge_log(index).await?;
             self.purge_to = purge_to;
         }
         let Some(applied) = applied else { return Ok(()) };
@@ -113,7 +133,7 @@ impl SnapshotPolicy {
             self.build().await;
         }
         if self.built() > snapshot {
-            self.raft.trigger().snapshot().await?;
+            self.consensus.adopt_snapshot().await?;
         }
         Ok(())
     }
@@ -121,8 +141,8 @@ impl SnapshotPolicy {
     /// The last entry of the log below `snapshot` that nobody needs.
     fn dispensable(&self, snapshot: u64, replication: Option<&Replication>) -> Option<u64> {
         let volume = self.apply.volume().lock();
-        let purge_to = volume.index_below(snapshot, self.keep_log_bytes)?;
-        let most = self.keep_log_bytes.max(self.log_bytes).saturating_mul(HELD_LOG_FACTOR);
+        let purge_to = volume.index_below(snapshot, self.limits.keep_log_bytes)?;
+        let most = self.limits.keep_log_bytes.max(self.limits.log_bytes).saturating_mul(HELD_LOG_FACTOR);
         let mut dispensable = purge_to;
         for Needs { target, after } in self.outgoing.needs(replication, purge_to, Instant::now()) {
             let held_bytes = volume.bytes_at(snapshot).saturating_sub(volume.bytes_at(after));
@@ -141,7 +161,7 @@ impl SnapshotPolicy {
         Some(dispensable)
     }
 
-    /// The newest snapshot there is; openraft hears of it a moment later.
+    /// The newest snapshot there is; consensus hears of it a moment later.
     fn built(&self) -> Option<u64> {
         self.snapshots.current()?.last_index()
     }
@@ -178,7 +198,7 @@ impl SnapshotPolicy {
         }
         let volume = self.apply.volume().lock();
         let since = volume.total() - snapshot.map_or(0, |index| volume.bytes_at(index));
-        since >= self.log_bytes || self.newest_at.elapsed() >= self.interval
+        since >= self.limits.log_bytes || self.newest_at.elapsed() >= self.limits.interval
     }
 }
 
@@ -187,76 +207,107 @@ fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData || error.raw_os_error() == Some(libc::EIO)
 }
 
-/// How the bytes of the log before `end` are spread, as (index, bytes of log up to it), estimated from some entries of it. Blocking.
-pub fn estimate_volume<R: Record>(log: &Log<R>, end: u64) -> Result<Vec<(u64, u64)>, LogError> {
-    let extent = log.extent();
-    let end = end.min(extent.end);
-    let step = (end.saturating_sub(extent.first) / ESTIMATE_SAMPLES).max(1);
-    let mut samples = Vec::new();
-    let mut bytes = 0_u64;
-    let mut index = extent.first;
-    while index < end {
-        let next = index.saturating_add(step).min(end);
-        let weight = log.read_bounded(index..index + 1, 1)?.first().map_or(0, Record::weight) as u64;
-        bytes = bytes.saturating_add(weight.saturating_mul(next - index));
-        samples.push((next - 1, bytes));
-        index = next;
-    }
-    Ok(samples)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
 
-    use super::super::settings::config_for_tests;
-    use super::super::{Dialer, LocalIdentity, Member, NodeId, Proposal, build};
-    use super::*;
-    use crate::event::Ticks;
-    use crate::metrics::Metrics;
+    use parking_lot::Mutex;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    use super::*;
+    use crate::apply::{Entry, EntryId, Payload};
+    use crate::metrics::Metrics;
+    use crate::store::Store;
+
+    /// Knows what it is told, and adopts the newest snapshot there is.
+    #[derive(Clone)]
+    struct Told {
+        known: Arc<Mutex<Known>>,
+        snapshots: Arc<SnapshotStore>,
+    }
+
+    impl Consensus for Told {
+        type Ended = std::convert::Infallible;
+
+        fn known(&self) -> Known {
+            self.known.lock().clone()
+        }
+
+        async fn purge_log(&self, index: u64) -> Result<(), Self::Ended> {
+            self.known.lock().purged = Some(index);
+            Ok(())
+        }
+
+        async fn adopt_snapshot(&self) -> Result<(), Self::Ended> {
+            self.known.lock().snapshot = self.snapshots.current().and_then(|snapshot| snapshot.last_index());
+            Ok(())
+        }
+    }
+
+    /// A policy over a state that entries of one byte are applied to.
+    struct Bench {
+        policy: SnapshotPolicy<Told>,
+        apply: ApplyHandle,
+        known: Arc<Mutex<Known>>,
+    }
+
+    impl Bench {
+        fn new(data: &std::path::Path, log_bytes: u64) -> Self {
+            let limits = Limits { log_bytes, interval: Duration::from_secs(3600), keep_log_bytes: 1 << 20 };
+            let store = Store::open(&data.join("state"), 1 << 20).unwrap();
+            let apply = ApplyHandle::start(store, Arc::new(|_| {}), Metrics::new()).unwrap();
+            let snapshots = Arc::new(SnapshotStore::open(data, Metrics::new()).unwrap());
+            let known: Arc<Mutex<Known>> = Arc::default();
+            let consensus = Told { known: known.clone(), snapshots: snapshots.clone() };
+            let policy = SnapshotPolicy::new(consensus, apply.clone(), snapshots, Outgoing::default(), limits);
+            Self { policy, apply, known }
+        }
+
+        async fn write(&self) {
+            let index = self.known.lock().applied.map_or(0, |last| last + 1);
+            let blank = Entry { id: EntryId { term: 1, index }, payload: Payload::Blank };
+            self.apply.apply(vec![blank], Box::new(|_| {})).await.unwrap().await.unwrap();
+            self.known.lock().applied = Some(index);
+        }
+    }
 
     #[tokio::test]
     async fn a_snapshot_that_cannot_be_taken_is_tried_again_and_writes_go_on() {
         let data = tempfile::tempdir().unwrap();
-        let config = Config { snapshot_log_bytes: 1, ..config_for_tests(data.path()) };
-        let id = NodeId::generate(1);
-        let identity = Arc::new(LocalIdentity::new(id, Some([7; 16])));
-        let resolve: super::super::Resolve = Arc::new(|_, member: &Member| member.clone());
-        let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
-        let raft = parts.raft.clone();
-        raft.run();
-        let alone = Member { raft_address: "127.0.0.1:1".to_owned(), http_address: String::new() };
-        raft.initialize(BTreeMap::from([(id, alone)])).await.unwrap();
-        raft.wait(Some(PATIENCE)).current_leader(id, "it leads").await.unwrap();
-        let write = || async {
-            let written = raft.client_write(Proposal { time: Ticks(1), commands: [].into() }).await.unwrap();
-            raft.wait(Some(PATIENCE)).applied_index_at_least(Some(written.log_id.index), "applied").await.unwrap();
-        };
-        write().await;
+        let mut bench = Bench::new(data.path(), 1);
+        bench.write().await;
 
         let (snapshots, away) = (data.path().join("snapshots"), data.path().join("away"));
         fs::rename(&snapshots, &away).unwrap();
         fs::write(&snapshots, b"not a directory").unwrap();
-        let (apply, store) = (parts.apply.clone(), parts.snapshots.clone());
-        let mut policy = SnapshotPolicy::new(raft.clone(), apply, store, Outgoing::default(), &config);
-        policy.look().await.unwrap();
-        assert!(policy.failed.is_some() && policy.built().is_none());
-        write().await;
+        bench.policy.look().await.unwrap();
+        assert!(bench.policy.failed.is_some() && bench.policy.built().is_none());
+        bench.write().await;
 
         fs::remove_file(&snapshots).unwrap();
         fs::rename(&away, &snapshots).unwrap();
-        policy.look().await.unwrap();
-        assert!(policy.built().is_none(), "not before a pause");
-        if let Some((_, at)) = &mut policy.failed {
+        bench.policy.look().await.unwrap();
+        assert!(bench.policy.built().is_none(), "not before a pause");
+        if let Some((_, at)) = &mut bench.policy.failed {
             *at -= RETRY_PAUSE;
         }
-        policy.look().await.unwrap();
-        assert!(policy.failed.is_none());
-        let built = parts.snapshots.current().unwrap().meta().last_log_id.unwrap();
-        raft.wait(Some(PATIENCE)).snapshot(built, "consensus knows of it").await.unwrap();
-        parts.stop().await;
+        bench.policy.look().await.unwrap();
+        assert!(bench.policy.failed.is_none());
+        assert_eq!(bench.known.lock().snapshot, Some(1), "consensus knows of it");
+        bench.apply.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn the_log_is_purged_below_the_snapshot_but_for_the_bytes_to_keep() {
+        let data = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new(data.path(), 1 << 20);
+        for index in 0..4 {
+            bench.write().await;
+            bench.apply.volume().lock().add(index, 1 << 20);
+        }
+        bench.policy.look().await.unwrap();
+        assert_eq!((bench.known.lock().snapshot, bench.known.lock().purged), (Some(3), None));
+        bench.policy.look().await.unwrap();
+        assert_eq!(bench.known.lock().purged, Some(2));
+        bench.apply.shutdown().await;
     }
 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::types::{LogId, NodeId};
+use crate::transport::NodeId;
 
 /// How long the log is kept for a node that has installed its snapshot and catches up with what was written meanwhile. It reads that
 /// faster than clients can write it; one that takes longer may be gone.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(600);
 
-/// How far every peer's log agrees with the leader's, as openraft tells the leader.
-pub type Replication = BTreeMap<NodeId, Option<LogId>>;
+/// How far every peer's log agrees with the leader's: the index of the last entry that does.
+pub type Replication = BTreeMap<NodeId, Option<u64>>;
 
 /// The snapshots that this node sends. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ impl Outgoing {
     /// [`Sending::installed`].
     pub fn begin(&self, target: NodeId, index: u64) -> Sending {
         let mut transfers = self.0.lock();
-        // An earlier one to the same node has come to nothing: openraft sends one at a time.
+        // An earlier one to the same node has come to nothing: consensus sends one at a time.
         transfers.list.retain(|transfer| transfer.target != target);
         let number = transfers.next;
         transfers.next += 1;
@@ -73,7 +73,7 @@ impl Outgoing {
             };
             // Only a leader replicates, and only to members.
             let Some(matched) = replication.and_then(|replication| replication.get(&target)) else { return false };
-            let after = matched.map_or(index, |log_id| log_id.index.max(index));
+            let after = matched.map_or(index, |matched| matched.max(index));
             let is_behind = after < purge_to && now.saturating_duration_since(installed_at) < CATCH_UP_DEADLINE;
             if is_behind {
                 needs.push(Needs { target, after });
@@ -116,15 +116,11 @@ impl Drop for Sending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::codec;
 
     const PURGE_TO: u64 = 100;
 
     fn matched(target: NodeId, index: u64) -> Replication {
-        Replication::from([(
-            target,
-            Some(codec::log_id_from_message(&headwater_proto::stored::LogId { term: 1, index })),
-        )])
+        Replication::from([(target, Some(index))])
     }
 
     fn needed(outgoing: &Outgoing, replication: Option<&Replication>) -> Vec<u64> {

@@ -8,7 +8,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Status};
 
 use super::listener::Proven;
-use super::types::NodeId;
+use super::node::NodeId;
 
 /// Metadata key: the cluster, 32 hexadecimal digits.
 pub const CLUSTER: &str = "headwater-cluster";

@@ -1,45 +1,25 @@
-//! Sending and receiving a snapshot: its manifest, then every file in order, in checksummed chunks.
+//! Receiving a snapshot: every chunk and every file is checked, and all of it is durable before it counts.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use headwater_proto::raft::{SnapshotChunk, SnapshotHeader, SnapshotPart, snapshot_part::Part};
+use headwater_proto::raft::{SnapshotChunk, SnapshotPart, snapshot_part::Part};
 use headwater_proto::stored;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 
-use super::codec;
-use super::snapshot::{SnapshotDir, SnapshotStore, Unfinished, blocking, check_file_name};
-use super::types::Vote;
-use crate::fatal;
+use super::blocking;
+use super::directory::{SnapshotDir, Unfinished, check_file_name};
+use super::kept::SnapshotStore;
 use crate::files::Space;
-
-/// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to pace smoothly.
-pub const CHUNK_BYTES: usize = 512 << 10;
-
-/// Chunks read ahead of the network.
-const CHUNKS_AHEAD: usize = 4;
 
 /// The receiver gives up when no chunk arrives for this long; a paced sender sends several a second.
 pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The sender gives up when the connection takes no part for this long: later than a receiver that gets none, so that its word comes first.
-/// There is no deadline for the whole, which takes as long as the network needs for it.
-const SEND_STALL: Duration = Duration::from_secs(60);
-
-/// Time for what follows the last chunk: what is on the way still, syncing, opening and swapping the state.
-const INSTALL_GRACE: Duration = Duration::from_secs(600);
-
 /// What has to be free besides the files of a snapshot that is received: log and state go on meanwhile.
 const SPARE_BYTES: u64 = 128 << 20;
-
-/// A receiver whose disk does not take a snapshot is offered the next after this pause: space is seldom made within a second.
-pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// More files than any state database has; a header beyond that is refused before anything is allocated for it.
 const MAX_FILES: usize = 1_000_000;
@@ -71,138 +51,15 @@ pub enum ReceiveError {
     Disk(#[from] io::Error),
 }
 
-/// Why a snapshot of this node cannot be sent.
-#[derive(Debug, thiserror::Error)]
-enum ReadFailure {
-    /// A file is not what the manifest says, or cannot be read any more.
-    #[error("{}: {what}", path.display())]
-    Damaged { path: PathBuf, what: String },
-    /// Another attempt may succeed.
-    #[error("{}: {error}", path.display())]
-    Disk { path: PathBuf, error: io::Error },
-}
-
-impl ReadFailure {
-    fn of(path: &Path, error: io::Error) -> Self {
-        let path = path.to_owned();
-        let gone = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound);
-        if gone || error.raw_os_error() == Some(libc::EIO) {
-            return Self::Damaged { path, what: error.to_string() };
-        }
-        Self::Disk { path, error }
-    }
-}
-
-/// Tells when a transfer is stuck. The value under watch: whether the last part was taken.
-pub struct Progress(watch::Receiver<bool>);
-
-impl Progress {
-    /// Of a transfer whose parts pass through the stream returned.
-    pub fn of<S: Stream>(parts: S) -> (Self, impl Stream<Item = S::Item>) {
-        let (taken, progress) = watch::channel(false);
-        let all_taken = taken.clone();
-        let end = futures::stream::poll_fn(move |_| {
-            all_taken.send_replace(true);
-            Poll::Ready(None)
-        });
-        let part_taken = move |_: &S::Item| {
-            taken.send_replace(false);
-        };
-        (Self(progress), parts.inspect(part_taken).chain(end))
-    }
-
-    /// Waits until no part was taken for [`SEND_STALL`], or until [`INSTALL_GRACE`] after the last one.
-    pub async fn ceases(self) {
-        self.ceases_within(SEND_STALL, INSTALL_GRACE).await;
-    }
-
-    async fn ceases_within(mut self, stall: Duration, grace: Duration) {
-        loop {
-            let patience = if *self.0.borrow_and_update() { grace } else { stall };
-            match tokio::time::timeout(patience, self.0.changed()).await {
-                Ok(Ok(())) => {}
-                // The connection has let go of the stream, after its end as a rule.
-                Ok(Err(_)) => return tokio::time::sleep(grace).await,
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-/// The parts of a snapshot, read by a thread of their own at no more than the given rate. The thread ends when the stream is dropped.
-pub fn send(
-    directory: Arc<SnapshotDir>,
-    vote: &Vote,
-    bytes_per_second: u64,
-) -> impl Stream<Item = SnapshotPart> + use<> {
-    let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
-    let header =
-        SnapshotHeader { vote: Some(codec::vote_to_message(vote)), manifest: Some(directory.manifest().clone()) };
-    let spawned = std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
-        // The receiver sees a stream that ends too early and refuses it; the sender hears of that in the answer.
-        match read_parts(&directory, header, bytes_per_second, &parts) {
-            Ok(()) => {}
-            // It would be sent again and again, and no node that needs it could ever take part. Another leader has its own copy.
-            Err(error @ ReadFailure::Damaged { .. }) => {
-                let what = "a file of this node's snapshot is damaged, and the state may share it: start the node on an empty data \
-                            directory with --rejoin";
-                fatal::stop(what, &error);
-            }
-            Err(error @ ReadFailure::Disk { .. }) => tracing::error!(%error, "a snapshot cannot be read"),
-        }
-    });
-    if let Err(error) = spawned {
-        tracing::error!(%error, "no thread to send a snapshot");
-    }
-    ReceiverStream::new(stream)
-}
-
-fn read_parts(
-    directory: &SnapshotDir,
-    header: SnapshotHeader,
-    bytes_per_second: u64,
-    parts: &mpsc::Sender<SnapshotPart>,
-) -> Result<(), ReadFailure> {
-    let started = Instant::now();
-    let mut sent = 0;
-    if parts.blocking_send(SnapshotPart { part: Some(Part::Header(header)) }).is_err() {
-        return Ok(());
-    }
-    for (number, file) in directory.manifest().files.iter().enumerate() {
-        let path = directory.path().join(&file.name);
-        let mut reader = File::open(&path).map_err(|error| ReadFailure::of(&path, error))?;
-        let (mut offset, mut crc) = (0, 0);
-        while offset < file.bytes {
-            let length = (file.bytes - offset).min(CHUNK_BYTES as u64);
-            let mut data = vec![0; length as usize];
-            reader.read_exact(&mut data).map_err(|error| ReadFailure::of(&path, error))?;
-            crc = crc32c::crc32c_append(crc, &data);
-            if offset + length == file.bytes && crc != file.crc32c {
-                return Err(ReadFailure::Damaged { path, what: "wrong checksum".to_owned() });
-            }
-            let chunk = SnapshotChunk { file: number as u32, offset, crc32c: crc32c::crc32c(&data), data: data.into() };
-            if parts.blocking_send(SnapshotPart { part: Some(Part::Chunk(chunk)) }).is_err() {
-                return Ok(());
-            }
-            offset += length;
-            sent += length;
-            let due = Duration::from_secs_f64(sent as f64 / bytes_per_second.max(1) as f64);
-            std::thread::sleep(due.saturating_sub(started.elapsed()));
-        }
-    }
-    Ok(())
-}
-
-/// Reads the first part.
-pub async fn receive_header<S>(parts: &mut S) -> Result<(Vote, stored::SnapshotManifest), ReceiveError>
+/// Reads the first part: the vote of the leader that sends, and what it sends. A stream fails with the reason, for people.
+pub async fn receive_header<S>(parts: &mut S) -> Result<(stored::Vote, stored::SnapshotManifest), ReceiveError>
 where
-    S: Stream<Item = Result<SnapshotPart, tonic::Status>> + Unpin,
+    S: Stream<Item = Result<SnapshotPart, String>> + Unpin,
 {
     let Some(SnapshotPart { part: Some(Part::Header(header)) }) = next_part(parts).await? else {
         return Err(ReceiveError::Damaged("the header is missing".to_owned()));
     };
-    let vote = header.vote.as_ref().ok_or_else(|| ReceiveError::Damaged("the vote is missing".to_owned()))?;
-    let vote = codec::vote_from_message(vote).map_err(|error| ReceiveError::Damaged(error.to_string()))?;
+    let vote = header.vote.ok_or_else(|| ReceiveError::Damaged("the vote is missing".to_owned()))?;
     let manifest = header.manifest.ok_or_else(|| ReceiveError::Damaged("the manifest is missing".to_owned()))?;
     if manifest.files.len() > MAX_FILES {
         return Err(ReceiveError::Damaged(format!("{} files", manifest.files.len())));
@@ -235,7 +92,7 @@ pub async fn receive_files<S>(
     parts: &mut S,
 ) -> Result<Arc<SnapshotDir>, ReceiveError>
 where
-    S: Stream<Item = Result<SnapshotPart, tonic::Status>> + Unpin,
+    S: Stream<Item = Result<SnapshotPart, String>> + Unpin,
 {
     let mut incoming = Incoming::new(snapshots.new_incoming()?, manifest);
     while let Some(part) = next_part(parts).await? {
@@ -259,10 +116,10 @@ async fn off_thread<T: Send + 'static>(
 
 async fn next_part<S>(parts: &mut S) -> Result<Option<SnapshotPart>, ReceiveError>
 where
-    S: Stream<Item = Result<SnapshotPart, tonic::Status>> + Unpin,
+    S: Stream<Item = Result<SnapshotPart, String>> + Unpin,
 {
     match tokio::time::timeout(CHUNK_TIMEOUT, parts.next()).await {
-        Ok(part) => part.transpose().map_err(|status| ReceiveError::Broken(status.message().to_owned())),
+        Ok(part) => part.transpose().map_err(ReceiveError::Broken),
         Err(_) => Err(ReceiveError::Broken("no data for too long".to_owned())),
     }
 }
@@ -346,38 +203,15 @@ impl Incoming {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Instant;
 
-    use super::super::snapshot::tests::fabricate;
-    use super::super::types::NodeId;
+    use super::super::tests::{Fixture, fixture, parts_of, vote};
     use super::*;
-    use crate::metrics::Metrics;
-
-    const RATE: u64 = 1 << 40;
-
-    struct Fixture {
-        data: tempfile::TempDir,
-        snapshots: SnapshotStore,
-        source: Arc<SnapshotDir>,
-        content: Vec<u8>,
-    }
-
-    /// A snapshot with a file of several chunks, an empty one and a small one.
-    fn fixture() -> Fixture {
-        let data = tempfile::tempdir().unwrap();
-        let snapshots = SnapshotStore::open(data.path(), Metrics::new()).unwrap();
-        let content: Vec<u8> = (0..CHUNK_BYTES * 2 + 17).map(|i| i as u8).collect();
-        let source = fabricate(&snapshots, 5, &[("1.sst", &content), ("EMPTY", b""), ("last", b"end")]);
-        Fixture { data, snapshots, source, content }
-    }
-
-    async fn parts_of(source: &Arc<SnapshotDir>) -> Vec<SnapshotPart> {
-        send(source.clone(), &Vote::new_committed(3, NodeId(1)), RATE).collect().await
-    }
 
     async fn receive(fixture: &Fixture, parts: Vec<SnapshotPart>) -> Result<Arc<SnapshotDir>, ReceiveError> {
         let mut parts = futures::stream::iter(parts.into_iter().map(Ok));
-        let (vote, manifest) = receive_header(&mut parts).await?;
-        assert_eq!(vote, Vote::new_committed(3, NodeId(1)));
+        let (from, manifest) = receive_header(&mut parts).await?;
+        assert_eq!(from, vote());
         receive_files(&fixture.snapshots, manifest, &mut parts).await
     }
 
@@ -389,27 +223,6 @@ mod tests {
         assert_eq!(fs::read(received.path().join("EMPTY")).unwrap(), b"");
         assert_eq!(received.manifest(), fixture.source.manifest());
         SnapshotDir::open(received.path()).unwrap();
-    }
-
-    #[test]
-    fn a_damaged_file_is_found_by_the_node_that_sends_it() {
-        let fixture = fixture();
-        let path = fixture.source.path().join("1.sst");
-        let read = || {
-            let (parts, _stream) = mpsc::channel(16);
-            let header = SnapshotHeader { vote: None, manifest: None };
-            read_parts(&fixture.source, header, RATE, &parts)
-        };
-        read().unwrap();
-        let mut damaged = fixture.content.clone();
-        damaged[CHUNK_BYTES + 9] ^= 1;
-        for content in [&damaged[..], &fixture.content[1..]] {
-            fs::write(&path, content).unwrap();
-            let failure = read().unwrap_err();
-            assert!(matches!(&failure, ReadFailure::Damaged { path: named, .. } if *named == path), "{failure}");
-        }
-        fs::remove_file(&path).unwrap();
-        assert!(matches!(read(), Err(ReadFailure::Damaged { .. })));
     }
 
     #[tokio::test]
@@ -474,30 +287,5 @@ mod tests {
         let refusal = check_room(&fixture.snapshots, &manifest).unwrap_err();
         assert!(matches!(refusal, ReceiveError::NoRoom { needed_bytes: u64::MAX, .. }), "{refusal}");
         assert!(refusal.to_string().contains("free space"), "{refusal}");
-    }
-
-    #[tokio::test]
-    async fn a_transfer_may_take_as_long_as_it_goes_on() {
-        const STALL: Duration = Duration::from_secs(1);
-        const GRACE: Duration = Duration::from_millis(300);
-        const PAUSE: Duration = Duration::from_millis(200);
-        const PARTS: u32 = 8;
-        let (parts, source) = mpsc::channel::<()>(1);
-        let (progress, taken) = Progress::of(ReceiverStream::new(source));
-        tokio::spawn(taken.collect::<Vec<_>>());
-        tokio::spawn(async move {
-            for _ in 0..PARTS {
-                tokio::time::sleep(PAUSE).await;
-                parts.send(()).await.unwrap();
-            }
-        });
-        let started = Instant::now();
-        progress.ceases_within(STALL, GRACE).await;
-        assert!(started.elapsed() >= PAUSE * PARTS + GRACE, "given up after {:?}", started.elapsed());
-
-        let (progress, _untaken) = Progress::of(futures::stream::pending::<()>());
-        let started = Instant::now();
-        progress.ceases_within(STALL, 100 * STALL).await;
-        assert!(started.elapsed() < 50 * STALL, "nothing was taken");
     }
 }

@@ -1,0 +1,82 @@
+//! Log entries as they are applied: what consensus has agreed on, in plain values.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_proto::stored;
+use prost::Message;
+
+use crate::event::Ticks;
+
+/// The identity of a log entry: entries that have it in common are the same, on every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryId {
+    /// The term of the leader that wrote it.
+    pub term: u64,
+    /// Its place in the log.
+    pub index: u64,
+}
+
+impl EntryId {
+    /// The encoding that the state stores as its last applied entry.
+    pub(super) fn encode(self) -> Vec<u8> {
+        stored::LogId { term: self.term, index: self.index }.encode_to_vec()
+    }
+}
+
+/// One log entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which.
+    pub id: EntryId,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// What a log entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing: with it a leader begins its term.
+    Blank,
+    /// Commands of clients.
+    Commands(Proposal),
+    /// The members from here on, in the encoding that the state stores.
+    Members(Vec<u8>),
+}
+
+impl Entry {
+    /// Bytes of its commands.
+    pub fn weight(&self) -> usize {
+        match &self.payload {
+            Payload::Commands(proposal) => proposal.weight(),
+            Payload::Blank | Payload::Members(_) => 0,
+        }
+    }
+}
+
+/// Clients' commands with the leader's time: what a normal log entry says. Commands that arrive together share an entry, because most
+/// of what an entry costs on its way through consensus and log it costs once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// When the leader proposed it.
+    pub time: Ticks,
+    /// Each an encoded [`headwater_proto::stored::Command`]. Shared: replication and apply clone entries.
+    pub commands: Arc<[Bytes]>,
+}
+
+impl Proposal {
+    /// What a command occupies beside its bytes, in memory and on disk, about.
+    const COMMAND_OVERHEAD_BYTES: usize = 32;
+
+    /// Bytes of all commands, with their overhead.
+    pub fn weight(&self) -> usize {
+        self.commands.iter().map(|command| command.len() + Self::COMMAND_OVERHEAD_BYTES).sum()
+    }
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} commands of {} bytes", self.commands.len(), self.weight())
+    }
+}

@@ -1,0 +1,151 @@
+//! The apply thread: the only writer of the state database.
+//!
+//! Committed entries reach it in chunks, each of which becomes one atomic batch. Whatever else may not run beside a chunk (checkpoint,
+//! install) is run here between two chunks. Flushing has a thread of its own ([`flush`]) so that it never stalls applying.
+
+mod entry;
+mod flush;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+pub use entry::{Entry, EntryId, Payload, Proposal};
+
+use crate::event::WriteOutcome;
+use crate::log::Volume;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use thread::Applier;
+
+/// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with room for a closure and for entries to
+/// be decided ahead.
+const QUEUE: usize = 6;
+
+/// Entries in one chunk at most: one batch of the state database, during which nothing else is visible.
+pub(crate) const MAX_CHUNK_ENTRIES: usize = 1024;
+
+/// Bytes of commands in one chunk at most (one entry more may go over it).
+pub(crate) const MAX_CHUNK_BYTES: usize = 4 << 20;
+
+/// Blocks until the node's own log is durable up to the index given (exclusive). openraft may commit on the word of two other nodes,
+/// but what this node serves must survive its own power loss.
+pub type DurableGate = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Called with the outcomes of a chunk, one list for each entry, once they are visible to readers. It must be quick.
+pub type Answer = Box<dyn FnOnce(Vec<Vec<WriteOutcome>>) + Send>;
+
+type Task = Box<dyn FnOnce(&Store) + Send>;
+
+enum Job {
+    /// Entries that were written to the log and will probably be applied next: what they mean is found out meanwhile.
+    DecideAhead(Vec<Entry>),
+    /// Entries in order, without a gap; `done` after they are visible to readers.
+    Apply { entries: Vec<Entry>, answer: Answer, done: oneshot::Sender<()> },
+    /// Something that must not run beside a chunk.
+    Run(Task),
+    /// Flush and end.
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// The apply thread has ended: the node is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the apply thread has ended")]
+pub struct ApplyStopped;
+
+impl From<ApplyStopped> for std::io::Error {
+    fn from(error: ApplyStopped) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Handle on the apply thread. Cheap to clone.
+#[derive(Clone)]
+pub struct ApplyHandle {
+    jobs: mpsc::Sender<Job>,
+    store: Store,
+    /// Bytes of log applied by this process, with samples to find the index that lies a number of bytes back.
+    volume: Arc<Mutex<Volume>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl ApplyHandle {
+    /// Starts the thread for `store`.
+    pub fn start(store: Store, gate: DurableGate, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        // One pending request is enough: a flush takes everything committed before it starts.
+        let (flush, flush_requests) = std_mpsc::sync_channel(1);
+        let volume = Arc::new(Mutex::new(Volume::default()));
+        let applier = Applier { store: store.clone(), gate, metrics, volume: volume.clone(), flush };
+        let flush_store = store.clone();
+        let flusher = std::thread::Builder::new()
+            .name("state-flush".to_owned())
+            .spawn(move || flush::on_request(&flush_store, &flush_requests))?;
+        let thread = std::thread::Builder::new().name("apply".to_owned()).spawn(move || applier.run(queue))?;
+        Ok(Self { jobs, store, volume, threads: Arc::new(Mutex::new(vec![thread, flusher])) })
+    }
+
+    /// The state this thread writes.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Lets the thread find out, while the disk syncs, what entries do that will probably be applied next. Whether they will be committed
+    /// nobody knows yet, so nothing of them becomes visible; a busy thread leaves them alone.
+    pub fn decide_ahead(&self, entries: Vec<Entry>) {
+        // Without room the thread is behind, and has no time for guesses.
+        let _ = self.jobs.try_send(Job::DecideAhead(entries));
+    }
+
+    /// Hands over consecutive committed entries; the receiver fires once they are applied and visible, after the answer.
+    pub async fn apply(&self, entries: Vec<Entry>, answer: Answer) -> Result<oneshot::Receiver<()>, ApplyStopped> {
+        let (done, applied) = oneshot::channel();
+        self.jobs.send(Job::Apply { entries, answer, done }).await.map_err(|_| ApplyStopped)?;
+        Ok(applied)
+    }
+
+    /// Runs `task` on the thread, between two chunks, and returns what it returns.
+    pub async fn run<T, F>(&self, task: F) -> Result<T, ApplyStopped>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> T + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        let task: Task = Box::new(move |store| {
+            // The caller may have given up waiting; the task is done all the same.
+            let _ = done.send(task(store));
+        });
+        self.jobs.send(Job::Run(task)).await.map_err(|_| ApplyStopped)?;
+        result.await.map_err(|_| ApplyStopped)
+    }
+
+    /// How many bytes of log were applied, and where.
+    pub fn volume(&self) -> &Mutex<Volume> {
+        &self.volume
+    }
+
+    /// Makes durable what was applied so far, beside the apply thread. A failure ends the process.
+    pub async fn flush(&self) -> std::io::Result<()> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || flush::flush(&store)).await.map_err(std::io::Error::other)
+    }
+
+    /// Applies what is queued, flushes the state and ends the threads. Call it after consensus' own shutdown.
+    pub async fn shutdown(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.jobs.send(Job::Stop { done }).await.is_ok() {
+            let _ = ended.await;
+        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        if let Err(error) = joined.await {
+            tracing::warn!(%error, "the apply threads were not joined");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The apply thread on a real store.
+
+use bytes::Bytes;
+use headwater_proto::stored::{Append, Command, NewEvent, command};
+use prost::Message;
+
+use super::*;
+use crate::event::Ticks;
+
+fn entry(term: u64, index: u64, stream: &str) -> Entry {
+    let event = NewEvent {
+        event_id: Bytes::copy_from_slice(&u128::from(index + 1).to_be_bytes()),
+        event_type: "t".into(),
+        ..NewEvent::default()
+    };
+    let append = Append { stream: stream.into(), expected_version: -2, events: vec![event], ..Append::default() };
+    let command = Command { kind: Some(command::Kind::Append(append)) }.encode_to_vec();
+    let proposal = Proposal { time: Ticks(index), commands: [Bytes::from(command)].into() };
+    Entry { id: EntryId { term, index }, payload: Payload::Commands(proposal) }
+}
+
+async fn apply(handle: &ApplyHandle, entries: Vec<Entry>) {
+    handle.apply(entries, Box::new(|_| {})).await.unwrap().await.unwrap();
+}
+
+/// Number of the last event of each stream.
+async fn last_numbers<const N: usize>(handle: &ApplyHandle, streams: [&'static str; N]) -> [Option<u64>; N] {
+    let read = move |store: &Store| {
+        let mut chunk = store.begin();
+        streams.map(|name| {
+            let stream = chunk.stream(name).unwrap();
+            chunk.head(stream).last_number
+        })
+    };
+    handle.run(read).await.unwrap()
+}
+
+#[tokio::test]
+async fn outcomes_are_told_entry_by_entry_when_readers_see_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
+    let handle = ApplyHandle::start(store.clone(), Arc::new(|_| {}), Metrics::new()).unwrap();
+    let blank = Entry { id: EntryId { term: 1, index: 0 }, payload: Payload::Blank };
+    let members = Entry { id: EntryId { term: 1, index: 2 }, payload: Payload::Members(vec![7]) };
+    let (told, answer) = oneshot::channel();
+    let seen = store.clone();
+    let answering = Box::new(move |outcomes| told.send((outcomes, seen.applied().current().log_entries)).unwrap());
+    handle.apply(vec![blank, entry(1, 1, "a"), members], answering).await.unwrap().await.unwrap();
+    let (outcomes, applied) = answer.await.unwrap();
+    let appended = WriteOutcome::Appended { first_number: 0, position: 0, repeated: false };
+    assert_eq!((outcomes, applied), (vec![vec![], vec![appended], vec![]], 3));
+    assert_eq!(store.last_applied().unwrap().membership, Some(vec![7]));
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_was_decided_ahead_counts_only_for_exactly_those_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
+    let metrics = Metrics::new();
+    let handle = ApplyHandle::start(store.clone(), Arc::new(|_| {}), metrics.clone()).unwrap();
+    let applied = |entries| (store.applied().current().log_entries == entries, metrics.decided_ahead.get());
+
+    handle.decide_ahead(vec![entry(1, 0, "a"), entry(1, 1, "a")]);
+    assert_eq!(applied(0), (true, 0), "a guess is visible to nobody");
+    apply(&handle, vec![entry(1, 0, "a"), entry(1, 1, "a")]).await;
+    assert_eq!(applied(2), (true, 1));
+
+    // Another leader wrote something else at that place.
+    handle.decide_ahead(vec![entry(1, 2, "lost")]);
+    apply(&handle, vec![entry(2, 2, "b")]).await;
+    assert_eq!(applied(3), (true, 1));
+    // Less and more than was guessed.
+    handle.decide_ahead(vec![entry(2, 3, "a"), entry(2, 4, "a")]);
+    apply(&handle, vec![entry(2, 3, "a")]).await;
+    handle.decide_ahead(vec![entry(2, 4, "a")]);
+    apply(&handle, vec![entry(2, 4, "a"), entry(2, 5, "a")]).await;
+    // Entries that do not come next, and a second guess while there is a first.
+    handle.decide_ahead(vec![entry(2, 7, "a")]);
+    handle.decide_ahead(vec![entry(2, 6, "a")]);
+    handle.decide_ahead(vec![entry(2, 7, "lost")]);
+    apply(&handle, vec![entry(2, 6, "a")]).await;
+    assert_eq!(applied(7), (true, 2));
+
+    // What else the thread does must not wait for a guess.
+    handle.decide_ahead(vec![entry(2, 7, "a")]);
+    assert_eq!(last_numbers(&handle, ["a", "b", "lost"]).await, [Some(5), Some(0), None]);
+    apply(&handle, vec![entry(2, 7, "a")]).await;
+    assert_eq!(applied(8), (true, 2));
+    handle.decide_ahead(vec![entry(2, 8, "lost")]);
+    handle.shutdown().await;
+    drop((handle, store));
+    let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
+    assert_eq!(store.applied().current().log_entries, 8);
+}

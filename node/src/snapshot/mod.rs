@@ -1,0 +1,32 @@
+//! Snapshots: checkpoints of the state database in directories of their own, each with a manifest.
+//!
+//! `snapshots/<term>-<index>/` holds the files of a checkpoint (hard links) and `manifest`: [`headwater_proto::stored::SnapshotManifest`]
+//! behind its CRC-32C (4 bytes, big-endian). The manifest is written last and the directory gets its name after everything in it is
+//! durable, so a directory with that name is complete. Anything else found at start is what a crash left behind.
+//!
+//! They are taken ([`take`]) when the policy says so ([`policy`]), kept ([`kept`]), sent to nodes whose log was purged ([`send`]) and
+//! received by them ([`receive`]); the log that a receiver needs afterwards is kept for it ([`outgoing`]).
+
+mod directory;
+mod kept;
+mod outgoing;
+mod policy;
+mod receive;
+mod send;
+mod take;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+pub use directory::SnapshotDir;
+pub use kept::SnapshotStore;
+pub use outgoing::{Outgoing, Replication};
+pub use policy::{Consensus, Known, Limits, SnapshotPolicy};
+pub use receive::{ReceiveError, check_room, receive_files, receive_header};
+pub use send::{Progress, REFUSED_PAUSE, send};
+
+/// Runs blocking file work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,208 @@
+//! Sending a snapshot: its manifest, then every file in order, in checksummed chunks.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt};
+use headwater_proto::raft::{SnapshotChunk, SnapshotHeader, SnapshotPart, snapshot_part::Part};
+use headwater_proto::stored;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::directory::SnapshotDir;
+use crate::fatal;
+
+/// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to pace smoothly.
+pub const CHUNK_BYTES: usize = 512 << 10;
+
+/// Chunks read ahead of the network.
+const CHUNKS_AHEAD: usize = 4;
+
+/// The sender gives up when the connection takes no part for this long: later than a receiver that gets none, so that its word comes first.
+/// There is no deadline for the whole, which takes as long as the network needs for it.
+const SEND_STALL: Duration = Duration::from_secs(60);
+
+/// Time for what follows the last chunk: what is on the way still, syncing, opening and swapping the state.
+const INSTALL_GRACE: Duration = Duration::from_secs(600);
+
+/// A receiver whose disk does not take a snapshot is offered the next after this pause: space is seldom made within a second.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why a snapshot of this node cannot be sent.
+#[derive(Debug, thiserror::Error)]
+enum ReadFailure {
+    /// A file is not what the manifest says, or cannot be read any more.
+    #[error("{}: {what}", path.display())]
+    Damaged { path: PathBuf, what: String },
+    /// Another attempt may succeed.
+    #[error("{}: {error}", path.display())]
+    Disk { path: PathBuf, error: io::Error },
+}
+
+impl ReadFailure {
+    fn of(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        let gone = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound);
+        if gone || error.raw_os_error() == Some(libc::EIO) {
+            return Self::Damaged { path, what: error.to_string() };
+        }
+        Self::Disk { path, error }
+    }
+}
+
+/// Tells when a transfer is stuck. The value under watch: whether the last part was taken.
+pub struct Progress(watch::Receiver<bool>);
+
+impl Progress {
+    /// Of a transfer whose parts pass through the stream returned.
+    pub fn of<S: Stream>(parts: S) -> (Self, impl Stream<Item = S::Item>) {
+        let (taken, progress) = watch::channel(false);
+        let all_taken = taken.clone();
+        let end = futures::stream::poll_fn(move |_| {
+            all_taken.send_replace(true);
+            Poll::Ready(None)
+        });
+        let part_taken = move |_: &S::Item| {
+            taken.send_replace(false);
+        };
+        (Self(progress), parts.inspect(part_taken).chain(end))
+    }
+
+    /// Waits until no part was taken for [`SEND_STALL`], or until [`INSTALL_GRACE`] after the last one.
+    pub async fn ceases(self) {
+        self.ceases_within(SEND_STALL, INSTALL_GRACE).await;
+    }
+
+    async fn ceases_within(mut self, stall: Duration, grace: Duration) {
+        loop {
+            let patience = if *self.0.borrow_and_update() { grace } else { stall };
+            match tokio::time::timeout(patience, self.0.changed()).await {
+                Ok(Ok(())) => {}
+                // The connection has let go of the stream, after its end as a rule.
+                Ok(Err(_)) => return tokio::time::sleep(grace).await,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The parts of a snapshot in the name of the leader that `vote` is for, read by a thread of their own at no more than the given rate. The thread ends when the stream is dropped.
+pub fn send(
+    directory: Arc<SnapshotDir>,
+    vote: stored::Vote,
+    bytes_per_second: u64,
+) -> impl Stream<Item = SnapshotPart> + use<> {
+    let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
+    let header = SnapshotHeader { vote: Some(vote), manifest: Some(directory.manifest().clone()) };
+    let spawned = std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
+        // The receiver sees a stream that ends too early and refuses it; the sender hears of that in the answer.
+        match read_parts(&directory, header, bytes_per_second, &parts) {
+            Ok(()) => {}
+            // It would be sent again and again, and no node that needs it could ever take part. Another leader has its own copy.
+            Err(error @ ReadFailure::Damaged { .. }) => {
+                let what = "a file of this node's snapshot is damaged, and the state may share it: start the node on an empty data \
+                            directory with --rejoin";
+                fatal::stop(what, &error);
+            }
+            Err(error @ ReadFailure::Disk { .. }) => tracing::error!(%error, "a snapshot cannot be read"),
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "no thread to send a snapshot");
+    }
+    ReceiverStream::new(stream)
+}
+
+fn read_parts(
+    directory: &SnapshotDir,
+    header: SnapshotHeader,
+    bytes_per_second: u64,
+    parts: &mpsc::Sender<SnapshotPart>,
+) -> Result<(), ReadFailure> {
+    let started = Instant::now();
+    let mut sent = 0;
+    if parts.blocking_send(SnapshotPart { part: Some(Part::Header(header)) }).is_err() {
+        return Ok(());
+    }
+    for (number, file) in directory.manifest().files.iter().enumerate() {
+        let path = directory.path().join(&file.name);
+        let mut reader = File::open(&path).map_err(|error| ReadFailure::of(&path, error))?;
+        let (mut offset, mut crc) = (0, 0);
+        while offset < file.bytes {
+            let length = (file.bytes - offset).min(CHUNK_BYTES as u64);
+            let mut data = vec![0; length as usize];
+            reader.read_exact(&mut data).map_err(|error| ReadFailure::of(&path, error))?;
+            crc = crc32c::crc32c_append(crc, &data);
+            if offset + length == file.bytes && crc != file.crc32c {
+                return Err(ReadFailure::Damaged { path, what: "wrong checksum".to_owned() });
+            }
+            let chunk = SnapshotChunk { file: number as u32, offset, crc32c: crc32c::crc32c(&data), data: data.into() };
+            if parts.blocking_send(SnapshotPart { part: Some(Part::Chunk(chunk)) }).is_err() {
+                return Ok(());
+            }
+            offset += length;
+            sent += length;
+            let due = Duration::from_secs_f64(sent as f64 / bytes_per_second.max(1) as f64);
+            std::thread::sleep(due.saturating_sub(started.elapsed()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::{RATE, fixture};
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_found_by_the_node_that_sends_it() {
+        let fixture = fixture();
+        let path = fixture.source.path().join("1.sst");
+        let read = || {
+            let (parts, _stream) = mpsc::channel(16);
+            let header = SnapshotHeader { vote: None, manifest: None };
+            read_parts(&fixture.source, header, RATE, &parts)
+        };
+        read().unwrap();
+        let mut damaged = fixture.content.clone();
+        damaged[CHUNK_BYTES + 9] ^= 1;
+        for content in [&damaged[..], &fixture.content[1..]] {
+            fs::write(&path, content).unwrap();
+            let failure = read().unwrap_err();
+            assert!(matches!(&failure, ReadFailure::Damaged { path: named, .. } if *named == path), "{failure}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(read(), Err(ReadFailure::Damaged { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_transfer_may_take_as_long_as_it_goes_on() {
+        const STALL: Duration = Duration::from_secs(1);
+        const GRACE: Duration = Duration::from_millis(300);
+        const PAUSE: Duration = Duration::from_millis(200);
+        const PARTS: u32 = 8;
+        let (parts, source) = mpsc::channel::<()>(1);
+        let (progress, taken) = Progress::of(ReceiverStream::new(source));
+        tokio::spawn(taken.collect::<Vec<_>>());
+        tokio::spawn(async move {
+            for _ in 0..PARTS {
+                tokio::time::sleep(PAUSE).await;
+                parts.send(()).await.unwrap();
+            }
+        });
+        let started = Instant::now();
+        progress.ceases_within(STALL, GRACE).await;
+        assert!(started.elapsed() >= PAUSE * PARTS + GRACE, "given up after {:?}", started.elapsed());
+
+        let (progress, _untaken) = Progress::of(futures::stream::pending::<()>());
+        let started = Instant::now();
+        progress.ceases_within(STALL, 100 * STALL).await;
+        assert!(started.elapsed() < 50 * STALL, "nothing was taken");
+    }
+}

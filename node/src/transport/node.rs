@@ -1,0 +1,64 @@
+//! Nodes and where they are reached.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One life of one server's disk: the configured server id in the upper 16 bits, a random instance number below.
+///
+/// Consensus is lost when a node comes back under an id with less than it had acknowledged (a wiped disk could vote
+/// a committed entry away). So an empty disk always gets a new instance number and is a stranger
+/// until the cluster gives it the place of its predecessor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    const INSTANCE_BITS: u32 = 48;
+
+    /// A node id for server `server` that was never used before.
+    pub fn generate(server: u16) -> Self {
+        let random = uuid::Uuid::new_v4().as_u128() as u64;
+        Self(u64::from(server) << Self::INSTANCE_BITS | random & ((1 << Self::INSTANCE_BITS) - 1))
+    }
+
+    /// The id in the member list of the configuration.
+    pub fn server(self) -> u16 {
+        (self.0 >> Self::INSTANCE_BITS) as u16
+    }
+}
+
+impl From<u64> for NodeId {
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:012x}", self.server(), self.0 & ((1 << Self::INSTANCE_BITS) - 1))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a member of the cluster is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Member {
+    /// `host:port` of node-to-node gRPC.
+    pub raft_address: String,
+    /// `host:port` of the HTTP API as clients reach it.
+    pub http_address: String,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "raft {} http {}", self.raft_address, self.http_address)
+    }
+}
+
+/// Where to reach a member: given the address that the membership names, the one to use. Lets the configured list win over what an
+/// older configuration left in the membership.
+pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;
