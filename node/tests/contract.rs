@@ -54,6 +54,7 @@ static CASE: LazyLock<Regex> = LazyLock::new(|| compiled(r"\b(?:A[0-9]+|[A-Z]{2}
 static ADR: LazyLock<Regex> = LazyLock::new(|| compiled(r"\bADRs? ([0-9]+)|\badr/([0-9]{4})([a-z0-9-]*)"));
 static PAGE: LazyLock<Regex> =
     LazyLock::new(|| compiled(r"\b((?:docs|cluster-tests/conformance)/[A-Za-z0-9/_-]+\.[a-z]+)"));
+static CODE: LazyLock<Regex> = LazyLock::new(|| compiled(r"`((?:[a-z0-9_-]+/)+[a-z0-9_*]+\.rs|(?:[a-z0-9_-]+/)+)`"));
 static LINK: LazyLock<Regex> = LazyLock::new(|| compiled(r"\]\(([^)\s]+)\)"));
 static OUTSIDE: LazyLock<Regex> = LazyLock::new(|| {
     compiled(r"\.\./shared/\S*|/work/\S*|\b(?:chaos|design|house|style|openraft-notes)\.md|\(design[:)]")
@@ -191,6 +192,29 @@ fn anchors(page: &str) -> Vec<String> {
     headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }
 
+/// Places in the code that a page names and that are not there: files (`http/routes.rs`, `store/*_row.rs`) and folders of
+/// rooms (`http/format/`), from `node/src` or from the root.
+fn lost_code(page: &str) -> Vec<String> {
+    let sources = root().join("node/src");
+    let exists = |place: &str| {
+        let (folder, name) = place.rsplit_once('/').unwrap_or(("", place));
+        let begins_at = [sources.clone(), root()];
+        match name.split_once('*') {
+            None => begins_at.iter().any(|begin| begin.join(place).exists()),
+            Some((begin, end)) => begins_at.iter().flat_map(|at| files(&at.join(folder))).any(|file| {
+                let name = file.file_name().unwrap().to_string_lossy();
+                name.starts_with(begin) && name.ends_with(end)
+            }),
+        }
+    };
+    let is_meant = |place: &str| {
+        let (first, _) = place.split_once('/').unwrap_or((place, ""));
+        place.ends_with(".rs") || sources.join(first).is_dir()
+    };
+    let named = CODE.captures_iter(page).map(|found| found[1].to_owned());
+    named.filter(|place| is_meant(place) && !exists(place)).collect()
+}
+
 /// References to places outside the repository.
 fn leading_out(text: &str) -> Vec<String> {
     let found = OUTSIDE.find_iter(text).map(|found| found.as_str().to_owned());
@@ -229,6 +253,9 @@ fn every_reference_leads_somewhere_inside_the_repository() {
         found.extend(leading_out(&raw));
         if name.ends_with(".md") {
             found.extend(lost_links(&path, &raw));
+            if !name.starts_with("docs/contract/") {
+                found.extend(lost_code(&raw));
+            }
         }
         if name.starts_with("node/tests/") && name.ends_with(".txt") {
             found.extend(targets.lost_cases(&raw));
@@ -286,6 +313,12 @@ fn a_wrong_case_decision_page_link_or_outside_place_is_found() {
     assert!(lost_links(&path, links).is_empty(), "{:?}", lost_links(&path, links));
     let links = "[a](gone.md) [b](contract/streams.md#gone) [c](../../elsewhere.md) [d](../..)";
     assert_eq!(lost_links(&path, links), ["gone.md", "contract/streams.md#gone", "../../elsewhere.md", "../.."]);
+
+    assert!(lost_code("`http/` `event/*_name.rs` `gone.rs` `node/tests/contract.rs` `elsewhere/`").is_empty());
+    assert_eq!(
+        lost_code("`http/gone.rs` `event/*_gone.rs` `http/gone/`"),
+        ["http/gone.rs", "event/*_gone.rs", "http/gone/"]
+    );
 
     assert!(leading_out("PREBUILT := ../shared/prebuilt/env.sh, a shared/thing").is_empty());
     let outside = "kit=../shared/conformance/replay.py (chaos.md: x) (design: promises) /work/x";
