@@ -39,6 +39,9 @@ const LEFT_OUT: &[&str] = &["cluster-tests/conformance/recorded.jsonl", "node/te
 /// is, and is not needed where it is not.
 const PREBUILT: &str = "../shared/prebuilt/";
 
+/// Most columns of a line of the documentation.
+const MAX_COLUMNS: usize = 100;
+
 fn compiled(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap()
 }
@@ -55,6 +58,7 @@ static ADR: LazyLock<Regex> = LazyLock::new(|| compiled(r"\bADRs? ([0-9]+)|\badr
 static PAGE: LazyLock<Regex> =
     LazyLock::new(|| compiled(r"\b((?:docs|cluster-tests/conformance)/[A-Za-z0-9/_-]+\.[a-z]+)"));
 static CODE: LazyLock<Regex> = LazyLock::new(|| compiled(r"`((?:[a-z0-9_-]+/)+[a-z0-9_*]+\.rs|(?:[a-z0-9_-]+/)+)`"));
+static SPAN: LazyLock<Regex> = LazyLock::new(|| compiled(r"`[^`]*`"));
 static LINK: LazyLock<Regex> = LazyLock::new(|| compiled(r"\]\(([^)\s]+)\)"));
 static OUTSIDE: LazyLock<Regex> = LazyLock::new(|| {
     compiled(r"\.\./shared/\S*|/work/\S*|\b(?:chaos|design|house|style|openraft-notes)\.md|\(design[:)]")
@@ -264,6 +268,41 @@ fn every_reference_leads_somewhere_inside_the_repository() {
     }
     assert!(citations > 100, "only {citations} citations of the contract were found");
     assert!(lost.is_empty(), "these references lead nowhere, or out of the repository:\n{}", lost.join("\n"));
+}
+
+/// Lines of a page that are longer than they need to be. Rows of tables, headings and code cannot be wrapped, and a span of code is
+/// one word.
+fn unwrapped(page: &str) -> Vec<String> {
+    let mut is_code = false;
+    let mut long = Vec::new();
+    for line in page.lines() {
+        is_code ^= line.starts_with("```");
+        let text = SPAN.replace_all(line, "-");
+        let words = text.trim_start_matches([' ', '-', '*', '>']).trim();
+        let is_one_line = line.trim_start().starts_with(['|', '#']);
+        if !is_code
+            && !is_one_line
+            && !line.starts_with("    ")
+            && line.chars().count() > MAX_COLUMNS
+            && words.contains(' ')
+        {
+            long.push(line.to_owned());
+        }
+    }
+    long
+}
+
+#[test]
+fn lines_of_the_documentation_are_wrapped() {
+    let places = ["README.md", "docs", "cluster-tests/conformance/README.md"];
+    let pages = places.iter().flat_map(|place| files(&root().join(place)));
+    let long: Vec<String> = pages.flat_map(|page| unwrapped(&text(&page))).collect();
+    assert!(long.is_empty(), "lines of more than {MAX_COLUMNS} columns:\n{}", long.join("\n"));
+
+    let word = "x".repeat(60);
+    let page =
+        format!("{word} {word}\n| {word} {word} |\n- `{word} {word}`\n```\n{word} {word}\n```\n    {word} {word}\n");
+    assert_eq!(unwrapped(&page), [format!("{word} {word}")]);
 }
 
 #[test]
