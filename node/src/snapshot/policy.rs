@@ -305,7 +305,8 @@ mod tests {
             bench.apply.volume().lock().add(index, 1 << 20);
         }
         bench.policy.look().await.unwrap();
-        assert_eq!((bench.known.lock().snapshot, bench.known.lock().purged), (Some(3), None));
+        let known = bench.known.lock().clone();
+        assert_eq!((known.snapshot, known.purged), (Some(3), None));
         bench.policy.look().await.unwrap();
         assert_eq!(bench.known.lock().purged, Some(2));
         bench.apply.shutdown().await;
