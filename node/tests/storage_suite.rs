@@ -10,7 +10,7 @@ use headwater::metrics::Metrics;
 use headwater::raft::log_storage::LogStorage;
 use headwater::raft::{StateMachine, TypeConfig};
 use headwater::snapshot::SnapshotStore;
-use headwater::store::Store;
+use headwater::store::StateWriter;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
@@ -24,11 +24,11 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStorage, StateMachine), StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
         let log = Log::open(&directory.path().join("log"), Box::new(|_| {})).unwrap();
-        let store = Store::open(&directory.path().join("state"), BLOCK_CACHE_BYTES).unwrap();
+        let state = StateWriter::open(&directory.path().join("state"), BLOCK_CACHE_BYTES).unwrap();
         let metrics = Metrics::new();
         // The suite applies entries that it never appended, so the gate on the own durable log has
         // nothing to wait for.
-        let apply = ApplyHandle::start(store, Arc::new(|_| {}), metrics.clone()).unwrap();
+        let apply = ApplyHandle::start(state, Arc::new(|_| {}), metrics.clone()).unwrap();
         let snapshots = Arc::new(SnapshotStore::open(directory.path(), metrics).unwrap());
         Ok((directory, LogStorage::new(log).unwrap(), StateMachine::new(apply, snapshots).0))
     }

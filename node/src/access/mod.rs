@@ -27,9 +27,9 @@ pub use rules::{Caller, Policy, Principal, Right};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::event::metadata::{Acl, DefaultAcls};
-use crate::event::stream_name;
+use crate::event::{StreamNameRef, stream_name};
 use crate::store::slots::Slots;
-use crate::store::{Changes, ReadError, Store};
+use crate::store::{ChangedStream, Changes, ReadError, Store};
 use attempts::Attempts;
 use login::Known;
 use password::{HashError, Passwords};
@@ -195,6 +195,12 @@ impl Access {
     }
 }
 
+/// Whether decisions about access may rest on it: access lists are metadata, users and `$settings` are in streams of the server.
+fn concerns_access(changed: &ChangedStream<'_>) -> bool {
+    let name = StreamNameRef::new(changed.name);
+    changed.is_described_anew || (name.is_system() && !name.is_metastream())
+}
+
 impl Inner {
     fn store(&self) -> &Store {
         self.cluster.store()
@@ -213,14 +219,14 @@ impl Inner {
                 return;
             }
         };
-        for stream in streams {
-            self.lists.changed(stream);
-            if let Some(login) = stream.strip_prefix(USER_PREFIX) {
+        for ChangedStream { name, .. } in streams.iter().filter(concerns_access) {
+            self.lists.changed(name);
+            if let Some(login) = name.strip_prefix(USER_PREFIX) {
                 self.logins.changed(login);
                 self.accounts.changed(login);
-            } else if *stream == stream_name::SETTINGS {
+            } else if name == stream_name::SETTINGS {
                 self.read_settings();
-            } else if *stream == USERS {
+            } else if name == USERS {
                 self.look_for_users();
             }
         }

@@ -1,4 +1,4 @@
-//! The apply thread: the only writer of the state database.
+//! The apply thread: it owns the only writer of the state database ([`StateWriter`]).
 //!
 //! Committed entries reach it in chunks, each of which becomes one atomic batch. Whatever else may not run beside a chunk (checkpoint,
 //! install) is run here between two chunks. Flushing has a thread of its own ([`flush`]) so that it never stalls applying.
@@ -21,8 +21,8 @@ pub use entry::{Entry, EntryId, Payload, Proposal};
 use crate::event::WriteOutcome;
 use crate::log::Volume;
 use crate::metrics::Metrics;
-use crate::store::Store;
-use thread::Applier;
+use crate::store::{StateWriter, Store};
+use thread::Publisher;
 
 /// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with room for a closure and for entries to
 /// be decided ahead.
@@ -41,7 +41,7 @@ pub type DurableGate = Arc<dyn Fn(u64) + Send + Sync>;
 /// Called with the outcomes of a chunk, one list for each entry, once they are visible to readers. It must be quick.
 pub type Answer = Box<dyn FnOnce(Vec<Vec<WriteOutcome>>) + Send>;
 
-type Task = Box<dyn FnOnce(&Store) + Send>;
+type Task = Box<dyn FnOnce(&mut StateWriter) + Send>;
 
 enum Job {
     /// Entries that were written to the log and will probably be applied next: what they mean is found out meanwhile.
@@ -76,18 +76,21 @@ pub struct ApplyHandle {
 }
 
 impl ApplyHandle {
-    /// Starts the thread for `store`.
-    pub fn start(store: Store, gate: DurableGate, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    /// Starts the thread, which takes the writer of the state with it.
+    pub fn start(writer: StateWriter, gate: DurableGate, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         // One pending request is enough: a flush takes everything committed before it starts.
         let (flush, flush_requests) = std_mpsc::sync_channel(1);
         let volume = Arc::new(Mutex::new(Volume::default()));
-        let applier = Applier { store: store.clone(), gate, metrics, volume: volume.clone(), flush };
+        let store = Store::clone(&writer);
+        let publisher = Publisher { store: store.clone(), gate, metrics, volume: volume.clone(), flush };
         let flush_store = store.clone();
         let flusher = std::thread::Builder::new()
             .name("state-flush".to_owned())
             .spawn(move || flush::on_request(&flush_store, &flush_requests))?;
-        let thread = std::thread::Builder::new().name("apply".to_owned()).spawn(move || applier.run(queue))?;
+        let thread = std::thread::Builder::new()
+            .name("apply".to_owned())
+            .spawn(move || thread::run(writer, publisher, queue))?;
         Ok(Self { jobs, store, volume, threads: Arc::new(Mutex::new(vec![thread, flusher])) })
     }
 
@@ -114,12 +117,12 @@ impl ApplyHandle {
     pub async fn run<T, F>(&self, task: F) -> Result<T, ApplyStopped>
     where
         T: Send + 'static,
-        F: FnOnce(&Store) -> T + Send + 'static,
+        F: FnOnce(&mut StateWriter) -> T + Send + 'static,
     {
         let (done, result) = oneshot::channel();
-        let task: Task = Box::new(move |store| {
+        let task: Task = Box::new(move |writer| {
             // The caller may have given up waiting; the task is done all the same.
-            let _ = done.send(task(store));
+            let _ = done.send(task(writer));
         });
         self.jobs.send(Job::Run(task)).await.map_err(|_| ApplyStopped)?;
         result.await.map_err(|_| ApplyStopped)

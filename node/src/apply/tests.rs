@@ -25,8 +25,8 @@ async fn apply(handle: &ApplyHandle, entries: Vec<Entry>) {
 
 /// Number of the last event of each stream.
 async fn last_numbers<const N: usize>(handle: &ApplyHandle, streams: [&'static str; N]) -> [Option<u64>; N] {
-    let read = move |store: &Store| {
-        let mut chunk = store.begin();
+    let read = move |writer: &mut StateWriter| {
+        let mut chunk = writer.begin();
         streams.map(|name| {
             let stream = chunk.stream(name).unwrap();
             chunk.head(stream).last_number
@@ -38,8 +38,9 @@ async fn last_numbers<const N: usize>(handle: &ApplyHandle, streams: [&'static s
 #[tokio::test]
 async fn outcomes_are_told_entry_by_entry_when_readers_see_them() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
-    let handle = ApplyHandle::start(store.clone(), Arc::new(|_| {}), Metrics::new()).unwrap();
+    let writer = StateWriter::open(&directory.path().join("state"), 1 << 20).unwrap();
+    let store = Store::clone(&writer);
+    let handle = ApplyHandle::start(writer, Arc::new(|_| {}), Metrics::new()).unwrap();
     let blank = Entry { id: EntryId { term: 1, index: 0 }, payload: Payload::Blank };
     let members = Entry { id: EntryId { term: 1, index: 2 }, payload: Payload::Members(vec![7]) };
     let (told, answer) = oneshot::channel();
@@ -56,9 +57,10 @@ async fn outcomes_are_told_entry_by_entry_when_readers_see_them() {
 #[tokio::test]
 async fn what_was_decided_ahead_counts_only_for_exactly_those_entries() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
+    let writer = StateWriter::open(&directory.path().join("state"), 1 << 20).unwrap();
+    let store = Store::clone(&writer);
     let metrics = Metrics::new();
-    let handle = ApplyHandle::start(store.clone(), Arc::new(|_| {}), metrics.clone()).unwrap();
+    let handle = ApplyHandle::start(writer, Arc::new(|_| {}), metrics.clone()).unwrap();
     let applied = |entries| (store.applied().current().log_entries == entries, metrics.decided_ahead.get());
 
     handle.decide_ahead(vec![entry(1, 0, "a"), entry(1, 1, "a")]);
@@ -90,6 +92,6 @@ async fn what_was_decided_ahead_counts_only_for_exactly_those_entries() {
     handle.decide_ahead(vec![entry(2, 8, "lost")]);
     handle.shutdown().await;
     drop((handle, store));
-    let store = Store::open(&directory.path().join("state"), 1 << 20).unwrap();
+    let store = StateWriter::open(&directory.path().join("state"), 1 << 20).unwrap();
     assert_eq!(store.applied().current().log_entries, 8);
 }

@@ -1,10 +1,11 @@
 //! What the apply thread does.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::entry::{Entry, EntryId, Payload, Proposal};
 use super::flush::{self, FLUSH_BYTES};
@@ -13,13 +14,67 @@ use crate::event::WriteOutcome;
 use crate::log::Volume;
 use crate::metrics::Metrics;
 use crate::store::write::Chunk;
-use crate::store::{ReadError, Store};
+use crate::store::{ReadError, StateWriter, Store};
 use crate::{fatal, machine, priority};
 
 /// What a log entry occupies beside its commands, about: ids, time, key and framing.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
-pub(super) struct Applier {
+/// Works until it is told to stop.
+pub(super) fn run(mut writer: StateWriter, mut publisher: Publisher, mut queue: mpsc::Receiver<Job>) {
+    priority::run_promptly();
+    while let Some(job) = queue.blocking_recv() {
+        let stop = match job {
+            Job::DecideAhead(entries) if follows(&writer, &entries) => {
+                let ahead = Decided::new(&mut writer, &entries);
+                match next_but_guesses(&mut queue) {
+                    Some(Job::Apply { entries, answer, done }) if ahead.is_of(&entries) => {
+                        publisher.metrics.decided_ahead.inc();
+                        publisher.commit(ahead, answer, done);
+                        ControlFlow::Continue(())
+                    }
+                    Some(other) => {
+                        drop(ahead);
+                        work(&mut writer, &mut publisher, other)
+                    }
+                    None => return,
+                }
+            }
+            job => work(&mut writer, &mut publisher, job),
+        };
+        if stop.is_break() {
+            return;
+        }
+    }
+}
+
+/// The next job that is no guess: there is one already.
+fn next_but_guesses(queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    loop {
+        match queue.blocking_recv() {
+            Some(Job::DecideAhead(_)) => {}
+            next => return next,
+        }
+    }
+}
+
+/// Does a job for which nothing was decided ahead.
+fn work(writer: &mut StateWriter, publisher: &mut Publisher, job: Job) -> ControlFlow<()> {
+    match job {
+        Job::DecideAhead(_) => {}
+        Job::Apply { entries, answer, done } => publisher.commit(Decided::new(writer, &entries), answer, done),
+        Job::Run(task) => task(writer),
+        Job::Stop { done } => {
+            flush::flush(writer);
+            let _ = done.send(());
+            return ControlFlow::Break(());
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Makes decisions visible.
+pub(super) struct Publisher {
     pub(super) store: Store,
     pub(super) gate: DurableGate,
     pub(super) metrics: Arc<Metrics>,
@@ -28,43 +83,9 @@ pub(super) struct Applier {
     pub(super) flush: SyncSender<()>,
 }
 
-impl Applier {
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        priority::run_promptly();
-        let store = self.store.clone();
-        // Holds the store's writer, so it goes before anything else that writes.
-        let mut ahead: Option<Decided<'_>> = None;
-        while let Some(job) = queue.blocking_recv() {
-            match job {
-                Job::DecideAhead(entries) => {
-                    if ahead.is_none() && follows(&store, &entries) {
-                        ahead = Some(Decided::new(&store, &entries));
-                    }
-                }
-                Job::Apply { entries, answer, done } => {
-                    let decided = ahead.take().filter(|decided| decided.is_of(&entries));
-                    self.metrics.decided_ahead.inc_by(u64::from(decided.is_some()));
-                    let decided = decided.unwrap_or_else(|| Decided::new(&store, &entries));
-                    self.commit(decided, answer);
-                    // Consensus may be gone during shutdown.
-                    let _ = done.send(());
-                }
-                Job::Run(task) => {
-                    ahead = None;
-                    task(&store);
-                }
-                Job::Stop { done } => {
-                    drop(ahead);
-                    flush::flush(&store);
-                    let _ = done.send(());
-                    return;
-                }
-            }
-        }
-    }
-
+impl Publisher {
     /// Makes visible what was decided and answers who waits for it.
-    fn commit(&mut self, decided: Decided<'_>, answer: Answer) {
+    fn commit(&mut self, decided: Decided<'_>, answer: Answer, done: oneshot::Sender<()>) {
         let Decided { ids, outcomes, chunk, members, commands, bytes } = decided;
         let Some(last) = ids.last().copied() else { return };
         (self.gate)(last.index + 1);
@@ -81,6 +102,8 @@ impl Applier {
             // A full slot means that a flush is already asked for.
             let _ = self.flush.try_send(());
         }
+        // Consensus may be gone during shutdown.
+        let _ = done.send(());
     }
 }
 
@@ -92,12 +115,12 @@ fn follows(store: &Store, entries: &[Entry]) -> bool {
 }
 
 /// What some consecutive entries do to the state, not yet visible to anybody.
-struct Decided<'store> {
+struct Decided<'writer> {
     /// In the log, in their order.
     ids: Vec<EntryId>,
     /// Of each entry the outcomes of its commands.
     outcomes: Vec<Vec<WriteOutcome>>,
-    chunk: Chunk<'store>,
+    chunk: Chunk<'writer>,
     /// The members as of the last entry, if one of them changed them.
     members: Option<Vec<u8>>,
     commands: usize,
@@ -105,10 +128,10 @@ struct Decided<'store> {
     bytes: u64,
 }
 
-impl<'store> Decided<'store> {
-    fn new(store: &'store Store, entries: &[Entry]) -> Self {
+impl<'writer> Decided<'writer> {
+    fn new(writer: &'writer mut StateWriter, entries: &[Entry]) -> Self {
         let (ids, outcomes) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
-        let mut decided = Self { ids, outcomes, chunk: store.begin(), members: None, commands: 0, bytes: 0 };
+        let mut decided = Self { ids, outcomes, chunk: writer.begin(), members: None, commands: 0, bytes: 0 };
         entries.iter().for_each(|entry| decided.add(entry));
         decided
     }

@@ -3,47 +3,51 @@
 use headwater_proto::stored::{Append, NewEvent};
 use uuid::Uuid;
 
+use super::state::{Batch, View};
 use super::{event_id, expected_version, metadata, rejected};
 use crate::event::{EventNumber, ExpectedVersion, Position, StreamNameRef, Ticks, WriteOutcome, stream_name};
 use crate::store::ReadError;
 use crate::store::head::Recreation;
-use crate::store::write::{Chunk, StreamRef};
 
 /// What 6.7 says of an append.
 pub(super) enum Decision {
     /// The events are to be stored.
     Ok,
     /// They were stored before.
-    Idempotent {
-        first_number: EventNumber,
-        position: Position,
-    },
-    WrongVersion,
-    Deleted,
+    Idempotent { first_number: EventNumber, position: Position },
+    /// They are not stored, and this is the outcome.
+    Refused(WriteOutcome),
 }
 
-pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: Append) -> Result<WriteOutcome, ReadError> {
+impl Decision {
+    fn wrong_version<S: View>(state: &S, stream: S::Stream) -> Self {
+        Self::Refused(WriteOutcome::WrongExpectedVersion { current: state.head(stream).current_version() })
+    }
+
+    fn deleted() -> Self {
+        Self::Refused(WriteOutcome::StreamDeleted)
+    }
+}
+
+pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: Append) -> Result<WriteOutcome, ReadError> {
     let demand = match check(&command) {
         Ok(checked) => checked,
         Err(refusal) => return Ok(refusal),
     };
-    let stream = chunk.stream(&command.stream)?;
+    let stream = state.stream(&command.stream)?;
     let described = StreamNameRef::new(&command.stream).described();
-    let described = described.map(|name| chunk.stream(name.as_str())).transpose()?;
+    let described = described.map(|name| state.stream(name.as_str())).transpose()?;
     if let Some(described) = described
-        && chunk.head(described).tombstone.is_some()
+        && state.head(described).tombstone.is_some()
     {
         return Ok(WriteOutcome::StreamDeleted);
     }
-    match decide(chunk, stream, &demand)? {
-        Decision::Ok => store(chunk, time, stream, described, &demand, command.events),
+    match decide(state, stream, &demand)? {
+        Decision::Ok => store(state, time, stream, described, &demand, command.events),
         Decision::Idempotent { first_number, position } => {
             Ok(WriteOutcome::Appended { first_number, position, repeated: true })
         }
-        Decision::WrongVersion => {
-            Ok(WriteOutcome::WrongExpectedVersion { current: chunk.head(stream).current_version() })
-        }
-        Decision::Deleted => Ok(WriteOutcome::StreamDeleted),
+        Decision::Refused(outcome) => Ok(outcome),
     }
 }
 
@@ -80,41 +84,43 @@ pub(super) fn check(command: &Append) -> Result<Demand, WriteOutcome> {
 }
 
 /// Steps 1 to 7 of contract/streams 6.7, in their order. There is at least one id.
-pub(super) fn decide(chunk: &mut Chunk<'_>, stream: StreamRef, demand: &Demand) -> Result<Decision, ReadError> {
+pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, demand: &Demand) -> Result<Decision, ReadError> {
     let Demand { expected, ref ids, write_id } = *demand;
-    let head = chunk.head(stream);
+    let head = state.head(stream);
     let (last, is_soft_deleted) = (head.last_number, head.is_soft_deleted());
     if head.tombstone.is_some() {
-        return Ok(Decision::Deleted);
+        return Ok(Decision::deleted());
     }
     // Events from `compare_from` on are what an exact version has to be compared with; step 6 and 7 have none.
     let compare_from = match expected {
-        ExpectedVersion::Any => return walk(chunk, stream, ids),
-        ExpectedVersion::Exists if is_soft_deleted => return Ok(Decision::Deleted),
-        ExpectedVersion::Exists if last.is_none() && !has_metadata_events(chunk, stream)? => {
-            return Ok(Decision::WrongVersion);
+        ExpectedVersion::Any => return walk(state, stream, ids),
+        ExpectedVersion::Exists if is_soft_deleted => return Ok(Decision::deleted()),
+        ExpectedVersion::Exists if last.is_none() && !has_metadata_events(state, stream)? => {
+            return Ok(Decision::wrong_version(state, stream));
         }
-        ExpectedVersion::Exists => return walk(chunk, stream, ids),
+        ExpectedVersion::Exists => return walk(state, stream, ids),
         ExpectedVersion::NoStream if last.is_none() => return Ok(Decision::Ok),
         ExpectedVersion::NoStream => 0,
         ExpectedVersion::Exactly(number) if last == Some(number) => return Ok(Decision::Ok),
-        ExpectedVersion::Exactly(number) if last.is_none_or(|last| number > last) => return Ok(Decision::WrongVersion),
+        ExpectedVersion::Exactly(number) if last.is_none_or(|last| number > last) => {
+            return Ok(Decision::wrong_version(state, stream));
+        }
         ExpectedVersion::Exactly(number) => number + 1,
     };
     for (offset, id) in ids.iter().enumerate() {
-        if has_id_at(chunk, stream, compare_from + offset as u64, *id)? {
+        if has_id_at(state, stream, compare_from + offset as u64, *id)? {
             continue;
         }
         if expected == ExpectedVersion::NoStream {
-            return match repeated_recreation(chunk, stream, ids, write_id)? {
+            return match repeated_recreation(state, stream, ids, write_id)? {
                 Some(repeated) => Ok(repeated),
                 None if is_soft_deleted && offset == 0 => Ok(Decision::Ok),
-                None => Ok(Decision::WrongVersion),
+                None => Ok(Decision::wrong_version(state, stream)),
             };
         }
-        return Ok(Decision::WrongVersion);
+        return Ok(Decision::wrong_version(state, stream));
     }
-    idempotent(chunk, stream, compare_from, compare_from + ids.len() as u64 - 1)
+    idempotent(state, stream, compare_from, compare_from + ids.len() as u64 - 1)
 }
 
 /// A repetition of the write that recreated a soft-deleted stream (step 5b) gets the answer of the first one.
@@ -124,71 +130,71 @@ pub(super) fn decide(chunk: &mut Chunk<'_>, stream: StreamRef, demand: &Demand) 
 /// at the numbers they got then. After another soft delete a client's repetition recreates the stream again, as step 5b says; a copy that a
 /// node made does not: the client asked once, and whoever deleted the stream afterwards has the last word
 /// (docs/adr/0016-copies-of-a-write.md).
-fn repeated_recreation(
-    chunk: &mut Chunk<'_>,
-    stream: StreamRef,
+fn repeated_recreation<S: View>(
+    state: &mut S,
+    stream: S::Stream,
     ids: &[Uuid],
     write_id: Option<Uuid>,
 ) -> Result<Option<Decision>, ReadError> {
-    let Some(before) = chunk.head(stream).recreation else { return Ok(None) };
+    let Some(before) = state.head(stream).recreation else { return Ok(None) };
     let (first, events) = (before.first_number, before.events);
     let is_copy = write_id.is_some() && write_id == before.write_id;
-    if !is_copy && (before.is_undone || ids.len() as u64 != events || !is_at(chunk, stream, first, ids)?) {
+    if !is_copy && (before.is_undone || ids.len() as u64 != events || !is_at(state, stream, first, ids)?) {
         return Ok(None);
     }
-    idempotent(chunk, stream, first, first + events - 1).map(Some)
+    idempotent(state, stream, first, first + events - 1).map(Some)
 }
 
 /// Step 4: the ids alone decide.
-fn walk(chunk: &mut Chunk<'_>, stream: StreamRef, ids: &[Uuid]) -> Result<Decision, ReadError> {
-    let Some(first) = chunk.number_of_id(stream, ids[0])? else {
+fn walk<S: View>(state: &mut S, stream: S::Stream, ids: &[Uuid]) -> Result<Decision, ReadError> {
+    let Some(first) = state.number_of_id(stream, ids[0])? else {
         return Ok(Decision::Ok);
     };
     let mut highest = first;
     for id in &ids[1..] {
-        match chunk.number_of_id(stream, *id)? {
+        match state.number_of_id(stream, *id)? {
             Some(number) => highest = highest.max(number),
-            None => return Ok(Decision::WrongVersion),
+            None => return Ok(Decision::wrong_version(state, stream)),
         }
     }
     // Of an id that the request repeats only the first event is found by its id; the request's own events, when they
     // still lie side by side as it wrote them, say better where it ended.
     let end = first + ids.len() as u64 - 1;
-    if end > highest && is_at(chunk, stream, first, ids)? {
+    if end > highest && is_at(state, stream, first, ids)? {
         highest = end;
     }
-    idempotent(chunk, stream, first, highest)
+    idempotent(state, stream, first, highest)
 }
 
-fn is_at(chunk: &mut Chunk<'_>, stream: StreamRef, first: EventNumber, ids: &[Uuid]) -> Result<bool, ReadError> {
+fn is_at<S: View>(state: &mut S, stream: S::Stream, first: EventNumber, ids: &[Uuid]) -> Result<bool, ReadError> {
     for (offset, id) in ids.iter().enumerate() {
-        if !has_id_at(chunk, stream, first + offset as u64, *id)? {
+        if !has_id_at(state, stream, first + offset as u64, *id)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn idempotent(
-    chunk: &Chunk<'_>,
-    stream: StreamRef,
+fn idempotent<S: View>(
+    state: &S,
+    stream: S::Stream,
     first_number: EventNumber,
     last_number: EventNumber,
 ) -> Result<Decision, ReadError> {
-    let Some(position) = chunk.position_of(stream, last_number)? else {
-        let stream = chunk.name(stream);
+    let Some(position) = state.position_of(stream, last_number)? else {
+        let stream = state.name(stream);
         return Err(ReadError::Damaged(format!("event {last_number} of stream '{stream}' has an id but no index row")));
     };
     Ok(Decision::Idempotent { first_number, position })
 }
 
 /// Whether the raw event with this number has this id.
-fn has_id_at(chunk: &mut Chunk<'_>, stream: StreamRef, number: EventNumber, id: Uuid) -> Result<bool, ReadError> {
-    match chunk.number_of_id(stream, id)? {
+fn has_id_at<S: View>(state: &mut S, stream: S::Stream, number: EventNumber, id: Uuid) -> Result<bool, ReadError> {
+    match state.number_of_id(stream, id)? {
         Some(first) if first == number => Ok(true),
         // The id was used again later, perhaps here.
-        Some(first) if first < number => match chunk.position_of(stream, number)? {
-            Some(position) => Ok(chunk.event_id_at(position)? == id),
+        Some(first) if first < number => match state.position_of(stream, number)? {
+            Some(position) => Ok(state.event_id_at(position)? == id),
             None => Ok(false),
         },
         // Never used, or first used behind this number.
@@ -196,39 +202,39 @@ fn has_id_at(chunk: &mut Chunk<'_>, stream: StreamRef, number: EventNumber, id: 
     }
 }
 
-fn has_metadata_events(chunk: &mut Chunk<'_>, stream: StreamRef) -> Result<bool, ReadError> {
-    let metastream = metadata::metastream_of(chunk, stream)?;
-    Ok(chunk.head(metastream).last_number.is_some())
+fn has_metadata_events<S: View>(state: &mut S, stream: S::Stream) -> Result<bool, ReadError> {
+    let metastream = metadata::metastream_of(state, stream)?;
+    Ok(state.head(metastream).last_number.is_some())
 }
 
 /// Stores the events and what follows from them.
-pub(super) fn store(
-    chunk: &mut Chunk<'_>,
+pub(super) fn store<S: Batch>(
+    state: &mut S,
     time: Ticks,
-    stream: StreamRef,
-    described: Option<StreamRef>,
+    stream: S::Stream,
+    described: Option<S::Stream>,
     demand: &Demand,
     events: Vec<NewEvent>,
 ) -> Result<WriteOutcome, ReadError> {
     let Demand { expected, ref ids, write_id } = *demand;
-    let head = chunk.head(stream);
+    let head = state.head(stream);
     let first_number = head.last_number.map_or(0, |last| last + 1);
     // A metastream is never soft-deleted: nothing can write metadata for it.
     if head.is_soft_deleted() {
         // Before the events, so that the position of the last event covers the return of the stream as well.
-        metadata::recreate(chunk, time, stream, first_number)?;
+        metadata::recreate(state, time, stream, first_number)?;
         // With every other version the ids, or the numbers behind that version, tell a repetition.
         let expects_none = expected == ExpectedVersion::NoStream;
         let written = Recreation { first_number, events: ids.len() as u64, write_id, is_undone: false };
         let recreation = expects_none.then_some(written);
-        chunk.set_recreation(stream, recreation);
+        state.set_recreation(stream, recreation);
     }
     let mut position = 0;
     for (id, event) in ids.iter().zip(events) {
-        position = chunk.append(stream, time, *id, event)?;
+        position = state.append(stream, time, *id, event)?;
     }
     if let Some(described) = described {
-        position = metadata::replaced(chunk, time, described, stream, position)?;
+        position = metadata::replaced(state, time, described, stream, position)?;
     }
     Ok(WriteOutcome::Appended { first_number, position, repeated: false })
 }

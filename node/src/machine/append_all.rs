@@ -3,16 +3,16 @@
 use headwater_proto::stored::{Append, AppendAll};
 
 use super::append::{self, Decision, Demand};
+use super::state::{Batch, View};
 use super::{expected_version, rejected};
 use crate::event::{Position, StreamNameRef, Ticks, WriteOutcome};
 use crate::store::ReadError;
-use crate::store::write::{Chunk, StreamRef};
 
 /// One append of the command, checked.
-struct Part {
-    stream: StreamRef,
+struct Part<Stream> {
+    stream: Stream,
     /// The stream whose metadata it writes.
-    described: Option<StreamRef>,
+    described: Option<Stream>,
     demand: Demand,
     command: Append,
 }
@@ -20,10 +20,10 @@ struct Part {
 /// Decides every append on the state before the command, which is why each must name another stream. If all may be stored they are, in
 /// their order; otherwise the outcome is that of the first one which may not. A command whose events are stored already is a
 /// repetition, whatever became of the demanded versions since.
-pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> Result<WriteOutcome, ReadError> {
-    let mut parts: Vec<Part> = Vec::with_capacity(command.appends.len());
+pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: AppendAll) -> Result<WriteOutcome, ReadError> {
+    let mut parts: Vec<Part<_>> = Vec::with_capacity(command.appends.len());
     for command in command.appends {
-        let part = match check(chunk, command)? {
+        let part = match check(state, command)? {
             Ok(part) => part,
             Err(refusal) => return Ok(refusal),
         };
@@ -39,8 +39,8 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> R
     let mut refusal = None;
     let mut repeated: Option<WriteOutcome> = None;
     for part in &parts {
-        let outcome = match append::decide(chunk, part.stream, &part.demand)? {
-            _ if part.described.is_some_and(|described| chunk.head(described).tombstone.is_some()) => {
+        let outcome = match append::decide(state, part.stream, &part.demand)? {
+            _ if part.described.is_some_and(|described| state.head(described).tombstone.is_some()) => {
                 WriteOutcome::StreamDeleted
             }
             Decision::Ok => continue,
@@ -50,10 +50,7 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> R
                 repeated = Some(WriteOutcome::Appended { first_number, position, repeated: true });
                 continue;
             }
-            Decision::WrongVersion => {
-                WriteOutcome::WrongExpectedVersion { current: chunk.head(part.stream).current_version() }
-            }
-            Decision::Deleted => WriteOutcome::StreamDeleted,
+            Decision::Refused(outcome) => outcome,
         };
         refusal.get_or_insert(outcome);
     }
@@ -62,12 +59,12 @@ pub(super) fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: AppendAll) -> R
     }
     let with_events = parts.into_iter().filter(|part| !part.command.events.is_empty());
     for Part { stream, described, demand, command } in with_events {
-        outcome = append::store(chunk, time, stream, described, &demand, command.events)?;
+        outcome = append::store(state, time, stream, described, &demand, command.events)?;
     }
     Ok(outcome)
 }
 
-fn check(chunk: &mut Chunk<'_>, command: Append) -> Result<Result<Part, WriteOutcome>, ReadError> {
+fn check<S: View>(state: &mut S, command: Append) -> Result<Result<Part<S::Stream>, WriteOutcome>, ReadError> {
     let checked = match command.events.is_empty() {
         true => expected_version(command.expected_version).map(Demand::of_version),
         false => append::check(&command),
@@ -76,8 +73,8 @@ fn check(chunk: &mut Chunk<'_>, command: Append) -> Result<Result<Part, WriteOut
         Ok(checked) => checked,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let stream = chunk.stream(&command.stream)?;
+    let stream = state.stream(&command.stream)?;
     let described = StreamNameRef::new(&command.stream).described();
-    let described = described.map(|name| chunk.stream(name.as_str())).transpose()?;
+    let described = described.map(|name| state.stream(name.as_str())).transpose()?;
     Ok(Ok(Part { stream, described, demand, command }))
 }

@@ -4,78 +4,78 @@ use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
+use super::state::{Batch, View};
 use crate::event::metadata::with_truncate_before;
 use crate::event::{EventNumber, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks};
 use crate::store::ReadError;
-use crate::store::write::{Chunk, StreamRef};
 
 /// Namespace of the ids of metadata events which the state machine writes by itself. Any fixed number would do.
 const SERVER_EVENTS: Uuid = Uuid::from_u128(0x5f0c_6f7e_1b7a_5d0c_9d1e_4a2f_83c6_07b1);
 
 /// The metastream of a stream.
-pub(super) fn metastream_of(chunk: &mut Chunk<'_>, stream: StreamRef) -> Result<StreamRef, ReadError> {
-    let name = StreamNameRef::new(chunk.name(stream)).metastream();
-    chunk.stream(&name)
+pub(super) fn metastream_of<S: View>(state: &mut S, stream: S::Stream) -> Result<S::Stream, ReadError> {
+    let name = StreamNameRef::new(state.name(stream)).metastream();
+    state.stream(&name)
 }
 
 /// Lets a soft-deleted stream begin again at `first_number`, all other metadata kept.
-pub(super) fn recreate(
-    chunk: &mut Chunk<'_>,
+pub(super) fn recreate<S: Batch>(
+    state: &mut S,
     time: Ticks,
-    stream: StreamRef,
+    stream: S::Stream,
     first_number: EventNumber,
 ) -> Result<(), ReadError> {
-    let metastream = metastream_of(chunk, stream)?;
-    let last = chunk.head(metastream).last_number;
-    let position = last.map(|number| chunk.position_of(metastream, number)).transpose()?.flatten();
+    let metastream = metastream_of(state, stream)?;
+    let last = state.head(metastream).last_number;
+    let position = last.map(|number| state.position_of(metastream, number)).transpose()?.flatten();
     let Some(position) = position else {
-        let stream = chunk.name(stream);
+        let stream = state.name(stream);
         return Err(ReadError::Damaged(format!("stream '{stream}' is soft-deleted but has no metadata event")));
     };
-    let (_, document) = chunk.data_at(position)?;
-    truncate(chunk, time, stream, metastream, &document, first_number)?;
+    let (_, document) = state.data_at(position)?;
+    truncate(state, time, stream, metastream, &document, first_number)?;
     Ok(())
 }
 
 /// Takes over the meaning of the event just written at `position`, the last one of the metastream.
 /// Posting an object to a soft-deleted stream brings it back, by a further event (contract/streams 7).
 /// Returns the position of the last event written.
-pub(super) fn replaced(
-    chunk: &mut Chunk<'_>,
+pub(super) fn replaced<S: Batch>(
+    state: &mut S,
     time: Ticks,
-    stream: StreamRef,
-    metastream: StreamRef,
+    stream: S::Stream,
+    metastream: S::Stream,
     position: Position,
 ) -> Result<Position, ReadError> {
-    let (is_json, document) = chunk.data_at(position)?;
-    let head = chunk.head(stream);
+    let (is_json, document) = state.data_at(position)?;
+    let head = state.head(stream);
     let next_number = head.last_number.map_or(0, |last| last + 1);
     if head.is_soft_deleted()
         && is_json
-        && let Some(position) = truncate(chunk, time, stream, metastream, &document, next_number)?
+        && let Some(position) = truncate(state, time, stream, metastream, &document, next_number)?
     {
         return Ok(position);
     }
     let metadata = if is_json { StreamMetadata::parse(&document) } else { None };
-    chunk.set_metadata(stream, metadata);
+    state.set_metadata(stream, metadata);
     Ok(position)
 }
 
 /// Writes the document once more with another `$tb`; `None` when it is no object.
-fn truncate(
-    chunk: &mut Chunk<'_>,
+fn truncate<S: Batch>(
+    state: &mut S,
     time: Ticks,
-    stream: StreamRef,
-    metastream: StreamRef,
+    stream: S::Stream,
+    metastream: S::Stream,
     document: &[u8],
     truncate_before: EventNumber,
 ) -> Result<Option<Position>, ReadError> {
     let Some(document) = with_truncate_before(document, truncate_before) else {
         return Ok(None);
     };
-    chunk.set_metadata(stream, StreamMetadata::parse(&document));
+    state.set_metadata(stream, StreamMetadata::parse(&document));
     // The position makes the id unique, and it is the same on every node and after every replay.
-    let id = Uuid::new_v5(&SERVER_EVENTS, &chunk.next_position().to_be_bytes());
+    let id = Uuid::new_v5(&SERVER_EVENTS, &state.next_position().to_be_bytes());
     let event = NewEvent {
         event_id: Bytes::copy_from_slice(id.as_bytes()),
         event_type: METADATA_EVENT_TYPE.to_owned(),
@@ -83,5 +83,5 @@ fn truncate(
         data: document.into(),
         metadata: Bytes::new(),
     };
-    chunk.append(metastream, time, id, event).map(Some)
+    state.append(metastream, time, id, event).map(Some)
 }

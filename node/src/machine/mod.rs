@@ -1,9 +1,11 @@
-//! The deterministic state machine: command in, writes and outcome out. No clock, no randomness, no async.
+//! The deterministic state machine: command in, writes and outcome out. No clock, no randomness, no async, and no database: it decides on
+//! what [`state`] asks of one.
 
 mod append;
 mod append_all;
 mod delete;
 mod metadata;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -13,22 +15,23 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::event::{ExpectedVersion, Ticks, WriteOutcome};
-use crate::store::write::Chunk;
+use crate::store::ReadError;
+use state::Batch;
 
-/// Decides the command on the state as of this chunk, adds its writes to the chunk and returns the decision
+/// Decides the command on the state as of this batch, adds its writes to the batch and returns the decision
 /// (contract/streams 6.7 and 7).
 ///
 /// A command that no front sends (undecodable, no events, an id that is none, a stream nobody may write) is
-/// [`WriteOutcome::Rejected`]. An error means a damaged database: nothing of the chunk may be committed then.
-pub fn apply(chunk: &mut Chunk<'_>, time: Ticks, command: &Bytes) -> Result<WriteOutcome, crate::store::ReadError> {
+/// [`WriteOutcome::Rejected`]. An error means a damaged database: nothing of the batch may be committed then.
+pub fn apply(state: &mut impl Batch, time: Ticks, command: &Bytes) -> Result<WriteOutcome, ReadError> {
     let command = match Command::decode(command.clone()) {
         Ok(command) => command,
         Err(error) => return Ok(rejected(&format!("the command cannot be read: {error}"))),
     };
     match command.kind {
-        Some(command::Kind::Append(command)) => append::apply(chunk, time, command),
-        Some(command::Kind::Delete(command)) => delete::apply(chunk, time, command),
-        Some(command::Kind::AppendAll(command)) => append_all::apply(chunk, time, command),
+        Some(command::Kind::Append(command)) => append::apply(state, time, command),
+        Some(command::Kind::Delete(command)) => delete::apply(state, time, command),
+        Some(command::Kind::AppendAll(command)) => append_all::apply(state, time, command),
         None => Ok(rejected("the command is of an unknown kind")),
     }
 }

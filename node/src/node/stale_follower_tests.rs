@@ -47,7 +47,7 @@ impl Three {
         let (is_held, holds) = tokio::sync::oneshot::channel();
         let apply = self.follower().parts.apply().clone();
         let holding = tokio::spawn(async move {
-            let hold = move |_: &crate::store::Store| {
+            let hold = move |_: &mut crate::store::StateWriter| {
                 is_held.send(()).unwrap();
                 let _ = held.recv();
             };

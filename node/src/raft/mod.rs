@@ -45,7 +45,7 @@ use crate::fatal;
 use crate::log::{Log, LogError, SyncReport, volume};
 use crate::metrics::Metrics;
 use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
-use crate::store::{OpenError, ReadError, Store};
+use crate::store::{OpenError, ReadError, StateWriter, Store};
 use crate::transport::{Dialer, LocalIdentity, Resolve};
 use log_storage::LogStorage;
 
@@ -144,12 +144,12 @@ pub async fn build(
     let settings = settings::raft_config(config)?;
     let opening = (config.clone(), metrics.clone());
     let opened = tokio::task::spawn_blocking(move || Opened::open(&opening.0, &opening.1));
-    let Opened { log, store, snapshots, volume } = opened.await.map_err(io::Error::other)??;
+    let Opened { log, state, snapshots, volume } = opened.await.map_err(io::Error::other)??;
     let log_end_at_start = log.extent().end;
 
     let gate_log = log.clone();
     let gate: DurableGate = Arc::new(move |end| gate_log.wait_durable(end));
-    let apply = ApplyHandle::start(store.clone(), gate, metrics.clone())?;
+    let apply = ApplyHandle::start(state, gate, metrics.clone())?;
     apply.volume().lock().prepend(&volume);
 
     let outgoing = Outgoing::default();
@@ -165,6 +165,7 @@ pub async fn build(
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);
     let closing = CancellationToken::new().drop_guard();
+    let store = apply.store().clone();
     Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing })
 }
 
@@ -283,7 +284,7 @@ async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
 /// What lies on disk, opened.
 struct Opened {
     log: Log<types::Entry>,
-    store: Store,
+    state: StateWriter,
     snapshots: Arc<SnapshotStore>,
     /// See [`volume::estimate`].
     volume: Vec<(u64, u64)>,
@@ -293,10 +294,10 @@ impl Opened {
     fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let sync_metrics = metrics.clone();
         let log = Log::open(&log_directory(&config.data_dir), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
-        let store = Store::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
+        let state = StateWriter::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
         let snapshots = Arc::new(SnapshotStore::open(&config.data_dir, metrics.clone())?);
-        let volume = volume::estimate(&log, applied_entries(&store)?)?;
-        Ok(Self { log, store, snapshots, volume })
+        let volume = volume::estimate(&log, applied_entries(&state)?)?;
+        Ok(Self { log, state, snapshots, volume })
     }
 }
 

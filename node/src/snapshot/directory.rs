@@ -64,7 +64,7 @@ impl SnapshotDir {
 
     /// Index of the last entry in it.
     pub fn last_index(&self) -> Option<u64> {
-        self.manifest.last_applied.map(|last| last.index)
+        self.manifest.last_applied.as_ref().map(|last| last.index)
     }
 }
 

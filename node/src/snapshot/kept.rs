@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::directory::{SnapshotDir, Unfinished};
 use crate::apply::{ApplyHandle, ApplyStopped};
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::StateWriter;
 use crate::{fatal, files};
 
 /// Prefix of directories under work.
@@ -95,23 +95,22 @@ impl SnapshotStore {
         received: Arc<SnapshotDir>,
     ) -> Result<(), ApplyStopped> {
         let snapshots = self.clone();
-        let replace = move |store: &Store| {
-            if let Err(error) = snapshots.replace_state(store, received) {
+        let replace = move |writer: &mut StateWriter| {
+            if let Err(error) = snapshots.replace_state(writer, received) {
                 fatal::stop("a received snapshot cannot be installed under snapshots/ and state/", &error);
             }
         };
         apply.run(replace).await
     }
 
-    /// On the apply thread.
-    fn replace_state(&self, store: &Store, received: Arc<SnapshotDir>) -> io::Result<()> {
+    fn replace_state(&self, writer: &mut StateWriter, received: Arc<SnapshotDir>) -> io::Result<()> {
         let named = if received.path().starts_with(&self.root) {
             received
         } else {
             let work = Unfinished::reserve(received.path().to_owned());
             self.name(work, received.manifest().clone())?
         };
-        store.install(named.path())?;
+        writer.install(named.path())?;
         self.metrics.snapshots_installed.inc();
         tracing::info!(index = named.last_index(), bytes = named.total_bytes(), "installed a snapshot");
         self.replace_current(named);

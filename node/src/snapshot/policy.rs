@@ -23,7 +23,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 const HELD_LOG_FACTOR: u64 = 16;
 
 /// Consensus, as far as snapshots concern it.
-pub trait Consensus: Send + 'static {
+pub trait Consensus: Send + Sync + 'static {
     /// It has ended on this node.
     type Ended: Send;
 
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::apply::{Entry, EntryId, Payload};
     use crate::metrics::Metrics;
-    use crate::store::Store;
+    use crate::store::StateWriter;
 
     /// Knows what it is told, and adopts the newest snapshot there is.
     #[derive(Clone)]
@@ -253,8 +253,8 @@ mod tests {
     impl Bench {
         fn new(data: &std::path::Path, log_bytes: u64) -> Self {
             let limits = Limits { log_bytes, interval: Duration::from_secs(3600), keep_log_bytes: 1 << 20 };
-            let store = Store::open(&data.join("state"), 1 << 20).unwrap();
-            let apply = ApplyHandle::start(store, Arc::new(|_| {}), Metrics::new()).unwrap();
+            let writer = StateWriter::open(&data.join("state"), 1 << 20).unwrap();
+            let apply = ApplyHandle::start(writer, Arc::new(|_| {}), Metrics::new()).unwrap();
             let snapshots = Arc::new(SnapshotStore::open(data, Metrics::new()).unwrap());
             let known: Arc<Mutex<Known>> = Arc::default();
             let consensus = Told { known: known.clone(), snapshots: snapshots.clone() };

@@ -25,7 +25,7 @@ impl SnapshotStore {
         apply.flush().await?;
         let work = self.new_unfinished();
         let target = work.path().to_owned();
-        apply.run(move |store| store.checkpoint(&target)).await??;
+        apply.run(move |writer| writer.checkpoint(&target)).await??;
         let snapshots = self.clone();
         blocking(move || snapshots.finish(work)).await
     }

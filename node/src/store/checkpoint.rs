@@ -9,14 +9,12 @@ use std::sync::atomic::Ordering;
 use rocksdb::DB;
 
 use super::generation::{self, Generation};
-use super::write::Writer;
+use super::writer::Kept;
 use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
 use crate::files;
 
-/// See [`super::Store::checkpoint`].
+/// See [`super::StateWriter::checkpoint`], whose exclusive use means that the copy ends with a whole chunk.
 pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
-    // No chunk is committed while the lock is held: the copy ends with a whole one.
-    let _writer = inner.writer.lock();
     let generation = inner.current.load_full();
     let checkpoint = rocksdb::checkpoint::Checkpoint::new(generation.db()).map_err(io::Error::other)?;
     checkpoint.create_checkpoint(target).map_err(io::Error::other)?;
@@ -40,9 +38,8 @@ pub(super) fn mark(checkpoint: &Path) -> io::Result<AppliedMark> {
     Ok(AppliedMark { last_applied: row(system_row::LAST_APPLIED)?, membership: row(system_row::MEMBERSHIP)? })
 }
 
-/// See [`super::Store::install`].
-pub(super) fn install(inner: &Inner, checkpoint: &Path) -> io::Result<()> {
-    let mut writer = inner.writer.lock();
+/// See [`super::StateWriter::install`].
+pub(super) fn install(inner: &Inner, kept: &mut Kept, checkpoint: &Path) -> io::Result<()> {
     let old = inner.current.load_full();
     let number = old.number + 1;
     let directory = generation::directory(&inner.state, number);
@@ -56,14 +53,14 @@ pub(super) fn install(inner: &Inner, checkpoint: &Path) -> io::Result<()> {
         }
     };
     let new = Arc::new(new);
-    let new_writer = Writer::new(&new).map_err(io::Error::other)?;
-    let counters = new_writer.counters;
+    let new_kept = Kept::new(&new).map_err(io::Error::other)?;
+    let counters = new_kept.counters;
     // From here on the new state is the state, whatever happens to this process.
     generation::write_pointer(&inner.state, number)?;
     inner.known_streams.begin_replacement();
     inner.current.store(new);
     inner.known_streams.end_replacement();
-    *writer = new_writer;
+    *kept = new_kept;
     inner.unflushed_bytes.store(0, Ordering::Relaxed);
     old.replaced();
     let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };

@@ -52,6 +52,27 @@ impl Head {
         self.last_number.map_or(-1, |number| number as i64)
     }
 
+    /// Takes over what the last event of `$$stream` means. Whether that is anything else than before.
+    pub(crate) fn describe(&mut self, metadata: Option<StreamMetadata>) -> bool {
+        if self.metadata.as_deref() == metadata.as_ref() {
+            return false;
+        }
+        self.metadata = metadata.map(Arc::new);
+        if self.is_soft_deleted() {
+            // Whatever brought it back before has been undone. A copy of that write may still be under way.
+            let undone = |recreation| Recreation { is_undone: true, ..recreation };
+            let has_copies = |recreation: &Recreation| recreation.write_id.is_some();
+            self.recreation = self.recreation.filter(has_copies).map(undone);
+        }
+        true
+    }
+
+    /// Deleted for ever, by the tombstone at this position, which is also the end of its metadata.
+    pub(crate) fn bury(&mut self, tombstone: Position) {
+        self.tombstone = Some(tombstone);
+        self.metadata = None;
+    }
+
     /// Bytes that only few streams have: their access lists.
     fn weight(&self) -> usize {
         self.metadata.as_deref().and_then(|metadata| metadata.acl.as_ref()).map_or(0, Acl::weight)

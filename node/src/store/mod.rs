@@ -21,6 +21,7 @@ pub mod system_row;
 #[cfg(test)]
 mod tests;
 pub mod write;
+mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use rocksdb::{Cache, FlushOptions};
 use tokio::sync::Semaphore;
 
@@ -37,15 +37,17 @@ pub use headings::Headings;
 pub use index_row::EventPlace;
 pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
+pub use write::{ChangedStream, ChangedStreams};
+pub use writer::StateWriter;
 
 use generation::Generation;
 use known_streams::KnownStreams;
 use read::Tier;
 use slots::Place;
-use write::Writer;
+use writer::Kept;
 
-/// The state database of one node. Cheap to clone; the database behind it is swapped as a whole
-/// when a snapshot is installed, and readers keep the one they started with.
+/// The state database of one node, to be read. Cheap to clone; the database behind it is swapped as a whole when a snapshot is installed,
+/// and readers keep the one they started with. It is written by its one [`StateWriter`].
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -57,8 +59,6 @@ struct Inner {
     /// Shared by all families and generations.
     cache: Cache,
     current: ArcSwap<Generation>,
-    /// Taken by the apply thread alone, so never contended.
-    writer: Mutex<Writer>,
     applied: AppliedWatch,
     unflushed_bytes: AtomicU64,
     /// See [`Store::on_change`].
@@ -75,11 +75,11 @@ pub const COLD_READS: usize = 64;
 /// How long a read waits for such a place: a disk that lets it wait longer is no use to a client.
 pub const COLD_READ_WAIT: Duration = Duration::from_secs(10);
 
-/// What a commit changed of that on which decisions about access rest.
-#[derive(Debug, Clone, Copy)]
+/// What a commit changed.
+#[derive(Clone, Copy)]
 pub enum Changes<'a> {
-    /// Streams whose metadata became another, and streams of the server (`$...`) that got events.
-    Streams(&'a [&'a str]),
+    /// These streams.
+    Streams(ChangedStreams<'a>),
     /// The whole state was replaced.
     Everything,
 }
@@ -122,28 +122,25 @@ pub enum OpenError {
 }
 
 impl Store {
-    /// Opens the current state under `directory` (created when missing), with so much memory for blocks of table files.
-    pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
+    fn open(directory: &Path, block_cache_bytes: usize) -> Result<(Self, Kept), OpenError> {
         let cache = options::block_cache(block_cache_bytes);
         let generation = Arc::new(generation::open_current(directory, &cache)?);
         let damaged =
             |error: ReadError| OpenError::Damaged { path: directory.display().to_string(), reason: error.to_string() };
-        let writer = Writer::new(&generation).map_err(damaged)?;
-        let counters = writer.counters;
+        let kept = Kept::new(&generation).map_err(damaged)?;
+        let counters = kept.counters;
         let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                state: directory.to_owned(),
-                cache,
-                current: ArcSwap::new(generation),
-                writer: Mutex::new(writer),
-                applied: AppliedWatch::new(applied),
-                unflushed_bytes: AtomicU64::new(0),
-                on_change: OnceLock::new(),
-                known_streams: KnownStreams::new(),
-                cold_reads: Arc::new(Semaphore::new(COLD_READS)),
-            }),
-        })
+        let inner = Inner {
+            state: directory.to_owned(),
+            cache,
+            current: ArcSwap::new(generation),
+            applied: AppliedWatch::new(applied),
+            unflushed_bytes: AtomicU64::new(0),
+            on_change: OnceLock::new(),
+            known_streams: KnownStreams::new(),
+            cold_reads: Arc::new(Semaphore::new(COLD_READS)),
+        };
+        Ok((Self { inner: Arc::new(inner) }, kept))
     }
 
     /// Runs `read` on one consistent view.
@@ -205,7 +202,7 @@ impl Store {
         self.inner.known_streams.put(place, stream, info);
     }
 
-    /// Names who is told of changes, once. The hook runs on the apply thread after a chunk is visible to readers and before anybody who
+    /// Names who is told of changes, once. The hook runs on the thread that writes after a chunk is visible to readers and before anybody who
     /// waits for it goes on: what it throws away is never seen again by who knows of the change. It must be quick and must not
     /// keep the store alive.
     pub fn on_change(&self, hook: ChangeHook) {
@@ -234,32 +231,14 @@ impl Store {
         generation.db().wait_for_compact(&rocksdb::WaitForCompactOptions::default()).unwrap();
     }
 
-    /// Starts a chunk. Apply thread only.
-    pub fn begin(&self) -> write::Chunk<'_> {
-        write::Chunk::new(&self.inner, self.inner.writer.lock())
-    }
-
     /// The encoded log position and membership stored with the last committed chunk; `None` before the first.
     pub fn last_applied(&self) -> Result<AppliedMark, ReadError> {
         self.inner.current.load_full().mark()
     }
 
-    /// Makes a self-contained copy of the state in the new directory `target` by hard links: everything committed so far,
-    /// `last_applied` included. Call [`Self::flush`] before, so that little is left to write here. Apply thread only.
-    pub fn checkpoint(&self, target: &Path) -> std::io::Result<()> {
-        checkpoint::take(&self.inner, target)
-    }
-
     /// Reads the mark inside a checkpoint.
     pub fn checkpoint_mark(checkpoint: &Path) -> std::io::Result<AppliedMark> {
         checkpoint::mark(checkpoint)
-    }
-
-    /// Replaces the whole state by a verified and synced checkpoint (hard links; `checkpoint` itself stays): durable, then swapped
-    /// under the readers. Crash-safe at every step. Apply thread only. After an error the old state is still in place,
-    /// unless the pointer file could not be synced: then only the next start knows.
-    pub fn install(&self, checkpoint: &Path) -> std::io::Result<()> {
-        checkpoint::install(&self.inner, checkpoint)
     }
 
     /// Writes everything committed so far to disk, atomically over all families. Any thread.

@@ -32,7 +32,7 @@ fn scattered(id: u128) -> u128 {
     uuid::Uuid::new_v5(&uuid::Uuid::nil(), &id.to_be_bytes()).as_u128()
 }
 
-fn fill(store: &Store, stream: &str, events: u128) {
+fn fill(store: &mut StateWriter, stream: &str, events: u128) {
     let before = store.applied().current();
     let mut chunk = store.begin();
     let ids = u128::from(before.next_position)..u128::from(before.next_position) + events;
@@ -40,11 +40,11 @@ fn fill(store: &Store, stream: &str, events: u128) {
     chunk.commit(before.log_entries + 1, vec![before.log_entries as u8], Some(vec![9]));
 }
 
-fn open(path: &Path) -> Store {
-    Store::open(path, 4 << 20).unwrap()
+fn open(path: &Path) -> StateWriter {
+    StateWriter::open(path, 4 << 20).unwrap()
 }
 
-fn damage(result: Result<Store, OpenError>) -> String {
+fn damage(result: Result<StateWriter, OpenError>) -> String {
     match result {
         Ok(_) => panic!("damaged state was opened"),
         Err(error) => error.to_string(),
@@ -59,11 +59,11 @@ fn tables(directory: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn a_cold_store_answers_in_full_from_the_blocking_pool() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    fill(&store, "s", 500);
+    let mut store = open(directory.path());
+    fill(&mut store, "s", 500);
     store.flush().unwrap();
     drop(store);
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     let in_memory = {
         let generation = store.inner.current.load_full();
         let view = ReadView::new(&generation, Tier::Memory);
@@ -105,9 +105,9 @@ async fn a_cold_store_answers_in_full_from_the_blocking_pool() {
 #[tokio::test]
 async fn install_moves_readers_waiters_and_the_writer() {
     let directory = tempfile::tempdir().unwrap();
-    let source = open(&directory.path().join("source"));
-    fill(&source, "s", 10);
-    fill(&source, "s", 10);
+    let mut source = open(&directory.path().join("source"));
+    fill(&mut source, "s", 10);
+    fill(&mut source, "s", 10);
     let checkpoint = directory.path().join("checkpoint");
     source.checkpoint(&checkpoint).unwrap();
     assert_eq!(source.unflushed_bytes(), 0);
@@ -115,11 +115,11 @@ async fn install_moves_readers_waiters_and_the_writer() {
     assert_eq!(mark, AppliedMark { last_applied: Some(vec![1]), membership: Some(vec![9]) });
 
     let path = directory.path().join("target");
-    let target = open(&path);
-    fill(&target, "other", 3);
+    let mut target = open(&path);
+    fill(&mut target, "other", 3);
     let old_reader = target.inner.current.load_full();
     let mut change = target.applied().watch_stream("other");
-    let waiting = target.clone();
+    let waiting = Store::clone(&target);
     let waiter = tokio::spawn(async move { waiting.applied().wait_for_position(19).await });
     target.install(&checkpoint).unwrap();
     waiter.await.unwrap();
@@ -136,7 +136,7 @@ async fn install_moves_readers_waiters_and_the_writer() {
         assert!(std::time::Instant::now() < deadline, "the replaced state was not removed");
         std::thread::yield_now();
     }
-    fill(&target, "s", 1);
+    fill(&mut target, "s", 1);
     assert_eq!(target.view(|view| view.stream("s").unwrap().last_number), Some(20));
     assert_eq!(target.view(|view| view.stream("other").unwrap().id), None);
     drop(target);
@@ -148,13 +148,13 @@ async fn install_moves_readers_waiters_and_the_writer() {
 #[test]
 fn remains_of_a_crashed_install_are_removed() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    fill(&store, "s", 3);
+    let mut store = open(directory.path());
+    fill(&mut store, "s", 3);
     drop(store);
     fs::create_dir(directory.path().join("2")).unwrap();
     fs::write(directory.path().join("2/000009.sst"), b"half").unwrap();
     fs::write(directory.path().join("CURRENT-GENERATION.tmp"), b"2").unwrap();
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     assert_eq!(store.applied().current().next_position, 3);
     assert!(!directory.path().join("2").exists());
 }
@@ -162,13 +162,13 @@ fn remains_of_a_crashed_install_are_removed() {
 #[test]
 fn a_damaged_checkpoint_is_refused_and_the_state_stays() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("state"));
-    fill(&store, "s", 3);
+    let mut store = open(&directory.path().join("state"));
+    fill(&mut store, "s", 3);
     let checkpoint = directory.path().join("checkpoint");
     store.checkpoint(&checkpoint).unwrap();
     fs::remove_file(&tables(&checkpoint)[0]).unwrap();
     assert!(store.install(&checkpoint).is_err());
-    fill(&store, "s", 1);
+    fill(&mut store, "s", 1);
     assert_eq!(store.view(|view| view.stream("s").unwrap().last_number), Some(3));
     assert!(!directory.path().join("state/2").exists());
 }
@@ -178,28 +178,28 @@ fn missing_pieces_are_named_at_open() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     drop({
-        let store = open(path);
-        fill(&store, "s", 3);
+        let mut store = open(path);
+        fill(&mut store, "s", 3);
         store
     });
     let pointer = fs::read(path.join("CURRENT-GENERATION")).unwrap();
     fs::remove_file(path.join("CURRENT-GENERATION")).unwrap();
-    let text = damage(Store::open(path, 1 << 20));
+    let text = damage(StateWriter::open(path, 1 << 20));
     assert!(text.contains("CURRENT-GENERATION") && text.contains("--rejoin"), "{text}");
     fs::write(path.join("CURRENT-GENERATION"), b"x").unwrap();
-    assert!(damage(Store::open(path, 1 << 20)).contains("CURRENT-GENERATION"));
+    assert!(damage(StateWriter::open(path, 1 << 20)).contains("CURRENT-GENERATION"));
     fs::write(path.join("CURRENT-GENERATION"), pointer).unwrap();
     let table = tables(&path.join("1")).remove(0);
     fs::remove_file(&table).unwrap();
-    let text = damage(Store::open(path, 1 << 20));
+    let text = damage(StateWriter::open(path, 1 << 20));
     assert!(text.contains(table.file_name().unwrap().to_str().unwrap()), "{text}");
 }
 
 #[test]
 fn a_flipped_byte_is_damage_that_names_the_file_and_never_a_missing_event() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    fill(&store, "s", 2000);
+    let mut store = open(directory.path());
+    fill(&mut store, "s", 2000);
     store.flush().unwrap();
     let generation = store.inner.current.load_full();
     let largest = tables(&directory.path().join("1")).into_iter().max_by_key(|path| path.metadata().unwrap().len());
@@ -221,8 +221,8 @@ fn a_flipped_byte_is_damage_that_names_the_file_and_never_a_missing_event() {
 #[test]
 fn another_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    fill(&store, "s", 1);
+    let mut store = open(directory.path());
+    fill(&mut store, "s", 1);
     {
         let generation = store.inner.current.load_full();
         let family = generation.family(options::SYSTEM);
@@ -232,14 +232,14 @@ fn another_format_is_refused() {
             .unwrap();
     }
     drop(store);
-    assert!(damage(Store::open(directory.path(), 1 << 20)).contains("another version"));
+    assert!(damage(StateWriter::open(directory.path(), 1 << 20)).contains("another version"));
 }
 
 #[test]
 fn the_filter_of_a_large_table_of_ids_stays_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     // The filter of this many ids in one piece is larger than a shard of this cache.
-    let store = Store::open(directory.path(), 1 << 20).unwrap();
+    let mut store = StateWriter::open(directory.path(), 1 << 20).unwrap();
     let generation = store.inner.current.load_full();
     let family = generation.family(options::EVENT_ID);
     let key = |id: u128| event_id_row::key(1, uuid::Uuid::from_u128(scattered(id)));
@@ -259,7 +259,7 @@ fn the_filter_of_a_large_table_of_ids_stays_in_memory() {
 }
 
 /// The number under which the stream knows an id that [`append`] gave.
-fn number_of(store: &Store, stream: &str, id: u128) -> Option<u64> {
+fn number_of(store: &mut StateWriter, stream: &str, id: u128) -> Option<u64> {
     let mut chunk = store.begin();
     let stream = chunk.stream(stream).unwrap();
     chunk.number_of_id(stream, uuid::Uuid::from_u128(scattered(id))).unwrap()
@@ -278,74 +278,74 @@ fn stored_ids(store: &Store, ids: std::ops::Range<u128>) -> usize {
 #[test]
 fn every_id_is_known_in_memory_in_the_database_and_after_a_start() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     let (mut total, batches) = (0, 5);
     for _ in 0..batches {
-        fill(&store, "s", recent_ids::RECENT_IDS as u128 / 2 + 10);
+        fill(&mut store, "s", recent_ids::RECENT_IDS as u128 / 2 + 10);
         total += recent_ids::RECENT_IDS as u128 / 2 + 10;
     }
     let stored = stored_ids(&store, 0..total);
     assert!(stored > 0 && stored < total as usize, "{stored} of {total}: both places are asked");
-    let all_are_known = |store: &Store| (0..total).all(|id| number_of(store, "s", id) == Some(id as u64));
-    assert!(all_are_known(&store));
+    let all_are_known = |store: &mut StateWriter| (0..total).all(|id| number_of(store, "s", id) == Some(id as u64));
+    assert!(all_are_known(&mut store));
     store.flush().unwrap();
     drop(store);
 
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     assert_eq!(stored_ids(&store, 0..total), stored);
-    assert!(all_are_known(&store));
-    assert_eq!(number_of(&store, "s", total), None);
+    assert!(all_are_known(&mut store));
+    assert_eq!(number_of(&mut store, "s", total), None);
     let checkpoint = directory.path().join("checkpoint");
     store.checkpoint(&checkpoint).unwrap();
-    let target = open(&directory.path().join("target"));
+    let mut target = open(&directory.path().join("target"));
     target.install(&checkpoint).unwrap();
-    assert!(all_are_known(&target), "a snapshot brings them, too");
+    assert!(all_are_known(&mut target), "a snapshot brings them, too");
 }
 
 #[test]
 fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     let step = recent_ids::RECENT_IDS as u128 + 10;
     let mut known = 0;
-    let fill_more = |store: &Store, known: &mut u128| {
+    let fill_more = |store: &mut StateWriter, known: &mut u128| {
         fill(store, "s", step);
         *known += step;
     };
-    fill_more(&store, &mut known);
-    assert!(store.inner.writer.lock().id_filter.is_complete(), "an empty database has no ids");
+    fill_more(&mut store, &mut known);
+    assert!(store.kept().id_filter.is_complete(), "an empty database has no ids");
     store.flush().unwrap();
     drop(store);
 
-    let check = |store: &Store, known: u128| {
+    let check = |store: &mut StateWriter, known: u128| {
         assert!((0..known).all(|id| number_of(store, "s", id) == Some(id as u64)));
         assert!((known..known + step).all(|id| number_of(store, "s", id).is_none()));
-        let mut writer = store.inner.writer.lock();
+        let writer = store.kept();
         let of = |id: u128| (0, uuid::Uuid::from_u128(scattered(id)));
         (known..known + step).filter(|id| writer.id_filter.may_hold(&of(*id))).count()
     };
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     // These come while it is being filled, or as soon as it is.
-    fill_more(&store, &mut known);
-    check(&store, known);
-    store.inner.writer.lock().id_filter.settle();
-    assert!(store.inner.writer.lock().id_filter.is_complete());
-    assert!(check(&store, known) < 10, "the database is hardly asked any more");
+    fill_more(&mut store, &mut known);
+    check(&mut store, known);
+    store.kept().id_filter.settle();
+    assert!(store.kept().id_filter.is_complete());
+    assert!(check(&mut store, known) < 10, "the database is hardly asked any more");
 
     let checkpoint = directory.path().join("checkpoint");
     store.checkpoint(&checkpoint).unwrap();
-    let target = open(&directory.path().join("target"));
+    let mut target = open(&directory.path().join("target"));
     target.install(&checkpoint).unwrap();
-    check(&target, known);
-    fill_more(&target, &mut known);
-    target.inner.writer.lock().id_filter.settle();
-    assert!(check(&target, known) < 10, "a snapshot brings its ids");
+    check(&mut target, known);
+    fill_more(&mut target, &mut known);
+    target.kept().id_filter.settle();
+    assert!(check(&mut target, known) < 10, "a snapshot brings its ids");
 }
 
 #[tokio::test]
 async fn a_read_waits_for_its_place_before_the_disk() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     let all_places = store.inner.cold_reads.clone().acquire_many_owned(COLD_READS as u32).await.unwrap();
     let read = store.read_apart(|view| view.next_position());
     tokio::pin!(read);
@@ -358,7 +358,7 @@ async fn a_read_waits_for_its_place_before_the_disk() {
 #[test]
 fn a_start_reads_few_events_again_even_if_all_have_the_same_id() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     let again = |times: u64| {
         let before = store.applied().current();
         let mut chunk = store.begin();
@@ -371,17 +371,17 @@ fn a_start_reads_few_events_again_even_if_all_have_the_same_id() {
     again(1);
     assert_eq!(ids_before(), Some(recent_ids::RECENT_EVENTS));
     again(1);
-    assert_eq!((ids_before(), number_of(&store, "s", 0)), (Some(recent_ids::RECENT_EVENTS), Some(0)));
+    assert_eq!((ids_before(), number_of(&mut store, "s", 0)), (Some(recent_ids::RECENT_EVENTS), Some(0)));
     store.flush().unwrap();
     drop(store);
-    let store = open(directory.path());
-    assert_eq!(number_of(&store, "s", 0), Some(0));
+    let mut store = open(directory.path());
+    assert_eq!(number_of(&mut store, "s", 0), Some(0));
 }
 
 #[test]
 fn the_first_use_of_an_id_counts_after_a_start() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     let commit = |ids: std::ops::Range<u128>| {
         let before = store.applied().current();
         let mut chunk = store.begin();
@@ -401,26 +401,26 @@ fn the_first_use_of_an_id_counts_after_a_start() {
     chunk.commit(9, vec![1], None);
     store.flush().unwrap();
     drop(store);
-    let store = open(directory.path());
-    assert_eq!(number_of(&store, "s", 5), Some(5));
-    assert_eq!(number_of(&store, "s", many), Some(many as u64 + 1));
+    let mut store = open(directory.path());
+    assert_eq!(number_of(&mut store, "s", 5), Some(5));
+    assert_eq!(number_of(&mut store, "s", many), Some(many as u64 + 1));
 }
 
 #[test]
 fn databases_of_the_formats_before_are_opened_and_go_on() {
     for format in system_row::OLDEST_FORMAT_VERSION..system_row::FORMAT_VERSION {
         let directory = tempfile::tempdir().unwrap();
-        let store = open(directory.path());
-        fill(&store, "s", 50);
+        let mut store = open(directory.path());
+        fill(&mut store, "s", 50);
         as_of_format(&store, format, 50);
         store.flush().unwrap();
         drop(store);
         for round in 1..=2 {
-            let store = open(directory.path());
+            let mut store = open(directory.path());
             let known = 50 * round;
-            assert!((0..known).all(|id| number_of(&store, "s", id) == Some(id as u64)), "round {round}");
-            fill(&store, "s", 50);
-            assert!((0..known + 50).all(|id| number_of(&store, "s", id) == Some(id as u64)), "round {round}");
+            assert!((0..known).all(|id| number_of(&mut store, "s", id) == Some(id as u64)), "round {round}");
+            fill(&mut store, "s", 50);
+            assert!((0..known + 50).all(|id| number_of(&mut store, "s", id) == Some(id as u64)), "round {round}");
             let generation = store.inner.current.load_full();
             let now = generation.db().get_cf(generation.family(options::SYSTEM), system_row::FORMAT).unwrap();
             assert_eq!(now.unwrap(), system_row::FORMAT_VERSION.to_be_bytes(), "an older program refuses it");
@@ -441,8 +441,8 @@ fn databases_of_the_formats_before_are_opened_and_go_on() {
 #[test]
 fn a_database_of_a_format_before_that_is_refused_stays_what_it_was() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    fill(&store, "s", 5);
+    let mut store = open(directory.path());
+    fill(&mut store, "s", 5);
     as_of_format(&store, 2, 5);
     {
         let generation = store.inner.current.load_full();
@@ -451,7 +451,7 @@ fn a_database_of_a_format_before_that_is_refused_stays_what_it_was() {
     }
     store.flush().unwrap();
     drop(store);
-    assert!(damage(Store::open(directory.path(), 1 << 20)).contains("position 4 is missing"));
+    assert!(damage(StateWriter::open(directory.path(), 1 << 20)).contains("position 4 is missing"));
     let path = generation::directory(directory.path(), 1);
     let options = rocksdb::Options::default();
     let db = rocksdb::DB::open_cf_for_read_only(&options, path, [options::SYSTEM], false).unwrap();
@@ -486,7 +486,7 @@ fn as_of_format(store: &Store, format: u32, events: u64) {
 #[test]
 fn the_index_tells_time_and_type_of_every_event_of_a_page() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     let mut chunk = store.begin();
     let stream = chunk.stream("s").unwrap();
     for number in 0..30u64 {
@@ -521,8 +521,8 @@ fn the_index_tells_time_and_type_of_every_event_of_a_page() {
 #[test]
 fn a_changed_stream_is_not_remembered_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    fill(&store, "s", 1);
+    let mut store = open(directory.path());
+    fill(&mut store, "s", 1);
     let read = |store: &Store| {
         let (place, known) = store.known_stream("s");
         let info = known.unwrap_or_else(|| Arc::new(store.view(|view| view.stream("s").unwrap())));
@@ -532,11 +532,11 @@ fn a_changed_stream_is_not_remembered_as_it_was() {
     store.remember_stream(place, "s", &info);
     assert_eq!(store.known_stream("s").1.map(|info| info.last_number), Some(Some(0)));
     let (stale, info) = read(&store);
-    fill(&store, "s", 1);
+    fill(&mut store, "s", 1);
     assert_eq!(store.known_stream("s").1, None, "the commit took it out");
     store.remember_stream(stale, "s", &info);
     assert_eq!(store.known_stream("s").1, None, "what was read before the commit is not kept");
-    fill(&store, "other", 1);
+    fill(&mut store, "other", 1);
     let (place, info) = read(&store);
     store.remember_stream(place, "s", &info);
     assert_eq!(store.known_stream("s").1.map(|info| info.last_number), Some(Some(1)));
@@ -549,7 +549,7 @@ fn a_changed_stream_is_not_remembered_as_it_was() {
 #[test]
 fn a_page_that_was_read_stays_in_memory_when_readers_leave() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
+    let mut store = StateWriter::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
     let generation = store.inner.current.load_full();
     let page = |tier: Tier| {
         let view = ReadView::new(&generation, tier);
@@ -559,7 +559,7 @@ fn a_page_that_was_read_stays_in_memory_when_readers_leave() {
     // A reader is there while files are written, so these keep what its view might need.
     let early = ReadView::new(&generation, Tier::Memory);
     for _ in 0..3 {
-        fill(&store, "s", 100);
+        fill(&mut store, "s", 100);
         store.flush().unwrap();
     }
     store.settle();

@@ -6,39 +6,19 @@ use bytes::Bytes;
 // Asked several times for every command; its hash is seeded like that of std, and several times faster.
 use hashbrown::HashMap;
 use headwater_proto::stored::{EventRecord, NewEvent, StreamRecord};
-use parking_lot::MutexGuard;
 use rocksdb::{ReadOptions, WriteBatch};
 use uuid::Uuid;
 
 use super::generation::Generation;
-use super::head::{Head, HeadCache, Recreation};
-use super::id_filter::IdFilter;
+use super::head::{Head, Recreation};
 use super::index_row::{Heading, Value};
-use super::recent_ids::RecentIds;
 use super::system_row::{self, Counters};
+use super::writer::Kept;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
-use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, StreamNameRef, TOMBSTONE_EVENT_TYPE, Ticks};
+use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks};
 
 /// Room that a chunk's batch has from the start: that of some fifty events of usual size, so that it is not copied while it grows.
 const USUAL_BATCH_BYTES: usize = 32 << 10;
-
-/// What outlives a chunk on the writer's side.
-pub(super) struct Writer {
-    pub(super) counters: Counters,
-    pub(super) heads: HeadCache,
-    pub(super) recent_ids: RecentIds,
-    pub(super) id_filter: IdFilter,
-}
-
-impl Writer {
-    /// For a database that was just opened.
-    pub(super) fn new(generation: &Arc<Generation>) -> Result<Self, ReadError> {
-        let counters = generation.counters()?;
-        let recent_ids = RecentIds::open(generation, &counters)?;
-        let id_filter = IdFilter::open(generation, &counters);
-        Ok(Self { counters, heads: HeadCache::new(), recent_ids, id_filter })
-    }
-}
 
 /// A stream as known to one chunk, see [`Chunk::stream`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +39,26 @@ impl StreamState {
     fn is_another(&self) -> bool {
         self.changed || self.described_anew
     }
+}
 
-    /// Whether decisions about access may rest on what this chunk wrote.
-    fn concerns_access(&self) -> bool {
-        let name = StreamNameRef::new(&self.name);
-        let is_of_server = name.is_system() && !name.is_metastream();
-        self.described_anew || (self.changed && is_of_server)
+/// A stream that a commit changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangedStream<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether its metadata is another than before; else it got events, or metadata that means the same.
+    pub is_described_anew: bool,
+}
+
+/// The streams that a commit changed, each of them once.
+#[derive(Clone, Copy)]
+pub struct ChangedStreams<'a>(&'a [StreamState]);
+
+impl<'a> ChangedStreams<'a> {
+    /// One by one.
+    pub fn iter(self) -> impl Iterator<Item = ChangedStream<'a>> {
+        let changed = self.0.iter().filter(|state| state.is_another());
+        changed.map(|state| ChangedStream { name: &state.name, is_described_anew: state.described_anew })
     }
 }
 
@@ -76,10 +70,10 @@ struct ChunkEvent {
 }
 
 /// The writes of some consecutive log entries, invisible to readers until committed.
-/// Made by [`super::Store::begin`], by the apply thread alone. Dropped without a commit it leaves no trace.
-pub struct Chunk<'store> {
-    inner: &'store Inner,
-    writer: MutexGuard<'store, Writer>,
+/// Made by [`super::StateWriter::begin`]. Dropped without a commit it leaves no trace.
+pub struct Chunk<'writer> {
+    inner: &'writer Inner,
+    kept: &'writer mut Kept,
     generation: Arc<Generation>,
     read_options: ReadOptions,
     batch: WriteBatch,
@@ -87,20 +81,20 @@ pub struct Chunk<'store> {
     streams: Vec<StreamState>,
     by_name: HashMap<Arc<str>, StreamRef>,
     event_ids: HashMap<(u64, Uuid), EventNumber>,
-    /// By position, from `writer.counters.next_position` on.
+    /// By position, from `kept.counters.next_position` on.
     events: Vec<ChunkEvent>,
     /// The id last looked up in vain: its append follows, and need not look again.
     absent: Option<(u64, Uuid)>,
     buffer: Vec<u8>,
 }
 
-impl<'store> Chunk<'store> {
-    pub(super) fn new(inner: &'store Inner, writer: MutexGuard<'store, Writer>) -> Self {
+impl<'writer> Chunk<'writer> {
+    pub(super) fn new(inner: &'writer Inner, kept: &'writer mut Kept) -> Self {
         Self {
             generation: inner.current.load_full(),
-            counters: writer.counters,
+            counters: kept.counters,
             inner,
-            writer,
+            kept,
             read_options: ReadOptions::default(),
             batch: WriteBatch::with_capacity_bytes(USUAL_BATCH_BYTES),
             streams: Vec::new(),
@@ -117,7 +111,7 @@ impl<'store> Chunk<'store> {
         if let Some(stream) = self.by_name.get(name) {
             return Ok(*stream);
         }
-        let (name, head) = match self.writer.heads.get(name) {
+        let (name, head) = match self.kept.heads.get(name) {
             Some(known) => known,
             None => (Arc::from(name), self.read_head(name)?),
         };
@@ -152,14 +146,14 @@ impl<'store> Chunk<'store> {
         if let Some(number) = self.event_ids.get(&(id, event_id)) {
             return Ok(Some(*number));
         }
-        if let Some(number) = self.writer.recent_ids.get(&(id, event_id)) {
+        if let Some(number) = self.kept.recent_ids.get(&(id, event_id)) {
             return Ok(Some(number));
         }
         let was_empty_before_chunk = self.first_new_number(state) == Some(0);
         if was_empty_before_chunk || self.absent == Some((id, event_id)) {
             return Ok(None);
         }
-        if !self.writer.id_filter.may_hold(&(id, event_id)) {
+        if !self.kept.id_filter.may_hold(&(id, event_id)) {
             return Ok(None);
         }
         let row = self.get(options::EVENT_ID, &event_id_row::key(id, event_id))?;
@@ -208,7 +202,7 @@ impl<'store> Chunk<'store> {
 
     /// Events that this chunk adds.
     pub fn new_events(&self) -> u64 {
-        self.counters.next_position - self.writer.counters.next_position
+        self.counters.next_position - self.kept.counters.next_position
     }
 
     /// Adds an event at the end of a stream. Its id must be of 16 bytes.
@@ -247,8 +241,7 @@ impl<'store> Chunk<'store> {
         let (position, _) = self.put_event(stream, MAX_NUMBER, time, event_id, event);
         let state = &mut self.streams[stream.0];
         state.described_anew = true;
-        state.head.tombstone = Some(position);
-        state.head.metadata = None;
+        state.head.bury(position);
         self.put_record(stream);
         position
     }
@@ -257,18 +250,10 @@ impl<'store> Chunk<'store> {
     pub fn set_metadata(&mut self, stream: StreamRef, metadata: Option<StreamMetadata>) {
         let state = &mut self.streams[stream.0];
         state.changed = true;
-        if state.head.metadata.as_deref() == metadata.as_ref() {
-            return;
+        if state.head.describe(metadata) {
+            state.described_anew = true;
+            self.put_record(stream);
         }
-        state.head.metadata = metadata.map(Arc::new);
-        state.described_anew = true;
-        if state.head.is_soft_deleted() {
-            // Whatever brought it back before has been undone. A copy of that write may still be under way.
-            let undone = |recreation| Recreation { is_undone: true, ..recreation };
-            let has_copies = |recreation: &Recreation| recreation.write_id.is_some();
-            state.head.recreation = state.head.recreation.filter(has_copies).map(undone);
-        }
-        self.put_record(stream);
     }
 
     /// Remembers by which write a soft-deleted stream is brought back; `None` when a repetition of that write is found by other means.
@@ -292,7 +277,7 @@ impl<'store> Chunk<'store> {
         }
         // Should the write fail, the process ends, and with it what is remembered here.
         let (new_ids, next_position) = (std::mem::take(&mut self.event_ids), self.counters.next_position);
-        let Writer { recent_ids, id_filter, .. } = &mut *self.writer;
+        let Kept { recent_ids, id_filter, .. } = &mut *self.kept;
         recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
         let batch_bytes = self.batch.size_in_bytes() as u64;
         let known = &self.inner.known_streams;
@@ -303,17 +288,13 @@ impl<'store> Chunk<'store> {
         }
         known.end_change(another());
         self.inner.add_unflushed(batch_bytes);
-        self.writer.counters = self.counters;
-        let concern_access: Vec<&str> =
-            self.streams.iter().filter(|state| state.concerns_access()).map(|state| &*state.name).collect();
-        if !concern_access.is_empty() {
-            self.inner.changed(Changes::Streams(&concern_access));
-        }
+        self.kept.counters = self.counters;
+        self.inner.changed(Changes::Streams(ChangedStreams(&self.streams)));
         let applied = Applied { log_entries, next_position: self.counters.next_position };
         let changed = self.streams.iter().filter(|state| state.changed).map(|state| &*state.name);
         self.inner.applied.publish(applied, changed);
         for StreamState { name, head, .. } in self.streams {
-            self.writer.heads.put(name, head);
+            self.kept.heads.put(name, head);
         }
     }
 
@@ -325,7 +306,7 @@ impl<'store> Chunk<'store> {
     }
 
     fn written(&self, position: Position) -> Option<&ChunkEvent> {
-        let offset = position.checked_sub(self.writer.counters.next_position)?;
+        let offset = position.checked_sub(self.kept.counters.next_position)?;
         self.events.get(offset as usize)
     }
 

@@ -160,11 +160,12 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StateWriter;
 
     #[tokio::test]
     async fn subscriptions_have_a_limit_and_give_their_place_back() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), 1 << 20).unwrap();
+        let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
         let waiters = Waiters::new(1, 2);
         let first = waiters.follow(&store, Watched::Stream("a")).unwrap();
         let _second = waiters.follow(&store, Watched::Log).unwrap();
@@ -176,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn a_subscription_ends_with_the_node() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), 1 << 20).unwrap();
+        let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
         let waiters = Waiters::default();
         let mut follower = waiters.follow(&store, Watched::Log).unwrap();
         assert_eq!(follower.changed(Duration::from_millis(1)).await, Woken::Idle);

@@ -1,4 +1,4 @@
-//! Machine and store against a simple model in memory, under random commands, chunk boundaries, crashes and snapshots.
+//! Machine and state against a simple model, in memory and in the state database, under random commands, chunk boundaries, crashes and snapshots.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,10 @@ use headwater_proto::stored::{Command, command::Kind};
 use proptest::prelude::*;
 use prost::Message;
 
-use super::rules::{append, copy_of, delete, event};
+use super::memory::Memory;
+use super::rules::{append, copy_of, delete, deleted, event, repeated, stored};
 use crate::event::{MAX_NUMBER, StreamMetadata, Ticks, WriteOutcome};
-use crate::store::Store;
+use crate::store::{StateWriter, Store};
 
 const TB_MAX: &str = r#"{"$tb":9223372036854775807}"#;
 
@@ -261,7 +262,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A node's state machine as far as it matters here: a log, and a state that follows it.
 struct Node {
     root: tempfile::TempDir,
-    store: Option<Store>,
+    store: Option<StateWriter>,
     directory: PathBuf,
     copies: u32,
     log: Vec<Command>,
@@ -274,7 +275,7 @@ impl Node {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("state0");
-        let store = Some(Store::open(&directory, 1 << 20).unwrap());
+        let store = Some(StateWriter::open(&directory, 1 << 20).unwrap());
         Self { root, store, directory, copies: 0, log: Vec::new(), applied: 0, checkpoint: None }
     }
 
@@ -282,12 +283,16 @@ impl Node {
         self.store.as_ref().unwrap()
     }
 
+    fn writer(&mut self) -> &mut StateWriter {
+        self.store.as_mut().unwrap()
+    }
+
     /// Applies what is not applied yet, in one chunk.
     fn catch_up(&mut self) -> Vec<WriteOutcome> {
         if self.applied == self.log.len() {
             return Vec::new();
         }
-        let mut chunk = self.store().begin();
+        let mut chunk = self.store.as_mut().unwrap().begin();
         let mut outcomes = Vec::new();
         for (index, command) in self.log.iter().enumerate().skip(self.applied) {
             let bytes = command.encode_to_vec().into();
@@ -314,13 +319,13 @@ impl Node {
         copy_tree(&self.directory, &copy);
         self.store = None;
         self.directory = copy;
-        self.store = Some(Store::open(&self.directory, 1 << 20).unwrap());
+        self.store = Some(StateWriter::open(&self.directory, 1 << 20).unwrap());
         self.adopt_applied();
     }
 
     fn restart(&mut self) {
         self.store = None;
-        self.store = Some(Store::open(&self.directory, 1 << 20).unwrap());
+        self.store = Some(StateWriter::open(&self.directory, 1 << 20).unwrap());
         assert_eq!(self.applied, self.log.len());
         self.adopt_applied();
         // A clean stop leaves nothing to apply again.
@@ -385,13 +390,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn machine_and_store_agree_with_the_model(steps in steps()) {
+    fn the_machine_agrees_with_the_model_in_memory_and_on_the_state_database(steps in steps()) {
         let mut node = Node::new();
+        let mut memory = Memory::default();
         let mut model = Model::default();
         let mut pending = Vec::new();
         for step in steps {
             if let Step::Apply(command) = step {
-                pending.push(model.apply(&command));
+                let outcome = model.apply(&command);
+                let bytes = command.encode_to_vec().into();
+                let decided_in_memory = super::super::apply(&mut memory, Ticks(node.log.len() as u64), &bytes).unwrap();
+                prop_assert_eq!(&decided_in_memory, &outcome);
+                pending.push(outcome);
                 node.log.push(command);
                 continue;
             }
@@ -404,7 +414,7 @@ proptest! {
                 Step::Checkpoint => {
                     let target = node.root.path().join(format!("checkpoint{}", node.log.len()));
                     if !target.exists() {
-                        node.store().checkpoint(&target).unwrap();
+                        node.writer().checkpoint(&target).unwrap();
                         let mark = Store::checkpoint_mark(&target).unwrap();
                         prop_assert_eq!(mark, node.store().last_applied().unwrap());
                     }
@@ -412,7 +422,7 @@ proptest! {
                 }
                 Step::Install => {
                     if let Some(checkpoint) = node.checkpoint.clone() {
-                        node.store().install(&checkpoint).unwrap();
+                        node.writer().install(&checkpoint).unwrap();
                         node.adopt_applied();
                     }
                 }
@@ -424,4 +434,30 @@ proptest! {
         prop_assert_eq!(node.catch_up(), pending);
         assert_equal_to_model(node.store(), &model);
     }
+}
+
+#[test]
+fn a_chunk_reads_its_own_writes_and_nothing_of_a_dropped_one() {
+    let mut node = Node::new();
+    for commit in [false, true] {
+        let mut chunk = node.writer().begin();
+        let mut apply =
+            |command: Command| super::super::apply(&mut chunk, Ticks(1), &command.encode_to_vec().into()).unwrap();
+        assert_eq!(apply(append("s", -1, vec![event(1, false, ""), event(1, false, "")])), stored(0, 1));
+        assert_eq!(apply(append("s", -2, vec![event(1, false, "")])), repeated(0, 0));
+        assert_eq!(apply(delete("s", 1, false, 90)), deleted(2));
+        assert_eq!(apply(append("s", -1, vec![event(2, false, "")])), stored(2, 4));
+        assert_eq!(apply(append("s", 0, vec![event(1, false, "")])), repeated(1, 1));
+        if commit {
+            chunk.commit(1, vec![1], None);
+        }
+    }
+    assert_eq!(node.store().applied().current().next_position, 5);
+    node.store().view(|view| {
+        assert_eq!(view.stream("s").unwrap().metadata.truncate_before, Some(2));
+        let metastream = view.stream("$$s").unwrap().id.unwrap();
+        let id = view.event(metastream, 1).unwrap().unwrap().event_id;
+        assert_eq!(id.get_version_num(), 5, "ids of the server are derived, never random");
+        assert_ne!(id, uuid::Uuid::nil());
+    });
 }

@@ -3,10 +3,9 @@
 use bytes::Bytes;
 use headwater_proto::stored::{Append, AppendAll, Command, Delete, NewEvent, command::Kind};
 use prost::Message;
-use uuid::Uuid;
 
-use crate::event::{MAX_NUMBER, RecordedEvent, Ticks, WriteOutcome};
-use crate::store::{ReadView, Store, StreamInfo};
+use super::memory::Memory;
+use crate::event::{MAX_NUMBER, RecordedEvent, StreamMetadata, Ticks, WriteOutcome};
 
 pub(super) fn event(id: u128, is_json: bool, data: &str) -> NewEvent {
     NewEvent {
@@ -47,18 +46,16 @@ pub(super) fn delete(stream: &str, expected_version: i64, hard: bool, id: u128) 
     Command::of_streams(Kind::Delete(Delete { stream: stream.into(), expected_version, hard, event_id }))
 }
 
-/// A store on which every command is its own chunk.
+/// A state in memory that commands are applied to.
+#[derive(Default)]
 struct Bench {
-    store: Store,
-    _directory: tempfile::TempDir,
-    entries: u64,
+    state: Memory,
+    commands: u64,
 }
 
 impl Bench {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("state"), 8 << 20).unwrap();
-        Self { store, _directory: directory, entries: 0 }
+        Self::default()
     }
 
     fn apply(&mut self, command: Command) -> WriteOutcome {
@@ -66,32 +63,28 @@ impl Bench {
     }
 
     fn apply_bytes(&mut self, command: Bytes) -> WriteOutcome {
-        self.entries += 1;
-        let mut chunk = self.store.begin();
-        let outcome = super::super::apply(&mut chunk, Ticks(self.entries), &command).unwrap();
-        chunk.commit(self.entries, vec![1], None);
-        outcome
+        self.commands += 1;
+        super::super::apply(&mut self.state, Ticks(self.commands), &command).unwrap()
     }
 
     fn append(&mut self, stream: &str, expected: i64, ids: &[u128]) -> WriteOutcome {
         self.apply(append(stream, expected, ids.iter().map(|id| event(*id, false, "x")).collect()))
     }
 
-    fn metadata(&mut self, stream: &str, id: u128, document: &str) -> WriteOutcome {
+    fn describe(&mut self, stream: &str, id: u128, document: &str) -> WriteOutcome {
         self.apply(append(&format!("$${stream}"), -2, vec![event(id, true, document)]))
     }
 
-    fn read<T>(&self, read: impl Fn(&ReadView<'_>) -> T) -> T {
-        self.store.view(read)
+    fn metadata(&self, stream: &str) -> StreamMetadata {
+        self.state.metadata(stream)
     }
 
-    fn info(&self, stream: &str) -> StreamInfo {
-        self.read(|view| view.stream(stream).unwrap())
+    fn last_number(&self, stream: &str) -> Option<u64> {
+        self.state.last_number(stream)
     }
 
     fn events(&self, stream: &str) -> Vec<RecordedEvent> {
-        let Some(id) = self.info(stream).id else { return Vec::new() };
-        self.read(|view| view.events(id, 0..=MAX_NUMBER).unwrap())
+        self.state.events(stream)
     }
 
     fn documents(&self, stream: &str) -> Vec<String> {
@@ -100,15 +93,15 @@ impl Bench {
     }
 
     fn truncate_before(&self, stream: &str) -> Option<u64> {
-        self.info(stream).metadata.truncate_before
+        self.metadata(stream).truncate_before
     }
 }
 
-fn stored(first_number: u64, position: u64) -> WriteOutcome {
+pub(super) fn stored(first_number: u64, position: u64) -> WriteOutcome {
     WriteOutcome::Appended { first_number, position, repeated: false }
 }
 
-fn repeated(first_number: u64, position: u64) -> WriteOutcome {
+pub(super) fn repeated(first_number: u64, position: u64) -> WriteOutcome {
     WriteOutcome::Appended { first_number, position, repeated: true }
 }
 
@@ -116,7 +109,7 @@ fn wrong(current: i64) -> WriteOutcome {
     WriteOutcome::WrongExpectedVersion { current }
 }
 
-fn deleted(position: u64) -> WriteOutcome {
+pub(super) fn deleted(position: u64) -> WriteOutcome {
     WriteOutcome::Deleted { position }
 }
 
@@ -130,11 +123,10 @@ fn step_1_hard_deleted_stream_refuses_every_version() {
     for expected in [-4, -2, -1, 0, 5] {
         assert_eq!(bench.append("s", expected, &[1]), WriteOutcome::StreamDeleted, "{expected}");
     }
-    assert_eq!(bench.metadata("s", 91, "{}"), WriteOutcome::StreamDeleted);
+    assert_eq!(bench.describe("s", 91, "{}"), WriteOutcome::StreamDeleted);
     assert_eq!(bench.apply(delete("s", -2, false, 92)), WriteOutcome::StreamDeleted);
     assert_eq!(bench.apply(delete("s", -2, true, 93)), WriteOutcome::StreamDeleted);
-    assert!(bench.info("s").tombstoned && bench.info("$$s").tombstoned);
-    let all = bench.read(|view| view.log_forward(0, 100, usize::MAX).unwrap());
+    let all = bench.state.log();
     assert_eq!(all.len(), 2);
     assert_eq!((all[1].event_type.as_str(), all[1].number), ("$streamDeleted", MAX_NUMBER));
 }
@@ -143,7 +135,7 @@ fn step_1_hard_deleted_stream_refuses_every_version() {
 fn steps_2_and_3_exists_needs_a_stream_or_its_metadata() {
     let mut bench = Bench::new();
     assert_eq!(bench.append("none", -4, &[1]), wrong(-1));
-    bench.metadata("described", 2, "{}");
+    bench.describe("described", 2, "{}");
     assert_eq!(bench.append("described", -4, &[3]), stored(0, 1));
     bench.append("s", -1, &[4]);
     assert_eq!(bench.append("s", -4, &[5]), stored(1, 3));
@@ -212,7 +204,7 @@ fn step_5b_a_repeated_recreation_gets_the_answer_of_the_first() {
         assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
     }
     // New metadata changes nothing of what was written.
-    bench.metadata("s", 20, r#"{"$tb":4}"#);
+    bench.describe("s", 20, r#"{"$tb":4}"#);
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
     assert_eq!(bench.append("s", -1, &[5]), wrong(4));
     // Deleted again, the stream is recreated again.
@@ -243,7 +235,7 @@ fn step_5b_a_copy_of_a_write_that_a_node_repeats_never_undoes_a_later_delete() {
     assert_eq!(bench.truncate_before("s"), Some(4));
     // Brought back by metadata, what was undone is no answer for those who ask again.
     bench.apply(delete("s", -2, false, 92));
-    bench.metadata("s", 21, "{}");
+    bench.describe("s", 21, "{}");
     assert_eq!(bench.append("s", -1, &[3, 4]), wrong(5));
     let position = bench.events("s")[5].position;
     assert_eq!(bench.apply(write(78)), repeated(4, position));
@@ -254,7 +246,7 @@ fn step_5c_nothing_is_a_repeated_recreation_where_nothing_was_recreated_by_it() 
     // Truncated by its owner.
     let mut bench = Bench::new();
     bench.append("s", -1, &[1, 2, 3, 4, 5]);
-    bench.metadata("s", 20, r#"{"$tb":3}"#);
+    bench.describe("s", 20, r#"{"$tb":3}"#);
     for ids in [&[4][..], &[4, 5], &[5]] {
         assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
     }
@@ -267,7 +259,7 @@ fn step_5c_nothing_is_a_repeated_recreation_where_nothing_was_recreated_by_it() 
             "any" => drop(bench.append("s", -2, &[3])),
             "version" => drop(bench.append("s", 1, &[3])),
             _ => {
-                bench.metadata("s", 20, TB_MAX);
+                bench.describe("s", 20, TB_MAX);
                 bench.append("s", -2, &[3]);
             }
         }
@@ -282,7 +274,7 @@ fn step_5c_nothing_is_a_repeated_recreation_where_nothing_was_recreated_by_it() 
     bench.apply(delete("s", -2, false, 90));
     bench.append("s", -1, &[3]);
     bench.apply(delete("s", -2, false, 91));
-    bench.metadata("s", 20, "{}");
+    bench.describe("s", 20, "{}");
     assert_eq!(bench.truncate_before("s"), Some(3));
     assert_eq!(bench.append("s", -1, &[3]), wrong(2));
 }
@@ -311,14 +303,14 @@ fn step_7_the_current_version_writes_without_looking_at_ids() {
 fn soft_delete_replaces_the_metadata_to_the_byte() {
     let mut bench = Bench::new();
     bench.append("s", -1, &[1, 2]);
-    bench.metadata("s", 3, r#"{"$maxCount":9,"a":1}"#);
+    bench.describe("s", 3, r#"{"$maxCount":9,"a":1}"#);
     assert_eq!(bench.apply(delete("s", 0, false, 90)), wrong(1));
     assert_eq!(bench.apply(delete("s", -1, false, 90)), wrong(1));
     assert_eq!(bench.apply(delete("s", 1, false, 90)), deleted(3));
     assert_eq!(bench.documents("s")[1], TB_MAX);
-    assert!(bench.info("s").metadata.is_soft_deleted());
-    assert_eq!(bench.info("s").metadata.max_count, None);
-    assert_eq!(bench.info("s").last_number, Some(1));
+    assert!(bench.metadata("s").is_soft_deleted());
+    assert_eq!(bench.metadata("s").max_count, None);
+    assert_eq!(bench.last_number("s"), Some(1));
     let event = &bench.events("$$s")[1];
     assert_eq!((event.event_type.as_str(), event.is_json), ("$metadata", true));
     // The same delete forwarded twice is one; a new one is another event.
@@ -326,7 +318,7 @@ fn soft_delete_replaces_the_metadata_to_the_byte() {
     assert_eq!(bench.apply(delete("s", -1, false, 91)), deleted(4));
     assert_eq!(bench.apply(delete("new", -2, false, 92)), deleted(5));
     assert_eq!(bench.documents("new"), [TB_MAX]);
-    assert_eq!(bench.info("new").last_number, None);
+    assert_eq!(bench.last_number("new"), None);
 }
 
 #[test]
@@ -338,7 +330,7 @@ fn hard_delete_is_exact_by_its_id() {
     bench.append("s", -1, &[1]);
     bench.apply(delete("s", -2, false, 92));
     assert_eq!(bench.apply(delete("s", -2, true, 93)), deleted(3));
-    assert_eq!(bench.info("s").metadata, Default::default());
+    assert_eq!(bench.metadata("s"), Default::default());
     // A late repetition of what happened before the tombstone tells what happened then.
     assert_eq!(bench.apply(delete("s", -2, false, 92)), deleted(2));
 }
@@ -352,18 +344,18 @@ fn recreated_stream_goes_on_behind_its_old_events() {
         let document = r#"{ "a": [1, 2], "$tb": 9223372036854775807, "$maxCount": 5 }"#;
         // A repeated request finds its events and leaves the stream deleted.
         assert_eq!(bench.append("s", -1, &[1, 2]), repeated(0, 1));
-        assert!(bench.info("s").metadata.is_soft_deleted());
+        assert!(bench.metadata("s").is_soft_deleted());
         assert_eq!(bench.append("s", expected, &[3, 4]), stored(2, 5), "{expected}");
         assert_eq!(bench.documents("s"), [TB_MAX, r#"{"$tb":2}"#]);
         assert_eq!(bench.truncate_before("s"), Some(2));
-        assert_eq!(bench.info("s").last_number, Some(3));
+        assert_eq!(bench.last_number("s"), Some(3));
         assert_eq!(bench.append("s", -2, &[3, 4]), repeated(2, 5));
         // Other keys are kept when somebody soft-deletes by metadata.
-        bench.metadata("s", 10, document);
-        assert!(bench.info("s").metadata.is_soft_deleted());
+        bench.describe("s", 10, document);
+        assert!(bench.metadata("s").is_soft_deleted());
         assert_eq!(bench.append("s", -2, &[5]), stored(4, 8));
         assert_eq!(bench.documents("s")[3], r#"{"a":[1, 2],"$tb":4,"$maxCount":5}"#);
-        assert_eq!(bench.info("s").metadata.max_count, Some(5));
+        assert_eq!(bench.metadata("s").max_count, Some(5));
     }
 }
 
@@ -382,13 +374,13 @@ fn posting_metadata_undeletes_with_a_further_event() {
     let mut bench = Bench::new();
     bench.append("s", -1, &[1, 2]);
     bench.apply(delete("s", -2, false, 90));
-    assert_eq!(bench.metadata("s", 3, r#"{"a":1}"#), stored(1, 4));
+    assert_eq!(bench.describe("s", 3, r#"{"a":1}"#), stored(1, 4));
     assert_eq!(bench.documents("s"), [TB_MAX, r#"{"a":1}"#, r#"{"a":1,"$tb":2}"#]);
     assert_eq!(bench.truncate_before("s"), Some(2));
     // Nonsense is stored, means nothing, and therefore undeletes without a truncation point.
     bench.apply(delete("s", -2, false, 91));
-    bench.metadata("s", 4, "nonsense");
-    assert_eq!(bench.info("s").metadata, Default::default());
+    bench.describe("s", 4, "nonsense");
+    assert_eq!(bench.metadata("s"), Default::default());
     assert_eq!(bench.documents("s").len(), 5);
 }
 
@@ -397,14 +389,14 @@ fn the_last_json_event_of_the_metastream_is_the_metadata() {
     let mut bench = Bench::new();
     let two = vec![event(1, true, r#"{"$maxCount":1}"#), event(2, true, r#"{"$maxAge":2}"#)];
     bench.apply(append("$$s", -1, two));
-    let metadata = bench.info("s").metadata;
+    let metadata = bench.metadata("s");
     assert_eq!((metadata.max_count, metadata.max_age_s), (None, Some(2)));
     bench.apply(append("$$s", -2, vec![event(3, false, r#"{"$maxCount":1}"#)]));
-    assert_eq!(bench.info("s").metadata, Default::default());
+    assert_eq!(bench.metadata("s"), Default::default());
     // A repeated request changes nothing.
     bench.apply(append("$$s", -2, vec![event(1, true, r#"{"$maxCount":1}"#)]));
-    assert_eq!(bench.info("s").metadata, Default::default());
-    assert_eq!(bench.info("$$s").metadata.max_count, Some(1));
+    assert_eq!(bench.metadata("s"), Default::default());
+    assert_eq!(bench.metadata("$$s").max_count, Some(1));
     assert_eq!(bench.apply(append("$$s", 0, vec![event(9, true, "{}")])), wrong(2));
 }
 
@@ -430,32 +422,7 @@ fn commands_that_no_front_sends_are_rejected_and_leave_no_trace() {
         assert!(matches!(bench.apply(command), WriteOutcome::Rejected { .. }));
     }
     assert!(matches!(bench.apply_bytes(Bytes::from_static(&[255])), WriteOutcome::Rejected { .. }));
-    assert_eq!(bench.read(|view| view.next_position().unwrap()), 0);
-    assert_eq!(bench.info("s").id, None);
-}
-
-#[test]
-fn a_chunk_reads_its_own_writes_and_nothing_of_a_dropped_one() {
-    let bench = Bench::new();
-    let apply = |chunk: &mut crate::store::write::Chunk<'_>, command: Command| {
-        super::super::apply(chunk, Ticks(1), &command.encode_to_vec().into()).unwrap()
-    };
-    for commit in [false, true] {
-        let mut chunk = bench.store.begin();
-        assert_eq!(apply(&mut chunk, append("s", -1, vec![event(1, false, ""), event(1, false, "")])), stored(0, 1));
-        assert_eq!(apply(&mut chunk, append("s", -2, vec![event(1, false, "")])), repeated(0, 0));
-        assert_eq!(apply(&mut chunk, delete("s", 1, false, 90)), deleted(2));
-        assert_eq!(apply(&mut chunk, append("s", -1, vec![event(2, false, "")])), stored(2, 4));
-        assert_eq!(apply(&mut chunk, append("s", 0, vec![event(1, false, "")])), repeated(1, 1));
-        if commit {
-            chunk.commit(1, vec![1], None);
-        }
-    }
-    assert_eq!(bench.truncate_before("s"), Some(2));
-    assert_eq!(bench.store.applied().current().next_position, 5);
-    // Server-made ids are derived, never random.
-    assert_eq!(bench.events("$$s")[1].event_id.get_version_num(), 5);
-    assert_ne!(bench.events("$$s")[1].event_id, Uuid::nil());
+    assert!(bench.state.log().is_empty());
 }
 
 #[test]
@@ -501,7 +468,7 @@ fn a_deleted_stream_comes_back_with_new_metadata_and_without_its_former_events()
         ("a", 1, vec![event(5, false, "x")]),
     ]);
     assert!(matches!(bench.apply(again), WriteOutcome::Appended { .. }));
-    let metadata = bench.info("a").metadata;
+    let metadata = bench.metadata("a");
     assert_eq!((metadata.truncate_before, metadata.acl.is_some()), (Some(2), true));
     bench.apply(delete("a", -2, true, 6));
     let dead =

@@ -10,7 +10,7 @@ use super::*;
 #[ignore = "a measurement, not a test"]
 fn measure_apply_and_page_read() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
+    let mut store = StateWriter::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
     let number =
         |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (events, flush_bytes) = (number("EVENTS", 300_000), number("FLUSH_MIB", 24) << 20);
@@ -29,7 +29,7 @@ fn measure_apply_and_page_read() {
         chunk.commit(chunk_number + 1, vec![1; 16], None);
         window.1 += begun.elapsed();
         if store.unflushed_bytes() > flush_bytes && flushing.as_ref().is_none_or(|flushing| flushing.is_finished()) {
-            let store = store.clone();
+            let store = Store::clone(&store);
             flushing = Some(std::thread::spawn(move || store.flush().unwrap()));
         }
         if (chunk_number + 1) % (chunks / 10) == 0 {
@@ -67,7 +67,7 @@ fn measure_apply_and_page_read() {
     drop(generation);
     drop(store);
     let begun = Instant::now();
-    let store = Store::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
+    let store = StateWriter::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
     println!("open: {:?}, {:?}", begun.elapsed(), store.applied().current());
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     println!(
