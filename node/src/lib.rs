@@ -11,7 +11,6 @@
 extern crate self as headwater;
 
 pub mod access;
-pub mod allocator;
 pub mod apply;
 pub(crate) mod budget;
 pub mod cluster;

@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use headwater::allocator::Allocator;
 use headwater::cluster::identity::IdentityError;
 use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::http::limits::MAX_CONNECTIONS;
 use headwater::raft::StartError;
 use headwater::{config, fatal, node, telemetry, tls};
 
+/// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and
+/// contend.
 #[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The options are unknown, wrong or contradict each other. The codes of a node are in `fatal`.
 const EXIT_USAGE: u8 = 2;

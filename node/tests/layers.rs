@@ -36,7 +36,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fatal", &[]),
     ("files", &[]),
     ("priority", &[]),
-    ("allocator", &[]),
 ];
 
 /// The composition root puts everything together; the crate root only names the rooms.
