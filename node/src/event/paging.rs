@@ -39,7 +39,8 @@ pub enum Direction {
 /// Events of one page (contract/streams 2.5).
 pub const MAX_PAGE_EVENTS: u64 = 4096;
 
-/// How many events a page has at most, none of them truncated: 1 to [`MAX_PAGE_EVENTS`].
+/// How many numbers, or positions, a page spans: 1 to [`MAX_PAGE_EVENTS`]. It has fewer events where
+/// some are not visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageSize(u64);
 
@@ -49,7 +50,7 @@ impl PageSize {
         (1..=MAX_PAGE_EVENTS).contains(&count).then_some(Self(count))
     }
 
-    /// The number of events.
+    /// The number of them.
     pub fn get(self) -> u64 {
         self.0
     }

@@ -110,3 +110,32 @@ impl Filter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefixes(data: &str) -> Result<(), PatternError> {
+        Pattern::prefixes(data.split(',')).map(drop)
+    }
+
+    #[test]
+    fn a_pattern_needs_something_to_look_for() {
+        assert_eq!(prefixes(""), Err(PatternError::Empty));
+        assert_eq!(prefixes(",,"), Err(PatternError::Empty));
+        assert_eq!(prefixes(",order-,"), Ok(()));
+        assert_eq!(Pattern::regex("").err(), Some(PatternError::Empty));
+    }
+
+    #[test]
+    fn a_pattern_has_limits() {
+        assert_eq!(prefixes(&"x,".repeat(MAX_FILTER_PREFIXES)), Ok(()));
+        assert_eq!(prefixes(&"x,".repeat(MAX_FILTER_PREFIXES + 1)), Err(PatternError::TooManyPrefixes));
+        let longest = "x".repeat(MAX_FILTER_BYTES);
+        assert_eq!(prefixes(&longest), Ok(()));
+        assert_eq!(prefixes(&format!("{longest},y")), Err(PatternError::TooLong));
+        assert_eq!(Pattern::regex(&format!("{longest}y")).err(), Some(PatternError::TooLong));
+        assert_eq!(Pattern::regex("((((a{9}){9}){9}){9}){9}").err(), Some(PatternError::RegexTooLarge));
+        assert_eq!(Pattern::regex("(").err(), Some(PatternError::InvalidRegex));
+    }
+}
