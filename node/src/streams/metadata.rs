@@ -67,3 +67,54 @@ impl Streams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::streams::events::{EventCollector, ProposedEvent};
+
+    fn stream(name: &str) -> StreamName {
+        StreamName::parse(name).unwrap()
+    }
+
+    /// Events with these data, stored as JSON.
+    fn events(documents: &[&str]) -> CheckedEvents {
+        let mut events = EventCollector::default();
+        for document in documents {
+            let (id, event_type) = (Some(Uuid::from_u128(7)), Some("t".to_owned()));
+            let data = document.as_bytes().to_vec().into();
+            events.push(ProposedEvent { id, event_type, is_json: true, data, ..ProposedEvent::default() }).unwrap();
+        }
+        events.finish().unwrap()
+    }
+
+    const WRONG: &str = r#"{"$acl":{"$read":"ann"}}"#;
+
+    #[test]
+    fn only_metadata_and_settings_change_access_rules() {
+        for name in ["s", "$s", "$user-ann"] {
+            let stream = stream(name);
+            assert!(matches!(AccessChange::of(&stream, &events(&[WRONG])), Ok(AccessChange::Nothing)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_last_event_of_an_append_to_a_metastream_is_the_list_from_now_on() {
+        let metastream = stream("$$s");
+        let change = AccessChange::of(&metastream, &events(&[r#"{"$acl":{"$r":"ann"}}"#, r#"{"$acl":{"$r":"bob"}}"#]));
+        let Ok(AccessChange::List { described: "s", after: Some(after) }) = change else { panic!("{change:?}") };
+        assert_eq!(after.read, Some(vec!["bob".to_owned()]));
+        let change = AccessChange::of(&metastream, &events(&[r#"{"$acl":{"$r":"ann"}}"#, "{}"]));
+        assert!(matches!(change, Ok(AccessChange::List { described: "s", after: None })));
+    }
+
+    #[test]
+    fn no_event_of_an_append_may_hold_a_list_that_would_not_be_in_force() {
+        assert!(AccessChange::of(&stream("$$s"), &events(&[WRONG, "{}"])).is_err());
+        let settings = stream(SETTINGS);
+        assert!(AccessChange::of(&settings, &events(&[r#"{"$userStreamAcl":{"$read":"ann"}}"#, "{}"])).is_err());
+        assert!(matches!(AccessChange::of(&settings, &events(&["{}"])), Ok(AccessChange::Settings)));
+    }
+}
