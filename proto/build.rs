@@ -1,4 +1,5 @@
-//! Compiles the messages without protoc; `bytes` fields become [`bytes::Bytes`], so decoding borrows.
+//! Compiles the messages without protoc; `bytes` fields become [`bytes::Bytes`], so decoding
+//! borrows.
 
 use std::fmt::Write as _;
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Exit code of a node that refused to start or to go on, or left before it had stopped in order; the last line of its log says why.
+/// Exit code of a node that refused to start or to go on, or left before it had stopped in order;
+/// the last line of its log says why.
 pub const EXIT_REFUSED: i32 = 1;
 
 /// Exit code of a process that stopped because its disk failed it.
@@ -23,15 +24,16 @@ pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
     leave(EXIT_STORAGE)
 }
 
-/// Ends the process at once, as a node has to end that opened its databases and did not close them in order: the usual way runs the
-/// destructors of RocksDB's statics while its threads still work, and then the process may abort instead of saying how it ended.
+/// Ends the process at once, as a node has to end that opened its databases and did not close them
+/// in order: the usual way runs the destructors of RocksDB's statics while its threads still work,
+/// and then the process may abort instead of saying how it ended.
 pub fn leave(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// False when the log has not begun, or its filter leaves errors out. Why a process ends is then told in a plain line, and otherwise
-/// not twice.
+/// False when the log has not begun, or its filter leaves errors out. Why a process ends is then
+/// told in a plain line, and otherwise not twice.
 fn shows_errors() -> bool {
     tracing::enabled!(tracing::Level::ERROR)
 }
@@ -48,8 +50,8 @@ pub fn tell(reason: &str) {
 /// Table files named at most; beyond that a list helps nobody.
 const TABLES_NAMED: usize = 8;
 
-/// RocksDB's complaint about a damaged database, completed by the names of the files it may mean: for a write-ahead log it names
-/// none, and for the properties of a table it blames the manifest.
+/// RocksDB's complaint about a damaged database, completed by the names of the files it may mean:
+/// for a write-ahead log it names none, and for the properties of a table it blames the manifest.
 pub fn name_files(directory: &Path, complaint: &str) -> String {
     let names = |files: Vec<PathBuf>| -> Vec<String> { files.iter().filter_map(|path| name(path)).collect() };
     let mut suspects = names(numbered_files(directory, "log"));
@@ -76,7 +78,8 @@ fn files(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     paths.filter(|path| name(path).is_some_and(|name| is_meant(&name))).collect()
 }
 
-/// The files of a RocksDB directory that end in `extension` and are not empty, the highest number first.
+/// The files of a RocksDB directory that end in `extension` and are not empty, the highest number
+/// first.
 pub fn numbered_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let suffix = format!(".{extension}");
     let mut found: Vec<(u64, PathBuf)> = files(directory, |name| name.ends_with(&suffix))

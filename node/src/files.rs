@@ -12,14 +12,16 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Creates a directory and what lies above it, and makes their names durable: else a loss of power takes all that is in it.
+/// Creates a directory and what lies above it, and makes their names durable: else a loss of power
+/// takes all that is in it.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(path)?;
     missing.into_iter().try_for_each(sync_name)
 }
 
-/// Puts `content` in the place of a file, at once and durably: after a crash there is the old or the new one.
+/// Puts `content` in the place of a file, at once and durably: after a crash there is the old or
+/// the new one.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
@@ -29,7 +31,8 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_name(path)
 }
 
-/// Makes the name of a file or directory durable: else a loss of power takes it with all that is in it.
+/// Makes the name of a file or directory durable: else a loss of power takes it with all that is in
+/// it.
 pub fn sync_name(path: &Path) -> io::Result<()> {
     sync_directory(parent(path))
 }
@@ -39,7 +42,8 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes a directory that nobody needs. What cannot be removed now is found again at the next start.
+/// Removes a directory that nobody needs. What cannot be removed now is found again at the next
+/// start.
 pub fn remove(path: &Path) {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -49,8 +53,9 @@ pub fn remove(path: &Path) {
     }
 }
 
-/// Lets go of `holder`, then removes the directory, both on a thread of its own: to unlink large files can take long, and whoever has
-/// the last handle on them may be an async task or the apply thread.
+/// Lets go of `holder`, then removes the directory, both on a thread of its own: to unlink large
+/// files can take long, and whoever has the last handle on them may be an async task or the apply
+/// thread.
 pub fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
     let removal = std::thread::Builder::new().name("remove-files".to_owned()).spawn(move || {
         drop(holder);
@@ -77,7 +82,8 @@ impl Space {
     pub fn of(path: &Path) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let mut space = MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: the path ends with a zero byte, and `statvfs` writes nothing but the structure it is given.
+        // SAFETY: the path ends with a zero byte, and `statvfs` writes nothing but the structure it
+        // is given.
         if unsafe { libc::statvfs(path.as_ptr(), space.as_mut_ptr()) } != 0 {
             return Err(io::Error::last_os_error());
         }

@@ -1,12 +1,13 @@
 //! Headwater: a replicated event store behind the EventStore-compatible HTTP Atom API.
 //!
 //! The rooms of the house, from the street to the cellar; each uses only those below it
-//! (`tests/layers.rs` checks it, docs/architecture.md draws it):
-//! [`http`] -> [`streams`] -> [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`snapshot`] -> [`apply`] ->
-//! [`machine`] -> [`store`] -> [`event`], beside snapshot and apply [`transport`], between nodes,
-//! and beside the machine [`log`], which knows nothing of the domain.
+//! (`tests/layers.rs` checks it, docs/architecture.md draws it): [`http`] -> [`streams`] ->
+//! [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`snapshot`] -> [`apply`] -> [`machine`]
+//! -> [`store`] -> [`event`], beside snapshot and apply [`transport`], between nodes, and beside
+//! the machine [`log`], which knows nothing of the domain.
 
-// Tests in this crate start nodes as those in `tests/` do, by code that calls the crate by its name.
+// Tests in this crate start nodes as those in `tests/` do, by code that calls the crate by its
+// name.
 #[cfg(test)]
 extern crate self as headwater;
 

@@ -36,12 +36,14 @@ const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an ordered shutdown waits for each listener to finish what it is answering.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long an ordered shutdown may take: longer than all it waits for with a deadline of its own, the rest waits for the disk.
+/// How long an ordered shutdown may take: longer than all it waits for with a deadline of its own,
+/// the rest waits for the disk.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Calls that a peer gave up before this node could look at them, per connection, beyond which the connection is cut. HTTP/2 libraries
-/// cut at 20, against hostile clients. Peers are none: a node that was frozen or starved for some seconds finds a heartbeat for each
-/// tenth of a second, and cutting off its leader is no help.
+/// Calls that a peer gave up before this node could look at them, per connection, beyond which the
+/// connection is cut. HTTP/2 libraries cut at 20, against hostile clients. Peers are none: a node
+/// that was frozen or starved for some seconds finds a heartbeat for each tenth of a second, and
+/// cutting off its leader is no help.
 const ABANDONED_CALLS: usize = 1_024;
 
 /// A running node.
@@ -58,11 +60,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Runs a node until SIGTERM or SIGINT, then stops it in order. With another such signal, or when that takes longer than
-    /// [`STOP_DEADLINE`], the process ends at once.
+    /// Runs a node until SIGTERM or SIGINT, then stops it in order. With another such signal, or
+    /// when that takes longer than [`STOP_DEADLINE`], the process ends at once.
     ///
     /// # Errors
-    /// What kept it from starting, in a sentence. Failures of the disk later on end the process (see [`crate::fatal`]).
+    /// What kept it from starting, in a sentence. Failures of the disk later on end the process
+    /// (see [`crate::fatal`]).
     pub async fn run(config: Config) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -92,7 +95,8 @@ impl Node {
         }
     }
 
-    /// Opens the stores and starts everything; returns when the listeners are up. The node takes part in its cluster by itself.
+    /// Opens the stores and starts everything; returns when the listeners are up. The node takes
+    /// part in its cluster by itself.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let metrics = Metrics::new();
@@ -178,7 +182,8 @@ impl Node {
         &self.cluster
     }
 
-    /// Loads certificates and keys from their files again, for handshakes from now on. When a file cannot be used, everything stays as it was.
+    /// Loads certificates and keys from their files again, for handshakes from now on. When a file
+    /// cannot be used, everything stays as it was.
     pub async fn reload_certificates(&self) {
         let certificates = self.certificates.clone();
         match tokio::task::spawn_blocking(move || certificates.reload()).await {
@@ -193,7 +198,8 @@ impl Node {
         &self.access
     }
 
-    /// Stops in order: hand over leadership, answer what was asked, stop consensus, flush the stores.
+    /// Stops in order: hand over leadership, answer what was asked, stop consensus, flush the
+    /// stores.
     pub async fn stop(self) {
         self.cluster.hand_over(HAND_OVER_DEADLINE).await;
         self.stop_http.cancel();
@@ -205,7 +211,8 @@ impl Node {
     }
 }
 
-/// Ends the process when it has not ended by itself in time. On a thread, which waits neither for the others nor for the disk.
+/// Ends the process when it has not ended by itself in time. On a thread, which waits neither for
+/// the others nor for the disk.
 fn leave_after(deadline: Duration) {
     let watch = std::thread::Builder::new().name("stop-deadline".to_owned()).spawn(move || {
         std::thread::sleep(deadline);
@@ -216,7 +223,8 @@ fn leave_after(deadline: Duration) {
     }
 }
 
-/// What was acknowledged is in the log on disk, and the next start recovers from there, as after a crash.
+/// What was acknowledged is in the log on disk, and the next start recovers from there, as after a
+/// crash.
 fn leave_unfinished(why: &str) -> ! {
     fatal::tell(&format!(
         "{why}: leaving before everything was stopped in order; nothing that was acknowledged is lost"
@@ -243,8 +251,8 @@ async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {
     }
 }
 
-/// The configured addresses win over those in the replicated member list, so that a server can move by restarting all nodes
-/// with a new list.
+/// The configured addresses win over those in the replicated member list, so that a server can move
+/// by restarting all nodes with a new list.
 fn configured_addresses(config: &Arc<Config>) -> Resolve {
     let config = config.clone();
     Arc::new(move |node_id: NodeId, member: &Member| {

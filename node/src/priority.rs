@@ -1,18 +1,22 @@
-//! Threads that everybody waits for get the processor first, and those that nobody waits for the smallest share.
+//! Threads that everybody waits for get the processor first, and those that nobody waits for the
+//! smallest share.
 //!
-//! The log's sync thread needs little time, a few hundredths of what the workers need, but while it stands in line behind them for a slice of
-//! theirs nothing is committed, and when it is done with waiting the workers have nothing left to do. The same holds for the apply thread.
+//! The log's sync thread needs little time, a few hundredths of what the workers need, but while it
+//! stands in line behind them for a slice of theirs nothing is committed, and when it is done with
+//! waiting the workers have nothing left to do. The same holds for the apply thread.
 
 use std::io;
 
-/// Time after which the kernel may let another thread go on. It is the other side of being let in early: since Linux 6.12 a thread that asks
-/// for short slices goes before those with long ones, which needs no privilege. Older kernels ignore it.
+/// Time after which the kernel may let another thread go on. It is the other side of being let in
+/// early: since Linux 6.12 a thread that asks for short slices goes before those with long ones,
+/// which needs no privilege. Older kernels ignore it.
 const SLICE_NS: u64 = 100_000;
 
 /// Nice value that root, or who may use it, gets: on older kernels it does the same.
 const NICE: i32 = -10;
 
-/// `SCHED_FLAG_RESET_ON_FORK`: threads that such a thread starts, RocksDB's for flushes and compactions perhaps, are ordinary ones.
+/// `SCHED_FLAG_RESET_ON_FORK`: threads that such a thread starts, RocksDB's for flushes and
+/// compactions perhaps, are ordinary ones.
 const NOT_INHERITED: u64 = 1;
 
 /// `struct sched_attr` of sched_setattr(2), first version.
@@ -36,7 +40,8 @@ pub fn run_promptly() {
     }
 }
 
-/// Lets the calling thread have the smallest share of the processor when others want it. Every thread may ask for that.
+/// Lets the calling thread have the smallest share of the processor when others want it. Every
+/// thread may ask for that.
 pub fn run_last() {
     // SAFETY: it changes a number of the calling thread.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
@@ -60,7 +65,8 @@ fn set(nice: i32) -> io::Result<()> {
         deadline_ns: 0,
         period_ns: 0,
     };
-    // SAFETY: the kernel reads `size` bytes from the pointer, which stays valid for the call; 0 is the calling thread.
+    // SAFETY: the kernel reads `size` bytes from the pointer, which stays valid for the call; 0 is
+    // the calling thread.
     let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

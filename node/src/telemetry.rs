@@ -1,4 +1,5 @@
-//! Logging: lines to standard error for an operator to read, and the end of a process that panicked.
+//! Logging: lines to standard error for an operator to read, and the end of a process that
+//! panicked.
 
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
@@ -7,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 
 /// What is logged when nothing else is asked for.
 ///
-/// openraft warns on every heartbeat that finds a peer away, several times a second for as long as it is away.
-/// That a peer went and came back is told once, by us, when it happens.
+/// openraft warns on every heartbeat that finds a peer away, several times a second for as long as
+/// it is away. That a peer went and came back is told once, by us, when it happens.
 pub const DEFAULT_FILTER: &str = "info,openraft=error";
 
 /// Checks a filter without installing it.
@@ -36,8 +37,8 @@ pub fn start(filter: &str, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Logs the panic and aborts: a node that lost one of its threads or tasks looks alive to its peers and does no work.
-/// A dead one is replaced by an election and started again by its supervisor.
+/// Logs the panic and aborts: a node that lost one of its threads or tasks looks alive to its peers
+/// and does no work. A dead one is replaced by an election and started again by its supervisor.
 fn abort_on_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let message = payload

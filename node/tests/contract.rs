@@ -196,8 +196,8 @@ fn anchors(page: &str) -> Vec<String> {
     headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }
 
-/// Places in the code that a page names and that are not there: files (`http/routes.rs`, `store/*_row.rs`) and folders of
-/// rooms (`http/format/`), from `node/src` or from the root.
+/// Places in the code that a page names and that are not there: files (`http/routes.rs`,
+/// `store/*_row.rs`) and folders of rooms (`http/format/`), from `node/src` or from the root.
 fn lost_code(page: &str) -> Vec<String> {
     let sources = root().join("node/src");
     let exists = |place: &str| {
@@ -270,8 +270,8 @@ fn every_reference_leads_somewhere_inside_the_repository() {
     assert!(lost.is_empty(), "these references lead nowhere, or out of the repository:\n{}", lost.join("\n"));
 }
 
-/// Lines of a page that are longer than they need to be. Rows of tables, headings and code cannot be wrapped, and a span of code is
-/// one word.
+/// Lines of a page that are longer than they need to be. Rows of tables, headings and code cannot
+/// be wrapped, and a span of code is one word.
 fn unwrapped(page: &str) -> Vec<String> {
     let mut is_code = false;
     let mut long = Vec::new();

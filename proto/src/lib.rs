@@ -8,7 +8,8 @@ pub mod reader;
 pub mod stored {
     tonic::include_proto!("headwater.stored");
 
-    /// The numbers of the fields, one module per message, for use with [`Reader`](crate::reader::Reader).
+    /// The numbers of the fields, one module per message, for use with
+    /// [`Reader`](crate::reader::Reader).
     pub mod fields {
         include!(concat!(env!("OUT_DIR"), "/stored_fields.rs"));
     }

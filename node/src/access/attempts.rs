@@ -5,27 +5,29 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Wrong passwords in a row that are looked at. Somebody who mistypes, or a program that was not told of a new password, stays below it
-/// for a while; who guesses does not.
+/// Wrong passwords in a row that are looked at. Somebody who mistypes, or a program that was not
+/// told of a new password, stays below it for a while; who guesses does not.
 pub const MAX_FAILURES: u64 = 100;
 
 /// After that one more attempt is looked at in this time, right or wrong.
 pub const ATTEMPT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Wrong passwords from one address that are looked at, whatever users they are tried for: many people may sit behind one address, but
-/// nobody gets to try one password after the other for all the users there are.
+/// Wrong passwords from one address that are looked at, whatever users they are tried for: many
+/// people may sit behind one address, but nobody gets to try one password after the other for all
+/// the users there are.
 pub const MAX_ADDRESS_FAILURES: u64 = 10 * MAX_FAILURES;
 
-/// After that one more attempt from the address is looked at in this time. A right password of one user does not make up for the wrong
-/// ones for others.
+/// After that one more attempt from the address is looked at in this time. A right password of one
+/// user does not make up for the wrong ones for others.
 pub const ADDRESS_ATTEMPT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Places for counters of each kind. Pairs of user and address of the same hash share one, and so do addresses: nobody can push a counter
-/// out, and at worst a stranger waits together with a guesser. Twice 512 KiB.
+/// Places for counters of each kind. Pairs of user and address of the same hash share one, and so
+/// do addresses: nobody can push a counter out, and at worst a stranger waits together with a
+/// guesser. Twice 512 KiB.
 const COUNTERS: usize = 1 << 16;
 
-/// Counters of failed attempts. Each is the moment (in ms since the start) until which its failures would take to be forgiven, one per
-/// interval: a bucket that needs no clock of its own.
+/// Counters of failed attempts. Each is the moment (in ms since the start) until which its failures
+/// would take to be forgiven, one per interval: a bucket that needs no clock of its own.
 pub struct Attempts {
     of_users: Box<[AtomicU64]>,
     of_addresses: Box<[AtomicU64]>,

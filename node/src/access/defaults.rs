@@ -29,7 +29,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 const WARN_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 impl Access {
-    /// Creates the first users when this node is the leader of a cluster without any, then watches over their passwords until `stop`.
+    /// Creates the first users when this node is the leader of a cluster without any, then watches
+    /// over their passwords until `stop`.
     pub async fn run(self, config: std::sync::Arc<Config>, stop: CancellationToken) {
         let work = async {
             self.create_first_users(&config).await;
@@ -48,7 +49,8 @@ impl Access {
         }
     }
 
-    /// Returns once there are users. They are created once in the life of a cluster: the command demands that `$users` never had an event.
+    /// Returns once there are users. They are created once in the life of a cluster: the command
+    /// demands that `$users` never had an event.
     async fn create_first_users(&self, config: &Config) {
         let mut exist = self.inner.users_exist.subscribe();
         let mut leadership = self.inner.cluster.leadership_changes();
@@ -58,7 +60,8 @@ impl Access {
                 if command.is_none() {
                     command = self.first_users(config).await;
                 }
-                // A failure is one of leadership or of time, and both pass; so does a repetition of what another leader began.
+                // A failure is one of leadership or of time, and both pass; so does a repetition of
+                // what another leader began.
                 if let Some(appends) = &command
                     && matches!(self.store_all(&Requester::Node, appends.clone()).await, Ok(true))
                 {

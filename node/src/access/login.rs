@@ -73,11 +73,13 @@ impl From<HashError> for LoginError {
     }
 }
 
-/// A user can change while its password is being verified; then it is verified again, but not for ever.
+/// A user can change while its password is being verified; then it is verified again, but not for
+/// ever.
 const MAX_TRIES: usize = 4;
 
 impl Access {
-    /// Who logs in with this name and password from this address. Once verified, a password costs one fast hash until the user changes.
+    /// Who logs in with this name and password from this address. Once verified, a password costs
+    /// one fast hash until the user changes.
     ///
     /// # Errors
     /// See [`LoginError`].
@@ -86,7 +88,8 @@ impl Access {
             return Err(LoginError::NotReady);
         }
         let counter = self.inner.attempts.counter(login, from);
-        // Before anything else: what is in memory must not tell a guesser more quickly whether the guess was right.
+        // Before anything else: what is in memory must not tell a guesser more quickly whether the
+        // guess was right.
         if self.inner.attempts.is_exhausted(counter) {
             return Err(LoginError::Exhausted);
         }
@@ -139,7 +142,8 @@ impl Access {
         Ok(account)
     }
 
-    /// Compares a password with that of a user for a change of it; counts a wrong one like a wrong login.
+    /// Compares a password with that of a user for a change of it; counts a wrong one like a wrong
+    /// login.
     ///
     /// # Errors
     /// See [`LoginError`].
@@ -208,7 +212,8 @@ impl Access {
         mac.finalize_fixed().into()
     }
 
-    /// Replaces a hash of the original server by one of today, in the background. If the user changes meanwhile nothing happens.
+    /// Replaces a hash of the original server by one of today, in the background. If the user
+    /// changes meanwhile nothing happens.
     fn hash_anew(&self, found: Found, principal: Arc<Principal>, password: String) {
         let access = self.clone();
         tokio::spawn(async move {

@@ -1,4 +1,5 @@
-//! Changes of users (contract/services 2): each is one command that is stored as a whole or not at all (docs/adr).
+//! Changes of users (contract/services 2): each is one command that is stored as a whole or not at
+//! all (docs/adr).
 
 use bytes::Bytes;
 use headwater_proto::stored::{Append, Command, NewEvent};
@@ -19,10 +20,12 @@ use crate::event::metadata::SOFT_DELETE_DOCUMENT;
 use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, StreamNameRef, WriteOutcome};
 use crate::store::{ReadError, ReadView};
 
-/// Somebody else may change the same user at the same moment; then the change is made on what they left, but not for ever.
+/// Somebody else may change the same user at the same moment; then the change is made on what they
+/// left, but not for ever.
 const MAX_TRIES: usize = 8;
 
-/// Creations that are looked at for a list of users, the newest first. Beyond it the oldest users are left out of lists.
+/// Creations that are looked at for a list of users, the newest first. Beyond it the oldest users
+/// are left out of lists.
 pub const MAX_LISTED: u64 = 10_000;
 
 /// Creations read in one step.
@@ -95,7 +98,8 @@ impl From<WriteError> for ManageError {
 }
 
 impl Access {
-    /// Creates a user on behalf of the requester, like every change here. Creating it again with the same password changes nothing and is no error.
+    /// Creates a user on behalf of the requester, like every change here. Creating it again with
+    /// the same password changes nothing and is no error.
     ///
     /// # Errors
     /// See [`ManageError`].
@@ -243,7 +247,8 @@ impl Access {
         Err(ManageError::TryAgain)
     }
 
-    /// Puts a renewed hash into the place of the one that was found, unless the user was changed since.
+    /// Puts a renewed hash into the place of the one that was found, unless the user was changed
+    /// since.
     pub(crate) async fn replace_hash(&self, found: Found, hash: StoredPassword) -> Result<(), ManageError> {
         match self.replace(&Requester::Node, found, |user| user.password = Some(hash.clone()), false).await? {
             true => Ok(()),
@@ -267,7 +272,8 @@ impl Access {
         let updated = event(UPDATED_TYPE, true, &user.to_data());
         let expected = ExpectedVersion::Exactly(found.number);
         let stream = stream_of(&user.login);
-        // Deleting a user leaves the number of its last event as it is: without the second one this could bring it back.
+        // Deleting a user leaves the number of its last event as it is: without the second one this
+        // could bring it back.
         let mut appends = vec![
             append(&stream, expected, vec![updated]),
             append(&metastream(&stream), expecting(found.metadata_number), Vec::new()),
@@ -283,8 +289,8 @@ impl Access {
         self.store_all(requester, appends).await
     }
 
-    /// Demands that an administrator other than this one stays what it is. Two administrators who remove each other at the same
-    /// moment would both find the other one still there.
+    /// Demands that an administrator other than this one stays what it is. Two administrators who
+    /// remove each other at the same moment would both find the other one still there.
     async fn another_admin(&self, login: &str) -> Result<Vec<Append>, ManageError> {
         let users = self.users().await?;
         for other in users.iter().filter(|user| user.login != login && user.is_active_admin()) {
@@ -308,8 +314,9 @@ impl Access {
         self.inner.store().read(move |view| Ok(view.stream(&stream)?.last_number)).await
     }
 
-    /// Returns once this node has applied everything that was decided before: what it says of users then is not out of date, whoever asks
-    /// included. The command itself changes nothing and is refused.
+    /// Returns once this node has applied everything that was decided before: what it says of users
+    /// then is not out of date, whoever asks included. The command itself changes nothing and is
+    /// refused.
     async fn sync(&self, requester: &Requester, may: impl Fn(&Caller) -> bool) -> Result<(), ManageError> {
         self.write(requester, Vec::new()).await?;
         let Requester::Caller(caller) = requester else { return Ok(()) };
@@ -359,8 +366,8 @@ fn read_users(view: &ReadView<'_>) -> Result<Vec<User>, ReadError> {
     Ok(users)
 }
 
-/// The appends that create the streams of a user. The access list first: it also brings back the stream of a deleted user, whose
-/// former events then stay out of sight.
+/// The appends that create the streams of a user. The access list first: it also brings back the
+/// stream of a deleted user, whose former events then stay out of sight.
 pub(super) fn creation(user: &User, expected: ExpectedVersion) -> Vec<Append> {
     let stream = stream_of(&user.login);
     let metadata = event(METADATA_EVENT_TYPE, true, USER_METADATA.as_bytes());

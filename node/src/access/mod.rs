@@ -1,7 +1,8 @@
 //! Who is calling and what they may do: users, passwords, access lists.
 //!
-//! Users and lists are ordinary streams. This room keeps what requests need of them in memory and throws it away in the step that applies a
-//! change, so that no node which has applied a change decides by what was before.
+//! Users and lists are ordinary streams. This room keeps what requests need of them in memory and
+//! throws it away in the step that applies a change, so that no node which has applied a change
+//! decides by what was before.
 
 pub mod attempts;
 mod authorizer;
@@ -35,7 +36,8 @@ use login::Known;
 use password::{HashError, Passwords};
 use user::{USER_PREFIX, USERS};
 
-/// Streams whose access lists are kept in memory, at about 100 bytes each for short names. A write to another one reads one row more.
+/// Streams whose access lists are kept in memory, at about 100 bytes each for short names. A write
+/// to another one reads one row more.
 pub const KEPT_LISTS: usize = 16_384;
 
 /// Users who logged in lately; another one is verified from scratch.
@@ -125,8 +127,9 @@ impl Access {
         }
     }
 
-    /// The caller as it is now, with the roles of now; `None` for a user who would not be let in any more, or not with the password that was
-    /// verified. Who waited, for a body, an event or another node, asks this again before going on.
+    /// The caller as it is now, with the roles of now; `None` for a user who would not be let in
+    /// any more, or not with the password that was verified. Who waited, for a body, an event or
+    /// another node, asks this again before going on.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -150,8 +153,8 @@ impl Access {
         }
     }
 
-    /// Whether a node with newer lists and groups might allow what [`Self::allows`] denies by those of this one: not to a user who would not be let
-    /// in any more, and not what no list can allow.
+    /// Whether a node with newer lists and groups might allow what [`Self::allows`] denies by those
+    /// of this one: not to a user who would not be let in any more, and not what no list can allow.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -195,7 +198,8 @@ impl Access {
     }
 }
 
-/// Whether decisions about access may rest on it: access lists are metadata, users and `$settings` are in streams of the server.
+/// Whether decisions about access may rest on it: access lists are metadata, users and `$settings`
+/// are in streams of the server.
 fn concerns_access(changed: &ChangedStream<'_>) -> bool {
     let name = StreamNameRef::new(changed.name);
     changed.is_described_anew || (name.is_system() && !name.is_metastream())
@@ -239,7 +243,8 @@ impl Inner {
             None => DefaultAcls::default(),
             Some(Ok(defaults)) => defaults,
             Some(Err(error)) => {
-                // From another server or an earlier version: nobody can write such a document now (contract/services 1.6).
+                // From another server or an earlier version: nobody can write such a document now
+                // (contract/services 1.6).
                 tracing::warn!(
                     "the last event of $settings has no effect, the built-in access rules are in force: {error}"
                 );

@@ -1,4 +1,5 @@
-//! Passwords as they are stored: hashing new ones, verifying those of this and of the original server.
+//! Passwords as they are stored: hashing new ones, verifying those of this and of the original
+//! server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +13,8 @@ use subtle::ConstantTimeEq;
 
 use crate::event::Credential;
 
-/// Memory for one hash in KiB, passes over it and lanes: what OWASP recommends at least for argon2id.
+/// Memory for one hash in KiB, passes over it and lanes: what OWASP recommends at least for
+/// argon2id.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
@@ -23,7 +25,8 @@ const SALT_BYTES: usize = 16;
 /// Bytes of a hash.
 const HASH_BYTES: usize = 32;
 
-/// Beyond these a stored hash is not computed: who may write user streams must not be able to stop nodes with them.
+/// Beyond these a stored hash is not computed: who may write user streams must not be able to stop
+/// nodes with them.
 const MOST_MEMORY_KIB: u32 = 256 * 1024;
 const MOST_PASSES: u32 = 16;
 const MOST_LANES: u32 = 8;
@@ -56,7 +59,8 @@ impl std::fmt::Debug for StoredPassword {
 }
 
 impl StoredPassword {
-    /// From the members `hash` and `salt` of a user document; `None` for what this server cannot verify.
+    /// From the members `hash` and `salt` of a user document; `None` for what this server cannot
+    /// verify.
     pub fn from_document(hash: &str, salt: Option<&str>) -> Option<Self> {
         if hash.starts_with('$') {
             return usable(hash).then(|| Self::Argon2(hash.to_owned()));
@@ -112,7 +116,8 @@ pub struct Verdict {
 /// Hashes passwords and compares them. Slow on purpose: not for async threads.
 #[derive(Debug)]
 pub struct Passwords {
-    /// What is computed for a user who does not exist, so that it takes as long as for one who does.
+    /// What is computed for a user who does not exist, so that it takes as long as for one who
+    /// does.
     nobody: String,
     /// Hashes by today's rules that were computed. Tests compare the work for different answers.
     computed: AtomicU64,
@@ -148,7 +153,8 @@ impl Passwords {
             .map_err(|error| HashError::new(&error))
     }
 
-    /// Compares a password with what is stored; `None` stands for a user who does not exist. Whatever is wrong takes the same work.
+    /// Compares a password with what is stored; `None` stands for a user who does not exist.
+    /// Whatever is wrong takes the same work.
     pub fn verify(&self, stored: Option<&StoredPassword>, password: &str) -> Verdict {
         match stored {
             Some(StoredPassword::Argon2(text)) => {

@@ -1,4 +1,5 @@
-//! Who may do what with a stream (contract/services 1.6, contract/streams 13). Pure: everything it needs is handed in.
+//! Who may do what with a stream (contract/services 1.6, contract/streams 13). Pure: everything it
+//! needs is handed in.
 
 use std::sync::Arc;
 
@@ -40,8 +41,9 @@ impl Right {
     }
 }
 
-/// Whose access list decides, and which of its rights: for a metastream those of the stream it describes. `None` for what is denied to
-/// everybody: metadata of metadata, deleting a metastream, writing to or deleting the log of all events.
+/// Whose access list decides, and which of its rights: for a metastream those of the stream it
+/// describes. `None` for what is denied to everybody: metadata of metadata, deleting a metastream,
+/// writing to or deleting the log of all events.
 pub fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
     match (StreamNameRef::new(stream).described(), right) {
         (Some(described), _) if described.is_metastream() => None,
@@ -58,7 +60,8 @@ pub fn is_sealed(stream: &str) -> bool {
     subject(stream, Right::Read).is_none()
 }
 
-/// The roles that have a right on a stream, after falling through from the stream's own list to `$settings` to the built-in default.
+/// The roles that have a right on a stream, after falling through from the stream's own list to
+/// `$settings` to the built-in default.
 enum Roles<'a> {
     Listed(&'a [String]),
     Everybody,
@@ -75,7 +78,8 @@ fn roles<'a>(stream: &str, right: Right, own: Option<&'a Acl>, defaults: &'a Def
     }
 }
 
-/// Whether everybody has the right on `stream`, which is no metastream, given the list it has itself.
+/// Whether everybody has the right on `stream`, which is no metastream, given the list it has
+/// itself.
 pub fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
     match roles(stream, right, own, defaults) {
         Roles::Listed(listed) => listed.iter().any(|role| role == EVERYBODY),
@@ -84,7 +88,8 @@ pub fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &Default
     }
 }
 
-/// Whether `caller` has the right on `stream`, which is no metastream, given the list it has itself.
+/// Whether `caller` has the right on `stream`, which is no metastream, given the list it has
+/// itself.
 pub fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
     if is_open(stream, right, own, defaults) {
         return true;
@@ -99,7 +104,8 @@ pub fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&Acl>, de
     }
 }
 
-/// One caller and the default lists at one moment: what a read decides with, wherever it meets a stream. Cheap to clone.
+/// One caller and the default lists at one moment: what a read decides with, wherever it meets a
+/// stream. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// Who reads.

@@ -75,7 +75,8 @@ fn every_operation_by_every_role_under_every_list_is_decided_as_the_contract_say
                         let expected = expected(stream, right, own, settings, roles, is_anonymous);
                         let found = subject(stream, right).is_some_and(|(owner, right)| {
                             let of_settings = acl(right, settings);
-                            // The list for the other kind of streams says the opposite and must not matter.
+                            // The list for the other kind of streams says the opposite and must not
+                            // matter.
                             let of_others = acl(right, Some(if expected { &[] } else { &[EVERYBODY] }));
                             let defaults = match owner.starts_with('$') {
                                 true => DefaultAcls { user_streams: of_others, system_streams: of_settings },

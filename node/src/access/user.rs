@@ -73,7 +73,8 @@ pub enum NameError {
     /// Basic authentication ends the name at the first one (RFC 7617).
     #[error("The login name must not contain ':'.")]
     Colon,
-    /// Basic authentication carries none (RFC 7617), and in logs they say something else than they are.
+    /// Basic authentication carries none (RFC 7617), and in logs they say something else than they
+    /// are.
     #[error("The login name must not contain control characters.")]
     Control,
 }
@@ -123,7 +124,8 @@ impl User {
             groups: self.groups.clone(),
             disabled: self.disabled,
         };
-        // Strings, lists of strings and a bool: nothing in it can fail. Indented as the original server stores it.
+        // Strings, lists of strings and a bool: nothing in it can fail. Indented as the original
+        // server stores it.
         serde_json::to_vec_pretty(&document).unwrap_or_default()
     }
 

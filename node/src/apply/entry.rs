@@ -55,13 +55,15 @@ impl Entry {
     }
 }
 
-/// Clients' commands with the leader's time: what a normal log entry says. Commands that arrive together share an entry, because most
-/// of what an entry costs on its way through consensus and log it costs once.
+/// Clients' commands with the leader's time: what a normal log entry says. Commands that arrive
+/// together share an entry, because most of what an entry costs on its way through consensus and
+/// log it costs once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// When the leader proposed it.
     pub time: Ticks,
-    /// Each an encoded [`headwater_proto::stored::Command`]. Shared: replication and apply clone entries.
+    /// Each an encoded [`headwater_proto::stored::Command`]. Shared: replication and apply clone
+    /// entries.
     pub commands: Arc<[Bytes]>,
 }
 

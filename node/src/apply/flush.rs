@@ -6,11 +6,13 @@ use std::time::Duration;
 use crate::fatal;
 use crate::store::Store;
 
-/// Flush once this much is unflushed. What is not flushed is replayed at start (a few hundred thousand entries per second); but each
-/// flush makes tables of its own, and the more there are the more often every row is rewritten.
+/// Flush once this much is unflushed. What is not flushed is replayed at start (a few hundred
+/// thousand entries per second); but each flush makes tables of its own, and the more there are the
+/// more often every row is rewritten.
 pub(super) const FLUSH_BYTES: u64 = 24 << 20;
 
-/// Flush at least this often while anything is unflushed, so that a quiet node replays little as well.
+/// Flush at least this often while anything is unflushed, so that a quiet node replays little as
+/// well.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Works until the apply thread has ended, which flushes last itself.

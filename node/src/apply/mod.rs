@@ -1,7 +1,8 @@
 //! The apply thread: it owns the only writer of the state database ([`StateWriter`]).
 //!
-//! Committed entries reach it in chunks, each of which becomes one atomic batch. Whatever else may not run beside a chunk (checkpoint,
-//! install) is run here between two chunks. Flushing has a thread of its own ([`flush`]) so that it never stalls applying.
+//! Committed entries reach it in chunks, each of which becomes one atomic batch. Whatever else may
+//! not run beside a chunk (checkpoint, install) is run here between two chunks. Flushing has a
+//! thread of its own ([`flush`]) so that it never stalls applying.
 
 mod entry;
 mod flush;
@@ -24,27 +25,31 @@ use crate::metrics::Metrics;
 use crate::store::{StateWriter, Store};
 use thread::Publisher;
 
-/// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with room for a closure and for entries to
-/// be decided ahead.
+/// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with
+/// room for a closure and for entries to be decided ahead.
 const QUEUE: usize = 6;
 
-/// Entries in one chunk at most: one batch of the state database, during which nothing else is visible.
+/// Entries in one chunk at most: one batch of the state database, during which nothing else is
+/// visible.
 pub(crate) const MAX_CHUNK_ENTRIES: usize = 1024;
 
 /// Bytes of commands in one chunk at most (one entry more may go over it).
 pub(crate) const MAX_CHUNK_BYTES: usize = 4 << 20;
 
-/// Blocks until the node's own log is durable up to the index given (exclusive). openraft may commit on the word of two other nodes,
-/// but what this node serves must survive its own power loss.
+/// Blocks until the node's own log is durable up to the index given (exclusive). openraft may
+/// commit on the word of two other nodes, but what this node serves must survive its own power
+/// loss.
 pub type DurableGate = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// Called with the outcomes of a chunk, one list for each entry, once they are visible to readers. It must be quick.
+/// Called with the outcomes of a chunk, one list for each entry, once they are visible to readers.
+/// It must be quick.
 pub type Answer = Box<dyn FnOnce(Vec<Vec<WriteOutcome>>) + Send>;
 
 type Task = Box<dyn FnOnce(&mut StateWriter) + Send>;
 
 enum Job {
-    /// Entries that were written to the log and will probably be applied next: what they mean is found out meanwhile.
+    /// Entries that were written to the log and will probably be applied next: what they mean is
+    /// found out meanwhile.
     DecideAhead(Vec<Entry>),
     /// Entries in order, without a gap; `done` after they are visible to readers.
     Apply { entries: Vec<Entry>, answer: Answer, done: oneshot::Sender<()> },
@@ -70,7 +75,8 @@ impl From<ApplyStopped> for std::io::Error {
 pub struct ApplyHandle {
     jobs: mpsc::Sender<Job>,
     store: Store,
-    /// Bytes of log applied by this process, with samples to find the index that lies a number of bytes back.
+    /// Bytes of log applied by this process, with samples to find the index that lies a number of
+    /// bytes back.
     volume: Arc<Mutex<Volume>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -99,14 +105,16 @@ impl ApplyHandle {
         &self.store
     }
 
-    /// Lets the thread find out, while the disk syncs, what entries do that will probably be applied next. Whether they will be committed
-    /// nobody knows yet, so nothing of them becomes visible; a busy thread leaves them alone.
+    /// Lets the thread find out, while the disk syncs, what entries do that will probably be
+    /// applied next. Whether they will be committed nobody knows yet, so nothing of them becomes
+    /// visible; a busy thread leaves them alone.
     pub fn decide_ahead(&self, entries: Vec<Entry>) {
         // Without room the thread is behind, and has no time for guesses.
         let _ = self.jobs.try_send(Job::DecideAhead(entries));
     }
 
-    /// Hands over consecutive committed entries; the receiver fires once they are applied and visible, after the answer.
+    /// Hands over consecutive committed entries; the receiver fires once they are applied and
+    /// visible, after the answer.
     pub async fn apply(&self, entries: Vec<Entry>, answer: Answer) -> Result<oneshot::Receiver<()>, ApplyStopped> {
         let (done, applied) = oneshot::channel();
         self.jobs.send(Job::Apply { entries, answer, done }).await.map_err(|_| ApplyStopped)?;
@@ -139,7 +147,8 @@ impl ApplyHandle {
         tokio::task::spawn_blocking(move || flush::flush(&store)).await.map_err(std::io::Error::other)
     }
 
-    /// Applies what is queued, flushes the state and ends the threads. Call it after consensus' own shutdown.
+    /// Applies what is queued, flushes the state and ends the threads. Call it after consensus' own
+    /// shutdown.
     pub async fn shutdown(&self) {
         let (done, ended) = oneshot::channel();
         if self.jobs.send(Job::Stop { done }).await.is_ok() {

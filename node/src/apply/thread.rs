@@ -92,7 +92,8 @@ impl Publisher {
         let new_events = chunk.new_events();
         chunk.commit(last.index + 1, last.encode(), members);
 
-        // Only now, when readers see it: a client may read on this node as soon as it has its answer.
+        // Only now, when readers see it: a client may read on this node as soon as it has its
+        // answer.
         answer(outcomes);
         self.metrics.applied_entries.inc_by(ids.len() as u64);
         self.metrics.apply_chunk.observe(commands as f64);
@@ -153,7 +154,8 @@ impl<'writer> Decided<'writer> {
         self.outcomes.push(outcomes);
     }
 
-    /// Whether it was decided on exactly these: the same place in the log, given by the same leader, holds the same entry.
+    /// Whether it was decided on exactly these: the same place in the log, given by the same
+    /// leader, holds the same entry.
     fn is_of(&self, entries: &[Entry]) -> bool {
         self.ids.iter().eq(entries.iter().map(|entry| &entry.id))
     }

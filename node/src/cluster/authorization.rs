@@ -1,9 +1,10 @@
 //! On whose behalf a write is made, and the leader's decision whether it may be made
 //! (contract/services 5.2).
 //!
-//! The node that receives a request decides by its own state, which may be behind. So a write travels
-//! with its requester, and the leader, whose state has everything that was acknowledged, decides again
-//! before it proposes the write. The rules are in the room `access`, which registers them here.
+//! The node that receives a request decides by its own state, which may be behind. So a write
+//! travels with its requester, and the leader, whose state has everything that was acknowledged,
+//! decides again before it proposes the write. The rules are in the room `access`, which registers
+//! them here.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
@@ -27,7 +28,8 @@ pub enum Requester {
     Caller(Caller),
 }
 
-/// A term in which this node leads. Its state has everything that was acknowledged only in such a term.
+/// A term in which this node leads. Its state has everything that was acknowledged only in such a
+/// term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaderTerm(NonZeroU64);
 
@@ -45,8 +47,8 @@ pub struct Write {
     pub command: Bytes,
     /// On whose behalf.
     pub requester: Requester,
-    /// The term in which this node, as leader, found just now that the requester may make the write.
-    /// With `None` the leader decides when the write reaches it.
+    /// The term in which this node, as leader, found just now that the requester may make the
+    /// write. With `None` the leader decides when the write reaches it.
     pub authorized_in: Option<LeaderTerm>,
 }
 
@@ -112,7 +114,8 @@ impl Written<'_> {
                 Permission::Append(vec![append.stream.to_owned()])
             }
             (Self::Delete(stream), Purpose::Streams | Purpose::Unspecified) => Permission::Delete(stream.to_owned()),
-            // A demand without events tells the version of the stream by its refusal, so it needs the right too.
+            // A demand without events tells the version of the stream by its refusal, so it needs
+            // the right too.
             (Self::AppendAll(appends), Purpose::Streams) => {
                 Permission::Append(appends.into_iter().map(|append| append.stream.to_owned()).collect())
             }
@@ -201,7 +204,8 @@ impl Cluster {
         debug_assert!(is_first, "there is an authorizer already");
     }
 
-    /// The term in which this node leads, for [`Write::authorized_in`]: ask for it before the right is checked.
+    /// The term in which this node leads, for [`Write::authorized_in`]: ask for it before the right
+    /// is checked.
     pub fn leader_term(&self) -> Option<LeaderTerm> {
         LeaderTerm::new(self.inner.leader_term.load(Ordering::Acquire))
     }

@@ -1,4 +1,5 @@
-//! Connections to other nodes beside consensus: one channel per address, shared by status, founding and forwarding.
+//! Connections to other nodes beside consensus: one channel per address, shared by status, founding
+//! and forwarding.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,17 +21,20 @@ struct Inner {
     identity: Arc<LocalIdentity>,
     dialer: Dialer,
     resolve: Resolve,
-    /// By server and `host:port`. Bounded by the number of addresses the member list ever named in this process.
+    /// By server and `host:port`. Bounded by the number of addresses the member list ever named in
+    /// this process.
     channels: Mutex<HashMap<(u16, String), Channel>>,
 }
 
 impl Connector {
-    /// Calls as `identity` over connections of `dialer`; `resolve` says which address a member really has.
+    /// Calls as `identity` over connections of `dialer`; `resolve` says which address a member
+    /// really has.
     pub fn new(identity: Arc<LocalIdentity>, dialer: Dialer, resolve: Resolve) -> Self {
         Self { inner: Arc::new(Inner { identity, dialer, resolve, channels: Mutex::default() }) }
     }
 
-    /// Where a member is reached: the configured addresses win over those in the replicated member list.
+    /// Where a member is reached: the configured addresses win over those in the replicated member
+    /// list.
     pub fn addresses(&self, node_id: NodeId, member: &Member) -> Member {
         (self.inner.resolve)(node_id, member)
     }
@@ -40,7 +44,8 @@ impl Connector {
         self.inner.dialer.traffic()
     }
 
-    /// A client for the node of `server` at `raft_address`; it connects when first used. With TLS no other server is talked to.
+    /// A client for the node of `server` at `raft_address`; it connects when first used. With TLS
+    /// no other server is talked to.
     pub fn client(&self, server: u16, raft_address: &str) -> Result<ClusterClient<Channel>, Status> {
         let mut channels = self.inner.channels.lock();
         let key = (server, raft_address.to_owned());

@@ -4,7 +4,8 @@ use super::Cluster;
 pub use crate::transport::traffic::{Connection, Ends};
 use crate::transport::{NodeId, Traffic};
 
-/// The work of this node, in numbers. Counts are of this process, positions in the log of this disk.
+/// The work of this node, in numbers. Counts are of this process, positions in the log of this
+/// disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
     /// Writes that wait to be proposed by this node as leader, and how many were.
@@ -42,7 +43,8 @@ impl Cluster {
         let inner = &self.inner;
         let applied = self.inner.store.applied().current().log_entries;
         let committed = self.seen().committed_entries.unwrap_or(0);
-        // The earlier end first: read the other way round, an entry could be durable before it was written.
+        // The earlier end first: read the other way round, an entry could be durable before it was
+        // written.
         let log_durable = inner.log_progress.durable();
         Figures {
             proposals_waiting: inner.gate.waiting() as u64,
@@ -56,7 +58,8 @@ impl Cluster {
         }
     }
 
-    /// The followers of this node, in order of their server id; none unless it leads with a majority (contract/services 4.2).
+    /// The followers of this node, in order of their server id; none unless it leads with a
+    /// majority (contract/services 4.2).
     pub fn followers(&self) -> Vec<Follower> {
         if !self.leads() || self.quorum_is_silent() {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! How a node comes to be part of a cluster: it was before, the cluster is founded now, or it takes the place of a lost disk.
+//! How a node comes to be part of a cluster: it was before, the cluster is founded now, or it takes
+//! the place of a lost disk.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -41,8 +42,9 @@ enum Round {
 impl Cluster {
     /// Works until this node is part of a cluster or `stop`.
     ///
-    /// A cluster is founded once: by the listed server with the smallest id, when every listed server answers, is empty and has the
-    /// same list. A node that has taken part before has a log or a vote, so it is not empty and there is nothing to found.
+    /// A cluster is founded once: by the listed server with the smallest id, when every listed
+    /// server answers, is empty and has the same list. A node that has taken part before has a log
+    /// or a vote, so it is not empty and there is nothing to found.
     pub async fn take_part(self, stop: CancellationToken) {
         let mut reminder = Reminder::every(REMIND_INTERVAL);
         loop {
@@ -85,7 +87,8 @@ impl Cluster {
         }
         if !self.disk_is_empty() {
             return match self.is_candidate_for_membership() {
-                // Taken in before; the leader that was to promote this node, or stopped half way, may be another one by now.
+                // Taken in before; the leader that was to promote this node, or stopped half way,
+                // may be another one by now.
                 true => self.ask_for_place(&heard).await,
                 // Its log says more than the member list: consensus does the rest.
                 false => Round::Done,
@@ -117,7 +120,8 @@ impl Cluster {
         }
     }
 
-    /// Founds the cluster; repeating it after a crash at any point is harmless as long as every node is still empty.
+    /// Founds the cluster; repeating it after a crash at any point is harmless as long as every
+    /// node is still empty.
     async fn found(&self, others: &[(&MemberConfig, wire::StatusResponse)]) -> Result<(), String> {
         let identity = &self.inner.identity;
         let cluster_id = identity.cluster_id().unwrap_or_else(Uuid::new_v4);
@@ -169,8 +173,8 @@ impl Cluster {
         identity.set_cluster_id(cluster_id, true).map_err(|error| tonic::Status::internal(error.to_string()))
     }
 
-    /// This disk is empty, but a listed server belongs to a cluster: either founding is under way and the log will come by itself,
-    /// or this server's former disk is lost.
+    /// This disk is empty, but a listed server belongs to a cluster: either founding is under way
+    /// and the log will come by itself, or this server's former disk is lost.
     async fn meet_existing_cluster(
         &self,
         member: &MemberConfig,
@@ -200,7 +204,8 @@ impl Cluster {
         let Some((leader, status)) = leader else {
             return Round::Waiting("the cluster to rejoin has no leader at the moment".to_owned());
         };
-        // Before the leader is asked: it sends its log as soon as it has agreed, and a node without a cluster refuses every log.
+        // Before the leader is asked: it sends its log as soon as it has agreed, and a node without
+        // a cluster refuses every log.
         if let Err(reason) = self.adopt_cluster(status.cluster_id.as_deref().unwrap_or_default()) {
             return Round::Waiting(format!("server {} cannot take this node back: {reason}", leader.id));
         }
@@ -225,7 +230,8 @@ impl Cluster {
         }
     }
 
-    /// Makes this disk part of the cluster; another one's id is given up only while the disk holds nothing else.
+    /// Makes this disk part of the cluster; another one's id is given up only while the disk holds
+    /// nothing else.
     fn adopt_cluster(&self, cluster_id: &[u8]) -> Result<(), String> {
         let cluster_id = Uuid::from_slice(cluster_id).map_err(|_| "it names no cluster".to_owned())?;
         let may_replace = self.disk_is_empty();

@@ -41,7 +41,8 @@ pub struct Forwards {
 struct Inner {
     connector: Connector,
     metrics: Arc<Metrics>,
-    /// One queue per peer that was leader since this node started; the task behind it lives as long as the queue.
+    /// One queue per peer that was leader since this node started; the task behind it lives as long
+    /// as the queue.
     peers: Mutex<HashMap<NodeId, mpsc::Sender<Request>>>,
 }
 
@@ -51,7 +52,8 @@ impl Forwards {
         Self { inner: Arc::new(Inner { connector, metrics, peers: Mutex::new(HashMap::new()) }) }
     }
 
-    /// Sends a command with its requester to the leader. The receiver yields one answer, or is dropped when the stream broke (outcome unknown).
+    /// Sends a command with its requester to the leader. The receiver yields one answer, or is
+    /// dropped when the stream broke (outcome unknown).
     pub fn send(
         &self,
         leader: &LeaderHint,
@@ -113,7 +115,8 @@ async fn carry(connector: Connector, leader: LeaderHint, mut requests: mpsc::Rec
     }
 }
 
-/// Works one open stream until it breaks. Dropping `pending` tells the waiting writes that their outcome is unknown.
+/// Works one open stream until it breaks. Dropping `pending` tells the waiting writes that their
+/// outcome is unknown.
 async fn exchange(
     first: Request,
     requests: &mut mpsc::Receiver<Request>,

@@ -1,8 +1,9 @@
 //! The proposal gate: what arrives while one batch is being committed goes as the next batch.
 //!
-//! Group commit without a timer: alone, a write is proposed at once; under load the batches grow by themselves, and with them
-//! the syncs and the wake-ups are shared. A batch starts when the requests that are being worked on at that moment have arrived too: the
-//! processor would be busy with them anyway. It is one log entry, unless it is large.
+//! Group commit without a timer: alone, a write is proposed at once; under load the batches grow by
+//! themselves, and with them the syncs and the wake-ups are shared. A batch starts when the
+//! requests that are being worked on at that moment have arrived too: the processor would be busy
+//! with them anyway. It is one log entry, unless it is large.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,19 +20,23 @@ use crate::event::{Ticks, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, EntryResult, Proposal};
 
-/// Writes waiting for the next batch. Beyond it a write is refused as busy: nothing is lost, nothing waits for ever.
+/// Writes waiting for the next batch. Beyond it a write is refused as busy: nothing is lost,
+/// nothing waits for ever.
 pub const QUEUED_PROPOSALS: usize = 16_384;
 /// Commands in one batch.
 const BATCH_COMMANDS: usize = 1_024;
-/// Bytes of commands in one log entry, unless a single command is larger: what replication sends at once.
+/// Bytes of commands in one log entry, unless a single command is larger: what replication sends at
+/// once.
 const ENTRY_BYTES: usize = 1 << 20;
-/// Batches that may be committing at once; more than one only when the oldest is slow (see [`SLOW_BATCH`]).
+/// Batches that may be committing at once; more than one only when the oldest is slow (see
+/// [`SLOW_BATCH`]).
 const BATCHES_IN_FLIGHT: usize = 8;
-/// A batch older than this no longer holds back the next one, so that a slow disk or network costs latency, not throughput.
+/// A batch older than this no longer holds back the next one, so that a slow disk or network costs
+/// latency, not throughput.
 const SLOW_BATCH: Duration = Duration::from_millis(10);
 
-/// How often others go first before a batch starts, as long as each time brings more writes. A worker comes back to the gate when it has
-/// nothing else to do, or after some sixty tasks.
+/// How often others go first before a batch starts, as long as each time brings more writes. A
+/// worker comes back to the gate when it has nothing else to do, or after some sixty tasks.
 const TURNS_OF_OTHERS: usize = 8;
 
 /// What became of a proposal on this node.
@@ -85,8 +90,9 @@ impl Gate {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Queues a command; `answer` is called exactly once, at the latest a little after `deadline`, and as soon as this node leads no
-    /// more: it may be cut off, and then nobody could tell when consensus answers.
+    /// Queues a command; `answer` is called exactly once, at the latest a little after `deadline`,
+    /// and as soon as this node leads no more: it may be cut off, and then nobody could tell when
+    /// consensus answers.
     pub fn propose(&self, command: Bytes, deadline: Instant, answer: Answer) {
         if let Err(refused) = self.queue.try_send(Request { command, deadline, answer }) {
             let (request, proposed) = match refused {
@@ -164,7 +170,8 @@ impl Proposer {
         let mut sizes: VecDeque<usize> = proposals.iter().map(|proposal| proposal.commands.len()).collect();
         let results = self.consensus.propose(proposals);
         tokio::pin!(results);
-        // Neither the call nor the stream has a time-out of its own: without a quorum they wait for ever.
+        // Neither the call nor the stream has a time-out of its own: without a quorum they wait for
+        // ever.
         loop {
             tokio::select! {
                 result = results.next() => match (result, sizes.pop_front()) {

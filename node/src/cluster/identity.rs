@@ -1,4 +1,5 @@
-//! Who this disk is: the file `identity` in the data directory, a [`stored::Identity`] followed by its CRC-32C (4 bytes, little-endian).
+//! Who this disk is: the file `identity` in the data directory, a [`stored::Identity`] followed by
+//! its CRC-32C (4 bytes, little-endian).
 
 use std::fs;
 use std::io;
@@ -53,7 +54,8 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
-    /// A disk that belongs to a cluster, but without its log. Begun anew it would vote under an id that has promised more.
+    /// A disk that belongs to a cluster, but without its log. Begun anew it would vote under an id
+    /// that has promised more.
     #[error(
         "the log of this node is missing: there is no {path}; mount or restore it, or remove the whole data directory and start once with --rejoin"
     )]
@@ -80,7 +82,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads the identity below `data_dir`, or makes a new one when the directory holds no data yet.
+    /// Reads the identity below `data_dir`, or makes a new one when the directory holds no data
+    /// yet.
     pub fn open(data_dir: &Path, server_id: u16) -> Result<Self, IdentityError> {
         let path = data_dir.join(FILE_NAME);
         let io_error = |error| IdentityError::Io { path: path.clone(), error };
@@ -115,7 +118,8 @@ impl Identity {
         }
     }
 
-    /// Refuses a disk that belongs to a cluster and has lost its log. Every log was opened before its node joined anything.
+    /// Refuses a disk that belongs to a cluster and has lost its log. Every log was opened before
+    /// its node joined anything.
     pub fn require_log(&self, mark: PathBuf) -> Result<(), IdentityError> {
         match self.cluster_id() {
             Some(_) if !mark.exists() => Err(IdentityError::LogMissing { path: mark }),
@@ -138,8 +142,8 @@ impl Identity {
         self.local.cluster_id().map(Uuid::from_bytes)
     }
 
-    /// Binds this disk to a cluster; durable on return. `may_replace` allows it while another cluster's id is on a disk that
-    /// holds nothing else (a founding that was never finished).
+    /// Binds this disk to a cluster; durable on return. `may_replace` allows it while another
+    /// cluster's id is on a disk that holds nothing else (a founding that was never finished).
     pub fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
         match self.cluster_id() {
             Some(own) if own == cluster_id => return Ok(()),

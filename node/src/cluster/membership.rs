@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::Cluster;
 use crate::transport::{Member, NodeId};
 
-/// A new member may vote once it lacks no more than this many entries of the log: what is under way to a member that keeps up. An entry
-/// can be a MiB, and from then on writes may have to wait for it.
+/// A new member may vote once it lacks no more than this many entries of the log: what is under way
+/// to a member that keeps up. An entry can be a MiB, and from then on writes may have to wait for
+/// it.
 const CAUGHT_UP_WITHIN: u64 = 8;
 /// How long catching up may take before the leader gives up; the node asks again by itself.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3_600);
@@ -20,8 +21,8 @@ const CATCH_UP_POLL: Duration = Duration::from_millis(100);
 const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
 
 impl Cluster {
-    /// Takes `node_id` in as a learner in place of the earlier disk of the same server, and lets it vote once it has caught up.
-    /// Repeating the request is harmless.
+    /// Takes `node_id` in as a learner in place of the earlier disk of the same server, and lets it
+    /// vote once it has caught up. Repeating the request is harmless.
     pub(super) async fn replace_member(&self, node_id: NodeId, addresses: Member) -> Result<Uuid, Status> {
         let cluster_id =
             self.inner.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;

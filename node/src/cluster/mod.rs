@@ -1,4 +1,5 @@
-//! What handlers call: writes (local or forwarded), read barriers, status, leader hints, membership.
+//! What handlers call: writes (local or forwarded), read barriers, status, leader hints,
+//! membership.
 
 pub mod authorization;
 pub mod connector;
@@ -82,13 +83,15 @@ struct Inner {
 /// Why a write has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Surely not written: no leader was found in time, or the node is starting or stopping. 503 'Server Is Not Ready'.
+    /// Surely not written: no leader was found in time, or the node is starting or stopping. 503
+    /// 'Server Is Not Ready'.
     #[error("no leader is known")]
     NoLeader,
     /// Surely not written: a queue is full. 503 'Server Is Too Busy'.
     #[error("too many writes in flight")]
     Busy,
-    /// May have been written, or may still be; repeating it with the same ids is exact. 500 'Write timeout'.
+    /// May have been written, or may still be; repeating it with the same ids is exact. 500 'Write
+    /// timeout'.
     #[error("the outcome is not known")]
     Unknown,
     /// Surely not written: by the leader's state the requester may not do it. 401.
@@ -122,7 +125,8 @@ pub struct LeaderHint {
 /// What this node knows about leadership at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leadership {
-    /// This node leads and has applied all that its predecessors acknowledged: it may decide on writes.
+    /// This node leads and has applied all that its predecessors acknowledged: it may decide on
+    /// writes.
     Local,
     /// Another node leads.
     Remote(LeaderHint),
@@ -185,7 +189,8 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// Leadership as this node sees it.
     pub leadership: Leadership,
-    /// Whether reads and writes may be served: recovered, leader known, not lagging beyond the limit.
+    /// Whether reads and writes may be served: recovered, leader known, not lagging beyond the
+    /// limit.
     pub ready: bool,
     /// Why not ready, for people.
     pub not_ready_reason: Option<String>,
@@ -240,7 +245,8 @@ impl Cluster {
         (Self { inner: Arc::new(inner) }, gate_task)
     }
 
-    /// Starts the background work: watching leadership, asking peers, taking part, recovering. Ends with `stop`.
+    /// Starts the background work: watching leadership, asking peers, taking part, recovering. Ends
+    /// with `stop`.
     pub fn run(&self, stop: &CancellationToken, log_end_at_start: u64) {
         let peers = self.inner.peers.clone();
         let observer = self.clone();
@@ -280,7 +286,8 @@ impl Cluster {
         self.inner.users_exist.store(true, Ordering::Release);
     }
 
-    /// Whether this node knows again what it knew before it was started: what it decides by its own state is not older than that.
+    /// Whether this node knows again what it knew before it was started: what it decides by its own
+    /// state is not older than that.
     pub fn has_recovered(&self) -> bool {
         self.inner.recovered.load(Ordering::Acquire)
     }
@@ -338,8 +345,9 @@ impl Cluster {
         }
     }
 
-    /// The term in which this node leads, once it has applied the first entry of it and so everything that was acknowledged before: until
-    /// then its users and access lists may be out of date.
+    /// The term in which this node leads, once it has applied the first entry of it and so
+    /// everything that was acknowledged before: until then its users and access lists may be out of
+    /// date.
     fn settled_term(&self) -> Option<u64> {
         let seen = self.seen();
         let leads = seen.leader == Some(self.inner.identity.node_id());
@@ -364,8 +372,8 @@ impl Cluster {
         }
     }
 
-    /// Hands leadership to the most advanced living peer, if this node leads and has one. Returns when another node leads or in vain
-    /// after `deadline`.
+    /// Hands leadership to the most advanced living peer, if this node leads and has one. Returns
+    /// when another node leads or in vain after `deadline`.
     pub async fn hand_over(&self, deadline: Duration) {
         self.inner.stopping.store(true, Ordering::Relaxed);
         if !self.leads() {

@@ -71,7 +71,8 @@ impl Peers {
         self.heard.read().get(&server).cloned()
     }
 
-    /// Asks one server now. Whoever answers as another server is refused, with `FailedPrecondition` and a sentence for the operator.
+    /// Asks one server now. Whoever answers as another server is refused, with `FailedPrecondition`
+    /// and a sentence for the operator.
     pub async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
         let answer = self.answer_of(member).await;
         match &answer {
@@ -120,7 +121,8 @@ impl Peers {
         }
     }
 
-    /// Tells the log why a server is not heard, once it is missed: at a start others may come a moment later.
+    /// Tells the log why a server is not heard, once it is missed: at a start others may come a
+    /// moment later.
     fn tell(&self, member: &MemberConfig, reminder: &mut Reminder, start: SystemTime) {
         let (server, address) = (member.id, &member.raft_address);
         let Some(reason) = self.failures.lock().get(&server).cloned() else {

@@ -9,14 +9,16 @@ use super::{BarrierError, Cluster, LeaderHint, Leadership};
 use crate::event::Position;
 use crate::raft::NotConfirmed;
 
-/// How long one question about the read index may take; a leader that confirms needs a heartbeat's round.
+/// How long one question about the read index may take; a leader that confirms needs a heartbeat's
+/// round.
 const ASK_DEADLINE: Duration = Duration::from_millis(1_000);
 /// How long to wait for news of a new leader before asking the known one again.
 const RETRY_AFTER: Duration = Duration::from_millis(25);
 
 impl Cluster {
-    /// Who leads, as far as there is reason to believe it. Consensus names a leader until it has another one; a leader that has not been
-    /// heard for the longest election timeout may be gone, and whoever is sent to it may wait for ever.
+    /// Who leads, as far as there is reason to believe it. Consensus names a leader until it has
+    /// another one; a leader that has not been heard for the longest election timeout may be gone,
+    /// and whoever is sent to it may wait for ever.
     pub async fn living_leader(&self) -> Leadership {
         match self.leadership() {
             Leadership::Remote(_) if self.leader_is_silent().await => Leadership::None,
@@ -24,7 +26,8 @@ impl Cluster {
         }
     }
 
-    /// Whether the lease that the leader renews with every message, heartbeats included, has run out.
+    /// Whether the lease that the leader renews with every message, heartbeats included, has run
+    /// out.
     async fn leader_is_silent(&self) -> bool {
         match timeout(ASK_DEADLINE, self.inner.consensus.age_of_lease()).await {
             Ok(Some(age)) => age > self.inner.config.election_timeout_max,
@@ -33,8 +36,9 @@ impl Cluster {
         }
     }
 
-    /// Returns once a read on this node sees everything acknowledged anywhere before the call. Only the leader can: it asks a quorum
-    /// whether it still leads (read index), so that a deposed leader that does not know it yet refuses.
+    /// Returns once a read on this node sees everything acknowledged anywhere before the call. Only
+    /// the leader can: it asks a quorum whether it still leads (read index), so that a deposed
+    /// leader that does not know it yet refuses.
     pub async fn linearize(&self) -> Result<(), BarrierError> {
         match self.living_leader().await {
             Leadership::Local => {}
@@ -51,8 +55,9 @@ impl Cluster {
         }
     }
 
-    /// Returns once a read on this node, whatever its part, sees everything acknowledged anywhere before the call: the leader says how far
-    /// the log has to be applied, and confirms with a quorum that it leads.
+    /// Returns once a read on this node, whatever its part, sees everything acknowledged anywhere
+    /// before the call: the leader says how far the log has to be applied, and confirms with a
+    /// quorum that it leads.
     pub async fn catch_up(&self) -> Result<(), BarrierError> {
         let deadline = Instant::now() + self.inner.config.read_wait;
         let mut leadership = self.inner.leadership.subscribe();
@@ -64,7 +69,8 @@ impl Cluster {
                 Leadership::Local => timeout_at(deadline, self.own_read_index()).await.ok().flatten(),
                 Leadership::Remote(hint) => tokio::select! {
                     index = timeout_at(deadline, self.read_index_of(&hint)) => index.ok().flatten(),
-                    // Whoever was asked leads no more (it may be frozen and never answer): ask the next one.
+                    // Whoever was asked leads no more (it may be frozen and never answer): ask the
+                    // next one.
                     _ = leadership.changed() => None,
                 },
             };
@@ -80,7 +86,8 @@ impl Cluster {
         }
     }
 
-    /// The index in the log up to which everything acknowledged so far is, if this node leads and a quorum confirms it in time.
+    /// The index in the log up to which everything acknowledged so far is, if this node leads and a
+    /// quorum confirms it in time.
     pub(super) async fn own_read_index(&self) -> Option<u64> {
         timeout(ASK_DEADLINE, self.inner.consensus.read_index()).await.ok().flatten()
     }

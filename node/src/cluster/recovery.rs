@@ -2,14 +2,15 @@
 
 /// What a starting node has to reach before it serves reads.
 ///
-/// openraft's own `wait_for_recovery` compares with the growing end of the log, which a loaded follower may never reach; what was
-/// known at start is what counts.
+/// openraft's own `wait_for_recovery` compares with the growing end of the log, which a loaded
+/// follower may never reach; what was known at start is what counts.
 #[derive(Debug)]
 pub(super) struct Recovery {
     /// Number of entries the log held at start: everything this disk had acknowledged.
     log_end_at_start: u64,
-    /// Number of entries that were committed when the cluster was first heard of. For an empty disk it is the only measure, and for any
-    /// other it brings the node at least near to what the cluster serves.
+    /// Number of entries that were committed when the cluster was first heard of. For an empty disk
+    /// it is the only measure, and for any other it brings the node at least near to what the
+    /// cluster serves.
     committed_at_contact: Option<u64>,
 }
 
@@ -19,7 +20,8 @@ impl Recovery {
         Self { log_end_at_start, committed_at_contact: None }
     }
 
-    /// Whether it is over, given the numbers of entries that the cluster has committed, that the log holds, and that are applied.
+    /// Whether it is over, given the numbers of entries that the cluster has committed, that the
+    /// log holds, and that are applied.
     pub(super) fn is_over(&mut self, committed: u64, log_end: u64, applied: u64) -> bool {
         if committed == 0 {
             return false;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Reasons remembered at a time. More of them within one interval are no story that anybody could follow.
+/// Reasons remembered at a time. More of them within one interval are no story that anybody could
+/// follow.
 const MAX_REASONS: usize = 16;
 
 /// What the log was told lately about one subject.
@@ -31,7 +32,8 @@ impl Reminder {
         true
     }
 
-    /// The subject is well: whether the log was told otherwise. Reasons stay remembered, so that one that comes and goes fills no disk.
+    /// The subject is well: whether the log was told otherwise. Reasons stay remembered, so that
+    /// one that comes and goes fills no disk.
     pub(super) fn is_over(&mut self) -> bool {
         std::mem::take(&mut self.complained)
     }

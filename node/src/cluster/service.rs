@@ -23,7 +23,8 @@ use crate::transport::{Member, NodeId};
 /// Answers other nodes on behalf of this one.
 pub struct ClusterService {
     cluster: Cluster,
-    /// Ends the streams of peers, which would otherwise keep the listener open for as long as the peer lives.
+    /// Ends the streams of peers, which would otherwise keep the listener open for as long as the
+    /// peer lives.
     stop: CancellationToken,
 }
 
@@ -101,7 +102,8 @@ fn propose(cluster: &Cluster, request: wire::ForwardRequest, answer: Answer) {
         None => gate.propose(command, deadline, answer),
         Some(refusal) => answer(refusal),
     };
-    // As a rule memory knows. Whoever needs the disk must not hold up the others; as many may as there are places.
+    // As a rule memory knows. Whoever needs the disk must not hold up the others; as many may as
+    // there are places.
     match (&mut refusal).now_or_never() {
         Some(refusal) => enter(refusal),
         None => {
@@ -117,8 +119,8 @@ fn propose(cluster: &Cluster, request: wire::ForwardRequest, answer: Answer) {
 /// An answer in the queue, with the place that the write took.
 type Answered = (wire::ForwardResponse, OwnedSemaphorePermit);
 
-/// Puts what one peer sends through `propose`. A write keeps its place until its answer has left the queue of answers, which has as many
-/// places, so an answer always fits.
+/// Puts what one peer sends through `propose`. A write keeps its place until its answer has left
+/// the queue of answers, which has as many places, so an answer always fits.
 async fn receive(
     requests: impl Stream<Item = Result<wire::ForwardRequest, Status>>,
     propose: impl Fn(wire::ForwardRequest, Answer),
@@ -163,7 +165,8 @@ mod tests {
 
     use super::*;
 
-    /// Lets the receiving task come as far as it can: it waits for nothing but places, and has the only other task of this thread.
+    /// Lets the receiving task come as far as it can: it waits for nothing but places, and has the
+    /// only other task of this thread.
     async fn settle(proposed: &Mutex<Vec<Answer>>) -> usize {
         let mut before = usize::MAX;
         loop {

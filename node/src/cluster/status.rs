@@ -84,7 +84,8 @@ impl Cluster {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }
         if !self.is_member() {
-            // Who takes this node for healthy might wipe another one, and the majority would be lost.
+            // Who takes this node for healthy might wipe another one, and the majority would be
+            // lost.
             return Some("this node is not (fully) a member of the cluster yet".to_owned());
         }
         if !self.inner.users_exist.load(Ordering::Acquire) {
@@ -122,7 +123,8 @@ impl Cluster {
             && seen.quorum_silence.is_some_and(|silence| silence > self.inner.config.election_timeout_max)
     }
 
-    /// Where clients reach a server: where it says itself, or else where the list of members has it.
+    /// Where clients reach a server: where it says itself, or else where the list of members has
+    /// it.
     fn advertised_http(&self, server: u16, listed: &str) -> String {
         let said = match server == self.inner.config.server_id {
             true => self.inner.config.advertise_http.clone(),
@@ -193,14 +195,16 @@ impl Cluster {
         }
     }
 
-    /// Whether this disk holds neither log entry nor vote nor state: only then may a cluster be founded with it.
+    /// Whether this disk holds neither log entry nor vote nor state: only then may a cluster be
+    /// founded with it.
     pub(super) fn disk_is_empty(&self) -> bool {
         let seen = self.seen();
         seen.log_entries == 0 && seen.term == 0 && self.applied_entries() == 0
     }
 
-    /// Whether this node votes, by the membership it knows. While voters are being exchanged there are two lists: a node that is only in
-    /// the new one has not the place of its predecessor yet, whose vote still counts.
+    /// Whether this node votes, by the membership it knows. While voters are being exchanged there
+    /// are two lists: a node that is only in the new one has not the place of its predecessor yet,
+    /// whose vote still counts.
     pub(super) fn is_member(&self) -> bool {
         let own = self.inner.identity.node_id();
         let members = self.seen().members;

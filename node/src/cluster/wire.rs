@@ -26,7 +26,8 @@ pub fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
     Some(wire::Requester { kind: Some(kind) })
 }
 
-/// A user comes without its groups: the leader knows them better. `None` for a requester that this version does not know.
+/// A user comes without its groups: the leader knows them better. `None` for a requester that this
+/// version does not know.
 pub fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Requester> {
     use wire::requester::Kind;
     let Some(requester) = requester else { return Some(Requester::Caller(Caller::Anonymous)) };

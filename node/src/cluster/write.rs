@@ -1,4 +1,5 @@
-//! One write from this node's point of view: to whoever leads, through changes of leadership, until it has an answer or no time left.
+//! One write from this node's point of view: to whoever leads, through changes of leadership, until
+//! it has an answer or no time left.
 
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use crate::event::WriteOutcome;
 const RETRY_AFTER: Duration = Duration::from_millis(25);
 
 impl Cluster {
-    /// Commits a write and returns the decision, once it is on disk on a majority and applied on this node. Always returns by the
-    /// configured write deadline. Whether it may be made, the leader decides, at each try.
+    /// Commits a write and returns the decision, once it is on disk on a majority and applied on
+    /// this node. Always returns by the configured write deadline. Whether it may be made, the
+    /// leader decides, at each try.
     ///
-    /// A command is repeated when its first try was cut off: event ids make a repetition exact, wherever the first one got to.
+    /// A command is repeated when its first try was cut off: event ids make a repetition exact,
+    /// wherever the first one got to.
     pub async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
         let Write { command, requester, authorized_in } = write;
         let started = Instant::now();
@@ -30,14 +33,16 @@ impl Cluster {
         loop {
             let leader = leadership.borrow_and_update().clone();
             let proposed = match &leader {
-                // The gate itself keeps the deadline and watches leadership, once for a whole batch.
+                // The gate itself keeps the deadline and watches leadership, once for a whole
+                // batch.
                 Leadership::Local if !is_repetition && self.is_authorized(authorized_in) => {
                     self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
                 }
                 Leadership::Local => match timeout_at(deadline, self.refusal(requester.clone(), &command)).await {
                     Err(_) => Proposed::NotLeader,
                     Ok(Some(refusal)) => refusal,
-                    // It has less time left than those before it in the queue, and the gate looks at a request when its turn comes.
+                    // It has less time left than those before it in the queue, and the gate looks
+                    // at a request when its turn comes.
                     Ok(None) => {
                         let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
                         answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
@@ -45,15 +50,16 @@ impl Cluster {
                 },
                 Leadership::Remote(hint) => tokio::select! {
                     answer = self.inner.forwards.send(hint, command.clone(), requester.clone(), deadline) => answer.unwrap_or(Proposed::Unknown),
-                    // Whoever was asked leads no more (it may be frozen and never answer): ask the next one.
+                    // Whoever was asked leads no more (it may be frozen and never answer): ask the
+                    // next one.
                     _ = leadership.changed() => Proposed::Unknown,
                     () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
                 },
                 Leadership::None => Proposed::NotLeader,
             };
             match proposed {
-                // A copy that was cut off may have been stored, and the stream deleted after that, or may still be under way and find
-                // another state than this one.
+                // A copy that was cut off may have been stored, and the stream deleted after that,
+                // or may still be under way and find another state than this one.
                 Proposed::Done {
                     outcome: WriteOutcome::StreamDeleted | WriteOutcome::WrongExpectedVersion { .. },
                     ..

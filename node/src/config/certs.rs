@@ -10,26 +10,30 @@ use super::tls::parse_cluster_name;
 /// What `headwater certs` does.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum CertsCommand {
-    /// Make a CA, unless the directory has one, and a certificate and key for every listed server that has none
+    /// Make a CA, unless the directory has one, and a certificate and key for every listed server
+    /// that has none
     ///
     /// Writes ca.crt, ca.key, server-<ID>.crt and server-<ID>.key. Nothing is ever overwritten.
     Create(CreateCerts),
     /// Make a new certificate and key for one server with the CA of the directory
     ///
-    /// The names of the present certificate are kept. The files it replaces stay beside the new ones, under a name with the time.
+    /// The names of the present certificate are kept. The files it replaces stay beside the new
+    /// ones, under a name with the time.
     Renew(RenewCerts),
 }
 
 /// Options of `certs create`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct CreateCerts {
-    /// The servers, in the form of the option --members: their hosts become names of their certificates
+    /// The servers, in the form of the option --members: their hosts become names of their
+    /// certificates
     #[arg(long, value_name = "LIST", value_parser = parse_members)]
     pub members: MemberList,
     /// Directory for the files; made when missing
     #[arg(long, value_name = "DIR", default_value = "./certs")]
     pub dir: PathBuf,
-    /// A further name or IP address under which clients reach every server, such as that of a balancer; may be repeated
+    /// A further name or IP address under which clients reach every server, such as that of a
+    /// balancer; may be repeated
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     pub host: Vec<String>,
     /// Name of the cluster, for --tls-cluster-name; needed when several clusters share one CA

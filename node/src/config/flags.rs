@@ -1,4 +1,5 @@
-//! The options as the command line has them; names, defaults and help of all sources come from here.
+//! The options as the command line has them; names, defaults and help of all sources come from
+//! here.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,12 +16,12 @@ pub const ENV_PREFIX: &str = "HEADWATER_";
 
 /// A replicated event store that speaks the EventStore-compatible HTTP Atom API.
 ///
-/// Without a subcommand a node is started. Without any option this is a durable single node on 127.0.0.1:2113 with
-/// its data under ./data.
+/// Without a subcommand a node is started. Without any option this is a durable single node on
+/// 127.0.0.1:2113 with its data under ./data.
 ///
-/// Every option can be given as a flag, as an environment variable or as a key of a YAML file (the name of the flag
-/// with underscores: `server_id: 1`). A flag wins over the environment, the environment over the file, the file over
-/// the default.
+/// Every option can be given as a flag, as an environment variable or as a key of a YAML file (the
+/// name of the flag with underscores: `server_id: 1`). A flag wins over the environment, the
+/// environment over the file, the file over the default.
 #[derive(Debug, Parser)]
 #[command(name = "headwater", version, args_conflicts_with_subcommands = true, max_term_width = 110)]
 pub struct CommandLine {
@@ -55,30 +56,34 @@ pub struct Flags {
     /// Id of this server in the list of members, 1 to 65535
     #[arg(long, value_name = "ID", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Cluster")]
     pub server_id: u16,
-    /// Every server of the cluster, the same list on every node: ID=RAFTHOST:PORT/HTTPHOST:PORT, separated by commas
-    /// (in YAML a list of {id, raft, http}) [default: this server alone]
+    /// Every server of the cluster, the same list on every node: ID=RAFTHOST:PORT/HTTPHOST:PORT,
+    /// separated by commas (in YAML a list of {id, raft, http}) [default: this server alone]
     #[arg(long, value_name = "LIST", value_parser = parse_members, help_heading = "Cluster")]
     pub members: Option<MemberList>,
-    /// Consent to take the place of this server's lost disk in its cluster; only for a start with an empty data
-    /// directory (docs/clustering.md)
+    /// Consent to take the place of this server's lost disk in its cluster; only for a start with
+    /// an empty data directory (docs/clustering.md)
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Cluster")]
     pub rejoin: bool,
 
-    /// Address the HTTP API listens on [default: this server's address in --members, else 127.0.0.1:2113]
+    /// Address the HTTP API listens on [default: this server's address in --members, else
+    /// 127.0.0.1:2113]
     #[arg(long, value_name = "IP:PORT", help_heading = "Network")]
     pub http_listen: Option<SocketAddr>,
-    /// Address that other nodes connect to [default: this server's address in --members, else 127.0.0.1:1113]
+    /// Address that other nodes connect to [default: this server's address in --members, else
+    /// 127.0.0.1:1113]
     #[arg(long, value_name = "IP:PORT", help_heading = "Network")]
     pub raft_listen: Option<SocketAddr>,
-    /// Host and port at which clients reach this node: in links, in gossip, and when other nodes send clients to it as leader
+    /// Host and port at which clients reach this node: in links, in gossip, and when other nodes
+    /// send clients to it as leader
     #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
     pub advertise_http: Option<String>,
     /// Forbid clients and proxies to cache any response
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Network")]
     pub disable_http_caching: bool,
-    /// Answer HEAD wherever GET is answered; the API this one is compatible with refuses it with 405
+    /// Answer HEAD wherever GET is answered; the API this one is compatible with refuses it with
+    /// 405
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Network")]
     pub head_requests: bool,
@@ -89,7 +94,8 @@ pub struct Flags {
     /// Private key of --tls-cert-file, PEM
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_key_file: Option<PathBuf>,
-    /// CA of this cluster, PEM: nodes talk TLS among themselves, and only to nodes with a certificate of it
+    /// CA of this cluster, PEM: nodes talk TLS among themselves, and only to nodes with a
+    /// certificate of it
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_ca_file: Option<PathBuf>,
     /// Certificate shown to other nodes, PEM [default: --tls-cert-file]
@@ -108,7 +114,8 @@ pub struct Flags {
     /// Milliseconds a write waits while no leader is known before it is refused with 503
     #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = parse_ms, help_heading = "Timing")]
     pub leader_wait_ms: u64,
-    /// Milliseconds a read with ES-MinPosition or ES-RequiresMaster waits before it is refused with 503
+    /// Milliseconds a read with ES-MinPosition or ES-RequiresMaster waits before it is refused with
+    /// 503
     #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = parse_ms, help_heading = "Timing")]
     pub read_wait_ms: u64,
     /// Milliseconds between heartbeats of the leader; at most a third of --election-min-ms
@@ -117,7 +124,8 @@ pub struct Flags {
     /// Shortest time in milliseconds without a heartbeat until a node stands for election
     #[arg(long, value_name = "MS", default_value_t = 400, value_parser = parse_ms, help_heading = "Timing")]
     pub election_min_ms: u64,
-    /// Longest time in milliseconds without a heartbeat until a node stands for election; also the leader's lease
+    /// Longest time in milliseconds without a heartbeat until a node stands for election; also the
+    /// leader's lease
     #[arg(long, value_name = "MS", default_value_t = 800, value_parser = parse_ms, help_heading = "Timing")]
     pub election_max_ms: u64,
     /// Events behind the leader beyond which /health/ready says no
@@ -130,7 +138,8 @@ pub struct Flags {
     /// Take a snapshot after this many seconds if anything was written since the last one
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=MAX_INTERVAL_S), help_heading = "Storage")]
     pub snapshot_interval_s: u64,
-    /// Bytes of log kept below the newest snapshot, so that a short absence of a node needs no full copy
+    /// Bytes of log kept below the newest snapshot, so that a short absence of a node needs no full
+    /// copy
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]
     pub keep_log_bytes: u64,
     /// Bytes per second at which a snapshot is sent to another node
@@ -140,31 +149,34 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = parse_bytes, help_heading = "Storage")]
     pub block_cache_bytes: u64,
 
-    /// First password of the user admin, used once, when a new cluster creates its users; better given in the environment
-    /// or the file than here, where other users of this machine can see it [default: changeit]
+    /// First password of the user admin, used once, when a new cluster creates its users; better
+    /// given in the environment or the file than here, where other users of this machine can see it
+    /// [default: changeit]
     #[arg(long, value_name = "PASSWORD", help_heading = "Access (docs/security.md)")]
     pub default_admin_password: Option<Secret>,
     /// First password of the user ops, in the same way [default: changeit]
     #[arg(long, value_name = "PASSWORD", help_heading = "Access (docs/security.md)")]
     pub default_ops_password: Option<Secret>,
-    /// Let callers who did not log in use streams that are open to everybody; to lock a node down set this and
-    /// --allow-anonymous-endpoint-access to false
+    /// Let callers who did not log in use streams that are open to everybody; to lock a node down
+    /// set this and --allow-anonymous-endpoint-access to false
     #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Access (docs/security.md)")]
     pub allow_anonymous_stream_access: bool,
-    /// Let callers who did not log in read users and metrics; /ping, /info, /gossip, /stats, /health, /openapi.json
-    /// and / are always open
+    /// Let callers who did not log in read users and metrics; /ping, /info, /gossip, /stats,
+    /// /health, /openapi.json and / are always open
     #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Access (docs/security.md)")]
     pub allow_anonymous_endpoint_access: bool,
-    /// Addresses and networks, separated by commas, whose ES-TrustedAuth header says who is calling [default: none]
-    #[arg(long, value_name = "LIST", value_parser = parse_networks, help_heading = "Access (docs/security.md)")]
-    pub trusted_auth_from: Option<NetworkList>,
-    /// Addresses and networks of proxies, separated by commas, whose X-Forwarded-For header says where a request came from
+    /// Addresses and networks, separated by commas, whose ES-TrustedAuth header says who is calling
     /// [default: none]
     #[arg(long, value_name = "LIST", value_parser = parse_networks, help_heading = "Access (docs/security.md)")]
+    pub trusted_auth_from: Option<NetworkList>,
+    /// Addresses and networks of proxies, separated by commas, whose X-Forwarded-For header says
+    /// where a request came from [default: none]
+    #[arg(long, value_name = "LIST", value_parser = parse_networks, help_heading = "Access (docs/security.md)")]
     pub trusted_proxies: Option<NetworkList>,
-    /// Scheme that a 401 asks for: BasicCustom keeps browsers from opening a dialog, Basic suits clients that wait to be asked
+    /// Scheme that a 401 asks for: BasicCustom keeps browsers from opening a dialog, Basic suits
+    /// clients that wait to be asked
     #[arg(long, value_name = "SCHEME", default_value = "BasicCustom", value_parser = parse_challenge, help_heading = "Access (docs/security.md)")]
     pub challenge: Challenge,
 
@@ -177,7 +189,8 @@ pub struct Flags {
     pub log_json: bool,
 }
 
-/// Longest time span in milliseconds that an option accepts: ten minutes. A longer one is a unit mistaken.
+/// Longest time span in milliseconds that an option accepts: ten minutes. A longer one is a unit
+/// mistaken.
 const MAX_MS: u64 = 600_000;
 
 /// Longest interval in seconds that an option accepts: thirty days.
@@ -212,8 +225,8 @@ pub struct MemberList(pub Vec<MemberConfig>);
 
 /// The command with the name of the environment variable added to the help of each option.
 ///
-/// The environment is not read by clap: the sources are merged in one place (`sources`), where a test can hand in an
-/// environment of its own.
+/// The environment is not read by clap: the sources are merged in one place (`sources`), where a
+/// test can hand in an environment of its own.
 pub fn command() -> clap::Command {
     with_environment_names(CommandLine::command()).mut_subcommand("config", with_environment_names)
 }

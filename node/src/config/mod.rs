@@ -1,4 +1,5 @@
-//! The effective configuration of a node, and where it comes from: flags, environment, file, defaults.
+//! The effective configuration of a node, and where it comes from: flags, environment, file,
+//! defaults.
 
 mod certs;
 mod exposure;
@@ -27,7 +28,8 @@ pub use tls::{KeyPair, NodeFiles, TlsFiles};
 pub struct Config {
     /// This server's id in `members`.
     pub server_id: u16,
-    /// Every server of the cluster, the same list on every node, ascending by id. One entry: a cluster of one.
+    /// Every server of the cluster, the same list on every node, ascending by id. One entry: a
+    /// cluster of one.
     pub members: Vec<MemberConfig>,
     /// Root of all files of this node.
     pub data_dir: PathBuf,
@@ -55,7 +57,8 @@ pub struct Config {
     pub snapshot_log_bytes: u64,
     /// ... or this long after the last one, if anything was written.
     pub snapshot_interval: Duration,
-    /// Keep at least this many bytes of log below the newest snapshot, so that a short absence needs no full copy.
+    /// Keep at least this many bytes of log below the newest snapshot, so that a short absence
+    /// needs no full copy.
     pub keep_log_bytes: u64,
     /// Send snapshots at no more than this.
     pub snapshot_bytes_per_second: u64,
@@ -69,11 +72,13 @@ pub struct Config {
     pub disable_http_caching: bool,
     /// Answer HEAD like GET, without the body.
     pub head_requests: bool,
-    /// First password of the user admin; unset: the one of contract/services 1.4. Counts only where the first users are created.
+    /// First password of the user admin; unset: the one of contract/services 1.4. Counts only where
+    /// the first users are created.
     pub default_admin_password: Option<Secret>,
     /// First password of the user ops.
     pub default_ops_password: Option<Secret>,
-    /// Whether streams that their access lists open to everybody are open to callers who did not log in.
+    /// Whether streams that their access lists open to everybody are open to callers who did not
+    /// log in.
     pub allow_anonymous_stream_access: bool,
     /// Whether everything else that asks for no role is open to callers who did not log in.
     pub allow_anonymous_endpoint_access: bool,
@@ -103,16 +108,20 @@ pub struct MemberConfig {
 /// Address of the HTTP API of a node that was told nothing.
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2113);
 
-/// Address for other nodes of a node that was told nothing; apart from 2111 to 2113, which HTTP uses on loopback.
+/// Address for other nodes of a node that was told nothing; apart from 2111 to 2113, which HTTP
+/// uses on loopback.
 const DEFAULT_RAFT: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1113);
 
-/// Most servers of a cluster. Every write waits for a majority of them, and four may fail out of nine already.
+/// Most servers of a cluster. Every write waits for a majority of them, and four may fail out of
+/// nine already.
 pub const MAX_MEMBERS: usize = 9;
 
-/// Heartbeats that must fit into the shortest election timeout, so that a late one does not cost an election.
+/// Heartbeats that must fit into the shortest election timeout, so that a late one does not cost an
+/// election.
 const HEARTBEATS_PER_ELECTION: u32 = 3;
 
-/// A node knows where in its log how many bytes lie for some 8 GiB back; more could never be told from all, and nothing be removed.
+/// A node knows where in its log how many bytes lie for some 8 GiB back; more could never be told
+/// from all, and nothing be removed.
 const MAX_KEEP_LOG_BYTES: u64 = 4 << 30;
 
 /// Slowest transfer of snapshots; below it a node that needs one would not be back within a day.
@@ -122,7 +131,8 @@ const MIN_SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 10;
 const MIN_BLOCK_CACHE_BYTES: u64 = 1 << 20;
 
 impl Config {
-    /// The configuration of a node that was told nothing but where to put its data: a durable single node.
+    /// The configuration of a node that was told nothing but where to put its data: a durable
+    /// single node.
     ///
     /// # Errors
     /// None in practice; the defaults pass the same checks as everything else.
@@ -201,7 +211,8 @@ fn contradiction(sentence: impl Into<String>) -> ConfigError {
     ConfigError::Contradiction(sentence.into())
 }
 
-/// The list of members, ascending by id, and the two addresses to listen on; each follows from the other when only one is given.
+/// The list of members, ascending by id, and the two addresses to listen on; each follows from the
+/// other when only one is given.
 fn servers(flags: &Flags) -> Result<(Vec<MemberConfig>, SocketAddr, SocketAddr), ConfigError> {
     for (flag, address) in [("--http-listen", flags.http_listen), ("--raft-listen", flags.raft_listen)] {
         if address.is_some_and(|address| address.port() == 0) {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::{Config, Origin, flags};
 
-/// Every option with its value; the comment behind it says which source it came from. Passwords are comments as a whole: who reads the
-/// text again must not take the stars for one.
+/// Every option with its value; the comment behind it says which source it came from. Passwords are
+/// comments as a whole: who reads the text again must not take the stars for one.
 pub fn yaml(config: &Config, origins: &BTreeMap<String, Origin>) -> String {
     let mut text = String::new();
     for key in flags::keys() {
@@ -43,8 +43,9 @@ pub struct EffectiveOption {
 /// What stands for a password that is set.
 const MASK: &str = "********";
 
-/// Every option with its effective value, an empty one where nothing is set; passwords are masked. The first one, the size of the
-/// cluster, is what tools of the API this one is compatible with look for.
+/// Every option with its effective value, an empty one where nothing is set; passwords are masked.
+/// The first one, the size of the cluster, is what tools of the API this one is compatible with
+/// look for.
 pub fn options(config: &Config) -> Vec<EffectiveOption> {
     let size = EffectiveOption {
         name: "ClusterSize".to_owned(),

@@ -1,4 +1,5 @@
-//! Command line, environment and file merged: for each option the strongest source that names it wins.
+//! Command line, environment and file merged: for each option the strongest source that names it
+//! wins.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -105,10 +106,12 @@ pub enum Invocation {
 
 /// Reads all sources.
 ///
-/// `arguments` begins with the name of the program; of `environment` only names with [`ENV_PREFIX`] are looked at.
+/// `arguments` begins with the name of the program; of `environment` only names with [`ENV_PREFIX`]
+/// are looked at.
 ///
 /// # Errors
-/// Unknown options, values of the wrong kind, and combinations that contradict each other, from whatever source.
+/// Unknown options, values of the wrong kind, and combinations that contradict each other, from
+/// whatever source.
 pub fn resolve(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -158,7 +161,8 @@ fn parse(values: &Values) -> Result<Flags, clap::Error> {
     Ok(CommandLine::from_arg_matches(&matches)?.flags)
 }
 
-/// Parses one value alone, for a message that names its source; the first paragraph of clap's message says it all.
+/// Parses one value alone, for a message that names its source; the first paragraph of clap's
+/// message says it all.
 fn check_value(key: &str, value: &OsStr) -> Result<(), String> {
     let values = Values::from([(key.to_owned(), value.to_owned())]);
     match parse(&values) {

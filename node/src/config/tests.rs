@@ -4,7 +4,8 @@ use super::*;
 
 const THREE: &str = "--members=1=127.0.0.1:1/127.0.0.1:11,2=127.0.0.1:2/127.0.0.1:12,3=127.0.0.1:3/127.0.0.1:13";
 
-/// Flags, environment and the text of a file (with `--config` naming it) to an invocation or the message.
+/// Flags, environment and the text of a file (with `--config` naming it) to an invocation or the
+/// message.
 fn resolve_all(flags: &[&str], environment: &[(&str, &str)], file: Option<&str>) -> Result<Invocation, String> {
     let directory = tempfile::tempdir().unwrap();
     let mut arguments: Vec<std::ffi::OsString> = vec!["headwater".into()];
@@ -169,7 +170,8 @@ fn passwords_are_shown_nowhere() {
     for shown in [text.clone(), format!("{config:?}")] {
         assert!(!shown.contains("s3cret"), "{shown}");
     }
-    // That they are given is told, and the stars do not become passwords when the text is read again.
+    // That they are given is told, and the stars do not become passwords when the text is read
+    // again.
     for line in ["# default_admin_password: *** # flag", "# default_ops_password: *** # flag"] {
         assert!(text.lines().any(|printed| printed == line), "{line} is not in\n{text}");
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{ConfigError, Flags, contradiction};
 
-/// The files that TLS was told to use, as given. What they are for say [`Self::for_clients`] and [`Self::for_nodes`].
+/// The files that TLS was told to use, as given. What they are for say [`Self::for_clients`] and
+/// [`Self::for_nodes`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificate shown to clients, and to other nodes unless they have one of their own.

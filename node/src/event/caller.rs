@@ -10,7 +10,8 @@ pub fn is_reserved(name: &str) -> bool {
     name.starts_with('$')
 }
 
-/// Stands for a password as it is stored: another password, or the same one hashed anew, has another one. Nothing can be found from it.
+/// Stands for a password as it is stored: another password, or the same one hashed anew, has
+/// another one. Nothing can be found from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Credential(pub [u8; 16]);
 
@@ -67,8 +68,9 @@ impl Principal {
         &self.groups
     }
 
-    /// The groups it is in and its own name are its roles (contract/services 1.4). The roles of the server are given by groups alone: nobody
-    /// administers the cluster, or is everybody, because of a name.
+    /// The groups it is in and its own name are its roles (contract/services 1.4). The roles of the
+    /// server are given by groups alone: nobody administers the cluster, or is everybody, because
+    /// of a name.
     pub fn has_role(&self, role: &str) -> bool {
         (self.login == role && !is_reserved(role)) || self.groups.iter().any(|group| group == role)
     }
@@ -82,7 +84,8 @@ impl Principal {
         credential.into_iter().chain(renewed)
     }
 
-    /// Whether the verified password is the one that `now`, the user as the state has it, logs in with.
+    /// Whether the verified password is the one that `now`, the user as the state has it, logs in
+    /// with.
     pub fn is_still(&self, now: &Self) -> bool {
         self.login == now.login && now.credentials().next().is_some_and(|now| self.credentials().any(|own| own == now))
     }

@@ -50,8 +50,9 @@ impl StreamMetadata {
 }
 
 impl StreamMetadata {
-    /// The meaning of a metadata document (contract/streams 12.4): `None` when it is no JSON object or a value with a
-    /// meaning has a wrong type, which voids the document as a whole. Integers out of range are ignored one by one.
+    /// The meaning of a metadata document (contract/streams 12.4): `None` when it is no JSON object
+    /// or a value with a meaning has a wrong type, which voids the document as a whole. Integers
+    /// out of range are ignored one by one.
     pub fn parse(document: &[u8]) -> Option<Self> {
         let document: RawObject = serde_json::from_slice(document).ok()?;
         let mut metadata = Self::default();
@@ -119,7 +120,8 @@ impl Acl {
         rights.into_iter().flatten().flatten().map(|role| size_of::<String>() + role.len()).sum()
     }
 
-    /// Reads the value under the key `list`. A right that is null is as good as missing (contract/services 1.6).
+    /// Reads the value under the key `list`. A right that is null is as good as missing
+    /// (contract/services 1.6).
     fn parse(list: &'static str, value: &RawValue) -> Result<Self, AclError> {
         let object: RawObject = serde_json::from_str(value.get()).map_err(|_| AclError::NoObject(list))?;
         let mut acl = Self::default();
@@ -143,8 +145,9 @@ impl Acl {
     }
 }
 
-/// Whether a metadata document with an access list means what it says. One that does not would count as no metadata and open the
-/// stream to everybody, so it must not be stored (contract/services 1.6). A document that does not speak of `$acl` is fine, whatever it is.
+/// Whether a metadata document with an access list means what it says. One that does not would
+/// count as no metadata and open the stream to everybody, so it must not be stored
+/// (contract/services 1.6). A document that does not speak of `$acl` is fine, whatever it is.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -161,7 +164,8 @@ pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
     }
 }
 
-/// The access lists for streams that have none of their own: the last event of the stream `$settings` (contract/services 1.6).
+/// The access lists for streams that have none of their own: the last event of the stream
+/// `$settings` (contract/services 1.6).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DefaultAcls {
     /// `$userStreamAcl`
@@ -192,8 +196,9 @@ impl DefaultAcls {
     }
 }
 
-/// Whether a document for `$settings` means what it says: one that does not would leave open what it was to close, so it must not be
-/// stored. Keys of the server's own kind, and what looks like an access list, have to be right; others are kept and have no effect.
+/// Whether a document for `$settings` means what it says: one that does not would leave open what
+/// it was to close, so it must not be stored. Keys of the server's own kind, and what looks like an
+/// access list, have to be right; others are kept and have no effect.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -208,7 +213,8 @@ pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
     }
 }
 
-/// The same document with another `$tb`; all other keys keep their order and their text. `None` when it is no JSON object.
+/// The same document with another `$tb`; all other keys keep their order and their text. `None`
+/// when it is no JSON object.
 ///
 /// Used when a soft-deleted stream comes back (contract/streams 6.7 and 7).
 pub fn with_truncate_before(document: &[u8], number: EventNumber) -> Option<Vec<u8>> {
@@ -252,7 +258,8 @@ fn integer(value: &RawValue) -> Option<Option<u64>> {
     Some(text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok()))
 }
 
-/// Members of a JSON object in their order, values as they are written; of repeated keys the last value counts.
+/// Members of a JSON object in their order, values as they are written; of repeated keys the last
+/// value counts.
 struct RawObject<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for RawObject<'de> {

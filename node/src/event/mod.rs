@@ -28,7 +28,8 @@ pub type Position = u64;
 /// Number of an event in its stream: dense from 0.
 pub type EventNumber = u64;
 
-/// The largest number and truncation point, 2^63-1: number of a tombstone, `$tb` of a soft-deleted stream.
+/// The largest number and truncation point, 2^63-1: number of a tombstone, `$tb` of a soft-deleted
+/// stream.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;
 
 /// Type of the event that carries stream metadata.

@@ -11,7 +11,8 @@ pub enum WriteOutcome {
         first_number: EventNumber,
         /// Position of the last event of the request: a read that has it sees the whole write.
         position: Position,
-        /// True when an earlier request with the same ids stored them; numbers and position are those of then.
+        /// True when an earlier request with the same ids stored them; numbers and position are
+        /// those of then.
         repeated: bool,
     },
     /// The stream is deleted, softly or for ever; the position is that of the event that says so.

@@ -39,8 +39,8 @@ pub enum Direction {
 /// Events of one page (contract/streams 2.5).
 pub const MAX_PAGE_EVENTS: u64 = 4096;
 
-/// How many numbers, or positions, a page spans: 1 to [`MAX_PAGE_EVENTS`]. It has fewer events where
-/// some are not visible.
+/// How many numbers, or positions, a page spans: 1 to [`MAX_PAGE_EVENTS`]. It has fewer events
+/// where some are not visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageSize(u64);
 

@@ -18,7 +18,8 @@ pub struct RecordedEvent {
     pub event_id: Uuid,
     /// Chosen by the writer.
     pub event_type: String,
-    /// Whether the writer declared (or the server found) the payload to be JSON (contract/streams 6.4).
+    /// Whether the writer declared (or the server found) the payload to be JSON (contract/streams
+    /// 6.4).
     pub is_json: bool,
     /// When the leader proposed it.
     pub time: Ticks,
@@ -45,8 +46,8 @@ impl RecordedEvent {
     }
 }
 
-/// A stored event where it lies: pages are written from rows of the database without a copy in between. The fields are
-/// those of [`RecordedEvent`].
+/// A stored event where it lies: pages are written from rows of the database without a copy in
+/// between. The fields are those of [`RecordedEvent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct EventRef<'a> {
@@ -77,7 +78,8 @@ impl<'a> EventRef<'a> {
         }
     }
 
-    /// The link text `{number}@{stream}` when this event is a well-formed link (contract/streams 11).
+    /// The link text `{number}@{stream}` when this event is a well-formed link (contract/streams
+    /// 11).
     ///
     /// The split is at the first `@`; a text without `@` or without a number before it is no link.
     pub fn link_target(&self) -> Option<(EventNumber, &'a str)> {

@@ -26,7 +26,8 @@ impl std::fmt::Display for Ticks {
     }
 }
 
-/// Prints many points in time. Those of a page mostly lie close together, so the text of the second is kept.
+/// Prints many points in time. Those of a page mostly lie close together, so the text of the second
+/// is kept.
 #[derive(Debug, Default)]
 pub struct TimePrinter {
     second: u64,

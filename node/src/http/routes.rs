@@ -1,6 +1,6 @@
-//! Everything that can be asked for over HTTP, one row each: method, path, name in metrics, who may ask, the media types of
-//! bodies and answers, and the handler. The rest of the server knows routes only through this table, and `openapi.json`
-//! describes exactly its rows.
+//! Everything that can be asked for over HTTP, one row each: method, path, name in metrics, who may
+//! ask, the media types of bodies and answers, and the handler. The rest of the server knows routes
+//! only through this table, and `openapi.json` describes exactly its rows.
 
 use crate::http::exchange::negotiate::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::{Audience, Route};
@@ -8,8 +8,8 @@ use crate::http::resources::{
     all, append, event, feed, filtered, gossip, health, node, openapi, stats, streams, users, web,
 };
 
-/// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at, or there is one form of
-/// the answer for everybody. A handler gets the body where its row says so.
+/// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
+/// or there is one form of the answer for everybody. A handler gets the body where its row says so.
 macro_rules! routes {
     (@types -) => { None };
     (@types $types:ident) => { Some($types) };
@@ -17,8 +17,9 @@ macro_rules! routes {
     (@handler $module:ident $handler:ident body) => { |request, body| Box::pin($module::$handler(request, body)) };
     ($($method:ident $path:literal $name:literal $audience:ident $accepts:tt $produces:tt
        $module:ident::$handler:ident($($body:ident)?);)*) => {
-        /// In the order in which Access-Control-Allow-Methods lists them (contract/streams 2.3). Where several match, a
-        /// literal segment wins over a placeholder, from left to right (contract/streams 2.2).
+        /// In the order in which Access-Control-Allow-Methods lists them (contract/streams 2.3).
+        /// Where several match, a literal segment wins over a placeholder, from left to right
+        /// (contract/streams 2.2).
         pub(crate) static ROUTES: &[Route] = &[$(Route {
             method: http::Method::$method,
             path: $path,
@@ -32,7 +33,7 @@ macro_rules! routes {
 }
 
 routes! {
-//  method path                                                   name in metrics        who may   bodies        answers   handler
+// method path name in metrics who may bodies answers handler
     POST   "/streams/{stream}"                                    "append"               Streams   WRITE         WRITE     append::to_stream(body);
     DELETE "/streams/{stream}"                                    "delete"               Streams   -             WRITE     streams::delete();
     GET    "/streams/{stream}"                                    "feed_head"            Streams   -             LIVE_FEED feed::head();

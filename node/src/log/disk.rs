@@ -1,4 +1,5 @@
-//! Every call into RocksDB. A write or sync that fails ends the process here; a read that fails is handed back.
+//! Every call into RocksDB. A write or sync that fails ends the process here; a read that fails is
+//! handed back.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use crate::fatal;
 pub const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
                           forget what it promised), or remove the node's data directory and start it once with --rejoin";
 
-/// What a record takes in a batch besides its weight, as a rule: with room for it the batch is not copied while it grows.
+/// What a record takes in a batch besides its weight, as a rule: with room for it the batch is not
+/// copied while it grows.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// The open database.
@@ -48,7 +50,8 @@ impl Disk {
         self.db.cf_handle(name).expect("both families are open")
     }
 
-    /// Writes records, and with `first` the place where the log begins. Returns the bytes of the encodings.
+    /// Writes records, and with `first` the place where the log begins. Returns the bytes of the
+    /// encodings.
     pub fn append<R: Record>(&self, records: &[R], first: Option<u64>) -> usize {
         let entries = self.family(options::ENTRIES);
         let room: usize = records.iter().map(|record| record.weight() + RECORD_OVERHEAD_BYTES).sum();
@@ -120,7 +123,8 @@ impl Disk {
         Ok((next < range.end).then_some(next))
     }
 
-    /// Reads consecutive records from the start of the range until its end or until `max_bytes` are reached, but at least one.
+    /// Reads consecutive records from the start of the range until its end or until `max_bytes` are
+    /// reached, but at least one.
     pub fn scan<R: Record>(&self, range: Range<u64>, max_bytes: usize) -> Result<Scan<R>, LogError> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.family(options::ENTRIES), options::scan(&range));
         let mut records: Vec<R> = Vec::new();
@@ -166,11 +170,12 @@ impl Disk {
         self.write(batch);
     }
 
-    /// Removes the files that hold nothing but entries before `end`. The beginning of the log must be durable at or above `end`.
+    /// Removes the files that hold nothing but entries before `end`. The beginning of the log must
+    /// be durable at or above `end`.
     ///
-    /// What is left, part of one file and what has not left level 0 yet, goes with a later purge. It is not
-    /// deleted row by row: nothing reads below the beginning of the log, and a range tombstone over files that are
-    /// about to vanish would make RocksDB rewrite them first.
+    /// What is left, part of one file and what has not left level 0 yet, goes with a later purge.
+    /// It is not deleted row by row: nothing reads below the beginning of the log, and a range
+    /// tombstone over files that are about to vanish would make RocksDB rewrite them first.
     pub fn drop_files_before(&self, end: u64) {
         let Some(last) = end.checked_sub(1) else { return };
         let dropped = self.db.delete_file_in_range_cf(self.family(options::ENTRIES), keys::entry(0), keys::entry(last));
@@ -191,10 +196,12 @@ impl Disk {
         }
     }
 
-    /// Moves everything from memory and WAL to tables, so that the next start has nothing to replay.
+    /// Moves everything from memory and WAL to tables, so that the next start has nothing to
+    /// replay.
     pub fn flush(&self) {
-        // A family with nothing to flush would still count on the WAL, and when the process died right here RocksDB could not tell old
-        // records at its end from lost ones of the other family.
+        // A family with nothing to flush would still count on the WAL, and when the process died
+        // right here RocksDB could not tell old records at its end from lost ones of the other
+        // family.
         self.put_meta(keys::FORMAT, &[keys::FORMAT_VERSION]);
         let families = [self.family(options::ENTRIES), self.family(options::META)];
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
@@ -202,7 +209,8 @@ impl Disk {
         }
     }
 
-    /// Waits for what RocksDB does in the background and lets it begin nothing more, so that a test can copy the files.
+    /// Waits for what RocksDB does in the background and lets it begin nothing more, so that a test
+    /// can copy the files.
     #[cfg(test)]
     pub fn settle(&self) {
         self.db.cancel_all_background_work(true);

@@ -1,12 +1,14 @@
 //! The file `durable-end`: how far this log's syncs were acknowledged, kept outside RocksDB.
 //!
-//! RocksDB reads its WAL until something is wrong and takes that for the end, without a word: it cannot know whether anybody was told that
-//! what followed was safe. This file does. It is written after each sync but is itself synced only now and then, for each time would
-//! double the price of a sync: it survives the death of the process exactly, and after a power loss it may be [`SYNC_INTERVAL`] older
-//! than the truth, never newer.
+//! RocksDB reads its WAL until something is wrong and takes that for the end, without a word: it
+//! cannot know whether anybody was told that what followed was safe. This file does. It is written
+//! after each sync but is itself synced only now and then, for each time would double the price of
+//! a sync: it survives the death of the process exactly, and after a power loss it may be
+//! [`SYNC_INTERVAL`] older than the truth, never newer.
 //!
-//! Layout, 20 bytes: end u64 (index after the last durable entry), sequence u64 (RocksDB's number of the last durable write,
-//! which covers votes as well), CRC-32C u32 of the 16 bytes before. Little-endian.
+//! Layout, 20 bytes: end u64 (index after the last durable entry), sequence u64 (RocksDB's number
+//! of the last durable write, which covers votes as well), CRC-32C u32 of the 16 bytes before.
+//! Little-endian.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use crate::files;
 
-/// What was acknowledged longer ago than this is in the file on disk, so that even damage that comes with a power loss is noticed.
+/// What was acknowledged longer ago than this is in the file on disk, so that even damage that
+/// comes with a power loss is noticed.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Name in the log's directory.
@@ -28,7 +31,8 @@ const LENGTH: usize = 20;
 pub struct Durable {
     /// Index after the last durable entry.
     pub end: u64,
-    /// RocksDB's sequence number of the last durable write. It never goes back, not even when entries are dropped.
+    /// RocksDB's sequence number of the last durable write. It never goes back, not even when
+    /// entries are dropped.
     pub sequence: u64,
 }
 

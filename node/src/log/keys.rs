@@ -10,7 +10,8 @@ pub fn index(key: &[u8]) -> Option<u64> {
     key.try_into().map(u64::from_be_bytes).ok()
 }
 
-/// Small value: index of the first entry that is part of the log, u64 big-endian. What lies before it is garbage.
+/// Small value: index of the first entry that is part of the log, u64 big-endian. What lies before
+/// it is garbage.
 pub const FIRST: &str = "log-first";
 /// Small value: the vote, by the name under which consensus stores it.
 pub const VOTE: &str = "vote";

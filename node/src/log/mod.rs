@@ -1,11 +1,15 @@
-//! The log database: entries, vote, purge mark and committed hint, with group commit by one sync thread.
+//! The log database: entries, vote, purge mark and committed hint, with group commit by one sync
+//! thread.
 //!
 //! It stores opaque records in order of their index and knows neither Raft's types nor the domain.
 //! One RocksDB database in a directory of its own, WAL on, and beside it the file [`durable_mark`].
 //!
-//! - `append` writes, unsynced, inside the call; one thread ([`sync`]) makes it durable and then calls back, in order.
-//! - Reads take what the [`tail_cache`] has, else they scan the disk. No lock is held across a scan.
-//! - A failed write or sync ends the process ([`disk`]). Damaged files are found when the log is opened ([`open`]) or read.
+//! - `append` writes, unsynced, inside the call; one thread ([`sync`]) makes it durable and then
+//!   calls back, in order.
+//! - Reads take what the [`tail_cache`] has, else they scan the disk. No lock is held across a
+//!   scan.
+//! - A failed write or sync ends the process ([`disk`]). Damaged files are found when the log is
+//!   opened ([`open`]) or read.
 
 mod disk;
 mod durable_mark;
@@ -37,8 +41,8 @@ use self::tail_cache::TailCache;
 pub use self::volume::Volume;
 use crate::fatal;
 
-/// Weight of the decoded records kept in memory: at 20,000 entries of 256 bytes a second about four seconds, more than
-/// a healthy follower or the apply thread is ever behind.
+/// Weight of the decoded records kept in memory: at 20,000 entries of 256 bytes a second about four
+/// seconds, more than a healthy follower or the apply thread is ever behind.
 pub const TAIL_CACHE_BYTES: usize = 32 << 20;
 
 /// What the log keeps: something with a dense index that encodes to bytes and back.
@@ -93,7 +97,8 @@ pub enum LogError {
     /// The files are damaged; the text names the file and says what to do.
     #[error("{0}")]
     Damaged(String),
-    /// The files cannot be used, but nothing says that they are damaged: no permission, in use by another process, an IO error.
+    /// The files cannot be used, but nothing says that they are damaged: no permission, in use by
+    /// another process, an IO error.
     #[error("{0}")]
     Unusable(String),
 }
@@ -123,7 +128,8 @@ struct Inner<R: Record> {
 /// What readers see. Nothing that waits for the disk is done while it is locked.
 struct State<R> {
     extent: Extent,
-    /// Changes whenever entries disappear, so that a scan can tell a concurrent deletion from damage.
+    /// Changes whenever entries disappear, so that a scan can tell a concurrent deletion from
+    /// damage.
     deletions: u64,
     cache: TailCache<R>,
 }
@@ -156,9 +162,10 @@ impl<R: Record> Log<R> {
         self.inner.state.read().extent
     }
 
-    /// Writes records (dense, starting at `extent().end`, or anywhere in a log that never had one); readable on
-    /// return; `durable` runs after the sync that covers them. Does not wait for the disk's sync.
-    /// A failed write ends the process, and so do records that do not follow the last one.
+    /// Writes records (dense, starting at `extent().end`, or anywhere in a log that never had one);
+    /// readable on return; `durable` runs after the sync that covers them. Does not wait for the
+    /// disk's sync. A failed write ends the process, and so do records that do not follow the last
+    /// one.
     pub fn append(&self, records: Vec<R>, durable: OnDurable) {
         let group = &self.inner.group;
         let Some(start) = records.first().map(Record::index) else {
@@ -217,14 +224,15 @@ impl<R: Record> Log<R> {
         self.read_bounded(range, usize::MAX)
     }
 
-    /// The same from memory alone: `None` when any of it would have to come from disk. Stops after `max_bytes` but never returns
-    /// nothing for a non-empty range.
+    /// The same from memory alone: `None` when any of it would have to come from disk. Stops after
+    /// `max_bytes` but never returns nothing for a non-empty range.
     pub fn read_cached(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
         let state = self.inner.state.read();
         state.cache.read(state.extent.clip(range), max_bytes)
     }
 
-    /// Like [`Self::read`], stopping after `max_bytes` but never returning nothing for a non-empty range.
+    /// Like [`Self::read`], stopping after `max_bytes` but never returning nothing for a non-empty
+    /// range.
     pub fn read_bounded(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<R>, LogError> {
         loop {
             if let Some(records) = self.read_cached(range.clone(), max_bytes) {
@@ -235,7 +243,8 @@ impl<R: Record> Log<R> {
                 (state.extent.clip(range.clone()), state.deletions)
             };
             let disk = self.inner.group.disk();
-            // The newest entries are written before they are published here, so the disk has all of the range.
+            // The newest entries are written before they are published here, so the disk has all of
+            // the range.
             let scan = disk.scan(wanted.clone(), max_bytes)?;
             if scan.complete {
                 return Ok(scan.records);
@@ -267,8 +276,8 @@ impl<R: Record> Log<R> {
         });
     }
 
-    /// Drops every entry before `end`, storing `value` under `key` no later than the deletion. An `end` beyond the
-    /// last entry leaves an empty log that goes on there.
+    /// Drops every entry before `end`, storing `value` under `key` no later than the deletion. An
+    /// `end` beyond the last entry leaves an empty log that goes on there.
     pub fn purge_before(&self, end: u64, key: &'static str, value: Vec<u8>) {
         let group = &self.inner.group;
         let first = self.extent().first.max(end);
@@ -299,7 +308,8 @@ impl<R: Record> Log<R> {
         self.inner.appended_bytes.load(Ordering::Relaxed)
     }
 
-    /// Ends the process when the log cannot be read: without its log a node can neither replicate nor apply.
+    /// Ends the process when the log cannot be read: without its log a node can neither replicate
+    /// nor apply.
     pub fn or_stop<T>(&self, result: Result<T, LogError>) -> T {
         match result {
             Ok(value) => value,
@@ -307,7 +317,8 @@ impl<R: Record> Log<R> {
         }
     }
 
-    /// Syncs what is pending, flushes and closes. For ordered shutdown; the files are released with the last clone.
+    /// Syncs what is pending, flushes and closes. For ordered shutdown; the files are released with
+    /// the last clone.
     pub fn close(&self) {
         if self.inner.stop_sync_thread() {
             self.inner.group.disk().flush();
@@ -321,7 +332,8 @@ impl<R: Record> Inner<R> {
         let Some(thread) = self.sync_thread.lock().take() else { return false };
         self.group.close();
         if thread.thread().id() == std::thread::current().id() {
-            // The last handle was owned by a callback: the thread ends by itself when it has returned from there.
+            // The last handle was owned by a callback: the thread ends by itself when it has
+            // returned from there.
             return true;
         }
         if thread.join().is_err() {

@@ -40,7 +40,8 @@ pub fn open(directory: &Path) -> Result<Opened, LogError> {
     refuse_lost_tail(&disk, &suspects, found, promised)?;
     let extent = drop_broken_tail(&disk, found, promised)?;
 
-    // RocksDB has moved what it recovered from the WAL into tables, which it syncs; this covers what it did not.
+    // RocksDB has moved what it recovered from the WAL into tables, which it syncs; this covers
+    // what it did not.
     disk.sync();
     mark.record_synced(Durable { end: extent.end, sequence: disk.sequence() }).map_err(io)?;
     Ok(Opened { disk, mark, extent, meta })
@@ -48,7 +49,8 @@ pub fn open(directory: &Path) -> Result<Opened, LogError> {
 
 fn read_mark(directory: &Path) -> Result<Option<Durable>, LogError> {
     let path = directory.join(durable_mark::FILE_NAME);
-    // The first start ended between making the file and filling it, which is before RocksDB made anything.
+    // The first start ended between making the file and filling it, which is before RocksDB made
+    // anything.
     if path.metadata().is_ok_and(|file| file.len() == 0) && !directory.join("CURRENT").exists() {
         return Ok(Some(Durable::default()));
     }
@@ -114,8 +116,9 @@ fn find_extent(disk: &Disk, meta: &BTreeMap<String, Vec<u8>>) -> Result<Extent, 
 
 /// Drops what follows a gap among entries that nobody was told of.
 ///
-/// When the power fails between the change to a new WAL file and the next sync, the old file may have lost its tail although the new
-/// one was written. A sync covers both files, so whatever comes after such a gap had not been acknowledged.
+/// When the power fails between the change to a new WAL file and the next sync, the old file may
+/// have lost its tail although the new one was written. A sync covers both files, so whatever comes
+/// after such a gap had not been acknowledged.
 fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Extent, LogError> {
     let unpromised = promised.end.max(extent.first)..extent.end;
     if unpromised.is_empty() {
@@ -127,8 +130,8 @@ fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Ex
     Ok(Extent { end: gap, ..extent })
 }
 
-/// The files that hold the end of the log, as they are before RocksDB begins new ones. RocksDB reads them until something is unreadable, and
-/// takes that for the end.
+/// The files that hold the end of the log, as they are before RocksDB begins new ones. RocksDB
+/// reads them until something is unreadable, and takes that for the end.
 struct Suspects {
     /// The WALs, newest first.
     wals: Vec<PathBuf>,

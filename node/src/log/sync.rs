@@ -14,11 +14,11 @@ use super::durable_mark::{Durable, DurableMark};
 use super::{OnDurable, SyncObserver, SyncReport};
 use crate::{fatal, priority};
 
-/// Callers that may wait for a sync. One more is held back until the disk has kept up: a disk this far behind
-/// has to slow its node down instead of filling its memory.
+/// Callers that may wait for a sync. One more is held back until the disk has kept up: a disk this
+/// far behind has to slow its node down instead of filling its memory.
 const MAX_WAITING: usize = 16 * 1024;
-/// The apply thread says so in the log when the disk lets it wait longer than this, and goes on waiting: it must not apply
-/// what is not durable, and a sync that fails ends the process.
+/// The apply thread says so in the log when the disk lets it wait longer than this, and goes on
+/// waiting: it must not apply what is not durable, and a sync that fails ends the process.
 const SLOW_SYNC: Duration = Duration::from_secs(10);
 
 /// What waits for the next sync.
@@ -50,14 +50,16 @@ pub struct GroupCommit {
     disk: Disk,
     /// Index after the last entry written.
     written_end: AtomicU64,
-    /// Index after the last entry that is durable. Changed under `durable_lock`, so that nobody misses the news.
+    /// Index after the last entry that is durable. Changed under `durable_lock`, so that nobody
+    /// misses the news.
     durable_end: AtomicU64,
     durable_lock: Mutex<()>,
     durable_news: Condvar,
     waiting: Mutex<Waiting>,
     arrived: Condvar,
     taken: Condvar,
-    /// Held during a sync and during a truncation: a sync must not publish an end that a truncation has taken back.
+    /// Held during a sync and during a truncation: a sync must not publish an end that a truncation
+    /// has taken back.
     marked: Mutex<Marked>,
     observer: SyncObserver,
 }
@@ -95,7 +97,8 @@ impl GroupCommit {
         &self.disk
     }
 
-    /// Tells that the log now ends before `end`; `bytes` were written and `callback` waits for their sync.
+    /// Tells that the log now ends before `end`; `bytes` were written and `callback` waits for
+    /// their sync.
     pub fn written(&self, end: u64, bytes: u64, callback: OnDurable) {
         self.written_end.store(end, Ordering::Release);
         self.enqueue(|waiting| {
@@ -115,8 +118,9 @@ impl GroupCommit {
         self.enqueue(|waiting| waiting.drop_files_before = Some(first));
     }
 
-    /// Takes entries from `index` on back by calling `delete`. The mark is lowered before that, so a crash in between
-    /// leaves a log that is longer than the mark, never shorter. Durable on return.
+    /// Takes entries from `index` on back by calling `delete`. The mark is lowered before that, so
+    /// a crash in between leaves a log that is longer than the mark, never shorter. Durable on
+    /// return.
     pub fn truncate(&self, index: u64, delete: impl FnOnce()) {
         let mut marked = self.marked.lock();
         if marked.value.end > index {
@@ -157,7 +161,8 @@ impl GroupCommit {
 
     fn enqueue(&self, add: impl FnOnce(&mut Waiting)) {
         let mut waiting = self.waiting.lock();
-        // The bound needs no deadline: it ends with the sync that is under way, or with the process.
+        // The bound needs no deadline: it ends with the sync that is under way, or with the
+        // process.
         while waiting.callbacks.len() >= MAX_WAITING && !waiting.closed {
             self.taken.wait(&mut waiting);
         }
@@ -218,7 +223,8 @@ impl GroupCommit {
         (self.observer)(&report);
     }
 
-    /// The mark is synced at the latest a while after it was written: with one of the next syncs, or here when there is none.
+    /// The mark is synced at the latest a while after it was written: with one of the next syncs,
+    /// or here when there is none.
     fn sync_mark(&self) {
         let file = &mut self.marked.lock().file;
         if file.sync_is_due_in().is_some() {

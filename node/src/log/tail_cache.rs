@@ -1,4 +1,5 @@
-//! The newest records, decoded, in memory: replication and apply read here what was appended a moment ago.
+//! The newest records, decoded, in memory: replication and apply read here what was appended a
+//! moment ago.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,7 +8,8 @@ use super::Record;
 
 /// An unbroken run of records up to the end of the log, bounded by weight.
 ///
-/// It may begin anywhere, and be empty when the log is not: after a restart, a truncation, or before the first append.
+/// It may begin anywhere, and be empty when the log is not: after a restart, a truncation, or
+/// before the first append.
 pub struct TailCache<R> {
     /// Records in order of their index.
     records: VecDeque<R>,
@@ -39,8 +41,8 @@ impl<R: Record> TailCache<R> {
         }
     }
 
-    /// The records in `range` (which must lie within the log) while their weights sum up to `max_bytes`, at least one; `None` when
-    /// the first of them is not here.
+    /// The records in `range` (which must lie within the log) while their weights sum up to
+    /// `max_bytes`, at least one; `None` when the first of them is not here.
     pub fn read(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
         if range.is_empty() {
             return Some(Vec::new());

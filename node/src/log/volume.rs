@@ -1,4 +1,5 @@
-//! Where in the log how many bytes lie, by samples: enough to purge by bytes without reading the log.
+//! Where in the log how many bytes lie, by samples: enough to purge by bytes without reading the
+//! log.
 
 use std::collections::VecDeque;
 
@@ -16,10 +17,11 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Samples kept: two MiB of memory. With one per [`Self::STEP_BYTES`] they reach 8 GiB back; older ones are dropped, which only
-    /// means purging no more precisely than that.
+    /// Samples kept: two MiB of memory. With one per [`Self::STEP_BYTES`] they reach 8 GiB back;
+    /// older ones are dropped, which only means purging no more precisely than that.
     const MAX_SAMPLES: usize = 1 << 17;
-    /// Bytes between two samples: small against the smallest log that anybody configures to be kept.
+    /// Bytes between two samples: small against the smallest log that anybody configures to be
+    /// kept.
     const STEP_BYTES: u64 = 64 << 10;
 
     /// Bytes counted so far.
@@ -40,7 +42,8 @@ impl Volume {
         self.samples.push_back((index, self.total));
     }
 
-    /// Puts what a former process applied before everything counted so far, as [`estimate`] found it.
+    /// Puts what a former process applied before everything counted so far, as [`estimate`] found
+    /// it.
     pub fn prepend(&mut self, earlier: &[(u64, u64)]) {
         let Some((_, offset)) = earlier.last().copied() else { return };
         self.total += offset;
@@ -54,13 +57,15 @@ impl Volume {
         }
     }
 
-    /// The bytes counted up to `index`, rounded down to a sample; 0 when it lies before all of them.
+    /// The bytes counted up to `index`, rounded down to a sample; 0 when it lies before all of
+    /// them.
     pub fn bytes_at(&self, index: u64) -> u64 {
         let after = self.samples.partition_point(|(at, _)| *at <= index);
         after.checked_sub(1).map_or(0, |last| self.samples[last].1)
     }
 
-    /// The highest index known to have at least `keep_bytes` of log between it and `below`; `None` when that little is known.
+    /// The highest index known to have at least `keep_bytes` of log between it and `below`; `None`
+    /// when that little is known.
     pub fn index_below(&self, below: u64, keep_bytes: u64) -> Option<u64> {
         let limit = self.bytes_at(below).checked_sub(keep_bytes)?;
         let after = self.samples.partition_point(|(index, bytes)| *bytes <= limit && *index <= below);
@@ -68,8 +73,8 @@ impl Volume {
     }
 }
 
-/// How the bytes of the log before `end` are spread, as (index, bytes of log up to it) ascending, counted from the beginning of the log and
-/// estimated from some entries of it. Blocking.
+/// How the bytes of the log before `end` are spread, as (index, bytes of log up to it) ascending,
+/// counted from the beginning of the log and estimated from some entries of it. Blocking.
 pub fn estimate<R: Record>(log: &Log<R>, end: u64) -> Result<Vec<(u64, u64)>, LogError> {
     let extent = log.extent();
     let end = end.min(extent.end);

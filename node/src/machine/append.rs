@@ -61,7 +61,8 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// For a write that has a version to expect and no event of its own: as an append of one fresh id. The zero id is never stored.
+    /// For a write that has a version to expect and no event of its own: as an append of one fresh
+    /// id. The zero id is never stored.
     pub(super) fn of_version(expected: ExpectedVersion) -> Self {
         Self { expected, ids: vec![Uuid::nil()], write_id: None }
     }
@@ -91,7 +92,8 @@ pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, demand: &Demand)
     if head.tombstone.is_some() {
         return Ok(Decision::deleted());
     }
-    // Events from `compare_from` on are what an exact version has to be compared with; step 6 and 7 have none.
+    // Events from `compare_from` on are what an exact version has to be compared with; step 6 and 7
+    // have none.
     let compare_from = match expected {
         ExpectedVersion::Any => return walk(state, stream, ids),
         ExpectedVersion::Exists if is_soft_deleted => return Ok(Decision::deleted()),
@@ -123,13 +125,15 @@ pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, demand: &Demand)
     idempotent(state, stream, compare_from, compare_from + ids.len() as u64 - 1)
 }
 
-/// A repetition of the write that recreated a soft-deleted stream (step 5b) gets the answer of the first one.
+/// A repetition of the write that recreated a soft-deleted stream (step 5b) gets the answer of the
+/// first one.
 ///
-/// "No stream" was right when that write came. A node repeats writes through changes of leadership, so without this rule a client could
-/// hear "wrong version" of a write that it made once and that is stored. It holds for that very write and nothing else: all of its ids,
-/// at the numbers they got then. After another soft delete a client's repetition recreates the stream again, as step 5b says; a copy that a
-/// node made does not: the client asked once, and whoever deleted the stream afterwards has the last word
-/// (docs/adr/0016-copies-of-a-write.md).
+/// "No stream" was right when that write came. A node repeats writes through changes of leadership,
+/// so without this rule a client could hear "wrong version" of a write that it made once and that
+/// is stored. It holds for that very write and nothing else: all of its ids, at the numbers they
+/// got then. After another soft delete a client's repetition recreates the stream again, as step 5b
+/// says; a copy that a node made does not: the client asked once, and whoever deleted the stream
+/// afterwards has the last word (docs/adr/0016-copies-of-a-write.md).
 fn repeated_recreation<S: View>(
     state: &mut S,
     stream: S::Stream,
@@ -157,8 +161,8 @@ fn walk<S: View>(state: &mut S, stream: S::Stream, ids: &[Uuid]) -> Result<Decis
             None => return Ok(Decision::wrong_version(state, stream)),
         }
     }
-    // Of an id that the request repeats only the first event is found by its id; the request's own events, when they
-    // still lie side by side as it wrote them, say better where it ended.
+    // Of an id that the request repeats only the first event is found by its id; the request's own
+    // events, when they still lie side by side as it wrote them, say better where it ended.
     let end = first + ids.len() as u64 - 1;
     if end > highest && is_at(state, stream, first, ids)? {
         highest = end;
@@ -221,7 +225,8 @@ pub(super) fn store<S: Batch>(
     let first_number = head.last_number.map_or(0, |last| last + 1);
     // A metastream is never soft-deleted: nothing can write metadata for it.
     if head.is_soft_deleted() {
-        // Before the events, so that the position of the last event covers the return of the stream as well.
+        // Before the events, so that the position of the last event covers the return of the stream
+        // as well.
         metadata::recreate(state, time, stream, first_number)?;
         // With every other version the ids, or the numbers behind that version, tell a repetition.
         let expects_none = expected == ExpectedVersion::NoStream;

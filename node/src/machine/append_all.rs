@@ -17,9 +17,10 @@ struct Part<Stream> {
     command: Append,
 }
 
-/// Decides every append on the state before the command, which is why each must name another stream. If all may be stored they are, in
-/// their order; otherwise the outcome is that of the first one which may not. A command whose events are stored already is a
-/// repetition, whatever became of the demanded versions since.
+/// Decides every append on the state before the command, which is why each must name another
+/// stream. If all may be stored they are, in their order; otherwise the outcome is that of the
+/// first one which may not. A command whose events are stored already is a repetition, whatever
+/// became of the demanded versions since.
 pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: AppendAll) -> Result<WriteOutcome, ReadError> {
     let mut parts: Vec<Part<_>> = Vec::with_capacity(command.appends.len());
     for command in command.appends {

@@ -9,7 +9,8 @@ use crate::event::metadata::with_truncate_before;
 use crate::event::{EventNumber, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks};
 use crate::store::ReadError;
 
-/// Namespace of the ids of metadata events which the state machine writes by itself. Any fixed number would do.
+/// Namespace of the ids of metadata events which the state machine writes by itself. Any fixed
+/// number would do.
 const SERVER_EVENTS: Uuid = Uuid::from_u128(0x5f0c_6f7e_1b7a_5d0c_9d1e_4a2f_83c6_07b1);
 
 /// The metastream of a stream.
@@ -38,8 +39,8 @@ pub(super) fn recreate<S: Batch>(
 }
 
 /// Takes over the meaning of the event just written at `position`, the last one of the metastream.
-/// Posting an object to a soft-deleted stream brings it back, by a further event (contract/streams 7).
-/// Returns the position of the last event written.
+/// Posting an object to a soft-deleted stream brings it back, by a further event (contract/streams
+/// 7). Returns the position of the last event written.
 pub(super) fn replaced<S: Batch>(
     state: &mut S,
     time: Ticks,

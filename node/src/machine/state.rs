@@ -1,7 +1,8 @@
-//! The seam between the machine and what holds the state: what a decision reads, and what it writes.
+//! The seam between the machine and what holds the state: what a decision reads, and what it
+//! writes.
 //!
-//! The node decides on a chunk of the state database ([`Chunk`]); the rules are tested on a state in memory. Both are known at compile
-//! time, so the seam costs nothing.
+//! The node decides on a chunk of the state database ([`Chunk`]); the rules are tested on a state
+//! in memory. Both are known at compile time, so the seam costs nothing.
 
 use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
@@ -53,13 +54,15 @@ pub trait Batch: View {
         event: NewEvent,
     ) -> Result<Position, ReadError>;
 
-    /// Deletes a stream for ever: a tombstone among all events, and the end of its metadata (contract/streams 7).
+    /// Deletes a stream for ever: a tombstone among all events, and the end of its metadata
+    /// (contract/streams 7).
     fn append_tombstone(&mut self, stream: Self::Stream, time: Ticks, event_id: Uuid) -> Position;
 
     /// Remembers what the last event of `$$stream` means for the stream.
     fn set_metadata(&mut self, stream: Self::Stream, metadata: Option<StreamMetadata>);
 
-    /// Remembers by which write a soft-deleted stream is brought back; `None` when a repetition of that write is found by other means.
+    /// Remembers by which write a soft-deleted stream is brought back; `None` when a repetition of
+    /// that write is found by other means.
     fn set_recreation(&mut self, stream: Self::Stream, recreation: Option<Recreation>);
 }
 

@@ -1,7 +1,8 @@
 //! Raft's types as the messages that are stored and sent (`proto/proto/stored.proto`), and back.
 //!
-//! These are functions and not `From` impls because both sides are foreign to this crate. The direction towards a
-//! message cannot fail; the other one checks what openraft takes for granted, since its input comes from a disk or a peer.
+//! These are functions and not `From` impls because both sides are foreign to this crate. The
+//! direction towards a message cannot fail; the other one checks what openraft takes for granted,
+//! since its input comes from a disk or a peer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,8 @@ pub type Membership = openraft::Membership<NodeId, Member>;
 
 type LeaderId = <TypeConfig as RaftTypeConfig>::LeaderId;
 
-/// Why a message does not stand for a value of Raft: it is damaged, or was written by something that is not Headwater.
+/// Why a message does not stand for a value of Raft: it is damaged, or was written by something
+/// that is not Headwater.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The bytes are no message of the expected kind.
@@ -92,7 +94,8 @@ pub fn membership_to_message(membership: &Membership) -> stored::Membership {
     }
 }
 
-/// The reverse of [`membership_to_message`]; refuses voters without an address and members described twice.
+/// The reverse of [`membership_to_message`]; refuses voters without an address and members
+/// described twice.
 pub fn membership_from_message(message: stored::Membership) -> Result<Membership, CodecError> {
     let mut members = BTreeMap::new();
     for member in message.members {

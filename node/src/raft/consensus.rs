@@ -1,4 +1,5 @@
-//! Consensus as the rooms above see it: its operations, and what it says of itself, in plain values.
+//! Consensus as the rooms above see it: its operations, and what it says of itself, in plain
+//! values.
 //!
 //! Nothing here waits with a deadline of its own: callers bring theirs.
 
@@ -72,8 +73,8 @@ impl Consensus {
         Self { raft }
     }
 
-    /// Proposes log entries, as one message. The results come in the order of the proposals. The stream ends early when consensus does;
-    /// what has no result by then may have been written.
+    /// Proposes log entries, as one message. The results come in the order of the proposals. The
+    /// stream ends early when consensus does; what has no result by then may have been written.
     pub fn propose(&self, proposals: Vec<Proposal>) -> impl Stream<Item = EntryResult> {
         let results = stream::once(self.raft.client_write_many(proposals)).try_flatten();
         results.scan((), |(), result| std::future::ready(result.ok().map(EntryResult::from)))
@@ -88,15 +89,15 @@ impl Consensus {
         }
     }
 
-    /// The index in the log up to which everything acknowledged so far is, once a majority has confirmed that this node leads; `None` when
-    /// it does not, or consensus has ended.
+    /// The index in the log up to which everything acknowledged so far is, once a majority has
+    /// confirmed that this node leads; `None` when it does not, or consensus has ended.
     pub async fn read_index(&self) -> Option<u64> {
         let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
         Some(linearizer.read_log_id().log_id().index)
     }
 
-    /// How long ago the leader renewed its lease, which it does with every message, heartbeats included; `None` when nothing was heard
-    /// since the start, or consensus has ended.
+    /// How long ago the leader renewed its lease, which it does with every message, heartbeats
+    /// included; `None` when nothing was heard since the start, or consensus has ended.
     pub async fn age_of_lease(&self) -> Option<Duration> {
         let renewed = self.raft.with_raft_state(|state| state.vote_last_modified()).await.ok().flatten()?;
         Some(renewed.elapsed())
@@ -113,7 +114,8 @@ impl Consensus {
         self.raft.add_learner(node_id, addresses, catch_up_first).await.map(drop).map_err(ChangeError::of)
     }
 
-    /// Makes these the voters, if the members are still those of `unchanged`. Who votes no more is no member any more either.
+    /// Makes these the voters, if the members are still those of `unchanged`. Who votes no more is
+    /// no member any more either.
     pub async fn replace_voters(&self, voters: BTreeSet<NodeId>, unchanged: &Members) -> Result<(), ChangeError> {
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
         let change = ChangeMembers::ReplaceAllVoters(voters);
@@ -128,7 +130,8 @@ impl Consensus {
         removed.map(drop).map_err(ChangeError::of)
     }
 
-    /// Begins to hand leadership over to another voter. From here on this node proposes nothing, until somebody leads again.
+    /// Begins to hand leadership over to another voter. From here on this node proposes nothing,
+    /// until somebody leads again.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), Ended> {
         self.raft.trigger().transfer_leader(to).await.map_err(|_| Ended)
     }
@@ -138,7 +141,8 @@ impl Consensus {
         Seen::of(&self.raft.metrics().borrow_watched())
     }
 
-    /// To wait for the next change of anything in [`Self::seen`]: under load several thousand times a second.
+    /// To wait for the next change of anything in [`Self::seen`]: under load several thousand times
+    /// a second.
     pub fn progress(&self) -> Progress {
         Progress(self.raft.metrics())
     }
@@ -171,7 +175,8 @@ impl From<WriteResult<TypeConfig>> for EntryResult {
         match result {
             Ok(written) => Self::Applied { index: written.log_id.index, outcomes: written.response.0 },
             Err(ClientWriteError::ForwardToLeader(_)) => Self::NotLeader,
-            // Discarded here, but it may have reached the new leader through another follower. The others are not about commands.
+            // Discarded here, but it may have reached the new leader through another follower. The
+            // others are not about commands.
             Err(
                 ClientWriteError::LogEntryDiscarded(_)
                 | ClientWriteError::ChangeMembershipError(_)
@@ -210,8 +215,9 @@ impl From<openraft::ServerState> for ServerState {
 
 /// What consensus said of itself at one moment.
 ///
-/// A copy on purpose. openraft hands out a read lock, and a second one taken while the first is held waits for ever as soon as consensus
-/// wants to publish in between; then nothing of this node moves any more. So no lock leaves this room.
+/// A copy on purpose. openraft hands out a read lock, and a second one taken while the first is
+/// held waits for ever as soon as consensus wants to publish in between; then nothing of this node
+/// moves any more. So no lock leaves this room.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The part this node plays.
@@ -262,7 +268,8 @@ impl Seen {
     }
 }
 
-/// The members of the cluster by the newest entry of the log that sets them, committed or not. Cheap to clone.
+/// The members of the cluster by the newest entry of the log that sets them, committed or not.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Members(Arc<StoredMembership>);
 
@@ -272,7 +279,8 @@ impl Members {
         self.0.membership().voter_ids().collect()
     }
 
-    /// The lists of voters, of which each needs a majority: two while one is exchanged for the other, the newer one last.
+    /// The lists of voters, of which each needs a majority: two while one is exchanged for the
+    /// other, the newer one last.
     pub fn voter_lists(&self) -> &[BTreeSet<NodeId>] {
         self.0.membership().get_joint_config()
     }

@@ -21,7 +21,8 @@ use crate::apply;
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
 
-/// Encoded bytes of entries in one append request, about. It is what keeps a batch far below gRPC's message limit.
+/// Encoded bytes of entries in one append request, about. It is what keeps a batch far below gRPC's
+/// message limit.
 pub const READ_BYTES: usize = 1 << 20;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,8 @@ pub struct LogStorage {
     as_leader: Option<Arc<AsLeader>>,
 }
 
-/// Who is told what this node wrote to its log as leader, before it is durable. Called on consensus' task, so it must be quick.
+/// Who is told what this node wrote to its log as leader, before it is durable. Called on
+/// consensus' task, so it must be quick.
 pub struct AsLeader {
     node_id: NodeId,
     is_leader: AtomicBool,
@@ -41,7 +43,8 @@ pub struct AsLeader {
 }
 
 impl AsLeader {
-    /// For the node `node_id`, which leads once it has stored a vote for itself that a majority gave.
+    /// For the node `node_id`, which leads once it has stored a vote for itself that a majority
+    /// gave.
     pub fn new(node_id: NodeId, written: Box<dyn Fn(Vec<apply::Entry>) + Send + Sync>) -> Arc<Self> {
         Arc::new(Self { node_id, is_leader: AtomicBool::new(false), written })
     }
@@ -133,7 +136,8 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         self.read(start..end, READ_BYTES).await
     }
 
-    /// Apply reads through this. In pieces, so that catching up after a start does not load the whole log.
+    /// Apply reads through this. In pieces, so that catching up after a start does not load the
+    /// whole log.
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -188,7 +192,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         done.await.map_err(io::Error::other)
     }
 
-    /// A hint above the last entry would make the next start fail, so one for entries that are yet to come is not kept.
+    /// A hint above the last entry would make the next start fail, so one for entries that are yet
+    /// to come is not kept.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed.filter(|committed| committed.index < self.log.extent().end) else {
             return Ok(());

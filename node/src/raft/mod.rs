@@ -1,10 +1,11 @@
-//! openraft's traits and types, and thin adapters between them, tonic and the rooms below. None of them leaves this room: above, consensus is
-//! [`Consensus`].
+//! openraft's traits and types, and thin adapters between them, tonic and the rooms below. None of
+//! them leaves this room: above, consensus is [`Consensus`].
 //!
-//! [`build`] puts them together. In order: log and state are opened, then the snapshots (leftovers of a crash go), the apply thread starts, and openraft is
-//! built: it re-applies what the last state flush left out. It does not run yet: the caller serves [`Parts::service`]
-//! and only then calls [`Parts::run`], so that no election is held by a node that cannot be answered.
-//! At the end: stop accepting, transfer leadership, then [`Parts::stop`].
+//! [`build`] puts them together. In order: log and state are opened, then the snapshots (leftovers
+//! of a crash go), the apply thread starts, and openraft is built: it re-applies what the last
+//! state flush left out. It does not run yet: the caller serves [`Parts::service`] and only then
+//! calls [`Parts::run`], so that no election is held by a node that cannot be answered. At the end:
+//! stop accepting, transfer leadership, then [`Parts::stop`].
 
 pub mod codec;
 mod consensus;
@@ -68,7 +69,8 @@ pub struct Parts {
     released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
     snapshots: Arc<SnapshotStore>,
     outgoing: Outgoing,
-    /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is no failure of consensus.
+    /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is
+    /// no failure of consensus.
     closing: DropGuard,
 }
 
@@ -90,8 +92,9 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The list names other servers than the cluster has. Run with it, a single node would go on deciding alone while its list promises
-    /// three, and a node could ask servers that have no part in its cluster for their votes.
+    /// The list names other servers than the cluster has. Run with it, a single node would go on
+    /// deciding alone while its list promises three, and a node could ask servers that have no part
+    /// in its cluster for their votes.
     #[error(
         "the data in {} belong to a cluster of other servers ({}) than the member list names ({}): correct --members, --server-id or \
          --data-dir; a list may give a server another address, but a cluster keeps the servers it was founded with",
@@ -111,7 +114,8 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether files are damaged or do not fit each other, as opposed to settings, permissions and the like.
+    /// Whether files are damaged or do not fit each other, as opposed to settings, permissions and
+    /// the like.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Settings(_) | Self::Io(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
@@ -129,11 +133,12 @@ pub fn log_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("log")
 }
 
-/// Opens `log/`, `state/` and `snapshots/` under the data directory and puts consensus together on top; see the module for
-/// the order of things. Must run inside a tokio runtime.
+/// Opens `log/`, `state/` and `snapshots/` under the data directory and puts consensus together on
+/// top; see the module for the order of things. Must run inside a tokio runtime.
 ///
 /// # Errors
-/// What is damaged, does not fit together or cannot be opened. Nothing is left running then but idle threads.
+/// What is damaged, does not fit together or cannot be opened. Nothing is left running then but
+/// idle threads.
 pub async fn build(
     config: &Config,
     identity: Arc<LocalIdentity>,
@@ -169,10 +174,11 @@ pub async fn build(
     Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing })
 }
 
-/// Refuses data of a cluster that has other servers than the list names. Only their ids count: addresses may change, and a replaced disk
-/// keeps the id of its server.
+/// Refuses data of a cluster that has other servers than the list names. Only their ids count:
+/// addresses may change, and a replaced disk keeps the id of its server.
 async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateMachine) -> Result<(), StartError> {
-    // The state may lack the newest entries of the log, and with them everybody: it is flushed now and then.
+    // The state may lack the newest entries of the log, and with them everybody: it is flushed now
+    // and then.
     let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
     let members: BTreeSet<u16> = known.effective().membership().voter_ids().map(NodeId::server).collect();
     let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();
@@ -214,8 +220,9 @@ impl Parts {
         service::RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.token().clone())
     }
 
-    /// Takes part in elections from now on, and takes snapshots until `stop`. On return what consensus publishes is what it found on the
-    /// disk; before, it is that of an empty one, and so would be what this node tells others of itself.
+    /// Takes part in elections from now on, and takes snapshots until `stop`. On return what
+    /// consensus publishes is what it found on the disk; before, it is that of an empty one, and so
+    /// would be what this node tells others of itself.
     pub async fn run(&self, config: &Config, stop: &CancellationToken) {
         self.raft.run();
         let (apply, snapshots) = (self.apply.clone(), self.snapshots.clone());
@@ -237,7 +244,8 @@ impl Parts {
         &self.apply
     }
 
-    /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is handed over before, by the caller.
+    /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is
+    /// handed over before, by the caller.
     pub async fn stop(&self) {
         self.closing.token().cancel();
         if let Err(error) = self.raft.shutdown().await {
@@ -256,8 +264,8 @@ impl Parts {
     }
 }
 
-/// Ends the process when consensus ends by itself: its task has told of a failure and is gone, and what is left of the node would go on
-/// believing what it knew last.
+/// Ends the process when consensus ends by itself: its task has told of a failure and is gone, and
+/// what is left of the node would go on believing what it knew last.
 async fn stop_with_consensus(raft: Raft, closing: CancellationToken) {
     let failure = closing.run_until_cancelled(failure_of_consensus(&raft)).await.flatten();
     if let Some(failure) = failure
@@ -269,7 +277,8 @@ async fn stop_with_consensus(raft: Raft, closing: CancellationToken) {
 
 /// Waits until consensus has ended: why, or `None` when it was told to.
 async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
-    // They change with leadership and members only, so waiting for their end costs nothing per write.
+    // They change with leadership and members only, so waiting for their end costs nothing per
+    // write.
     let mut metrics = raft.server_metrics();
     while metrics.changed().await.is_ok() {}
     let end = raft.metrics().borrow_watched().running_state.clone();

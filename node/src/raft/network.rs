@@ -31,11 +31,12 @@ use crate::metrics::Metrics;
 use crate::snapshot::{self, Outgoing, Progress, SnapshotDir};
 use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Resolve};
 
-/// How long the answer to the opening of an append stream may take (the peer answers it at once); connecting included.
+/// How long the answer to the opening of an append stream may take (the peer answers it at once);
+/// connecting included.
 const OPEN_STREAM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a peer's client is for; each purpose has its own connection, so that a batch of megabytes or a snapshot
-/// cannot delay a heartbeat.
+/// What a peer's client is for; each purpose has its own connection, so that a batch of megabytes
+/// or a snapshot cannot delay a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Purpose {
     Replication,
@@ -59,7 +60,8 @@ pub struct Network {
     resolve: Resolve,
     metrics: Arc<Metrics>,
     snapshots: SnapshotSending,
-    /// openraft makes new clients with every election and every new leader; what they know of the peers stays.
+    /// openraft makes new clients with every election and every new leader; what they know of the
+    /// peers stays.
     reachable: HashMap<(NodeId, Purpose), Arc<AtomicBool>>,
 }
 
@@ -168,16 +170,16 @@ impl Peer {
         }
     }
 
-    /// Every failure of a call counts as unreachable: openraft then backs off as [`NetBackoff`] says instead of
-    /// trying again ten times at once.
+    /// Every failure of a call counts as unreachable: openraft then backs off as [`NetBackoff`]
+    /// says instead of trying again ten times at once.
     fn failed(&self, status: &Status) -> RPCError<TypeConfig> {
         note_failure(&self.reachable, self.purpose, self.target, &self.address, status);
         unreachable_because(status)
     }
 }
 
-/// Logs the first failure after a success. The heartbeat and snapshot connections are silent: they fail together with
-/// replication, unless the peer refuses this node, which is always worth a line.
+/// Logs the first failure after a success. The heartbeat and snapshot connections are silent: they
+/// fail together with replication, unless the peer refuses this node, which is always worth a line.
 fn note_failure(reachable: &AtomicBool, purpose: Purpose, peer: NodeId, address: &str, status: &Status) {
     if !reachable.swap(false, Ordering::Relaxed) {
         return;
@@ -282,7 +284,8 @@ impl NetSnapshot<TypeConfig> for Peer {
         let peer = self.target;
         let begun = Arc::new(AtomicBool::new(false));
         let begins = begun.clone();
-        // Told when the connection takes the first part: before that, an absent peer would be told of with every attempt.
+        // Told when the connection takes the first part: before that, an absent peer would be told
+        // of with every attempt.
         let parts = snapshot::send(directory, codec::vote_to_message(&vote), self.snapshots.bytes_per_second);
         let (progress, parts) = Progress::of(parts.inspect(move |_| {
             if !begins.swap(true, Ordering::Relaxed) {
@@ -299,12 +302,14 @@ impl NetSnapshot<TypeConfig> for Peer {
         let message = match answer {
             Ok(response) => response.into_inner(),
             Err(status) => {
-                // That the peer is away or refuses this node is said elsewhere; here it is found out again with every attempt.
+                // That the peer is away or refuses this node is said elsewhere; here it is found
+                // out again with every attempt.
                 if begun.load(Ordering::Relaxed) && status.code() != Code::FailedPrecondition {
                     tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
                 }
                 if status.code() == Code::ResourceExhausted {
-                    // Its disk does not take it. The next will be the newest by then, so no log is kept for this one.
+                    // Its disk does not take it. The next will be the newest by then, so no log is
+                    // kept for this one.
                     drop(sending);
                     tokio::select! {
                         () = tokio::time::sleep(snapshot::REFUSED_PAUSE) => {}

@@ -17,7 +17,8 @@ use super::{Raft, wire as convert};
 use crate::snapshot::{self, ReceiveError, SnapshotStore};
 use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES};
 
-/// Snapshots received at a time. A second one could only come from a second leader, and both would fill the disk.
+/// Snapshots received at a time. A second one could only come from a second leader, and both would
+/// fill the disk.
 const TRANSFERS: usize = 1;
 
 /// Answers the calls of the other nodes.
@@ -26,7 +27,8 @@ pub struct RaftService {
     identity: Arc<LocalIdentity>,
     snapshots: Arc<SnapshotStore>,
     transfers: Semaphore,
-    /// Ends the append streams when this node stops: an idle one would otherwise keep its connection, and so the listener, open.
+    /// Ends the append streams when this node stops: an idle one would otherwise keep its
+    /// connection, and so the listener, open.
     closing: CancellationToken,
 }
 
@@ -62,12 +64,14 @@ impl RaftRpc for RaftService {
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let peer = self.identity.check(&request)?;
-        // The stream openraft reads ends at the first message that cannot be read; the caller opens a new one.
+        // The stream openraft reads ends at the first message that cannot be read; the caller opens
+        // a new one.
         let requests = request.into_inner().map(|message| match message {
             Ok(message) => convert::append_request_from_message(message).map_err(malformed),
             Err(status) => Err(status),
         });
-        // Both halves end with the node: HTTP/2 keeps the stream open until the requests are dropped as well.
+        // Both halves end with the node: HTTP/2 keeps the stream open until the requests are
+        // dropped as well.
         let requests = requests.take_until(self.closing.clone().cancelled_owned()).scan((), move |(), request| {
             let request = request
                 .inspect_err(|status| {

@@ -7,55 +7,64 @@ use openraft::{ConfigError, SnapshotPolicy};
 
 use crate::config::Config;
 
-/// Log entries in one append request. The log reader bounds a request by bytes as well, and with that bound
-/// the count hardly matters; it keeps the vectors of tiny entries small.
+/// Log entries in one append request. The log reader bounds a request by bytes as well, and with
+/// that bound the count hardly matters; it keeps the vectors of tiny entries small.
 pub const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
 
-/// Entries openraft takes into one append to the log. A batch of the proposal gate should fit, so that it is one write.
+/// Entries openraft takes into one append to the log. A batch of the proposal gate should fit, so
+/// that it is one write.
 pub const MAX_ENTRIES_PER_APPEND: u64 = 4096;
 
-/// What openraft would have our sender allow one whole snapshot transfer. It takes no notice: a transfer may take as long as it goes on
-/// (`snapshot::Progress`).
+/// What openraft would have our sender allow one whole snapshot transfer. It takes no notice: a
+/// transfer may take as long as it goes on (`snapshot::Progress`).
 pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Messages waiting for the core task. Each is at most one batch of the gate or one append request, which have their own
-/// limits; a full queue makes senders wait and never drops.
+/// Messages waiting for the core task. Each is at most one batch of the gate or one append request,
+/// which have their own limits; a full queue makes senders wait and never drops.
 pub const CORE_QUEUE: u64 = 4096;
 
 /// The first pause before a peer that cannot be reached is tried again, see [`super::network`].
 pub const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 
-/// The longest such pause: a restarted peer is heard again within this, and one that stays away costs two attempts a second.
+/// The longest such pause: a restarted peer is heard again within this, and one that stays away
+/// costs two attempts a second.
 pub const RECONNECT_LONGEST: Duration = Duration::from_millis(250);
 
 /// The settings for this configuration; an error when its timeouts do not fit each other.
 pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError> {
     let settings = openraft::Config {
         cluster_name: "headwater".to_owned(),
-        // Failover takes the lease (= the longest election timeout) plus one random timeout; see config.rs for the values.
+        // Failover takes the lease (= the longest election timeout) plus one random timeout; see
+        // config.rs for the values.
         heartbeat_interval: millis(config.heartbeat_interval),
         election_timeout_min: millis(config.election_timeout_min),
         election_timeout_max: millis(config.election_timeout_max),
-        // 0 = heartbeats go out at their steady pace, also while acknowledgements flow: the lease of linearizable reads and
-        // the freshness that leader transfer looks at depend on them.
+        // 0 = heartbeats go out at their steady pace, also while acknowledgements flow: the lease
+        // of linearizable reads and the freshness that leader transfer looks at depend on them.
         heartbeat_min_interval: Some(0),
-        // A node that was cut off must not depose a healthy leader by its higher term when it returns. Off by default.
+        // A node that was cut off must not depose a healthy leader by its higher term when it
+        // returns. Off by default.
         enable_pre_vote: Some(true),
-        // A restarted leader must win an election like everybody else: its state may be older than what it served.
+        // A restarted leader must win an election like everybody else: its state may be older than
+        // what it served.
         enable_leader_restore: Some(false),
-        // A follower whose log went back lost acknowledged data; accepting it silently could lose a committed entry.
+        // A follower whose log went back lost acknowledged data; accepting it silently could lose a
+        // committed entry.
         allow_log_reversion: None,
         max_payload_entries: MAX_ENTRIES_PER_REQUEST,
         max_append_entries: Some(MAX_ENTRIES_PER_APPEND),
-        // The proposal gate batches without a timer; a linger of 1 ms would cost a lone client 2 ms.
+        // The proposal gate batches without a timer; a linger of 1 ms would cost a lone client 2
+        // ms.
         api_batch_linger_ms: 0,
         api_channel_size: Some(CORE_QUEUE),
         // Snapshots are taken by bytes and time (`snapshot_policy`), not by entries.
         snapshot_policy: SnapshotPolicy::Never,
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
-        // The log is purged by bytes (`snapshot_policy`): openraft itself never purges behind a snapshot.
+        // The log is purged by bytes (`snapshot_policy`): openraft itself never purges behind a
+        // snapshot.
         max_in_snapshot_log_to_keep: u64::MAX,
-        // Only counts for openraft's own purging, which is off; the default of 1 would be a deletion per entry.
+        // Only counts for openraft's own purging, which is off; the default of 1 would be a
+        // deletion per entry.
         purge_batch_size: 10_000,
         // Our network says how long to wait (`NetBackoff`); this is what openraft falls back to.
         backoff: format!("{}ms ...{}ms", millis(RECONNECT_FIRST), millis(RECONNECT_LONGEST)),

@@ -31,8 +31,8 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// Over a running apply thread and the snapshots of the same node. The receiver yields `None` once openraft, whose worker
-    /// outlives its shutdown, will apply no more.
+    /// Over a running apply thread and the snapshots of the same node. The receiver yields `None`
+    /// once openraft, whose worker outlives its shutdown, will apply no more.
     pub fn new(apply: ApplyHandle, snapshots: Arc<SnapshotStore>) -> (Self, mpsc::Receiver<Infallible>) {
         let (in_use, released) = mpsc::channel(1);
         (Self { apply, snapshots, _in_use: in_use }, released)
@@ -55,7 +55,8 @@ fn as_snapshot(directory: Arc<SnapshotDir>) -> io::Result<Snapshot> {
     Ok(Snapshot { meta, snapshot: directory })
 }
 
-/// Gives the outcomes of a chunk to the clients that wait for them; no client waits on this node for an entry of another leader.
+/// Gives the outcomes of a chunk to the clients that wait for them; no client waits on this node
+/// for an entry of another leader.
 fn answer(responders: Vec<Option<ApplyResponder<TypeConfig>>>) -> Answer {
     Box::new(move |outcomes| {
         for (responder, outcomes) in responders.into_iter().zip(outcomes) {
@@ -87,8 +88,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
     {
-        // While the thread applies one chunk, the next is collected. Chunks are applied in order, so waiting for the last
-        // one is waiting for all: openraft reports everything as applied when this returns.
+        // While the thread applies one chunk, the next is collected. Chunks are applied in order,
+        // so waiting for the last one is waiting for all: openraft reports everything as applied
+        // when this returns.
         let mut last: Option<oneshot::Receiver<()>> = None;
         loop {
             let (mut chunk, mut responders) = (Vec::new(), Vec::new());
@@ -137,8 +139,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// How openraft gets a snapshot. It takes a failed build for the end of the node, so while the node runs the policy builds, which can
-/// try again, and openraft is only shown the result.
+/// How openraft gets a snapshot. It takes a failed build for the end of the node, so while the node
+/// runs the policy builds, which can try again, and openraft is only shown the result.
 pub enum SnapshotBuilder {
     /// The newest one there is.
     Built(Arc<SnapshotDir>),

@@ -14,8 +14,8 @@ use crate::files;
 /// Name of the manifest in a snapshot directory.
 pub(crate) const MANIFEST: &str = "manifest";
 
-/// A complete snapshot on disk. The directory goes with the last handle once the snapshot was superseded: a transfer that still
-/// reads it keeps it alive.
+/// A complete snapshot on disk. The directory goes with the last handle once the snapshot was
+/// superseded: a transfer that still reads it keeps it alive.
 #[derive(Debug)]
 pub struct SnapshotDir {
     path: PathBuf,
@@ -116,8 +116,8 @@ impl Unfinished {
         self.keep = true;
     }
 
-    /// A received snapshot whose files are all there: writes the manifest, syncs the directory and makes it installable. It is removed with
-    /// its last handle unless it was installed.
+    /// A received snapshot whose files are all there: writes the manifest, syncs the directory and
+    /// makes it installable. It is removed with its last handle unless it was installed.
     pub fn into_received(self, manifest: stored::SnapshotManifest) -> io::Result<Arc<SnapshotDir>> {
         write_manifest(&self.path, &manifest)?;
         let received = SnapshotDir::with_manifest(self.path.clone(), manifest);
@@ -135,7 +135,8 @@ impl Drop for Unfinished {
     }
 }
 
-/// A file of a snapshot is a plain name: it must not lead out of its directory, and it is not the manifest.
+/// A file of a snapshot is a plain name: it must not lead out of its directory, and it is not the
+/// manifest.
 pub fn check_file_name(name: &str) -> io::Result<()> {
     let plain = !name.is_empty() && !name.starts_with('.') && name != MANIFEST && !name.contains(['/', '\\', '\0']);
     if plain {

@@ -29,7 +29,8 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// Opens `snapshots/` under the data directory: keeps the newest complete one, removes the rest and everything in `incoming/`.
+    /// Opens `snapshots/` under the data directory: keeps the newest complete one, removes the rest
+    /// and everything in `incoming/`.
     pub fn open(data_dir: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
         let root = data_dir.join("snapshots");
         let incoming = data_dir.join("incoming");
@@ -87,8 +88,9 @@ impl SnapshotStore {
         &self.metrics
     }
 
-    /// Installs a received snapshot: gives it its name, replaces the state by it and makes it the newest. Consensus has given up the
-    /// log below it by then, so a failure ends the process. An error means that the node is stopping.
+    /// Installs a received snapshot: gives it its name, replaces the state by it and makes it the
+    /// newest. Consensus has given up the log below it by then, so a failure ends the process. An
+    /// error means that the node is stopping.
     pub async fn install(
         self: &Arc<Self>,
         apply: &ApplyHandle,
@@ -124,7 +126,8 @@ impl SnapshotStore {
             None => "empty".to_owned(),
         };
         let path = self.root.join(name);
-        // Another handle may hold a directory of this name: the same state, received although it is here already.
+        // Another handle may hold a directory of this name: the same state, received although it is
+        // here already.
         if path.exists() {
             match SnapshotDir::open(&path) {
                 Ok(same) => {

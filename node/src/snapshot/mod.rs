@@ -1,11 +1,13 @@
 //! Snapshots: checkpoints of the state database in directories of their own, each with a manifest.
 //!
-//! `snapshots/<term>-<index>/` holds the files of a checkpoint (hard links) and `manifest`: [`headwater_proto::stored::SnapshotManifest`]
-//! behind its CRC-32C (4 bytes, big-endian). The manifest is written last and the directory gets its name after everything in it is
-//! durable, so a directory with that name is complete. Anything else found at start is what a crash left behind.
+//! `snapshots/<term>-<index>/` holds the files of a checkpoint (hard links) and `manifest`:
+//! [`headwater_proto::stored::SnapshotManifest`] behind its CRC-32C (4 bytes, big-endian). The
+//! manifest is written last and the directory gets its name after everything in it is durable, so a
+//! directory with that name is complete. Anything else found at start is what a crash left behind.
 //!
-//! They are taken ([`take`]) when the policy says so ([`policy`]), kept ([`kept`]), sent to nodes whose log was purged ([`send`]) and
-//! received by them ([`receive`]); the log that a receiver needs afterwards is kept for it ([`outgoing`]).
+//! They are taken ([`take`]) when the policy says so ([`policy`]), kept ([`kept`]), sent to nodes
+//! whose log was purged ([`send`]) and received by them ([`receive`]); the log that a receiver
+//! needs afterwards is kept for it ([`outgoing`]).
 
 mod directory;
 mod kept;

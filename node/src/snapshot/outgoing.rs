@@ -1,7 +1,8 @@
 //! Snapshots on their way to other nodes, and the log that their receivers need afterwards.
 //!
-//! Who gets a snapshot goes on with the log after it. Were that purged meanwhile, because newer snapshots were taken, the receiver would
-//! be sent a whole snapshot again, and under steady writes never be done. So the log stays until the receiver no longer needs it.
+//! Who gets a snapshot goes on with the log after it. Were that purged meanwhile, because newer
+//! snapshots were taken, the receiver would be sent a whole snapshot again, and under steady writes
+//! never be done. So the log stays until the receiver no longer needs it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use parking_lot::Mutex;
 
 use crate::transport::NodeId;
 
-/// How long the log is kept for a node that has installed its snapshot and catches up with what was written meanwhile. It reads that
-/// faster than clients can write it; one that takes longer may be gone.
+/// How long the log is kept for a node that has installed its snapshot and catches up with what was
+/// written meanwhile. It reads that faster than clients can write it; one that takes longer may be
+/// gone.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(600);
 
 /// How far every peer's log agrees with the leader's: the index of the last entry that does.
@@ -49,8 +51,8 @@ pub struct Needs {
 }
 
 impl Outgoing {
-    /// A transfer begins, of a snapshot that ends with entry `index`. It is over when the value is dropped, unless it was
-    /// [`Sending::installed`].
+    /// A transfer begins, of a snapshot that ends with entry `index`. It is over when the value is
+    /// dropped, unless it was [`Sending::installed`].
     pub fn begin(&self, target: NodeId, index: u64) -> Sending {
         let mut transfers = self.0.lock();
         // An earlier one to the same node has come to nothing: consensus sends one at a time.
@@ -61,8 +63,8 @@ impl Outgoing {
         Sending { outgoing: self.clone(), number }
     }
 
-    /// What receivers still need of the log, given that all up to and including `purge_to` would be purged. Who no longer needs any of
-    /// that is forgotten.
+    /// What receivers still need of the log, given that all up to and including `purge_to` would be
+    /// purged. Who no longer needs any of that is forgotten.
     pub fn needs(&self, replication: Option<&Replication>, purge_to: u64, now: Instant) -> Vec<Needs> {
         let mut needs = Vec::new();
         self.0.lock().list.retain(|transfer| {

@@ -1,4 +1,5 @@
-//! When to take a snapshot and how much log to keep: by bytes and time, where consensus would count entries.
+//! When to take a snapshot and how much log to keep: by bytes and time, where consensus would count
+//! entries.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +15,14 @@ use crate::fatal;
 /// How often the policy looks. Nothing depends on its precision.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause after an attempt that failed: a checkpoint holds up the apply thread, and a full disk is seldom emptied within a second.
+/// Pause after an attempt that failed: a checkpoint holds up the apply thread, and a full disk is
+/// seldom emptied within a second.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Log is kept for receivers of snapshots beyond what is configured, up to this many times the larger of what is kept and what makes a
-/// snapshot: many times what is written while even a large state is sent, and still a bound on what a receiver that never gets done
-/// costs of the disk. It is no more than [`crate::log::Volume`] looks back in any case.
+/// Log is kept for receivers of snapshots beyond what is configured, up to this many times the
+/// larger of what is kept and what makes a snapshot: many times what is written while even a large
+/// state is sent, and still a bound on what a receiver that never gets done costs of the disk. It
+/// is no more than [`crate::log::Volume`] looks back in any case.
 const HELD_LOG_FACTOR: u64 = 16;
 
 /// Consensus, as far as snapshots concern it.
@@ -166,7 +169,8 @@ impl<C: Consensus> SnapshotPolicy<C> {
         self.snapshots.current()?.last_index()
     }
 
-    /// Takes a snapshot. Without one the node lacks nothing but room: what keeps it from succeeding is told once, and it is tried again.
+    /// Takes a snapshot. Without one the node lacks nothing but room: what keeps it from succeeding
+    /// is told once, and it is tried again.
     async fn build(&mut self) {
         if self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY_PAUSE) {
             return;
@@ -202,7 +206,8 @@ impl<C: Consensus> SnapshotPolicy<C> {
     }
 }
 
-/// Whether a failure says that what was written cannot be relied on, as opposed to what an operator can put right while the node runs.
+/// Whether a failure says that what was written cannot be relied on, as opposed to what an operator
+/// can put right while the node runs.
 fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData || error.raw_os_error() == Some(libc::EIO)
 }

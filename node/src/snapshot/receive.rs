@@ -1,4 +1,5 @@
-//! Receiving a snapshot: every chunk and every file is checked, and all of it is durable before it counts.
+//! Receiving a snapshot: every chunk and every file is checked, and all of it is durable before it
+//! counts.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,13 +16,16 @@ use super::directory::{SnapshotDir, Unfinished, check_file_name};
 use super::kept::SnapshotStore;
 use crate::files::Space;
 
-/// The receiver gives up when no chunk arrives for this long; a paced sender sends several a second.
+/// The receiver gives up when no chunk arrives for this long; a paced sender sends several a
+/// second.
 pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What has to be free besides the files of a snapshot that is received: log and state go on meanwhile.
+/// What has to be free besides the files of a snapshot that is received: log and state go on
+/// meanwhile.
 const SPARE_BYTES: u64 = 128 << 20;
 
-/// More files than any state database has; a header beyond that is refused before anything is allocated for it.
+/// More files than any state database has; a header beyond that is refused before anything is
+/// allocated for it.
 const MAX_FILES: usize = 1_000_000;
 
 /// Why a snapshot is not accepted.
@@ -51,7 +55,8 @@ pub enum ReceiveError {
     Disk(#[from] io::Error),
 }
 
-/// Reads the first part: the vote of the leader that sends, and what it sends. A stream fails with the reason, for people.
+/// Reads the first part: the vote of the leader that sends, and what it sends. A stream fails with
+/// the reason, for people.
 pub async fn receive_header<S>(parts: &mut S) -> Result<(stored::Vote, stored::SnapshotManifest), ReceiveError>
 where
     S: Stream<Item = Result<SnapshotPart, String>> + Unpin,

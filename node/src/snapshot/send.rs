@@ -16,20 +16,24 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::directory::SnapshotDir;
 use crate::fatal;
 
-/// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to pace smoothly.
+/// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to
+/// pace smoothly.
 pub const CHUNK_BYTES: usize = 512 << 10;
 
 /// Chunks read ahead of the network.
 const CHUNKS_AHEAD: usize = 4;
 
-/// The sender gives up when the connection takes no part for this long: later than a receiver that gets none, so that its word comes first.
-/// There is no deadline for the whole, which takes as long as the network needs for it.
+/// The sender gives up when the connection takes no part for this long: later than a receiver that
+/// gets none, so that its word comes first. There is no deadline for the whole, which takes as long
+/// as the network needs for it.
 const SEND_STALL: Duration = Duration::from_secs(60);
 
-/// Time for what follows the last chunk: what is on the way still, syncing, opening and swapping the state.
+/// Time for what follows the last chunk: what is on the way still, syncing, opening and swapping
+/// the state.
 const INSTALL_GRACE: Duration = Duration::from_secs(600);
 
-/// A receiver whose disk does not take a snapshot is offered the next after this pause: space is seldom made within a second.
+/// A receiver whose disk does not take a snapshot is offered the next after this pause: space is
+/// seldom made within a second.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why a snapshot of this node cannot be sent.
@@ -72,7 +76,8 @@ impl Progress {
         (Self(progress), parts.inspect(part_taken).chain(end))
     }
 
-    /// Waits until no part was taken for [`SEND_STALL`], or until [`INSTALL_GRACE`] after the last one.
+    /// Waits until no part was taken for [`SEND_STALL`], or until [`INSTALL_GRACE`] after the last
+    /// one.
     pub async fn ceases(self) {
         self.ceases_within(SEND_STALL, INSTALL_GRACE).await;
     }
@@ -90,7 +95,8 @@ impl Progress {
     }
 }
 
-/// The parts of a snapshot in the name of the leader that `vote` is for, read by a thread of their own at no more than the given rate. The thread ends when the stream is dropped.
+/// The parts of a snapshot in the name of the leader that `vote` is for, read by a thread of their
+/// own at no more than the given rate. The thread ends when the stream is dropped.
 pub fn send(
     directory: Arc<SnapshotDir>,
     vote: stored::Vote,
@@ -99,10 +105,12 @@ pub fn send(
     let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
     let header = SnapshotHeader { vote: Some(vote), manifest: Some(directory.manifest().clone()) };
     let spawned = std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
-        // The receiver sees a stream that ends too early and refuses it; the sender hears of that in the answer.
+        // The receiver sees a stream that ends too early and refuses it; the sender hears of that
+        // in the answer.
         match read_parts(&directory, header, bytes_per_second, &parts) {
             Ok(()) => {}
-            // It would be sent again and again, and no node that needs it could ever take part. Another leader has its own copy.
+            // It would be sent again and again, and no node that needs it could ever take part.
+            // Another leader has its own copy.
             Err(error @ ReadFailure::Damaged { .. }) => {
                 let what = "a file of this node's snapshot is damaged, and the state may share it: start the node on an empty data \
                             directory with --rejoin";

@@ -18,10 +18,12 @@ use crate::store::Store;
 const READ_BYTES: usize = 1 << 20;
 
 impl SnapshotStore {
-    /// Takes a checkpoint of what is applied now and makes it the newest snapshot. Returns the present one when nothing was applied since.
-    /// After an error everything is as before, and another attempt may succeed.
+    /// Takes a checkpoint of what is applied now and makes it the newest snapshot. Returns the
+    /// present one when nothing was applied since. After an error everything is as before, and
+    /// another attempt may succeed.
     pub async fn build(self: &Arc<Self>, apply: &ApplyHandle) -> io::Result<Arc<SnapshotDir>> {
-        // Not on the apply thread: what remains for the checkpoint there is what was committed since.
+        // Not on the apply thread: what remains for the checkpoint there is what was committed
+        // since.
         apply.flush().await?;
         let work = self.new_unfinished();
         let target = work.path().to_owned();
@@ -62,8 +64,9 @@ impl SnapshotStore {
     }
 }
 
-/// Names, sizes and checksums of the files in a checkpoint, each of them synced. The checksum of a table file that the previous snapshot has
-/// as well (the same inode: tables never change) is taken over, so that a snapshot of a large state reads only what is new.
+/// Names, sizes and checksums of the files in a checkpoint, each of them synced. The checksum of a
+/// table file that the previous snapshot has as well (the same inode: tables never change) is taken
+/// over, so that a snapshot of a large state reads only what is new.
 pub(super) fn describe_files(
     directory: &Path,
     previous: Option<&SnapshotDir>,

@@ -1,4 +1,5 @@
-//! How far this node has applied the log, to wait for: reads with a minimum position, forwarded writes, long polls.
+//! How far this node has applied the log, to wait for: reads with a minimum position, forwarded
+//! writes, long polls.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +11,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::event::Position;
 
-/// Streams share this many places to wait at; more only costs memory, fewer wakes more waiters for nothing.
+/// Streams share this many places to wait at; more only costs memory, fewer wakes more waiters for
+/// nothing.
 const STREAM_SLOTS: usize = 1024;
 
 /// A point in the history that this node has applied.
@@ -49,7 +51,8 @@ impl AppliedWatch {
         *self.current.read()
     }
 
-    /// Returns once the log entry `index` is applied; cancel-safe, waits for ever otherwise (callers bring the deadline).
+    /// Returns once the log entry `index` is applied; cancel-safe, waits for ever otherwise
+    /// (callers bring the deadline).
     pub async fn wait_for_log_index(&self, index: u64) {
         self.log_waiters.wait(index, || self.current().log_entries > index).await;
     }
@@ -163,8 +166,9 @@ impl Waiters {
         }
         // Removes the entry also when the caller gives up.
         let _registered = Registered { waiters: self, key };
-        // What was published between the first look and the registration woke nobody. The fence pairs with the one
-        // in `wake_below`: either the publication sees this entry or this look sees the publication.
+        // What was published between the first look and the registration woke nobody. The fence
+        // pairs with the one in `wake_below`: either the publication sees this entry or this look
+        // sees the publication.
         fence(Ordering::SeqCst);
         if is_reached() {
             return;

@@ -1,4 +1,5 @@
-//! Copies of the whole state: taking one, reading its mark, putting one in the place of the current state.
+//! Copies of the whole state: taking one, reading its mark, putting one in the place of the current
+//! state.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +14,8 @@ use super::writer::Kept;
 use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
 use crate::files;
 
-/// See [`super::StateWriter::checkpoint`], whose exclusive use means that the copy ends with a whole chunk.
+/// See [`super::StateWriter::checkpoint`], whose exclusive use means that the copy ends with a
+/// whole chunk.
 pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
     let generation = inner.current.load_full();
     let checkpoint = rocksdb::checkpoint::Checkpoint::new(generation.db()).map_err(io::Error::other)?;
@@ -47,7 +49,8 @@ pub(super) fn install(inner: &Inner, kept: &mut Kept, checkpoint: &Path) -> io::
     let new = match prepared {
         Ok(new) => new,
         Err(error) => {
-            // The old state is untouched. What is left of the new one would be removed at the next start as well.
+            // The old state is untouched. What is left of the new one would be removed at the next
+            // start as well.
             let _ = fs::remove_dir_all(&directory);
             return Err(error);
         }
@@ -81,7 +84,8 @@ fn prepare(inner: &Inner, checkpoint: &Path, number: u64) -> io::Result<Generati
         let entry = entry?;
         let target = directory.join(entry.file_name());
         let is_table = target.extension().is_some_and(|extension| extension == "sst");
-        // Tables are never written to again, so both may share them; everything else the database changes in place.
+        // Tables are never written to again, so both may share them; everything else the database
+        // changes in place.
         if is_table && fs::hard_link(entry.path(), &target).is_ok() {
             continue;
         }

@@ -1,4 +1,5 @@
-//! Family `event_id`: which number the first event with an id got in a stream. Makes repeated appends exact for ever.
+//! Family `event_id`: which number the first event with an id got in a stream. Makes repeated
+//! appends exact for ever.
 //!
 //! | part | bytes | content |
 //! |---|---|---|
@@ -6,8 +7,8 @@
 //! | | 16 | event id, big-endian |
 //! | value | 8 | number in the stream, big-endian |
 //!
-//! Read by exact key only. The rows of the newest events are not here yet, see [`super::recent_ids`].
-//! Like `index` without a version byte of its own.
+//! Read by exact key only. The rows of the newest events are not here yet, see
+//! [`super::recent_ids`]. Like `index` without a version byte of its own.
 
 use uuid::Uuid;
 

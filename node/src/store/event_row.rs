@@ -46,8 +46,8 @@ pub fn decode(position: Position, mut value: Bytes) -> Result<EventRecord, ReadE
     EventRecord::decode(value).map_err(|error| damaged(Some(position), &error.to_string()))
 }
 
-/// Reads a value in place: the event borrows from it. The generated decoder copies every text; a page has no use
-/// for copies (measured in [`headwater_proto::reader`]).
+/// Reads a value in place: the event borrows from it. The generated decoder copies every text; a
+/// page has no use for copies (measured in [`headwater_proto::reader`]).
 pub fn read(position: Position, value: &[u8]) -> Result<EventRef<'_>, ReadError> {
     let Some((&VERSION, record)) = value.split_first() else {
         return Err(damaged(Some(position), "unknown encoding version"));

@@ -5,8 +5,8 @@
 //! state/<number>/             a RocksDB database
 //! ```
 //!
-//! A new generation is complete and synced before the pointer names it; what the pointer does not name is left over
-//! from a crash and removed at the next start.
+//! A new generation is complete and synced before the pointer names it; what the pointer does not
+//! name is left over from a crash and removed at the next start.
 
 use std::fs;
 use std::io;
@@ -65,7 +65,8 @@ impl Generation {
         })
     }
 
-    /// Events before this position have their ids in family `event_id`; `None` in a database of format 1, where all have.
+    /// Events before this position have their ids in family `event_id`; `None` in a database of
+    /// format 1, where all have.
     pub(super) fn ids_before(&self) -> Result<Option<Position>, ReadError> {
         let Some(row) = self.system_row(system_row::IDS_BEFORE)? else { return Ok(None) };
         let bytes = row.try_into();
@@ -122,7 +123,8 @@ impl Generation {
                 )));
             }
             None if has_counters => return Err(ReadError::Damaged("the format version is missing".into())),
-            // A new database, or one that was never flushed: the first flush writes this row with the others.
+            // A new database, or one that was never flushed: the first flush writes this row with
+            // the others.
             None => false,
         };
         let Counters { next_position, .. } = self.counters()?;
@@ -138,8 +140,8 @@ impl Generation {
         if exists(next_position)? {
             return Err(ReadError::Damaged(format!("an event at position {next_position} exists beyond the counters")));
         }
-        // What is refused here stays what it was. Else before the first row that an older program would not understand, and on disk no
-        // later than that.
+        // What is refused here stays what it was. Else before the first row that an older program
+        // would not understand, and on disk no later than that.
         if is_of_newest_format { Ok(()) } else { self.put_format() }
     }
 }
@@ -168,7 +170,8 @@ pub fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError
         write_pointer(state, 1).map_err(failed)?;
         return Ok(generation);
     };
-    // Opened before anything is removed: should the pointer be wrong, what it ought to name is still there.
+    // Opened before anything is removed: should the pointer be wrong, what it ought to name is
+    // still there.
     let generation = Generation::open(state, number, false, cache)?;
     remove_all_but(state, Some(number)).map_err(failed)?;
     Ok(generation)
@@ -225,7 +228,8 @@ fn remove_all_but(state: &Path, current: Option<u64>) -> io::Result<()> {
 }
 
 struct RemoveWhenReplaced {
-    /// The last handle when this is dropped, after that of the generation: fields are dropped in order.
+    /// The last handle when this is dropped, after that of the generation: fields are dropped in
+    /// order.
     db: Option<Arc<DB>>,
     path: PathBuf,
     armed: AtomicBool,

@@ -1,4 +1,5 @@
-//! What the writer knows of the streams written lately, so that an append to one of them reads nothing of it.
+//! What the writer knows of the streams written lately, so that an append to one of them reads
+//! nothing of it.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use uuid::Uuid;
 use crate::event::metadata::Acl;
 use crate::event::{EventNumber, Position, StreamMetadata};
 
-/// Streams remembered; at about 200 bytes each this is some 13 MiB. A stream beyond it costs two short reads.
+/// Streams remembered; at about 200 bytes each this is some 13 MiB. A stream beyond it costs two
+/// short reads.
 const HEADS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
-/// Bytes of metadata with which a head is still remembered. Access lists may be as large as an event; a stream with one that is
-/// unusually long is read from the store each time instead of filling the memory.
+/// Bytes of metadata with which a head is still remembered. Access lists may be as large as an
+/// event; a stream with one that is unusually long is read from the store each time instead of
+/// filling the memory.
 pub(super) const MAX_HEAD_BYTES: usize = 4 << 10;
 
 /// A write that recreated a soft-deleted stream.
@@ -52,14 +55,16 @@ impl Head {
         self.last_number.map_or(-1, |number| number as i64)
     }
 
-    /// Takes over what the last event of `$$stream` means. Whether that is anything else than before.
+    /// Takes over what the last event of `$$stream` means. Whether that is anything else than
+    /// before.
     pub(crate) fn describe(&mut self, metadata: Option<StreamMetadata>) -> bool {
         if self.metadata.as_deref() == metadata.as_ref() {
             return false;
         }
         self.metadata = metadata.map(Arc::new);
         if self.is_soft_deleted() {
-            // Whatever brought it back before has been undone. A copy of that write may still be under way.
+            // Whatever brought it back before has been undone. A copy of that write may still be
+            // under way.
             let undone = |recreation| Recreation { is_undone: true, ..recreation };
             let has_copies = |recreation: &Recreation| recreation.write_id.is_some();
             self.recreation = self.recreation.filter(has_copies).map(undone);
@@ -84,7 +89,8 @@ impl Head {
     }
 }
 
-/// The heads of committed chunks, least recently used first out. Nothing of an uncommitted chunk is ever in it.
+/// The heads of committed chunks, least recently used first out. Nothing of an uncommitted chunk is
+/// ever in it.
 pub(super) struct HeadCache {
     heads: LruCache<Arc<str>, Head>,
 }

@@ -35,8 +35,8 @@ impl Headings {
         self.events.push(Place { number, position, time: heading.time, type_end: self.types.len() });
     }
 
-    /// The events, which stand in `stream`, as far as they are known: number, position, time and type. All else of them is empty and must not be
-    /// shown.
+    /// The events, which stand in `stream`, as far as they are known: number, position, time and
+    /// type. All else of them is empty and must not be shown.
     pub fn events<'a>(&'a self, stream: &'a str) -> impl Iterator<Item = EventRef<'a>> {
         let mut type_begin = 0;
         self.events.iter().map(move |event| {

@@ -1,11 +1,14 @@
 //! Which event ids are surely not in the database.
 //!
-//! Nearly every event that is appended has an id of its own, and RocksDB says so only after it has looked into the filter of each of
-//! several tables: more work than all the rest of applying the event, and the more tables there are the more (docs/adr/0014-filter-of-event-ids.md).
-//! This filter over all of them answers in memory, with one line of the processor's cache. It may say "perhaps" of an id that is new, then the database is
-//! asked; it never says "new" of one that is not.
+//! Nearly every event that is appended has an id of its own, and RocksDB says so only after it has
+//! looked into the filter of each of several tables: more work than all the rest of applying the
+//! event, and the more tables there are the more (docs/adr/0014-filter-of-event-ids.md). This
+//! filter over all of them answers in memory, with one line of the processor's cache. It may say
+//! "perhaps" of an id that is new, then the database is asked; it never says "new" of one that is
+//! not.
 //!
-//! When a database is opened a thread of its own fills the filter from family `event_id`; until it is done, the database is asked.
+//! When a database is opened a thread of its own fills the filter from family `event_id`; until it
+//! is done, the database is asked.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -24,13 +27,16 @@ use super::system_row::Counters;
 use super::{ReadError, event_id_row};
 use crate::priority;
 
-/// Memory of the filter, whatever the number of ids. At 13 million of them about one new id in a hundred is looked up, at 50 million about every second.
+/// Memory of the filter, whatever the number of ids. At 13 million of them about one new id in a
+/// hundred is looked up, at 50 million about every second.
 pub const ID_FILTER_BYTES: usize = 16 << 20;
 
-/// Ids with which a filter of this size still spares about half of the look-ups. A database with more is not read for it.
+/// Ids with which a filter of this size still spares about half of the look-ups. A database with
+/// more is not read for it.
 const MOST_IDS: u64 = 50_000_000;
 
-/// Ids that are added while the filter is being filled; with more it is given up until the next start.
+/// Ids that are added while the filter is being filled; with more it is given up until the next
+/// start.
 pub const MAX_ADDED_MEANWHILE: usize = 2 << 20;
 
 /// Bits that stand for one id.
@@ -180,8 +186,9 @@ enum Progress {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        // The database must be closed when the store is. The thread is slow where others want the processor, but looks here every few
-        // thousand rows; it only has a low priority and no idle one, so that nobody waits long for it.
+        // The database must be closed when the store is. The thread is slow where others want the
+        // processor, but looks here every few thousand rows; it only has a low priority and no idle
+        // one, so that nobody waits long for it.
         self.is_unwanted.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -321,7 +328,8 @@ mod tests {
 
     #[test]
     fn the_limits_hold_exactly() {
-        // A new id is looked up if all its bits are set, which in blocks are a little more than evenly spread ones.
+        // A new id is looked up if all its bits are set, which in blocks are a little more than
+        // evenly spread ones.
         let share = |ids: f64| {
             let bits = (ID_FILTER_BYTES * 8) as f64;
             (1.0 - (-f64::from(BITS_PER_ID) * ids / bits).exp()).powi(BITS_PER_ID as i32)

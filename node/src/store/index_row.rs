@@ -9,16 +9,17 @@
 //! | | 8 | time of the event in ticks, big-endian; rows written before format 3 end before it, and those of long types |
 //! | | rest | type of the event, UTF-8 |
 //!
-//! Time and type are all that a page without bodies shows of an event, so it is written from these rows alone
-//! (docs/adr/0013-headings-in-the-index.md).
+//! Time and type are all that a page without bodies shows of an event, so it is written from these
+//! rows alone (docs/adr/0013-headings-in-the-index.md).
 //!
-//! There are many and they are small: the encoding has no version byte of its own, the format version of the
-//! database ([`super::system_row`]) covers it. A tombstone has no row here.
+//! There are many and they are small: the encoding has no version byte of its own, the format
+//! version of the database ([`super::system_row`]) covers it. A tombstone has no row here.
 
 use super::ReadError;
 use crate::event::{EventNumber, Position, Ticks};
 
-/// Bytes of an event's type up to which it is repeated here; of an event with a longer one, pages look its own row up.
+/// Bytes of an event's type up to which it is repeated here; of an event with a longer one, pages
+/// look its own row up.
 pub const MAX_TYPE_BYTES: usize = 128;
 
 /// Key of one event.

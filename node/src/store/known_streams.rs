@@ -1,8 +1,9 @@
-//! What is known of the streams that were read lately, so that a request which needs no event of theirs asks no database: a page that is
-//! kept, "not modified", a refusal.
+//! What is known of the streams that were read lately, so that a request which needs no event of
+//! theirs asks no database: a page that is kept, "not modified", a refusal.
 //!
-//! The apply thread takes a stream out before it commits a change of it and lets it in again afterwards, so what is found here is never
-//! older than anything that a reader has seen on this node.
+//! The apply thread takes a stream out before it commits a change of it and lets it in again
+//! afterwards, so what is found here is never older than anything that a reader has seen on this
+//! node.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use super::slots::{Place, Slots};
 use crate::event::StreamNameRef;
 use crate::event::metadata::Acl;
 
-/// Streams whose state is kept for readers, at about 300 bytes each; another one costs two short reads.
+/// Streams whose state is kept for readers, at about 300 bytes each; another one costs two short
+/// reads.
 pub const KEPT_STREAMS: usize = 16_384;
 
 /// See the module. Metastreams are left out: what they are depends on two streams.
@@ -30,7 +32,8 @@ impl KnownStreams {
         self.streams.get(stream)
     }
 
-    /// Keeps what was read after `place` was taken, unless the stream was changed meanwhile. Unusually long access lists are not kept.
+    /// Keeps what was read after `place` was taken, unless the stream was changed meanwhile.
+    /// Unusually long access lists are not kept.
     pub(super) fn put(&self, place: Place, stream: &str, info: &Arc<StreamInfo>) {
         let weight = info.metadata.acl.as_ref().map_or(0, Acl::weight);
         if weight <= MAX_HEAD_BYTES && !StreamNameRef::new(stream).is_metastream() {

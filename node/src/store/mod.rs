@@ -46,8 +46,9 @@ use read::Tier;
 use slots::Place;
 use writer::Kept;
 
-/// The state database of one node, to be read. Cheap to clone; the database behind it is swapped as a whole when a snapshot is installed,
-/// and readers keep the one they started with. It is written by its one [`StateWriter`].
+/// The state database of one node, to be read. Cheap to clone; the database behind it is swapped as
+/// a whole when a snapshot is installed, and readers keep the one they started with. It is written
+/// by its one [`StateWriter`].
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -68,8 +69,9 @@ struct Inner {
     cold_reads: Arc<Semaphore>,
 }
 
-/// Reads that may wait for the disk at a time. The others wait in a queue of their own: consensus reads its log on the same threads, of which
-/// there are several times as many, and must not stand behind the clients of a node with a slow disk.
+/// Reads that may wait for the disk at a time. The others wait in a queue of their own: consensus
+/// reads its log on the same threads, of which there are several times as many, and must not stand
+/// behind the clients of a node with a slow disk.
 pub const COLD_READS: usize = 64;
 
 /// How long a read waits for such a place: a disk that lets it wait longer is no use to a client.
@@ -145,10 +147,11 @@ impl Store {
 
     /// Runs `read` on one consistent view.
     ///
-    /// It runs at once on the calling thread as long as everything it touches is in memory; the first block
-    /// that is not makes it run again, from the start, on the blocking pool, so that no async worker waits for a disk.
-    /// `read` may therefore run twice and must be free of side effects. Damage that it meets ends the process:
-    /// it must never be served as something missing.
+    /// It runs at once on the calling thread as long as everything it touches is in memory; the
+    /// first block that is not makes it run again, from the start, on the blocking pool, so that no
+    /// async worker waits for a disk. `read` may therefore run twice and must be free of side
+    /// effects. Damage that it meets ends the process: it must never be served as something
+    /// missing.
     pub async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
@@ -182,7 +185,8 @@ impl Store {
         }
     }
 
-    /// Runs `read` on one consistent view on the blocking pool, for reads that take milliseconds even from memory.
+    /// Runs `read` on one consistent view on the blocking pool, for reads that take milliseconds
+    /// even from memory.
     pub async fn read_apart<T, F>(&self, read: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
@@ -191,26 +195,28 @@ impl Store {
         self.on_blocking_pool(self.inner.current.load_full(), read).await
     }
 
-    /// What is known of a stream without asking the database, and the place for [`Self::remember_stream`]. It is never older than what
-    /// anybody has read on this node before.
+    /// What is known of a stream without asking the database, and the place for
+    /// [`Self::remember_stream`]. It is never older than what anybody has read on this node before.
     pub fn known_stream(&self, stream: &str) -> (Place, Option<Arc<StreamInfo>>) {
         self.inner.known_streams.get(stream)
     }
 
-    /// Keeps what a read that began after `place` was taken has found of the stream, unless it was changed meanwhile.
+    /// Keeps what a read that began after `place` was taken has found of the stream, unless it was
+    /// changed meanwhile.
     pub fn remember_stream(&self, place: Place, stream: &str, info: &Arc<StreamInfo>) {
         self.inner.known_streams.put(place, stream, info);
     }
 
-    /// Names who is told of changes, once. The hook runs on the thread that writes after a chunk is visible to readers and before anybody who
-    /// waits for it goes on: what it throws away is never seen again by who knows of the change. It must be quick and must not
-    /// keep the store alive.
+    /// Names who is told of changes, once. The hook runs on the thread that writes after a chunk is
+    /// visible to readers and before anybody who waits for it goes on: what it throws away is never
+    /// seen again by who knows of the change. It must be quick and must not keep the store alive.
     pub fn on_change(&self, hook: ChangeHook) {
         let is_first = self.inner.on_change.set(hook).is_ok();
         debug_assert!(is_first, "somebody is told already");
     }
 
-    /// Runs `read` on one consistent view on this thread, waiting for the disk where it must: for the apply thread and the start.
+    /// Runs `read` on one consistent view on this thread, waiting for the disk where it must: for
+    /// the apply thread and the start.
     pub fn read_blocking<T>(&self, read: impl Fn(&ReadView<'_>) -> Result<T, ReadError>) -> T {
         match read(&ReadView::new(&self.inner.current.load_full(), Tier::Disk)) {
             Ok(found) => found,
@@ -224,14 +230,16 @@ impl Store {
         read(&ReadView::new(&self.inner.current.load_full(), Tier::Disk))
     }
 
-    /// Waits until RocksDB does nothing in the background, without flushing, for tests that look at the files.
+    /// Waits until RocksDB does nothing in the background, without flushing, for tests that look at
+    /// the files.
     #[cfg(test)]
     pub(crate) fn settle(&self) {
         let generation = self.inner.current.load_full();
         generation.db().wait_for_compact(&rocksdb::WaitForCompactOptions::default()).unwrap();
     }
 
-    /// The encoded log position and membership stored with the last committed chunk; `None` before the first.
+    /// The encoded log position and membership stored with the last committed chunk; `None` before
+    /// the first.
     pub fn last_applied(&self) -> Result<AppliedMark, ReadError> {
         self.inner.current.load_full().mark()
     }

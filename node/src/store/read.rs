@@ -23,7 +23,8 @@ const MOST_PLACES_FORESEEN: u64 = 127;
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A block is not in memory and this view may not wait for the disk; handled inside [`super::Store::read`].
+    /// A block is not in memory and this view may not wait for the disk; handled inside
+    /// [`super::Store::read`].
     #[error("not in memory")]
     NotInMemory,
     /// Too many others have waited for the disk for too long, see [`super::COLD_READS`].
@@ -47,15 +48,18 @@ impl ReadError {
 /// What is known of a stream besides its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
-    /// Numeric id for [`ReadView::events`]; `None` when the stream has never had an event or metadata.
+    /// Numeric id for [`ReadView::events`]; `None` when the stream has never had an event or
+    /// metadata.
     pub id: Option<u64>,
     /// Hard-deleted; for a metastream, when the stream it describes is.
     pub tombstoned: bool,
-    /// Number of the last event ever committed, truncated ones included; `None` when there was none.
+    /// Number of the last event ever committed, truncated ones included; `None` when there was
+    /// none.
     pub last_number: Option<EventNumber>,
     /// Effective metadata: the fixed one for `$$...` streams, all defaults when there is none.
     pub metadata: StreamMetadata,
-    /// For `$$...` streams the metadata of the stream they describe, whose `$mr` says who may read them.
+    /// For `$$...` streams the metadata of the stream they describe, whose `$mr` says who may read
+    /// them.
     pub described: Option<StreamMetadata>,
 }
 
@@ -78,8 +82,8 @@ pub(super) enum Tier {
 /// The state as of one moment.
 pub struct ReadView<'db> {
     // Before the snapshot it reads under, so that it is gone first.
-    /// The index rows of the stream asked for last: its last number and its page are usually wanted together, and making an
-    /// iterator costs as much as moving one over a page.
+    /// The index rows of the stream asked for last: its last number and its page are usually wanted
+    /// together, and making an iterator costs as much as moving one over a page.
     index_rows: RefCell<Option<(u64, DBRawIterator<'db>)>>,
     generation: &'db Generation,
     snapshot: Snapshot<'db>,
@@ -122,13 +126,15 @@ impl<'db> ReadView<'db> {
         })
     }
 
-    /// The access list that a stream itself has, without looking at its events; also for streams that never existed.
+    /// The access list that a stream itself has, without looking at its events; also for streams
+    /// that never existed.
     pub fn acl(&self, stream: &str) -> Result<Option<Acl>, ReadError> {
         Ok(metadata_of(self.record(stream)?).acl)
     }
 
-    /// The last event of a stream as readers see it: none of a deleted or truncated one. Its age does not count: users and access lists
-    /// are read here, and they change by writes alone, never by the clock.
+    /// The last event of a stream as readers see it: none of a deleted or truncated one. Its age
+    /// does not count: users and access lists are read here, and they change by writes alone, never
+    /// by the clock.
     pub fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let info = self.stream(stream)?;
         let ageless = Ticks(0);
@@ -140,8 +146,9 @@ impl<'db> ReadView<'db> {
         }
     }
 
-    /// Where the stored events of a stream (id from [`StreamInfo`]) with the given numbers are, ascending. Raw: truncation, age and
-    /// deletion are the caller's business; numbers that are not stored are left out.
+    /// Where the stored events of a stream (id from [`StreamInfo`]) with the given numbers are,
+    /// ascending. Raw: truncation, age and deletion are the caller's business; numbers that are not
+    /// stored are left out.
     pub fn places(&self, stream_id: u64, numbers: RangeInclusive<EventNumber>) -> Result<Vec<EventPlace>, ReadError> {
         let mut places = places_for(&numbers);
         self.scan_index(stream_id, numbers, |key, value| {
@@ -184,7 +191,8 @@ impl<'db> ReadView<'db> {
         }
         let mut rows = match self.kept_index_rows(stream_id) {
             Some(rows) => rows,
-            // With a bound behind the last row wanted, tables that have only later rows of the stream take no part in each step.
+            // With a bound behind the last row wanted, tables that have only later rows of the
+            // stream take no part in each step.
             None => {
                 self.iterate(options::INDEX, &index_row::key(stream_id, start), &index_row::key(stream_id, end + 1))
             }
@@ -211,7 +219,8 @@ impl<'db> ReadView<'db> {
         self.get(options::INDEX, &key)?.map(|row| index_row::place(&key, &row)).transpose()
     }
 
-    /// The rows of events at ascending places, all of them held in memory until the result is dropped.
+    /// The rows of events at ascending places, all of them held in memory until the result is
+    /// dropped.
     pub fn rows(&self, places: &[EventPlace]) -> Result<Vec<EventRow<'db>>, ReadError> {
         let keys: Vec<_> = places.iter().map(|place| event_row::key(place.position)).collect();
         let family = self.generation.family(options::EVENT);
@@ -236,7 +245,8 @@ impl<'db> ReadView<'db> {
         self.place(stream_id, number)?.map(|place| self.event_at(place)).transpose()
     }
 
-    /// The stored events of a stream with the given numbers, ascending, as [`Self::places`] finds them.
+    /// The stored events of a stream with the given numbers, ascending, as [`Self::places`] finds
+    /// them.
     #[cfg(test)]
     pub(crate) fn events(
         &self,
@@ -247,7 +257,8 @@ impl<'db> ReadView<'db> {
         rows.iter().map(|row| Ok(row.event()?.to_recorded())).collect()
     }
 
-    /// Shows the events at these positions to `visit`, the newest first, until it breaks off. One row is held at a time.
+    /// Shows the events at these positions to `visit`, the newest first, until it breaks off. One
+    /// row is held at a time.
     pub fn log_down(
         &self,
         positions: Range<Position>,
@@ -266,8 +277,8 @@ impl<'db> ReadView<'db> {
         rows.status().map_err(ReadError::from_rocksdb)
     }
 
-    /// Up to `count` events at `from` and after it, ascending; fewer when the payload of more would exceed `max_bytes`, but at
-    /// least one if there is one.
+    /// Up to `count` events at `from` and after it, ascending; fewer when the payload of more would
+    /// exceed `max_bytes`, but at least one if there is one.
     pub fn log_forward(&self, from: Position, count: usize, max_bytes: usize) -> Result<Vec<RecordedEvent>, ReadError> {
         let from = event_row::key(from);
         let mut rows = self.iterate(options::EVENT, &from, &event_row::key(u64::MAX));
@@ -350,8 +361,8 @@ fn missing(position: Position) -> ReadError {
     ReadError::Damaged(format!("the event at position {position} is missing although it is indexed"))
 }
 
-/// Up to `count` events from where the iterator stands, moving it by `step`; fewer when the payload of more would exceed
-/// `max_bytes`, but at least one if there is one.
+/// Up to `count` events from where the iterator stands, moving it by `step`; fewer when the payload
+/// of more would exceed `max_bytes`, but at least one if there is one.
 fn take_events<'db>(
     mut rows: DBRawIterator<'db>,
     count: usize,

@@ -1,10 +1,13 @@
-//! The ids of the newest events, in memory until there are enough of them to be written to family `event_id` in order.
+//! The ids of the newest events, in memory until there are enough of them to be written to family
+//! `event_id` in order.
 //!
-//! Ids are random. Put into RocksDB one by one, each of them searches its place in a large memtable or, if that is a hash table, is sorted by its
-//! flush: several times what the rest of an event costs (docs/adr/0010-recent-event-ids.md). A few thousand at a time are sorted where they are.
+//! Ids are random. Put into RocksDB one by one, each of them searches its place in a large memtable
+//! or, if that is a hash table, is sorted by its flush: several times what the rest of an event
+//! costs (docs/adr/0010-recent-event-ids.md). A few thousand at a time are sorted where they are.
 //!
-//! Nothing depends on a memory that may be lost: row `ids_before` of family `system`, written together with the ids, says which events have theirs
-//! in the database. Those of the others are read from the events themselves when a database is opened.
+//! Nothing depends on a memory that may be lost: row `ids_before` of family `system`, written
+//! together with the ids, says which events have theirs in the database. Those of the others are
+//! read from the events themselves when a database is opened.
 
 // Asked for with every event; seeded like that of std, and several times faster.
 use hashbrown::HashMap;
@@ -18,12 +21,13 @@ use super::system_row::{self, Counters};
 use super::{ReadError, event_id_row, event_row, stream_row};
 use crate::event::{EventNumber, MAX_NUMBER, Position};
 
-/// Ids that are kept in memory at most, and one chunk's more: few enough to stay in the caches of a processor and to be read again
-/// at every start, enough for sorting to pay.
+/// Ids that are kept in memory at most, and one chunk's more: few enough to stay in the caches of a
+/// processor and to be read again at every start, enough for sorting to pay.
 pub const RECENT_IDS: usize = 4_096;
 
-/// Events whose ids are kept in memory at most, and those of one chunk more. Not every event has an id of its own: with the right version an id
-/// may be used again, and such events are read at a start as well.
+/// Events whose ids are kept in memory at most, and those of one chunk more. Not every event has an
+/// id of its own: with the right version an id may be used again, and such events are read at a
+/// start as well.
 pub const RECENT_EVENTS: u64 = 16_384;
 
 /// See the module. Of the writer alone.
@@ -88,8 +92,8 @@ impl RecentIds {
         self.ids.get(id).copied()
     }
 
-    /// Takes the ids that a chunk used first; all of those at hand go into its batch once there are enough. `next_position` is that behind
-    /// the chunk.
+    /// Takes the ids that a chunk used first; all of those at hand go into its batch once there are
+    /// enough. `next_position` is that behind the chunk.
     pub(super) fn commit(
         &mut self,
         new: HashMap<(u64, Uuid), EventNumber>,

@@ -1,7 +1,8 @@
-//! A bounded cache of what the state says, from which the apply thread removes what a commit changed.
+//! A bounded cache of what the state says, from which the apply thread removes what a commit
+//! changed.
 //!
-//! Every key has one place, which it shares with all keys of the same hash; the newest wins. So a look-up is one short lock, memory is
-//! bounded, and nobody has to tidy up.
+//! Every key has one place, which it shares with all keys of the same hash; the newest wins. So a
+//! look-up is one short lock, memory is bounded, and nobody has to tidy up.
 
 use std::hash::BuildHasher;
 
@@ -18,12 +19,14 @@ pub struct Slots<V> {
 struct Slot<V> {
     /// Counts the commits that changed what this place may hold.
     version: u64,
-    /// Commits under way that change it: meanwhile nobody knows which of them a reader of the state has seen.
+    /// Commits under way that change it: meanwhile nobody knows which of them a reader of the state
+    /// has seen.
     changing: u32,
     entry: Option<(Box<str>, V)>,
 }
 
-/// The place of a key as it was found. What is learnt of the state after it was taken may be put there.
+/// The place of a key as it was found. What is learnt of the state after it was taken may be put
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     slot: usize,
@@ -50,7 +53,8 @@ impl<V: Clone> Slots<V> {
         self.slots[place.slot].lock().version == place.version
     }
 
-    /// Remembers what was read from the state after `place` was taken. Says whether it is still right.
+    /// Remembers what was read from the state after `place` was taken. Says whether it is still
+    /// right.
     pub fn put(&self, place: Place, key: &str, value: V) -> bool {
         let mut slot = self.slots[place.slot].lock();
         let is_current = slot.version == place.version && slot.changing == 0;
@@ -67,8 +71,9 @@ impl<V: Clone> Slots<V> {
         slot.entry.take_if(|(known, _)| **known == *key);
     }
 
-    /// Forgets `key` before a commit that changes it, and lets nothing be learnt about it until [`Self::end_change`]. So nobody who
-    /// has seen the new state elsewhere is told the old one here.
+    /// Forgets `key` before a commit that changes it, and lets nothing be learnt about it until
+    /// [`Self::end_change`]. So nobody who has seen the new state elsewhere is told the old one
+    /// here.
     pub fn begin_change(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.changing += 1;

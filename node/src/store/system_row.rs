@@ -11,10 +11,11 @@
 use super::ReadError;
 use crate::event::Position;
 
-/// Version of all encodings together. Version 1 has no row `ids_before`, and all ids in their family; before version 3 rows of `index` end
-/// behind the size.
+/// Version of all encodings together. Version 1 has no row `ids_before`, and all ids in their
+/// family; before version 3 rows of `index` end behind the size.
 pub const FORMAT_VERSION: u32 = 3;
-/// The oldest version that can be opened; it becomes the newest one then, and its rows stay as they are.
+/// The oldest version that can be opened; it becomes the newest one then, and its rows stay as they
+/// are.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// Key of the format version.

@@ -63,7 +63,7 @@ async fn a_cold_store_answers_in_full_from_the_blocking_pool() {
     fill(&mut store, "s", 500);
     store.flush().unwrap();
     drop(store);
-    let mut store = open(directory.path());
+    let store = open(directory.path());
     let in_memory = {
         let generation = store.inner.current.load_full();
         let view = ReadView::new(&generation, Tier::Memory);
@@ -154,7 +154,7 @@ fn remains_of_a_crashed_install_are_removed() {
     fs::create_dir(directory.path().join("2")).unwrap();
     fs::write(directory.path().join("2/000009.sst"), b"half").unwrap();
     fs::write(directory.path().join("CURRENT-GENERATION.tmp"), b"2").unwrap();
-    let mut store = open(directory.path());
+    let store = open(directory.path());
     assert_eq!(store.applied().current().next_position, 3);
     assert!(!directory.path().join("2").exists());
 }
@@ -239,7 +239,7 @@ fn another_format_is_refused() {
 fn the_filter_of_a_large_table_of_ids_stays_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     // The filter of this many ids in one piece is larger than a shard of this cache.
-    let mut store = StateWriter::open(directory.path(), 1 << 20).unwrap();
+    let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
     let generation = store.inner.current.load_full();
     let family = generation.family(options::EVENT_ID);
     let key = |id: u128| event_id_row::key(1, uuid::Uuid::from_u128(scattered(id)));
@@ -345,7 +345,7 @@ fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhi
 #[tokio::test]
 async fn a_read_waits_for_its_place_before_the_disk() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = open(directory.path());
+    let store = open(directory.path());
     let all_places = store.inner.cold_reads.clone().acquire_many_owned(COLD_READS as u32).await.unwrap();
     let read = store.read_apart(|view| view.next_position());
     tokio::pin!(read);
@@ -359,19 +359,19 @@ async fn a_read_waits_for_its_place_before_the_disk() {
 fn a_start_reads_few_events_again_even_if_all_have_the_same_id() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
-    let again = |times: u64| {
+    let again = |store: &mut StateWriter, times: u64| {
         let before = store.applied().current();
         let mut chunk = store.begin();
         (0..times).for_each(|_| append(&mut chunk, "s", 0..1, 10));
         chunk.commit(before.log_entries + 1, vec![1], None);
     };
-    let ids_before = || store.inner.current.load_full().ids_before().unwrap();
-    again(recent_ids::RECENT_EVENTS - 1);
-    assert_eq!(ids_before(), Some(0));
-    again(1);
-    assert_eq!(ids_before(), Some(recent_ids::RECENT_EVENTS));
-    again(1);
-    assert_eq!((ids_before(), number_of(&mut store, "s", 0)), (Some(recent_ids::RECENT_EVENTS), Some(0)));
+    let ids_before = |store: &StateWriter| store.inner.current.load_full().ids_before().unwrap();
+    again(&mut store, recent_ids::RECENT_EVENTS - 1);
+    assert_eq!(ids_before(&store), Some(0));
+    again(&mut store, 1);
+    assert_eq!(ids_before(&store), Some(recent_ids::RECENT_EVENTS));
+    again(&mut store, 1);
+    assert_eq!((ids_before(&store), number_of(&mut store, "s", 0)), (Some(recent_ids::RECENT_EVENTS), Some(0)));
     store.flush().unwrap();
     drop(store);
     let mut store = open(directory.path());
@@ -382,19 +382,19 @@ fn a_start_reads_few_events_again_even_if_all_have_the_same_id() {
 fn the_first_use_of_an_id_counts_after_a_start() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
-    let commit = |ids: std::ops::Range<u128>| {
+    let commit = |store: &mut StateWriter, ids: std::ops::Range<u128>| {
         let before = store.applied().current();
         let mut chunk = store.begin();
         append(&mut chunk, "s", ids, 10);
         chunk.commit(before.log_entries + 1, vec![1], None);
     };
     let many = recent_ids::RECENT_IDS as u128;
-    commit(0..many);
+    commit(&mut store, 0..many);
     assert_eq!(stored_ids(&store, 0..many), many as usize);
     // One that is in the database and one that is not, each used again.
-    commit(5..6);
-    commit(many..many + 1);
-    commit(many..many + 1);
+    commit(&mut store, 5..6);
+    commit(&mut store, many..many + 1);
+    commit(&mut store, many..many + 1);
     let mut chunk = store.begin();
     let gone = chunk.stream("gone").unwrap();
     chunk.append_tombstone(gone, Ticks(1), uuid::Uuid::from_u128(7));

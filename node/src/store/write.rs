@@ -1,9 +1,11 @@
-//! One chunk of applied commands: an overlay for reading its own writes, and one atomic write batch.
+//! One chunk of applied commands: an overlay for reading its own writes, and one atomic write
+//! batch.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-// Asked several times for every command; its hash is seeded like that of std, and several times faster.
+// Asked several times for every command; its hash is seeded like that of std, and several times
+// faster.
 use hashbrown::HashMap;
 use headwater_proto::stored::{EventRecord, NewEvent, StreamRecord};
 use rocksdb::{ReadOptions, WriteBatch};
@@ -17,7 +19,8 @@ use super::writer::Kept;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
 use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks};
 
-/// Room that a chunk's batch has from the start: that of some fifty events of usual size, so that it is not copied while it grows.
+/// Room that a chunk's batch has from the start: that of some fifty events of usual size, so that
+/// it is not copied while it grows.
 const USUAL_BATCH_BYTES: usize = 32 << 10;
 
 /// A stream as known to one chunk, see [`Chunk::stream`].
@@ -46,7 +49,8 @@ impl StreamState {
 pub struct ChangedStream<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Whether its metadata is another than before; else it got events, or metadata that means the same.
+    /// Whether its metadata is another than before; else it got events, or metadata that means the
+    /// same.
     pub is_described_anew: bool,
 }
 
@@ -231,7 +235,8 @@ impl<'writer> Chunk<'writer> {
         Ok(position)
     }
 
-    /// Deletes a stream for ever: a tombstone among all events, and the end of its metadata (contract/streams 7).
+    /// Deletes a stream for ever: a tombstone among all events, and the end of its metadata
+    /// (contract/streams 7).
     pub fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {
         let event = NewEvent {
             event_id: Bytes::copy_from_slice(event_id.as_bytes()),
@@ -256,7 +261,8 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
-    /// Remembers by which write a soft-deleted stream is brought back; `None` when a repetition of that write is found by other means.
+    /// Remembers by which write a soft-deleted stream is brought back; `None` when a repetition of
+    /// that write is found by other means.
     pub fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
         let state = &mut self.streams[stream.0];
         if state.head.recreation != recreation {
@@ -265,8 +271,9 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
-    /// Puts the log position of the last entry (and the membership, when the chunk changed it), both encoded by the caller,
-    /// into the same batch, writes it and publishes it to readers and waiters. A failed write ends the process.
+    /// Puts the log position of the last entry (and the membership, when the chunk changed it),
+    /// both encoded by the caller, into the same batch, writes it and publishes it to readers and
+    /// waiters. A failed write ends the process.
     pub fn commit(mut self, log_entries: u64, last_applied: Vec<u8>, membership: Option<Vec<u8>>) {
         self.counters.log_entries = log_entries;
         let system = self.generation.family(options::SYSTEM);

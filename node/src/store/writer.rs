@@ -12,8 +12,9 @@ use super::system_row::Counters;
 use super::write::Chunk;
 use super::{OpenError, ReadError, Store, checkpoint};
 
-/// Writes the state of one node: whoever owns it applies commands, copies the state and puts another one in its place, and nobody else can.
-/// It is a reader as well; others get clones of its [`Store`].
+/// Writes the state of one node: whoever owns it applies commands, copies the state and puts
+/// another one in its place, and nobody else can. It is a reader as well; others get clones of its
+/// [`Store`].
 pub struct StateWriter {
     store: Store,
     kept: Kept,
@@ -38,7 +39,8 @@ impl Kept {
 }
 
 impl StateWriter {
-    /// Opens the current state under `directory` (created when missing), with so much memory for blocks of table files.
+    /// Opens the current state under `directory` (created when missing), with so much memory for
+    /// blocks of table files.
     pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
         let (store, kept) = Store::open(directory, block_cache_bytes)?;
         Ok(Self { store, kept })
@@ -49,15 +51,17 @@ impl StateWriter {
         Chunk::new(&self.store.inner, &mut self.kept)
     }
 
-    /// Makes a self-contained copy of the state in the new directory `target` by hard links: everything committed so far, `last_applied`
-    /// included. Call [`Store::flush`] before, so that little is left to write here.
+    /// Makes a self-contained copy of the state in the new directory `target` by hard links:
+    /// everything committed so far, `last_applied` included. Call [`Store::flush`] before, so that
+    /// little is left to write here.
     pub fn checkpoint(&mut self, target: &Path) -> std::io::Result<()> {
         checkpoint::take(&self.store.inner, target)
     }
 
-    /// Replaces the whole state by a verified and synced checkpoint (hard links; `checkpoint` itself stays): durable, then swapped under
-    /// the readers. Crash-safe at every step. After an error the old state is still in place, unless the pointer file could not be
-    /// synced: then only the next start knows.
+    /// Replaces the whole state by a verified and synced checkpoint (hard links; `checkpoint`
+    /// itself stays): durable, then swapped under the readers. Crash-safe at every step. After an
+    /// error the old state is still in place, unless the pointer file could not be synced: then
+    /// only the next start knows.
     pub fn install(&mut self, checkpoint: &Path) -> std::io::Result<()> {
         checkpoint::install(&self.store.inner, &mut self.kept, checkpoint)
     }

@@ -140,8 +140,9 @@ impl EventCollector {
     /// Takes the next event.
     ///
     /// # Errors
-    /// Reading on makes no sense: there are more events, or more bytes of them, than any append may have. Payloads that are indented
-    /// can be a hundred times as long as they were in the request, so this is told before all of them were taken.
+    /// Reading on makes no sense: there are more events, or more bytes of them, than any append may
+    /// have. Payloads that are indented can be a hundred times as long as they were in the request,
+    /// so this is told before all of them were taken.
     pub fn push(&mut self, event: ProposedEvent) -> Result<(), EventError> {
         self.count += 1;
         if self.count > MAX_EVENTS_PER_APPEND {

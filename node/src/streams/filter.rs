@@ -70,7 +70,8 @@ impl Pattern {
         }
     }
 
-    /// Texts that match one regular expression. That takes time linear in the text, whatever the expression.
+    /// Texts that match one regular expression. That takes time linear in the text, whatever the
+    /// expression.
     ///
     /// # Errors
     /// It is none, or too large.

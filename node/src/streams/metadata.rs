@@ -30,7 +30,8 @@ impl<'a> AccessChange<'a> {
     /// What `events` change once they are in `stream`.
     ///
     /// # Errors
-    /// A list among them would not be in force, and would leave open what it was to close (contract/services 1.6).
+    /// A list among them would not be in force, and would leave open what it was to close
+    /// (contract/services 1.6).
     pub(super) fn of(stream: &'a StreamName, events: &CheckedEvents) -> Result<Self, AclError> {
         let events = events.as_slice();
         if stream.as_str() == SETTINGS {

@@ -68,8 +68,8 @@ pub struct Streams {
     waiters: Arc<Waiters>,
     /// Memory of large answers that are being read, written and sent.
     answers: MemoryBudget,
-    /// Memory of large pieces that subscribers have not taken yet. Apart from `answers`, so that slow
-    /// subscribers do not keep others from reading pages.
+    /// Memory of large pieces that subscribers have not taken yet. Apart from `answers`, so that
+    /// slow subscribers do not keep others from reading pages.
     large_pieces: MemoryBudget,
 }
 
@@ -90,8 +90,8 @@ impl Client<'_> {
 }
 
 impl Streams {
-    /// The operations of the node behind `cluster`. A large answer waits for its memory as long as a
-    /// read may wait.
+    /// The operations of the node behind `cluster`. A large answer waits for its memory as long as
+    /// a read may wait.
     pub fn new(cluster: Cluster, access: Access, read_wait: Duration) -> Self {
         Self {
             cluster,

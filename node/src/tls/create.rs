@@ -78,7 +78,8 @@ impl Authority {
     /// None in practice.
     pub fn new(cluster_name: Option<&str>, validity: Range<SystemTime>) -> Result<Self, CreateError> {
         let mut params = CertificateParams::default();
-        // With a number: an issuer is looked up by its name, and two CAs of one name would be mistaken for each other.
+        // With a number: an issuer is looked up by its name, and two CAs of one name would be
+        // mistaken for each other.
         let number = Uuid::new_v4().simple();
         params.distinguished_name = common_name(match cluster_name {
             Some(name) => format!("Headwater CA of {name} {number}"),
@@ -125,8 +126,8 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
-    /// A certificate and key, PEM, for the server with this name, valid between the two moments but not longer than the CA, under
-    /// which `hosts` (names and addresses) are reached.
+    /// A certificate and key, PEM, for the server with this name, valid between the two moments but
+    /// not longer than the CA, under which `hosts` (names and addresses) are reached.
     ///
     /// # Errors
     /// A name that cannot stand in a certificate.
@@ -258,7 +259,8 @@ fn renew(options: &RenewCerts) -> Result<String, CreateError> {
     hosts.extend(options.host.iter().cloned());
 
     let made = authority.issue(&names.of(options.server_id), &hosts, from_now(options.days))?;
-    // Written beside the old pair and checked there, so that at no time the only pair is half of each.
+    // Written beside the old pair and checked there, so that at no time the only pair is half of
+    // each.
     let beside = |path: &Path| path.with_extension(format!("{}.new", extension(path)));
     let (new_certificate, new_key) = (beside(&certificate), beside(&key));
     write_pair((&new_certificate, &made.0), (&new_key, &made.1))?;
@@ -320,7 +322,8 @@ fn is_there(certificate: &Path, key: &Path) -> Result<bool, CreateError> {
     }
 }
 
-/// The key first: a pair that lacks its certificate is found by the next run, one that lacks its key by the node.
+/// The key first: a pair that lacks its certificate is found by the next run, one that lacks its
+/// key by the node.
 fn write_pair(certificate: (&Path, &str), key: (&Path, &str)) -> Result<(), CreateError> {
     for ((path, text), mode) in [(key, 0o600), (certificate, 0o644)] {
         let mut options = OpenOptions::new();

@@ -1,4 +1,5 @@
-//! Reading and checking certificate and key files. Every error names the file and what is wrong with it.
+//! Reading and checking certificate and key files. Every error names the file and what is wrong
+//! with it.
 
 use std::fs::File;
 use std::io::Read;
@@ -194,7 +195,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Reason> {
     Ok(bytes)
 }
 
-/// Whether everybody on this machine may read a file that nobody else should; `None` when that cannot be told.
+/// Whether everybody on this machine may read a file that nobody else should; `None` when that
+/// cannot be told.
 pub fn is_open_to_all(path: &Path) -> Option<bool> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o004 != 0)

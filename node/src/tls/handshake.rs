@@ -12,7 +12,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use super::{Certificates, HTTP_2};
 use crate::config::NodeFiles;
 
-/// How long a handshake may take. Two round trips and a signature; what takes longer ties up a place for nothing.
+/// How long a handshake may take. Two round trips and a signature; what takes longer ties up a
+/// place for nothing.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First byte of every TLS connection: a handshake record.
@@ -24,7 +25,8 @@ pub enum HandshakeError {
     /// Not done within [`HANDSHAKE_TIMEOUT`].
     #[error("it took longer than {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
-    /// The other side speaks something else; the connection is given back for a word of explanation.
+    /// The other side speaks something else; the connection is given back for a word of
+    /// explanation.
     #[error("the other side does not speak TLS")]
     Plaintext(TcpStream),
     /// Refused by one of the two sides, or broken off.
@@ -42,7 +44,8 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whether somebody should look into it. Connections that break or stall are everyday: a process that ends, a probe of the port.
+    /// Whether somebody should look into it. Connections that break or stall are everyday: a
+    /// process that ends, a probe of the port.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Timeout | Self::Broken(_) => false,
@@ -65,7 +68,8 @@ impl HttpsAcceptor {
     /// Makes a TLS connection of a fresh one, and says whether the client chose HTTP/2.
     ///
     /// # Errors
-    /// Whatever kept it from being made; the connection is closed then, unless the client speaks plain HTTP.
+    /// Whatever kept it from being made; the connection is closed then, unless the client speaks
+    /// plain HTTP.
     pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, bool), HandshakeError> {
         self.shake_hands(stream).await.inspect_err(|_| self.certificates.metrics().refused_with_client())
     }
@@ -86,7 +90,8 @@ impl HttpsAcceptor {
     }
 }
 
-/// TLS between nodes, both directions. Either side proves with a certificate of the cluster's CA which server it is.
+/// TLS between nodes, both directions. Either side proves with a certificate of the cluster's CA
+/// which server it is.
 #[derive(Clone)]
 pub struct NodeTls {
     certificates: Certificates,
@@ -117,7 +122,8 @@ impl NodeTls {
         Ok((secure, server))
     }
 
-    /// Makes a TLS connection to the node of `server`, and to no other. The caller sets the deadline.
+    /// Makes a TLS connection to the node of `server`, and to no other. The caller sets the
+    /// deadline.
     ///
     /// # Errors
     /// Whatever kept it from being made; the connection is closed then.
@@ -141,7 +147,8 @@ impl NodeTls {
         let handshake =
             tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| HandshakeError::Timeout)?;
         let secure = handshake.map_err(|error| self.refused(error))?;
-        // The library has checked that the name of the server is among those of the certificate; this, that no other server's is.
+        // The library has checked that the name of the server is among those of the certificate;
+        // this, that no other server's is.
         let shown = secure.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let shown = shown.ok_or_else(|| HandshakeError::WrongServer("it shows no certificate".to_owned()))?;
         match names.server_of(shown).map_err(HandshakeError::WrongServer)? {
@@ -150,8 +157,9 @@ impl NodeTls {
         }
     }
 
-    /// Waits until the other side has accepted this node's certificate. It looks at it after the caller's handshake is done (TLS 1.3): its
-    /// refusal comes in place of its first bytes, which are left in the stream. Only for protocols in which it speaks first, such as HTTP/2.
+    /// Waits until the other side has accepted this node's certificate. It looks at it after the
+    /// caller's handshake is done (TLS 1.3): its refusal comes in place of its first bytes, which
+    /// are left in the stream. Only for protocols in which it speaks first, such as HTTP/2.
     ///
     /// # Errors
     /// Its refusal, or the end of the connection.

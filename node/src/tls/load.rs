@@ -1,4 +1,5 @@
-//! Files to configurations of the TLS library, with every check that can be made before the first handshake.
+//! Files to configurations of the TLS library, with every check that can be made before the first
+//! handshake.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,8 +98,8 @@ impl Loaded {
     }
 }
 
-/// The CAs that vouch for nodes. During a change of the CA the file holds the old one and the new one; one that has expired no longer
-/// counts, and it is no reason to refuse the other.
+/// The CAs that vouch for nodes. During a change of the CA the file holds the old one and the new
+/// one; one that has expired no longer counts, and it is no reason to refuse the other.
 fn read_roots(files: &NodeFiles<'_>, now: Timestamp, loaded: &mut Loaded) -> Result<Arc<RootCertStore>, FileError> {
     let error = |reason| FileError { path: files.ca.to_owned(), purpose: Purpose::Authority, reason };
     let all = files::read_certificates(files.ca, Purpose::Authority)?;
@@ -142,7 +143,8 @@ fn certified_key(pair: KeyPair<'_>, chain: Vec<Certificate>) -> Result<Arc<Certi
 fn for_clients(pair: KeyPair<'_>, chain: Vec<Certificate>) -> Result<ServerConfig, FileError> {
     let certified = certified_key(pair, chain)?;
     let mut config = ServerConfig::builder_with_provider(provider())
-        // Nothing older: 1.0 and 1.1 are no longer secure (RFC 8996), and the library has not got them.
+        // Nothing older: 1.0 and 1.1 are no longer secure (RFC 8996), and the library has not got
+        // them.
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(|error| refused(pair, Purpose::ClientCertificate, Reason::Refused(error.to_string())))?
         .with_no_client_auth()
@@ -168,7 +170,8 @@ fn for_nodes(
     let verify_servers =
         WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(|error| unusable(&error))?;
 
-    // What the others will check with each handshake is checked here first, where the message reaches who can mend it.
+    // What the others will check with each handshake is checked here first, where the message
+    // reaches who can mend it.
     let (leaf, intermediates) = split(&chain).ok_or_else(|| unusable(&Reason::NoCertificate))?;
     let own_name = names.server_name(server_id).map_err(|error| unusable(&error))?;
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_second().max(0).unsigned_abs()));
@@ -192,7 +195,8 @@ fn for_nodes(
         .with_client_cert_verifier(verify_clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified.clone())));
     server.alpn_protocols = vec![super::HTTP_2.to_vec()];
-    // A resumed session would bring in a certificate that was checked at another time. Nodes connect rarely: each time in full.
+    // A resumed session would bring in a certificate that was checked at another time. Nodes
+    // connect rarely: each time in full.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     let mut client = ClientConfig::builder_with_provider(provider())

@@ -1,7 +1,9 @@
-//! TLS for clients and between nodes: loading certificates, checking them, replacing them while the node runs, and handshakes.
+//! TLS for clients and between nodes: loading certificates, checking them, replacing them while the
+//! node runs, and handshakes.
 //!
-//! What a node may be told is in [`crate::config::TlsFiles`]. Clients see one certificate and show none. Nodes show each other certificates of
-//! the cluster's own CA, in both directions, and each certificate names the server it belongs to ([`ServerNames`]).
+//! What a node may be told is in [`crate::config::TlsFiles`]. Clients see one certificate and show
+//! none. Nodes show each other certificates of the cluster's own CA, in both directions, and each
+//! certificate names the server it belongs to ([`ServerNames`]).
 
 mod create;
 #[cfg(test)]
@@ -58,7 +60,8 @@ struct Inner {
 }
 
 impl Certificates {
-    /// Loads what `files` name, for the server with this id, and warns of what expires soon. Reads files.
+    /// Loads what `files` name, for the server with this id, and warns of what expires soon. Reads
+    /// files.
     ///
     /// # Errors
     /// The first file that cannot be used, and why.
@@ -81,8 +84,9 @@ impl Certificates {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Loads the same files again. Handshakes from now on use what is in them; connections that are open stay as they are. All files or
-    /// none: when one cannot be used, everything stays as it was.
+    /// Loads the same files again. Handshakes from now on use what is in them; connections that are
+    /// open stay as they are. All files or none: when one cannot be used, everything stays as it
+    /// was.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -105,7 +109,8 @@ impl Certificates {
         Ok(())
     }
 
-    /// Looks every day for what expires soon, until `stop`: a node may run for longer than its certificates are valid.
+    /// Looks every day for what expires soon, until `stop`: a node may run for longer than its
+    /// certificates are valid.
     pub async fn remind(self, stop: CancellationToken) {
         loop {
             tokio::select! {

@@ -1,7 +1,9 @@
-//! The name by which nodes know each other: a DNS name in the certificate that says which server it belongs to.
+//! The name by which nodes know each other: a DNS name in the certificate that says which server it
+//! belongs to.
 //!
-//! `server-<id>.headwater.internal`, and `server-<id>.<cluster>.headwater.internal` when the cluster has a name. A DNS name, so that the
-//! ordinary check of names does the work; below `internal`, which no public CA signs for (docs/adr/0006-tls.md).
+//! `server-<id>.headwater.internal`, and `server-<id>.<cluster>.headwater.internal` when the
+//! cluster has a name. A DNS name, so that the ordinary check of names does the work; below
+//! `internal`, which no public CA signs for (docs/adr/0006-tls.md).
 
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
@@ -35,8 +37,9 @@ impl ServerNames {
         ServerName::try_from(self.of(server)).map_err(|error| error.to_string())
     }
 
-    /// The server that a certificate names, whose chain was verified before. Exactly one: a certificate for two servers, or for all of
-    /// them by a wildcard, would let one stand in for another.
+    /// The server that a certificate names, whose chain was verified before. Exactly one: a
+    /// certificate for two servers, or for all of them by a wildcard, would let one stand in for
+    /// another.
     pub fn server_of(&self, certificate: &CertificateDer<'_>) -> Result<u16, String> {
         let certificate = Certificate::parse(certificate.clone().into_owned())?;
         let ours: Vec<&String> = certificate.names.iter().filter(|name| is_in_domain(name)).collect();

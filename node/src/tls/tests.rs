@@ -42,7 +42,8 @@ impl Pki {
         self.path(name)
     }
 
-    /// Files of a server whose certificate has these names, valid from and for so many days from now.
+    /// Files of a server whose certificate has these names, valid from and for so many days from
+    /// now.
     fn files_as(&self, file: &str, names: &[&str], from_days: i64, days: u32) -> TlsFiles {
         let hosts: Vec<String> = names.iter().skip(1).map(|name| (*name).to_owned()).collect();
         let now = SystemTime::now();
@@ -87,8 +88,9 @@ fn load_at(files: &TlsFiles, server_id: u16, at: SystemTime) -> Certificates {
     }
 }
 
-/// What came of a connection from one node to another: whom the accepting side took the caller for, and what the caller
-/// thought of it. A byte is echoed, because a refusal of the caller's certificate reaches it only after its own handshake.
+/// What came of a connection from one node to another: whom the accepting side took the caller for,
+/// and what the caller thought of it. A byte is echoed, because a refusal of the caller's
+/// certificate reaches it only after its own handshake.
 async fn meet(
     caller: &Certificates,
     callee: &Certificates,

@@ -1,7 +1,9 @@
-//! Who is calling whom: the metadata on every node-to-node call, and its check against what the connection has proven.
+//! Who is calling whom: the metadata on every node-to-node call, and its check against what the
+//! connection has proven.
 //!
-//! A call that reaches the wrong process (a reused address, a restored machine, two clusters on one network) must
-//! never be answered as if it were the right one: an append from a foreign leader would rewrite the log.
+//! A call that reaches the wrong process (a reused address, a restored machine, two clusters on one
+//! network) must never be answered as if it were the right one: an append from a foreign leader
+//! would rewrite the log.
 
 use parking_lot::RwLock;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
@@ -69,8 +71,9 @@ impl LocalIdentity {
         Ok(())
     }
 
-    /// Checks a call that arrived here and returns the caller; FAILED_PRECONDITION with a sentence when it was not meant for this node,
-    /// or when the certificate of the connection is that of another server than the caller says it is.
+    /// Checks a call that arrived here and returns the caller; FAILED_PRECONDITION with a sentence
+    /// when it was not meant for this node, or when the certificate of the connection is that of
+    /// another server than the caller says it is.
     pub fn check<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         let from = self.check_metadata(request.metadata())?;
         check_proven(request, from.server())?;
@@ -98,7 +101,8 @@ impl LocalIdentity {
     }
 }
 
-/// Refuses a call in the name of `server` over a connection whose certificate is that of another server.
+/// Refuses a call in the name of `server` over a connection whose certificate is that of another
+/// server.
 pub fn check_proven<T>(request: &Request<T>, server: u16) -> Result<(), Status> {
     match proven(request) {
         Some(proven) if proven != server => Err(Status::failed_precondition(format!(

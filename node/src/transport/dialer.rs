@@ -24,13 +24,15 @@ pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// HTTP/2 window of a connection, on which several streams may be alive.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Ping an otherwise silent connection this often: a peer that vanished without closing (power, cable) is found out by this alone.
+/// Ping an otherwise silent connection this often: a peer that vanished without closing (power,
+/// cable) is found out by this alone.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A ping unanswered for this long ends the connection.
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a connection may take, TLS handshake included. A machine that is off answers nothing at all.
+/// How long a connection may take, TLS handshake included. A machine that is off answers nothing at
+/// all.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Makes channels to other nodes, in the clear or with TLS. Cheap to clone.
@@ -53,7 +55,8 @@ impl Dialer {
         &self.traffic
     }
 
-    /// A channel to the node of `server` at `address` (`host:port`); it connects when first used, and again when a connection ends.
+    /// A channel to the node of `server` at `address` (`host:port`); it connects when first used,
+    /// and again when a connection ends.
     pub fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
         // Whether the connection is encrypted is decided below: to HTTP it makes no difference.
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
@@ -159,7 +162,8 @@ impl tower_service::Service<Uri> for SecureConnector {
     }
 }
 
-/// Handshakes are tried again and again: the log hears of a failure once, and of another one when the reason is another.
+/// Handshakes are tried again and again: the log hears of a failure once, and of another one when
+/// the reason is another.
 #[derive(Default)]
 struct Told(Mutex<HashMap<u16, String>>);
 

@@ -38,15 +38,15 @@ pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 /// try again and again.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lines about refused connections in [`REMIND_INTERVAL`]: whoever can reach the port could fill the
-/// disk otherwise.
+/// Lines about refused connections in [`REMIND_INTERVAL`]: whoever can reach the port could fill
+/// the disk otherwise.
 const MAX_TOLD: usize = 64;
 
 /// What the port is for, in log lines.
 const PORT: &str = "other nodes";
 
-/// The server that the other end of a connection has proven to be; `None` in the clear, where nobody
-/// proves anything.
+/// The server that the other end of a connection has proven to be; `None` in the clear, where
+/// nobody proves anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proven(pub Option<u16>);
 
@@ -149,7 +149,8 @@ impl Door {
     }
 }
 
-/// Lines about refused connections: each address and reason once in [`REMIND_INTERVAL`], and not more than [`MAX_TOLD`] of them.
+/// Lines about refused connections: each address and reason once in [`REMIND_INTERVAL`], and not
+/// more than [`MAX_TOLD`] of them.
 #[derive(Default)]
 struct Refusals(Mutex<Told>);
 

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// One life of one server's disk: the configured server id in the upper 16 bits, a random instance number below.
+/// One life of one server's disk: the configured server id in the upper 16 bits, a random instance
+/// number below.
 ///
-/// Consensus is lost when a node comes back under an id with less than it had acknowledged (a wiped disk could vote
-/// a committed entry away). So an empty disk always gets a new instance number and is a stranger
-/// until the cluster gives it the place of its predecessor.
+/// Consensus is lost when a node comes back under an id with less than it had acknowledged (a wiped
+/// disk could vote a committed entry away). So an empty disk always gets a new instance number and
+/// is a stranger until the cluster gives it the place of its predecessor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NodeId(pub u64);
 
@@ -59,6 +60,6 @@ impl fmt::Display for Member {
     }
 }
 
-/// Where to reach a member: given the address that the membership names, the one to use. Lets the configured list win over what an
-/// older configuration left in the membership.
+/// Where to reach a member: given the address that the membership names, the one to use. Lets the
+/// configured list win over what an older configuration left in the membership.
 pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;

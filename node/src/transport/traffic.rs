@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-/// The open connections with other nodes, and what went over all there ever were. Cheap to clone; clones share their counts.
+/// The open connections with other nodes, and what went over all there ever were. Cheap to clone;
+/// clones share their counts.
 #[derive(Clone, Default)]
 pub struct Traffic {
     inner: Arc<Inner>,
@@ -33,7 +34,8 @@ struct Inner {
 pub struct Connection {
     /// A random name.
     pub id: Uuid,
-    /// The server at the other end: the one that was called, or that has proven itself to be it; `None` for a caller in the clear.
+    /// The server at the other end: the one that was called, or that has proven itself to be it;
+    /// `None` for a caller in the clear.
     pub server: Option<u16>,
     /// Whether this node has opened it.
     pub is_outgoing: bool,
@@ -80,7 +82,8 @@ impl Traffic {
         self.count(stream, ends, Some(server), true, is_tls)
     }
 
-    /// The same for a connection that was accepted; `server` where it has proven which one it is, and then it is TLS.
+    /// The same for a connection that was accepted; `server` where it has proven which one it is,
+    /// and then it is TLS.
     pub fn incoming<S>(&self, stream: S, ends: Ends, server: Option<u16>) -> Counted<S> {
         self.count(stream, ends, server, false, server.is_some())
     }

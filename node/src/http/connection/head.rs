@@ -1,5 +1,5 @@
-//! Checks of the head of an HTTP/1.1 request that hyper leaves to its user: its size, parts that could
-//! be understood in two ways, and the form of its target.
+//! Checks of the head of an HTTP/1.1 request that hyper leaves to its user: its size, parts that
+//! could be understood in two ways, and the form of its target.
 
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 
@@ -18,8 +18,8 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
     ambiguity(request).map(|reason| response::closing(StatusCode::BAD_REQUEST, reason))
 }
 
-/// Moves the authority of a target into Host, whose value it replaces (RFC 9112 3.2.2). Path and query
-/// remain as the target.
+/// Moves the authority of a target into Host, whose value it replaces (RFC 9112 3.2.2). Path and
+/// query remain as the target.
 pub(super) fn into_origin_form<B>(request: &mut Request<B>) {
     let uri = std::mem::take(request.uri_mut());
     let mut parts = uri.into_parts();
@@ -33,8 +33,8 @@ pub(super) fn into_origin_form<B>(request: &mut Request<B>) {
 }
 
 /// Why an intermediary in front of this node could have understood the head differently: it would
-/// have taken other bytes for the body, or the request for one to another host (RFC 9112 3.2 and 6.1).
-/// hyper itself refuses lengths that contradict each other.
+/// have taken other bytes for the body, or the request for one to another host (RFC 9112 3.2 and
+/// 6.1). hyper itself refuses lengths that contradict each other.
 fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
     let headers = request.headers();
     let mut hosts = headers.get_all(header::HOST).iter();

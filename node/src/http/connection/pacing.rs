@@ -26,8 +26,8 @@ const PIECE_BYTES: usize = 16 * 1024;
 #[derive(Default)]
 pub struct Requests {
     begun: AtomicU64,
-    /// By number: since when the answer waits for its client to take more of it; `None` while it waits
-    /// for this node.
+    /// By number: since when the answer waits for its client to take more of it; `None` while it
+    /// waits for this node.
     underway: Mutex<HashMap<u64, Option<Instant>>>,
 }
 

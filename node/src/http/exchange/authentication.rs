@@ -68,9 +68,9 @@ fn refused(error: LoginError, login: &str, from: IpAddr) -> ApiError {
     error.into()
 }
 
-/// The credentials in an Authorization header: `None` for a scheme other than Basic, `Some(None)` for
-/// credentials that are too long. A scheme ends where its characters do (RFC 9110 11.1), whatever
-/// follows.
+/// The credentials in an Authorization header: `None` for a scheme other than Basic, `Some(None)`
+/// for credentials that are too long. A scheme ends where its characters do (RFC 9110 11.1),
+/// whatever follows.
 fn basic(value: &[u8]) -> Option<Option<&[u8]>> {
     const SCHEME: usize = b"basic".len();
     let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -79,7 +79,8 @@ fn basic(value: &[u8]) -> Option<Option<&[u8]>> {
     is_basic.then(|| Some(rest.trim_ascii()).filter(|encoded| encoded.len() <= MAX_CREDENTIALS_BYTES))
 }
 
-/// Name and password. RFC 7617 leaves the charset open: bytes that are not UTF-8 are read as Latin-1.
+/// Name and password. RFC 7617 leaves the charset open: bytes that are not UTF-8 are read as
+/// Latin-1.
 fn decode(encoded: &[u8]) -> Option<(String, String)> {
     let bytes = STANDARD.decode(encoded).ok()?;
     let text = match String::from_utf8(bytes) {

@@ -37,8 +37,8 @@ impl Compression {
     }
 }
 
-/// Whether a request shows that a proxy passed it on: the proxy names itself, or speaks HTTP/1.0, as
-/// some do to the servers behind them.
+/// Whether a request shows that a proxy passed it on: the proxy names itself, or speaks HTTP/1.0,
+/// as some do to the servers behind them.
 fn comes_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
     let names_one = |name: &str| name == "via" || name == "forwarded" || name.starts_with("x-forwarded-");
     version == Version::HTTP_10 || headers.keys().any(|name| names_one(name.as_str()))

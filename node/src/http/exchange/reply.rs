@@ -65,8 +65,8 @@ impl Reply {
         (Self { kind: Kind::Pieces(Box::new(pieces)) }, PieceSender(sender))
     }
 
-    /// A body made of the pieces of `stream`, each of which is made only when the connection can take
-    /// it.
+    /// A body made of the pieces of `stream`, each of which is made only when the connection can
+    /// take it.
     pub fn live(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self { kind: Kind::Live(Box::pin(stream)) }
     }

@@ -85,10 +85,12 @@ impl Request<'_> {
         ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
     }
 
-    /// Waits until this node sees every change of users that was answered anywhere before, as if the leader itself was asked. Where no
-    /// leader is known, the node answers from its own copy (contract/services 5.2 and 5.4), but never from before its last start.
+    /// Waits until this node sees every change of users that was answered anywhere before, as if
+    /// the leader itself was asked. Where no leader is known, the node answers from its own copy
+    /// (contract/services 5.2 and 5.4), but never from before its last start.
     pub async fn users_barrier(&self) -> Result<(), ApiError> {
-        // Users are read on every node alike: nobody is sent to the leader for them (contract/services 5.3).
+        // Users are read on every node alike: nobody is sent to the leader for them
+        // (contract/services 5.3).
         let barrier = ReadBarrier { require_leader: false, ..extract::read_barrier(self.headers)? };
         let ready = self.state.streams.read_barrier(barrier).await;
         ready.map_err(|error| ApiError::of_barrier(error, self))?;

@@ -1,4 +1,5 @@
-//! The page that browsers get: it carries the document and leads to the web interface (contract/streams 8.9).
+//! The page that browsers get: it carries the document and leads to the web interface
+//! (contract/streams 8.9).
 
 use crate::http::format::json::push_string;
 use crate::http::format::links::encode;

@@ -23,7 +23,8 @@ pub fn encode(stream: &str) -> impl std::fmt::Display + '_ {
 pub struct Base(String);
 
 impl Base {
-    /// The base for the links of an answer. `scheme` is that of the connection; `local` stands in for a missing Host header.
+    /// The base for the links of an answer. `scheme` is that of the connection; `local` stands in
+    /// for a missing Host header.
     pub fn of_request(headers: &HeaderMap, scheme: &'static str, advertised: Option<&str>, local: &str) -> Self {
         let text = |name: &HeaderName| {
             headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim)
@@ -60,7 +61,8 @@ impl Base {
         Self(base)
     }
 
-    /// The address of the request as the client sent it, for redirects on this node: no X-Forwarded headers.
+    /// The address of the request as the client sent it, for redirects on this node: no X-Forwarded
+    /// headers.
     pub fn of_raw_request(headers: &HeaderMap, scheme: &str, local: &str) -> Self {
         let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).filter(|host| is_authority(host));
         Self(format!("{scheme}://{}", host.unwrap_or(local)))
@@ -110,7 +112,8 @@ fn forwarded_scheme(headers: &HeaderMap, own: &'static str) -> &'static str {
     }
 }
 
-/// Empty, or the prefix with a slash before it and none behind it. A prefix that is no plain path is ignored.
+/// Empty, or the prefix with a slash before it and none behind it. A prefix that is no plain path
+/// is ignored.
 fn forwarded_prefix(headers: &HeaderMap) -> String {
     let prefix = headers.get(&FORWARDED_PREFIX).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let prefix = prefix.trim().trim_matches('/');
@@ -145,8 +148,8 @@ fn is_authority(text: &str) -> bool {
     consists_of(text, &OF_AUTHORITY) && !text.is_empty() && !text.starts_with(':') && split_address(text).is_some()
 }
 
-/// Whether a Host header may have this value: a name or an address, and perhaps a port (RFC 9110 7.2). An empty one stands for a target
-/// without a host.
+/// Whether a Host header may have this value: a name or an address, and perhaps a port (RFC 9110
+/// 7.2). An empty one stands for a target without a host.
 pub fn is_host(text: &str) -> bool {
     let Some((address, rest)) = split_address(text) else { return false };
     let (name, port) = match rest.split_once(':') {
@@ -159,7 +162,8 @@ pub fn is_host(text: &str) -> bool {
     has_host && consists_of(name, &OF_NAME) && port.is_none_or(is_port)
 }
 
-/// Splits an IPv6 address in brackets off, if there is one. `None` for brackets around or beside anything else.
+/// Splits an IPv6 address in brackets off, if there is one. `None` for brackets around or beside
+/// anything else.
 fn split_address(text: &str) -> Option<(&str, &str)> {
     let Some(inner) = text.strip_prefix('[') else {
         let has_bracket = memchr::memchr2(b'[', b']', text.as_bytes()).is_some();
@@ -170,8 +174,8 @@ fn split_address(text: &str) -> Option<(&str, &str)> {
     (is_address && (rest.is_empty() || rest.starts_with(':'))).then_some((address, rest))
 }
 
-/// Host and port of an authority. A port that is no number counts as none. Of so few bytes each is looked at: a search that is made for
-/// many takes longer.
+/// Host and port of an authority. A port that is no number counts as none. Of so few bytes each is
+/// looked at: a search that is made for many takes longer.
 fn split_port(authority: &str) -> (&str, Option<u16>) {
     // The colons of an IPv6 address stand in brackets.
     let host_end = authority.bytes().position(|byte| byte == b']').map_or(0, |bracket| bracket + 1);

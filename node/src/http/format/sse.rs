@@ -4,7 +4,8 @@ use crate::event::ResolvedRef;
 use crate::http::format::atom::{self, Embed};
 use crate::http::format::links::Base;
 
-/// Begins every answer, so that its client knows at once that it stands. A comment, which clients pass over.
+/// Begins every answer, so that its client knows at once that it stands. A comment, which clients
+/// pass over.
 pub const GREETING: &[u8] = b": subscribed\n\n";
 
 /// Tells a client that nothing has happened, and the node that the client is gone.
@@ -15,7 +16,8 @@ pub fn checkpoint(id: &str) -> String {
     format!("id: {id}\n\n")
 }
 
-/// Appends an entry: `id`, `event` with the event type, and `data` with the entry as it stands in a feed, on one line.
+/// Appends an entry: `id`, `event` with the event type, and `data` with the entry as it stands in a
+/// feed, on one line.
 pub fn push_event(out: &mut Vec<u8>, id: &str, entry: &ResolvedRef<'_>, base: &Base, embed: Embed) {
     push_field(out, b"id", id.as_bytes());
     let event_type = entry.shown().map_or_else(|| entry.original.event_type, |event| event.event_type);
@@ -25,7 +27,8 @@ pub fn push_event(out: &mut Vec<u8>, id: &str, entry: &ResolvedRef<'_>, base: &B
     out.extend_from_slice(b"\n\n");
 }
 
-/// A value ends with its line, so a type that holds the end of a line gets a blank there; the JSON has it as it is.
+/// A value ends with its line, so a type that holds the end of a line gets a blank there; the JSON
+/// has it as it is.
 fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -33,7 +36,8 @@ fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(b'\n');
 }
 
-/// JSON has ends of lines only between its parts, so they and the indentation behind them can be left out.
+/// JSON has ends of lines only between its parts, so they and the indentation behind them can be
+/// left out.
 fn push_on_one_line(out: &mut Vec<u8>, json: &[u8]) {
     for line in json.split(|byte| *byte == b'\n') {
         out.extend_from_slice(line.trim_ascii_start());

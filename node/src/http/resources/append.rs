@@ -120,7 +120,8 @@ fn is_array(media_type: MediaType) -> bool {
     matches!(media_type, EventsJson | EventJson | EventsXml | EventXml | StreamDescription)
 }
 
-/// How the body holds its events; `id` and `event_type` are those of the only one (contract/streams 6.2).
+/// How the body holds its events; `id` and `event_type` are those of the only one (contract/streams
+/// 6.2).
 fn events_format(
     media_type: MediaType,
     id: Option<Uuid>,

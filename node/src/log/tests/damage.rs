@@ -1,4 +1,5 @@
-//! Damaged and incomplete files: refused with the file's name, or recovered without losing what was acknowledged.
+//! Damaged and incomplete files: refused with the file's name, or recovered without losing what was
+//! acknowledged.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -102,7 +103,8 @@ fn an_unacknowledged_torn_tail_is_cut_off() {
     append(&log, records(20..21));
     append(&log, records(21..22));
     drop(log);
-    // As after a power loss: the mark is older than the log, and the log's last record is incomplete.
+    // As after a power loss: the mark is older than the log, and the log's last record is
+    // incomplete.
     fs::write(&mark, promised_now).unwrap();
     cut(&wal(directory.path()), 5);
 
@@ -133,8 +135,8 @@ fn a_flipped_byte_in_the_wal_is_refused_or_harmless() {
     assert!(refused > 0, "every record carries a checksum");
 }
 
-/// A copy of a log of `end` entries as its process was killed, and its newest WAL: one that was used before, and is longer than what
-/// was written to it since.
+/// A copy of a log of `end` entries as its process was killed, and its newest WAL: one that was
+/// used before, and is longer than what was written to it since.
 fn killed_with_a_reused_wal() -> (TempDir, PathBuf, u64) {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path());
@@ -213,7 +215,8 @@ fn a_flipped_byte_in_a_table_is_noticed_and_named() {
             Err(error) => {
                 let text = error.to_string();
                 assert!(text.contains("--rejoin") && text.contains(directory.path().to_str().unwrap()), "{text}");
-                // RocksDB does not name the table when it is the table's properties that are damaged.
+                // RocksDB does not name the table when it is the table's properties that are
+                // damaged.
                 named += u32::from(text.contains(table.file_name().unwrap().to_str().unwrap()));
             }
         }

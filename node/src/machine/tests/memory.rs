@@ -1,4 +1,5 @@
-//! A state in memory, as the machine sees the one of a node: no database, no chunk, every write visible at once.
+//! A state in memory, as the machine sees the one of a node: no database, no chunk, every write
+//! visible at once.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Machine and state against a simple model, in memory and in the state database, under random commands, chunk boundaries, crashes and snapshots.
+//! Machine and state against a simple model, in memory and in the state database, under random
+//! commands, chunk boundaries, crashes and snapshots.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,8 @@ impl Model {
         self.dead.iter().any(|dead| dead == described)
     }
 
-    /// `Err` = refusal; `Ok(None)` = to be stored; `Ok(Some)` = stored before: first number and position of the last.
+    /// `Err` = refusal; `Ok(None)` = to be stored; `Ok(Some)` = stored before: first number and
+    /// position of the last.
     fn decide(
         &self,
         stream: &str,
@@ -333,7 +335,8 @@ impl Node {
     }
 }
 
-/// Copies what is there. A replaced state is removed meanwhile, on a thread of its own: a lost machine may hold any part of it.
+/// Copies what is there. A replaced state is removed meanwhile, on a thread of its own: a lost
+/// machine may hold any part of it.
 fn copy_tree(from: &Path, to: &Path) {
     fn unless_removed<T>(result: std::io::Result<T>) -> Option<T> {
         match result {

@@ -199,7 +199,8 @@ fn step_5b_a_repeated_recreation_gets_the_answer_of_the_first() {
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
     bench.append("s", 3, &[5]);
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
-    // Not that write: other ids, another order, more or fewer events than it had, or events from elsewhere in the stream.
+    // Not that write: other ids, another order, more or fewer events than it had, or events from
+    // elsewhere in the stream.
     for ids in [&[9][..], &[3, 9], &[4, 3], &[3, 4, 5], &[3, 4, 5, 6], &[3], &[4], &[5]] {
         assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
     }
@@ -223,13 +224,15 @@ fn step_5b_a_copy_of_a_write_that_a_node_repeats_never_undoes_a_later_delete() {
     };
     assert_eq!(bench.apply(write(77)), repeated(2, position));
     bench.apply(delete("s", -2, false, 91));
-    // The second copy comes after the delete of somebody else: stored already, and the stream stays deleted.
+    // The second copy comes after the delete of somebody else: stored already, and the stream stays
+    // deleted.
     assert_eq!(bench.apply(write(77)), repeated(2, position));
     assert_eq!(bench.truncate_before("s"), Some(MAX_NUMBER));
     assert_eq!(bench.events("s").len(), 4);
     bench.apply(delete("s", -2, false, 93));
     assert_eq!(bench.apply(write(77)), repeated(2, position));
-    // The client's own repetition is another write, and recreates the stream (contract/streams 6.7 step 5b).
+    // The client's own repetition is another write, and recreates the stream (contract/streams 6.7
+    // step 5b).
     let again = bench.apply(write(78));
     assert!(matches!(again, WriteOutcome::Appended { first_number: 4, repeated: false, .. }), "{again:?}");
     assert_eq!(bench.truncate_before("s"), Some(4));

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::*;
 
-/// `cargo test --release -p headwater --lib store::tests::measure -- --ignored --nocapture`; EVENTS sets the number, STREAMS that of
-/// their streams, FLUSH_MIB how much is applied before it is flushed.
+/// `cargo test --release -p headwater --lib store::tests::measure -- --ignored --nocapture`; EVENTS
+/// sets the number, STREAMS that of their streams, FLUSH_MIB how much is applied before it is
+/// flushed.
 #[test]
 #[ignore = "a measurement, not a test"]
 fn measure_apply_and_page_read() {

@@ -17,8 +17,8 @@ const LATER_PREFIX: &str = "kurrent-";
 /// intermediary that removes it from requests of clients would not know the alias.
 const ONE_NAME_ONLY: &str = "es-trustedauth";
 
-/// Adds the header with `ES-` for every alias in a request, so that nothing else has to know aliases.
-/// Where a request has both, the values of the older name count.
+/// Adds the header with `ES-` for every alias in a request, so that nothing else has to know
+/// aliases. Where a request has both, the values of the older name count.
 pub fn rename_later_headers(headers: &mut HeaderMap) {
     // Hardly any request has an alias, and looking for one costs one comparison per header.
     if !headers.keys().any(|name| name.as_str().starts_with(LATER_PREFIX)) {

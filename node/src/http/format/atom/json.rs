@@ -218,7 +218,8 @@ fn event_members(object: &mut Object<'_>, event: EventRef<'_>) {
     }
 }
 
-/// Appends a payload: as the JSON value it holds, else as string. A lone `null` is the string "null".
+/// Appends a payload: as the JSON value it holds, else as string. A lone `null` is the string
+/// "null".
 fn push_value(out: &mut Vec<u8>, bytes: &[u8], is_json: bool, margin: usize) {
     let text = text_of(bytes);
     if is_json && text.trim() != "null" && indent_into(out, &text, margin).is_ok() {

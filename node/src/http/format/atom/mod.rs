@@ -40,8 +40,8 @@ fn content<'a>(entry: &ResolvedRef<'a>) -> Option<EventRef<'a>> {
     is_plain.then_some(entry.original)
 }
 
-/// What entries print again and again. Those of a feed mostly stand in one stream and were stored at about the same time, so
-/// the name is encoded once and the date printed once.
+/// What entries print again and again. Those of a feed mostly stand in one stream and were stored
+/// at about the same time, so the name is encoded once and the date printed once.
 pub struct Printer<'a> {
     base: &'a Base,
     stream: String,

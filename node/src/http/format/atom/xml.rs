@@ -142,7 +142,8 @@ fn event_elements(out: &mut Vec<u8>, event: EventRef<'_>, attributes: &str) {
     }
 }
 
-/// A payload converted, or its text where it has no value or a conversion would grow beyond its limit.
+/// A payload converted, or its text where it has no value or a conversion would grow beyond its
+/// limit.
 fn push_payload(out: &mut Vec<u8>, name: &str, attributes: &str, value: Option<&Json<'_>>, text: &str) {
     let limit = out.len() + MAX_PAYLOAD_AS_XML_BYTES;
     if value.is_none_or(|value| push_json(out, name, attributes, value, limit).is_err()) {

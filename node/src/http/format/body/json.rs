@@ -31,7 +31,8 @@ fn elements(body: &str) -> Result<Vec<Members<'_>>, BodyError> {
     }
 }
 
-/// Collects the elements of an array. It ends at the first one too many, because a body has room for millions.
+/// Collects the elements of an array. It ends at the first one too many, because a body has room
+/// for millions.
 struct Elements<'text> {
     found: Vec<Members<'text>>,
     are_too_many: bool,
@@ -64,7 +65,8 @@ impl<'de> Visitor<'de> for &mut Elements<'de> {
     }
 }
 
-/// The members of an element that mean something, as text. Of one that comes twice the last counts; others are not kept.
+/// The members of an element that mean something, as text. Of one that comes twice the last counts;
+/// others are not kept.
 #[derive(Default)]
 struct Members<'text> {
     id: Option<&'text RawValue>,

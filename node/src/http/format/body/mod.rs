@@ -1,4 +1,5 @@
-//! Request bodies that carry several events: JSON arrays and XML lists (contract/streams 6.3 to 6.5).
+//! Request bodies that carry several events: JSON arrays and XML lists (contract/streams 6.3 to
+//! 6.5).
 
 pub mod json;
 pub mod xml;
@@ -68,7 +69,8 @@ fn utf8(body: Bytes) -> Bytes {
     }
 }
 
-/// A body, sent or stored, as text. What is no UTF-8 in it becomes U+FFFD; the usual case is checked many bytes at a time.
+/// A body, sent or stored, as text. What is no UTF-8 in it becomes U+FFFD; the usual case is
+/// checked many bytes at a time.
 pub fn text(body: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(body) {
         Ok(text) => Cow::Borrowed(text),

@@ -20,8 +20,8 @@ impl From<DocumentError> for BodyError {
     }
 }
 
-/// Reads the events of a body. Each is made as soon as it ends, and what means nothing in it is skipped, so that only one payload stands in
-/// memory as a tree.
+/// Reads the events of a body. Each is made as soon as it ends, and what means nothing in it is
+/// skipped, so that only one payload stands in memory as a tree.
 pub fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
     let mut document = Document::new(body)?;
     let mut events = EventCollector::default();
@@ -98,15 +98,17 @@ enum Node<'a> {
     Text(Cow<'a, str>),
 }
 
-/// An element with everything in it as one list in the order of the document, because a tree of millions of small lists would take many times as
-/// much memory. An element is known by its place in the list; that of the whole is 0.
+/// An element with everything in it as one list in the order of the document, because a tree of
+/// millions of small lists would take many times as much memory. An element is known by its place
+/// in the list; that of the whole is 0.
 #[derive(Debug, Default)]
 struct Content<'a> {
     nodes: Vec<Node<'a>>,
 }
 
 impl<'a> Content<'a> {
-    /// Reads the element that begins with this tag. `count` is what the event has of elements and attributes so far.
+    /// Reads the element that begins with this tag. `count` is what the event has of elements and
+    /// attributes so far.
     fn read(document: &mut Document<'a>, tag: Tag<'a>, count: &mut usize) -> Result<Self, BodyError> {
         let mut content = Self::default();
         let mut open = Vec::new();
@@ -188,7 +190,8 @@ impl<'a> Content<'a> {
         Ok(Payload { bytes: json.into(), is_json: true })
     }
 
-    /// Appends the element's content as a JSON value. Indentation makes deep lists many times longer, hence the limit.
+    /// Appends the element's content as a JSON value. Indentation makes deep lists many times
+    /// longer, hence the limit.
     fn push_value(&self, out: &mut Vec<u8>, element: usize, indent: usize) -> Result<(), BodyError> {
         if out.len() > MAX_INDENTED_BYTES {
             return Err(EventError::TooLarge.into());
@@ -238,7 +241,8 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
-    /// Attributes, then elements and texts, those of one name together where it first appears: the number of the member, and a place.
+    /// Attributes, then elements and texts, those of one name together where it first appears: the
+    /// number of the member, and a place.
     fn members(&self, element: usize) -> Vec<(u32, u32)> {
         let mut members = Vec::new();
         let mut numbers = HashMap::new();

@@ -1,4 +1,5 @@
-//! Re-serialises JSON text: two spaces, LF, key order kept (contract/streams 6.4). Streams from text to text.
+//! Re-serialises JSON text: two spaces, LF, key order kept (contract/streams 6.4). Streams from
+//! text to text.
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -35,9 +36,11 @@ pub fn indent_value(value: &RawValue) -> Result<Vec<u8>, IndentError> {
     Ok(out)
 }
 
-/// Appends `text` re-serialised, its further lines `margin` spaces from the left. On an error `out` is as before.
+/// Appends `text` re-serialised, its further lines `margin` spaces from the left. On an error `out`
+/// is as before.
 pub fn indent_into(out: &mut Vec<u8>, text: &str, margin: usize) -> Result<(), IndentError> {
-    // The scan trusts its input, so it is checked first; this one neither recurses nor allocates per value.
+    // The scan trusts its input, so it is checked first; this one neither recurses nor allocates
+    // per value.
     serde_json::from_str::<IgnoredAny>(text).map_err(|_| IndentError::NotJson)?;
     scan_into(out, text, margin)
 }
@@ -171,8 +174,8 @@ fn push_json_string(out: &mut Vec<u8>, raw: &str, has_escapes: bool) {
     out.push(b'"');
 }
 
-/// Appends a number, true, false or null. Fractions go through doubles like in the reference, integers of any
-/// size stay exact.
+/// Appends a number, true, false or null. Fractions go through doubles like in the reference,
+/// integers of any size stay exact.
 pub fn push_literal(out: &mut Vec<u8>, literal: &str) {
     use std::io::Write as _;
     if literal.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
@@ -244,7 +247,8 @@ mod tests {
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
             any::<i64>().prop_map(Into::into),
-            // Exact in few digits: serde_json, which judges here, reads longer ones with an error in the last place.
+            // Exact in few digits: serde_json, which judges here, reads longer ones with an error
+            // in the last place.
             any::<i32>().prop_map(|eighths| (f64::from(eighths) / 8.0).into()),
             ".*".prop_map(Into::into),
         ];

@@ -1,4 +1,5 @@
-//! Writes JSON documents, indented by two spaces, straight into a byte buffer: no tree is built for a page.
+//! Writes JSON documents, indented by two spaces, straight into a byte buffer: no tree is built for
+//! a page.
 
 const SPACES: &[u8; 64] = b"                                                                ";
 
@@ -19,8 +20,8 @@ pub fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends `text` as a JSON string. Non-ASCII stays as it is, apart from the three line separators that the
-/// reference escapes as well.
+/// Appends `text` as a JSON string. Non-ASCII stays as it is, apart from the three line separators
+/// that the reference escapes as well.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     push_escaped(out, text);
@@ -70,8 +71,9 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&bytes[plain_from..]);
 }
 
-/// How many bytes from the start neither are nor begin something to escape. Nearly all bytes of a page are such, and the compiler makes a
-/// few comparisons of vectors out of those of a whole chunk.
+/// How many bytes from the start neither are nor begin something to escape. Nearly all bytes of a
+/// page are such, and the compiler makes a few comparisons of vectors out of those of a whole
+/// chunk.
 fn plain_bytes(bytes: &[u8]) -> usize {
     const CHUNK: usize = 32;
     let mut at = 0;
@@ -120,7 +122,8 @@ impl<'out> Object<'out> {
         Self { out, indent, is_empty: true }
     }
 
-    /// Starts a member; the caller appends its value to the returned buffer. `name` needs no escaping.
+    /// Starts a member; the caller appends its value to the returned buffer. `name` needs no
+    /// escaping.
     pub fn key(&mut self, name: &str) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');
@@ -165,7 +168,8 @@ impl<'out> Object<'out> {
         push_number(self.key(name), value);
     }
 
-    /// Starts members whose text begins with the line of the first one, without the comma before it.
+    /// Starts members whose text begins with the line of the first one, without the comma before
+    /// it.
     pub fn prepared(&mut self, text: &[u8]) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');

@@ -1,6 +1,8 @@
-//! A strict reader of XML documents. quick-xml finds where markup begins and ends and compares the names of tags; everything else that makes a
-//! document well-formed (XML 1.0, fifth edition, and Namespaces in XML 1.0, third edition) is checked here and in `markup`. Of a document
-//! type declaration only the place and the beginning are: nothing that it declares is known, so no entity can be made to grow.
+//! A strict reader of XML documents. quick-xml finds where markup begins and ends and compares the
+//! names of tags; everything else that makes a document well-formed (XML 1.0, fifth edition, and
+//! Namespaces in XML 1.0, third edition) is checked here and in `markup`. Of a document type
+//! declaration only the place and the beginning are: nothing that it declares is known, so no
+//! entity can be made to grow.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -24,7 +26,8 @@ pub enum DocumentError {
     /// Not well-formed, or nested deeper than [`MAX_NESTING`].
     #[error("not well-formed")]
     Malformed,
-    /// An element with more than [`MAX_XML_NODES`](crate::http::limits::MAX_XML_NODES) attributes, or more than [`MAX_XML_NAMESPACES`] around it.
+    /// An element with more than [`MAX_XML_NODES`](crate::http::limits::MAX_XML_NODES) attributes,
+    /// or more than [`MAX_XML_NAMESPACES`] around it.
     #[error("too large")]
     TooLarge,
 }
@@ -42,7 +45,8 @@ pub struct Tag<'a> {
     pub is_self_closing: bool,
 }
 
-/// What a document consists of. Comments and processing instructions mean nothing, and outside of the root there is nothing else.
+/// What a document consists of. Comments and processing instructions mean nothing, and outside of
+/// the root there is nothing else.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Part<'a> {
     /// An element begins.

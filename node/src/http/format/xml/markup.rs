@@ -1,4 +1,5 @@
-//! Pieces of XML markup: characters, names, attributes, references, declarations. What is not well-formed is `None` or `false`.
+//! Pieces of XML markup: characters, names, attributes, references, declarations. What is not
+//! well-formed is `None` or `false`.
 
 use std::borrow::Cow;
 
@@ -93,7 +94,8 @@ pub fn attributes_of(mut text: &str) -> Result<Vec<Attribute<'_>>, DocumentError
     }
 }
 
-/// The value of an attribute: white space in it becomes blanks, unless it is written as a reference.
+/// The value of an attribute: white space in it becomes blanks, unless it is written as a
+/// reference.
 fn attribute_value(source: &str) -> Option<Cow<'_, str>> {
     if !source.contains(['<', '&', '\t', '\r', '\n']) {
         return Some(Cow::Borrowed(source));
@@ -149,8 +151,8 @@ pub fn reference(name: &str) -> Option<char> {
     }
 }
 
-/// Whether this follows `<?xml`: the version, then encoding and standalone if they are there. The text has been decoded, so whatever
-/// encoding it names is no longer of interest.
+/// Whether this follows `<?xml`: the version, then encoding and standalone if they are there. The
+/// text has been decoded, so whatever encoding it names is no longer of interest.
 pub fn is_declaration(text: &str) -> bool {
     let Ok(attributes) = attributes_of(text) else { return false };
     let mut attributes = attributes.into_iter().peekable();

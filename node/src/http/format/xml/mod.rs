@@ -71,8 +71,8 @@ fn is_name_part(c: char) -> bool {
     is_name_start(c) || matches!(c, '0'..='9' | '-' | '.' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
 }
 
-/// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`, in upper case as the reference writes it, and so does a `_`
-/// that would be read as the beginning of such an escape.
+/// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`, in upper case as the
+/// reference writes it, and so does a `_` that would be read as the beginning of such an escape.
 pub fn name_of(member: &str) -> String {
     let mut name = String::with_capacity(member.len());
     for (at, c) in member.char_indices() {
@@ -122,8 +122,8 @@ pub struct TooLarge;
 /// Appends `value` as elements called `name`: one, or one per element of an array.
 ///
 /// # Errors
-/// `out` would become longer than `limit`: every element of an array repeats its name, which can be as long as the document. `out` is as
-/// before.
+/// `out` would become longer than `limit`: every element of an array repeats its name, which can be
+/// as long as the document. `out` is as before.
 pub fn push_json(
     out: &mut Vec<u8>,
     name: &str,
@@ -198,7 +198,8 @@ fn push_object(
     out.extend_from_slice(attributes.as_bytes());
     let mut seen: HashSet<String> = HashSet::new();
     for (member, value) in members {
-        // A doubled attribute or a namespace of the data's own would make the document invalid or change its meaning.
+        // A doubled attribute or a namespace of the data's own would make the document invalid or
+        // change its meaning.
         let Some(attribute) = attribute(member, value).filter(|a| !seen.contains(a) && a != "xmlns") else { continue };
         out.push(b' ');
         out.extend_from_slice(attribute.as_bytes());

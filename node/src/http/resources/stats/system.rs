@@ -1,4 +1,5 @@
-//! What the system knows of this process and this machine: files under /proc and the file system of the data.
+//! What the system knows of this process and this machine: files under /proc and the file system of
+//! the data.
 
 use std::fs;
 use std::io;
