@@ -6,6 +6,9 @@
 //! -> [`store`] -> [`event`], beside snapshot and apply [`transport`], between nodes, and beside
 //! the machine [`log`], which knows nothing of the domain.
 
+// Tests may wait, and start threads without names.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
+
 // Tests in this crate start nodes as those in `tests/` do, by code that calls the crate by its
 // name.
 #[cfg(test)]

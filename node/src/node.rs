@@ -213,6 +213,7 @@ impl Node {
 
 /// Ends the process when it has not ended by itself in time. On a thread, which waits neither for
 /// the others nor for the disk.
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
 fn leave_after(deadline: Duration) {
     let watch = std::thread::Builder::new().name("stop-deadline".to_owned()).spawn(move || {
         std::thread::sleep(deadline);

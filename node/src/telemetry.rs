@@ -39,6 +39,7 @@ pub fn start(filter: &str, json: bool) -> anyhow::Result<()> {
 
 /// Logs the panic and aborts: a node that lost one of its threads or tasks looks alive to its peers
 /// and does no work. A dead one is replaced by an election and started again by its supervisor.
+#[expect(clippy::disallowed_methods, reason = "a panic is a defect, and its core dump helps to find it")]
 fn abort_on_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let message = payload

@@ -1,6 +1,7 @@
 //! The memory that large answers may hold, however many clients ask and however slowly they read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
 mod support;
 

@@ -236,6 +236,7 @@ impl Inner {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "runs at the start and on the apply thread")]
     fn read_settings(&self) {
         let _refreshing = self.refreshing.lock();
         let event = self.store().read_blocking(|view| view.last_visible_event(stream_name::SETTINGS));
@@ -254,6 +255,7 @@ impl Inner {
         self.defaults.store(Arc::new(defaults));
     }
 
+    #[expect(clippy::disallowed_methods, reason = "runs at the start and on the apply thread")]
     fn look_for_users(&self) {
         let exist = self.store().read_blocking(|view| Ok(view.stream(USERS)?.last_number.is_some()));
         if exist {

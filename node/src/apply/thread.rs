@@ -21,6 +21,7 @@ use crate::{fatal, machine, priority};
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
 /// Works until it is told to stop.
+#[expect(clippy::disallowed_methods, reason = "this is the apply thread")]
 pub(super) fn run(mut writer: StateWriter, mut publisher: Publisher, mut queue: mpsc::Receiver<Job>) {
     priority::run_promptly();
     while let Some(job) = queue.blocking_recv() {
@@ -49,6 +50,7 @@ pub(super) fn run(mut writer: StateWriter, mut publisher: Publisher, mut queue: 
 }
 
 /// The next job that is no guess: there is one already.
+#[expect(clippy::disallowed_methods, reason = "runs on the apply thread")]
 fn next_but_guesses(queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
     loop {
         match queue.blocking_recv() {

@@ -137,6 +137,7 @@ impl Consensus {
     }
 
     /// What consensus says of itself at this moment.
+    #[expect(clippy::disallowed_methods, reason = "copied at once, without another borrow or an await")]
     pub fn seen(&self) -> Seen {
         Seen::of(&self.raft.metrics().borrow_watched())
     }
@@ -327,6 +328,7 @@ impl Elections {
     }
 
     /// The newest there is.
+    #[expect(clippy::disallowed_methods, reason = "copied at once, without another borrow or an await")]
     pub fn elected(&self) -> Elected {
         let metrics = self.0.borrow_watched();
         let leader = metrics.current_leader;

@@ -281,6 +281,7 @@ async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
     // write.
     let mut metrics = raft.server_metrics();
     while metrics.changed().await.is_ok() {}
+    #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
     let end = raft.metrics().borrow_watched().running_state.clone();
     match end {
         Err(Fatal::Stopped) => None,

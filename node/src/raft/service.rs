@@ -115,6 +115,7 @@ impl RaftRpc for RaftService {
         let damaged = |error: CodecError| refused(ReceiveError::Damaged(error.to_string()));
         let vote = codec::vote_from_message(&vote).map_err(damaged)?;
         let meta = meta_of(&manifest).map_err(damaged)?;
+        #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
         let own_vote = self.raft.metrics().borrow_watched().vote;
         if own_vote > vote {
             // A leader of the past: openraft would refuse its snapshot after gigabytes.

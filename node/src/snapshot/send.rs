@@ -125,6 +125,7 @@ pub fn send(
     ReceiverStream::new(stream)
 }
 
+#[expect(clippy::disallowed_methods, reason = "runs on the thread that reads the snapshot")]
 fn read_parts(
     directory: &SnapshotDir,
     header: SnapshotHeader,

@@ -2,6 +2,7 @@
 //! The cases run against a single node and against a follower of three.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
 mod access;
 mod bad_input;

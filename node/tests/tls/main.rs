@@ -2,6 +2,7 @@
 //! cluster's CA.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
 
 mod client;
 mod documented;
