@@ -20,7 +20,7 @@ use crate::access::Access;
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
-use crate::cluster::{Cluster, Parts};
+use crate::cluster::{Cluster, Dependencies};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::raft;
@@ -116,7 +116,7 @@ impl Node {
         let traffic = dialer.traffic().clone();
         let parts = raft::build(&config, identity.local(), dialer.clone(), resolve.clone(), metrics.clone()).await?;
 
-        let (cluster, gate) = Cluster::new(Parts {
+        let (cluster, background) = Cluster::new(Dependencies {
             config: config.clone(),
             identity: identity.clone(),
             consensus: parts.consensus(),
@@ -124,10 +124,10 @@ impl Node {
             metrics: metrics.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),
             log_progress: parts.log_progress(),
+            log_entries_at_start: parts.log_end_at_start,
         });
         let stop_http = CancellationToken::new();
         let stop_all = CancellationToken::new();
-        tokio::spawn(gate);
 
         parts.run(&config, &stop_all).await;
         let cluster_service = ClusterServer::new(ClusterService::new(cluster.clone(), stop_all.clone()))
@@ -161,7 +161,7 @@ impl Node {
         });
 
         tokio::spawn(certificates.clone().remind(stop_all.clone()));
-        cluster.run(&stop_all, parts.log_end_at_start);
+        background.start(&stop_all);
         let http_metrics = http::HttpMetrics::default();
         metrics.register(|registry| http_metrics.register(registry));
         let access = Access::new(cluster.clone(), &config)?;

@@ -8,8 +8,7 @@ use futures::future::BoxFuture;
 use super::rules::Right;
 use super::user::{NOTIFICATIONS, stream_of};
 use super::{Access, Inner};
-use crate::cluster::Requester;
-use crate::cluster::authorization::{Authorization, Authorizer, Permission};
+use crate::cluster::{Authorization, Authorizer, Permission, Requester};
 use crate::store::ReadError;
 
 /// This room as the cluster knows it.

@@ -53,7 +53,7 @@ impl Access {
     /// demands that `$users` never had an event.
     async fn create_first_users(&self, config: &Config) {
         let mut exist = self.inner.users_exist.subscribe();
-        let mut leadership = self.inner.cluster.leadership_changes();
+        let mut leadership = self.inner.cluster.leader_changes();
         let mut command = None;
         while !*exist.borrow_and_update() {
             if self.inner.cluster.leads() {

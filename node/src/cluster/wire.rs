@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headwater_proto::cluster as wire;
 
-use super::authorization::Requester;
-use super::gate::Proposed;
+use super::writes::authorization::Requester;
+use super::writes::gate::Proposed;
 use crate::event::{Caller, Credential, Principal, WriteOutcome};
 
 /// `None` for an anonymous caller.
-pub fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
+pub(super) fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
     use wire::requester::Kind;
     let kind = match requester {
         Requester::Caller(Caller::Anonymous) => return None,
@@ -28,7 +28,7 @@ pub fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
 
 /// A user comes without its groups: the leader knows them better. `None` for a requester that this
 /// version does not know.
-pub fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Requester> {
+pub(super) fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Requester> {
     use wire::requester::Kind;
     let Some(requester) = requester else { return Some(Requester::Caller(Caller::Anonymous)) };
     let principal = match requester.kind? {
@@ -48,7 +48,7 @@ pub fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Request
 }
 
 /// The answer to a forwarded write.
-pub fn forward_response(request_id: u64, proposed: Proposed) -> wire::ForwardResponse {
+pub(super) fn forward_response(request_id: u64, proposed: Proposed) -> wire::ForwardResponse {
     use wire::forward_response::Result as Answer;
     let (log_index, result) = match proposed {
         Proposed::Done { log_index, outcome } => (Some(log_index), Answer::Outcome(outcome_to_wire(outcome))),
@@ -58,6 +58,22 @@ pub fn forward_response(request_id: u64, proposed: Proposed) -> wire::ForwardRes
         Proposed::Denied => (None, Answer::Denied(wire::Denied {})),
     };
     wire::ForwardResponse { request_id, log_index, result: Some(result) }
+}
+
+/// A leader's answer to a forwarded write; one that this version does not know says nothing of the
+/// outcome.
+pub(super) fn proposed_from_wire(answer: wire::ForwardResponse) -> Proposed {
+    use wire::forward_response::Result as Answer;
+    match (answer.result, answer.log_index) {
+        (Some(Answer::Outcome(outcome)), Some(log_index)) => match outcome_from_wire(outcome) {
+            Some(outcome) => Proposed::Done { log_index, outcome },
+            None => Proposed::Unknown,
+        },
+        (Some(Answer::NotLeader(_)), _) => Proposed::NotLeader,
+        (Some(Answer::Busy(_)), _) => Proposed::Busy,
+        (Some(Answer::Denied(_)), _) => Proposed::Denied,
+        _ => Proposed::Unknown,
+    }
 }
 
 fn outcome_to_wire(outcome: WriteOutcome) -> wire::WriteOutcome {
@@ -75,7 +91,7 @@ fn outcome_to_wire(outcome: WriteOutcome) -> wire::WriteOutcome {
 }
 
 /// `None` for an outcome this version does not know.
-pub fn outcome_from_wire(outcome: wire::WriteOutcome) -> Option<WriteOutcome> {
+fn outcome_from_wire(outcome: wire::WriteOutcome) -> Option<WriteOutcome> {
     use wire::write_outcome::Kind;
     Some(match outcome.kind? {
         Kind::Appended(a) => {

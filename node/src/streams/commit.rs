@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Streams;
 use super::authorize::Grant;
-use crate::cluster::{LeaderHint, Leadership, Requester, Write, WriteError};
+use crate::cluster::{Leader, LeaderHint, Requester, Write, WriteError};
 use crate::event::WriteOutcome;
 
 /// Why this node does not do what the leader, or a node that has applied more, would do.
@@ -27,9 +27,9 @@ impl Streams {
         }
         // Rare, and larger than all the rest of a write.
         match Box::pin(self.cluster.living_leader()).await {
-            Leadership::Local => Ok(()),
-            Leadership::Remote(hint) => Err(LeaderError::NotLeader(hint)),
-            Leadership::None => Err(LeaderError::NotReady),
+            Leader::Local => Ok(()),
+            Leader::Remote(hint) => Err(LeaderError::NotLeader(hint)),
+            Leader::Unknown => Err(LeaderError::NotReady),
         }
     }
 

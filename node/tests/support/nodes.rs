@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use headwater::cluster::Leadership;
+use headwater::cluster::Leader;
 use headwater::config::{Config, Invocation};
 use headwater::node::Node;
 use tempfile::TempDir;
@@ -171,5 +171,5 @@ impl Nodes {
 }
 
 fn leads(node: &Node) -> bool {
-    node.cluster().leadership() == Leadership::Local
+    node.cluster().leader() == Leader::Local
 }

@@ -3,7 +3,7 @@
 
 use http::{Response, StatusCode};
 
-use crate::cluster::Leadership;
+use crate::cluster::Leader;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
@@ -25,7 +25,7 @@ pub(crate) async fn ready(request: &Request<'_>) -> Result<Response<Reply>, ApiE
 
 /// GET /health/leader
 pub(crate) async fn leader(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let is_leader = request.state.cluster.leadership() == Leadership::Local;
+    let is_leader = request.state.cluster.leader() == Leader::Local;
     Ok(health(is_leader, Some("not the leader".to_owned())))
 }
 

@@ -9,45 +9,40 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::connector::Connector;
-use super::reminder::Reminder;
+use super::figures::Statistics;
+use crate::cluster::connector::Connector;
+use crate::cluster::log_reminder::LogReminder;
 use crate::config::MemberConfig;
-use crate::event::Ticks;
 use crate::transport::NodeId;
 
 /// How often every listed server is asked.
-pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one answer may take.
 const POLL_DEADLINE: Duration = Duration::from_millis(400);
 /// A server not heard for this long is shown as not alive.
-pub const SILENCE: Duration = Duration::from_millis(1_500);
+const SILENCE: Duration = Duration::from_millis(1_500);
 /// How often the log repeats why a server is not heard.
 const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What a listed server said when it was heard last.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub(in crate::cluster) struct Heard {
     /// Its words.
-    pub status: wire::StatusResponse,
+    pub(in crate::cluster) status: wire::StatusResponse,
     /// When.
-    pub at: SystemTime,
+    pub(in crate::cluster) at: SystemTime,
 }
 
 impl Heard {
     /// Whether that is recent enough to call the server alive.
-    pub fn is_alive(&self) -> bool {
+    pub(in crate::cluster) fn is_alive(&self) -> bool {
         self.at.elapsed().is_ok_and(|silence| silence < SILENCE)
-    }
-
-    /// The same moment for documents.
-    pub fn ticks(&self) -> Ticks {
-        Ticks::from_system_time(self.at)
     }
 }
 
 /// What is known of the other listed servers. Cheap to clone.
 #[derive(Clone)]
-pub struct Peers {
+pub(in crate::cluster) struct Peers {
     connector: Connector,
     others: Arc<Vec<MemberConfig>>,
     heard: Arc<RwLock<BTreeMap<u16, Heard>>>,
@@ -57,23 +52,23 @@ pub struct Peers {
 
 impl Peers {
     /// Knows `others` by their addresses only, until [`Self::run`] has met them.
-    pub fn new(connector: Connector, others: Vec<MemberConfig>) -> Self {
+    pub(in crate::cluster) fn new(connector: Connector, others: Vec<MemberConfig>) -> Self {
         Self { connector, others: Arc::new(others), heard: Arc::default(), failures: Arc::default() }
     }
 
     /// The configured others.
-    pub fn others(&self) -> &[MemberConfig] {
+    pub(in crate::cluster) fn others(&self) -> &[MemberConfig] {
         &self.others
     }
 
     /// What server `server` said last.
-    pub fn heard(&self, server: u16) -> Option<Heard> {
+    pub(in crate::cluster) fn heard(&self, server: u16) -> Option<Heard> {
         self.heard.read().get(&server).cloned()
     }
 
     /// Asks one server now. Whoever answers as another server is refused, with `FailedPrecondition`
     /// and a sentence for the operator.
-    pub async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
+    pub(in crate::cluster) async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
         let answer = self.answer_of(member).await;
         match &answer {
             Ok(status) => {
@@ -92,46 +87,58 @@ impl Peers {
         let answer = tokio::time::timeout(POLL_DEADLINE, client.status(wire::StatusRequest {})).await;
         let status = answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner();
         let server = NodeId(status.node_id).server();
-        match server == member.id {
-            true => Ok(status),
-            false => Err(tonic::Status::failed_precondition(format!(
+        if server == member.id {
+            Ok(status)
+        } else {
+            Err(tonic::Status::failed_precondition(format!(
                 "server {} of the list answers at {} as server {server}: correct the member list",
                 member.id, member.raft_address
-            ))),
+            )))
         }
     }
+}
 
-    /// Asks everybody again and again until `stop`, calling `after_round` after each round.
-    pub async fn run(self, stop: CancellationToken, mut after_round: impl FnMut()) {
+/// Asks every listed server again and again.
+pub(in crate::cluster) struct PeerPoll {
+    /// The servers, and what they say.
+    pub(in crate::cluster) peers: Peers,
+    /// Gauges that are brought up to date after each round.
+    pub(in crate::cluster) statistics: Arc<Statistics>,
+}
+
+impl PeerPoll {
+    /// Works until `stop`.
+    pub(in crate::cluster) async fn run(self, stop: CancellationToken) {
+        let others = self.peers.others();
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let start = SystemTime::now();
-        let mut reminders: Vec<_> = self.others.iter().map(|_| Reminder::every(REMIND_INTERVAL)).collect();
+        let mut reminders: Vec<_> = others.iter().map(|_| LogReminder::every(REMIND_INTERVAL)).collect();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             // An unanswered question leaves the old entry, whose age tells the story.
-            futures::future::join_all(self.others.iter().map(|member| self.ask(member))).await;
-            for (member, reminder) in self.others.iter().zip(&mut reminders) {
-                self.tell(member, reminder, start);
+            futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
+            for (member, reminder) in others.iter().zip(&mut reminders) {
+                self.log_silence(member, reminder, start);
             }
-            after_round();
+            self.statistics.update_gauges();
         }
     }
 
-    /// Tells the log why a server is not heard, once it is missed: at a start others may come a
-    /// moment later.
-    fn tell(&self, member: &MemberConfig, reminder: &mut Reminder, start: SystemTime) {
+    /// Logs why a server is not heard, once it is missed: at a start others may come a moment
+    /// later.
+    fn log_silence(&self, member: &MemberConfig, reminder: &mut LogReminder, start: SystemTime) {
         let (server, address) = (member.id, &member.raft_address);
-        let Some(reason) = self.failures.lock().get(&server).cloned() else {
+        let Some(reason) = self.peers.failures.lock().get(&server).cloned() else {
             if reminder.is_over() {
                 tracing::info!(server, address, "a listed server answers again");
             }
             return;
         };
-        let last = self.heard(server).map_or(start, |heard| heard.at);
+        let last = self.peers.heard(server).map_or(start, |heard| heard.at);
         let is_missed = last.elapsed().is_ok_and(|silence| silence >= SILENCE);
         if is_missed && reminder.is_due(&reason, Instant::now()) {
             tracing::warn!(server, address, reason, "a listed server does not answer");
@@ -140,7 +147,7 @@ impl Peers {
 }
 
 /// What went wrong, with the causes that a transport keeps behind its first words.
-pub(super) fn reason_of(status: &tonic::Status) -> String {
+pub(in crate::cluster) fn reason_of(status: &tonic::Status) -> String {
     let mut reason = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

@@ -8,14 +8,14 @@ const MAX_REASONS: usize = 16;
 
 /// What the log was told lately about one subject.
 #[derive(Debug)]
-pub(super) struct Reminder {
+pub(super) struct LogReminder {
     interval: Duration,
     told: Vec<(String, Instant)>,
     /// Whether something was told since the subject was last well.
     complained: bool,
 }
 
-impl Reminder {
+impl LogReminder {
     /// Repeats a reason that still holds after `interval`.
     pub(super) fn every(interval: Duration) -> Self {
         Self { interval, told: Vec::new(), complained: false }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_told_once_and_again_after_the_interval() {
-        let mut reminder = Reminder::every(INTERVAL);
+        let mut reminder = LogReminder::every(INTERVAL);
         let start = Instant::now();
         let told = (0..240).filter(|round| reminder.is_due("a", start + Duration::from_millis(250) * *round)).count();
         assert_eq!(told, 2, "a minute of rounds");
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn another_reason_is_told_at_once_and_one_that_returns_is_not() {
-        let mut reminder = Reminder::every(INTERVAL);
+        let mut reminder = LogReminder::every(INTERVAL);
         let now = Instant::now();
         assert!(reminder.is_due("a", now));
         assert!(reminder.is_due("b", now));
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn reasons_that_are_always_new_are_told_within_a_limit() {
-        let mut reminder = Reminder::every(INTERVAL);
+        let mut reminder = LogReminder::every(INTERVAL);
         let now = Instant::now();
         assert_eq!((0..100).filter(|number| reminder.is_due(&number.to_string(), now)).count(), MAX_REASONS);
         assert!(reminder.is_due("x", now + INTERVAL));

@@ -1,12 +1,19 @@
-//! Changes of the member list at the leader: giving a replaced disk the place of its predecessor.
+//! Changes of the members at the leader: giving a replaced disk the place of its predecessor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::Cluster;
+use crate::cluster::identity::Identity;
+use crate::cluster::leadership::Leadership;
+use crate::cluster::place::Place;
+use crate::cluster::read_barrier::ReadBarrier;
+use crate::cluster::status::peers::Peers;
+use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
 
 /// A new member may vote once it lacks no more than this many entries of the log: what is under way
@@ -20,19 +27,51 @@ const CATCH_UP_POLL: Duration = Duration::from_millis(100);
 /// How long one membership entry may take to commit.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
 
-impl Cluster {
+/// Gives replaced disks the place of their predecessors, while this node leads.
+pub(in crate::cluster) struct Replacement {
+    identity: Arc<Identity>,
+    place: Arc<Place>,
+    consensus: Consensus,
+    leadership: Arc<Leadership>,
+    /// Confirms that a majority still follows this leader before it changes the members.
+    barrier: Arc<ReadBarrier>,
+    /// Whether the predecessor of a disk still runs.
+    peers: Peers,
+    /// Disks that are being brought back.
+    promoting: Mutex<HashSet<NodeId>>,
+    /// Held while the members are changed: one change at a time.
+    changing_members: tokio::sync::Mutex<()>,
+}
+
+impl Replacement {
+    /// Nothing is being replaced.
+    pub(in crate::cluster) fn new(
+        identity: Arc<Identity>,
+        place: Arc<Place>,
+        consensus: Consensus,
+        leadership: Arc<Leadership>,
+        barrier: Arc<ReadBarrier>,
+        peers: Peers,
+    ) -> Self {
+        let (promoting, changing_members) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { identity, place, consensus, leadership, barrier, peers, promoting, changing_members }
+    }
+
     /// Takes `node_id` in as a learner in place of the earlier disk of the same server, and lets it
     /// vote once it has caught up. Repeating the request is harmless.
-    pub(super) async fn replace_member(&self, node_id: NodeId, addresses: Member) -> Result<Uuid, Status> {
-        let cluster_id =
-            self.inner.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
-        if !self.leads() {
+    pub(in crate::cluster) async fn replace(
+        self: &Arc<Self>,
+        node_id: NodeId,
+        addresses: Member,
+    ) -> Result<Uuid, Status> {
+        let cluster_id = self.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
+        if !self.leadership.is_local() {
             return Err(Status::unavailable("not the leader"));
         }
-        if !self.inner.config.members.iter().any(|m| m.id == node_id.server()) {
+        if !self.place.is_listed(node_id.server()) {
             return Err(Status::failed_precondition(format!("server {} is not in the member list", node_id.server())));
         }
-        let members = self.seen().members;
+        let members = self.consensus.seen().members;
         let voters = members.voters();
         if voters.contains(&node_id) {
             // Perhaps a former leader began the exchange and did not finish it.
@@ -41,7 +80,7 @@ impl Cluster {
             }
             return Ok(cluster_id);
         }
-        if let Some(former) = self.inner.peers.heard(node_id.server()).filter(|heard| heard.is_alive())
+        if let Some(former) = self.peers.heard(node_id.server()).filter(|heard| heard.is_alive())
             && voters.contains(&NodeId(former.status.node_id))
         {
             return Err(Status::failed_precondition(format!(
@@ -56,12 +95,12 @@ impl Cluster {
             return Ok(cluster_id);
         }
         // A new leader that no majority has confirmed yet may not change the members.
-        if self.linearize().await.is_err() {
+        if self.barrier.linearize().await.is_err() {
             return Err(Status::unavailable("the leader has no majority at the moment"));
         }
         let add = async {
-            let _one_at_a_time = self.inner.changing_members.lock().await;
-            self.inner.consensus.add_learner(node_id, addresses).await
+            let _one_at_a_time = self.changing_members.lock().await;
+            self.consensus.add_learner(node_id, addresses).await
         };
         let added = tokio::time::timeout(COMMIT_DEADLINE, add).await;
         match added {
@@ -73,17 +112,17 @@ impl Cluster {
         Ok(cluster_id)
     }
 
-    fn promote_in_background(&self, node_id: NodeId) {
-        if self.inner.promoting.lock().insert(node_id) {
+    fn promote_in_background(self: &Arc<Self>, node_id: NodeId) {
+        if self.promoting.lock().insert(node_id) {
             tracing::info!(target: "audit", %node_id, "audit: members: took in a replaced disk; it will vote once it has caught up");
             tokio::spawn(self.clone().promote(node_id));
         }
     }
 
     /// Waits until the learner has caught up and exchanges it for its predecessor in one change.
-    async fn promote(self, node_id: NodeId) {
+    async fn promote(self: Arc<Self>, node_id: NodeId) {
         self.promote_when_caught_up(node_id).await;
-        self.inner.promoting.lock().remove(&node_id);
+        self.promoting.lock().remove(&node_id);
     }
 
     async fn promote_when_caught_up(&self, node_id: NodeId) {
@@ -91,15 +130,15 @@ impl Cluster {
         // What kept the last attempt from succeeding: told when it changes, not ten times a second.
         let mut obstacle = String::new();
         loop {
-            if !self.leads() || tokio::time::Instant::now() > deadline {
+            if !self.leadership.is_local() || tokio::time::Instant::now() > deadline {
                 tracing::info!(%node_id, "no longer the one to promote the replaced disk");
                 return;
             }
-            let seen = self.seen();
+            let seen = self.consensus.seen();
             let matched = seen.replication.as_ref().and_then(|all| all.get(&node_id).copied()).flatten();
             let last = seen.log_entries.saturating_sub(1);
             let has_caught_up = matched.is_some_and(|index| index + CAUGHT_UP_WITHIN >= last);
-            if has_caught_up && self.linearize().await.is_ok() {
+            if has_caught_up && self.barrier.linearize().await.is_ok() {
                 match self.exchange_voter(node_id).await {
                     Ok(()) => {
                         tracing::info!(target: "audit", %node_id, "audit: members: the replaced disk has caught up and votes");
@@ -117,10 +156,10 @@ impl Cluster {
     }
 
     async fn exchange_voter(&self, node_id: NodeId) -> Result<(), String> {
-        let consensus = &self.inner.consensus;
+        let consensus = &self.consensus;
         // Two disks may be replaced at once, and what is read here has to be what is changed.
-        let _one_at_a_time = self.inner.changing_members.lock().await;
-        let members = self.seen().members;
+        let _one_at_a_time = self.changing_members.lock().await;
+        let members = self.consensus.seen().members;
         // Of an exchange that was left half way the newer list counts.
         let newest = members.voter_lists().last().into_iter().flatten().copied();
         let mut voters: BTreeSet<NodeId> = newest.filter(|id| id.server() != node_id.server()).collect();
@@ -129,7 +168,7 @@ impl Cluster {
         let changed = tokio::time::timeout(COMMIT_DEADLINE, consensus.replace_voters(voters, &members)).await;
         changed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
         let is_leftover = |id: &NodeId| id.server() == node_id.server() && *id != node_id;
-        let leftovers: BTreeSet<NodeId> = self.seen().members.learners().filter(is_leftover).collect();
+        let leftovers: BTreeSet<NodeId> = self.consensus.seen().members.learners().filter(is_leftover).collect();
         if !leftovers.is_empty() {
             let removed = tokio::time::timeout(COMMIT_DEADLINE, consensus.remove_learners(leftovers)).await;
             removed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;

@@ -1,60 +1,12 @@
-//! On whose behalf a write is made, and the leader's decision whether it may be made
-//! (contract/services 5.2).
-//!
-//! The node that receives a request decides by its own state, which may be behind. So a write
-//! travels with its requester, and the leader, whose state has everything that was acknowledged,
-//! decides again before it proposes the write. The rules are in the room `access`, which registers
-//! them here.
+//! What a command needs permission for, read from its bytes.
 
-use std::num::NonZeroU64;
-use std::sync::atomic::Ordering;
-
-use bytes::Bytes;
-use futures::future::BoxFuture;
 use headwater_proto::reader::{Malformed, Reader, WireType};
 use headwater_proto::stored::Purpose;
 use headwater_proto::stored::fields::{append, append_all, command, delete};
 
-use super::Cluster;
-use super::gate::Proposed;
-use crate::event::Caller;
-
-/// On whose behalf a write is made. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Requester {
-    /// The node itself: the first users, the renewed hash of a password.
-    Node,
-    /// The sender of a request.
-    Caller(Caller),
-}
-
-/// A term in which this node leads. Its state has everything that was acknowledged only in such a
-/// term.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaderTerm(NonZeroU64);
-
-impl LeaderTerm {
-    /// `None` for 0, which is the term of no leader.
-    pub(super) fn new(term: u64) -> Option<Self> {
-        NonZeroU64::new(term).map(Self)
-    }
-}
-
-/// A write and what decides whether it may be made.
-#[derive(Debug, Clone)]
-pub struct Write {
-    /// An encoded [`headwater_proto::stored::Command`].
-    pub command: Bytes,
-    /// On whose behalf.
-    pub requester: Requester,
-    /// The term in which this node, as leader, found just now that the requester may make the
-    /// write. With `None` the leader decides when the write reaches it.
-    pub authorized_in: Option<LeaderTerm>,
-}
-
 /// What the requester of a command needs permission for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Permission {
+pub(crate) enum Permission {
     /// To append to each of these streams, by its access list.
     Append(Vec<String>),
     /// To delete the stream, by its access list.
@@ -67,7 +19,7 @@ pub enum Permission {
 
 impl Permission {
     /// Reads it from an encoded command, whose events are skipped.
-    pub fn of(command: &[u8]) -> Self {
+    pub(crate) fn of(command: &[u8]) -> Self {
         // The generated decoder copies every event; see the figures in `headwater_proto::reader`.
         Self::read(command).unwrap_or(Self::Unknown)
     }
@@ -180,60 +132,9 @@ fn all_appended(encoded: &[u8]) -> Result<Vec<Appended<'_>>, Malformed> {
     Ok(all)
 }
 
-/// The decision on a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authorization {
-    /// The requester may make it.
-    Granted,
-    /// The requester may not.
-    Denied,
-    /// The state of this node cannot be read now.
-    Undecided,
-}
-
-/// Decides on writes by the newest state of this node.
-pub trait Authorizer: Send + Sync {
-    /// Whether the requester has the permission.
-    fn authorize(&self, requester: Requester, permission: Permission) -> BoxFuture<'static, Authorization>;
-}
-
-impl Cluster {
-    /// Registers what decides on writes while this node leads. Before that no write is made.
-    pub fn authorize_with(&self, authorizer: Box<dyn Authorizer>) {
-        let is_first = self.inner.authorizer.set(authorizer).is_ok();
-        debug_assert!(is_first, "there is an authorizer already");
-    }
-
-    /// The term in which this node leads, for [`Write::authorized_in`]: ask for it before the right
-    /// is checked.
-    pub fn leader_term(&self) -> Option<LeaderTerm> {
-        LeaderTerm::new(self.inner.leader_term.load(Ordering::Acquire))
-    }
-
-    /// Whether a right that was checked in that term counts: this node leads in it still.
-    pub fn is_authorized(&self, authorized_in: Option<LeaderTerm>) -> bool {
-        authorized_in.is_some() && authorized_in == self.leader_term()
-    }
-
-    /// Decides as leader whether the write may enter the gate: `None`, or the answer instead.
-    pub(super) fn refusal(&self, requester: Requester, command: &[u8]) -> BoxFuture<'static, Option<Proposed>> {
-        let term = self.leader_term();
-        let Some(authorizer) = self.inner.authorizer.get().filter(|_| term.is_some()) else {
-            return Box::pin(std::future::ready(Some(Proposed::NotLeader)));
-        };
-        let (cluster, decision) = (self.clone(), authorizer.authorize(requester, Permission::of(command)));
-        Box::pin(async move {
-            match decision.await {
-                Authorization::Granted if cluster.is_authorized(term) => None,
-                Authorization::Denied if cluster.is_authorized(term) => Some(Proposed::Denied),
-                Authorization::Granted | Authorization::Denied | Authorization::Undecided => Some(Proposed::NotLeader),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use headwater_proto::stored::{Append, AppendAll, Command, Delete, NewEvent, command::Kind};
     use prost::Message;
 

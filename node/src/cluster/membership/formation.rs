@@ -1,7 +1,8 @@
-//! How a node comes to be part of a cluster: it was before, the cluster is founded now, or it takes
-//! the place of a lost disk.
+//! How a node becomes part of a cluster: it was before, the cluster is founded now, or it takes the
+//! place of a lost disk.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headwater_proto::cluster as wire;
@@ -10,10 +11,13 @@ use headwater_proto::stored;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Cluster;
-use super::peers::reason_of;
-use super::reminder::Reminder;
-use crate::config::MemberConfig;
+use crate::cluster::connector::Connector;
+use crate::cluster::identity::Identity;
+use crate::cluster::log_reminder::LogReminder;
+use crate::cluster::place::Place;
+use crate::cluster::status::peers::{Peers, reason_of};
+use crate::config::{Config, MemberConfig};
+use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
 
 /// How often an unfinished formation looks around again.
@@ -23,12 +27,6 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the log repeats what a node is still waiting for.
 const REMIND_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The member list in the form in which two nodes compare theirs.
-pub fn canonical(members: &[MemberConfig]) -> String {
-    let lines: Vec<_> = members.iter().map(|m| format!("{}={}/{}", m.id, m.raft_address, m.http_address)).collect();
-    lines.join(",")
-}
-
 /// What a round of looking around came to.
 enum Round {
     /// This node is part of a cluster.
@@ -36,27 +34,44 @@ enum Round {
     /// Not yet; a sentence for the operator.
     Waiting(String),
     /// Not before the operator has changed what the sentence names.
-    Mistaken(String),
+    Misconfigured(String),
 }
 
-impl Cluster {
+/// Makes this node part of a cluster.
+///
+/// A cluster is founded once: by the listed server with the smallest id, when every listed server
+/// answers, is empty and has the same list. A node that has taken part before has a log or a vote,
+/// so it is not empty and there is nothing to found.
+pub(in crate::cluster) struct Formation {
+    /// The member list, which server of it this node is, and whether it may ask for the place of a
+    /// lost disk.
+    pub(in crate::cluster) config: Arc<Config>,
+    /// Becomes that of a cluster.
+    pub(in crate::cluster) identity: Arc<Identity>,
+    /// Whether there is anything left to do.
+    pub(in crate::cluster) place: Arc<Place>,
+    /// Founds the cluster.
+    pub(in crate::cluster) consensus: Consensus,
+    /// The other listed servers.
+    pub(in crate::cluster) peers: Peers,
+    /// Reaches them.
+    pub(in crate::cluster) connector: Connector,
+}
+
+impl Formation {
     /// Works until this node is part of a cluster or `stop`.
-    ///
-    /// A cluster is founded once: by the listed server with the smallest id, when every listed
-    /// server answers, is empty and has the same list. A node that has taken part before has a log
-    /// or a vote, so it is not empty and there is nothing to found.
-    pub async fn take_part(self, stop: CancellationToken) {
-        let mut reminder = Reminder::every(REMIND_INTERVAL);
+    pub(in crate::cluster) async fn run(self, stop: CancellationToken) {
+        let mut reminder = LogReminder::every(REMIND_INTERVAL);
         loop {
-            match self.formation_round().await {
+            match self.round().await {
                 Round::Done => return,
                 Round::Waiting(reason) if reminder.is_due(&reason, Instant::now()) => {
                     tracing::info!("not part of a cluster yet: {reason}");
                 }
-                Round::Mistaken(reason) if reminder.is_due(&reason, Instant::now()) => {
+                Round::Misconfigured(reason) if reminder.is_due(&reason, Instant::now()) => {
                     tracing::warn!("not part of a cluster yet: {reason}");
                 }
-                Round::Waiting(_) | Round::Mistaken(_) => {}
+                Round::Waiting(_) | Round::Misconfigured(_) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -65,12 +80,12 @@ impl Cluster {
         }
     }
 
-    async fn formation_round(&self) -> Round {
-        if self.is_member() {
+    async fn round(&self) -> Round {
+        if self.place.is_member() {
             return Round::Done;
         }
-        let others = self.inner.peers.others();
-        let answers = futures::future::join_all(others.iter().map(|member| self.inner.peers.ask(member))).await;
+        let others = self.peers.others();
+        let answers = futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
         let mut silent = Vec::new();
         let mut heard = Vec::new();
         for (member, answer) in others.iter().zip(answers) {
@@ -78,28 +93,29 @@ impl Cluster {
                 Ok(status) => heard.push((member, status)),
                 // Somebody is there, but not who should be.
                 Err(status) if status.code() == tonic::Code::FailedPrecondition => {
-                    return Round::Mistaken(status.message().to_owned());
+                    return Round::Misconfigured(status.message().to_owned());
                 }
                 Err(status) => {
                     silent.push(format!("server {} at {} ({})", member.id, member.raft_address, reason_of(&status)));
                 }
             }
         }
-        if !self.disk_is_empty() {
-            return match self.is_candidate_for_membership() {
+        if !self.place.disk_is_empty() {
+            return if self.place.is_learner() {
                 // Taken in before; the leader that was to promote this node, or stopped half way,
                 // may be another one by now.
-                true => self.ask_for_place(&heard).await,
+                self.ask_for_place(&heard).await
+            } else {
                 // Its log says more than the member list: consensus does the rest.
-                false => Round::Done,
+                Round::Done
             };
         }
         if let Some((member, status)) = heard.iter().find(|(_, status)| !status.empty) {
             return self.meet_existing_cluster(member, status, &heard).await;
         }
-        let own_list = canonical(&self.inner.config.members);
+        let own_list = self.place.canonical_list();
         if let Some((member, status)) = heard.iter().find(|(_, status)| status.configured_members != own_list) {
-            return Round::Mistaken(format!(
+            return Round::Misconfigured(format!(
                 "server {} has another member list ({}) than this node ({own_list}); give every node the same list and restart it",
                 member.id, status.configured_members
             ));
@@ -110,8 +126,8 @@ impl Cluster {
                 silent.join(", ")
             ));
         }
-        let smallest = self.inner.config.members.iter().map(|m| m.id).min();
-        if smallest != Some(self.inner.config.server_id) {
+        let smallest = self.config.members.iter().map(|m| m.id).min();
+        if smallest != Some(self.config.server_id) {
             return Round::Waiting("waiting for the server with the smallest id to found the cluster".to_owned());
         }
         match self.found(&heard).await {
@@ -123,15 +139,15 @@ impl Cluster {
     /// Founds the cluster; repeating it after a crash at any point is harmless as long as every
     /// node is still empty.
     async fn found(&self, others: &[(&MemberConfig, wire::StatusResponse)]) -> Result<(), String> {
-        let identity = &self.inner.identity;
+        let identity = &self.identity;
         let cluster_id = identity.cluster_id().unwrap_or_else(Uuid::new_v4);
         identity.set_cluster_id(cluster_id, true).map_err(|error| error.to_string())?;
-        let own = self.own_member();
+        let own = self.place.own_member();
         let mut members = BTreeMap::from([(identity.node_id(), own)]);
         for (member, status) in others {
             let request = wire::JoinRequest {
                 cluster_id: cluster_id.as_bytes().to_vec().into(),
-                configured_members: canonical(&self.inner.config.members),
+                configured_members: self.place.canonical_list(),
             };
             let answer = self.call(member, async |mut client| client.join(request).await).await;
             let node_id =
@@ -144,33 +160,9 @@ impl Cluster {
             members.insert(NodeId(node_id), addresses);
         }
         let size = members.len();
-        self.inner.consensus.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
+        self.consensus.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
         tracing::info!(target: "audit", %cluster_id, members = size, "audit: members: founded the cluster");
         Ok(())
-    }
-
-    /// Refuses a server that is not in this node's list.
-    pub(super) fn check_listed(&self, server: u16) -> Result<(), tonic::Status> {
-        match self.inner.config.members.iter().any(|member| member.id == server) {
-            true => Ok(()),
-            false => {
-                Err(tonic::Status::failed_precondition(format!("server {server} is not in this node's member list")))
-            }
-        }
-    }
-
-    /// The answer to a founder's [`wire::JoinRequest`].
-    pub(super) fn accept_founding(&self, cluster_id: Uuid, configured_members: &str) -> Result<(), tonic::Status> {
-        if !self.disk_is_empty() {
-            return Err(tonic::Status::failed_precondition(
-                "this node already holds a log: a cluster is founded only once",
-            ));
-        }
-        if configured_members != canonical(&self.inner.config.members) {
-            return Err(tonic::Status::failed_precondition("this node has another member list"));
-        }
-        let identity = &self.inner.identity;
-        identity.set_cluster_id(cluster_id, true).map_err(|error| tonic::Status::internal(error.to_string()))
     }
 
     /// This disk is empty, but a listed server belongs to a cluster: either founding is under way
@@ -181,18 +173,18 @@ impl Cluster {
         status: &wire::StatusResponse,
         heard: &[(&MemberConfig, wire::StatusResponse)],
     ) -> Round {
-        let own_cluster = self.inner.identity.cluster_id();
+        let own_cluster = self.identity.cluster_id();
         let their_cluster = status.cluster_id.as_ref().and_then(|id| Uuid::from_slice(id).ok());
-        if !self.inner.config.rejoin && own_cluster.is_some() && own_cluster == their_cluster {
+        if !self.config.rejoin && own_cluster.is_some() && own_cluster == their_cluster {
             return Round::Waiting(format!(
                 "waiting for the leader's log; if it does not come and the disk of server {} was lost, start it with --rejoin",
-                self.inner.config.server_id
+                self.config.server_id
             ));
         }
-        if !self.inner.config.rejoin {
+        if !self.config.rejoin {
             return Round::Waiting(format!(
                 "this disk is empty, but server {} already belongs to a cluster; if the disk of server {} was lost, start it once with --rejoin",
-                member.id, self.inner.config.server_id
+                member.id, self.config.server_id
             ));
         }
         self.ask_for_place(heard).await
@@ -209,10 +201,10 @@ impl Cluster {
         if let Err(reason) = self.adopt_cluster(status.cluster_id.as_deref().unwrap_or_default()) {
             return Round::Waiting(format!("server {} cannot take this node back: {reason}", leader.id));
         }
-        let own = self.own_member();
+        let own = self.place.own_member();
         let request = wire::RejoinRequest {
             member: Some(stored::Member {
-                node_id: self.inner.identity.node_id().0,
+                node_id: self.identity.node_id().0,
                 raft_address: own.raft_address,
                 http_address: own.http_address,
             }),
@@ -234,8 +226,8 @@ impl Cluster {
     /// nothing else.
     fn adopt_cluster(&self, cluster_id: &[u8]) -> Result<(), String> {
         let cluster_id = Uuid::from_slice(cluster_id).map_err(|_| "it names no cluster".to_owned())?;
-        let may_replace = self.disk_is_empty();
-        self.inner.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
+        let may_replace = self.place.disk_is_empty();
+        self.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
     }
 
     async fn call<T>(
@@ -243,23 +235,8 @@ impl Cluster {
         member: &MemberConfig,
         call: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, tonic::Status> {
-        let client = self.inner.connector.client(member.id, &member.raft_address)?;
+        let client = self.connector.client(member.id, &member.raft_address)?;
         let answer = tokio::time::timeout(CALL_DEADLINE, call(client)).await;
         Ok(answer.map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??.into_inner())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_lists_have_equal_canonical_forms() {
-        let list = [
-            MemberConfig { id: 1, raft_address: "a:1".into(), http_address: "a:2".into() },
-            MemberConfig { id: 2, raft_address: "b:1".into(), http_address: "b:2".into() },
-        ];
-        assert_eq!(canonical(&list), "1=a:1/a:2,2=b:1/b:2");
-        assert_ne!(canonical(&list), canonical(&list[..1]));
     }
 }

@@ -1,0 +1,328 @@
+//! The handle on the room, and how its parts are put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::connector::Connector;
+use super::identity::Identity;
+use super::leadership::{Leader, LeaderHint, LeaderTerm, Leadership, LeadershipWatcher};
+use super::lifecycle::Lifecycle;
+use super::membership::formation::Formation;
+use super::membership::replacement::Replacement;
+use super::place::Place;
+use super::read_barrier::{BarrierError, ReadBarrier};
+use super::recovery::Recovery;
+use super::status::figures::{Figures, Follower, Statistics};
+use super::status::peers::{PeerPoll, Peers};
+use super::status::report::{ClusterStatus, Status};
+use super::writes::authorization::Authorizer;
+use super::writes::forward::Forwards;
+use super::writes::gate::{Gate, GateWorker};
+use super::writes::write::{Write, WriteError, WriteLimits, Writes};
+use crate::config::Config;
+use crate::event::{Position, WriteOutcome};
+use crate::metrics::Metrics;
+use crate::raft::{Consensus, LogProgress};
+use crate::store::Store;
+use crate::transport::Traffic;
+
+/// Handle on this node's part in the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(super) parts: Arc<Parts>,
+}
+
+/// The parts of the room, each behind its own few fields.
+pub(super) struct Parts {
+    pub(super) identity: Arc<Identity>,
+    pub(super) store: Store,
+    pub(super) connector: Connector,
+    pub(super) place: Arc<Place>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) leadership: Arc<Leadership>,
+    pub(super) barrier: Arc<ReadBarrier>,
+    pub(super) writes: Arc<Writes>,
+    pub(super) replacement: Arc<Replacement>,
+    pub(super) peers: Peers,
+    pub(super) status: Status,
+    pub(super) statistics: Arc<Statistics>,
+}
+
+/// What the room is built on.
+pub(crate) struct Dependencies {
+    /// The effective configuration.
+    pub(crate) config: Arc<Config>,
+    /// The disk that this node has.
+    pub(crate) identity: Arc<Identity>,
+    /// Consensus, built and perhaps not yet running.
+    pub(crate) consensus: Consensus,
+    /// The local copy of the state.
+    pub(crate) store: Store,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Connections to peers.
+    pub(crate) connector: Connector,
+    /// How far the log is.
+    pub(crate) log_progress: LogProgress,
+    /// Number of entries that the log held when the node was started.
+    pub(crate) log_entries_at_start: u64,
+}
+
+/// The background work of the room, not yet started.
+pub(crate) struct Background {
+    gate: GateWorker,
+    peers: PeerPoll,
+    leadership: LeadershipWatcher,
+    formation: Formation,
+    recovery: Recovery,
+}
+
+impl Background {
+    /// Starts all of it. It ends with `stop`, but for the gate, which works until the last handle
+    /// on the room is gone: what was queued before a stop is still answered.
+    pub(crate) fn start(self, stop: &CancellationToken) {
+        tokio::spawn(self.gate.run());
+        tokio::spawn(self.peers.run(stop.clone()));
+        tokio::spawn(self.leadership.run(stop.clone()));
+        tokio::spawn(self.formation.run(stop.clone()));
+        tokio::spawn(self.recovery.run(stop.clone()));
+    }
+}
+
+impl Cluster {
+    /// Puts the parts together. Nothing happens until the background work is started.
+    pub(crate) fn new(dependencies: Dependencies) -> (Self, Background) {
+        let Dependencies { config, identity, consensus, store, metrics, connector, log_progress, log_entries_at_start } =
+            dependencies;
+        let own = identity.node_id();
+        let lifecycle = Arc::<Lifecycle>::default();
+        let leadership = Arc::new(Leadership::new(own, consensus.clone(), config.election_timeout_max));
+        let place = Arc::new(Place::new(config.clone(), identity.clone(), consensus.clone(), store.clone()));
+        let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
+        let peers = Peers::new(connector.clone(), others);
+        let barrier = Arc::new(ReadBarrier {
+            leadership: leadership.clone(),
+            consensus: consensus.clone(),
+            connector: connector.clone(),
+            store: store.clone(),
+            read_wait: config.read_wait,
+        });
+        let (gate, gate_worker) = Gate::new(consensus.clone(), metrics.clone(), leadership.changes());
+        let writes = Arc::new(Writes::new(
+            leadership.clone(),
+            gate,
+            Forwards::new(connector.clone(), metrics.clone()),
+            store.clone(),
+            metrics.clone(),
+            WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait },
+        ));
+        let replacement = Arc::new(Replacement::new(
+            identity.clone(),
+            place.clone(),
+            consensus.clone(),
+            leadership.clone(),
+            barrier.clone(),
+            peers.clone(),
+        ));
+        let status = Status {
+            config: config.clone(),
+            process_id: Uuid::new_v4(),
+            place: place.clone(),
+            peers: peers.clone(),
+            leadership: leadership.clone(),
+            lifecycle: lifecycle.clone(),
+            consensus: consensus.clone(),
+            store: store.clone(),
+            identity: identity.clone(),
+        };
+        let statistics = Arc::new(Statistics {
+            own,
+            writes: writes.clone(),
+            log_progress,
+            consensus: consensus.clone(),
+            store: store.clone(),
+            leadership: leadership.clone(),
+            connector: connector.clone(),
+            metrics: metrics.clone(),
+        });
+        let background = Background {
+            gate: gate_worker,
+            peers: PeerPoll { peers: peers.clone(), statistics: statistics.clone() },
+            leadership: LeadershipWatcher { leadership: leadership.clone(), connector: connector.clone(), metrics },
+            formation: Formation {
+                config,
+                identity: identity.clone(),
+                place: place.clone(),
+                consensus: consensus.clone(),
+                peers: peers.clone(),
+                connector: connector.clone(),
+            },
+            recovery: Recovery::new(consensus, lifecycle.clone(), log_entries_at_start),
+        };
+        let parts = Parts {
+            identity,
+            store,
+            connector,
+            place,
+            lifecycle,
+            leadership,
+            barrier,
+            writes,
+            replacement,
+            peers,
+            status,
+            statistics,
+        };
+        (Self { parts: Arc::new(parts) }, background)
+    }
+
+    /// The local copy of the state.
+    pub(crate) fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
+    /// Id of the cluster; `None` before it was founded.
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        self.parts.identity.cluster_id()
+    }
+}
+
+/// Leadership.
+impl Cluster {
+    /// The leader, as far as this node knows.
+    pub fn leader(&self) -> Leader {
+        self.parts.leadership.leader()
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.parts.leadership.is_local()
+    }
+
+    /// The leader, to wait for its next change.
+    pub(crate) fn leader_changes(&self) -> watch::Receiver<Leader> {
+        self.parts.leadership.changes()
+    }
+
+    /// The leader, if there is reason to believe that it still leads.
+    pub(crate) async fn living_leader(&self) -> Leader {
+        self.parts.leadership.living_leader().await
+    }
+
+    /// Where clients reach the leader.
+    pub(crate) fn clients_address(&self, leader: &LeaderHint) -> String {
+        self.parts.status.clients_address(leader)
+    }
+
+    /// Begins an ordered shutdown: hands leadership to the most advanced living peer, if this node
+    /// leads and has one. Returns when another node leads, or after `deadline` without success.
+    pub(crate) async fn hand_over(&self, deadline: Duration) {
+        self.parts.lifecycle.set_stopping();
+        let peers = &self.parts.peers;
+        let is_alive = |id: super::NodeId| {
+            peers.heard(id.server()).is_some_and(|heard| heard.is_alive() && heard.status.node_id == id.0)
+        };
+        self.parts.leadership.hand_over(is_alive, deadline).await;
+    }
+}
+
+/// Writes.
+impl Cluster {
+    /// Registers what decides on writes while this node leads. Before that no write is made.
+    pub(crate) fn authorize_with(&self, authorizer: Box<dyn Authorizer>) {
+        self.parts.writes.authorize_with(authorizer);
+    }
+
+    /// The term in which this node leads, for [`Write::authorized_in`]: ask for it before the right
+    /// is checked.
+    pub(crate) fn leader_term(&self) -> Option<LeaderTerm> {
+        self.parts.leadership.term()
+    }
+
+    /// Whether a right that was checked in that term counts: this node still leads in it.
+    pub(crate) fn is_authorized(&self, authorized_in: Option<LeaderTerm>) -> bool {
+        self.parts.leadership.leads_in(authorized_in)
+    }
+
+    /// Commits a write and returns the decision, once it is on disk on a majority and applied on
+    /// this node. Always returns by the configured deadline.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub(crate) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
+        self.parts.writes.write(write).await
+    }
+}
+
+/// Reads.
+impl Cluster {
+    /// Whether this node knows again what it knew before it was started: what it decides by its own
+    /// state is not older than that.
+    pub(crate) fn has_recovered(&self) -> bool {
+        self.parts.lifecycle.has_recovered()
+    }
+
+    /// Whether this node has recovered what it had acknowledged, so that reads may be served.
+    pub(crate) fn may_serve_reads(&self) -> bool {
+        self.parts.lifecycle.may_serve_reads()
+    }
+
+    /// Returns once a read on this node, which must lead, sees everything acknowledged anywhere
+    /// before the call.
+    ///
+    /// # Errors
+    /// See [`BarrierError`].
+    pub(crate) async fn linearize(&self) -> Result<(), BarrierError> {
+        self.parts.barrier.linearize().await
+    }
+
+    /// Returns once a read on this node, leader or not, sees everything acknowledged anywhere
+    /// before the call.
+    ///
+    /// # Errors
+    /// See [`BarrierError`].
+    pub(crate) async fn catch_up(&self) -> Result<(), BarrierError> {
+        self.parts.barrier.catch_up().await
+    }
+
+    /// Waits up to the configured time until this node has applied the event at `position`.
+    ///
+    /// # Errors
+    /// [`BarrierError::Behind`].
+    pub(crate) async fn wait_for_position(&self, position: Position) -> Result<(), BarrierError> {
+        self.parts.barrier.wait_for_position(position).await
+    }
+}
+
+/// Status.
+impl Cluster {
+    /// The members and their health.
+    pub fn status(&self) -> ClusterStatus {
+        self.parts.status.of_cluster()
+    }
+
+    /// Reports that there are users. The node is not ready before.
+    pub(crate) fn set_users_exist(&self) {
+        self.parts.lifecycle.set_users_exist();
+    }
+
+    /// The work of this node.
+    pub(crate) fn figures(&self) -> Figures {
+        self.parts.statistics.figures()
+    }
+
+    /// The followers of this node, in order of their server id; none unless it leads with a
+    /// majority (contract/services 4.2).
+    pub(crate) fn followers(&self) -> Vec<Follower> {
+        self.parts.statistics.followers()
+    }
+
+    /// The connections with other nodes.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        self.parts.statistics.traffic()
+    }
+}

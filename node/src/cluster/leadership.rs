@@ -1,0 +1,214 @@
+//! Leadership: which node leads the cluster, as far as this one knows, and in which term it leads
+//! itself.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::connector::Connector;
+use crate::metrics::Metrics;
+use crate::raft::Consensus;
+use crate::transport::{Member, NodeId};
+
+/// How long consensus may take to say when its leader was heard last.
+const ASK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The node that leads, as far as this node knows at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leader {
+    /// This node, and it has applied everything that its predecessors acknowledged: it may decide
+    /// on writes.
+    Local,
+    /// Another node.
+    Remote(LeaderHint),
+    /// No node is known to lead.
+    Unknown,
+}
+
+/// Another node that leads, and where its clients reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// The leader.
+    pub node_id: NodeId,
+    /// Its addresses.
+    pub member: Member,
+}
+
+/// A term in which this node leads. Only in such a term its state is sure to have everything that
+/// was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaderTerm(NonZeroU64);
+
+/// What this node knows about leadership. [`LeadershipWatcher`] keeps it up to date.
+pub(super) struct Leadership {
+    /// This node.
+    own: NodeId,
+    consensus: Consensus,
+    /// The leader, to look up and to wait for.
+    leader: watch::Sender<Leader>,
+    /// The term in which this node leads, 0 while it does not.
+    term: AtomicU64,
+    /// The longest election timeout: a leader that was not heard for so long may be gone, and so
+    /// may the majority of a leader.
+    lease: Duration,
+}
+
+impl Leadership {
+    /// Knows no leader until the watcher runs.
+    pub(super) fn new(own: NodeId, consensus: Consensus, lease: Duration) -> Self {
+        Self { own, consensus, leader: watch::Sender::new(Leader::Unknown), term: AtomicU64::new(0), lease }
+    }
+
+    /// The leader, as far as this node knows.
+    pub(super) fn leader(&self) -> Leader {
+        self.leader.borrow().clone()
+    }
+
+    /// Whether this node leads.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(*self.leader.borrow(), Leader::Local)
+    }
+
+    /// The leader, to wait for its next change.
+    pub(super) fn changes(&self) -> watch::Receiver<Leader> {
+        self.leader.subscribe()
+    }
+
+    /// The term in which this node leads.
+    pub(super) fn term(&self) -> Option<LeaderTerm> {
+        NonZeroU64::new(self.term.load(Ordering::Acquire)).map(LeaderTerm)
+    }
+
+    /// Whether this node still leads in that term.
+    pub(super) fn leads_in(&self, term: Option<LeaderTerm>) -> bool {
+        term.is_some() && term == self.term()
+    }
+
+    /// The leader, if there is reason to believe that it still leads. Consensus names a leader
+    /// until it has another one. A leader that was not heard for the longest election timeout may
+    /// be gone, and a client that is sent to it may wait for ever.
+    pub(super) async fn living_leader(&self) -> Leader {
+        match self.leader() {
+            Leader::Remote(_) if self.leader_is_silent().await => Leader::Unknown,
+            leader => leader,
+        }
+    }
+
+    /// Whether the lease that the leader renews with every message, heartbeats included, has run
+    /// out.
+    async fn leader_is_silent(&self) -> bool {
+        match timeout(ASK_DEADLINE, self.consensus.age_of_lease()).await {
+            Ok(Some(age)) => age > self.lease,
+            // Nothing was heard since the start, or consensus itself has stopped.
+            Ok(None) | Err(_) => true,
+        }
+    }
+
+    /// Whether this leader has not heard a majority for longer than its lease.
+    pub(super) fn quorum_is_silent(&self) -> bool {
+        let seen = self.consensus.seen();
+        // A cluster of one asks nobody, so nobody confirms.
+        seen.members.voters().len() > 1 && seen.quorum_silence.is_some_and(|silence| silence > self.lease)
+    }
+
+    /// Hands leadership to the most advanced voter that `is_alive`, if this node leads and there is
+    /// one. Returns when another node leads, or after `deadline` without success.
+    pub(super) async fn hand_over(&self, is_alive: impl Fn(NodeId) -> bool, deadline: Duration) {
+        if !self.is_local() {
+            return;
+        }
+        let seen = self.consensus.seen();
+        let voters = seen.members.voters();
+        let may_follow = |id: NodeId| id != self.own && voters.contains(&id) && is_alive(id);
+        let candidates = seen.replication.iter().flatten().filter(|(id, _)| may_follow(**id));
+        let Some((successor, _)) = candidates.max_by_key(|(_, matched)| **matched) else { return };
+        tracing::info!(%successor, "handing over leadership");
+        if self.consensus.transfer_leadership(*successor).await.is_err() {
+            return;
+        }
+        let mut leader = self.changes();
+        let handed_over = leader.wait_for(|leader| matches!(leader, Leader::Remote(_)));
+        let _ = timeout(deadline, handed_over).await;
+    }
+}
+
+/// Takes over what consensus knows of leadership.
+pub(super) struct LeadershipWatcher {
+    /// What it keeps up to date.
+    pub(super) leadership: Arc<Leadership>,
+    /// Knows where a leader is really reached.
+    pub(super) connector: Connector,
+    /// Counts changes of leader.
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl LeadershipWatcher {
+    /// Works until `stop`, or until consensus ends.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut elections = self.leadership.consensus.elections();
+        let mut progress = self.leadership.consensus.progress();
+        loop {
+            let settled_term = self.settled_term();
+            let mut is_settling = false;
+            let elected = elections.elected();
+            let leader = match (elected.leader, elected.addresses) {
+                (Some(id), _) if id == self.leadership.own => {
+                    if settled_term == Some(elected.term) {
+                        Leader::Local
+                    } else {
+                        is_settling = true;
+                        Leader::Unknown
+                    }
+                }
+                (Some(node_id), Some(member)) => {
+                    let member = self.connector.addresses(node_id, &member);
+                    Leader::Remote(LeaderHint { node_id, member })
+                }
+                (Some(_), None) | (None, _) => Leader::Unknown,
+            };
+            self.publish(leader, settled_term);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = elections.changed() => if changed.is_err() { return },
+                changed = progress.changed(), if is_settling => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// The term in which this node leads, once it has applied the first entry of that term, and so
+    /// everything that was acknowledged before. Until then its users and access lists may be out of
+    /// date.
+    fn settled_term(&self) -> Option<u64> {
+        let seen = self.leadership.consensus.seen();
+        let leads = seen.leader == Some(self.leadership.own);
+        (leads && seen.applied_term == Some(seen.term)).then_some(seen.term)
+    }
+
+    fn publish(&self, leader: Leader, settled_term: Option<u64>) {
+        let term = settled_term.filter(|_| leader == Leader::Local).unwrap_or_default();
+        self.leadership.term.store(term, Ordering::Release);
+        let changed = self.leadership.leader.send_if_modified(|known| {
+            let changed = *known != leader;
+            if changed {
+                known.clone_from(&leader);
+            }
+            changed
+        });
+        if !changed {
+            return;
+        }
+        self.metrics.leader_changes.inc();
+        match leader {
+            Leader::Local => tracing::info!("this node leads"),
+            Leader::Remote(hint) => {
+                tracing::info!(leader = %hint.node_id, http = %hint.member.http_address, "following a leader");
+            }
+            Leader::Unknown => tracing::info!("no leader is known"),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! How far this process has come since its start, as far as readiness depends on it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Each of these happens once, in this order, and stays.
+#[derive(Default)]
+pub(super) struct Lifecycle {
+    /// This node knows again everything that it had acknowledged before it was started.
+    recovered: AtomicBool,
+    /// There are users; without them nobody can log in.
+    users_exist: AtomicBool,
+    /// An ordered shutdown has begun.
+    stopping: AtomicBool,
+}
+
+impl Lifecycle {
+    /// The node has recovered.
+    pub(super) fn set_recovered(&self) {
+        self.recovered.store(true, Ordering::Release);
+    }
+
+    /// See [`Self::set_recovered`].
+    pub(super) fn has_recovered(&self) -> bool {
+        self.recovered.load(Ordering::Acquire)
+    }
+
+    /// There are users.
+    pub(super) fn set_users_exist(&self) {
+        self.users_exist.store(true, Ordering::Release);
+    }
+
+    /// See [`Self::set_users_exist`].
+    pub(super) fn users_exist(&self) -> bool {
+        self.users_exist.load(Ordering::Acquire)
+    }
+
+    /// An ordered shutdown has begun.
+    pub(super) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// See [`Self::set_stopping`].
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether reads may be served.
+    pub(super) fn may_serve_reads(&self) -> bool {
+        self.has_recovered() && !self.is_stopping()
+    }
+}

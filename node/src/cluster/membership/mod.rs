@@ -1,0 +1,8 @@
+//! Membership: how a node becomes a member of a cluster, and how a replaced disk takes the place of
+//! its predecessor.
+//!
+//! [`formation`] makes this node a member, by founding the cluster or by asking the leader for the
+//! place of a lost disk; [`replacement`] is the leader's side of that.
+
+pub(super) mod formation;
+pub(super) mod replacement;

@@ -1,0 +1,123 @@
+//! Figures of this node for statistics: what waits where, and how far its followers are.
+
+use std::sync::Arc;
+
+pub(crate) use crate::transport::traffic::{Connection, Ends};
+
+use crate::cluster::connector::Connector;
+use crate::cluster::leadership::Leadership;
+use crate::cluster::writes::write::Writes;
+use crate::metrics::{Metrics, Peer};
+use crate::raft::{Consensus, LogProgress};
+use crate::store::Store;
+use crate::transport::{NodeId, Traffic};
+
+/// The work of this node, in numbers. Counts are of this process, positions in the log of this
+/// disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Writes that wait to be proposed by this node as leader.
+    pub(crate) proposals_waiting: u64,
+    /// Writes that were proposed by this node as leader.
+    pub(crate) proposed: u64,
+    /// Writes that wait to be sent to the leader.
+    pub(crate) forwards_waiting: u64,
+    /// Writes that were handed over to be sent to the leader.
+    pub(crate) forwarded: u64,
+    /// Entries of the log that were written.
+    pub(crate) log_written: u64,
+    /// Entries of the log that are on disk for sure.
+    pub(crate) log_durable: u64,
+    /// Entries known to be committed.
+    pub(crate) committed: u64,
+    /// Entries that were applied to the state.
+    pub(crate) applied: u64,
+}
+
+/// A node that this one, as leader, sends its log to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Follower {
+    /// Its disk.
+    pub(crate) node_id: NodeId,
+    /// Where it takes the log.
+    pub(crate) raft_address: String,
+    /// Entries of the log that it has not confirmed.
+    pub(crate) unconfirmed_entries: u64,
+}
+
+/// Counts the work of this node.
+pub(in crate::cluster) struct Statistics {
+    /// This node.
+    pub(in crate::cluster) own: NodeId,
+    /// What waits to be written.
+    pub(in crate::cluster) writes: Arc<Writes>,
+    /// How far the log is.
+    pub(in crate::cluster) log_progress: LogProgress,
+    /// How far the others are.
+    pub(in crate::cluster) consensus: Consensus,
+    /// How far the state is.
+    pub(in crate::cluster) store: Store,
+    /// Only a leader has followers.
+    pub(in crate::cluster) leadership: Arc<Leadership>,
+    /// Where followers are really reached.
+    pub(in crate::cluster) connector: Connector,
+    /// Counters of this process.
+    pub(in crate::cluster) metrics: Arc<Metrics>,
+}
+
+impl Statistics {
+    /// The work of this node.
+    pub(in crate::cluster) fn figures(&self) -> Figures {
+        let applied = self.store.applied().current().log_entries;
+        let committed = self.consensus.seen().committed_entries.unwrap_or(0);
+        // The earlier end first: read the other way round, an entry could be durable before it was
+        // written.
+        let log_durable = self.log_progress.durable();
+        Figures {
+            proposals_waiting: self.writes.waiting_proposals() as u64,
+            proposed: self.metrics.proposals.get(),
+            forwards_waiting: self.writes.waiting_forwards() as u64,
+            forwarded: self.metrics.forwards_sent.get(),
+            log_written: self.log_progress.written().max(log_durable),
+            log_durable,
+            committed: committed.max(applied),
+            applied,
+        }
+    }
+
+    /// The followers of this node, in order of their server id; none unless it leads with a
+    /// majority (contract/services 4.2).
+    pub(in crate::cluster) fn followers(&self) -> Vec<Follower> {
+        if !self.leadership.is_local() || self.leadership.quorum_is_silent() {
+            return Vec::new();
+        }
+        let seen = self.consensus.seen();
+        let of = |(node_id, matched): (&NodeId, &Option<u64>)| {
+            let member = self.connector.addresses(*node_id, seen.members.addresses(*node_id)?);
+            let matched = matched.map_or(0, |index| index + 1);
+            let unconfirmed_entries = seen.log_entries.saturating_sub(matched);
+            Some(Follower { node_id: *node_id, raft_address: member.raft_address, unconfirmed_entries })
+        };
+        let others = seen.replication.iter().flatten().filter(|(id, _)| **id != self.own);
+        let mut followers: Vec<_> = others.filter_map(of).collect();
+        followers.sort_by_key(|follower| follower.node_id.server());
+        followers
+    }
+
+    /// The connections with other nodes.
+    pub(in crate::cluster) fn traffic(&self) -> &Traffic {
+        self.connector.traffic()
+    }
+
+    /// Updates the gauges that consensus knows.
+    pub(in crate::cluster) fn update_gauges(&self) {
+        let seen = self.consensus.seen();
+        self.metrics.committed_entries.set(seen.committed_entries.unwrap_or(0) as i64);
+        self.metrics.replication_lag.clear();
+        for (peer, matched) in seen.replication.iter().flatten().filter(|(peer, _)| **peer != self.own) {
+            let matched = matched.map_or(0, |index| index + 1);
+            let lag = self.metrics.replication_lag.get_or_create(&Peer { peer: peer.server() });
+            lag.set(seen.log_entries.saturating_sub(matched) as i64);
+        }
+    }
+}

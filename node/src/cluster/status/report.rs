@@ -1,0 +1,276 @@
+//! Readiness, and the part that every member plays.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use headwater_proto::cluster as wire;
+use uuid::Uuid;
+
+use super::peers::Peers;
+use crate::cluster::identity::Identity;
+use crate::cluster::leadership::{Leader, LeaderHint, Leadership};
+use crate::cluster::lifecycle::Lifecycle;
+use crate::cluster::place::Place;
+use crate::config::{Config, MemberConfig};
+use crate::event::{Position, Ticks};
+use crate::raft::{Consensus, ServerState};
+use crate::store::Store;
+use crate::transport::{Member, NodeId};
+
+/// The part a node plays; names in the API follow contract/services 5.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Opening, recovering or not yet part of a cluster.
+    Starting,
+    /// No leader known.
+    Unknown,
+    /// Receives the log, does not vote, or is too far behind.
+    CatchingUp,
+    /// Up to date voter.
+    Follower,
+    /// Leads and has applied its own first entry.
+    Leader,
+    /// Leaving.
+    Stopping,
+}
+
+/// One member as this node sees it.
+#[derive(Debug, Clone)]
+pub struct MemberStatus {
+    /// Its disk; `None` while a configured member has not been met yet.
+    pub node_id: Option<NodeId>,
+    /// Id in the configured list.
+    pub server: u16,
+    /// Where it is, by the list of members.
+    pub member: Member,
+    /// Where clients reach it.
+    pub advertised_http: String,
+    /// Random id of the member's process, new at each start; nil while not met.
+    pub process_id: Uuid,
+    /// Whether it answered lately (this node itself: always).
+    pub is_alive: bool,
+    /// When it was heard last.
+    pub last_heard: Ticks,
+    /// Its part, as it said itself when last heard.
+    pub role: Role,
+    /// Its Raft term.
+    pub term: u64,
+    /// Number of log entries it knows to be committed.
+    pub committed_entries: u64,
+    /// Number of log entries it has applied.
+    pub applied_entries: u64,
+    /// Number of events it has applied.
+    pub next_position: Position,
+}
+
+/// The cluster as this node sees it.
+#[derive(Debug, Clone)]
+pub struct ClusterStatus {
+    /// This node; also in `members`.
+    pub local: MemberStatus,
+    /// Every member of the list, this node included, in order of their server id.
+    pub members: Vec<MemberStatus>,
+    /// The leader, as this node sees it.
+    pub leader: Leader,
+    /// Whether reads and writes may be served: recovered, leader known, not lagging beyond the
+    /// limit.
+    pub ready: bool,
+    /// Why not ready, for people.
+    pub not_ready_reason: Option<String>,
+}
+
+/// Answers for the state of this node and of its peers.
+pub(in crate::cluster) struct Status {
+    /// The member list, and the limits that make a node ready.
+    pub(in crate::cluster) config: Arc<Config>,
+    /// New at each start of the process.
+    pub(in crate::cluster) process_id: Uuid,
+    /// This node among the members.
+    pub(in crate::cluster) place: Arc<Place>,
+    /// What the others said when they were heard last.
+    pub(in crate::cluster) peers: Peers,
+    /// The leader.
+    pub(in crate::cluster) leadership: Arc<Leadership>,
+    /// How far this process has come.
+    pub(in crate::cluster) lifecycle: Arc<Lifecycle>,
+    /// How far the log is.
+    pub(in crate::cluster) consensus: Consensus,
+    /// How far the state is.
+    pub(in crate::cluster) store: Store,
+    /// Of the cluster that this disk belongs to.
+    pub(in crate::cluster) identity: Arc<Identity>,
+}
+
+impl Status {
+    /// The members and their health.
+    pub(in crate::cluster) fn of_cluster(&self) -> ClusterStatus {
+        let local = self.member_status(&self.place.own_config(), Some((self.on_wire(), SystemTime::now())), true);
+        let mut members = vec![local.clone()];
+        for other in self.peers.others() {
+            let heard = self.peers.heard(other.id);
+            let alive = heard.as_ref().is_some_and(|h| h.is_alive());
+            members.push(self.member_status(other, heard.map(|h| (h.status, h.at)), alive));
+        }
+        members.sort_by_key(|member| member.server);
+        let not_ready_reason = self.not_ready_reason();
+        ClusterStatus {
+            local,
+            members,
+            leader: self.leadership.leader(),
+            ready: not_ready_reason.is_none(),
+            not_ready_reason,
+        }
+    }
+
+    /// What this node tells others about itself.
+    pub(in crate::cluster) fn on_wire(&self) -> wire::StatusResponse {
+        let seen = self.consensus.seen();
+        let applied = self.store.applied().current();
+        let ready = self.not_ready_reason().is_none();
+        wire::StatusResponse {
+            node_id: self.place.node_id().0,
+            cluster_id: self.identity.cluster_id().map(|id| id.as_bytes().to_vec().into()),
+            empty: seen.log_entries == 0 && seen.term == 0 && applied.log_entries == 0,
+            configured_members: self.place.canonical_list(),
+            term: seen.term,
+            leader_node_id: seen.leader.map(|id| id.0),
+            role: self.role(seen.state, ready).into(),
+            applied_index: applied.log_entries,
+            committed_index: seen.committed_entries.unwrap_or(applied.log_entries),
+            next_position: applied.next_position,
+            ready,
+            http_address: self.advertised_http(self.config.server_id, &self.place.own_config().http_address),
+            process_id: self.process_id.as_bytes().to_vec().into(),
+        }
+    }
+
+    /// Where clients reach the leader.
+    pub(in crate::cluster) fn clients_address(&self, leader: &LeaderHint) -> String {
+        self.advertised_http(leader.node_id.server(), &leader.member.http_address)
+    }
+
+    fn member_status(
+        &self,
+        config: &MemberConfig,
+        heard: Option<(wire::StatusResponse, SystemTime)>,
+        is_alive: bool,
+    ) -> MemberStatus {
+        let member = Member { raft_address: config.raft_address.clone(), http_address: config.http_address.clone() };
+        let advertised_http = self.advertised_http(config.id, &config.http_address);
+        let Some((status, at)) = heard else {
+            return MemberStatus {
+                node_id: None,
+                server: config.id,
+                member,
+                advertised_http,
+                process_id: Uuid::nil(),
+                is_alive: false,
+                last_heard: Ticks::default(),
+                role: Role::Unknown,
+                term: 0,
+                committed_entries: 0,
+                applied_entries: 0,
+                next_position: 0,
+            };
+        };
+        MemberStatus {
+            node_id: Some(NodeId(status.node_id)),
+            server: config.id,
+            member,
+            advertised_http,
+            process_id: Uuid::from_slice(&status.process_id).unwrap_or_default(),
+            is_alive,
+            last_heard: Ticks::from_system_time(at),
+            role: role_from_wire(status.role()),
+            term: status.term,
+            committed_entries: status.committed_index,
+            applied_entries: status.applied_index,
+            next_position: status.next_position,
+        }
+    }
+
+    /// Why this node should not be sent requests, for people; `None` when it should.
+    fn not_ready_reason(&self) -> Option<String> {
+        if self.lifecycle.is_stopping() {
+            return Some("stopping".to_owned());
+        }
+        if !self.lifecycle.may_serve_reads() {
+            return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
+        }
+        if !self.place.is_member() {
+            // An operator who takes this node for healthy might wipe another one, and the majority
+            // would be lost.
+            return Some("this node is not (fully) a member of the cluster yet".to_owned());
+        }
+        if !self.lifecycle.users_exist() {
+            return Some("waiting for the leader to create the first users".to_owned());
+        }
+        match self.leadership.leader() {
+            Leader::Unknown => Some("no leader is known".to_owned()),
+            Leader::Local => {
+                self.leadership.quorum_is_silent().then(|| "this node leads, but no majority answers".to_owned())
+            }
+            Leader::Remote(hint) => {
+                let leader = self.peers.heard(hint.node_id.server()).filter(|heard| heard.is_alive());
+                let Some(leader) = leader else {
+                    return Some(format!("the leader {} does not answer", hint.node_id));
+                };
+                // In events, because a log entry may carry one command or a thousand.
+                let behind = leader.status.next_position.saturating_sub(self.store.applied().current().next_position);
+                (behind > self.config.ready_lag_events).then(|| format!("{behind} events behind the leader"))
+            }
+        }
+    }
+
+    /// Where clients reach a server: where it says itself, or else where the list of members has
+    /// it.
+    fn advertised_http(&self, server: u16, listed: &str) -> String {
+        let said = if server == self.config.server_id {
+            self.config.advertise_http.clone()
+        } else {
+            self.peers.heard(server).map(|heard| heard.status.http_address)
+        };
+        said.filter(|address| !address.is_empty()).unwrap_or_else(|| listed.to_owned())
+    }
+
+    /// Whether the node that leads, as far as this one knows, answers.
+    fn hears_leader(&self) -> bool {
+        match self.leadership.leader() {
+            Leader::Remote(hint) => self.peers.heard(hint.node_id.server()).is_some_and(|heard| heard.is_alive()),
+            Leader::Local => true,
+            Leader::Unknown => false,
+        }
+    }
+
+    /// The part this node plays (contract/services 5.1).
+    fn role(&self, state: ServerState, ready: bool) -> wire::Role {
+        let may_serve_reads = self.lifecycle.may_serve_reads();
+        if self.lifecycle.is_stopping() {
+            return wire::Role::Stopping;
+        }
+        match (state, self.leadership.leader()) {
+            (ServerState::Leader, _) if ready => wire::Role::Leader,
+            // It serves no reads yet, and consensus may name a leader of before the start.
+            _ if !may_serve_reads && !self.hears_leader() => wire::Role::Starting,
+            (ServerState::Candidate, _) => wire::Role::Candidate,
+            (_, Leader::Unknown) if self.place.disk_is_empty() => wire::Role::Starting,
+            (_, Leader::Unknown) => wire::Role::Unknown,
+            (ServerState::Learner, _) => wire::Role::Learner,
+            (ServerState::Follower, _) if ready => wire::Role::Follower,
+            (ServerState::Follower, _) if may_serve_reads => wire::Role::Unknown,
+            (ServerState::Follower, _) => wire::Role::Learner,
+            (ServerState::Leader | ServerState::Ended, _) => wire::Role::Unknown,
+        }
+    }
+}
+
+fn role_from_wire(role: wire::Role) -> Role {
+    match role {
+        wire::Role::Starting => Role::Starting,
+        wire::Role::Unknown | wire::Role::Candidate => Role::Unknown,
+        wire::Role::Learner => Role::CatchingUp,
+        wire::Role::Follower => Role::Follower,
+        wire::Role::Leader => Role::Leader,
+        wire::Role::Stopping => Role::Stopping,
+    }
+}

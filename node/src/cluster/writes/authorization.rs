@@ -1,0 +1,79 @@
+//! On whose behalf a write is made, and the leader's decision whether it may be made
+//! (contract/services 5.2).
+//!
+//! The node that receives a request decides by its own state, which may be behind. So a write
+//! travels with its requester, and the leader, whose state has everything that was acknowledged,
+//! decides again before it proposes the write. The rules are in the room `access`, which registers
+//! them here.
+
+use std::sync::{Arc, OnceLock};
+
+use futures::future::BoxFuture;
+
+use super::gate::Proposed;
+use super::permission::Permission;
+use crate::cluster::leadership::Leadership;
+use crate::event::Caller;
+
+/// On whose behalf a write is made. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requester {
+    /// The node itself: the first users, the renewed hash of a password.
+    Node,
+    /// The sender of a request.
+    Caller(Caller),
+}
+
+/// The decision on a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Authorization {
+    /// The requester may make it.
+    Granted,
+    /// The requester may not.
+    Denied,
+    /// The state of this node cannot be read now.
+    Undecided,
+}
+
+/// Decides on writes by the newest state of this node.
+pub(crate) trait Authorizer: Send + Sync {
+    /// Whether the requester has the permission.
+    fn authorize(&self, requester: Requester, permission: Permission) -> BoxFuture<'static, Authorization>;
+}
+
+/// The leader's check, which every write passes that was not authorized in the current term.
+pub(super) struct LeaderCheck {
+    leadership: Arc<Leadership>,
+    /// Knows the rules. Registered when the node is put together; before that no write is made.
+    authorizer: OnceLock<Box<dyn Authorizer>>,
+}
+
+impl LeaderCheck {
+    /// A check without rules.
+    pub(super) fn new(leadership: Arc<Leadership>) -> Self {
+        Self { leadership, authorizer: OnceLock::new() }
+    }
+
+    /// Registers the rules, once.
+    pub(super) fn register(&self, authorizer: Box<dyn Authorizer>) {
+        let is_first = self.authorizer.set(authorizer).is_ok();
+        debug_assert!(is_first, "there is an authorizer already");
+    }
+
+    /// Decides as leader whether the write may enter the gate: `None`, or the answer instead.
+    pub(super) fn refusal(&self, requester: Requester, command: &[u8]) -> BoxFuture<'static, Option<Proposed>> {
+        let term = self.leadership.term();
+        let Some(authorizer) = self.authorizer.get().filter(|_| term.is_some()) else {
+            return Box::pin(std::future::ready(Some(Proposed::NotLeader)));
+        };
+        let (leadership, decision) =
+            (self.leadership.clone(), authorizer.authorize(requester, Permission::of(command)));
+        Box::pin(async move {
+            match decision.await {
+                Authorization::Granted if leadership.leads_in(term) => None,
+                Authorization::Denied if leadership.leads_in(term) => Some(Proposed::Denied),
+                Authorization::Granted | Authorization::Denied | Authorization::Undecided => Some(Proposed::NotLeader),
+            }
+        })
+    }
+}

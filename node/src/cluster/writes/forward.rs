@@ -1,0 +1,180 @@
+//! Writes on their way to the leader: one long-lived stream per peer carries many.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_proto::cluster as wire;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::authorization::Requester;
+use super::gate::Proposed;
+use crate::cluster::connector::Connector;
+use crate::cluster::leadership::LeaderHint;
+use crate::cluster::wire::{proposed_from_wire, requester_to_wire};
+use crate::metrics::Metrics;
+use crate::transport::NodeId;
+
+/// Writes that may be under way to one peer. Beyond it a write is refused as busy.
+pub(crate) const FORWARDS_IN_FLIGHT: usize = 8_192;
+/// How long opening the stream may take before its writes count as not sent.
+const OPEN_DEADLINE: Duration = Duration::from_millis(1_000);
+
+/// A write in the queue for one peer.
+struct QueuedForward {
+    command: Bytes,
+    requester: Requester,
+    deadline: Instant,
+    /// Takes the leader's answer. Dropped without one when the stream broke.
+    answer: oneshot::Sender<Proposed>,
+}
+
+/// The streams of this node to its peers.
+pub(crate) struct Forwards {
+    connector: Connector,
+    metrics: Arc<Metrics>,
+    /// One queue per peer that was leader since this node started; the task behind it lives as long
+    /// as the queue.
+    queues: Mutex<HashMap<NodeId, mpsc::Sender<QueuedForward>>>,
+}
+
+impl Forwards {
+    /// No stream is opened before the first write needs it.
+    pub(crate) fn new(connector: Connector, metrics: Arc<Metrics>) -> Self {
+        Self { connector, metrics, queues: Mutex::default() }
+    }
+
+    /// Sends a command with its requester to the leader. The receiver yields one answer, or is
+    /// dropped when the stream broke (outcome unknown).
+    pub(crate) fn send(
+        &self,
+        leader: &LeaderHint,
+        command: Bytes,
+        requester: Requester,
+        deadline: Instant,
+    ) -> oneshot::Receiver<Proposed> {
+        let (answer, receiver) = oneshot::channel();
+        self.metrics.forwards_sent.inc();
+        let forward = QueuedForward { command, requester, deadline, answer };
+        let (forward, proposed) = match self.queue(leader).try_send(forward) {
+            Ok(()) => return receiver,
+            Err(mpsc::error::TrySendError::Full(forward)) => (forward, Proposed::Busy),
+            Err(mpsc::error::TrySendError::Closed(forward)) => (forward, Proposed::NotLeader),
+        };
+        let _ = forward.answer.send(proposed);
+        receiver
+    }
+
+    /// Commands that wait to be sent.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queues.lock().values().map(|queue| queue.max_capacity() - queue.capacity()).sum()
+    }
+
+    fn queue(&self, leader: &LeaderHint) -> mpsc::Sender<QueuedForward> {
+        let mut queues = self.queues.lock();
+        if let Some(queue) = queues.get(&leader.node_id).filter(|queue| !queue.is_closed()) {
+            return queue.clone();
+        }
+        let (queue, queued) = mpsc::channel(FORWARDS_IN_FLIGHT);
+        queues.insert(leader.node_id, queue.clone());
+        let forwarder = Forwarder { connector: self.connector.clone(), leader: leader.clone(), queued };
+        tokio::spawn(forwarder.run());
+        queue
+    }
+}
+
+/// Carries the writes for one peer.
+struct Forwarder {
+    connector: Connector,
+    leader: LeaderHint,
+    queued: mpsc::Receiver<QueuedForward>,
+}
+
+impl Forwarder {
+    /// Works until the queue is gone, opening the stream anew whenever there is something to send.
+    async fn run(mut self) {
+        while let Some(first) = self.queued.recv().await {
+            let outgoing = mpsc::channel(FORWARDS_IN_FLIGHT);
+            let open = async {
+                let leader = &self.leader;
+                let mut client = self.connector.client(leader.node_id.server(), &leader.member.raft_address)?;
+                client.forward(self.connector.request(leader.node_id, ReceiverStream::new(outgoing.1))?).await
+            };
+            match tokio::time::timeout(OPEN_DEADLINE, open).await {
+                Ok(Ok(answers)) => exchange(first, &mut self.queued, outgoing.0, answers.into_inner()).await,
+                failed => {
+                    tracing::debug!(peer = %self.leader.node_id, ?failed, "cannot open the forward stream");
+                    // None of these was sent, so they may go to another leader.
+                    let _ = first.answer.send(Proposed::NotLeader);
+                    while let Ok(forward) = self.queued.try_recv() {
+                        let _ = forward.answer.send(Proposed::NotLeader);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Works one open stream until it breaks. Dropping `pending` tells the waiting writes that their
+/// outcome is unknown.
+async fn exchange(
+    first: QueuedForward,
+    queued: &mut mpsc::Receiver<QueuedForward>,
+    outgoing: mpsc::Sender<wire::ForwardRequest>,
+    mut answers: tonic::Streaming<wire::ForwardResponse>,
+) {
+    static NEXT_REQUEST: AtomicU64 = AtomicU64::new(0);
+    let mut pending: HashMap<u64, oneshot::Sender<Proposed>> = HashMap::new();
+    let mut next = Some(first);
+    loop {
+        if let Some(forward) = next.take() {
+            let request_id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
+            let deadline_ms = forward.deadline.saturating_duration_since(Instant::now()).as_millis() as u32;
+            let requester = requester_to_wire(&forward.requester);
+            let message = wire::ForwardRequest { request_id, deadline_ms, command: forward.command, requester };
+            if pending.len() >= FORWARDS_IN_FLIGHT {
+                // Writes that are no longer waited for leave their place.
+                pending.retain(|_, answer| !answer.is_closed());
+            }
+            if pending.len() >= FORWARDS_IN_FLIGHT {
+                let _ = forward.answer.send(Proposed::Busy);
+                continue;
+            }
+            match outgoing.try_send(message) {
+                Ok(()) => {
+                    pending.insert(request_id, forward.answer);
+                }
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    let _ = forward.answer.send(Proposed::Busy);
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    let _ = forward.answer.send(Proposed::NotLeader);
+                    return;
+                }
+            }
+        }
+        tokio::select! {
+            forward = queued.recv() => match forward {
+                Some(forward) => next = Some(forward),
+                None => return,
+            },
+            answer = answers.message() => match answer {
+                Ok(Some(answer)) => {
+                    if let Some(waiting) = pending.remove(&answer.request_id) {
+                        let _ = waiting.send(proposed_from_wire(answer));
+                    }
+                }
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!(%status, unanswered = pending.len(), "forward stream broke");
+                    return;
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The proposal gate: what arrives while one batch is being committed goes as the next batch.
+//!
+//! Group commit without a timer. Alone, a write is proposed at once; under load the batches grow by
+//! themselves, and with them the syncs and the wake-ups are shared. A batch starts when the
+//! requests that are being worked on at that moment have arrived too: the processor would be busy
+//! with them anyway. It is one log entry, unless it is large (ADR 12).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::cluster::leadership::Leader;
+use crate::event::{Ticks, WriteOutcome};
+use crate::metrics::Metrics;
+use crate::raft::{Consensus, EntryResult, Proposal};
+
+/// Writes waiting for the next batch. Beyond it a write is refused as busy: nothing is lost, and no
+/// write waits for ever.
+pub(crate) const QUEUED_PROPOSALS: usize = 16_384;
+/// Commands in one batch.
+const BATCH_COMMANDS: usize = 1_024;
+/// Bytes of commands in one log entry, unless a single command is larger: what replication sends at
+/// once.
+const ENTRY_BYTES: usize = 1 << 20;
+/// Batches that may be committing at once; more than one only when the oldest is slow (see
+/// [`SLOW_BATCH`]).
+const BATCHES_IN_FLIGHT: usize = 8;
+/// A batch older than this no longer holds back the next one, so that a slow disk or network costs
+/// latency, not throughput.
+const SLOW_BATCH: Duration = Duration::from_millis(10);
+/// How many times the gate yields before it starts a batch, as long as each time brings more
+/// writes. A worker comes back to the gate when it has nothing else to do, or after some sixty
+/// tasks.
+const YIELDS_BEFORE_BATCH: usize = 8;
+
+/// What became of a write that was proposed, here or by the leader that it was forwarded to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proposed {
+    /// Committed and applied there, with this decision at this place of the log.
+    Done {
+        /// Index of the log entry.
+        log_index: u64,
+        /// The decision.
+        outcome: WriteOutcome,
+    },
+    /// Surely not written: that node does not lead (any more).
+    NotLeader,
+    /// Surely not written: too many are waiting, or this one waited beyond its deadline.
+    Busy,
+    /// May have been written, or may still be.
+    Unknown,
+    /// Surely not written: the requester may not make it.
+    Denied,
+}
+
+/// Takes the end of a proposal; runs on the gate's task and must not block.
+pub(crate) type Respond = Box<dyn FnOnce(Proposed) + Send>;
+
+/// A command in the queue.
+struct QueuedCommand {
+    command: Bytes,
+    deadline: Instant,
+    respond: Respond,
+}
+
+/// Handle on the gate. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    queue: mpsc::Sender<QueuedCommand>,
+}
+
+impl Gate {
+    /// A gate and the worker behind it.
+    pub(crate) fn new(
+        consensus: Consensus,
+        metrics: Arc<Metrics>,
+        leader: watch::Receiver<Leader>,
+    ) -> (Self, GateWorker) {
+        let (queue, queued) = mpsc::channel(QUEUED_PROPOSALS);
+        (Self { queue }, GateWorker { queued, proposer: Proposer { consensus, metrics, leader } })
+    }
+
+    /// Commands that wait for the next batch.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Queues a command. `respond` is called exactly once: at the latest a little after `deadline`,
+    /// and as soon as this node no longer leads. Such a node may be cut off, and then consensus may
+    /// never answer.
+    pub(crate) fn propose(&self, command: Bytes, deadline: Instant, respond: Respond) {
+        if let Err(refused) = self.queue.try_send(QueuedCommand { command, deadline, respond }) {
+            let (queued, proposed) = match refused {
+                mpsc::error::TrySendError::Full(queued) => (queued, Proposed::Busy),
+                mpsc::error::TrySendError::Closed(queued) => (queued, Proposed::NotLeader),
+            };
+            (queued.respond)(proposed);
+        }
+    }
+}
+
+/// Makes batches of what is queued, and proposes them.
+pub(crate) struct GateWorker {
+    queued: mpsc::Receiver<QueuedCommand>,
+    proposer: Proposer,
+}
+
+impl GateWorker {
+    /// Works until every handle on the gate is gone.
+    pub(crate) async fn run(mut self) {
+        let mut in_flight = FuturesUnordered::new();
+        let mut newest_start = Instant::now();
+        let mut gathered = Vec::with_capacity(BATCH_COMMANDS);
+        let mut yields = 0;
+        loop {
+            let may_start =
+                in_flight.is_empty() || (in_flight.len() < BATCHES_IN_FLIGHT && newest_start.elapsed() >= SLOW_BATCH);
+            tokio::select! {
+                biased;
+                _ = in_flight.next(), if !in_flight.is_empty() => {}
+                received = self.queued.recv_many(&mut gathered, BATCH_COMMANDS), if may_start && gathered.is_empty() => {
+                    if received == 0 {
+                        break;
+                    }
+                    yields = 0;
+                }
+                () = tokio::task::yield_now(), if may_start && !gathered.is_empty() => {
+                    yields += 1;
+                    if !gather(&mut self.queued, &mut gathered) || yields == YIELDS_BEFORE_BATCH {
+                        newest_start = Instant::now();
+                        let size = gathered.len();
+                        in_flight.push(self.proposer.clone().commit(std::mem::take(&mut gathered)));
+                        gathered.reserve(size);
+                    }
+                }
+                () = tokio::time::sleep_until(newest_start + SLOW_BATCH),
+                    if !may_start && in_flight.len() < BATCHES_IN_FLIGHT => {}
+            }
+        }
+        while in_flight.next().await.is_some() {}
+    }
+}
+
+/// Takes what has arrived; false when there was nothing, or no room for it.
+fn gather(queued: &mut mpsc::Receiver<QueuedCommand>, gathered: &mut Vec<QueuedCommand>) -> bool {
+    let before = gathered.len();
+    while gathered.len() < BATCH_COMMANDS
+        && let Ok(command) = queued.try_recv()
+    {
+        gathered.push(command);
+    }
+    gathered.len() > before
+}
+
+/// What a batch needs on its way.
+#[derive(Clone)]
+struct Proposer {
+    consensus: Consensus,
+    metrics: Arc<Metrics>,
+    leader: watch::Receiver<Leader>,
+}
+
+impl Proposer {
+    /// Proposes one batch and hands out its answers in order.
+    async fn commit(mut self, queued: Vec<QueuedCommand>) {
+        let Batch { proposals, mut waiting } = batch(queued);
+        // Marked as seen before anything is proposed, so that no change after this is missed.
+        if *self.leader.borrow_and_update() != Leader::Local {
+            return waiting.into_iter().for_each(|one| one.answer(Proposed::NotLeader));
+        }
+        let Some(mut deadline) = earliest_deadline(&waiting) else { return };
+        self.metrics.proposals.inc_by(waiting.len() as u64);
+        self.metrics.proposal_batch.observe(waiting.len() as f64);
+
+        let mut sizes: VecDeque<usize> = proposals.iter().map(|proposal| proposal.commands.len()).collect();
+        let results = self.consensus.propose(proposals);
+        tokio::pin!(results);
+        // Neither the call nor the stream has a time-out of its own: without a quorum they wait for
+        // ever.
+        loop {
+            tokio::select! {
+                result = results.next() => match (result, sizes.pop_front()) {
+                    (Some(result), Some(size)) => hand_out(result, waiting.drain(..size)),
+                    _ => break,
+                },
+                _ = self.leader.changed() => break,
+                () = tokio::time::sleep_until(deadline) => {
+                    give_up_late(&mut waiting, Instant::now());
+                    match earliest_deadline(&waiting) {
+                        Some(next) => deadline = next,
+                        None => break,
+                    }
+                }
+            }
+        }
+        waiting.into_iter().for_each(|one| one.answer(Proposed::Unknown));
+    }
+}
+
+/// Gives the outcomes of one log entry to the requests that wait for them.
+fn hand_out(result: EntryResult, waiting: impl Iterator<Item = Waiting>) {
+    match result {
+        EntryResult::Applied { index: log_index, outcomes } => {
+            let mut outcomes = outcomes.into_iter();
+            for one in waiting {
+                let outcome = outcomes.next();
+                one.answer(outcome.map_or(Proposed::Unknown, |outcome| Proposed::Done { log_index, outcome }));
+            }
+        }
+        EntryResult::NotLeader => waiting.for_each(|one| one.answer(Proposed::NotLeader)),
+        EntryResult::Unknown => waiting.for_each(|one| one.answer(Proposed::Unknown)),
+    }
+}
+
+fn earliest_deadline(waiting: &VecDeque<Waiting>) -> Option<Instant> {
+    waiting.iter().filter(|one| one.respond.is_some()).map(|one| one.deadline).min()
+}
+
+/// Answers the requests whose deadline has passed; their commands may still be written.
+fn give_up_late(waiting: &mut VecDeque<Waiting>, now: Instant) {
+    for one in waiting.iter_mut().filter(|one| one.deadline <= now) {
+        if let Some(respond) = one.respond.take() {
+            respond(Proposed::Unknown);
+        }
+    }
+}
+
+/// A request that waits for the decision on its command.
+struct Waiting {
+    deadline: Instant,
+    /// Absent once it was given up.
+    respond: Option<Respond>,
+}
+
+impl Waiting {
+    fn answer(self, proposed: Proposed) {
+        if let Some(respond) = self.respond {
+            respond(proposed);
+        }
+    }
+}
+
+/// Log entries and the requests that wait for their commands, in the same order.
+struct Batch {
+    proposals: Vec<Proposal>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// Packs commands into entries. A command whose deadline has passed is answered at once.
+fn batch(queued: Vec<QueuedCommand>) -> Batch {
+    let now = Instant::now();
+    let time = Ticks::from_system_time(SystemTime::now());
+    let mut batch = Batch { proposals: Vec::new(), waiting: VecDeque::with_capacity(queued.len()) };
+    let mut commands = Vec::with_capacity(queued.len());
+    let mut bytes = 0;
+    for QueuedCommand { command, deadline, respond } in queued {
+        if deadline <= now {
+            respond(Proposed::Busy);
+            continue;
+        }
+        if bytes + command.len() > ENTRY_BYTES && !commands.is_empty() {
+            batch.proposals.push(Proposal { time, commands: std::mem::take(&mut commands).into() });
+            bytes = 0;
+        }
+        bytes += command.len();
+        commands.push(command);
+        batch.waiting.push_back(Waiting { deadline, respond: Some(respond) });
+    }
+    if !commands.is_empty() {
+        batch.proposals.push(Proposal { time, commands: commands.into() });
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn command(bytes: usize, time_left: Duration, answered: &Arc<AtomicUsize>) -> QueuedCommand {
+        let answered = answered.clone();
+        let respond = Box::new(move |_| {
+            answered.fetch_add(1, Ordering::Relaxed);
+        });
+        QueuedCommand { command: vec![0; bytes].into(), deadline: Instant::now() + time_left, respond }
+    }
+
+    fn sizes(batch: &Batch) -> Vec<usize> {
+        batch.proposals.iter().map(|proposal| proposal.commands.len()).collect()
+    }
+
+    #[test]
+    fn small_commands_share_an_entry_and_large_ones_get_their_own() {
+        let answered = Arc::default();
+        let commands = |all: &[usize]| all.iter().map(|bytes| command(*bytes, Duration::MAX / 4, &answered)).collect();
+        assert_eq!(sizes(&batch(commands(&[10; 500]))), [500]);
+        assert_eq!(sizes(&batch(commands(&[ENTRY_BYTES, 1]))), [1, 1]);
+        assert_eq!(sizes(&batch(commands(&[1, 3 * ENTRY_BYTES, 1, 1]))), [1, 1, 2]);
+        assert_eq!(sizes(&batch(commands(&[ENTRY_BYTES / 2, ENTRY_BYTES / 2, 1]))), [2, 1]);
+        assert_eq!(answered.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_batch_gathers_what_has_arrived_up_to_its_size() {
+        let answered = Arc::default();
+        let (queue, mut commands) = mpsc::channel(QUEUED_PROPOSALS);
+        let send =
+            |count| (0..count).for_each(|_| queue.try_send(command(1, Duration::MAX / 4, &answered)).ok().unwrap());
+        let mut gathered = Vec::new();
+        assert!(!gather(&mut commands, &mut gathered));
+        send(3);
+        assert!(gather(&mut commands, &mut gathered));
+        send(BATCH_COMMANDS);
+        assert!(gather(&mut commands, &mut gathered));
+        assert!(!gather(&mut commands, &mut gathered), "it is full");
+        assert_eq!((gathered.len(), commands.len()), (BATCH_COMMANDS, 3));
+    }
+
+    #[test]
+    fn commands_beyond_their_deadline_are_answered_and_left_out() {
+        let answered = Arc::default();
+        let late = |_| command(1, Duration::ZERO, &answered);
+        let batch = batch((0..3).map(late).chain([command(1, Duration::from_secs(60), &answered)]).collect());
+        assert_eq!((sizes(&batch), batch.waiting.len()), (vec![1], 1));
+        assert_eq!(answered.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_command_that_waits_too_long_is_answered_while_others_wait_on() {
+        let answered = Arc::default();
+        let soon = command(1, Duration::from_secs(30), &answered);
+        let Batch { mut waiting, .. } = batch(vec![soon, command(1, Duration::from_secs(60), &answered)]);
+        let first = earliest_deadline(&waiting).unwrap();
+        give_up_late(&mut waiting, first);
+        assert_eq!(answered.load(Ordering::Relaxed), 1);
+        assert!(earliest_deadline(&waiting).unwrap() > first);
+        waiting.into_iter().for_each(|one| one.answer(Proposed::Unknown));
+        assert_eq!(answered.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,13 @@
+//! Writes: from the request to the decision, here or at the leader.
+//!
+//! [`write`] is the loop that finds the leader and repeats what was cut off; [`gate`] makes batches
+//! of what this node proposes as leader; [`forward`] and [`receive`] are the two ends of the
+//! streams that carry writes to the leader; [`authorization`] is the leader's check, and
+//! [`permission`] what a command needs for it.
+
+pub(crate) mod authorization;
+pub(crate) mod forward;
+pub(crate) mod gate;
+pub(crate) mod permission;
+pub(super) mod receive;
+pub(super) mod write;
