@@ -27,10 +27,11 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 pub fn start(filter: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match json {
-        true => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    let started = if json {
+        lines.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
         // Colours would only put escape sequences into journals and files.
-        false => lines.with_ansi(false).with_target(false).try_init(),
+        lines.with_ansi(false).with_target(false).try_init()
     };
     started.map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
     std::panic::set_hook(Box::new(abort_on_panic));

@@ -118,9 +118,10 @@ fn first_user(login: &str, full_name: &str, group: &str, password: StoredPasswor
 
 fn warning(open: &[&str], listen: SocketAddr) -> String {
     let who = open.join(" and ");
-    let reach = match listen.ip().is_loopback() {
-        true => String::new(),
-        false => format!(", and this node listens on {listen}: whoever reaches it can do everything"),
+    let reach = if listen.ip().is_loopback() {
+        String::new()
+    } else {
+        format!(", and this node listens on {listen}: whoever reaches it can do everything")
     };
     format!("the password of {who} is still '{DEFAULT_PASSWORD}'{reach}; change it (docs/security.md)")
 }

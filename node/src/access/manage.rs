@@ -250,9 +250,10 @@ impl Access {
     /// Puts a renewed hash into the place of the one that was found, unless the user was changed
     /// since.
     pub(crate) async fn replace_hash(&self, found: Found, hash: StoredPassword) -> Result<(), ManageError> {
-        match self.replace(&Requester::Node, found, |user| user.password = Some(hash.clone()), false).await? {
-            true => Ok(()),
-            false => Err(ManageError::TryAgain),
+        if self.replace(&Requester::Node, found, |user| user.password = Some(hash.clone()), false).await? {
+            Ok(())
+        } else {
+            Err(ManageError::TryAgain)
         }
     }
 

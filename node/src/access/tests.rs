@@ -78,9 +78,10 @@ fn every_operation_by_every_role_under_every_list_is_decided_as_the_contract_say
                             // The list for the other kind of streams says the opposite and must not
                             // matter.
                             let of_others = acl(right, Some(if expected { &[] } else { &[EVERYBODY] }));
-                            let defaults = match owner.starts_with('$') {
-                                true => DefaultAcls { user_streams: of_others, system_streams: of_settings },
-                                false => DefaultAcls { user_streams: of_settings, system_streams: of_others },
+                            let defaults = if owner.starts_with('$') {
+                                DefaultAcls { user_streams: of_others, system_streams: of_settings }
+                            } else {
+                                DefaultAcls { user_streams: of_settings, system_streams: of_others }
                             };
                             let own_list = own.map(|own| acl(right, Some(own)));
                             let allowed = allows(&caller, owner, right, own_list.as_ref(), &defaults);

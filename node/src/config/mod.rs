@@ -318,9 +318,12 @@ fn check_timing(flags: &Flags) -> Result<(), ConfigError> {
 }
 
 fn check_storage(flags: &Flags) -> Result<(), ConfigError> {
-    let at_least = |flag: &str, value: u64, least: u64| match value < least {
-        true => Err(contradiction(format!("{flag} {value} is too small; set it to at least {least}"))),
-        false => Ok(()),
+    let at_least = |flag: &str, value: u64, least: u64| {
+        if value < least {
+            Err(contradiction(format!("{flag} {value} is too small; set it to at least {least}")))
+        } else {
+            Ok(())
+        }
     };
     if flags.keep_log_bytes > MAX_KEEP_LOG_BYTES {
         return Err(contradiction(format!(

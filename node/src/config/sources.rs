@@ -139,10 +139,7 @@ pub fn resolve(
         }
     }
     let config = Config::from_flags(parse(&values)?)?;
-    Ok(match print {
-        true => Invocation::Print(print::yaml(&config, &origins)),
-        false => Invocation::Run(Box::new(config)),
-    })
+    Ok(if print { Invocation::Print(print::yaml(&config, &origins)) } else { Invocation::Run(Box::new(config)) })
 }
 
 /// Values by key, still as text.

@@ -88,9 +88,10 @@ fn pair<'a>(certificate: &'a Option<PathBuf>, key: &'a Option<PathBuf>) -> Optio
 }
 
 fn needs<A, B>(flag: &str, given: &Option<A>, other_flag: &str, other: &Option<B>) -> Result<(), String> {
-    match given.is_some() && other.is_none() {
-        true => Err(format!("{flag} is of no use without {other_flag}; add it or remove {flag}")),
-        false => Ok(()),
+    if given.is_some() && other.is_none() {
+        Err(format!("{flag} is of no use without {other_flag}; add it or remove {flag}"))
+    } else {
+        Ok(())
     }
 }
 
@@ -101,8 +102,9 @@ pub(super) fn parse_cluster_name(text: &str) -> Result<String, String> {
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-');
-    match is_label {
-        true => Ok(text.to_owned()),
-        false => Err("expected up to 63 lower-case letters, digits and hyphens, such as orders-eu".to_owned()),
+    if is_label {
+        Ok(text.to_owned())
+    } else {
+        Err("expected up to 63 lower-case letters, digits and hyphens, such as orders-eu".to_owned())
     }
 }

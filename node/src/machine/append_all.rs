@@ -66,9 +66,10 @@ pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: AppendAll) -> 
 }
 
 fn check<S: View>(state: &mut S, command: Append) -> Result<Result<Part<S::Stream>, WriteOutcome>, ReadError> {
-    let checked = match command.events.is_empty() {
-        true => expected_version(command.expected_version).map(Demand::of_version),
-        false => append::check(&command),
+    let checked = if command.events.is_empty() {
+        expected_version(command.expected_version).map(Demand::of_version)
+    } else {
+        append::check(&command)
     };
     let demand = match checked {
         Ok(checked) => checked,

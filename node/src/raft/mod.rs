@@ -182,9 +182,10 @@ async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateM
     let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
     let members: BTreeSet<u16> = known.effective().membership().voter_ids().map(NodeId::server).collect();
     let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();
-    match members.is_empty() || members == listed {
-        true => Ok(()),
-        false => Err(StartError::OtherMembers { data_dir: config.data_dir.clone(), members, listed }),
+    if members.is_empty() || members == listed {
+        Ok(())
+    } else {
+        Err(StartError::OtherMembers { data_dir: config.data_dir.clone(), members, listed })
     }
 }
 

@@ -294,10 +294,7 @@ fn names_of(own: &[String], server: u16) -> Result<ServerNames, String> {
     let labels: Vec<&str> = name.split('.').collect();
     let cluster = if labels.len() == 4 { Some(labels[1].to_owned()) } else { None };
     let names = ServerNames::new(cluster);
-    match names.of(server) == *name {
-        true => Ok(names),
-        false => Err(format!("it is of {name}")),
-    }
+    if names.of(server) == *name { Ok(names) } else { Err(format!("it is of {name}")) }
 }
 
 /// The same checks as at the start of a node.

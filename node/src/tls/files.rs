@@ -158,9 +158,10 @@ pub fn read_certificates(path: &Path, purpose: Purpose) -> Result<Vec<Certificat
         let der = der.map_err(|found| error(Reason::NotPem(found.to_string())))?;
         certificates.push(Certificate::parse(der).map_err(|found| error(Reason::Malformed(found)))?);
     }
-    match certificates.is_empty() {
-        true => Err(error(if is_pem(&bytes) { Reason::NoCertificate } else { not_pem() })),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        Err(error(if is_pem(&bytes) { Reason::NoCertificate } else { not_pem() }))
+    } else {
+        Ok(certificates)
     }
 }
 

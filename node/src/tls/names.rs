@@ -44,9 +44,10 @@ impl ServerNames {
         let certificate = Certificate::parse(certificate.clone().into_owned())?;
         let ours: Vec<&String> = certificate.names.iter().filter(|name| is_in_domain(name)).collect();
         let [name] = ours[..] else {
-            return Err(match ours.is_empty() {
-                true => format!("the certificate names no server; its names are: {}", certificate.names.join(", ")),
-                false => format!("the certificate names more than one server: {}", certificate.names.join(", ")),
+            return Err(if ours.is_empty() {
+                format!("the certificate names no server; its names are: {}", certificate.names.join(", "))
+            } else {
+                format!("the certificate names more than one server: {}", certificate.names.join(", "))
             });
         };
         self.parse(name).ok_or_else(|| match &self.cluster {

@@ -47,10 +47,8 @@ impl Pki {
     fn files_as(&self, file: &str, names: &[&str], from_days: i64, days: u32) -> TlsFiles {
         let hosts: Vec<String> = names.iter().skip(1).map(|name| (*name).to_owned()).collect();
         let now = SystemTime::now();
-        let start = match from_days < 0 {
-            true => now - DAY * from_days.unsigned_abs() as u32,
-            false => now + DAY * from_days as u32,
-        };
+        let start =
+            if from_days < 0 { now - DAY * from_days.unsigned_abs() as u32 } else { now + DAY * from_days as u32 };
         let (certificate, key) = self.authority.issue(names[0], &hosts, start..start + DAY * days).unwrap();
         TlsFiles {
             cert_file: Some(self.write(&format!("{file}.crt"), &certificate)),
