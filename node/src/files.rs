@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Makes creations, renames and removals in a directory durable.
-pub fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Creates a directory and what lies above it, and makes their names durable: else a loss of power
 /// takes all that is in it.
-pub fn create_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(path)?;
     missing.into_iter().try_for_each(sync_name)
@@ -22,7 +22,7 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
 
 /// Puts `content` in the place of a file, at once and durably: after a crash there is the old or
 /// the new one.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
@@ -33,7 +33,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Makes the name of a file or directory durable: else a loss of power takes it with all that is in
 /// it.
-pub fn sync_name(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_name(path: &Path) -> io::Result<()> {
     sync_directory(parent(path))
 }
 
@@ -44,7 +44,7 @@ fn parent(path: &Path) -> &Path {
 
 /// Removes a directory that nobody needs. What cannot be removed now is found again at the next
 /// start.
-pub fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "cannot remove what is no longer needed");
@@ -56,7 +56,7 @@ pub fn remove(path: &Path) {
 /// Lets go of `holder`, then removes the directory, both on a thread of its own: to unlink large
 /// files can take long, and whoever has the last handle on them may be an async task or the apply
 /// thread.
-pub fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
+pub(crate) fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
     let removal = std::thread::Builder::new().name("remove-files".to_owned()).spawn(move || {
         drop(holder);
         remove(&path);
@@ -68,7 +68,7 @@ pub fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
 
 /// The file system of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
+pub(crate) struct Space {
     /// Its size.
     pub total_bytes: u64,
     /// What is free for others than root.
@@ -79,7 +79,7 @@ pub struct Space {
 
 impl Space {
     /// Of the file system that `path` is on.
-    pub fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let mut space = MaybeUninit::<libc::statvfs>::uninit();
         // SAFETY: the path ends with a zero byte, and `statvfs` writes nothing but the structure it

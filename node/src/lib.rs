@@ -14,25 +14,25 @@
 #[cfg(test)]
 extern crate self as headwater;
 
-pub mod access;
+mod access;
 pub mod apply;
-pub(crate) mod budget;
+mod budget;
 pub mod cluster;
 pub mod config;
 pub mod event;
 pub mod fatal;
-pub mod files;
+mod files;
 pub mod http;
 mod listen;
 pub mod log;
-pub mod machine;
+mod machine;
 pub mod metrics;
 pub mod node;
-pub mod priority;
+mod priority;
 pub mod raft;
 pub mod snapshot;
 pub mod store;
-pub(crate) mod streams;
+mod streams;
 pub mod subscribe;
 pub mod telemetry;
 pub mod tls;

@@ -33,7 +33,7 @@ struct Attributes {
 }
 
 /// Lets the calling thread run as soon as it has something to do, as far as this system allows.
-pub fn run_promptly() {
+pub(crate) fn run_promptly() {
     let own = own_nice();
     if let Err(error) = set(own.min(NICE)).or_else(|_| set(own)) {
         tracing::debug!(%error, "the kernel was not told which threads are urgent");
@@ -42,7 +42,7 @@ pub fn run_promptly() {
 
 /// Lets the calling thread have the smallest share of the processor when others want it. Every
 /// thread may ask for that.
-pub fn run_last() {
+pub(crate) fn run_last() {
     // SAFETY: it changes a number of the calling thread.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
         tracing::debug!(error = %io::Error::last_os_error(), "the kernel was not told which threads can wait");

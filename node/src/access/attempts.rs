@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 /// Wrong passwords in a row that are looked at. Somebody who mistypes, or a program that was not
 /// told of a new password, stays below it for a while; who guesses does not.
-pub const MAX_FAILURES: u64 = 100;
+pub(crate) const MAX_FAILURES: u64 = 100;
 
 /// After that one more attempt is looked at in this time, right or wrong.
-pub const ATTEMPT_INTERVAL: Duration = Duration::from_secs(2);
+pub(crate) const ATTEMPT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Wrong passwords from one address that are looked at, whatever users they are tried for: many
 /// people may sit behind one address, but nobody gets to try one password after the other for all
 /// the users there are.
-pub const MAX_ADDRESS_FAILURES: u64 = 10 * MAX_FAILURES;
+pub(crate) const MAX_ADDRESS_FAILURES: u64 = 10 * MAX_FAILURES;
 
 /// After that one more attempt from the address is looked at in this time. A right password of one
 /// user does not make up for the wrong ones for others.
-pub const ADDRESS_ATTEMPT_INTERVAL: Duration = Duration::from_millis(200);
+pub(crate) const ADDRESS_ATTEMPT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Places for counters of each kind. Pairs of user and address of the same hash share one, and so
 /// do addresses: nobody can push a counter out, and at worst a stranger waits together with a
@@ -28,7 +28,7 @@ const COUNTERS: usize = 1 << 16;
 
 /// Counters of failed attempts. Each is the moment (in ms since the start) until which its failures
 /// would take to be forgiven, one per interval: a bucket that needs no clock of its own.
-pub struct Attempts {
+pub(crate) struct Attempts {
     of_users: Box<[AtomicU64]>,
     of_addresses: Box<[AtomicU64]>,
     hasher: RandomState,
@@ -37,7 +37,7 @@ pub struct Attempts {
 
 /// The counters of one user at one address, and of the address.
 #[derive(Debug, Clone, Copy)]
-pub struct Counter {
+pub(crate) struct Counter {
     user: usize,
     address: usize,
 }
@@ -77,28 +77,28 @@ impl Default for Attempts {
 
 impl Attempts {
     /// The counters for a claimed name, which may be no user, and an address.
-    pub fn counter(&self, login: &str, from: IpAddr) -> Counter {
+    pub(crate) fn counter(&self, login: &str, from: IpAddr) -> Counter {
         let network = network(from);
         let place = |hash: u64| hash as usize % COUNTERS;
         Counter { user: place(self.hasher.hash_one((login, network))), address: place(self.hasher.hash_one(network)) }
     }
 
     /// Whether no attempt is to be looked at now.
-    pub fn is_exhausted(&self, counter: Counter) -> bool {
+    pub(crate) fn is_exhausted(&self, counter: Counter) -> bool {
         let now = self.now_ms();
         USER_LIMIT.is_reached(&self.of_users[counter.user], now)
             || ADDRESS_LIMIT.is_reached(&self.of_addresses[counter.address], now)
     }
 
     /// Counts a wrong password.
-    pub fn failed(&self, counter: Counter) {
+    pub(crate) fn failed(&self, counter: Counter) {
         let now = self.now_ms();
         USER_LIMIT.count(&self.of_users[counter.user], now);
         ADDRESS_LIMIT.count(&self.of_addresses[counter.address], now);
     }
 
     /// Forgets the failures of the user at its address before a right password.
-    pub fn succeeded(&self, counter: Counter) {
+    pub(crate) fn succeeded(&self, counter: Counter) {
         self.of_users[counter.user].store(0, Ordering::Relaxed);
     }
 

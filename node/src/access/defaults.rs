@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 
 /// The password of the first users when no other was configured (contract/services 1.4).
-pub const DEFAULT_PASSWORD: &str = "changeit";
+pub(crate) const DEFAULT_PASSWORD: &str = "changeit";
 
 /// The user who administers the cluster.
 const ADMIN: &str = "admin";

@@ -26,7 +26,7 @@ const MAX_TRIES: usize = 8;
 
 /// Creations that are looked at for a list of users, the newest first. Beyond it the oldest users
 /// are left out of lists.
-pub const MAX_LISTED: u64 = 10_000;
+pub(crate) const MAX_LISTED: u64 = 10_000;
 
 /// Creations read in one step.
 const LIST_STEP: u64 = 500;

@@ -4,16 +4,16 @@
 //! throws it away in the step that applies a change, so that no node which has applied a change
 //! decides by what was before.
 
-pub mod attempts;
+pub(crate) mod attempts;
 mod authorizer;
-pub mod defaults;
+pub(crate) mod defaults;
 mod login;
-pub mod manage;
-pub mod password;
-pub mod rules;
+pub(crate) mod manage;
+pub(crate) mod password;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
-pub mod user;
+pub(crate) mod user;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,8 +22,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-pub use login::LoginError;
-pub use rules::{Caller, Policy, Principal, Right};
+pub(crate) use login::LoginError;
+pub(crate) use rules::{Caller, Policy, Principal, Right};
 
 use crate::cluster::Cluster;
 use crate::config::Config;
@@ -38,22 +38,22 @@ use user::{USER_PREFIX, USERS};
 
 /// Streams whose access lists are kept in memory, at about 100 bytes each for short names. A write
 /// to another one reads one row more.
-pub const KEPT_LISTS: usize = 16_384;
+pub(crate) const KEPT_LISTS: usize = 16_384;
 
 /// Users who logged in lately; another one is verified from scratch.
-pub const KEPT_LOGINS: usize = 4_096;
+pub(crate) const KEPT_LOGINS: usize = 4_096;
 
 /// Passwords that are hashed at the same time: each takes a core for some 20 ms and 19 MiB.
-pub const HASHING_AT_ONCE: usize = 2;
+pub(crate) const HASHING_AT_ONCE: usize = 2;
 
 /// How long a password waits for its turn to be hashed.
-pub const HASHING_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const HASHING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Bytes of a user's name. It is a part of stream names.
-pub const MAX_LOGIN_BYTES: usize = 256;
+pub(crate) const MAX_LOGIN_BYTES: usize = 256;
 
 /// Bytes of a password: hashing looks at all of them.
-pub const MAX_PASSWORD_BYTES: usize = 1024;
+pub(crate) const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// Handle on this room. Cheap to clone.
 #[derive(Clone)]

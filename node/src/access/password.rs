@@ -106,7 +106,7 @@ impl HashError {
 
 /// What came of comparing a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// It is the right one.
     pub is_right: bool,
     /// It should be hashed anew, by today's rules.
@@ -115,7 +115,7 @@ pub struct Verdict {
 
 /// Hashes passwords and compares them. Slow on purpose: not for async threads.
 #[derive(Debug)]
-pub struct Passwords {
+pub(crate) struct Passwords {
     /// What is computed for a user who does not exist, so that it takes as long as for one who
     /// does.
     nobody: String,
@@ -128,7 +128,7 @@ impl Passwords {
     ///
     /// # Errors
     /// See [`HashError`].
-    pub fn new() -> Result<Self, HashError> {
+    pub(crate) fn new() -> Result<Self, HashError> {
         let passwords = Self { nobody: String::new(), computed: AtomicU64::new(0) };
         let nobody = passwords.hash_text("nobody has this password")?;
         Ok(Self { nobody, computed: AtomicU64::new(0) })
@@ -138,7 +138,7 @@ impl Passwords {
     ///
     /// # Errors
     /// See [`HashError`].
-    pub fn hash(&self, password: &str) -> Result<StoredPassword, HashError> {
+    pub(crate) fn hash(&self, password: &str) -> Result<StoredPassword, HashError> {
         self.hash_text(password).map(StoredPassword::Argon2)
     }
 
@@ -155,7 +155,7 @@ impl Passwords {
 
     /// Compares a password with what is stored; `None` stands for a user who does not exist.
     /// Whatever is wrong takes the same work.
-    pub fn verify(&self, stored: Option<&StoredPassword>, password: &str) -> Verdict {
+    pub(crate) fn verify(&self, stored: Option<&StoredPassword>, password: &str) -> Verdict {
         match stored {
             Some(StoredPassword::Argon2(text)) => {
                 Verdict { is_right: self.is_argon2_of(text, password), is_outdated: !is_of_today(text) }
@@ -189,7 +189,8 @@ impl Passwords {
     }
 
     /// Hashes by today's rules computed so far.
-    pub fn computed(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn computed(&self) -> u64 {
         self.computed.load(Ordering::Relaxed)
     }
 }

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-pub use crate::event::caller::{ADMINS, Caller, Principal, is_reserved};
+pub(crate) use crate::event::caller::{ADMINS, Caller, Principal, is_reserved};
 use crate::event::metadata::{Acl, DefaultAcls};
 use crate::event::{StreamNameRef, stream_name};
 use crate::store::StreamInfo;
 
 /// Role that everybody has, anonymous callers included.
-pub const EVERYBODY: &str = "$all";
+pub(crate) const EVERYBODY: &str = "$all";
 /// Role of those who operate the nodes.
-pub const OPERATORS: &str = "$ops";
+pub(crate) const OPERATORS: &str = "$ops";
 
 /// What somebody wants to do with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ impl Right {
 /// Whose access list decides, and which of its rights: for a metastream those of the stream it
 /// describes. `None` for what is denied to everybody: metadata of metadata, deleting a metastream,
 /// writing to or deleting the log of all events.
-pub fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
+pub(crate) fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
     match (StreamNameRef::new(stream).described(), right) {
         (Some(described), _) if described.is_metastream() => None,
         (Some(described), Right::Read) => Some((described.as_str(), Right::MetaRead)),
@@ -56,7 +56,7 @@ pub fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
 }
 
 /// Whether nobody may ever read the stream, whatever the lists say: metadata of metadata.
-pub fn is_sealed(stream: &str) -> bool {
+pub(crate) fn is_sealed(stream: &str) -> bool {
     subject(stream, Right::Read).is_none()
 }
 
@@ -80,7 +80,7 @@ fn roles<'a>(stream: &str, right: Right, own: Option<&'a Acl>, defaults: &'a Def
 
 /// Whether everybody has the right on `stream`, which is no metastream, given the list it has
 /// itself.
-pub fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
+pub(crate) fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
     match roles(stream, right, own, defaults) {
         Roles::Listed(listed) => listed.iter().any(|role| role == EVERYBODY),
         Roles::Everybody => true,
@@ -90,7 +90,7 @@ pub fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &Default
 
 /// Whether `caller` has the right on `stream`, which is no metastream, given the list it has
 /// itself.
-pub fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
+pub(crate) fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
     if is_open(stream, right, own, defaults) {
         return true;
     }

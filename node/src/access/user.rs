@@ -8,23 +8,23 @@ use super::rules::{ADMINS, Principal, is_reserved};
 use crate::event::Credential;
 
 /// The stream that says who there are: one event per creation.
-pub const USERS: &str = "$users";
+pub(crate) const USERS: &str = "$users";
 /// Type of its events; their data is the name as plain text.
-pub const USER_TYPE: &str = "$User";
+pub(crate) const USER_TYPE: &str = "$User";
 /// Prefix of the stream of one user.
-pub const USER_PREFIX: &str = "$user-";
+pub(crate) const USER_PREFIX: &str = "$user-";
 /// Type of the first event of a user.
-pub const CREATED_TYPE: &str = "$UserCreated";
+pub(crate) const CREATED_TYPE: &str = "$UserCreated";
 /// Type of every later one.
-pub const UPDATED_TYPE: &str = "$UserUpdated";
+pub(crate) const UPDATED_TYPE: &str = "$UserUpdated";
 /// The stream that tells tools of new passwords. The server itself needs it for nothing.
-pub const NOTIFICATIONS: &str = "$users-password-notifications";
+pub(crate) const NOTIFICATIONS: &str = "$users-password-notifications";
 /// Type of its events.
-pub const PASSWORD_CHANGED_TYPE: &str = "$PasswordChanged";
+pub(crate) const PASSWORD_CHANGED_TYPE: &str = "$PasswordChanged";
 /// Metadata of the stream of a user.
-pub const USER_METADATA: &str = r#"{"$acl":{"$w":"$admins","$d":"$admins","$mw":"$admins"}}"#;
+pub(crate) const USER_METADATA: &str = r#"{"$acl":{"$w":"$admins","$d":"$admins","$mw":"$admins"}}"#;
 /// Metadata of [`NOTIFICATIONS`]: an hour is enough.
-pub const NOTIFICATIONS_METADATA: &str = r#"{"$maxAge":3600}"#;
+pub(crate) const NOTIFICATIONS_METADATA: &str = r#"{"$maxAge":3600}"#;
 
 /// Nobody logs in without a password.
 const NO_PASSWORD: Credential = Credential([0; 16]);
@@ -63,7 +63,7 @@ struct Document {
 
 /// Why nobody can have a name. A sentence for whoever chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
+pub(crate) enum NameError {
     /// There is none, or it is longer than [`MAX_LOGIN_BYTES`].
     #[error("The login name is missing or too long.")]
     Length,
@@ -83,7 +83,7 @@ pub enum NameError {
 ///
 /// # Errors
 /// It could not log in with it, or would get by it what it was not given.
-pub fn check_name(login: &str) -> Result<(), NameError> {
+pub(crate) fn check_name(login: &str) -> Result<(), NameError> {
     match login {
         _ if login.is_empty() || login.len() > MAX_LOGIN_BYTES => Err(NameError::Length),
         _ if is_reserved(login) => Err(NameError::Reserved),
@@ -94,7 +94,7 @@ pub fn check_name(login: &str) -> Result<(), NameError> {
 }
 
 /// The stream of a user.
-pub fn stream_of(login: &str) -> String {
+pub(crate) fn stream_of(login: &str) -> String {
     format!("{USER_PREFIX}{login}")
 }
 

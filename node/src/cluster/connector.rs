@@ -13,7 +13,7 @@ use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Member, NodeId,
 
 /// Makes clients for peers and says who calls. Cheap to clone.
 #[derive(Clone)]
-pub struct Connector {
+pub(crate) struct Connector {
     inner: Arc<Inner>,
 }
 
@@ -29,24 +29,24 @@ struct Inner {
 impl Connector {
     /// Calls as `identity` over connections of `dialer`; `resolve` says which address a member
     /// really has.
-    pub fn new(identity: Arc<LocalIdentity>, dialer: Dialer, resolve: Resolve) -> Self {
+    pub(crate) fn new(identity: Arc<LocalIdentity>, dialer: Dialer, resolve: Resolve) -> Self {
         Self { inner: Arc::new(Inner { identity, dialer, resolve, channels: Mutex::default() }) }
     }
 
     /// Where a member is reached: the configured addresses win over those in the replicated member
     /// list.
-    pub fn addresses(&self, node_id: NodeId, member: &Member) -> Member {
+    pub(crate) fn addresses(&self, node_id: NodeId, member: &Member) -> Member {
         (self.inner.resolve)(node_id, member)
     }
 
     /// Where the connections between nodes are counted.
-    pub fn traffic(&self) -> &Traffic {
+    pub(crate) fn traffic(&self) -> &Traffic {
         self.inner.dialer.traffic()
     }
 
     /// A client for the node of `server` at `raft_address`; it connects when first used. With TLS
     /// no other server is talked to.
-    pub fn client(&self, server: u16, raft_address: &str) -> Result<ClusterClient<Channel>, Status> {
+    pub(crate) fn client(&self, server: u16, raft_address: &str) -> Result<ClusterClient<Channel>, Status> {
         let mut channels = self.inner.channels.lock();
         let key = (server, raft_address.to_owned());
         let channel = match channels.get(&key) {
@@ -67,14 +67,14 @@ impl Connector {
     }
 
     /// A call to `target` that says who calls whom.
-    pub fn request<T>(&self, target: NodeId, message: T) -> Result<Request<T>, Status> {
+    pub(crate) fn request<T>(&self, target: NodeId, message: T) -> Result<Request<T>, Status> {
         let mut request = Request::new(message);
         self.inner.identity.stamp(target, request.metadata_mut())?;
         Ok(request)
     }
 
     /// Refuses a call that was not meant for this node.
-    pub fn check_caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+    pub(crate) fn check_caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         self.inner.identity.check(request)
     }
 }

@@ -42,7 +42,7 @@ pub struct LeaderHint {
 /// A term in which this node leads. Only in such a term its state is sure to have everything that
 /// was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaderTerm(NonZeroU64);
+pub(crate) struct LeaderTerm(NonZeroU64);
 
 /// What this node knows about leadership. [`LeadershipWatcher`] keeps it up to date.
 pub(super) struct Leadership {

@@ -12,7 +12,7 @@ use super::tls::parse_cluster_name;
 use super::{MemberConfig, Secret};
 
 /// Prefix of environment variables.
-pub const ENV_PREFIX: &str = "HEADWATER_";
+pub(super) const ENV_PREFIX: &str = "HEADWATER_";
 
 /// A replicated event store that speaks the EventStore-compatible HTTP Atom API.
 ///
@@ -24,7 +24,7 @@ pub const ENV_PREFIX: &str = "HEADWATER_";
 /// environment over the file, the file over the default.
 #[derive(Debug, Parser)]
 #[command(name = "headwater", version, args_conflicts_with_subcommands = true, max_term_width = 110)]
-pub struct CommandLine {
+pub(super) struct CommandLine {
     /// What to do instead of running a node.
     #[command(subcommand)]
     pub command: Option<Subcommands>,
@@ -35,7 +35,7 @@ pub struct CommandLine {
 
 /// What the binary does besides running a node.
 #[derive(Debug, Subcommand)]
-pub enum Subcommands {
+pub(super) enum Subcommands {
     /// Print the effective configuration as YAML, with the origin of each value, and exit
     Config(Box<Flags>),
     /// Make and renew certificates for the nodes of a cluster (docs/security.md)
@@ -45,7 +45,7 @@ pub enum Subcommands {
 
 /// All options. Values from every source are parsed by the parsers named here.
 #[derive(Debug, Args)]
-pub struct Flags {
+pub(super) struct Flags {
     /// YAML file with options
     #[arg(long, value_name = "FILE", help_heading = "General")]
     pub config: Option<PathBuf>,
@@ -217,7 +217,7 @@ impl Challenge {
 
 /// The parsed list of addresses and networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkList(pub Vec<IpNet>);
+pub(super) struct NetworkList(pub Vec<IpNet>);
 
 /// The parsed list of members.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,7 +253,7 @@ pub fn keys() -> Vec<String> {
 }
 
 /// What the help says of an option.
-pub struct Documented {
+pub(super) struct Documented {
     /// Its key.
     pub key: String,
     /// The heading it stands under.
@@ -263,7 +263,7 @@ pub struct Documented {
 }
 
 /// All options with their help, in its order.
-pub fn documented() -> Vec<Documented> {
+pub(super) fn documented() -> Vec<Documented> {
     let command = CommandLine::command();
     let documented = |arg: &clap::Arg| Documented {
         key: arg.get_id().to_string(),
@@ -346,7 +346,7 @@ fn parse_member(text: &str) -> Result<MemberConfig, String> {
 }
 
 /// Refuses what is not `host:port` with a port from 1 to 65535 (IPv6 in brackets).
-pub fn check_host_port(text: &str) -> Result<(), String> {
+pub(super) fn check_host_port(text: &str) -> Result<(), String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("'{text}' has no port; write HOST:PORT"))?;
     let bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
     let strange = |c: char| c.is_whitespace() || matches!(c, '/' | ',' | '=' | '@' | '?' | '#' | '"');

@@ -19,13 +19,13 @@ pub const ADVICE: &str = "restore this file exactly as it was when the node stop
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// The open database.
-pub struct Disk {
+pub(super) struct Disk {
     db: DB,
     directory: PathBuf,
 }
 
 /// What a scan found.
-pub struct Scan<R> {
+pub(super) struct Scan<R> {
     /// Consecutive records from the beginning of the range.
     pub records: Vec<R>,
     /// False when the records break off before the end of the range and before the byte limit.
@@ -34,14 +34,14 @@ pub struct Scan<R> {
 
 impl Disk {
     /// Opens the database; `fresh` allows it to be created.
-    pub fn open(directory: &Path, fresh: bool) -> Result<Self, LogError> {
+    pub(super) fn open(directory: &Path, fresh: bool) -> Result<Self, LogError> {
         let db = DB::open_cf_descriptors(&options::database(fresh), directory, options::families())
             .map_err(|error| read_error(directory, "cannot be opened", &error))?;
         Ok(Self { db, directory: directory.to_owned() })
     }
 
     /// Where the files are.
-    pub fn directory(&self) -> &Path {
+    pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
@@ -52,7 +52,7 @@ impl Disk {
 
     /// Writes records, and with `first` the place where the log begins. Returns the bytes of the
     /// encodings.
-    pub fn append<R: Record>(&self, records: &[R], first: Option<u64>) -> usize {
+    pub(super) fn append<R: Record>(&self, records: &[R], first: Option<u64>) -> usize {
         let entries = self.family(options::ENTRIES);
         let room: usize = records.iter().map(|record| record.weight() + RECORD_OVERHEAD_BYTES).sum();
         let mut batch = WriteBatch::with_capacity_bytes(room);
@@ -72,14 +72,14 @@ impl Disk {
     }
 
     /// Writes a small value.
-    pub fn put_meta(&self, key: &str, value: &[u8]) {
+    pub(super) fn put_meta(&self, key: &str, value: &[u8]) {
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(options::META), key, value);
         self.write(batch);
     }
 
     /// All small values.
-    pub fn all_meta(&self) -> Result<Vec<(String, Vec<u8>)>, LogError> {
+    pub(super) fn all_meta(&self) -> Result<Vec<(String, Vec<u8>)>, LogError> {
         self.db
             .iterator_cf(self.family(options::META), IteratorMode::Start)
             .map(|row| {
@@ -90,7 +90,7 @@ impl Disk {
     }
 
     /// Index of the last entry at or after `first`.
-    pub fn last_index(&self, first: u64) -> Result<Option<u64>, LogError> {
+    pub(super) fn last_index(&self, first: u64) -> Result<Option<u64>, LogError> {
         let mut iterator = self.db.raw_iterator_cf(self.family(options::ENTRIES));
         iterator.seek_to_last();
         iterator.status().map_err(|error| self.unreadable(&error))?;
@@ -105,13 +105,13 @@ impl Disk {
     }
 
     /// Whether the entry exists.
-    pub fn has_entry(&self, index: u64) -> Result<bool, LogError> {
+    pub(super) fn has_entry(&self, index: u64) -> Result<bool, LogError> {
         let row = self.db.get_pinned_cf(self.family(options::ENTRIES), keys::entry(index));
         row.map(|row| row.is_some()).map_err(|error| self.unreadable(&error))
     }
 
     /// The lowest index in the range that has no entry.
-    pub fn first_missing(&self, range: Range<u64>) -> Result<Option<u64>, LogError> {
+    pub(super) fn first_missing(&self, range: Range<u64>) -> Result<Option<u64>, LogError> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.family(options::ENTRIES), options::scan(&range));
         let mut next = range.start;
         iterator.seek_to_first();
@@ -125,7 +125,7 @@ impl Disk {
 
     /// Reads consecutive records from the start of the range until its end or until `max_bytes` are
     /// reached, but at least one.
-    pub fn scan<R: Record>(&self, range: Range<u64>, max_bytes: usize) -> Result<Scan<R>, LogError> {
+    pub(super) fn scan<R: Record>(&self, range: Range<u64>, max_bytes: usize) -> Result<Scan<R>, LogError> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.family(options::ENTRIES), options::scan(&range));
         let mut records: Vec<R> = Vec::new();
         let mut weight = 0;
@@ -154,7 +154,7 @@ impl Disk {
     }
 
     /// Deletes the entries in the range.
-    pub fn delete(&self, range: Range<u64>) {
+    pub(super) fn delete(&self, range: Range<u64>) {
         let mut batch = WriteBatch::default();
         let (from, to) = (keys::entry(range.start), keys::entry(range.end));
         batch.delete_range_cf(self.family(options::ENTRIES), from, to);
@@ -162,7 +162,7 @@ impl Disk {
     }
 
     /// Lets the log begin at `first`, together with a small value.
-    pub fn purge(&self, first: u64, key: &str, value: &[u8]) {
+    pub(super) fn purge(&self, first: u64, key: &str, value: &[u8]) {
         let meta = self.family(options::META);
         let mut batch = WriteBatch::default();
         batch.put_cf(meta, keys::FIRST, first.to_be_bytes());
@@ -176,7 +176,7 @@ impl Disk {
     /// What is left, part of one file and what has not left level 0 yet, goes with a later purge.
     /// It is not deleted row by row: nothing reads below the beginning of the log, and a range
     /// tombstone over files that are about to vanish would make RocksDB rewrite them first.
-    pub fn drop_files_before(&self, end: u64) {
+    pub(super) fn drop_files_before(&self, end: u64) {
         let Some(last) = end.checked_sub(1) else { return };
         let dropped = self.db.delete_file_in_range_cf(self.family(options::ENTRIES), keys::entry(0), keys::entry(last));
         if let Err(error) = dropped {
@@ -185,12 +185,12 @@ impl Disk {
     }
 
     /// Number of the last write.
-    pub fn sequence(&self) -> u64 {
+    pub(super) fn sequence(&self) -> u64 {
         self.db.latest_sequence_number()
     }
 
     /// Makes every write that has returned durable.
-    pub fn sync(&self) {
+    pub(super) fn sync(&self) {
         if let Err(error) = self.db.flush_wal(true) {
             fatal::stop(&format!("syncing the log in {}", self.directory.display()), &error);
         }
@@ -198,7 +198,7 @@ impl Disk {
 
     /// Moves everything from memory and WAL to tables, so that the next start has nothing to
     /// replay.
-    pub fn flush(&self) {
+    pub(super) fn flush(&self) {
         // A family with nothing to flush would still count on the WAL, and when the process died
         // right here RocksDB could not tell old records at its end from lost ones of the other
         // family.
@@ -212,7 +212,7 @@ impl Disk {
     /// Waits for what RocksDB does in the background and lets it begin nothing more, so that a test
     /// can copy the files.
     #[cfg(test)]
-    pub fn settle(&self) {
+    pub(super) fn settle(&self) {
         self.db.cancel_all_background_work(true);
     }
 
@@ -224,7 +224,7 @@ impl Disk {
     }
 
     /// The error for content that cannot be right.
-    pub fn damaged(&self, what: &str) -> LogError {
+    pub(super) fn damaged(&self, what: &str) -> LogError {
         damaged(&self.directory, what)
     }
 
@@ -234,7 +234,7 @@ impl Disk {
 }
 
 /// The error for content that cannot be right.
-pub fn damaged(path: &Path, what: &str) -> LogError {
+pub(super) fn damaged(path: &Path, what: &str) -> LogError {
     LogError::Damaged(format!("{} {what}; {ADVICE}", path.display()))
 }
 

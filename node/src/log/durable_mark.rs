@@ -28,7 +28,7 @@ const LENGTH: usize = 20;
 
 /// What is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Durable {
+pub(super) struct Durable {
     /// Index after the last durable entry.
     pub end: u64,
     /// RocksDB's sequence number of the last durable write. It never goes back, not even when
@@ -56,7 +56,7 @@ impl Durable {
 }
 
 /// The open file.
-pub struct DurableMark {
+pub(super) struct DurableMark {
     file: File,
     path: PathBuf,
     /// When the oldest change was written that is not synced.
@@ -65,7 +65,7 @@ pub struct DurableMark {
 
 impl DurableMark {
     /// The file's content; `None` when there is no file, an `InvalidData` error when it is damaged.
-    pub fn read(directory: &Path) -> io::Result<Option<Durable>> {
+    pub(super) fn read(directory: &Path) -> io::Result<Option<Durable>> {
         let bytes = match std::fs::read(directory.join(FILE_NAME)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -76,7 +76,7 @@ impl DurableMark {
     }
 
     /// Opens the file, made with all zero when missing; durable on return, also its name.
-    pub fn open(directory: &Path) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE_NAME);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         if file.metadata()?.len() == 0 {
@@ -88,32 +88,32 @@ impl DurableMark {
     }
 
     /// Writes, and syncs if that is due.
-    pub fn record(&mut self, durable: Durable) -> io::Result<()> {
+    pub(super) fn record(&mut self, durable: Durable) -> io::Result<()> {
         self.file.write_all_at(&durable.encode(), 0)?;
         let changed = *self.changed.get_or_insert_with(Instant::now);
         if changed.elapsed() < SYNC_INTERVAL { Ok(()) } else { self.sync() }
     }
 
     /// Writes with a sync.
-    pub fn record_synced(&mut self, durable: Durable) -> io::Result<()> {
+    pub(super) fn record_synced(&mut self, durable: Durable) -> io::Result<()> {
         self.file.write_all_at(&durable.encode(), 0)?;
         self.sync()
     }
 
     /// Syncs what was written.
-    pub fn sync(&mut self) -> io::Result<()> {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.changed = None;
         Ok(())
     }
 
     /// How long a sync may wait; `None` when there is nothing to sync.
-    pub fn sync_is_due_in(&self) -> Option<Duration> {
+    pub(super) fn sync_is_due_in(&self) -> Option<Duration> {
         self.changed.map(|changed| SYNC_INTERVAL.saturating_sub(changed.elapsed()))
     }
 
     /// For messages.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }

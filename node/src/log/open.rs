@@ -10,7 +10,7 @@ use super::{Extent, LogError, keys};
 use crate::{fatal, files};
 
 /// A log that was found sound. All of it is durable.
-pub struct Opened {
+pub(super) struct Opened {
     /// The database.
     pub disk: Disk,
     /// The file `durable-end`, up to date.
@@ -22,7 +22,7 @@ pub struct Opened {
 }
 
 /// Opens or creates the log in `directory`.
-pub fn open(directory: &Path) -> Result<Opened, LogError> {
+pub(super) fn open(directory: &Path) -> Result<Opened, LogError> {
     let io = |error: io::Error| LogError::Unusable(format!("{} cannot be used ({error})", directory.display()));
     std::fs::create_dir_all(directory).map_err(io)?;
     files::sync_name(directory).map_err(io)?;

@@ -9,9 +9,9 @@ use rocksdb::{
 use super::keys;
 
 /// Entries by index.
-pub const ENTRIES: &str = "entries";
+pub(super) const ENTRIES: &str = "entries";
 /// Vote, marks and hints by name.
-pub const META: &str = "meta";
+pub(super) const META: &str = "meta";
 
 const MIB: usize = 1 << 20;
 
@@ -44,7 +44,7 @@ const INFO_LOG_BYTES: usize = 4 * MIB;
 
 /// Options of the whole database. `fresh` says that it may be created: an established log that has
 /// disappeared must not be replaced by an empty one in silence.
-pub fn database(fresh: bool) -> Options {
+pub(super) fn database(fresh: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(fresh);
     options.create_missing_column_families(fresh);
@@ -86,7 +86,7 @@ pub fn database(fresh: bool) -> Options {
 }
 
 /// The column families with their options.
-pub fn families() -> Vec<ColumnFamilyDescriptor> {
+pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
     table.set_block_size(BLOCK_BYTES);
@@ -110,7 +110,7 @@ pub fn families() -> Vec<ColumnFamilyDescriptor> {
 }
 
 /// Options for reading the entries with indexes in `range`.
-pub fn scan(range: &Range<u64>) -> ReadOptions {
+pub(super) fn scan(range: &Range<u64>) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(keys::entry(range.start));
     options.set_iterate_upper_bound(keys::entry(range.end));

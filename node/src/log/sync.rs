@@ -46,7 +46,7 @@ struct Marked {
 }
 
 /// Shared by the writer, the sync thread and those who wait.
-pub struct GroupCommit {
+pub(super) struct GroupCommit {
     disk: Disk,
     /// Index after the last entry written.
     written_end: AtomicU64,
@@ -66,7 +66,7 @@ pub struct GroupCommit {
 
 impl GroupCommit {
     /// Takes over an open log whose entries before `end` are durable, and starts the sync thread.
-    pub fn start(
+    pub(super) fn start(
         disk: Disk,
         file: DurableMark,
         end: u64,
@@ -93,13 +93,13 @@ impl GroupCommit {
     }
 
     /// The database below.
-    pub fn disk(&self) -> &Disk {
+    pub(super) fn disk(&self) -> &Disk {
         &self.disk
     }
 
     /// Tells that the log now ends before `end`; `bytes` were written and `callback` waits for
     /// their sync.
-    pub fn written(&self, end: u64, bytes: u64, callback: OnDurable) {
+    pub(super) fn written(&self, end: u64, bytes: u64, callback: OnDurable) {
         self.written_end.store(end, Ordering::Release);
         self.enqueue(|waiting| {
             waiting.bytes += bytes;
@@ -108,12 +108,12 @@ impl GroupCommit {
     }
 
     /// Lets `callback` wait for everything written so far.
-    pub fn after_sync(&self, callback: OnDurable) {
+    pub(super) fn after_sync(&self, callback: OnDurable) {
         self.enqueue(|waiting| waiting.callbacks.push(callback));
     }
 
     /// Tells that the log now begins at `first` and perhaps ends later than before (`end`).
-    pub fn purged(&self, first: u64, end: u64) {
+    pub(super) fn purged(&self, first: u64, end: u64) {
         self.written_end.store(end, Ordering::Release);
         self.enqueue(|waiting| waiting.drop_files_before = Some(first));
     }
@@ -121,7 +121,7 @@ impl GroupCommit {
     /// Takes entries from `index` on back by calling `delete`. The mark is lowered before that, so
     /// a crash in between leaves a log that is longer than the mark, never shorter. Durable on
     /// return.
-    pub fn truncate(&self, index: u64, delete: impl FnOnce()) {
+    pub(super) fn truncate(&self, index: u64, delete: impl FnOnce()) {
         let mut marked = self.marked.lock();
         if marked.value.end > index {
             marked.value.end = index;
@@ -134,12 +134,12 @@ impl GroupCommit {
     }
 
     /// Index after the last durable entry.
-    pub fn durable_end(&self) -> u64 {
+    pub(super) fn durable_end(&self) -> u64 {
         self.durable_end.load(Ordering::Acquire)
     }
 
     /// Blocks until every entry before `end` is durable.
-    pub fn wait_durable(&self, end: u64) {
+    pub(super) fn wait_durable(&self, end: u64) {
         if self.durable_end() >= end {
             return;
         }
@@ -153,7 +153,7 @@ impl GroupCommit {
     }
 
     /// Lets the sync thread finish what waits and end. Whoever comes later is synced by himself.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.waiting.lock().closed = true;
         self.arrived.notify_one();
         self.taken.notify_all();

@@ -10,7 +10,7 @@ use super::Record;
 ///
 /// It may begin anywhere, and be empty when the log is not: after a restart, a truncation, or
 /// before the first append.
-pub struct TailCache<R> {
+pub(super) struct TailCache<R> {
     /// Records in order of their index.
     records: VecDeque<R>,
     /// Index of the first of them; of the next one to come while there is none.
@@ -23,7 +23,7 @@ pub struct TailCache<R> {
 
 impl<R: Record> TailCache<R> {
     /// An empty cache of a log that ends before `end`.
-    pub fn new(end: u64, limit: usize) -> Self {
+    pub(super) fn new(end: u64, limit: usize) -> Self {
         Self { records: VecDeque::new(), start: end, weight: 0, limit }
     }
 
@@ -32,7 +32,7 @@ impl<R: Record> TailCache<R> {
     }
 
     /// Adds the record after the last one and forgets the oldest ones beyond the limit.
-    pub fn push(&mut self, record: R) {
+    pub(super) fn push(&mut self, record: R) {
         debug_assert_eq!(record.index(), self.end(), "the cache is an unbroken run");
         self.weight += record.weight();
         self.records.push_back(record);
@@ -43,7 +43,7 @@ impl<R: Record> TailCache<R> {
 
     /// The records in `range` (which must lie within the log) while their weights sum up to
     /// `max_bytes`, at least one; `None` when the first of them is not here.
-    pub fn read(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
+    pub(super) fn read(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
         if range.is_empty() {
             return Some(Vec::new());
         }
@@ -62,7 +62,7 @@ impl<R: Record> TailCache<R> {
     }
 
     /// Forgets the records from `index` on; the log now ends there.
-    pub fn truncate_from(&mut self, index: u64) {
+    pub(super) fn truncate_from(&mut self, index: u64) {
         if index <= self.start {
             *self = Self::new(index, self.limit);
             return;
@@ -75,7 +75,7 @@ impl<R: Record> TailCache<R> {
     }
 
     /// Forgets the records before `end`.
-    pub fn purge_before(&mut self, end: u64) {
+    pub(super) fn purge_before(&mut self, end: u64) {
         while self.start < end && !self.records.is_empty() {
             self.forget_oldest();
         }

@@ -5,17 +5,17 @@ use bytes::Bytes;
 use super::Record;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TestRecord {
+pub(super) struct TestRecord {
     index: u64,
     payload: Bytes,
 }
 
 impl TestRecord {
-    pub fn new(index: u64) -> Self {
+    pub(super) fn new(index: u64) -> Self {
         Self::with_payload(index, format!("payload of {index:08}"))
     }
 
-    pub fn with_payload(index: u64, payload: impl Into<Bytes>) -> Self {
+    pub(super) fn with_payload(index: u64, payload: impl Into<Bytes>) -> Self {
         Self { index, payload: payload.into() }
     }
 }

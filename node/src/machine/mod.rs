@@ -24,7 +24,7 @@ use state::Batch;
 /// A command that no front sends (undecodable, no events, an id that is none, a stream nobody may
 /// write) is [`WriteOutcome::Rejected`]. An error means a damaged database: nothing of the batch
 /// may be committed then.
-pub fn apply(state: &mut impl Batch, time: Ticks, command: &Bytes) -> Result<WriteOutcome, ReadError> {
+pub(crate) fn apply(state: &mut impl Batch, time: Ticks, command: &Bytes) -> Result<WriteOutcome, ReadError> {
     let command = match Command::decode(command.clone()) {
         Ok(command) => command,
         Err(error) => return Ok(rejected(&format!("the command cannot be read: {error}"))),

@@ -14,7 +14,7 @@ use crate::store::head::{Head, Recreation};
 use crate::store::write::{Chunk, StreamRef};
 
 /// The state as of the last write, those of the batch included.
-pub trait View {
+pub(crate) trait View {
     /// A stream found by its name. Two are equal when they stand for the same one.
     type Stream: Copy + Eq;
 
@@ -44,7 +44,7 @@ pub trait View {
 }
 
 /// Writes that become visible all together.
-pub trait Batch: View {
+pub(crate) trait Batch: View {
     /// Adds an event at the end of a stream. Its id must be of 16 bytes.
     fn append(
         &mut self,

@@ -137,7 +137,7 @@ impl Drop for Unfinished {
 
 /// A file of a snapshot is a plain name: it must not lead out of its directory, and it is not the
 /// manifest.
-pub fn check_file_name(name: &str) -> io::Result<()> {
+pub(super) fn check_file_name(name: &str) -> io::Result<()> {
     let plain = !name.is_empty() && !name.starts_with('.') && name != MANIFEST && !name.contains(['/', '\\', '\0']);
     if plain {
         return Ok(());

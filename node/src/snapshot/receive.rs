@@ -18,7 +18,7 @@ use crate::files::Space;
 
 /// The receiver gives up when no chunk arrives for this long; a paced sender sends several a
 /// second.
-pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What has to be free besides the files of a snapshot that is received: log and state go on
 /// meanwhile.

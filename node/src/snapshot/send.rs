@@ -18,7 +18,7 @@ use crate::fatal;
 
 /// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to
 /// pace smoothly.
-pub const CHUNK_BYTES: usize = 512 << 10;
+pub(super) const CHUNK_BYTES: usize = 512 << 10;
 
 /// Chunks read ahead of the network.
 const CHUNKS_AHEAD: usize = 4;

@@ -28,7 +28,7 @@ const REMEDY: &str = "restore the file, or remove the data directory and start o
                       replaces it; on a single node restore a backup";
 
 /// An open database. The last one to let go closes it, and removes it once it was replaced.
-pub struct Generation {
+pub(super) struct Generation {
     db: Arc<DB>,
     /// Number in the name of the directory.
     pub number: u64,
@@ -37,28 +37,28 @@ pub struct Generation {
 
 impl Generation {
     /// The family called `name`, one of [`options::FAMILIES`].
-    pub fn family(&self, name: &str) -> &ColumnFamily {
+    pub(super) fn family(&self, name: &str) -> &ColumnFamily {
         #[expect(clippy::expect_used, reason = "the database was opened with exactly these families")]
         self.db.cf_handle(name).expect("every family is open")
     }
 
     /// The database itself.
-    pub fn db(&self) -> &DB {
+    pub(super) fn db(&self) -> &DB {
         &self.db
     }
 
     /// Lets the directory be removed after the last reader has gone.
-    pub fn replaced(&self) {
+    pub(super) fn replaced(&self) {
         self.removal.armed.store(true, Ordering::Release);
     }
 
     /// The counters as last committed.
-    pub fn counters(&self) -> Result<Counters, ReadError> {
+    pub(super) fn counters(&self) -> Result<Counters, ReadError> {
         self.system_row(system_row::COUNTERS)?.map_or(Ok(Counters::default()), |value| Counters::decode(&value))
     }
 
     /// The mark as last committed.
-    pub fn mark(&self) -> Result<AppliedMark, ReadError> {
+    pub(super) fn mark(&self) -> Result<AppliedMark, ReadError> {
         Ok(AppliedMark {
             last_applied: self.system_row(system_row::LAST_APPLIED)?,
             membership: self.system_row(system_row::MEMBERSHIP)?,
@@ -95,7 +95,7 @@ impl Generation {
     }
 
     /// Opens the database in `state/<number>` and checks what is cheap to check.
-    pub fn open(state: &Path, number: u64, create: bool, cache: &Cache) -> Result<Self, OpenError> {
+    pub(super) fn open(state: &Path, number: u64, create: bool, cache: &Cache) -> Result<Self, OpenError> {
         let path = directory(state, number);
         let damaged = |reason: &dyn std::fmt::Display| OpenError::Damaged {
             path: path.display().to_string(),
@@ -151,7 +151,7 @@ fn known_formats() -> impl Iterator<Item = u32> {
 }
 
 /// Opens the current generation under `state`, creating the first one when there is nothing yet.
-pub fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError> {
+pub(super) fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError> {
     let damaged = |reason: String| OpenError::Damaged {
         path: state.display().to_string(),
         reason: format!("{reason}; {REMEDY}"),
@@ -178,12 +178,12 @@ pub fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError
 }
 
 /// Directory of a generation.
-pub fn directory(state: &Path, number: u64) -> PathBuf {
+pub(super) fn directory(state: &Path, number: u64) -> PathBuf {
     state.join(number.to_string())
 }
 
 /// Makes `number` the current generation, durably and at once.
-pub fn write_pointer(state: &Path, number: u64) -> io::Result<()> {
+pub(super) fn write_pointer(state: &Path, number: u64) -> io::Result<()> {
     files::replace(&state.join(POINTER), format!("{number}\n").as_bytes())
 }
 

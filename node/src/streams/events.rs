@@ -129,7 +129,7 @@ impl CheckedEvents {
 /// The rest of a request may turn out to be unreadable, which is the graver error. So what is wrong
 /// with an event is told at the end; from then on no events are kept.
 #[derive(Debug, Default)]
-pub struct EventCollector {
+pub(crate) struct EventCollector {
     kept: Vec<NewEvent>,
     count: usize,
     bytes: usize,
@@ -143,7 +143,7 @@ impl EventCollector {
     /// Reading on makes no sense: there are more events, or more bytes of them, than any append may
     /// have. Payloads that are indented can be a hundred times as long as they were in the request,
     /// so this is told before all of them were taken.
-    pub fn push(&mut self, event: ProposedEvent) -> Result<(), EventError> {
+    pub(crate) fn push(&mut self, event: ProposedEvent) -> Result<(), EventError> {
         self.count += 1;
         if self.count > MAX_EVENTS_PER_APPEND {
             return Err(EventError::TooMany);
@@ -167,7 +167,7 @@ impl EventCollector {
     ///
     /// # Errors
     /// What was wrong with the first event that is refused, or there was none.
-    pub fn finish(self) -> Result<CheckedEvents, EventError> {
+    pub(crate) fn finish(self) -> Result<CheckedEvents, EventError> {
         match self.refused {
             Some(error) => Err(error),
             None if self.kept.is_empty() => Err(EventError::NoEvents),

@@ -4,90 +4,90 @@
 use std::time::Duration;
 
 /// Data and metadata of one event together (contract/streams 6.1: equal is fine).
-pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Data and metadata of an event from here on make the request one that no log can hold, which is
 /// another answer (contract/streams 6.1).
-pub const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of an event's type.
-pub const MAX_EVENT_TYPE_BYTES: usize = 1024;
+pub(crate) const MAX_EVENT_TYPE_BYTES: usize = 1024;
 
 /// Events of one append. They are applied together.
-pub const MAX_EVENTS_PER_APPEND: usize = 20_000;
+pub(crate) const MAX_EVENTS_PER_APPEND: usize = 20_000;
 
 /// Bytes of an encoded command. It travels whole in one node-to-node message of at most 32 MiB,
 /// behind up to 1 MiB of others: what does not fit there could never be replicated.
-pub const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
 
 /// Stored size of the events of a page, or of one event, up to which they are read and written at
 /// once; entries count [`PAGE_ENTRY_BYTES`] each, and without bodies nothing else. What is larger
 /// reserves its memory first and is sent part by part. The connections of a door bound small ones.
-pub const SMALL_PAGE_BYTES: u64 = 128 * 1024;
+pub(crate) const SMALL_PAGE_BYTES: u64 = 128 * 1024;
 
 /// What an entry takes in a document besides its payload, about.
-pub const PAGE_ENTRY_BYTES: u64 = 512;
+pub(crate) const PAGE_ENTRY_BYTES: u64 = 512;
 
 /// Bytes of stored events that a page reads in one step; a larger event is read alone.
-pub const PAGE_READ_STEP_BYTES: u64 = 256 * 1024;
+pub(crate) const PAGE_READ_STEP_BYTES: u64 = 256 * 1024;
 
 /// Length at which a part of a large page is sent. One event of the largest size makes a longer
 /// one.
-pub const PART_BYTES: usize = 256 * 1024;
+pub(crate) const PART_BYTES: usize = 256 * 1024;
 
 /// Before the first part of a page is sent its links are looked at: those in events of at most this
 /// size, which is some names long, ...
-pub const MAX_CHECKED_LINK_BYTES: u64 = 8 * 1024;
+pub(crate) const MAX_CHECKED_LINK_BYTES: u64 = 8 * 1024;
 
 /// ... until so much was read of the page.
-pub const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+pub(crate) const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Bytes of stored events after which a look for the next part pauses although it found little to
 /// show, so that it ends soon when the client has left.
-pub const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Memory reserved before a part, or a large event, is read: as much as one of the largest events
 /// and the text of it. What turns out not to be needed is given back once the part is written.
-pub const PART_MEMORY_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const PART_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long the next part of a large page waits for its memory.
-pub const PART_MEMORY_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const PART_MEMORY_WAIT: Duration = Duration::from_secs(30);
 
 /// Bytes of all large answers that are being read, written and sent; the next part waits.
 pub const MAX_LARGE_ANSWERS_BYTES: usize = 128 * 1024 * 1024;
 
 /// Events of one piece of a subscription.
-pub const LIVE_PIECE_EVENTS: u64 = 256;
+pub(crate) const LIVE_PIECE_EVENTS: u64 = 256;
 
 /// Payload of one piece of a subscription. One event may be larger; its piece is one of the
 /// [`MAX_LARGE_PIECES`].
-pub const LIVE_PIECE_BYTES: usize = 64 * 1024;
+pub(crate) const LIVE_PIECE_BYTES: usize = 64 * 1024;
 
 /// Larger pieces that subscribers have not taken yet. Apart from
 /// [`MAX_LARGE_ANSWERS_BYTES`], so that slow subscribers do not keep others from reading pages.
-pub const MAX_LARGE_PIECES: usize = 8;
+pub(crate) const MAX_LARGE_PIECES: usize = 8;
 
 /// Memory reserved for each of them: as much as for a part of a page.
-pub const LARGE_PIECE_BYTES: usize = PART_MEMORY_BYTES;
+pub(crate) const LARGE_PIECE_BYTES: usize = PART_MEMORY_BYTES;
 
 /// Events without interest to a subscriber after which it is told how far it has come.
-pub const CHECKPOINT_EVENTS: u64 = 16 * 1024;
+pub(crate) const CHECKPOINT_EVENTS: u64 = 16 * 1024;
 
 /// Events that one read of a filtered page looks at. With [`MAX_SCANNED_BYTES`] some ten
 /// milliseconds of work.
-pub const MAX_SCANNED_EVENTS: u64 = 16 * 1024;
+pub(crate) const MAX_SCANNED_EVENTS: u64 = 16 * 1024;
 
 /// Payload that one read of a filtered page looks at.
-pub const MAX_SCANNED_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_SCANNED_BYTES: usize = 32 * 1024 * 1024;
 
 /// Events looked at in one step of such a read; other requests have their turn between two.
-pub const SCAN_STEP_EVENTS: u64 = 512;
+pub(crate) const SCAN_STEP_EVENTS: u64 = 512;
 
 /// Bytes of the `data` of a filter.
-pub const MAX_FILTER_BYTES: usize = 4 * 1024;
+pub(crate) const MAX_FILTER_BYTES: usize = 4 * 1024;
 
 /// Prefixes of a filter.
-pub const MAX_FILTER_PREFIXES: usize = 100;
+pub(crate) const MAX_FILTER_PREFIXES: usize = 100;
 
 /// Memory of a compiled regular expression, and again as much of what it keeps while it runs.
-pub const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;

@@ -100,7 +100,7 @@ pub enum Reason {
 
 /// A parsed certificate.
 #[derive(Debug)]
-pub struct Certificate {
+pub(super) struct Certificate {
     /// As it is sent.
     pub der: CertificateDer<'static>,
     /// Begin of its validity.
@@ -113,7 +113,7 @@ pub struct Certificate {
 
 impl Certificate {
     /// Parses one certificate; a sentence when it is malformed.
-    pub fn parse(der: CertificateDer<'static>) -> Result<Self, String> {
+    pub(super) fn parse(der: CertificateDer<'static>) -> Result<Self, String> {
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|error| error.to_string())?;
         let moment = |at: x509_parser::time::ASN1Time| {
             Timestamp::from_second(at.timestamp()).map_err(|_| "its validity is out of range".to_owned())
@@ -126,7 +126,7 @@ impl Certificate {
     }
 
     /// Refuses one outside its validity.
-    pub fn check_validity(&self, now: Timestamp) -> Result<(), Reason> {
+    pub(super) fn check_validity(&self, now: Timestamp) -> Result<(), Reason> {
         if now > self.not_after {
             return Err(Reason::Expired(self.not_after));
         }
@@ -150,7 +150,7 @@ fn name(general: &GeneralName<'_>) -> Option<String> {
 }
 
 /// All certificates of a file, at least one; the first is the one that the others vouch for.
-pub fn read_certificates(path: &Path, purpose: Purpose) -> Result<Vec<Certificate>, FileError> {
+pub(super) fn read_certificates(path: &Path, purpose: Purpose) -> Result<Vec<Certificate>, FileError> {
     let error = |reason| FileError { path: path.to_owned(), purpose, reason };
     let bytes = read(path).map_err(error)?;
     let mut certificates = Vec::new();
@@ -166,7 +166,7 @@ pub fn read_certificates(path: &Path, purpose: Purpose) -> Result<Vec<Certificat
 }
 
 /// The first private key of a file.
-pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
+pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     use tokio_rustls::rustls::pki_types::pem::Error;
     let error = |reason| FileError { path: path.to_owned(), purpose: Purpose::Key, reason };
     let bytes = read(path).map_err(error)?;
@@ -198,7 +198,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Reason> {
 
 /// Whether everybody on this machine may read a file that nobody else should; `None` when that
 /// cannot be told.
-pub fn is_open_to_all(path: &Path) -> Option<bool> {
+pub(super) fn is_open_to_all(path: &Path) -> Option<bool> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o004 != 0)
 }

@@ -24,7 +24,7 @@ const CLIENT_PROTOCOLS: [&[u8]; 2] = [super::HTTP_2, b"http/1.1"];
 
 /// What a file is valid until, for warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expiry {
+pub(super) struct Expiry {
     /// The file.
     pub path: PathBuf,
     /// The earliest end of validity in it.
@@ -32,7 +32,7 @@ pub struct Expiry {
 }
 
 /// Everything loaded from the files at one time.
-pub struct Loaded {
+pub(super) struct Loaded {
     /// For HTTPS.
     pub clients: Option<Arc<ServerConfig>>,
     /// For other nodes.
@@ -44,7 +44,7 @@ pub struct Loaded {
 }
 
 /// Both directions between nodes.
-pub struct NodeConfigs {
+pub(super) struct NodeConfigs {
     /// For connections of other nodes.
     pub server: Arc<ServerConfig>,
     /// For connections to other nodes.
@@ -52,7 +52,7 @@ pub struct NodeConfigs {
 }
 
 /// Loads and checks all files that are named.
-pub fn load(files: &TlsFiles, names: &ServerNames, server_id: u16, now: Timestamp) -> Result<Loaded, FileError> {
+pub(super) fn load(files: &TlsFiles, names: &ServerNames, server_id: u16, now: Timestamp) -> Result<Loaded, FileError> {
     let mut loaded = Loaded { clients: None, nodes: None, expiries: Vec::new(), open_keys: Vec::new() };
     if let Some(pair) = files.for_clients() {
         let chain = read_chain(pair, Purpose::ClientCertificate, now, &mut loaded)?;

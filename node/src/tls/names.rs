@@ -63,7 +63,7 @@ impl ServerNames {
 }
 
 /// Whether a name of a certificate says of which server it is.
-pub fn is_in_domain(name: &str) -> bool {
+pub(super) fn is_in_domain(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.strip_suffix(DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

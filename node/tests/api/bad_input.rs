@@ -22,7 +22,7 @@ const CASES: u32 = 400;
 const READ_TOO_BIG: &str = "Read size too big, should be less than 4096 items";
 
 /// The bytes received until the connection ended; `None` when it did not end in time.
-pub fn exchange(host: &str, request: &[u8], half_close: bool) -> Option<Vec<u8>> {
+pub(crate) fn exchange(host: &str, request: &[u8], half_close: bool) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();

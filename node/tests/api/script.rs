@@ -45,21 +45,21 @@ const MEDIA_TYPES: &[(&str, &str)] = &[
 ];
 
 /// One row of the table.
-pub struct Case {
+pub(crate) struct Case {
     name: &'static str,
     lines: Vec<&'static str>,
 }
 
 impl Case {
     /// Whether a target of its requests holds a space.
-    pub fn has_target_with_space(&self) -> bool {
+    pub(crate) fn has_target_with_space(&self) -> bool {
         let is_request = |line: &&&str| line.starts_with("GET ") || line.starts_with("POST ");
         self.lines.iter().filter(is_request).any(|line| line.split(' ').count() > 2)
     }
 }
 
 /// Splits the file into cases. Lines that begin with `#` are comments.
-pub fn parse(text: &'static str) -> Vec<Case> {
+pub(crate) fn parse(text: &'static str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
         if line.starts_with(' ') {
@@ -80,7 +80,7 @@ struct Request {
 }
 
 /// Runs one case.
-pub struct Runner<'a> {
+pub(crate) struct Runner<'a> {
     base: &'a str,
     case: &'a Case,
     names: HashMap<String, String>,
@@ -90,7 +90,7 @@ pub struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     /// Fresh streams and ids.
-    pub fn new(base: &'a str, case: &'a Case) -> Self {
+    pub(crate) fn new(base: &'a str, case: &'a Case) -> Self {
         let tag = case.name.split(' ').next().unwrap_or_default().to_ascii_lowercase();
         let unique = &Uuid::new_v4().simple().to_string()[..8];
         let names = HashMap::from([
@@ -107,7 +107,7 @@ impl<'a> Runner<'a> {
     }
 
     /// The first line that does not hold.
-    pub fn run(mut self) -> Result<(), String> {
+    pub(crate) fn run(mut self) -> Result<(), String> {
         let lines = self.case.lines.clone();
         for line in lines {
             self.line(line).map_err(|reason| {

@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// The requests of one connection, from their arrival until their answers are handed over.
 #[derive(Default)]
-pub struct Requests {
+pub(crate) struct Requests {
     begun: AtomicU64,
     /// By number: since when the answer waits for its client to take more of it; `None` while it
     /// waits for this node.
@@ -33,22 +33,22 @@ pub struct Requests {
 
 impl Requests {
     /// How many have begun.
-    pub fn begun(&self) -> u64 {
+    pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
 
     /// Whether none is under way.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.underway.lock().is_empty()
     }
 
     /// Whether an answer waits for its client for longer than `limit`.
-    pub fn is_stalled(&self, limit: Duration) -> bool {
+    pub(crate) fn is_stalled(&self, limit: Duration) -> bool {
         self.underway.lock().values().flatten().any(|since| since.elapsed() > limit)
     }
 
     /// A request has arrived.
-    pub fn begin(self: &Arc<Self>) -> Underway {
+    pub(crate) fn begin(self: &Arc<Self>) -> Underway {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         self.underway.lock().insert(number, None);
         Underway { requests: self.clone(), number }
@@ -56,14 +56,14 @@ impl Requests {
 }
 
 /// One request; it ends when this is dropped.
-pub struct Underway {
+pub(crate) struct Underway {
     requests: Arc<Requests>,
     number: u64,
 }
 
 impl Underway {
     /// The body of its answer.
-    pub fn answer(self, reply: Reply) -> PacedReply {
+    pub(crate) fn answer(self, reply: Reply) -> PacedReply {
         self.wait(Some(Instant::now()));
         PacedReply { reply, rest: Bytes::new(), underway: self }
     }
@@ -81,7 +81,7 @@ impl Drop for Underway {
 
 /// An answer in pieces of [`PIECE_BYTES`]; the connection asks for each when its client has room
 /// for it.
-pub struct PacedReply {
+pub(crate) struct PacedReply {
     reply: Reply,
     /// What is left of the last frame of `reply`.
     rest: Bytes,

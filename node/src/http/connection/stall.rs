@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 
 /// A connection that fails when for some time it could write nothing of what there is to write.
 /// Without this, a client that never reads its answer would keep it in memory for ever.
-pub struct StallGuard<S> {
+pub(crate) struct StallGuard<S> {
     connection: S,
     limit: Duration,
     /// Runs from the first write that had to wait until a write goes on.
@@ -19,7 +19,7 @@ pub struct StallGuard<S> {
 
 impl<S> StallGuard<S> {
     /// Gives `connection` up after `limit` without progress.
-    pub fn new(connection: S, limit: Duration) -> Self {
+    pub(crate) fn new(connection: S, limit: Duration) -> Self {
         Self { connection, limit, stalled: None }
     }
 

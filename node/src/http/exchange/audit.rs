@@ -8,7 +8,7 @@ use crate::http::exchange::request::Request;
 
 impl Request<'_> {
     /// Where the request came from.
-    pub fn client_address(&self) -> IpAddr {
+    pub(crate) fn client_address(&self) -> IpAddr {
         client_address(self.headers, self.connection.peer.ip(), &self.state.config.trusted_proxies)
     }
 
@@ -19,7 +19,7 @@ impl Request<'_> {
 }
 
 /// A user was changed, or was not.
-pub fn user(request: &Request<'_>, change: &'static str, login: &str, result: &str) {
+pub(crate) fn user(request: &Request<'_>, change: &'static str, login: &str, result: &str) {
     let (who, from) = (request.who(), request.client_address());
     // Clients choose the names: quoted, they cannot end the line.
     tracing::info!(target: "audit", change, user = ?login, result, ?who, %from, "audit: users");

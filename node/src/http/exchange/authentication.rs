@@ -19,7 +19,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 ///
 /// # Errors
 /// Credentials that are wrong (401) or cannot be verified now (503).
-pub async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, ApiError> {
+pub(crate) async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, ApiError> {
     let mut basics = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| basic(value.as_bytes()));
     if let Some(credentials) = basics.next() {
         let from = client_address(headers, peer, &state.config.trusted_proxies);
@@ -105,7 +105,7 @@ fn intermediary(value: &str) -> Option<Principal> {
 
 /// Where a request came from: the peer, or, behind trusted proxies, the last address in
 /// X-Forwarded-For that is not theirs. Addresses before it were written by the client.
-pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[ipnet::IpNet]) -> IpAddr {
+pub(crate) fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[ipnet::IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let peer = peer.to_canonical();
     if !is_trusted(peer) {

@@ -9,7 +9,7 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("max-age=0, no-cache, mus
 
 /// How long an answer stays right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
+pub(crate) enum Freshness {
     /// For ever: it shows only numbers below the head.
     Immutable,
     /// Until the next event; may be cached for `$cacheControl` seconds where that is set.
@@ -20,7 +20,7 @@ pub enum Freshness {
 }
 
 /// Adds Cache-Control and Vary.
-pub fn add_headers(answer: &mut Response<Reply>, freshness: Freshness, is_public: bool, disabled: bool) {
+pub(crate) fn add_headers(answer: &mut Response<Reply>, freshness: Freshness, is_public: bool, disabled: bool) {
     let scope = if is_public { "public" } else { "private" };
     let value = match freshness {
         _ if disabled => NO_CACHE,
@@ -36,12 +36,12 @@ pub fn add_headers(answer: &mut Response<Reply>, freshness: Freshness, is_public
 }
 
 /// `{version};{hash}`, unquoted; version -1 for a stream without events.
-pub fn tag(version: i64, media_type: MediaType) -> String {
+pub(crate) fn tag(version: i64, media_type: MediaType) -> String {
     format!("{version};{}", media_type.hash())
 }
 
 /// Adds the ETag.
-pub fn add_tag(answer: &mut Response<Reply>, tag: &str) {
+pub(crate) fn add_tag(answer: &mut Response<Reply>, tag: &str) {
     if let Ok(value) = HeaderValue::try_from(format!("\"{tag}\"")) {
         answer.headers_mut().insert(header::ETAG, value);
     }
@@ -49,7 +49,7 @@ pub fn add_tag(answer: &mut Response<Reply>, tag: &str) {
 
 /// The versions whose tags for this media type If-None-Match holds, quoted or not, weak or not,
 /// alone or in a list.
-pub fn known_versions(headers: &HeaderMap, media_type: MediaType) -> Vec<i64> {
+pub(crate) fn known_versions(headers: &HeaderMap, media_type: MediaType) -> Vec<i64> {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let version = |item: &str| {
         let item = item.trim();

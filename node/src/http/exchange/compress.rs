@@ -14,7 +14,7 @@ const LEVEL: flate2::Compression = flate2::Compression::fast();
 
 /// How the body of an answer is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compression {
+pub(crate) struct Compression {
     coding: Coding,
     /// Something between the client and this node may keep the answer for others.
     is_cached: bool,
@@ -22,7 +22,7 @@ pub struct Compression {
 
 impl Compression {
     /// The compression that a request asks for; `None` when its answer is to be sent as it is.
-    pub fn of_request(headers: &HeaderMap, version: Version) -> Option<Self> {
+    pub(crate) fn of_request(headers: &HeaderMap, version: Version) -> Option<Self> {
         let coding = Coding::choose(headers)?;
         Some(Self { coding, is_cached: comes_through_a_proxy(headers, version) })
     }
@@ -46,7 +46,7 @@ fn comes_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
 
 /// How a body can be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub(crate) enum Coding {
     /// gzip
     Gzip,
     /// Raw deflate, without the zlib frame (contract/streams 1.5).
@@ -55,7 +55,7 @@ pub enum Coding {
 
 impl Coding {
     /// The first item of Accept-Encoding that is exactly `gzip` or `deflate`, without a `q`.
-    pub fn choose(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn choose(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).find_map(|item| match item.trim() {
             "gzip" => Some(Self::Gzip),
@@ -130,7 +130,7 @@ impl Encoder {
 }
 
 /// Compresses the body, if there is one and the client asks for it.
-pub async fn compress(answer: Response<Reply>, compression: Option<Compression>) -> Response<Reply> {
+pub(crate) async fn compress(answer: Response<Reply>, compression: Option<Compression>) -> Response<Reply> {
     let Some(compression) = compression else { return answer };
     let coding = compression.coding;
     if answer.body().is_live() {

@@ -29,7 +29,7 @@ const RETRY_AFTER_START: Duration = Duration::from_secs(5);
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// No route has this path.
     #[error("unknown path")]
     UnknownPath,
@@ -116,7 +116,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// Why nothing was appended (contract/streams 6.8).
-    pub fn of_append(error: AppendError, request: &Request<'_>) -> Self {
+    pub(crate) fn of_append(error: AppendError, request: &Request<'_>) -> Self {
         match error {
             AppendError::NotLeader(leader) => request.to_leader(&leader),
             AppendError::NotReady => Self::NotReady,
@@ -137,7 +137,7 @@ impl ApiError {
     }
 
     /// Why nothing was deleted (contract/streams 7).
-    pub fn of_delete(error: DeleteError, request: &Request<'_>) -> Self {
+    pub(crate) fn of_delete(error: DeleteError, request: &Request<'_>) -> Self {
         match error {
             DeleteError::NotLeader(leader) => request.to_leader(&leader),
             DeleteError::NotReady => Self::NotReady,
@@ -156,7 +156,7 @@ impl ApiError {
     }
 
     /// Why the user `login` was not changed.
-    pub fn of_user_change(error: ManageError, login: &str) -> Self {
+    pub(crate) fn of_user_change(error: ManageError, login: &str) -> Self {
         let refusal = match error {
             ManageError::NotFound => UserRefusal::NotFound,
             // The last administrator is a conflict with what has to stay possible.
@@ -232,7 +232,7 @@ impl ApiError {
     }
 
     /// The answer.
-    pub fn into_response(self) -> Response<Reply> {
+    pub(crate) fn into_response(self) -> Response<Reply> {
         match self {
             Self::UnknownPath => response::status_only(StatusCode::NOT_FOUND, "Not Found"),
             Self::MethodNotAllowed => response::status_only(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
@@ -283,7 +283,7 @@ impl ApiError {
 
     /// The answer to a single-event read that asked for JSON: `{}` as body where there would be
     /// none (contract/streams 1.3).
-    pub fn into_event_response(self, is_json: bool) -> Response<Reply> {
+    pub(crate) fn into_event_response(self, is_json: bool) -> Response<Reply> {
         // A request that cannot be understood and a node that failed answer without the form that
         // was asked for.
         let is_formless = matches!(self, Self::BadRequest(_) | Self::Internal);

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 /// A route and the status of an answer, as labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RequestLabels {
+pub(crate) struct RequestLabels {
     /// Name of the route; `none` where none matched.
     pub route: &'static str,
     /// Status code.

@@ -1,19 +1,19 @@
 //! One request and its answer, whatever the resource: routing, authentication, negotiation, errors,
 //! delivery, caching.
 
-pub mod audit;
-pub mod authentication;
-pub mod caching;
-pub mod compress;
-pub mod delivery;
-pub mod error;
-pub mod extract;
-pub mod kept_pages;
-pub mod metrics;
-pub mod negotiate;
-pub mod reply;
-pub mod request;
-pub mod request_body;
-pub mod response;
-pub mod router;
-pub mod service;
+pub(super) mod audit;
+pub(super) mod authentication;
+pub(super) mod caching;
+pub(super) mod compress;
+pub(super) mod delivery;
+pub(super) mod error;
+pub(super) mod extract;
+pub(super) mod kept_pages;
+pub(super) mod metrics;
+pub(super) mod negotiate;
+pub(super) mod reply;
+pub(super) mod request;
+pub(super) mod request_body;
+pub(super) mod response;
+pub(super) mod router;
+pub(super) mod service;

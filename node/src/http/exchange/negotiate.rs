@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 /// A media type this API knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MediaType {
+pub(crate) enum MediaType {
     /// application/vnd.eventstore.streamdesc+json
     StreamDescription,
     /// application/atom+xml
@@ -38,10 +38,10 @@ pub enum MediaType {
 use MediaType::*;
 
 /// Answers of pages, in order of preference.
-pub const FEED: &[MediaType] =
+pub(crate) const FEED: &[MediaType] =
     &[StreamDescription, AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, EventsXml, EventsJson, Html];
 /// Answers of the newest pages, which have a live form, too.
-pub const LIVE_FEED: &[MediaType] = &[
+pub(crate) const LIVE_FEED: &[MediaType] = &[
     StreamDescription,
     AtomXml,
     AtomJson,
@@ -56,9 +56,9 @@ pub const LIVE_FEED: &[MediaType] = &[
     EventStream,
 ];
 /// Answers of single events.
-pub const EVENT: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, OctetStream, Html];
+pub(crate) const EVENT: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, OctetStream, Html];
 /// Bodies and answers of writes.
-pub const WRITE: &[MediaType] = &[
+pub(crate) const WRITE: &[MediaType] = &[
     StreamDescription,
     AtomXml,
     AtomJson,
@@ -73,18 +73,18 @@ pub const WRITE: &[MediaType] = &[
 ];
 /// Bodies of `/incoming`; octet-stream is an extension that makes its 307 useful
 /// (contract/streams 6.6).
-pub const INCOMING_BODY: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
+pub(crate) const INCOMING_BODY: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
 /// Answers of `/incoming` (contract/streams 2.2).
-pub const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json];
+pub(crate) const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json];
 
 /// Bodies and answers of the users API (contract/services 2).
-pub const USERS: &[MediaType] = &[Json];
+pub(crate) const USERS: &[MediaType] = &[Json];
 
 /// Answers of the routes that describe the node in JSON only (contract/services 0.6 and 4).
-pub const NODE: &[MediaType] = &[Json];
+pub(crate) const NODE: &[MediaType] = &[Json];
 
 /// Answers of `/ping` (contract/services 4.1).
-pub const PING: &[MediaType] = &[Json, TextXml, Xml, Text];
+pub(crate) const PING: &[MediaType] = &[Json, TextXml, Xml, Text];
 
 const ALL: &[MediaType] = &[
     StreamDescription,
@@ -103,7 +103,7 @@ const ALL: &[MediaType] = &[
 
 impl MediaType {
     /// `type/subtype`
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             StreamDescription => "application/vnd.eventstore.streamdesc+json",
             AtomXml => "application/atom+xml",
@@ -123,7 +123,7 @@ impl MediaType {
     }
 
     /// The Content-Type of an answer.
-    pub fn header(self) -> HeaderValue {
+    pub(crate) fn header(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             StreamDescription => "application/vnd.eventstore.streamdesc+json; charset=utf-8",
             AtomXml => "application/atom+xml; charset=utf-8",
@@ -170,12 +170,12 @@ impl MediaType {
     }
 
     /// Whether answers of this type are JSON.
-    pub fn is_json(self) -> bool {
+    pub(crate) fn is_json(self) -> bool {
         matches!(self, StreamDescription | AtomJson | Json | EventJson | EventsJson)
     }
 
     /// The number after the `;` in ETags (contract/streams 8.7).
-    pub const fn hash(self) -> i32 {
+    pub(crate) const fn hash(self) -> i32 {
         let text = self.as_str().as_bytes();
         let (mut even, mut odd) = (5381i32, 5381i32);
         let mut at = 0;
@@ -203,7 +203,7 @@ impl MediaType {
 
 /// The media type of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// The type.
     pub media_type: MediaType,
     /// The request has neither a `format` nor an Accept header.
@@ -216,19 +216,19 @@ pub struct Chosen {
 
 impl Chosen {
     /// A type that the request did not ask for.
-    pub const fn by_default(media_type: MediaType) -> Self {
+    pub(crate) const fn by_default(media_type: MediaType) -> Self {
         Self { media_type, is_default: true, accepts_anything: false, by_alias: false }
     }
 
     /// The Content-Type of the answer.
-    pub fn header(&self) -> HeaderValue {
+    pub(crate) fn header(&self) -> HeaderValue {
         let alias = if self.by_alias { self.media_type.alias_header() } else { None };
         alias.unwrap_or_else(|| self.media_type.header())
     }
 }
 
 /// Chooses among `set`; `None` is 406 (contract/streams 4.1).
-pub fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) -> Option<Chosen> {
+pub(crate) fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u8]>) -> Option<Chosen> {
     let exactly = |media_type: MediaType| {
         let chosen = Chosen { media_type, is_default: false, accepts_anything: false, by_alias: false };
         set.contains(&media_type).then_some(chosen)
@@ -290,7 +290,7 @@ fn parse_item(item: &str) -> Option<(&str, f32)> {
 
 /// The type of a request body among `set`; `None` is 415 (contract/streams 4.2). Any case is
 /// accepted; a blank before the `;` and quotes around the charset are not.
-pub fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
+pub(crate) fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
     let content_type = content_type?;
     // Nearly all bodies have this type.
     if content_type == EventsJson.as_str().as_bytes() {

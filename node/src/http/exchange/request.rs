@@ -16,7 +16,7 @@ use crate::streams::{Client, ReadBarrier};
 
 /// The connection that a request came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// Address of the client, or of the balancer before it.
     pub peer: SocketAddr,
     /// Whether it is TLS.
@@ -25,13 +25,13 @@ pub struct Connection {
 
 impl Connection {
     /// Scheme of links when no header says otherwise.
-    pub fn scheme(self) -> &'static str {
+    pub(crate) fn scheme(self) -> &'static str {
         if self.is_tls { "https" } else { "http" }
     }
 }
 
 /// A request past routing and negotiation.
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The node.
     pub state: &'a AppState,
     /// What the request came over.
@@ -52,33 +52,33 @@ pub struct Request<'a> {
 
 impl Request<'_> {
     /// Base of links.
-    pub fn base(&self) -> Base {
+    pub(crate) fn base(&self) -> Base {
         let advertised = self.state.config.advertise_http.as_deref();
         Base::of_request(self.headers, self.connection.scheme(), advertised, &self.state.local_address)
     }
 
     /// Whether the answer is to be server-sent events.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.chosen.media_type == MediaType::EventStream
     }
 
     /// A query parameter, decoded.
-    pub fn query(&self, name: &str) -> Option<String> {
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
         extract::query(self.uri.query(), name)
     }
 
     /// The sender as it is now; refuses one who would not be let in any more.
-    pub async fn present(&self) -> Result<Caller, ApiError> {
+    pub(crate) async fn present(&self) -> Result<Caller, ApiError> {
         self.state.access.present(&self.caller).await?.ok_or(ApiError::Unauthorized)
     }
 
     /// Where the request comes from, for operations that write.
-    pub fn client(&self) -> Client<'_> {
+    pub(crate) fn client(&self) -> Client<'_> {
         Client { caller: &self.caller, address: self.client_address() }
     }
 
     /// The answer that sends the client to the leader.
-    pub fn to_leader(&self, hint: &LeaderHint) -> ApiError {
+    pub(crate) fn to_leader(&self, hint: &LeaderHint) -> ApiError {
         let address = self.state.cluster.clients_address(hint);
         let base = Base::of_node(self.headers, self.connection.scheme(), &address);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -88,7 +88,7 @@ impl Request<'_> {
     /// Waits until this node sees every change of users that was answered anywhere before, as if
     /// the leader itself was asked. Where no leader is known, the node answers from its own copy
     /// (contract/services 5.2 and 5.4), but never from before its last start.
-    pub async fn users_barrier(&self) -> Result<(), ApiError> {
+    pub(crate) async fn users_barrier(&self) -> Result<(), ApiError> {
         // Users are read on every node alike: nobody is sent to the leader for them
         // (contract/services 5.3).
         let barrier = ReadBarrier { require_leader: false, ..extract::read_barrier(self.headers)? };

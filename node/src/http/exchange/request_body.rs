@@ -11,7 +11,7 @@ use crate::http::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, PARSED_AT_ONCE_BYTES, SM
 use crate::streams::events::CheckedEvents;
 
 /// A request body, and the memory that it takes for as long as this value lives.
-pub struct Body {
+pub(crate) struct Body {
     /// The bytes.
     pub bytes: Bytes,
     _memory: Option<Reservation>,
@@ -19,7 +19,7 @@ pub struct Body {
 
 /// Reads the whole body, within its limits of size and time. A large one first waits for memory in
 /// `budget`.
-pub async fn read<B>(mut body: B, budget: &MemoryBudget) -> Result<Body, ApiError>
+pub(crate) async fn read<B>(mut body: B, budget: &MemoryBudget) -> Result<Body, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -46,7 +46,7 @@ where
 }
 
 /// Reads the events of an append, and the memory that they take until the append is decided.
-pub async fn read_events<B>(
+pub(crate) async fn read_events<B>(
     state: &AppState,
     body: B,
     format: EventsFormat,
@@ -62,7 +62,7 @@ where
 }
 
 /// The memory of events, given back when dropped.
-pub struct EventsMemory {
+pub(crate) struct EventsMemory {
     _of_body: Option<Reservation>,
     _of_growth: Option<Reservation>,
 }

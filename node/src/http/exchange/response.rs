@@ -11,14 +11,14 @@ use crate::http::exchange::negotiate::MediaType;
 use crate::http::format::json::Object;
 
 /// Number of the stream's last event, in answers to a wrong expected version.
-pub const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
+pub(crate) const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
 /// Its later name (contract/streams 17).
-pub const KURRENT_CURRENT_VERSION: HeaderName = HeaderName::from_static("kurrent-currentversion");
+pub(crate) const KURRENT_CURRENT_VERSION: HeaderName = HeaderName::from_static("kurrent-currentversion");
 /// Position of the last event of a write.
-pub const ES_POSITION: HeaderName = HeaderName::from_static("es-position");
+pub(crate) const ES_POSITION: HeaderName = HeaderName::from_static("es-position");
 
 /// Tells a proxy whether to collect an answer before it passes it on.
-pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(crate) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -34,12 +34,12 @@ const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Location, ES-Posit
 const MAX_REASON_BYTES: usize = 256;
 
 /// An answer with this body and Content-Type.
-pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response<Reply> {
+pub(crate) fn with_body(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response<Reply> {
     with_reply(status, content_type, Reply::new(Bytes::from(body)))
 }
 
 /// A document in JSON with these members.
-pub fn json(status: StatusCode, members: impl FnOnce(&mut Object<'_>)) -> Response<Reply> {
+pub(crate) fn json(status: StatusCode, members: impl FnOnce(&mut Object<'_>)) -> Response<Reply> {
     let mut out = Vec::with_capacity(512);
     let mut object = Object::open(&mut out, 0);
     members(&mut object);
@@ -48,7 +48,7 @@ pub fn json(status: StatusCode, members: impl FnOnce(&mut Object<'_>)) -> Respon
 }
 
 /// The same with a body that may still be under way.
-pub fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -> Response<Reply> {
+pub(crate) fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -> Response<Reply> {
     let mut answer = bare(status, reply);
     answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
     answer
@@ -65,28 +65,28 @@ fn bare(status: StatusCode, reply: Reply) -> Response<Reply> {
 }
 
 /// An answer that consists of its reason phrase: no body, no Content-Type.
-pub fn status_only(status: StatusCode, reason: &str) -> Response<Reply> {
+pub(crate) fn status_only(status: StatusCode, reason: &str) -> Response<Reply> {
     let mut answer = bare(status, Reply::default());
     set_reason(&mut answer, reason);
     answer
 }
 
 /// The same with the Content-Type of plain text.
-pub fn text(status: StatusCode, reason: &str) -> Response<Reply> {
+pub(crate) fn text(status: StatusCode, reason: &str) -> Response<Reply> {
     let mut answer = status_only(status, reason);
     answer.headers_mut().insert(header::CONTENT_TYPE, TEXT);
     answer
 }
 
 /// The same; then the connection is closed, because the rest of the request was not read.
-pub fn closing(status: StatusCode, reason: &str) -> Response<Reply> {
+pub(crate) fn closing(status: StatusCode, reason: &str) -> Response<Reply> {
     let mut answer = status_only(status, reason);
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
 /// Sets the reason phrase; a character that HTTP does not allow there becomes `?`.
-pub fn set_reason(answer: &mut Response<Reply>, reason: &str) {
+pub(crate) fn set_reason(answer: &mut Response<Reply>, reason: &str) {
     if answer.status().canonical_reason() == Some(reason) {
         return;
     }
@@ -99,7 +99,7 @@ pub fn set_reason(answer: &mut Response<Reply>, reason: &str) {
 
 /// Sets Location. Characters beyond ASCII, which the target of a request may have, are encoded; a
 /// text that still cannot be the value of a header is left out.
-pub fn set_location(answer: &mut Response<Reply>, location: &str) {
+pub(crate) fn set_location(answer: &mut Response<Reply>, location: &str) {
     let value = if location.is_ascii() {
         HeaderValue::from_str(location)
     } else {
@@ -111,7 +111,7 @@ pub fn set_location(answer: &mut Response<Reply>, location: &str) {
 }
 
 /// Adds the challenge that every 401 carries (contract/services 1.2).
-pub fn add_challenge(answer: &mut Response<Reply>, challenge: Challenge) {
+pub(crate) fn add_challenge(answer: &mut Response<Reply>, challenge: Challenge) {
     let value = match challenge {
         Challenge::BasicCustom => HeaderValue::from_static("BasicCustom realm=\"ES\""),
         Challenge::Basic => HeaderValue::from_static("Basic realm=\"ES\""),
@@ -120,7 +120,7 @@ pub fn add_challenge(answer: &mut Response<Reply>, challenge: Challenge) {
 }
 
 /// Adds the headers of every answer. `allowed` is empty where the contract wants it so.
-pub fn add_common_headers(answer: &mut Response<Reply>, allowed: HeaderValue) {
+pub(crate) fn add_common_headers(answer: &mut Response<Reply>, allowed: HeaderValue) {
     let headers = answer.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allowed);
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);

@@ -5,7 +5,7 @@ use crate::http::format::json::push_string;
 use crate::http::format::links::encode;
 
 /// `document` is JSON.
-pub fn page(document: &[u8], stream: &str, number: Option<u64>) -> Vec<u8> {
+pub(crate) fn page(document: &[u8], stream: &str, number: Option<u64>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + document.len());
     start(&mut out);
     push_for_script(&mut out, document);
@@ -14,14 +14,14 @@ pub fn page(document: &[u8], stream: &str, number: Option<u64>) -> Vec<u8> {
 }
 
 /// What stands before the document.
-pub fn start(out: &mut Vec<u8>) {
+pub(crate) fn start(out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n<title>Headwater</title>\n<script>\nvar data = ",
     );
 }
 
 /// What stands behind the document.
-pub fn end(out: &mut Vec<u8>, stream: &str, number: Option<u64>) {
+pub(crate) fn end(out: &mut Vec<u8>, stream: &str, number: Option<u64>) {
     let number = number.map(|number| format!("/{number}")).unwrap_or_default();
     let mut script = Vec::new();
     push_string(&mut script, &format!("/web/index.html#/streams/{}{number}", encode(stream)));
@@ -31,7 +31,7 @@ pub fn end(out: &mut Vec<u8>, stream: &str, number: Option<u64>) {
 }
 
 /// Appends a piece of JSON. No text in it may end the script.
-pub fn push_for_script(out: &mut Vec<u8>, json: &[u8]) {
+pub(crate) fn push_for_script(out: &mut Vec<u8>, json: &[u8]) {
     for byte in json {
         match byte {
             b'<' => out.extend_from_slice(b"\\u003c"),

@@ -14,18 +14,18 @@ static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto"
 static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// A stream's name as it stands in a path.
-pub fn encode(stream: &str) -> impl std::fmt::Display + '_ {
+pub(crate) fn encode(stream: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(stream, ENCODED)
 }
 
 /// `scheme://host[:port][/prefix]`, no slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Base(String);
+pub(crate) struct Base(String);
 
 impl Base {
     /// The base for the links of an answer. `scheme` is that of the connection; `local` stands in
     /// for a missing Host header.
-    pub fn of_request(headers: &HeaderMap, scheme: &'static str, advertised: Option<&str>, local: &str) -> Self {
+    pub(crate) fn of_request(headers: &HeaderMap, scheme: &'static str, advertised: Option<&str>, local: &str) -> Self {
         let text = |name: &HeaderName| {
             headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim)
         };
@@ -63,23 +63,23 @@ impl Base {
 
     /// The address of the request as the client sent it, for redirects on this node: no X-Forwarded
     /// headers.
-    pub fn of_raw_request(headers: &HeaderMap, scheme: &str, local: &str) -> Self {
+    pub(crate) fn of_raw_request(headers: &HeaderMap, scheme: &str, local: &str) -> Self {
         let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).filter(|host| is_authority(host));
         Self(format!("{scheme}://{}", host.unwrap_or(local)))
     }
 
     /// The same path on another node: scheme and prefix as forwarded, host and port of that node.
-    pub fn of_node(headers: &HeaderMap, scheme: &'static str, address: &str) -> Self {
+    pub(crate) fn of_node(headers: &HeaderMap, scheme: &'static str, address: &str) -> Self {
         Self(format!("{}://{address}{}", forwarded_scheme(headers, scheme), forwarded_prefix(headers)))
     }
 
     /// The text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The URI of a stream.
-    pub fn stream(&self, stream: &str) -> String {
+    pub(crate) fn stream(&self, stream: &str) -> String {
         const STREAMS: &str = "/streams/";
         let mut uri = String::with_capacity(self.0.len() + STREAMS.len() + stream.len() + Self::ROOM_BEHIND_STREAM);
         uri.push_str(&self.0);
@@ -89,7 +89,7 @@ impl Base {
     }
 
     /// The URI of an event.
-    pub fn event(&self, stream: &str, number: u64) -> String {
+    pub(crate) fn event(&self, stream: &str, number: u64) -> String {
         let mut uri = self.stream(stream);
         uri.push('/');
         uri.push_str(itoa::Buffer::new().format(number));
@@ -150,7 +150,7 @@ fn is_authority(text: &str) -> bool {
 
 /// Whether a Host header may have this value: a name or an address, and perhaps a port (RFC 9110
 /// 7.2). An empty one stands for a target without a host.
-pub fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let Some((address, rest)) = split_address(text) else { return false };
     let (name, port) = match rest.split_once(':') {
         Some((name, port)) => (name, Some(port)),

@@ -1,9 +1,9 @@
 //! Notations: how bodies are read and documents are written.
 
-pub mod atom;
-pub mod body;
-pub mod html;
-pub mod json;
-pub mod links;
-pub mod sse;
-pub mod xml;
+pub(super) mod atom;
+pub(super) mod body;
+pub(super) mod html;
+pub(super) mod json;
+pub(super) mod links;
+pub(super) mod sse;
+pub(super) mod xml;

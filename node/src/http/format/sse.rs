@@ -6,19 +6,19 @@ use crate::http::format::links::Base;
 
 /// Begins every answer, so that its client knows at once that it stands. A comment, which clients
 /// pass over.
-pub const GREETING: &[u8] = b": subscribed\n\n";
+pub(crate) const GREETING: &[u8] = b": subscribed\n\n";
 
 /// Tells a client that nothing has happened, and the node that the client is gone.
-pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// Moves the client's last event id forward without an event.
-pub fn checkpoint(id: &str) -> String {
+pub(crate) fn checkpoint(id: &str) -> String {
     format!("id: {id}\n\n")
 }
 
 /// Appends an entry: `id`, `event` with the event type, and `data` with the entry as it stands in a
 /// feed, on one line.
-pub fn push_event(out: &mut Vec<u8>, id: &str, entry: &ResolvedRef<'_>, base: &Base, embed: Embed) {
+pub(crate) fn push_event(out: &mut Vec<u8>, id: &str, entry: &ResolvedRef<'_>, base: &Base, embed: Embed) {
     push_field(out, b"id", id.as_bytes());
     let event_type = entry.shown().map_or_else(|| entry.original.event_type, |event| event.event_type);
     push_field(out, b"event", event_type.as_bytes());

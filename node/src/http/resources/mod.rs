@@ -1,18 +1,18 @@
 //! What requests ask for: each resource parses, calls the rooms below, and renders.
 
-pub mod all;
-pub mod append;
-pub mod event;
-pub mod feed;
-pub mod filter;
-pub mod filtered;
-pub mod gossip;
-pub mod health;
-pub mod live;
-pub mod node;
-pub mod openapi;
-pub mod page;
-pub mod stats;
-pub mod streams;
-pub mod users;
-pub mod web;
+pub(super) mod all;
+pub(super) mod append;
+pub(super) mod event;
+pub(super) mod feed;
+pub(super) mod filter;
+pub(super) mod filtered;
+pub(super) mod gossip;
+pub(super) mod health;
+pub(super) mod live;
+pub(super) mod node;
+pub(super) mod openapi;
+pub(super) mod page;
+pub(super) mod stats;
+pub(super) mod streams;
+pub(super) mod users;
+pub(super) mod web;

@@ -40,7 +40,7 @@ pub(crate) async fn without_slash(request: &Request<'_>) -> Result<Response<Repl
 /// The description document, when negotiation asks for it. It says nothing of the stream but its
 /// name, so it is for everybody, before anything else about the request is looked at
 /// (contract/streams 4.1 and 15).
-pub fn description(request: &Request<'_>) -> Option<Response<Reply>> {
+pub(crate) fn description(request: &Request<'_>) -> Option<Response<Reply>> {
     let chosen = request.chosen;
     if chosen.media_type != MediaType::StreamDescription {
         return None;

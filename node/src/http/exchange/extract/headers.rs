@@ -19,7 +19,7 @@ const ONE_NAME_ONLY: &str = "es-trustedauth";
 
 /// Adds the header with `ES-` for every alias in a request, so that nothing else has to know
 /// aliases. Where a request has both, the values of the older name count.
-pub fn rename_later_headers(headers: &mut HeaderMap) {
+pub(crate) fn rename_later_headers(headers: &mut HeaderMap) {
     // Hardly any request has an alias, and looking for one costs one comparison per header.
     if !headers.keys().any(|name| name.as_str().starts_with(LATER_PREFIX)) {
         return;
@@ -39,7 +39,7 @@ pub fn rename_later_headers(headers: &mut HeaderMap) {
 
 /// A header of the API: its name as messages spell it, and ready to be looked up. About ten of them
 /// are looked up in every request.
-pub struct Field {
+pub(crate) struct Field {
     spelled: &'static str,
     name: HeaderName,
 }
@@ -56,9 +56,9 @@ impl Field {
 }
 
 /// The type of an event that comes without one in its body.
-pub static EVENT_TYPE: Field = Field::new("ES-EventType", "es-eventtype");
+pub(crate) static EVENT_TYPE: Field = Field::new("ES-EventType", "es-eventtype");
 /// The last of the server-sent events that a client received before it was cut off.
-pub static LAST_EVENT_ID: Field = Field::new("Last-Event-ID", "last-event-id");
+pub(crate) static LAST_EVENT_ID: Field = Field::new("Last-Event-ID", "last-event-id");
 static EVENT_ID: Field = Field::new("ES-EventId", "es-eventid");
 static EXPECTED_VERSION: Field = Field::new("ES-ExpectedVersion", "es-expectedversion");
 static REQUIRE_MASTER: Field = Field::new("ES-RequireMaster", "es-requiremaster");
@@ -74,7 +74,7 @@ static MIN_POSITION: Field = Field::new("ES-MinPosition", "es-minposition");
 const FEW_HEADERS: usize = 8;
 
 /// The text of a header. Bytes that are not UTF-8 are read as Latin-1.
-pub fn text(headers: &HeaderMap, field: &Field) -> Option<String> {
+pub(crate) fn text(headers: &HeaderMap, field: &Field) -> Option<String> {
     // Most headers that are looked up are not there.
     if headers.keys_len() <= FEW_HEADERS && !headers.keys().any(|name| *name == field.name) {
         return None;
@@ -104,18 +104,18 @@ fn flag(text: &str) -> Option<bool> {
 }
 
 /// ES-EventId, not the zero id.
-pub fn event_id(headers: &HeaderMap) -> Result<Option<uuid::Uuid>, ApiError> {
+pub(crate) fn event_id(headers: &HeaderMap) -> Result<Option<uuid::Uuid>, ApiError> {
     parsed(headers, &EVENT_ID, |text| parse_guid(text).filter(|id| !id.is_nil()))
 }
 
 /// ES-ExpectedVersion; any when absent.
-pub fn expected_version(headers: &HeaderMap) -> Result<ExpectedVersion, ApiError> {
+pub(crate) fn expected_version(headers: &HeaderMap) -> Result<ExpectedVersion, ApiError> {
     let parse = |text: &str| text.parse().ok().and_then(ExpectedVersion::from_number);
     Ok(parsed(headers, &EXPECTED_VERSION, parse)?.unwrap_or(ExpectedVersion::Any))
 }
 
 /// ES-RequireMaster or one of its aliases (contract/streams 17).
-pub fn require_leader(headers: &HeaderMap) -> Result<bool, ApiError> {
+pub(crate) fn require_leader(headers: &HeaderMap) -> Result<bool, ApiError> {
     let mut required = false;
     for field in [&REQUIRE_MASTER, &REQUIRES_MASTER, &REQUIRE_LEADER] {
         required |= parsed(headers, field, flag)?.unwrap_or(false);
@@ -135,20 +135,20 @@ pub(crate) fn read_barrier(headers: &HeaderMap) -> Result<ReadBarrier, ApiError>
 }
 
 /// ES-HardDelete; soft when absent.
-pub fn delete_kind(headers: &HeaderMap) -> Result<DeleteKind, ApiError> {
+pub(crate) fn delete_kind(headers: &HeaderMap) -> Result<DeleteKind, ApiError> {
     let is_hard = parsed(headers, &HARD_DELETE, flag)?.unwrap_or(false);
     Ok(if is_hard { DeleteKind::Hard } else { DeleteKind::Soft })
 }
 
 /// ES-LongPoll, at most [`MAX_LONG_POLL`].
-pub fn long_poll(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+pub(crate) fn long_poll(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     let parse =
         |text: &str| text.parse::<i32>().ok().and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0);
     Ok(parsed(headers, &LONG_POLL, parse)?.map(|seconds| Duration::from_secs(seconds).min(MAX_LONG_POLL)))
 }
 
 /// ES-MinPosition: the event at this position must have been applied.
-pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, ApiError> {
+pub(super) fn min_position(headers: &HeaderMap) -> Result<Option<Position>, ApiError> {
     parsed(headers, &MIN_POSITION, |text| text.parse().ok().filter(|position| *position <= MAX_NUMBER))
 }
 

@@ -6,7 +6,7 @@ use crate::event::{EventNumber, MAX_NUMBER, Position, StreamName, StreamNameErro
 use crate::http::exchange::error::ApiError;
 
 /// The name of a stream that is read or deleted.
-pub fn stream(name: &str) -> Result<StreamName, ApiError> {
+pub(crate) fn stream(name: &str) -> Result<StreamName, ApiError> {
     StreamName::parse(name).map_err(|error| match error {
         StreamNameError::Empty => ApiError::BadRequest(format!("Invalid stream name '{name}'").into()),
         StreamNameError::TooLong => stream_name_too_long(),
@@ -22,7 +22,7 @@ pub(crate) fn metastream(name: &str, refused: impl Fn() -> ApiError) -> Result<S
 }
 
 /// The name of a stream that is appended to.
-pub fn appended_stream(name: &str) -> Result<StreamName, ApiError> {
+pub(crate) fn appended_stream(name: &str) -> Result<StreamName, ApiError> {
     StreamName::parse(name).map_err(|error| match error {
         StreamNameError::Empty => ApiError::BadRequest("Invalid request. Stream must be non-empty string".into()),
         StreamNameError::TooLong => stream_name_too_long(),
@@ -30,7 +30,7 @@ pub fn appended_stream(name: &str) -> Result<StreamName, ApiError> {
 }
 
 /// The metastream of a stream whose metadata is appended to.
-pub fn appended_metastream(name: &str) -> Result<StreamName, ApiError> {
+pub(crate) fn appended_metastream(name: &str) -> Result<StreamName, ApiError> {
     let reason = "Invalid request. Stream must be non-empty string and should not be metastream";
     let refused = || ApiError::BadRequest(reason.into());
     match StreamName::parse(name) {
@@ -45,19 +45,19 @@ fn stream_name_too_long() -> ApiError {
 }
 
 /// An event number.
-pub fn number(text: &str) -> Result<EventNumber, ApiError> {
+pub(crate) fn number(text: &str) -> Result<EventNumber, ApiError> {
     let number = text.trim().parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
     number.ok_or_else(|| ApiError::BadRequest(format!("'{text}' is not valid event number").into()))
 }
 
 /// The size of a page, at least 1.
-pub fn count(text: &str) -> Option<u64> {
+pub(crate) fn count(text: &str) -> Option<u64> {
     text.trim().parse::<i32>().ok().filter(|count| *count > 0).map(|count| count as u64)
 }
 
 /// A position in the log of all events: 32 hex digits, both halves not negative
 /// (contract/streams 10).
-pub fn position(text: &str) -> Result<Position, ApiError> {
+pub(crate) fn position(text: &str) -> Result<Position, ApiError> {
     let parse = || {
         if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -70,7 +70,7 @@ pub fn position(text: &str) -> Result<Position, ApiError> {
 }
 
 /// The value of a query parameter, decoded.
-pub fn query(query: Option<&str>, name: &str) -> Option<String> {
+pub(crate) fn query(query: Option<&str>, name: &str) -> Option<String> {
     let value = query?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then_some(value)

@@ -10,7 +10,7 @@ use crate::http::format::json::{Object, indent, indent_into, push_escaped, push_
 use crate::http::format::links::Base;
 
 /// A feed up to its first entry.
-pub fn start(out: &mut Vec<u8>, feed: &Feed) {
+pub(crate) fn start(out: &mut Vec<u8>, feed: &Feed) {
     let mut document = Object::open(out, 0);
     document.string("title", &feed.title);
     document.string("id", &feed.id);
@@ -34,7 +34,7 @@ pub fn start(out: &mut Vec<u8>, feed: &Feed) {
 }
 
 /// The next entry of a feed.
-pub fn entry_of_feed(
+pub(crate) fn entry_of_feed(
     out: &mut Vec<u8>,
     entry: &ResolvedRef<'_>,
     printer: &mut Printer<'_>,
@@ -48,12 +48,12 @@ pub fn entry_of_feed(
 }
 
 /// A feed behind its last entry.
-pub fn end(out: &mut Vec<u8>, has_entries: bool) {
+pub(crate) fn end(out: &mut Vec<u8>, has_entries: bool) {
     out.extend_from_slice(if has_entries { b"\n  ]\n}" } else { b"]\n}" });
 }
 
 /// One entry as a document: with content, whatever is embedded besides.
-pub fn entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
+pub(crate) fn entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
     members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, true);
@@ -62,7 +62,7 @@ pub fn entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
 }
 
 /// One entry as it stands in a feed.
-pub fn feed_entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
+pub(crate) fn feed_entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
     members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, embed == Embed::Content);
@@ -229,7 +229,7 @@ fn push_value(out: &mut Vec<u8>, bytes: &[u8], is_json: bool, margin: usize) {
 }
 
 /// A whole event: application/vnd.eventstore.event+json.
-pub fn event(event: EventRef<'_>) -> Vec<u8> {
+pub(crate) fn event(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + event.data.len() * 2);
     let mut document = Object::open(&mut out, 0);
     event_members(&mut document, event);
@@ -238,7 +238,7 @@ pub fn event(event: EventRef<'_>) -> Vec<u8> {
 }
 
 /// The data alone: application/json.
-pub fn data(event: EventRef<'_>) -> Vec<u8> {
+pub(crate) fn data(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(event.data.len() * 2);
     push_value(&mut out, event.data, event.is_json, 0);
     out

@@ -1,7 +1,7 @@
 //! The Atom documents: what a feed and an entry are, written as JSON or XML.
 
-pub mod json;
-pub mod xml;
+pub(crate) mod json;
+pub(crate) mod xml;
 
 use crate::event::{EventRef, LinkTarget, ResolvedRef, Ticks, TimePrinter};
 use crate::http::format::html;
@@ -11,7 +11,7 @@ use crate::http::format::links::Base;
 /// How much of an event is shown in a feed (contract/streams 8.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
-pub enum Embed {
+pub(crate) enum Embed {
     None,
     Content,
     Rich,
@@ -22,7 +22,7 @@ pub enum Embed {
 
 impl Embed {
     /// The query parameter's value; what is unknown means none.
-    pub fn parse(text: Option<&str>) -> Self {
+    pub(crate) fn parse(text: Option<&str>) -> Self {
         match text.unwrap_or_default().to_ascii_lowercase().as_str() {
             "content" => Self::Content,
             "rich" => Self::Rich,
@@ -42,7 +42,7 @@ fn content<'a>(entry: &ResolvedRef<'a>) -> Option<EventRef<'a>> {
 
 /// What entries print again and again. Those of a feed mostly stand in one stream and were stored
 /// at about the same time, so the name is encoded once and the date printed once.
-pub struct Printer<'a> {
+pub(crate) struct Printer<'a> {
     base: &'a Base,
     stream: String,
     /// URI of `stream` and a slash; empty before the first entry.
@@ -55,13 +55,13 @@ pub struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     /// Nothing printed yet.
-    pub fn new(base: &'a Base) -> Self {
+    pub(crate) fn new(base: &'a Base) -> Self {
         let (stream, uri) = Default::default();
         Self { base, stream, uri, title: Vec::new(), times: TimePrinter::default() }
     }
 
     /// The URI of an entry up to its number, and its JSON title after it.
-    pub fn around_number(&mut self, stream: &str) -> (&str, &[u8]) {
+    pub(crate) fn around_number(&mut self, stream: &str) -> (&str, &[u8]) {
         if self.uri.is_empty() || self.stream != stream {
             stream.clone_into(&mut self.stream);
             self.uri = self.base.stream(stream);
@@ -76,7 +76,7 @@ impl<'a> Printer<'a> {
 
 /// A feed without its entries.
 #[derive(Debug, Clone)]
-pub struct Feed {
+pub(crate) struct Feed {
     /// Title.
     pub title: String,
     /// URI of the stream.
@@ -97,7 +97,7 @@ pub struct Feed {
 
 /// How a feed is written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Format {
+pub(crate) struct Format {
     /// The notation.
     pub notation: Notation,
     /// How much of the events it shows.
@@ -108,7 +108,7 @@ pub struct Format {
 
 /// What a feed is written in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Notation {
+pub(crate) enum Notation {
     /// JSON.
     Json,
     /// XML.
@@ -121,7 +121,7 @@ pub enum Notation {
 }
 
 /// Writes a feed piece by piece, in order: start, entries from the newest to the oldest, end.
-pub struct FeedWriter<'a> {
+pub(crate) struct FeedWriter<'a> {
     format: &'a Format,
     printer: Printer<'a>,
     has_entries: bool,
@@ -131,17 +131,17 @@ pub struct FeedWriter<'a> {
 
 impl<'a> FeedWriter<'a> {
     /// Goes on behind what another writer wrote, which `has_entries` already or not.
-    pub fn new(format: &'a Format, has_entries: bool) -> Self {
+    pub(crate) fn new(format: &'a Format, has_entries: bool) -> Self {
         Self { format, printer: Printer::new(&format.base), has_entries, json: Vec::new() }
     }
 
     /// Whether there is an entry so far.
-    pub fn has_entries(&self) -> bool {
+    pub(crate) fn has_entries(&self) -> bool {
         self.has_entries
     }
 
     /// Everything before the first entry.
-    pub fn start(&mut self, out: &mut Vec<u8>, feed: &Feed) {
+    pub(crate) fn start(&mut self, out: &mut Vec<u8>, feed: &Feed) {
         match &self.format.notation {
             Notation::Json => json::start(out, feed),
             Notation::Xml => xml::start(out, feed),
@@ -153,7 +153,7 @@ impl<'a> FeedWriter<'a> {
     }
 
     /// The next entry.
-    pub fn entry(&mut self, out: &mut Vec<u8>, entry: &ResolvedRef<'_>) {
+    pub(crate) fn entry(&mut self, out: &mut Vec<u8>, entry: &ResolvedRef<'_>) {
         let (is_first, embed) = (!self.has_entries, self.format.embed);
         match &self.format.notation {
             Notation::Json => json::entry_of_feed(out, entry, &mut self.printer, embed, is_first),
@@ -166,7 +166,7 @@ impl<'a> FeedWriter<'a> {
     }
 
     /// Everything behind the last entry.
-    pub fn end(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>) {
         let has_entries = self.has_entries;
         match &self.format.notation {
             Notation::Json => json::end(out, has_entries),
@@ -186,6 +186,6 @@ impl<'a> FeedWriter<'a> {
 }
 
 /// `updated` of a feed.
-pub fn updated(time: Option<Ticks>) -> String {
+pub(crate) fn updated(time: Option<Ticks>) -> String {
     time.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string())
 }

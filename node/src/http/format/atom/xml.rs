@@ -52,7 +52,7 @@ const ALONE: Names = Names {
 };
 
 /// A feed up to its first entry.
-pub fn start(out: &mut Vec<u8>, feed: &Feed) {
+pub(crate) fn start(out: &mut Vec<u8>, feed: &Feed) {
     out.extend_from_slice(DECLARATION);
     open(out, "feed", &format!(" xmlns=\"{NAMESPACE}\""));
     push_element(out, "title", &feed.title);
@@ -65,17 +65,17 @@ pub fn start(out: &mut Vec<u8>, feed: &Feed) {
 }
 
 /// The next entry of a feed.
-pub fn entry_of_feed(out: &mut Vec<u8>, entry: &ResolvedRef<'_>, printer: &mut Printer<'_>, embed: Embed) {
+pub(crate) fn entry_of_feed(out: &mut Vec<u8>, entry: &ResolvedRef<'_>, printer: &mut Printer<'_>, embed: Embed) {
     push_entry(out, &IN_FEED, "", entry, printer, embed == Embed::Content);
 }
 
 /// A feed behind its last entry.
-pub fn end(out: &mut Vec<u8>) {
+pub(crate) fn end(out: &mut Vec<u8>) {
     close(out, "feed");
 }
 
 /// One entry as a document.
-pub fn entry(entry: &ResolvedRef<'_>, base: &Base) -> Vec<u8> {
+pub(crate) fn entry(entry: &ResolvedRef<'_>, base: &Base) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(DECLARATION);
     let namespace = format!(" xmlns:atom=\"{NAMESPACE}\"");
@@ -158,7 +158,7 @@ fn push_text_element(out: &mut Vec<u8>, name: &str, attributes: &str, text: &str
 }
 
 /// A whole event: application/vnd.eventstore.event+xml.
-pub fn event(event: EventRef<'_>) -> Vec<u8> {
+pub(crate) fn event(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + event.data.len());
     open(&mut out, "event", "");
     event_elements(&mut out, event, "");
@@ -167,7 +167,7 @@ pub fn event(event: EventRef<'_>) -> Vec<u8> {
 }
 
 /// The data alone: `<data>`, converted when it is a JSON object, else as text.
-pub fn data(event: EventRef<'_>) -> Vec<u8> {
+pub(crate) fn data(event: EventRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + event.data.len());
     let text = text_of(event.data);
     let object = parse(&text).filter(|value| event.is_json && matches!(value, Json::Object(_)));

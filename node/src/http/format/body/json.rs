@@ -11,7 +11,7 @@ use crate::streams::events::{CheckedEvents, EventCollector, EventError};
 use crate::streams::limits::MAX_EVENTS_PER_APPEND;
 
 /// Reads the events of a body.
-pub fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
+pub(crate) fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
     let mut events = EventCollector::default();
     for members in elements(body)? {
         events.push(members.draft()?.into())?;

@@ -1,8 +1,8 @@
 //! Request bodies that carry several events: JSON arrays and XML lists (contract/streams 6.3 to
 //! 6.5).
 
-pub mod json;
-pub mod xml;
+pub(crate) mod json;
+pub(crate) mod xml;
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::streams::events::{CheckedEvents, EventError, ProposedEvent};
 
 /// Why a body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// Not what the content type says.
     #[error("the body is not what its content type says")]
     Invalid,
@@ -30,7 +30,7 @@ pub enum BodyError {
 
 /// How a body holds events (contract/streams 6.2).
 #[derive(Debug)]
-pub enum EventsFormat {
+pub(crate) enum EventsFormat {
     /// An array of objects.
     JsonArray,
     /// An element for each event in one around them.
@@ -49,7 +49,7 @@ impl EventsFormat {
     ///
     /// # Errors
     /// See [`BodyError`].
-    pub fn parse(self, body: Bytes) -> Result<CheckedEvents, BodyError> {
+    pub(crate) fn parse(self, body: Bytes) -> Result<CheckedEvents, BodyError> {
         match self {
             Self::JsonArray => json::parse_events(&bounded_text(&body)?),
             Self::XmlList => xml::parse_events(&bounded_text(&body)?),
@@ -71,7 +71,7 @@ fn utf8(body: Bytes) -> Bytes {
 
 /// A body, sent or stored, as text. What is no UTF-8 in it becomes U+FFFD; the usual case is
 /// checked many bytes at a time.
-pub fn text(body: &[u8]) -> Cow<'_, str> {
+pub(crate) fn text(body: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(body) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(body),
@@ -79,7 +79,7 @@ pub fn text(body: &[u8]) -> Cow<'_, str> {
 }
 
 /// The same within the largest size of a body: each byte that is no UTF-8 takes three in the text.
-pub fn bounded_text(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
+pub(crate) fn bounded_text(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
     let bytes: usize = match std::str::from_utf8(body) {
         Ok(text) => return Ok(Cow::Borrowed(text)),
         Err(_) => body.utf8_chunks().map(|chunk| chunk.valid().len() + REPLACEMENT_BYTES).sum(),
@@ -91,7 +91,7 @@ pub fn bounded_text(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
 const REPLACEMENT_BYTES: usize = char::REPLACEMENT_CHARACTER.len_utf8();
 
 /// Reads a GUID in any usual notation: 32 hex digits, hyphenated, in braces or in parentheses.
-pub fn parse_guid(text: &str) -> Option<Uuid> {
+pub(crate) fn parse_guid(text: &str) -> Option<Uuid> {
     let text = text.trim();
     if text.len() > 45 || text.starts_with("urn:") {
         return None;

@@ -22,7 +22,7 @@ impl From<DocumentError> for BodyError {
 
 /// Reads the events of a body. Each is made as soon as it ends, and what means nothing in it is
 /// skipped, so that only one payload stands in memory as a tree.
-pub fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
+pub(crate) fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
     let mut document = Document::new(body)?;
     let mut events = EventCollector::default();
     let Some(Part::Open(root)) = document.next_part()? else { return Err(BodyError::Invalid) };

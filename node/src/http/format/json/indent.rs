@@ -9,7 +9,7 @@ use crate::http::limits::{MAX_INDENTED_BYTES, MAX_NESTING};
 
 /// Why a text cannot be re-serialised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum IndentError {
+pub(crate) enum IndentError {
     /// It is no JSON.
     #[error("not JSON")]
     NotJson,
@@ -22,14 +22,14 @@ pub enum IndentError {
 }
 
 /// The text re-serialised.
-pub fn indent(text: &str) -> Result<Vec<u8>, IndentError> {
+pub(crate) fn indent(text: &str) -> Result<Vec<u8>, IndentError> {
     let mut out = Vec::with_capacity(text.len() + text.len() / 4);
     indent_into(&mut out, text, 0)?;
     Ok(out)
 }
 
 /// The text of a value that was read as JSON before, re-serialised.
-pub fn indent_value(value: &RawValue) -> Result<Vec<u8>, IndentError> {
+pub(crate) fn indent_value(value: &RawValue) -> Result<Vec<u8>, IndentError> {
     let text = value.get();
     let mut out = Vec::with_capacity(text.len() + text.len() / 4);
     scan_into(&mut out, text, 0)?;
@@ -38,7 +38,7 @@ pub fn indent_value(value: &RawValue) -> Result<Vec<u8>, IndentError> {
 
 /// Appends `text` re-serialised, its further lines `margin` spaces from the left. On an error `out`
 /// is as before.
-pub fn indent_into(out: &mut Vec<u8>, text: &str, margin: usize) -> Result<(), IndentError> {
+pub(crate) fn indent_into(out: &mut Vec<u8>, text: &str, margin: usize) -> Result<(), IndentError> {
     // The scan trusts its input, so it is checked first; this one neither recurses nor allocates
     // per value.
     serde_json::from_str::<IgnoredAny>(text).map_err(|_| IndentError::NotJson)?;
@@ -176,7 +176,7 @@ fn push_json_string(out: &mut Vec<u8>, raw: &str, has_escapes: bool) {
 
 /// Appends a number, true, false or null. Fractions go through doubles like in the reference,
 /// integers of any size stay exact.
-pub fn push_literal(out: &mut Vec<u8>, literal: &str) {
+pub(crate) fn push_literal(out: &mut Vec<u8>, literal: &str) {
     use std::io::Write as _;
     if literal.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
         && literal.starts_with(|c: char| c == '-' || c.is_ascii_digit())

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 /// A JSON value; nested to at most serde_json's own limit of 128 levels.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Json<'text> {
+pub(crate) enum Json<'text> {
     /// Members in order.
     Object(Vec<(Cow<'text, str>, Json<'text>)>),
     /// Elements in order.
@@ -22,7 +22,7 @@ pub enum Json<'text> {
 }
 
 /// Reads a whole text; `None` when it is no JSON or nested too deeply.
-pub fn parse(text: &str) -> Option<Json<'_>> {
+pub(crate) fn parse(text: &str) -> Option<Json<'_>> {
     parse_at(text, crate::http::limits::MAX_NESTING)
 }
 
@@ -50,7 +50,7 @@ fn parse_at(text: &str, levels: usize) -> Option<Json<'_>> {
 }
 
 /// A string borrowed from the text where it has no escapes.
-pub struct Text<'text>(pub Cow<'text, str>);
+pub(crate) struct Text<'text>(pub Cow<'text, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
 }
 
 /// The members of an object in order, values as text.
-pub struct Members<'text>(pub Vec<(Cow<'text, str>, &'text RawValue)>);
+pub(crate) struct Members<'text>(pub Vec<(Cow<'text, str>, &'text RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -7,7 +7,7 @@ const SPACES: &[u8; 64] = b"                                                    
 const KEY_FRAME_BYTES: usize = "\n  \"\": ".len();
 
 /// Appends `spaces` spaces.
-pub fn push_indent(out: &mut Vec<u8>, mut spaces: usize) {
+pub(crate) fn push_indent(out: &mut Vec<u8>, mut spaces: usize) {
     while spaces > 0 {
         let step = spaces.min(SPACES.len());
         out.extend_from_slice(&SPACES[..step]);
@@ -16,20 +16,20 @@ pub fn push_indent(out: &mut Vec<u8>, mut spaces: usize) {
 }
 
 /// Appends an integer in decimal.
-pub fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+pub(crate) fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends `text` as a JSON string. Non-ASCII stays as it is, apart from the three line separators
 /// that the reference escapes as well.
-pub fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     push_escaped(out, text);
     out.push(b'"');
 }
 
 /// Appends `text` as the inside of a JSON string.
-pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let mut plain_from = 0;
     let mut at = 0;
@@ -109,7 +109,7 @@ const MAY_NEED_ESCAPE: [bool; 256] = {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// An object being written: members on lines of their own, two spaces deeper than the brace.
-pub struct Object<'out> {
+pub(crate) struct Object<'out> {
     out: &'out mut Vec<u8>,
     indent: usize,
     is_empty: bool,
@@ -117,14 +117,14 @@ pub struct Object<'out> {
 
 impl<'out> Object<'out> {
     /// Opens an object whose closing brace will stand `indent` spaces from the margin.
-    pub fn open(out: &'out mut Vec<u8>, indent: usize) -> Self {
+    pub(crate) fn open(out: &'out mut Vec<u8>, indent: usize) -> Self {
         out.push(b'{');
         Self { out, indent, is_empty: true }
     }
 
     /// Starts a member; the caller appends its value to the returned buffer. `name` needs no
     /// escaping.
-    pub fn key(&mut self, name: &str) -> &mut Vec<u8> {
+    pub(crate) fn key(&mut self, name: &str) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');
         }
@@ -139,17 +139,17 @@ impl<'out> Object<'out> {
     }
 
     /// How deep the members stand: the `indent` for an object that is a member's value.
-    pub fn member_indent(&self) -> usize {
+    pub(crate) fn member_indent(&self) -> usize {
         self.indent + 2
     }
 
     /// A string member.
-    pub fn string(&mut self, name: &str, value: &str) {
+    pub(crate) fn string(&mut self, name: &str, value: &str) {
         push_string(self.key(name), value);
     }
 
     /// A string member that needs no escaping: a URI of ours, a time, a word.
-    pub fn plain(&mut self, name: &str, value: &str) {
+    pub(crate) fn plain(&mut self, name: &str, value: &str) {
         let out = self.key(name);
         out.push(b'"');
         out.extend_from_slice(value.as_bytes());
@@ -157,20 +157,20 @@ impl<'out> Object<'out> {
     }
 
     /// A member whose value prints as a JSON number or needs no escaping.
-    pub fn number(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(crate) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         use std::io::Write as _;
         // Writing to a Vec cannot fail.
         let _ = write!(self.key(name), "{value}");
     }
 
     /// The same for an integer, faster.
-    pub fn integer(&mut self, name: &str, value: impl itoa::Integer) {
+    pub(crate) fn integer(&mut self, name: &str, value: impl itoa::Integer) {
         push_number(self.key(name), value);
     }
 
     /// Starts members whose text begins with the line of the first one, without the comma before
     /// it.
-    pub fn prepared(&mut self, text: &[u8]) -> &mut Vec<u8> {
+    pub(crate) fn prepared(&mut self, text: &[u8]) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');
         }
@@ -180,12 +180,12 @@ impl<'out> Object<'out> {
     }
 
     /// A bool member.
-    pub fn bool(&mut self, name: &str, value: bool) {
+    pub(crate) fn bool(&mut self, name: &str, value: bool) {
         self.key(name).extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// An object member.
-    pub fn object(&mut self, name: &str, members: impl FnOnce(&mut Object<'_>)) {
+    pub(crate) fn object(&mut self, name: &str, members: impl FnOnce(&mut Object<'_>)) {
         let indent = self.member_indent();
         let mut object = Object::open(self.key(name), indent);
         members(&mut object);
@@ -193,7 +193,7 @@ impl<'out> Object<'out> {
     }
 
     /// An array of objects.
-    pub fn objects<T>(
+    pub(crate) fn objects<T>(
         &mut self,
         name: &str,
         items: impl IntoIterator<Item = T>,
@@ -222,7 +222,7 @@ impl<'out> Object<'out> {
     }
 
     /// Ends the object.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         if !self.is_empty {
             self.out.push(b'\n');
             push_indent(self.out, self.indent);

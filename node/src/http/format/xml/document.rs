@@ -22,7 +22,7 @@ const XMLNS_NAMESPACE: &str = "http://www.w3.org/2000/xmlns/";
 
 /// Why a document cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentError {
+pub(crate) enum DocumentError {
     /// Not well-formed, or nested deeper than [`MAX_NESTING`].
     #[error("not well-formed")]
     Malformed,
@@ -36,7 +36,7 @@ use DocumentError::{Malformed, TooLarge};
 
 /// An element as it begins.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Tag<'a> {
+pub(crate) struct Tag<'a> {
     /// The name as it is written.
     pub name: &'a str,
     /// In the order of the document, declarations of namespaces included.
@@ -48,7 +48,7 @@ pub struct Tag<'a> {
 /// What a document consists of. Comments and processing instructions mean nothing, and outside of
 /// the root there is nothing else.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Part<'a> {
+pub(crate) enum Part<'a> {
     /// An element begins.
     Open(Tag<'a>),
     /// The innermost element ends.
@@ -58,7 +58,7 @@ pub enum Part<'a> {
 }
 
 /// A document being read, part by part.
-pub struct Document<'a> {
+pub(crate) struct Document<'a> {
     text: &'a str,
     reader: Reader<&'a [u8]>,
     /// Where the next part begins.
@@ -72,7 +72,7 @@ pub struct Document<'a> {
 
 impl<'a> Document<'a> {
     /// Nothing is read yet, but all characters are such as XML allows.
-    pub fn new(text: &'a str) -> Result<Self, DocumentError> {
+    pub(crate) fn new(text: &'a str) -> Result<Self, DocumentError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // The reader skips a mark at the beginning, too, but does not count it.
         if text.starts_with('\u{feff}') || !is_allowed(text) {
@@ -84,7 +84,7 @@ impl<'a> Document<'a> {
     }
 
     /// The next part; `None` after the whole document.
-    pub fn next_part(&mut self) -> Result<Option<Part<'a>>, DocumentError> {
+    pub(crate) fn next_part(&mut self) -> Result<Option<Part<'a>>, DocumentError> {
         loop {
             let event = self.reader.read_event().map_err(|_| Malformed)?;
             let end = usize::try_from(self.reader.buffer_position()).map_err(|_| Malformed)?;

@@ -11,10 +11,10 @@ use crate::http::limits::MAX_XML_NODES;
 const WHITE: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// An attribute: its name as it is written, and its value.
-pub type Attribute<'a> = (&'a str, Cow<'a, str>);
+pub(crate) type Attribute<'a> = (&'a str, Cow<'a, str>);
 
 /// Whether the text is nothing but white space.
-pub fn is_white(text: &str) -> bool {
+pub(crate) fn is_white(text: &str) -> bool {
     text.chars().all(|c| WHITE.contains(&c))
 }
 
@@ -23,7 +23,7 @@ fn is_char(c: char) -> bool {
 }
 
 /// Whether all characters are such as XML allows: [`is_char`], many bytes at a time.
-pub fn is_allowed(text: &str) -> bool {
+pub(crate) fn is_allowed(text: &str) -> bool {
     let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
     !text.bytes().any(|byte| is_control(&byte)) && !text.contains("\u{fffe}") && !text.contains("\u{ffff}")
 }
@@ -43,7 +43,7 @@ fn is_simple_name(name: &str) -> bool {
 }
 
 /// The name that `text` begins with, which may have a prefix, and what follows.
-pub fn split_name(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_name(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c| c != ':' && !is_name_char(c)).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let is_name = match name.split_once(':') {
@@ -75,7 +75,7 @@ fn split_quoted(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The attributes in a tag: each with white space before it.
-pub fn attributes_of(mut text: &str) -> Result<Vec<Attribute<'_>>, DocumentError> {
+pub(crate) fn attributes_of(mut text: &str) -> Result<Vec<Attribute<'_>>, DocumentError> {
     let mut attributes = Vec::new();
     loop {
         let next = text.trim_start_matches(WHITE);
@@ -127,12 +127,12 @@ fn attribute_value(source: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Text with all ends of lines as LF.
-pub fn with_line_feeds(text: &str) -> Cow<'_, str> {
+pub(crate) fn with_line_feeds(text: &str) -> Cow<'_, str> {
     if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { Cow::Borrowed(text) }
 }
 
 /// The character that `&name;` stands for.
-pub fn reference(name: &str) -> Option<char> {
+pub(crate) fn reference(name: &str) -> Option<char> {
     let number = |digits: &str, radix: u32| {
         let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
         is_number.then(|| u32::from_str_radix(digits, radix).ok()).flatten().and_then(char::from_u32)
@@ -153,7 +153,7 @@ pub fn reference(name: &str) -> Option<char> {
 
 /// Whether this follows `<?xml`: the version, then encoding and standalone if they are there. The
 /// text has been decoded, so whatever encoding it names is no longer of interest.
-pub fn is_declaration(text: &str) -> bool {
+pub(crate) fn is_declaration(text: &str) -> bool {
     let Ok(attributes) = attributes_of(text) else { return false };
     let mut attributes = attributes.into_iter().peekable();
     let mut next = |name: &str| attributes.next_if(|(found, _)| *found == name).map(|(_, value)| value);
@@ -171,14 +171,14 @@ pub fn is_declaration(text: &str) -> bool {
 }
 
 /// Whether this can stand in `<?...?>`.
-pub fn is_instruction(text: &str) -> bool {
+pub(crate) fn is_instruction(text: &str) -> bool {
     split_name(text).is_some_and(|(target, rest)| {
         !target.contains(':') && !target.eq_ignore_ascii_case("xml") && (rest.is_empty() || rest.starts_with(WHITE))
     })
 }
 
 /// Whether this can follow `<!DOCTYPE`. What stands in brackets is not looked at.
-pub fn is_doctype(text: &str) -> bool {
+pub(crate) fn is_doctype(text: &str) -> bool {
     let name = text.trim_start_matches(WHITE);
     let Some((_, rest)) = split_name(name).filter(|_| name.len() < text.len()) else { return false };
     without_external_id(rest).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))

@@ -1,7 +1,7 @@
 //! XML text: escaping, names, and JSON written as XML (contract/streams 9.3).
 
-pub mod document;
-pub mod markup;
+pub(crate) mod document;
+pub(crate) mod markup;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,12 +10,12 @@ use crate::http::format::json::indent::push_literal;
 use crate::http::format::json::tree::Json;
 
 /// Appends text content; characters that XML 1.0 cannot hold become U+FFFD.
-pub fn push_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
     push_escaped(out, text, false);
 }
 
 /// Appends the inside of an attribute in double quotes.
-pub fn push_attribute(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_attribute(out: &mut Vec<u8>, text: &str) {
     push_escaped(out, text, true);
 }
 
@@ -40,14 +40,14 @@ fn push_char(out: &mut Vec<u8>, c: char) {
 }
 
 /// Appends `<name>text</name>`; `name` is a valid name, optionally followed by attributes.
-pub fn push_element(out: &mut Vec<u8>, name: &str, text: &str) {
+pub(crate) fn push_element(out: &mut Vec<u8>, name: &str, text: &str) {
     open(out, name, "");
     push_text(out, text);
     close(out, name);
 }
 
 /// Appends a start tag; `attributes` is ready XML with a leading space, or empty.
-pub fn open(out: &mut Vec<u8>, name: &str, attributes: &str) {
+pub(crate) fn open(out: &mut Vec<u8>, name: &str, attributes: &str) {
     out.push(b'<');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(attributes.as_bytes());
@@ -55,7 +55,7 @@ pub fn open(out: &mut Vec<u8>, name: &str, attributes: &str) {
 }
 
 /// Appends an end tag.
-pub fn close(out: &mut Vec<u8>, name: &str) {
+pub(crate) fn close(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"</");
     out.extend_from_slice(name.as_bytes());
     out.push(b'>');
@@ -73,7 +73,7 @@ fn is_name_part(c: char) -> bool {
 
 /// A JSON member name as XML name: what XML does not allow becomes `_xHHHH_`, in upper case as the
 /// reference writes it, and so does a `_` that would be read as the beginning of such an escape.
-pub fn name_of(member: &str) -> String {
+pub(crate) fn name_of(member: &str) -> String {
     let mut name = String::with_capacity(member.len());
     for (at, c) in member.char_indices() {
         let is_allowed = if at == 0 { is_name_start(c) } else { is_name_part(c) };
@@ -100,7 +100,7 @@ fn escaped(text: &str) -> Option<(char, usize)> {
 }
 
 /// The JSON member name that became this XML name.
-pub fn member_of(name: &str) -> Cow<'_, str> {
+pub(crate) fn member_of(name: &str) -> Cow<'_, str> {
     if !name.contains("_x") {
         return Cow::Borrowed(name);
     }
@@ -117,14 +117,14 @@ pub fn member_of(name: &str) -> Cow<'_, str> {
 /// The XML of a JSON value would exceed its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too large as XML")]
-pub struct TooLarge;
+pub(crate) struct TooLarge;
 
 /// Appends `value` as elements called `name`: one, or one per element of an array.
 ///
 /// # Errors
 /// `out` would become longer than `limit`: every element of an array repeats its name, which can be
 /// as long as the document. `out` is as before.
-pub fn push_json(
+pub(crate) fn push_json(
     out: &mut Vec<u8>,
     name: &str,
     attributes: &str,

@@ -17,7 +17,7 @@ use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
-pub use sample::Stats;
+pub(crate) use sample::Stats;
 use sample::{Leaf, Sample, Transfer};
 
 /// As long as a sample is kept.

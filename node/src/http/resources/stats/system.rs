@@ -12,7 +12,7 @@ use crate::files::Space;
 
 /// This process.
 #[derive(Debug, Default)]
-pub struct Process {
+pub(super) struct Process {
     /// Seconds of processor time used, by all threads.
     pub cpu_seconds: f64,
     /// Threads at the moment.
@@ -31,7 +31,7 @@ pub struct Process {
 
 impl Process {
     /// The figures at this moment.
-    pub fn now() -> io::Result<Self> {
+    pub(super) fn now() -> io::Result<Self> {
         let process = procfs::process::Process::myself().map_err(unreadable)?;
         let stat = process.stat().map_err(unreadable)?;
         let status = process.status().map_err(unreadable)?;
@@ -52,7 +52,7 @@ impl Process {
 
 /// This machine.
 #[derive(Debug, Default)]
-pub struct Machine {
+pub(super) struct Machine {
     /// Processor time since boot that was spent on work, in seconds, all cores together.
     pub busy_seconds: f64,
     /// All processor time since boot, in seconds, all cores together.
@@ -63,7 +63,7 @@ pub struct Machine {
 
 impl Machine {
     /// The figures at this moment.
-    pub fn now() -> io::Result<Self> {
+    pub(super) fn now() -> io::Result<Self> {
         let cpu = procfs::KernelStats::current().map_err(unreadable)?.total;
         // Guest time is part of user time.
         let busy =
@@ -84,7 +84,7 @@ fn unreadable(error: ProcError) -> io::Error {
 
 /// The file system that holds a directory.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Drive {
+pub(super) struct Drive {
     /// Where it is mounted.
     pub mount: PathBuf,
     /// Its size, and what is left for others than root.
@@ -97,7 +97,7 @@ pub struct Drive {
 
 impl Drive {
     /// Of `directory`.
-    pub fn of(directory: &Path) -> io::Result<Self> {
+    pub(super) fn of(directory: &Path) -> io::Result<Self> {
         let directory = fs::canonicalize(directory)?;
         let space = Space::of(&directory)?;
         Ok(Self {
@@ -122,7 +122,7 @@ fn mount_of(directory: &Path, mount_points: impl Iterator<Item = PathBuf>) -> Pa
 
 /// What the kernel holds for a TCP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Socket {
+pub(super) struct Socket {
     /// This end.
     pub local: SocketAddr,
     /// The other end.
@@ -134,7 +134,7 @@ pub struct Socket {
 }
 
 /// All TCP connections of this machine (or of its network namespace).
-pub fn sockets() -> Vec<Socket> {
+pub(super) fn sockets() -> Vec<Socket> {
     let tables = [procfs::net::tcp(), procfs::net::tcp6()];
     let entries = tables.into_iter().flatten().flatten();
     entries
