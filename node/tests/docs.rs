@@ -264,7 +264,11 @@ fn limits_are_documented_with_their_values_and_none_of_http_and_streams_is_left_
     assert!(compared > 40, "only {compared} rows were found");
     for room in ["http", "streams"] {
         let limits = std::fs::read_to_string(root().join(format!("node/src/{room}/limits.rs"))).unwrap();
-        for name in limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()) {
+        let public = |line: &str| ["pub const ", "pub(crate) const "].iter().any(|start| line.starts_with(start));
+        let lines = limits.lines().filter(|line| public(line));
+        let names: Vec<&str> = lines.filter_map(|line| line.split_once("const ")?.1.split(':').next()).collect();
+        assert!(names.len() > 20, "only {} limits of {room} were found", names.len());
+        for name in names {
             assert!(page.contains(&format!("`{room}::limits::{name}`")), "docs/limits.md lacks {name}");
         }
     }
