@@ -1,0 +1,173 @@
+//! The start of consensus: what lies on disk is opened, checked against the configuration, and put
+//! together.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headwater_proto::stored;
+use openraft::StorageHelper;
+use openraft::errors::Fatal;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+
+use super::log_storage::{self, LogStorage};
+use super::types::{self, NodeId, TypeConfig};
+use super::{Parts, Raft, StateMachine, network, settings};
+use crate::apply::{ApplyHandle, DurableGate};
+use crate::config::Config;
+use crate::log::{Log, LogError, SyncReport, volume};
+use crate::metrics::Metrics;
+use crate::snapshot::{Outgoing, SnapshotStore};
+use crate::store::{OpenError, ReadError, StateWriter, Store};
+use crate::transport::{Dialer, LocalIdentity, Resolve};
+
+/// Why consensus cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The timeouts do not fit each other.
+    #[error("the Raft timeouts do not fit each other: {0}")]
+    Settings(#[from] openraft::ConfigError),
+    /// The snapshots or a thread.
+    #[error("snapshots and apply thread: {0}")]
+    Io(#[from] io::Error),
+    /// The state database cannot be opened.
+    #[error(transparent)]
+    State(#[from] OpenError),
+    /// The state database cannot be read.
+    #[error(transparent)]
+    StateRead(#[from] ReadError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The list names other servers than the cluster has. Run with it, a single node would go on
+    /// deciding alone while its list promises three, and a node could ask servers that have no part
+    /// in its cluster for their votes.
+    #[error(
+        "the data in {} belong to a cluster of other servers ({}) than the member list names ({}): correct --members, --server-id or \
+         --data-dir; a list may give a server another address, but a cluster keeps the servers it was founded with",
+        data_dir.display(), names(members), names(listed)
+    )]
+    OtherMembers {
+        /// Where the data are.
+        data_dir: PathBuf,
+        /// Servers of the cluster that the data belong to.
+        members: BTreeSet<u16>,
+        /// Servers in the configuration.
+        listed: BTreeSet<u16>,
+    },
+    /// openraft found log, state and snapshot not to fit each other, or could not read them.
+    #[error("consensus cannot start: {0}")]
+    Consensus(#[from] openraft::errors::Fatal<TypeConfig>),
+}
+
+impl StartError {
+    /// Whether files are damaged or do not fit each other, as opposed to settings, permissions and
+    /// the like.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Settings(_) | Self::Io(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
+            Self::State(_) | Self::StateRead(_) | Self::Log(LogError::Damaged(_)) | Self::Consensus(_) => true,
+        }
+    }
+}
+
+fn names(servers: &BTreeSet<u16>) -> String {
+    servers.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Where the log of a node is kept.
+pub fn log_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}
+
+/// Opens `log/`, `state/` and `snapshots/` under the data directory and puts consensus together on
+/// top; see the module for the order of things. Must run inside a tokio runtime.
+///
+/// # Errors
+/// What is damaged, does not fit together or cannot be opened. Nothing is left running then but
+/// idle threads.
+pub async fn build(
+    config: &Config,
+    identity: Arc<LocalIdentity>,
+    dialer: Dialer,
+    resolve: Resolve,
+    metrics: Arc<Metrics>,
+) -> Result<Parts, StartError> {
+    let settings = settings::raft_config(config)?;
+    let opening = (config.clone(), metrics.clone());
+    let opened = tokio::task::spawn_blocking(move || Opened::open(&opening.0, &opening.1));
+    let Opened { log, state, snapshots, volume } = opened.await.map_err(io::Error::other)??;
+    let log_end_at_start = log.extent().end;
+
+    let gate_log = log.clone();
+    let gate: DurableGate = Arc::new(move |end| gate_log.wait_durable(end));
+    let apply = ApplyHandle::start(state, gate, metrics.clone())?;
+    apply.volume().lock().prepend(&volume);
+
+    let outgoing = Outgoing::default();
+    let sending =
+        network::SnapshotSending { outgoing: outgoing.clone(), bytes_per_second: config.snapshot_bytes_per_second };
+    let network = network::Network::new(identity.clone(), dialer, resolve, metrics, sending);
+    let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
+    let ahead = apply.clone();
+    let as_leader =
+        log_storage::AsLeader::new(identity.node_id(), Box::new(move |entries| ahead.decide_ahead(entries)));
+    let mut log_storage = LogStorage::new(log.clone())?.telling(as_leader);
+    check_members(config, &mut log_storage, &mut state_machine).await?;
+    let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
+    let released = tokio::sync::Mutex::new(released);
+    let closing = CancellationToken::new().drop_guard();
+    let store = apply.store().clone();
+    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing })
+}
+
+/// Refuses data of a cluster that has other servers than the list names. Only their ids count:
+/// addresses may change, and a replaced disk keeps the id of its server.
+async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateMachine) -> Result<(), StartError> {
+    // The state may lack the newest entries of the log, and with them everybody: it is flushed now
+    // and then.
+    let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
+    let members: BTreeSet<u16> = known.effective().membership().voter_ids().map(NodeId::server).collect();
+    let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();
+    if members.is_empty() || members == listed {
+        Ok(())
+    } else {
+        Err(StartError::OtherMembers { data_dir: config.data_dir.clone(), members, listed })
+    }
+}
+
+/// What lies on disk, opened.
+struct Opened {
+    log: Log<types::Entry>,
+    state: StateWriter,
+    snapshots: Arc<SnapshotStore>,
+    /// See [`volume::estimate`].
+    volume: Vec<(u64, u64)>,
+}
+
+impl Opened {
+    fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        let sync_metrics = metrics.clone();
+        let log = Log::open(&log_directory(&config.data_dir), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
+        let state = StateWriter::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
+        let snapshots = Arc::new(SnapshotStore::open(&config.data_dir, metrics.clone())?);
+        let volume = volume::estimate(&log, applied_entries(&state)?)?;
+        Ok(Self { log, state, snapshots, volume })
+    }
+}
+
+fn count_sync(metrics: &Metrics, sync: &SyncReport) {
+    metrics.log_syncs.inc();
+    metrics.log_sync_seconds.observe(sync.duration.as_secs_f64());
+    metrics.log_sync_batch.observe(sync.callers as f64);
+    metrics.log_bytes.inc_by(sync.bytes);
+}
+
+/// How many log entries the state holds.
+fn applied_entries(store: &Store) -> Result<u64, StartError> {
+    let Some(bytes) = store.last_applied()?.last_applied else { return Ok(0) };
+    let log_id = stored::LogId::decode(&bytes[..]).map_err(io::Error::other)?;
+    Ok(log_id.index + 1)
+}

@@ -1,0 +1,206 @@
+//! The running parts of consensus, and their end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_proto::raft::raft_server::RaftServer;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::service::RaftService;
+use super::types::{self, TypeConfig};
+use super::{Consensus, Raft};
+use crate::apply::ApplyHandle;
+use crate::config::Config;
+use crate::fatal;
+use crate::log::Log;
+use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
+use crate::store::Store;
+use crate::transport::LocalIdentity;
+
+/// How long stopping waits for openraft's worker: it applies what was committed, seconds at most.
+const WORKER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What [`build`](super::build) puts together.
+pub struct Parts {
+    pub(super) raft: Raft,
+    /// The state.
+    pub store: Store,
+    /// Index after the last entry that the log held when it was opened: what recovery has to reach.
+    pub log_end_at_start: u64,
+    pub(super) log: Log<types::Entry>,
+    pub(super) apply: ApplyHandle,
+    /// See [`StateMachine::new`](super::StateMachine::new).
+    pub(super) released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
+    pub(super) snapshots: Arc<SnapshotStore>,
+    pub(super) outgoing: Outgoing,
+    /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is
+    /// no failure of consensus.
+    pub(super) closing: DropGuard,
+}
+
+impl Parts {
+    /// Consensus.
+    pub fn consensus(&self) -> Consensus {
+        Consensus::new(self.raft.clone())
+    }
+
+    /// How far the log is.
+    pub fn log_progress(&self) -> LogProgress {
+        LogProgress(self.log.clone())
+    }
+
+    /// The gRPC service for the other nodes.
+    pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<RaftService> {
+        RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.token().clone())
+    }
+
+    /// Takes part in elections from now on, and takes snapshots until `stop`. On return what
+    /// consensus publishes is what it found on the disk; before, it is that of an empty one, and so
+    /// would be what this node tells others of itself.
+    pub async fn run(&self, config: &Config, stop: &CancellationToken) {
+        self.raft.run();
+        let (apply, snapshots) = (self.apply.clone(), self.snapshots.clone());
+        let limits = Limits {
+            log_bytes: config.snapshot_log_bytes,
+            interval: config.snapshot_interval,
+            keep_log_bytes: config.keep_log_bytes,
+        };
+        let policy = SnapshotPolicy::new(self.consensus(), apply, snapshots, self.outgoing.clone(), limits);
+        tokio::spawn(policy.run(stop.clone()));
+        tokio::spawn(stop_with_consensus(self.raft.clone(), self.closing.token().clone()));
+        // It fails when consensus has ended, which ends the node.
+        let _ = self.raft.with_raft_state(|_| ()).await;
+    }
+
+    /// The apply thread, for tests that hold it.
+    #[cfg(test)]
+    pub(crate) fn apply(&self) -> &ApplyHandle {
+        &self.apply
+    }
+
+    /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is
+    /// handed over before, by the caller.
+    pub async fn stop(&self) {
+        self.closing.token().cancel();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not end in order");
+        }
+        // What openraft has handed to its worker is applied before the apply thread ends.
+        let released = async { self.released.lock().await.recv().await };
+        if tokio::time::timeout(WORKER_DEADLINE, released).await.is_err() {
+            tracing::warn!("the state machine is still in use after {WORKER_DEADLINE:?}");
+        }
+        self.apply.shutdown().await;
+        let log = self.log.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
+            tracing::warn!(%error, "the log was not closed in order");
+        }
+    }
+}
+
+/// How far the log is written and synced. Cheap to clone.
+#[derive(Clone)]
+pub struct LogProgress(Log<types::Entry>);
+
+impl LogProgress {
+    /// Number of entries written.
+    pub fn written(&self) -> u64 {
+        self.0.extent().end
+    }
+
+    /// Number of entries that are on disk for sure.
+    pub fn durable(&self) -> u64 {
+        self.0.durable_end()
+    }
+}
+
+/// Ends the process when consensus ends by itself: its task has told of a failure and is gone, and
+/// what is left of the node would go on believing what it knew last.
+async fn stop_with_consensus(raft: Raft, closing: CancellationToken) {
+    let failure = closing.run_until_cancelled(failure_of_consensus(&raft)).await.flatten();
+    if let Some(failure) = failure
+        && !closing.is_cancelled()
+    {
+        fatal::stop("consensus has ended on this node", &failure);
+    }
+}
+
+/// Waits until consensus has ended: why, or `None` when it was told to.
+async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
+    // They change with leadership and members only, so waiting for their end costs nothing per
+    // write.
+    let mut metrics = raft.server_metrics();
+    while metrics.changed().await.is_ok() {}
+    #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
+    let end = raft.metrics().borrow_watched().running_state.clone();
+    match end {
+        Err(Fatal::Stopped) => None,
+        Err(failure) => Some(failure),
+        // It says why before it ends, unless it panics.
+        Ok(()) => Some(Fatal::Panicked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Member, NodeId, build, settings};
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::transport::{Dialer, Resolve};
+
+    async fn running(data: &tempfile::TempDir) -> Parts {
+        let config = settings::config_for_tests(data.path());
+        let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
+        let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
+        let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
+        parts.raft.run();
+        parts
+    }
+
+    #[tokio::test]
+    async fn the_end_of_consensus_is_a_failure_unless_it_was_told_to_end() {
+        let data = tempfile::tempdir().unwrap();
+        let ordered = running(&data).await;
+        ordered.stop().await;
+        assert!(failure_of_consensus(&ordered.raft).await.is_none());
+
+        let data = tempfile::tempdir().unwrap();
+        let failing = running(&data).await;
+        let _ = failing.raft.with_raft_state(|_| panic!("on purpose")).await;
+        assert!(matches!(failure_of_consensus(&failing.raft).await, Some(Fatal::Panicked)));
+        failing.stop().await;
+    }
+
+    /// Set in the process that is to end.
+    const ENDING: &str = "TEST_ENDS_WITH_ITS_CONSENSUS";
+
+    #[test]
+    fn the_process_ends_with_its_consensus() {
+        if std::env::var_os(ENDING).is_none() {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child
+                .args(["--exact", "raft::parts::tests::the_process_ends_with_its_consensus", "--nocapture"])
+                .env(ENDING, "1");
+            let ended = child.output().unwrap();
+            assert_eq!(ended.status.code(), Some(fatal::EXIT_STORAGE), "{ended:?}");
+            assert!(String::from_utf8_lossy(&ended.stderr).contains("consensus has ended on this node"), "{ended:?}");
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let data = tempfile::tempdir().unwrap();
+            let config = settings::config_for_tests(data.path());
+            let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
+            let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
+            let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
+            parts.run(&config, &CancellationToken::new()).await;
+            let _ = parts.raft.with_raft_state(|_| panic!("on purpose")).await;
+            // Only a node that does not notice comes to the end of this.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        });
+    }
+}
