@@ -3,11 +3,11 @@
 use headwater_proto::stored::{Append, NewEvent};
 use uuid::Uuid;
 
-use super::state::{Batch, View};
+use super::state::{Batch, Damaged, View};
 use super::{event_id, expected_version, metadata, rejected};
-use crate::event::{EventNumber, ExpectedVersion, Position, StreamNameRef, Ticks, WriteOutcome, stream_name};
-use crate::store::ReadError;
-use crate::store::head::Recreation;
+use crate::event::{
+    EventNumber, ExpectedVersion, Position, Recreation, StreamNameRef, Ticks, WriteOutcome, stream_name,
+};
 
 /// What 6.7 says of an append.
 pub(super) enum Decision {
@@ -29,7 +29,7 @@ impl Decision {
     }
 }
 
-pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: Append) -> Result<WriteOutcome, ReadError> {
+pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Append) -> Result<WriteOutcome, S::Error> {
     let demand = match check(&command) {
         Ok(checked) => checked,
         Err(refusal) => return Ok(refusal),
@@ -85,7 +85,7 @@ pub(super) fn check(command: &Append) -> Result<Demand, WriteOutcome> {
 }
 
 /// Steps 1 to 7 of contract/streams 6.7, in their order. There is at least one id.
-pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, demand: &Demand) -> Result<Decision, ReadError> {
+pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, demand: &Demand) -> Result<Decision, S::Error> {
     let Demand { expected, ref ids, write_id } = *demand;
     let head = state.head(stream);
     let (last, is_soft_deleted) = (head.last_number, head.is_soft_deleted());
@@ -139,7 +139,7 @@ fn repeated_recreation<S: View>(
     stream: S::Stream,
     ids: &[Uuid],
     write_id: Option<Uuid>,
-) -> Result<Option<Decision>, ReadError> {
+) -> Result<Option<Decision>, S::Error> {
     let Some(before) = state.head(stream).recreation else { return Ok(None) };
     let (first, events) = (before.first_number, before.events);
     let is_copy = write_id.is_some() && write_id == before.write_id;
@@ -150,7 +150,7 @@ fn repeated_recreation<S: View>(
 }
 
 /// Step 4: the ids alone decide.
-fn walk<S: View>(state: &mut S, stream: S::Stream, ids: &[Uuid]) -> Result<Decision, ReadError> {
+fn walk<S: View>(state: &mut S, stream: S::Stream, ids: &[Uuid]) -> Result<Decision, S::Error> {
     let Some(first) = state.number_of_id(stream, ids[0])? else {
         return Ok(Decision::Ok);
     };
@@ -170,7 +170,7 @@ fn walk<S: View>(state: &mut S, stream: S::Stream, ids: &[Uuid]) -> Result<Decis
     idempotent(state, stream, first, highest)
 }
 
-fn is_at<S: View>(state: &mut S, stream: S::Stream, first: EventNumber, ids: &[Uuid]) -> Result<bool, ReadError> {
+fn is_at<S: View>(state: &mut S, stream: S::Stream, first: EventNumber, ids: &[Uuid]) -> Result<bool, S::Error> {
     for (offset, id) in ids.iter().enumerate() {
         if !has_id_at(state, stream, first + offset as u64, *id)? {
             return Ok(false);
@@ -184,16 +184,16 @@ fn idempotent<S: View>(
     stream: S::Stream,
     first_number: EventNumber,
     last_number: EventNumber,
-) -> Result<Decision, ReadError> {
+) -> Result<Decision, S::Error> {
     let Some(position) = state.position_of(stream, last_number)? else {
         let stream = state.name(stream);
-        return Err(ReadError::Damaged(format!("event {last_number} of stream '{stream}' has an id but no index row")));
+        return Err(Damaged(format!("event {last_number} of stream '{stream}' has an id but no index row")).into());
     };
     Ok(Decision::Idempotent { first_number, position })
 }
 
 /// Whether the raw event with this number has this id.
-fn has_id_at<S: View>(state: &mut S, stream: S::Stream, number: EventNumber, id: Uuid) -> Result<bool, ReadError> {
+fn has_id_at<S: View>(state: &mut S, stream: S::Stream, number: EventNumber, id: Uuid) -> Result<bool, S::Error> {
     match state.number_of_id(stream, id)? {
         Some(first) if first == number => Ok(true),
         // The id was used again later, perhaps here.
@@ -206,7 +206,7 @@ fn has_id_at<S: View>(state: &mut S, stream: S::Stream, number: EventNumber, id:
     }
 }
 
-fn has_metadata_events<S: View>(state: &mut S, stream: S::Stream) -> Result<bool, ReadError> {
+fn has_metadata_events<S: View>(state: &mut S, stream: S::Stream) -> Result<bool, S::Error> {
     let metastream = metadata::metastream_of(state, stream)?;
     Ok(state.head(metastream).last_number.is_some())
 }
@@ -219,7 +219,7 @@ pub(super) fn store<S: Batch>(
     described: Option<S::Stream>,
     demand: &Demand,
     events: Vec<NewEvent>,
-) -> Result<WriteOutcome, ReadError> {
+) -> Result<WriteOutcome, S::Error> {
     let Demand { expected, ref ids, write_id } = *demand;
     let head = state.head(stream);
     let first_number = head.last_number.map_or(0, |last| last + 1);

@@ -6,7 +6,6 @@ use super::append::{self, Decision, Demand};
 use super::state::{Batch, View};
 use super::{expected_version, rejected};
 use crate::event::{Position, StreamNameRef, Ticks, WriteOutcome};
-use crate::store::ReadError;
 
 /// One append of the command, checked.
 struct Part<Stream> {
@@ -21,7 +20,7 @@ struct Part<Stream> {
 /// stream. If all may be stored they are, in their order; otherwise the outcome is that of the
 /// first one which may not. A command whose events are stored already is a repetition, whatever
 /// became of the demanded versions since.
-pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: AppendAll) -> Result<WriteOutcome, ReadError> {
+pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: AppendAll) -> Result<WriteOutcome, S::Error> {
     let mut parts: Vec<Part<_>> = Vec::with_capacity(command.appends.len());
     for command in command.appends {
         let part = match check(state, command)? {
@@ -65,7 +64,7 @@ pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: AppendAll) -> 
     Ok(outcome)
 }
 
-fn check<S: View>(state: &mut S, command: Append) -> Result<Result<Part<S::Stream>, WriteOutcome>, ReadError> {
+fn check<S: View>(state: &mut S, command: Append) -> Result<Result<Part<S::Stream>, WriteOutcome>, S::Error> {
     let checked = if command.events.is_empty() {
         expected_version(command.expected_version).map(Demand::of_version)
     } else {

@@ -11,9 +11,8 @@ use crate::event::metadata::SOFT_DELETE_DOCUMENT;
 use crate::event::{
     ExpectedVersion, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks, WriteOutcome, stream_name,
 };
-use crate::store::ReadError;
 
-pub(super) fn apply(state: &mut impl Batch, time: Ticks, command: Delete) -> Result<WriteOutcome, ReadError> {
+pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Delete) -> Result<WriteOutcome, S::Error> {
     let (expected, id) = match check(&command) {
         Ok(checked) => checked,
         Err(refusal) => return Ok(refusal),
@@ -44,14 +43,14 @@ fn check(command: &Delete) -> Result<(ExpectedVersion, Uuid), WriteOutcome> {
     }
 }
 
-fn tombstone_with_id<S: View>(state: &S, stream: S::Stream, id: Uuid) -> Result<Option<Position>, ReadError> {
+fn tombstone_with_id<S: View>(state: &S, stream: S::Stream, id: Uuid) -> Result<Option<Position>, S::Error> {
     let Some(position) = state.head(stream).tombstone else {
         return Ok(None);
     };
     Ok((state.event_id_at(position)? == id).then_some(position))
 }
 
-fn soft_delete_with_id<S: View>(state: &mut S, stream: S::Stream, id: Uuid) -> Result<Option<Position>, ReadError> {
+fn soft_delete_with_id<S: View>(state: &mut S, stream: S::Stream, id: Uuid) -> Result<Option<Position>, S::Error> {
     let metastream = metadata::metastream_of(state, stream)?;
     match state.number_of_id(metastream, id)? {
         Some(number) => state.position_of(metastream, number),
@@ -60,7 +59,7 @@ fn soft_delete_with_id<S: View>(state: &mut S, stream: S::Stream, id: Uuid) -> R
 }
 
 /// Replaces the metadata by the mark of a deleted stream; everything else that was in it is gone.
-fn soft_delete<S: Batch>(state: &mut S, time: Ticks, stream: S::Stream, id: Uuid) -> Result<Position, ReadError> {
+fn soft_delete<S: Batch>(state: &mut S, time: Ticks, stream: S::Stream, id: Uuid) -> Result<Position, S::Error> {
     let metastream = metadata::metastream_of(state, stream)?;
     let event = NewEvent {
         event_id: Bytes::copy_from_slice(id.as_bytes()),

@@ -4,17 +4,16 @@ use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
-use super::state::{Batch, View};
+use super::state::{Batch, Damaged, View};
 use crate::event::metadata::with_truncate_before;
 use crate::event::{EventNumber, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks};
-use crate::store::ReadError;
 
 /// Namespace of the ids of metadata events which the state machine writes by itself. Any fixed
 /// number would do.
 const SERVER_EVENTS: Uuid = Uuid::from_u128(0x5f0c_6f7e_1b7a_5d0c_9d1e_4a2f_83c6_07b1);
 
 /// The metastream of a stream.
-pub(super) fn metastream_of<S: View>(state: &mut S, stream: S::Stream) -> Result<S::Stream, ReadError> {
+pub(super) fn metastream_of<S: View>(state: &mut S, stream: S::Stream) -> Result<S::Stream, S::Error> {
     let name = StreamNameRef::new(state.name(stream)).metastream();
     state.stream(&name)
 }
@@ -25,13 +24,13 @@ pub(super) fn recreate<S: Batch>(
     time: Ticks,
     stream: S::Stream,
     first_number: EventNumber,
-) -> Result<(), ReadError> {
+) -> Result<(), S::Error> {
     let metastream = metastream_of(state, stream)?;
     let last = state.head(metastream).last_number;
     let position = last.map(|number| state.position_of(metastream, number)).transpose()?.flatten();
     let Some(position) = position else {
         let stream = state.name(stream);
-        return Err(ReadError::Damaged(format!("stream '{stream}' is soft-deleted but has no metadata event")));
+        return Err(Damaged(format!("stream '{stream}' is soft-deleted but has no metadata event")).into());
     };
     let (_, document) = state.data_at(position)?;
     truncate(state, time, stream, metastream, &document, first_number)?;
@@ -47,7 +46,7 @@ pub(super) fn replaced<S: Batch>(
     stream: S::Stream,
     metastream: S::Stream,
     position: Position,
-) -> Result<Position, ReadError> {
+) -> Result<Position, S::Error> {
     let (is_json, document) = state.data_at(position)?;
     let head = state.head(stream);
     let next_number = head.last_number.map_or(0, |last| last + 1);
@@ -70,7 +69,7 @@ fn truncate<S: Batch>(
     metastream: S::Stream,
     document: &[u8],
     truncate_before: EventNumber,
-) -> Result<Option<Position>, ReadError> {
+) -> Result<Option<Position>, S::Error> {
     let Some(document) = with_truncate_before(document, truncate_before) else {
         return Ok(None);
     };

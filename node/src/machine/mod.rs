@@ -5,6 +5,7 @@ mod append;
 mod append_all;
 mod delete;
 mod metadata;
+mod on_store;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,6 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::event::{ExpectedVersion, Ticks, WriteOutcome};
-use crate::store::ReadError;
 use state::Batch;
 
 /// Decides the command on the state as of this batch, adds its writes to the batch and returns the
@@ -24,7 +24,7 @@ use state::Batch;
 /// A command that no front sends (undecodable, no events, an id that is none, a stream nobody may
 /// write) is [`WriteOutcome::Rejected`]. An error means a damaged database: nothing of the batch
 /// may be committed then.
-pub(crate) fn apply(state: &mut impl Batch, time: Ticks, command: &Bytes) -> Result<WriteOutcome, ReadError> {
+pub(crate) fn apply<S: Batch>(state: &mut S, time: Ticks, command: &Bytes) -> Result<WriteOutcome, S::Error> {
     let command = match Command::decode(command.clone()) {
         Ok(command) => command,
         Err(error) => return Ok(rejected(&format!("the command cannot be read: {error}"))),

@@ -7,7 +7,7 @@ mod checkpoint;
 pub mod event_id_row;
 pub mod event_row;
 mod generation;
-pub mod head;
+mod head;
 pub mod headings;
 pub mod id_filter;
 pub mod index_row;

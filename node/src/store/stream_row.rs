@@ -12,9 +12,8 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::ReadError;
-use super::head::Recreation;
-use crate::event::StreamMetadata;
 use crate::event::metadata::Acl;
+use crate::event::{Recreation, StreamMetadata};
 
 const VERSION: u8 = 1;
 

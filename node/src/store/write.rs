@@ -12,12 +12,14 @@ use rocksdb::{ReadOptions, WriteBatch};
 use uuid::Uuid;
 
 use super::generation::Generation;
-use super::head::{Head, Recreation};
+use super::head::StoredHead;
 use super::index_row::{Heading, Value};
 use super::system_row::{self, Counters};
 use super::writer::Kept;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
-use crate::event::{EventNumber, MAX_NUMBER, Position, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks};
+use crate::event::{
+    EventNumber, MAX_NUMBER, Position, Recreation, StreamHead, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks,
+};
 
 /// Room that a chunk's batch has from the start: that of some fifty events of usual size, so that
 /// it is not copied while it grows.
@@ -29,8 +31,9 @@ pub struct StreamRef(usize);
 
 struct StreamState {
     name: Arc<str>,
-    head: Head,
-    /// Positions of the events written in this chunk; the last one has number `head.last_number`.
+    stored: StoredHead,
+    /// Positions of the events written in this chunk; the last one has number
+    /// [`StreamHead::last_number`].
     positions: Vec<Position>,
     changed: bool,
     /// Its metadata is another than before the chunk.
@@ -115,14 +118,14 @@ impl<'writer> Chunk<'writer> {
         if let Some(stream) = self.by_name.get(name) {
             return Ok(*stream);
         }
-        let (name, head) = match self.kept.heads.get(name) {
+        let (name, stored) = match self.kept.heads.get(name) {
             Some(known) => known,
             None => (Arc::from(name), self.read_head(name)?),
         };
         let stream = StreamRef(self.streams.len());
         self.streams.push(StreamState {
             name: name.clone(),
-            head,
+            stored,
             positions: Vec::new(),
             changed: false,
             described_anew: false,
@@ -132,8 +135,8 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// State of a stream as of this chunk.
-    pub fn head(&self, stream: StreamRef) -> &Head {
-        &self.streams[stream.0].head
+    pub fn head(&self, stream: StreamRef) -> &StreamHead {
+        &self.streams[stream.0].stored.head
     }
 
     /// Name of a stream.
@@ -144,7 +147,7 @@ impl<'writer> Chunk<'writer> {
     /// The number which the first event with this id got in the stream.
     pub fn number_of_id(&mut self, stream: StreamRef, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
         let state = &self.streams[stream.0];
-        let (Some(id), Some(_)) = (state.head.id, state.head.last_number) else {
+        let (Some(id), Some(_)) = (state.stored.id, state.stored.head.last_number) else {
             return Ok(None);
         };
         if let Some(number) = self.event_ids.get(&(id, event_id)) {
@@ -171,7 +174,7 @@ impl<'writer> Chunk<'writer> {
     /// Where the event with this number is.
     pub fn position_of(&self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
         let state = &self.streams[stream.0];
-        let Some(id) = state.head.id else {
+        let Some(id) = state.stored.id else {
             return Ok(None);
         };
         if let Some(first) = self.first_new_number(state)
@@ -230,7 +233,7 @@ impl<'writer> Chunk<'writer> {
             self.event_ids.insert((id, event_id), number);
         }
         let state = &mut self.streams[stream.0];
-        state.head.last_number = Some(number);
+        state.stored.head.last_number = Some(number);
         state.positions.push(position);
         Ok(position)
     }
@@ -246,7 +249,7 @@ impl<'writer> Chunk<'writer> {
         let (position, _) = self.put_event(stream, MAX_NUMBER, time, event_id, event);
         let state = &mut self.streams[stream.0];
         state.described_anew = true;
-        state.head.bury(position);
+        state.stored.head.bury(position);
         self.put_record(stream);
         position
     }
@@ -255,7 +258,7 @@ impl<'writer> Chunk<'writer> {
     pub fn set_metadata(&mut self, stream: StreamRef, metadata: Option<StreamMetadata>) {
         let state = &mut self.streams[stream.0];
         state.changed = true;
-        if state.head.describe(metadata) {
+        if state.stored.head.describe(metadata) {
             state.described_anew = true;
             self.put_record(stream);
         }
@@ -265,8 +268,8 @@ impl<'writer> Chunk<'writer> {
     /// that write is found by other means.
     pub fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
         let state = &mut self.streams[stream.0];
-        if state.head.recreation != recreation {
-            state.head.recreation = recreation;
+        if state.stored.head.recreation != recreation {
+            state.stored.head.recreation = recreation;
             self.put_record(stream);
         }
     }
@@ -300,14 +303,14 @@ impl<'writer> Chunk<'writer> {
         let applied = Applied { log_entries, next_position: self.counters.next_position };
         let changed = self.streams.iter().filter(|state| state.changed).map(|state| &*state.name);
         self.inner.applied.publish(applied, changed);
-        for StreamState { name, head, .. } in self.streams {
-            self.kept.heads.put(name, head);
+        for StreamState { name, stored, .. } in self.streams {
+            self.kept.heads.put(name, stored);
         }
     }
 
     /// Number of the first event which this chunk wrote to the stream.
     fn first_new_number(&self, state: &StreamState) -> Option<EventNumber> {
-        let last = state.head.last_number?;
+        let last = state.stored.head.last_number?;
         let written = state.positions.len() as u64;
         (written > 0).then(|| last + 1 - written)
     }
@@ -357,24 +360,24 @@ impl<'writer> Chunk<'writer> {
 
     /// Id of the stream; a new stream gets one, and a row.
     fn numeric_id(&mut self, stream: StreamRef) -> u64 {
-        if let Some(id) = self.head(stream).id {
+        if let Some(id) = self.streams[stream.0].stored.id {
             return id;
         }
         let id = self.counters.next_stream_id;
         self.counters.next_stream_id += 1;
-        self.streams[stream.0].head.id = Some(id);
+        self.streams[stream.0].stored.id = Some(id);
         self.put_record(stream);
         id
     }
 
     fn put_record(&mut self, stream: StreamRef) {
         let id = self.numeric_id(stream);
-        let StreamState { name, head, .. } = &self.streams[stream.0];
+        let StreamState { name, stored: StoredHead { head, stored_last_number, .. }, .. } = &self.streams[stream.0];
         let mut record = StreamRecord {
             id,
             tombstone_position: head.tombstone,
             metadata: head.metadata.as_deref().map(stream_row::metadata_to_stored),
-            last_number: head.stored_last_number,
+            last_number: *stored_last_number,
             ..StreamRecord::default()
         };
         stream_row::set_recreation(&mut record, head.recreation);
@@ -382,23 +385,22 @@ impl<'writer> Chunk<'writer> {
         self.batch.put_cf(self.generation.family(options::STREAM), stream_row::key(name), &self.buffer);
     }
 
-    fn read_head(&self, name: &str) -> Result<Head, ReadError> {
+    fn read_head(&self, name: &str) -> Result<StoredHead, ReadError> {
         let Some(row) = self.get(options::STREAM, stream_row::key(name))? else {
-            return Ok(Head::default());
+            return Ok(StoredHead::default());
         };
         let record = stream_row::decode(name, &row)?;
         let mut bounded = ReadOptions::default();
         bounded.set_iterate_lower_bound(index_row::key(record.id, 0));
         bounded.set_iterate_upper_bound(index_row::end_key(record.id));
         let mut rows = self.generation.db().raw_iterator_cf_opt(self.generation.family(options::INDEX), bounded);
-        Ok(Head {
-            id: Some(record.id),
+        let head = StreamHead {
             last_number: read::last_number(&mut rows, record.id)?.or(record.last_number),
             tombstone: record.tombstone_position,
             recreation: stream_row::recreation(&record),
             metadata: record.metadata.map(|metadata| Arc::new(stream_row::metadata_from_stored(metadata))),
-            stored_last_number: record.last_number,
-        })
+        };
+        Ok(StoredHead { id: Some(record.id), stored_last_number: record.last_number, head })
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, ReadError> {

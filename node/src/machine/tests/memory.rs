@@ -7,17 +7,16 @@ use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
-use super::super::state::{Batch, View};
+use super::super::state::{Batch, Damaged, View};
 use crate::event::{
-    EventNumber, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, StreamNameRef, TOMBSTONE_EVENT_TYPE, Ticks,
+    EventNumber, MAX_NUMBER, Position, RecordedEvent, Recreation, StreamHead, StreamMetadata, StreamNameRef,
+    TOMBSTONE_EVENT_TYPE, Ticks,
 };
-use crate::store::ReadError;
-use crate::store::head::{Head, Recreation};
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Memory {
-    streams: Vec<(String, Head)>,
+    streams: Vec<(String, StreamHead)>,
     /// By position.
     events: Vec<RecordedEvent>,
     /// The number of the first event with an id, by place of the stream.
@@ -26,7 +25,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// What is known of a stream that was asked for before.
-    fn known(&self, stream: &str) -> Option<&Head> {
+    fn known(&self, stream: &str) -> Option<&StreamHead> {
         self.streams.iter().find(|(name, _)| name == stream).map(|(_, head)| head)
     }
 
@@ -53,7 +52,6 @@ impl Memory {
 
     fn put(&mut self, stream: usize, number: EventNumber, time: Ticks, event_id: Uuid, event: NewEvent) -> Position {
         let position = self.next_position();
-        self.streams[stream].1.id.get_or_insert(stream as u64);
         self.events.push(RecordedEvent {
             position,
             stream: self.streams[stream].0.clone(),
@@ -71,12 +69,13 @@ impl Memory {
 
 impl View for Memory {
     type Stream = usize;
+    type Error = Damaged;
 
-    fn stream(&mut self, name: &str) -> Result<usize, ReadError> {
+    fn stream(&mut self, name: &str) -> Result<usize, Damaged> {
         if let Some(known) = self.streams.iter().position(|(known, _)| known == name) {
             return Ok(known);
         }
-        self.streams.push((name.to_owned(), Head::default()));
+        self.streams.push((name.to_owned(), StreamHead::default()));
         Ok(self.streams.len() - 1)
     }
 
@@ -84,24 +83,24 @@ impl View for Memory {
         &self.streams[stream].0
     }
 
-    fn head(&self, stream: usize) -> &Head {
+    fn head(&self, stream: usize) -> &StreamHead {
         &self.streams[stream].1
     }
 
-    fn number_of_id(&mut self, stream: usize, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
+    fn number_of_id(&mut self, stream: usize, event_id: Uuid) -> Result<Option<EventNumber>, Damaged> {
         Ok(self.numbers.get(&(stream, event_id)).copied())
     }
 
-    fn position_of(&self, stream: usize, number: EventNumber) -> Result<Option<Position>, ReadError> {
+    fn position_of(&self, stream: usize, number: EventNumber) -> Result<Option<Position>, Damaged> {
         let is_it = |event: &RecordedEvent| event.stream == self.streams[stream].0 && event.number == number;
         Ok(self.events.iter().position(is_it).map(|at| at as Position))
     }
 
-    fn event_id_at(&self, position: Position) -> Result<Uuid, ReadError> {
+    fn event_id_at(&self, position: Position) -> Result<Uuid, Damaged> {
         Ok(self.events[position as usize].event_id)
     }
 
-    fn data_at(&self, position: Position) -> Result<(bool, Bytes), ReadError> {
+    fn data_at(&self, position: Position) -> Result<(bool, Bytes), Damaged> {
         let event = &self.events[position as usize];
         Ok((event.is_json, event.data.clone()))
     }
@@ -112,7 +111,7 @@ impl View for Memory {
 }
 
 impl Batch for Memory {
-    fn append(&mut self, stream: usize, time: Ticks, event_id: Uuid, event: NewEvent) -> Result<Position, ReadError> {
+    fn append(&mut self, stream: usize, time: Ticks, event_id: Uuid, event: NewEvent) -> Result<Position, Damaged> {
         let number = self.head(stream).last_number.map_or(0, |last| last + 1);
         self.numbers.entry((stream, event_id)).or_insert(number);
         self.streams[stream].1.last_number = Some(number);

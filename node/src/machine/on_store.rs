@@ -1,0 +1,78 @@
+//! The machine on the state database: a chunk of it is the batch that is decided on. Every method is
+//! the chunk's own of the same name.
+
+use bytes::Bytes;
+use headwater_proto::stored::NewEvent;
+use uuid::Uuid;
+
+use super::state::{Batch, Damaged, View};
+use crate::event::{EventNumber, Position, Recreation, StreamHead, StreamMetadata, Ticks};
+use crate::store::ReadError;
+use crate::store::write::{Chunk, StreamRef};
+
+impl From<Damaged> for ReadError {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged.0)
+    }
+}
+
+impl View for Chunk<'_> {
+    type Stream = StreamRef;
+    type Error = ReadError;
+
+    fn stream(&mut self, name: &str) -> Result<StreamRef, ReadError> {
+        self.stream(name)
+    }
+
+    fn name(&self, stream: StreamRef) -> &str {
+        self.name(stream)
+    }
+
+    fn head(&self, stream: StreamRef) -> &StreamHead {
+        self.head(stream)
+    }
+
+    fn number_of_id(&mut self, stream: StreamRef, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
+        self.number_of_id(stream, event_id)
+    }
+
+    fn position_of(&self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
+        self.position_of(stream, number)
+    }
+
+    fn event_id_at(&self, position: Position) -> Result<Uuid, ReadError> {
+        self.event_id_at(position)
+    }
+
+    fn data_at(&self, position: Position) -> Result<(bool, Bytes), ReadError> {
+        self.data_at(position)
+    }
+
+    fn next_position(&self) -> Position {
+        self.next_position()
+    }
+}
+
+impl Batch for Chunk<'_> {
+    fn append(
+        &mut self,
+        stream: StreamRef,
+        time: Ticks,
+        event_id: Uuid,
+        event: NewEvent,
+    ) -> Result<Position, ReadError> {
+        self.append(stream, time, event_id, event)
+    }
+
+    fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {
+        self.append_tombstone(stream, time, event_id)
+    }
+
+    fn set_metadata(&mut self, stream: StreamRef, metadata: Option<StreamMetadata>) {
+        self.set_metadata(stream, metadata);
+    }
+
+    fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
+        self.set_recreation(stream, recreation);
+    }
+}
