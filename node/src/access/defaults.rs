@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Access;
-use super::manage::{append, created, creation, event, metastream};
+use super::change::{append, created, creation, event};
 use super::password::StoredPassword;
 use super::rules::{ADMINS, OPERATORS};
-use super::user::{NOTIFICATIONS, NOTIFICATIONS_METADATA, USERS, User};
+use super::user::{NOTIFICATIONS, NOTIFICATIONS_METADATA, USERS, User, metastream_of};
 use crate::cluster::Requester;
 use crate::config::Config;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
@@ -52,7 +52,7 @@ impl Access {
     /// Returns once there are users. They are created once in the life of a cluster: the command
     /// demands that `$users` never had an event.
     async fn create_first_users(&self, config: &Config) {
-        let mut exist = self.inner.users_exist.subscribe();
+        let mut exist = self.inner.users.existence();
         let mut leadership = self.inner.cluster.leader_changes();
         let mut command = None;
         while !*exist.borrow_and_update() {
@@ -80,15 +80,15 @@ impl Access {
         let password = |given: &Option<crate::config::Secret>| {
             given.as_ref().map_or(DEFAULT_PASSWORD, |secret| secret.expose()).to_owned()
         };
-        let admin_password = self.hash(&password(&config.default_admin_password)).await.ok()?;
-        let ops_password = self.hash(&password(&config.default_ops_password)).await.ok()?;
+        let admin_password = self.inner.hashing.hash(&password(&config.default_admin_password)).await.ok()?;
+        let ops_password = self.inner.hashing.hash(&password(&config.default_ops_password)).await.ok()?;
         let operator = first_user(OPERATOR, "Event Store Operations", OPERATORS, ops_password);
         let admin = first_user(ADMIN, "Event Store Administrator", ADMINS, admin_password);
         let notifications = event(METADATA_EVENT_TYPE, true, NOTIFICATIONS_METADATA.as_bytes());
         let mut appends = creation(&operator, ExpectedVersion::NoStream);
         appends.append(&mut creation(&admin, ExpectedVersion::NoStream));
         appends.push(append(USERS, ExpectedVersion::NoStream, vec![created(OPERATOR), created(ADMIN)]));
-        appends.push(append(&metastream(NOTIFICATIONS), ExpectedVersion::Any, vec![notifications]));
+        appends.push(append(&metastream_of(NOTIFICATIONS), ExpectedVersion::Any, vec![notifications]));
         Some(appends)
     }
 
@@ -97,7 +97,7 @@ impl Access {
         let mut open = Vec::new();
         for login in [ADMIN, OPERATOR] {
             let Ok(Some(found)) = self.user(login).await else { continue };
-            let verdict = self.verify(found.user.password, DEFAULT_PASSWORD).await;
+            let verdict = self.inner.hashing.verify(found.user.password, DEFAULT_PASSWORD).await;
             if !found.user.disabled && verdict.is_ok_and(|verdict| verdict.is_right) {
                 open.push(login);
             }

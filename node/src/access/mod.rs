@@ -6,48 +6,36 @@
 
 pub(crate) mod attempts;
 mod authorizer;
+pub(crate) mod change;
 pub(crate) mod defaults;
-mod login;
+mod error;
+pub(crate) mod hashing;
+pub(crate) mod lists;
+pub(crate) mod login;
 pub(crate) mod manage;
 pub(crate) mod password;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 pub(crate) mod user;
+pub(crate) mod users;
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
-
-pub(crate) use login::LoginError;
+pub(crate) use error::{LoginError, ManageError};
 pub(crate) use rules::{Caller, Policy, Principal, Right};
 
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::event::metadata::{Acl, DefaultAcls};
+use crate::event::metadata::Acl;
 use crate::event::{StreamNameRef, stream_name};
-use crate::store::slots::Slots;
-use crate::store::{ChangedStream, Changes, ReadError, Store};
-use attempts::Attempts;
-use login::Known;
-use password::{HashError, Passwords};
+use crate::store::{ChangedStream, Changes, ReadError};
+use hashing::Hashing;
+use lists::Lists;
+use login::Logins;
+use password::HashError;
 use user::{USER_PREFIX, USERS};
-
-/// Streams whose access lists are kept in memory, at about 100 bytes each for short names. A write
-/// to another one reads one row more.
-pub(crate) const KEPT_LISTS: usize = 16_384;
-
-/// Users who logged in lately; another one is verified from scratch.
-pub(crate) const KEPT_LOGINS: usize = 4_096;
-
-/// Passwords that are hashed at the same time: each takes a core for some 20 ms and 19 MiB.
-pub(crate) const HASHING_AT_ONCE: usize = 2;
-
-/// How long a password waits for its turn to be hashed.
-pub(crate) const HASHING_DEADLINE: Duration = Duration::from_secs(5);
+use users::{StoredUser, Users};
 
 /// Bytes of a user's name. It is a part of stream names.
 pub(crate) const MAX_LOGIN_BYTES: usize = 256;
@@ -63,24 +51,10 @@ pub struct Access {
 
 struct Inner {
     cluster: Cluster,
-    /// The list that a stream itself has.
-    lists: Slots<Option<Arc<Acl>>>,
-    /// Users who logged in.
-    logins: Slots<Known>,
-    /// What users are now; `None` for who is none, or may not log in.
-    accounts: Slots<Option<Arc<Principal>>>,
-    /// `$settings` as of the newest commit.
-    defaults: ArcSwap<DefaultAcls>,
-    /// Held while `defaults` is read and replaced, so that the newest one stays.
-    refreshing: Mutex<()>,
-    /// Whether there are users at all; before, nobody can log in.
-    users_exist: watch::Sender<bool>,
-    passwords: Passwords,
-    hashing: Semaphore,
-    attempts: Attempts,
-    /// Random key of the hashes in `logins`: they are worth nothing outside of this process.
-    key: [u8; 32],
-    anonymous_allowed: bool,
+    lists: Lists,
+    users: Users,
+    logins: Logins,
+    hashing: Hashing,
 }
 
 impl Access {
@@ -89,25 +63,17 @@ impl Access {
     /// # Errors
     /// The system gives no randomness, or no memory to hash a password.
     pub fn new(cluster: Cluster, config: &Config) -> Result<Self, HashError> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|error| HashError::new(&error))?;
+        let store = cluster.store().clone();
         let inner = Arc::new(Inner {
-            lists: Slots::new(KEPT_LISTS),
-            logins: Slots::new(KEPT_LOGINS),
-            accounts: Slots::new(KEPT_LOGINS),
-            defaults: ArcSwap::default(),
-            refreshing: Mutex::new(()),
-            users_exist: watch::Sender::new(false),
-            passwords: Passwords::new()?,
-            hashing: Semaphore::new(HASHING_AT_ONCE),
-            attempts: Attempts::default(),
-            key,
-            anonymous_allowed: config.allow_anonymous_stream_access,
+            lists: Lists::new(store.clone(), config.allow_anonymous_stream_access),
+            users: Users::new(store.clone()),
+            logins: Logins::new()?,
+            hashing: Hashing::new()?,
             cluster,
         });
         // Not the other way round: the store must end with the node.
         let told: Weak<Inner> = Arc::downgrade(&inner);
-        inner.store().on_change(Box::new(move |changes| {
+        store.on_change(Box::new(move |changes| {
             if let Some(inner) = told.upgrade() {
                 inner.changed(changes);
             }
@@ -120,11 +86,7 @@ impl Access {
 
     /// What a read decides with.
     pub fn policy(&self, caller: &Caller) -> Policy {
-        Policy {
-            caller: caller.clone(),
-            defaults: self.inner.defaults.load_full(),
-            anonymous_allowed: self.inner.anonymous_allowed,
-        }
+        self.inner.lists.policy(caller)
     }
 
     /// The caller as it is now, with the roles of now; `None` for a user who would not be let in
@@ -133,7 +95,7 @@ impl Access {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn present(&self, caller: &Caller) -> Result<Option<Caller>, ReadError> {
+    pub async fn caller_now(&self, caller: &Caller) -> Result<Option<Caller>, ReadError> {
         let Caller::User(principal) = caller else { return Ok(Some(Caller::Anonymous)) };
         if principal.is_vouched_for() {
             return Ok(Some(caller.clone()));
@@ -147,8 +109,8 @@ impl Access {
     /// # Errors
     /// The store cannot be read.
     pub async fn allows(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
-        match self.present(caller).await? {
-            Some(caller) => self.has_right(&caller, stream, right).await,
+        match self.caller_now(caller).await? {
+            Some(caller) => self.inner.lists.allow(&caller, stream, right).await,
             None => Ok(false),
         }
     }
@@ -164,16 +126,7 @@ impl Access {
         stream: &str,
         right: Right,
     ) -> Result<bool, ReadError> {
-        Ok(rules::subject(stream, right).is_some() && self.present(caller).await?.is_some())
-    }
-
-    async fn has_right(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
-        if *caller == Caller::Anonymous && !self.inner.anonymous_allowed {
-            return Ok(false);
-        }
-        let Some((owner, right)) = rules::subject(stream, right) else { return Ok(false) };
-        let own = self.list_of(owner).await?;
-        Ok(rules::allows(caller, owner, right, own.as_deref(), &self.inner.defaults.load()))
+        Ok(rules::subject(stream, right).is_some() && self.caller_now(caller).await?.is_some())
     }
 
     /// The list that a stream itself has.
@@ -181,20 +134,26 @@ impl Access {
     /// # Errors
     /// The store cannot be read.
     pub async fn list_of(&self, stream: &str) -> Result<Option<Arc<Acl>>, ReadError> {
-        let (place, known) = self.inner.lists.get(stream);
-        if let Some(list) = known {
-            return Ok(list);
-        }
-        let name = stream.to_owned();
-        let list = self.inner.store().read(move |view| view.acl(&name)).await?.map(Arc::new);
-        // Changed meanwhile or not: this is what the state said when it was asked.
-        self.inner.lists.put(place, stream, list.clone());
-        Ok(list)
+        self.inner.lists.of_stream(stream).await
+    }
+
+    /// The user of this name, unless there is none or it was deleted.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn user(&self, login: &str) -> Result<Option<StoredUser>, ReadError> {
+        self.inner.users.find(login).await
     }
 
     /// Whether anybody can log in: the first users were created.
     pub fn users_exist(&self) -> bool {
-        *self.inner.users_exist.borrow()
+        self.inner.users.exist()
+    }
+
+    /// Hashes by today's rules computed so far, for tests that compare work.
+    #[cfg(test)]
+    pub(crate) fn computed_hashes(&self) -> u64 {
+        self.inner.hashing.computed()
     }
 }
 
@@ -206,10 +165,6 @@ fn concerns_access(changed: &ChangedStream<'_>) -> bool {
 }
 
 impl Inner {
-    fn store(&self) -> &Store {
-        self.cluster.store()
-    }
-
     /// On the apply thread, when a commit is visible and nobody was told of it yet.
     fn changed(&self, changes: Changes<'_>) {
         let streams = match changes {
@@ -217,8 +172,7 @@ impl Inner {
             Changes::Everything => {
                 self.lists.everything_changed();
                 self.logins.everything_changed();
-                self.accounts.everything_changed();
-                self.read_settings();
+                self.lists.read_settings();
                 self.look_for_users();
                 return;
             }
@@ -227,40 +181,18 @@ impl Inner {
             self.lists.changed(name);
             if let Some(login) = name.strip_prefix(USER_PREFIX) {
                 self.logins.changed(login);
-                self.accounts.changed(login);
             } else if name == stream_name::SETTINGS {
-                self.read_settings();
+                self.lists.read_settings();
             } else if name == USERS {
                 self.look_for_users();
             }
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "runs at the start and on the apply thread")]
-    fn read_settings(&self) {
-        let _refreshing = self.refreshing.lock();
-        let event = self.store().read_blocking(|view| view.last_visible_event(stream_name::SETTINGS));
-        let defaults = match event.as_ref().map(|event| DefaultAcls::parse(&event.data)) {
-            None => DefaultAcls::default(),
-            Some(Ok(defaults)) => defaults,
-            Some(Err(error)) => {
-                // From another server or an earlier version: nobody can write such a document now
-                // (contract/services 1.6).
-                tracing::warn!(
-                    "the last event of $settings has no effect, the built-in access rules are in force: {error}"
-                );
-                DefaultAcls::default()
-            }
-        };
-        self.defaults.store(Arc::new(defaults));
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "runs at the start and on the apply thread")]
     fn look_for_users(&self) {
-        let exist = self.store().read_blocking(|view| Ok(view.stream(USERS)?.last_number.is_some()));
-        if exist {
+        if self.users.are_stored() {
             self.cluster.set_users_exist();
-            self.users_exist.send_replace(true);
+            self.users.set_exist();
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::MAX_LOGIN_BYTES;
 use super::password::StoredPassword;
 use super::rules::{ADMINS, Principal, is_reserved};
-use crate::event::Credential;
+use crate::event::{Credential, StreamNameRef};
 
 /// The stream that says who there are: one event per creation.
 pub(crate) const USERS: &str = "$users";
@@ -47,7 +47,7 @@ pub struct User {
 /// The document in its stored form; members that have their default are left out.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+struct UserDocument {
     login_name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     full_name: Option<String>,
@@ -98,10 +98,15 @@ pub(crate) fn stream_of(login: &str) -> String {
     format!("{USER_PREFIX}{login}")
 }
 
+/// The metastream of a stream that belongs to users.
+pub(super) fn metastream_of(stream: &str) -> String {
+    StreamNameRef::new(stream).metastream()
+}
+
 impl User {
     /// Reads the data of an event; `None` for what is no user document.
     pub fn from_data(data: &[u8]) -> Option<Self> {
-        let document: Document = serde_json::from_slice(data).ok()?;
+        let document: UserDocument = serde_json::from_slice(data).ok()?;
         let hash = document.hash.as_deref();
         let password = hash.and_then(|hash| StoredPassword::from_document(hash, document.salt.as_deref()));
         Some(Self {
@@ -116,7 +121,7 @@ impl User {
     /// The data of an event.
     pub fn to_data(&self) -> Vec<u8> {
         let (hash, salt) = self.password.as_ref().map(StoredPassword::to_document).unzip();
-        let document = Document {
+        let document = UserDocument {
             login_name: self.login.clone(),
             full_name: self.full_name.clone(),
             salt: salt.flatten(),

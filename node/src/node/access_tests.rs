@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::support::nodes::Nodes;
 use super::support::until;
-use crate::access::manage::{ManageError, append, event};
+use crate::access::change::{append, event};
 use crate::access::rules::ADMINS;
 use crate::access::user::stream_of;
-use crate::access::{Access, Caller, LoginError, Principal, Right};
+use crate::access::{Access, Caller, LoginError, ManageError, Principal, Right};
 use crate::cluster::Requester;
 use crate::event::ExpectedVersion;
 
@@ -166,7 +166,7 @@ async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
         tokio::time::sleep(Duration::from_millis(10)).await; // polling interval
     }
     // Who logged in with the former hash stays logged in.
-    assert!(access.present(&joe).await.unwrap().is_some());
+    assert!(access.caller_now(&joe).await.unwrap().is_some());
     assert!(roles(&access, "joe", "pw1").await.is_ok());
     assert_eq!(roles(&access, "joe", "pw2").await, Err(LoginError::Wrong));
     nodes.stop().await;
@@ -218,7 +218,7 @@ async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
     let staff = || Some(vec!["staff".to_owned()]);
     access.create_user(&NODE, "ann", None, staff(), "one").await.unwrap();
     let ann = Caller::User(access.login("ann", "one", HERE).await.unwrap());
-    let now = async || access.present(&ann).await.unwrap().map(|caller| caller.has_role("staff"));
+    let now = async || access.caller_now(&ann).await.unwrap().map(|caller| caller.has_role("staff"));
     assert_eq!(now().await, Some(true));
     access.update_user(&NODE, "ann", None, None).await.unwrap();
     assert_eq!(now().await, Some(false));
@@ -233,7 +233,7 @@ async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
     assert_eq!(now().await, None);
     let ann = Caller::User(access.login("ann", "one", HERE).await.unwrap());
     access.delete_user(&NODE, "ann").await.unwrap();
-    assert_eq!(access.present(&ann).await.unwrap(), None);
+    assert_eq!(access.caller_now(&ann).await.unwrap(), None);
     nodes.stop().await;
 }
 

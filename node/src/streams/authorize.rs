@@ -42,8 +42,8 @@ impl Streams {
     /// since much may have changed while the request waited. Refuses a caller whose login is no
     /// longer valid.
     pub async fn policy(&self, caller: &Caller) -> Result<Policy, AuthorizeError> {
-        let present = self.access.present(caller).await?.ok_or(AuthorizeError::Denied)?;
-        Ok(self.access.policy(&present))
+        let caller = self.access.caller_now(caller).await?.ok_or(AuthorizeError::Denied)?;
+        Ok(self.access.policy(&caller))
     }
 
     /// Refuses a write that the caller may not make.

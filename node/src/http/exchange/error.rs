@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::access::LoginError;
-use crate::access::manage::ManageError;
+use crate::access::{LoginError, ManageError};
 use crate::budget::Exhausted;
 use crate::http::Reply;
 use crate::http::exchange::request::Request;

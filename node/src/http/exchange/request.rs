@@ -69,7 +69,7 @@ impl Request<'_> {
 
     /// The sender as it is now; refuses one who would not be let in any more.
     pub(crate) async fn present(&self) -> Result<Caller, ApiError> {
-        self.state.access.present(&self.caller).await?.ok_or(ApiError::Unauthorized)
+        self.state.access.caller_now(&self.caller).await?.ok_or(ApiError::Unauthorized)
     }
 
     /// Where the request comes from, for operations that write.

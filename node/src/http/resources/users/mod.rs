@@ -8,7 +8,7 @@ use document::{UserDocument, required};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::manage::ManageError;
+use crate::access::ManageError;
 use crate::access::user::check_name;
 use crate::cluster::Requester;
 use crate::http::Reply;
