@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::flags::{MemberList, parse_members};
-use super::tls::parse_cluster_name;
+use super::values::{MemberList, parse_cluster_name, parse_members};
 
 /// What `headwater certs` does.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]

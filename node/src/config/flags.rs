@@ -1,15 +1,17 @@
 //! The options as the command line has them; names, defaults and help of all sources come from
 //! here.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
-use ipnet::IpNet;
 
+use super::Secret;
 use super::certs::CertsCommand;
-use super::tls::parse_cluster_name;
-use super::{MemberConfig, Secret};
+use super::values::{
+    Challenge, MAX_INTERVAL_S, MemberList, NetworkList, parse_bytes, parse_challenge, parse_cluster_name,
+    parse_members, parse_ms, parse_networks,
+};
 
 /// Prefix of environment variables.
 pub(super) const ENV_PREFIX: &str = "HEADWATER_";
@@ -189,40 +191,6 @@ pub(super) struct Flags {
     pub log_json: bool,
 }
 
-/// Longest time span in milliseconds that an option accepts: ten minutes. A longer one is a unit
-/// mistaken.
-const MAX_MS: u64 = 600_000;
-
-/// Longest interval in seconds that an option accepts: thirty days.
-const MAX_INTERVAL_S: u64 = 30 * 24 * 3_600;
-
-/// The scheme that a 401 asks for (contract/services 1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Challenge {
-    /// No browser knows it, so none opens a dialog.
-    BasicCustom,
-    /// RFC 7617.
-    Basic,
-}
-
-impl Challenge {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BasicCustom => "BasicCustom",
-            Self::Basic => "Basic",
-        }
-    }
-}
-
-/// The parsed list of addresses and networks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NetworkList(pub Vec<IpNet>);
-
-/// The parsed list of members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberList(pub Vec<MemberConfig>);
-
 /// The command with the name of the environment variable added to the help of each option.
 ///
 /// The environment is not read by clap: the sources are merged in one place (`sources`), where a
@@ -283,82 +251,6 @@ pub fn flag_name(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// `123`, `64KiB`, `64MiB`, `2GiB`, `1TiB`; also `KB`, `MB`, `GB` and `TB` as powers of ten.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
-        "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "TB" => 1_000_000_000_000,
-        _ => return Err("expected a number of bytes such as 1048576, 64KiB, 256MiB or 2GiB".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| "expected a number of bytes such as 1048576 or 64MiB".to_owned())?;
-    number.checked_mul(factor).ok_or_else(|| "this is more than 2^64 bytes".to_owned())
-}
-
-fn parse_ms(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(ms @ 1..=MAX_MS) => Ok(ms),
-        _ => Err(format!("expected whole milliseconds from 1 to {MAX_MS}")),
-    }
-}
-
-fn parse_challenge(text: &str) -> Result<Challenge, String> {
-    [Challenge::BasicCustom, Challenge::Basic]
-        .into_iter()
-        .find(|challenge| challenge.as_str() == text)
-        .ok_or_else(|| "expected BasicCustom or Basic".to_owned())
-}
-
-fn parse_networks(text: &str) -> Result<NetworkList, String> {
-    let network = |text: &str| {
-        let address = text.parse::<IpAddr>().map(IpNet::from);
-        address
-            .or_else(|_| text.parse::<IpNet>())
-            .map_err(|_| format!("'{text}' is no address or network; write 10.0.0.1, 10.0.0.0/8 or fd00::/8"))
-    };
-    text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(NetworkList)
-}
-
-pub(super) fn parse_members(text: &str) -> Result<MemberList, String> {
-    let members: Result<Vec<_>, _> = text.split(',').map(|part| parse_member(part.trim())).collect();
-    members.map(MemberList)
-}
-
-fn parse_member(text: &str) -> Result<MemberConfig, String> {
-    let expected = || format!("expected ID=RAFTHOST:PORT/HTTPHOST:PORT, found '{text}'");
-    let (id, addresses) = text.split_once('=').ok_or_else(expected)?;
-    let (raft, http) = addresses.split_once('/').ok_or_else(expected)?;
-    let id = match id.parse() {
-        Ok(id @ 1..) => id,
-        _ => return Err(format!("the id '{id}' of a member must be a number from 1 to 65535")),
-    };
-    check_host_port(raft)?;
-    check_host_port(http)?;
-    Ok(MemberConfig { id, raft_address: raft.to_owned(), http_address: http.to_owned() })
-}
-
-/// Refuses what is not `host:port` with a port from 1 to 65535 (IPv6 in brackets).
-pub(super) fn check_host_port(text: &str) -> Result<(), String> {
-    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("'{text}' has no port; write HOST:PORT"))?;
-    let bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    let strange = |c: char| c.is_whitespace() || matches!(c, '/' | ',' | '=' | '@' | '?' | '#' | '"');
-    if host.is_empty() || bare_ipv6 || host.contains(strange) {
-        return Err(format!("'{text}' has no usable host; write HOST:PORT, an IPv6 address as [::1]:PORT"));
-    }
-    match port.parse::<u16>() {
-        Ok(1..) => Ok(()),
-        _ => Err(format!("the port of '{text}' must be a number from 1 to 65535")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,27 +270,6 @@ mod tests {
                 assert!(help.contains(&flag_name(&key)), "{key} is missing");
                 assert!(help.contains(&format!("[env: {}]", env_name(&key))), "{key} has no variable in\n{help}");
             }
-        }
-    }
-
-    #[test]
-    fn bytes_are_plain_or_have_a_unit() {
-        for (text, bytes) in [("0", 0), ("1048576", 1 << 20), ("64KiB", 1 << 16), ("2GiB", 2 << 30), ("5MB", 5_000_000)]
-        {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "MiB", "-1", "1.5GiB", "64mib", "99999999TiB", "1 x"] {
-            assert!(parse_bytes(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn addresses_need_host_and_port() {
-        for good in ["127.0.0.1:2113", "node-1.example:1", "[::1]:65535"] {
-            assert_eq!(check_host_port(good), Ok(()), "{good}");
-        }
-        for bad in ["", "host", ":2113", "::1:2113", "host:0", "host:65536", "host:x", "http://host:1", "a b:1"] {
-            assert!(check_host_port(bad).is_err(), "{bad}");
         }
     }
 }

@@ -10,18 +10,21 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod values;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use certs::{CertsCommand, CreateCerts, RenewCerts};
-pub use flags::{Challenge, command, env_name, flag_name, keys};
-use flags::{Flags, check_host_port};
+use flags::Flags;
+pub use flags::{command, env_name, flag_name, keys};
 use ipnet::IpNet;
 pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
+pub use values::Challenge;
+use values::check_host_port;
 
 /// Everything a node can be told, checked and complete.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -94,17 +94,3 @@ fn needs<A, B>(flag: &str, given: &Option<A>, other_flag: &str, other: &Option<B
         Ok(())
     }
 }
-
-/// A name that can stand in a certificate: one label of a DNS name.
-pub(super) fn parse_cluster_name(text: &str) -> Result<String, String> {
-    let is_label = !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    if is_label {
-        Ok(text.to_owned())
-    } else {
-        Err("expected up to 63 lower-case letters, digits and hyphens, such as orders-eu".to_owned())
-    }
-}

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use rocksdb::DB;
 
 use super::generation::{self, Generation};
-use super::writer::Kept;
+use super::writer_memory::WriterMemory;
 use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
 use crate::files;
 
@@ -41,7 +41,7 @@ pub(super) fn mark(checkpoint: &Path) -> io::Result<AppliedMark> {
 }
 
 /// See [`super::StateWriter::install`].
-pub(super) fn install(inner: &Inner, kept: &mut Kept, checkpoint: &Path) -> io::Result<()> {
+pub(super) fn install(inner: &Inner, memory: &mut WriterMemory, checkpoint: &Path) -> io::Result<()> {
     let old = inner.current.load_full();
     let number = old.number + 1;
     let directory = generation::directory(&inner.state, number);
@@ -56,14 +56,14 @@ pub(super) fn install(inner: &Inner, kept: &mut Kept, checkpoint: &Path) -> io::
         }
     };
     let new = Arc::new(new);
-    let new_kept = Kept::new(&new).map_err(io::Error::other)?;
-    let counters = new_kept.counters;
+    let new_memory = WriterMemory::new(&new).map_err(io::Error::other)?;
+    let counters = new_memory.counters;
     // From here on the new state is the state, whatever happens to this process.
     generation::write_pointer(&inner.state, number)?;
     inner.known_streams.begin_replacement();
     inner.current.store(new);
     inner.known_streams.end_replacement();
-    *kept = new_kept;
+    *memory = new_memory;
     inner.unflushed_bytes.store(0, Ordering::Relaxed);
     old.replaced();
     let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };

@@ -22,6 +22,7 @@ pub mod system_row;
 mod tests;
 pub mod write;
 mod writer;
+mod writer_memory;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +45,7 @@ use generation::Generation;
 use known_streams::KnownStreams;
 use read::Tier;
 use slots::Place;
-use writer::Kept;
+use writer_memory::WriterMemory;
 
 /// The state database of one node, to be read. Cheap to clone; the database behind it is swapped as
 /// a whole when a snapshot is installed, and readers keep the one they started with. It is written
@@ -124,13 +125,13 @@ pub enum OpenError {
 }
 
 impl Store {
-    fn open(directory: &Path, block_cache_bytes: usize) -> Result<(Self, Kept), OpenError> {
+    fn open(directory: &Path, block_cache_bytes: usize) -> Result<(Self, WriterMemory), OpenError> {
         let cache = options::block_cache(block_cache_bytes);
         let generation = Arc::new(generation::open_current(directory, &cache)?);
         let damaged =
             |error: ReadError| OpenError::Damaged { path: directory.display().to_string(), reason: error.to_string() };
-        let kept = Kept::new(&generation).map_err(damaged)?;
-        let counters = kept.counters;
+        let memory = WriterMemory::new(&generation).map_err(damaged)?;
+        let counters = memory.counters;
         let applied = Applied { log_entries: counters.log_entries, next_position: counters.next_position };
         let inner = Inner {
             state: directory.to_owned(),
@@ -142,7 +143,7 @@ impl Store {
             known_streams: KnownStreams::new(),
             cold_reads: Arc::new(Semaphore::new(COLD_READS)),
         };
-        Ok((Self { inner: Arc::new(inner) }, kept))
+        Ok((Self { inner: Arc::new(inner) }, memory))
     }
 
     /// Runs `read` on one consistent view.

@@ -313,14 +313,14 @@ fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhi
         *known += step;
     };
     fill_more(&mut store, &mut known);
-    assert!(store.kept().id_filter.is_complete(), "an empty database has no ids");
+    assert!(store.memory().id_filter.is_complete(), "an empty database has no ids");
     store.flush().unwrap();
     drop(store);
 
     let check = |store: &mut StateWriter, known: u128| {
         assert!((0..known).all(|id| number_of(store, "s", id) == Some(id as u64)));
         assert!((known..known + step).all(|id| number_of(store, "s", id).is_none()));
-        let writer = store.kept();
+        let writer = store.memory();
         let of = |id: u128| (0, uuid::Uuid::from_u128(scattered(id)));
         (known..known + step).filter(|id| writer.id_filter.may_hold(&of(*id))).count()
     };
@@ -328,8 +328,8 @@ fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhi
     // These come while it is being filled, or as soon as it is.
     fill_more(&mut store, &mut known);
     check(&mut store, known);
-    store.kept().id_filter.settle();
-    assert!(store.kept().id_filter.is_complete());
+    store.memory().id_filter.settle();
+    assert!(store.memory().id_filter.is_complete());
     assert!(check(&mut store, known) < 10, "the database is hardly asked any more");
 
     let checkpoint = directory.path().join("checkpoint");
@@ -338,7 +338,7 @@ fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhi
     target.install(&checkpoint).unwrap();
     check(&mut target, known);
     fill_more(&mut target, &mut known);
-    target.kept().id_filter.settle();
+    target.memory().id_filter.settle();
     assert!(check(&mut target, known) < 10, "a snapshot brings its ids");
 }
 

@@ -15,7 +15,7 @@ use super::generation::Generation;
 use super::head::StoredHead;
 use super::index_row::{Heading, Value};
 use super::system_row::{self, Counters};
-use super::writer::Kept;
+use super::writer_memory::WriterMemory;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
 use crate::event::{
     EventNumber, MAX_NUMBER, Position, Recreation, StreamHead, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks,
@@ -80,7 +80,7 @@ struct ChunkEvent {
 /// Made by [`super::StateWriter::begin`]. Dropped without a commit it leaves no trace.
 pub struct Chunk<'writer> {
     inner: &'writer Inner,
-    kept: &'writer mut Kept,
+    memory: &'writer mut WriterMemory,
     generation: Arc<Generation>,
     read_options: ReadOptions,
     batch: WriteBatch,
@@ -88,7 +88,7 @@ pub struct Chunk<'writer> {
     streams: Vec<StreamState>,
     by_name: HashMap<Arc<str>, StreamRef>,
     event_ids: HashMap<(u64, Uuid), EventNumber>,
-    /// By position, from `kept.counters.next_position` on.
+    /// By position, from `memory.counters.next_position` on.
     events: Vec<ChunkEvent>,
     /// The id last looked up in vain: its append follows, and need not look again.
     absent: Option<(u64, Uuid)>,
@@ -96,12 +96,12 @@ pub struct Chunk<'writer> {
 }
 
 impl<'writer> Chunk<'writer> {
-    pub(super) fn new(inner: &'writer Inner, kept: &'writer mut Kept) -> Self {
+    pub(super) fn new(inner: &'writer Inner, memory: &'writer mut WriterMemory) -> Self {
         Self {
             generation: inner.current.load_full(),
-            counters: kept.counters,
+            counters: memory.counters,
             inner,
-            kept,
+            memory,
             read_options: ReadOptions::default(),
             batch: WriteBatch::with_capacity_bytes(USUAL_BATCH_BYTES),
             streams: Vec::new(),
@@ -118,7 +118,7 @@ impl<'writer> Chunk<'writer> {
         if let Some(stream) = self.by_name.get(name) {
             return Ok(*stream);
         }
-        let (name, stored) = match self.kept.heads.get(name) {
+        let (name, stored) = match self.memory.heads.get(name) {
             Some(known) => known,
             None => (Arc::from(name), self.read_head(name)?),
         };
@@ -153,14 +153,14 @@ impl<'writer> Chunk<'writer> {
         if let Some(number) = self.event_ids.get(&(id, event_id)) {
             return Ok(Some(*number));
         }
-        if let Some(number) = self.kept.recent_ids.get(&(id, event_id)) {
+        if let Some(number) = self.memory.recent_ids.get(&(id, event_id)) {
             return Ok(Some(number));
         }
         let was_empty_before_chunk = self.first_new_number(state) == Some(0);
         if was_empty_before_chunk || self.absent == Some((id, event_id)) {
             return Ok(None);
         }
-        if !self.kept.id_filter.may_hold(&(id, event_id)) {
+        if !self.memory.id_filter.may_hold(&(id, event_id)) {
             return Ok(None);
         }
         let row = self.get(options::EVENT_ID, &event_id_row::key(id, event_id))?;
@@ -209,7 +209,7 @@ impl<'writer> Chunk<'writer> {
 
     /// Events that this chunk adds.
     pub fn new_events(&self) -> u64 {
-        self.counters.next_position - self.kept.counters.next_position
+        self.counters.next_position - self.memory.counters.next_position
     }
 
     /// Adds an event at the end of a stream. Its id must be of 16 bytes.
@@ -287,7 +287,7 @@ impl<'writer> Chunk<'writer> {
         }
         // Should the write fail, the process ends, and with it what is remembered here.
         let (new_ids, next_position) = (std::mem::take(&mut self.event_ids), self.counters.next_position);
-        let Kept { recent_ids, id_filter, .. } = &mut *self.kept;
+        let WriterMemory { recent_ids, id_filter, .. } = &mut *self.memory;
         recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
         let batch_bytes = self.batch.size_in_bytes() as u64;
         let known = &self.inner.known_streams;
@@ -298,13 +298,13 @@ impl<'writer> Chunk<'writer> {
         }
         known.end_change(another());
         self.inner.add_unflushed(batch_bytes);
-        self.kept.counters = self.counters;
+        self.memory.counters = self.counters;
         self.inner.changed(Changes::Streams(ChangedStreams(&self.streams)));
         let applied = Applied { log_entries, next_position: self.counters.next_position };
         let changed = self.streams.iter().filter(|state| state.changed).map(|state| &*state.name);
         self.inner.applied.publish(applied, changed);
         for StreamState { name, stored, .. } in self.streams {
-            self.kept.heads.put(name, stored);
+            self.memory.heads.put(name, stored);
         }
     }
 
@@ -316,7 +316,7 @@ impl<'writer> Chunk<'writer> {
     }
 
     fn written(&self, position: Position) -> Option<&ChunkEvent> {
-        let offset = position.checked_sub(self.kept.counters.next_position)?;
+        let offset = position.checked_sub(self.memory.counters.next_position)?;
         self.events.get(offset as usize)
     }
 

@@ -2,53 +2,30 @@
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::generation::Generation;
-use super::head::HeadCache;
-use super::id_filter::IdFilter;
-use super::recent_ids::RecentIds;
-use super::system_row::Counters;
 use super::write::Chunk;
-use super::{OpenError, ReadError, Store, checkpoint};
+use super::writer_memory::WriterMemory;
+use super::{OpenError, Store, checkpoint};
 
 /// Writes the state of one node: whoever owns it applies commands, copies the state and puts
 /// another one in its place, and nobody else can. It is a reader as well; others get clones of its
 /// [`Store`].
 pub struct StateWriter {
     store: Store,
-    kept: Kept,
-}
-
-/// What the writer keeps from one chunk to the next.
-pub(super) struct Kept {
-    pub(super) counters: Counters,
-    pub(super) heads: HeadCache,
-    pub(super) recent_ids: RecentIds,
-    pub(super) id_filter: IdFilter,
-}
-
-impl Kept {
-    /// For a database that was just opened.
-    pub(super) fn new(generation: &Arc<Generation>) -> Result<Self, ReadError> {
-        let counters = generation.counters()?;
-        let recent_ids = RecentIds::open(generation, &counters)?;
-        let id_filter = IdFilter::open(generation, &counters);
-        Ok(Self { counters, heads: HeadCache::new(), recent_ids, id_filter })
-    }
+    memory: WriterMemory,
 }
 
 impl StateWriter {
     /// Opens the current state under `directory` (created when missing), with so much memory for
     /// blocks of table files.
     pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
-        let (store, kept) = Store::open(directory, block_cache_bytes)?;
-        Ok(Self { store, kept })
+        let (store, memory) = Store::open(directory, block_cache_bytes)?;
+        Ok(Self { store, memory })
     }
 
     /// Starts a chunk.
     pub fn begin(&mut self) -> Chunk<'_> {
-        Chunk::new(&self.store.inner, &mut self.kept)
+        Chunk::new(&self.store.inner, &mut self.memory)
     }
 
     /// Makes a self-contained copy of the state in the new directory `target` by hard links:
@@ -63,12 +40,12 @@ impl StateWriter {
     /// error the old state is still in place, unless the pointer file could not be synced: then
     /// only the next start knows.
     pub fn install(&mut self, checkpoint: &Path) -> std::io::Result<()> {
-        checkpoint::install(&self.store.inner, &mut self.kept, checkpoint)
+        checkpoint::install(&self.store.inner, &mut self.memory, checkpoint)
     }
 
     #[cfg(test)]
-    pub(super) fn kept(&mut self) -> &mut Kept {
-        &mut self.kept
+    pub(super) fn memory(&mut self) -> &mut WriterMemory {
+        &mut self.memory
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use super::{BodyError, Draft, Payload, parse_guid};
 use crate::http::format::json::{push_indent, push_string};
-use crate::http::format::xml::document::{Document, DocumentError, Part, Tag};
+use crate::http::format::xml::document::{Document, Part, Tag};
+use crate::http::format::xml::error::DocumentError;
 use crate::http::format::xml::markup::is_white;
 use crate::http::format::xml::member_of;
 use crate::http::limits::{MAX_INDENTED_BYTES, MAX_XML_NODES};

@@ -11,6 +11,7 @@ use std::hash::Hash;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use super::error::DocumentError::{self, Malformed, TooLarge};
 use super::markup::{
     Attribute, attributes_of, is_allowed, is_declaration, is_doctype, is_instruction, is_white, reference, split_name,
     with_line_feeds,
@@ -19,20 +20,6 @@ use crate::http::limits::{MAX_NESTING, MAX_XML_NAMESPACES};
 
 const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
 const XMLNS_NAMESPACE: &str = "http://www.w3.org/2000/xmlns/";
-
-/// Why a document cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DocumentError {
-    /// Not well-formed, or nested deeper than [`MAX_NESTING`].
-    #[error("not well-formed")]
-    Malformed,
-    /// An element with more than [`MAX_XML_NODES`](crate::http::limits::MAX_XML_NODES) attributes,
-    /// or more than [`MAX_XML_NAMESPACES`] around it.
-    #[error("too large")]
-    TooLarge,
-}
-
-use DocumentError::{Malformed, TooLarge};
 
 /// An element as it begins.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::document::DocumentError::{self, Malformed, TooLarge};
+use super::error::DocumentError::{self, Malformed, TooLarge};
 use super::{is_name_part, is_name_start};
 use crate::http::limits::MAX_XML_NODES;
 

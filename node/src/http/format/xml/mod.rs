@@ -1,6 +1,7 @@
 //! XML text: escaping, names, and JSON written as XML (contract/streams 9.3).
 
 pub(crate) mod document;
+pub(crate) mod error;
 pub(crate) mod markup;
 
 use std::borrow::Cow;
