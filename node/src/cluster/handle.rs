@@ -13,7 +13,7 @@ use super::leadership::{Leader, LeaderHint, LeaderTerm, Leadership, LeadershipWa
 use super::lifecycle::Lifecycle;
 use super::membership::formation::Formation;
 use super::membership::replacement::Replacement;
-use super::place::Place;
+use super::own_membership::OwnMembership;
 use super::read_barrier::{BarrierError, ReadBarrier};
 use super::recovery::Recovery;
 use super::status::figures::{Figures, Follower, Statistics};
@@ -41,7 +41,7 @@ pub(super) struct Parts {
     pub(super) identity: Arc<Identity>,
     pub(super) store: Store,
     pub(super) connector: Connector,
-    pub(super) place: Arc<Place>,
+    pub(super) membership: Arc<OwnMembership>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) leadership: Arc<Leadership>,
     pub(super) barrier: Arc<ReadBarrier>,
@@ -101,7 +101,8 @@ impl Cluster {
         let own = identity.node_id();
         let lifecycle = Arc::<Lifecycle>::default();
         let leadership = Arc::new(Leadership::new(own, consensus.clone(), config.election_timeout_max));
-        let place = Arc::new(Place::new(config.clone(), identity.clone(), consensus.clone(), store.clone()));
+        let membership =
+            Arc::new(OwnMembership::new(config.clone(), identity.clone(), consensus.clone(), store.clone()));
         let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
         let peers = Peers::new(connector.clone(), others);
         let barrier = Arc::new(ReadBarrier {
@@ -122,7 +123,7 @@ impl Cluster {
         ));
         let replacement = Arc::new(Replacement::new(
             identity.clone(),
-            place.clone(),
+            membership.clone(),
             consensus.clone(),
             leadership.clone(),
             barrier.clone(),
@@ -131,7 +132,7 @@ impl Cluster {
         let status = Status {
             config: config.clone(),
             process_id: Uuid::new_v4(),
-            place: place.clone(),
+            membership: membership.clone(),
             peers: peers.clone(),
             leadership: leadership.clone(),
             lifecycle: lifecycle.clone(),
@@ -156,7 +157,7 @@ impl Cluster {
             formation: Formation {
                 config,
                 identity: identity.clone(),
-                place: place.clone(),
+                membership: membership.clone(),
                 consensus: consensus.clone(),
                 peers: peers.clone(),
                 connector: connector.clone(),
@@ -167,7 +168,7 @@ impl Cluster {
             identity,
             store,
             connector,
-            place,
+            membership,
             lifecycle,
             leadership,
             barrier,

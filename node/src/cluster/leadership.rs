@@ -45,7 +45,7 @@ pub struct LeaderHint {
 pub(crate) struct LeaderTerm(NonZeroU64);
 
 /// What this node knows about leadership. [`LeadershipWatcher`] keeps it up to date.
-pub(super) struct Leadership {
+pub(crate) struct Leadership {
     /// This node.
     own: NodeId,
     consensus: Consensus,

@@ -14,7 +14,7 @@ mod leadership;
 mod lifecycle;
 mod log_reminder;
 mod membership;
-mod place;
+mod own_membership;
 mod read_barrier;
 mod recovery;
 pub(crate) mod service;

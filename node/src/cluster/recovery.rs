@@ -11,13 +11,13 @@ use crate::raft::Consensus;
 pub(super) struct Recovery {
     consensus: Consensus,
     lifecycle: Arc<Lifecycle>,
-    target: Target,
+    target: RecoveryTarget,
 }
 
 impl Recovery {
     /// Of a node whose log held so many entries when it was started.
     pub(super) fn new(consensus: Consensus, lifecycle: Arc<Lifecycle>, log_entries_at_start: u64) -> Self {
-        Self { consensus, lifecycle, target: Target::new(log_entries_at_start) }
+        Self { consensus, lifecycle, target: RecoveryTarget::new(log_entries_at_start) }
     }
 
     /// Works until the node has recovered, `stop`, or the end of consensus.
@@ -44,7 +44,7 @@ impl Recovery {
 /// openraft's own `wait_for_recovery` compares with the growing end of the log, which a loaded
 /// follower may never reach; what was known at the start is what counts.
 #[derive(Debug)]
-struct Target {
+struct RecoveryTarget {
     /// Number of entries the log held at the start: everything this disk had acknowledged.
     log_entries_at_start: u64,
     /// Number of entries that were committed when the cluster was first heard of. For an empty disk
@@ -53,7 +53,7 @@ struct Target {
     committed_at_contact: Option<u64>,
 }
 
-impl Target {
+impl RecoveryTarget {
     fn new(log_entries_at_start: u64) -> Self {
         Self { log_entries_at_start, committed_at_contact: None }
     }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn entries_acknowledged_by_the_lost_disk_must_be_committed_and_applied_again() {
-        let mut target = Target::new(10);
+        let mut target = RecoveryTarget::new(10);
         assert!(!target.is_reached(0, 10, 8), "no node was heard");
         assert!(!target.is_reached(7, 10, 10));
         assert!(!target.is_reached(10, 10, 9));
@@ -86,14 +86,14 @@ mod tests {
 
     #[test]
     fn a_tail_that_was_replaced_is_not_waited_for() {
-        let mut target = Target::new(10);
+        let mut target = RecoveryTarget::new(10);
         assert!(!target.is_reached(6, 10, 6));
         assert!(target.is_reached(8, 8, 8));
     }
 
     #[test]
     fn an_empty_disk_first_gets_the_committed_entries_of_the_cluster() {
-        let mut target = Target::new(0);
+        let mut target = RecoveryTarget::new(0);
         assert!(!target.is_reached(1_000, 0, 0));
         assert!(!target.is_reached(1_500, 1_200, 999));
         assert!(target.is_reached(2_000, 1_200, 1_000));

@@ -37,15 +37,15 @@ impl cluster_server::Cluster for ClusterService {
     }
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinResponse>, Status> {
-        let place = &self.cluster.parts.place;
+        let membership = &self.cluster.parts.membership;
         if let Some(founder) = proven(&request) {
-            place.check_listed(founder)?;
+            membership.check_listed(founder)?;
         }
         let request = request.into_inner();
         let cluster_id = Uuid::from_slice(&request.cluster_id)
             .map_err(|_| Status::invalid_argument("the cluster id has not 16 bytes"))?;
-        place.accept_founding(cluster_id, &request.configured_members)?;
-        Ok(Response::new(wire::JoinResponse { node_id: place.node_id().0 }))
+        membership.accept_founding(cluster_id, &request.configured_members)?;
+        Ok(Response::new(wire::JoinResponse { node_id: membership.node_id().0 }))
     }
 
     async fn rejoin(&self, request: Request<wire::RejoinRequest>) -> Result<Response<wire::RejoinResponse>, Status> {

@@ -19,7 +19,7 @@ use super::Raft;
 use super::types::{LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig};
 use crate::event::WriteOutcome;
 pub use crate::snapshot::Replication;
-use crate::snapshot::{Consensus as SnapshotConsensus, Known};
+use crate::snapshot::{LogMarks, SnapshotConsensus};
 
 /// The handle of this node's consensus. Cheap to clone.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ impl ChangeError {
 /// Consensus has ended on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("consensus has ended on this node")]
-pub struct Ended;
+pub struct ConsensusEnded;
 
 impl Consensus {
     pub(super) fn new(raft: Raft) -> Self {
@@ -132,8 +132,8 @@ impl Consensus {
 
     /// Begins to hand leadership over to another voter. From here on this node proposes nothing,
     /// until somebody leads again.
-    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), Ended> {
-        self.raft.trigger().transfer_leader(to).await.map_err(|_| Ended)
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), ConsensusEnded> {
+        self.raft.trigger().transfer_leader(to).await.map_err(|_| ConsensusEnded)
     }
 
     /// What consensus says of itself at this moment.
@@ -155,19 +155,24 @@ impl Consensus {
 }
 
 impl SnapshotConsensus for Consensus {
-    type Ended = Ended;
+    type Error = ConsensusEnded;
 
-    fn known(&self) -> Known {
+    fn log_marks(&self) -> LogMarks {
         let Seen { snapshot_index, purged_index, applied_entries, replication, .. } = self.seen();
-        Known { snapshot: snapshot_index, applied: applied_entries.checked_sub(1), purged: purged_index, replication }
+        LogMarks {
+            snapshot: snapshot_index,
+            applied: applied_entries.checked_sub(1),
+            purged: purged_index,
+            replication,
+        }
     }
 
-    async fn purge_log(&self, index: u64) -> Result<(), Ended> {
-        self.raft.trigger().purge_log(index).await.map_err(|_| Ended)
+    async fn purge_log(&self, index: u64) -> Result<(), ConsensusEnded> {
+        self.raft.trigger().purge_log(index).await.map_err(|_| ConsensusEnded)
     }
 
-    async fn adopt_snapshot(&self) -> Result<(), Ended> {
-        self.raft.trigger().snapshot().await.map_err(|_| Ended)
+    async fn adopt_snapshot(&self) -> Result<(), ConsensusEnded> {
+        self.raft.trigger().snapshot().await.map_err(|_| ConsensusEnded)
     }
 }
 
@@ -302,8 +307,8 @@ pub struct Progress(WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>);
 
 impl Progress {
     /// Returns after the next change.
-    pub async fn changed(&mut self) -> Result<(), Ended> {
-        self.0.changed().await.map_err(|_| Ended)
+    pub async fn changed(&mut self) -> Result<(), ConsensusEnded> {
+        self.0.changed().await.map_err(|_| ConsensusEnded)
     }
 }
 
@@ -323,8 +328,8 @@ pub struct Elections(WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>)
 
 impl Elections {
     /// Returns after the next change.
-    pub async fn changed(&mut self) -> Result<(), Ended> {
-        self.0.changed().await.map_err(|_| Ended)
+    pub async fn changed(&mut self) -> Result<(), ConsensusEnded> {
+        self.0.changed().await.map_err(|_| ConsensusEnded)
     }
 
     /// The newest there is.

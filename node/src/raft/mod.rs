@@ -22,8 +22,8 @@ pub mod wire;
 
 pub use build::{StartError, build, log_directory};
 pub use consensus::{
-    ChangeError, Consensus, Elected, Elections, Ended, EntryResult, Members, NotConfirmed, Progress, Replication, Seen,
-    ServerState,
+    ChangeError, Consensus, ConsensusEnded, Elected, Elections, EntryResult, Members, NotConfirmed, Progress,
+    Replication, Seen, ServerState,
 };
 pub use parts::{LogProgress, Parts};
 pub use state_machine::StateMachine;

@@ -28,7 +28,7 @@ use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use super::wire;
 use crate::metrics::Metrics;
-use crate::snapshot::{self, Outgoing, Progress, SnapshotDir};
+use crate::snapshot::{self, Outgoing, SnapshotDir, TransferWatch};
 use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Resolve};
 
 /// How long the answer to the opening of an append stream may take (the peer answers it at once);
@@ -287,7 +287,7 @@ impl NetSnapshot<TypeConfig> for Peer {
         // Told when the connection takes the first part: before that, an absent peer would be told
         // of with every attempt.
         let parts = snapshot::send(directory, codec::vote_to_message(&vote), self.snapshots.bytes_per_second);
-        let (progress, parts) = Progress::of(parts.inspect(move |_| {
+        let (progress, parts) = TransferWatch::of(parts.inspect(move |_| {
             if !begins.swap(true, Ordering::Relaxed) {
                 tracing::info!(%peer, total_bytes, "sending a snapshot");
             }

@@ -16,7 +16,7 @@ pub const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
 pub const MAX_ENTRIES_PER_APPEND: u64 = 4096;
 
 /// What openraft would have our sender allow one whole snapshot transfer. It takes no notice: a
-/// transfer may take as long as it goes on (`snapshot::Progress`).
+/// transfer may take as long as it goes on (`snapshot::TransferWatch`).
 pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Messages waiting for the core task. Each is at most one batch of the gate or one append request,

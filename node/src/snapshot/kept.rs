@@ -164,11 +164,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A snapshot made of plain files, as if received.
-    pub(in crate::snapshot) fn fabricate(
-        snapshots: &SnapshotStore,
-        index: u64,
-        files: &[(&str, &[u8])],
-    ) -> Arc<SnapshotDir> {
+    pub(crate) fn fabricate(snapshots: &SnapshotStore, index: u64, files: &[(&str, &[u8])]) -> Arc<SnapshotDir> {
         let work = snapshots.new_incoming().unwrap();
         for (name, content) in files {
             fs::write(work.path().join(name), content).unwrap();
@@ -178,7 +174,7 @@ pub(super) mod tests {
         work.into_received(stored::SnapshotManifest { last_applied, membership: None, files }).unwrap()
     }
 
-    pub(in crate::snapshot) fn named(snapshots: &SnapshotStore, index: u64) -> Arc<SnapshotDir> {
+    pub(crate) fn named(snapshots: &SnapshotStore, index: u64) -> Arc<SnapshotDir> {
         let received = fabricate(snapshots, index, &[("000001.sst", b"rows"), ("CURRENT", b"x")]);
         let named =
             snapshots.name(Unfinished::reserve(received.path().to_owned()), received.manifest().clone()).unwrap();

@@ -24,9 +24,9 @@ use std::io;
 pub use directory::SnapshotDir;
 pub use kept::SnapshotStore;
 pub use outgoing::{Outgoing, Replication};
-pub use policy::{Consensus, Known, Limits, SnapshotPolicy};
+pub use policy::{Limits, LogMarks, SnapshotConsensus, SnapshotPolicy};
 pub use receive::{ReceiveError, check_room, receive_files, receive_header};
-pub use send::{Progress, REFUSED_PAUSE, send};
+pub use send::{REFUSED_PAUSE, TransferWatch, send};
 
 /// Runs blocking file work off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -26,23 +26,23 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 const HELD_LOG_FACTOR: u64 = 16;
 
 /// Consensus, as far as snapshots concern it.
-pub trait Consensus: Send + Sync + 'static {
-    /// It has ended on this node.
-    type Ended: Send;
+pub trait SnapshotConsensus: Send + Sync + 'static {
+    /// Consensus has ended on this node.
+    type Error: Send;
 
     /// What it knows.
-    fn known(&self) -> Known;
+    fn log_marks(&self) -> LogMarks;
 
     /// Lets it purge the log up to and including this entry.
-    fn purge_log(&self, index: u64) -> impl Future<Output = Result<(), Self::Ended>> + Send;
+    fn purge_log(&self, index: u64) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Shows it the newest snapshot.
-    fn adopt_snapshot(&self) -> impl Future<Output = Result<(), Self::Ended>> + Send;
+    fn adopt_snapshot(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 /// What consensus knows of log and snapshots, by index of the last entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct LogMarks {
     /// In the newest snapshot.
     pub snapshot: Option<u64>,
     /// Applied to the state.
@@ -80,7 +80,7 @@ pub struct SnapshotPolicy<C> {
     failed: Option<(String, Instant)>,
 }
 
-impl<C: Consensus> SnapshotPolicy<C> {
+impl<C: SnapshotConsensus> SnapshotPolicy<C> {
     /// Of the snapshots of one node.
     pub fn new(
         consensus: C,
@@ -117,8 +117,8 @@ impl<C: Consensus> SnapshotPolicy<C> {
         shutdown.run_until_cancelled(looking).await;
     }
 
-    async fn look(&mut self) -> Result<(), C::Ended> {
-        let Known { snapshot, applied, purged, replication } = self.consensus.known();
+    async fn look(&mut self) -> Result<(), C::Error> {
+        let LogMarks { snapshot, applied, purged, replication } = self.consensus.log_marks();
         if snapshot > self.newest {
             self.newest = snapshot;
             self.newest_at = Instant::now();
@@ -225,24 +225,24 @@ mod tests {
 
     /// Knows what it is told, and adopts the newest snapshot there is.
     #[derive(Clone)]
-    struct Told {
-        known: Arc<Mutex<Known>>,
+    struct FakeConsensus {
+        known: Arc<Mutex<LogMarks>>,
         snapshots: Arc<SnapshotStore>,
     }
 
-    impl Consensus for Told {
-        type Ended = std::convert::Infallible;
+    impl SnapshotConsensus for FakeConsensus {
+        type Error = std::convert::Infallible;
 
-        fn known(&self) -> Known {
+        fn log_marks(&self) -> LogMarks {
             self.known.lock().clone()
         }
 
-        async fn purge_log(&self, index: u64) -> Result<(), Self::Ended> {
+        async fn purge_log(&self, index: u64) -> Result<(), Self::Error> {
             self.known.lock().purged = Some(index);
             Ok(())
         }
 
-        async fn adopt_snapshot(&self) -> Result<(), Self::Ended> {
+        async fn adopt_snapshot(&self) -> Result<(), Self::Error> {
             self.known.lock().snapshot = self.snapshots.current().and_then(|snapshot| snapshot.last_index());
             Ok(())
         }
@@ -250,9 +250,9 @@ mod tests {
 
     /// A policy over a state that entries of one byte are applied to.
     struct Bench {
-        policy: SnapshotPolicy<Told>,
+        policy: SnapshotPolicy<FakeConsensus>,
         apply: ApplyHandle,
-        known: Arc<Mutex<Known>>,
+        known: Arc<Mutex<LogMarks>>,
     }
 
     impl Bench {
@@ -261,8 +261,8 @@ mod tests {
             let writer = StateWriter::open(&data.join("state"), 1 << 20).unwrap();
             let apply = ApplyHandle::start(writer, Arc::new(|_| {}), Metrics::new()).unwrap();
             let snapshots = Arc::new(SnapshotStore::open(data, Metrics::new()).unwrap());
-            let known: Arc<Mutex<Known>> = Arc::default();
-            let consensus = Told { known: known.clone(), snapshots: snapshots.clone() };
+            let known: Arc<Mutex<LogMarks>> = Arc::default();
+            let consensus = FakeConsensus { known: known.clone(), snapshots: snapshots.clone() };
             let policy = SnapshotPolicy::new(consensus, apply.clone(), snapshots, Outgoing::default(), limits);
             Self { policy, apply, known }
         }

@@ -59,9 +59,9 @@ impl ReadFailure {
 }
 
 /// Tells when a transfer is stuck. The value under watch: whether the last part was taken.
-pub struct Progress(watch::Receiver<bool>);
+pub struct TransferWatch(watch::Receiver<bool>);
 
-impl Progress {
+impl TransferWatch {
     /// Of a transfer whose parts pass through the stream returned.
     pub fn of<S: Stream>(parts: S) -> (Self, impl Stream<Item = S::Item>) {
         let (taken, progress) = watch::channel(false);
@@ -197,7 +197,7 @@ mod tests {
         const PAUSE: Duration = Duration::from_millis(200);
         const PARTS: u32 = 8;
         let (parts, source) = mpsc::channel::<()>(1);
-        let (progress, taken) = Progress::of(ReceiverStream::new(source));
+        let (progress, taken) = TransferWatch::of(ReceiverStream::new(source));
         tokio::spawn(taken.collect::<Vec<_>>());
         tokio::spawn(async move {
             for _ in 0..PARTS {
@@ -209,7 +209,7 @@ mod tests {
         progress.ceases_within(STALL, GRACE).await;
         assert!(started.elapsed() >= PAUSE * PARTS + GRACE, "given up after {:?}", started.elapsed());
 
-        let (progress, _untaken) = Progress::of(futures::stream::pending::<()>());
+        let (progress, _untaken) = TransferWatch::of(futures::stream::pending::<()>());
         let started = Instant::now();
         progress.ceases_within(STALL, 100 * STALL).await;
         assert!(started.elapsed() < 50 * STALL, "nothing was taken");

@@ -28,10 +28,10 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct AppliedWatch {
     current: RwLock<Applied>,
-    log_waiters: Waiters,
-    position_waiters: Waiters,
+    log_waiters: PointWaiters,
+    position_waiters: PointWaiters,
     /// One per hash of stream names, and a last one for the log of all events.
-    slots: Arc<[Slot]>,
+    slots: Arc<[StreamSlot]>,
     hasher: RandomState,
 }
 
@@ -39,9 +39,9 @@ impl AppliedWatch {
     pub(super) fn new(applied: Applied) -> Self {
         Self {
             current: RwLock::new(applied),
-            log_waiters: Waiters::default(),
-            position_waiters: Waiters::default(),
-            slots: (0..=STREAM_SLOTS).map(|_| Slot::default()).collect(),
+            log_waiters: PointWaiters::default(),
+            position_waiters: PointWaiters::default(),
+            slots: (0..=STREAM_SLOTS).map(|_| StreamSlot::default()).collect(),
             hasher: RandomState::new(),
         }
     }
@@ -89,7 +89,7 @@ impl AppliedWatch {
     /// Makes a new point known after which any stream may be another.
     pub(super) fn publish_everything_changed(&self, applied: Applied) {
         self.publish(applied, std::iter::empty());
-        self.slots.iter().for_each(Slot::bump);
+        self.slots.iter().for_each(StreamSlot::bump);
     }
 
     fn slot_of(&self, stream: &str) -> usize {
@@ -105,7 +105,7 @@ impl AppliedWatch {
 /// A pending change, see [`AppliedWatch::watch_stream`].
 #[derive(Debug)]
 pub struct StreamChange {
-    slots: Arc<[Slot]>,
+    slots: Arc<[StreamSlot]>,
     slot: usize,
     /// Version of the slot when this value was taken or last returned.
     seen: u64,
@@ -130,21 +130,21 @@ impl StreamChange {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct StreamSlot {
     version: AtomicU64,
     notify: Notify,
 }
 
-impl Slot {
+impl StreamSlot {
     fn bump(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.notify.notify_waiters();
     }
 }
 
-/// Waiters in order of what they wait for: a new point wakes those it satisfies and no others.
+/// PointWaiters in order of what they wait for: a new point wakes those it satisfies and no others.
 #[derive(Debug, Default)]
-struct Waiters {
+struct PointWaiters {
     /// By target, then by ticket.
     waiting: Mutex<BTreeMap<(u64, u64), oneshot::Sender<()>>>,
     /// Entries of `waiting`, so that a publication without waiters takes no lock.
@@ -152,7 +152,7 @@ struct Waiters {
     next_ticket: AtomicU64,
 }
 
-impl Waiters {
+impl PointWaiters {
     async fn wait(&self, target: u64, is_reached: impl Fn() -> bool) {
         if is_reached() {
             return;
@@ -194,7 +194,7 @@ impl Waiters {
 }
 
 struct Registered<'a> {
-    waiters: &'a Waiters,
+    waiters: &'a PointWaiters,
     key: (u64, u64),
 }
 

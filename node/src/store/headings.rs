@@ -8,13 +8,13 @@ use crate::event::{EventNumber, EventRef, Position, Ticks};
 /// Numbers, times and types of some events of one stream, ascending.
 #[derive(Debug)]
 pub struct Headings {
-    events: Vec<Place>,
+    events: Vec<KnownHeading>,
     /// All types, one behind the other.
     types: String,
 }
 
 #[derive(Debug)]
-struct Place {
+struct KnownHeading {
     number: EventNumber,
     position: Position,
     time: Ticks,
@@ -32,7 +32,7 @@ impl Headings {
     pub(super) fn push(&mut self, place: EventPlace, heading: Heading<'_>) {
         self.types.push_str(heading.event_type);
         let EventPlace { number, position, .. } = place;
-        self.events.push(Place { number, position, time: heading.time, type_end: self.types.len() });
+        self.events.push(KnownHeading { number, position, time: heading.time, type_end: self.types.len() });
     }
 
     /// The events, which stand in `stream`, as far as they are known: number, position, time and

@@ -67,7 +67,7 @@ pub struct Heading<'a> {
 }
 
 /// Value of a row.
-pub struct Value {
+pub struct IndexValue {
     bytes: [u8; TYPE_AT + MAX_TYPE_BYTES],
     length: usize,
 }
@@ -76,7 +76,7 @@ const BYTES_AT: usize = 8;
 const TIME_AT: usize = 12;
 const TYPE_AT: usize = 20;
 
-impl Value {
+impl IndexValue {
     /// Of an event whose row in `event` has so many bytes.
     pub fn new(position: Position, bytes: usize, heading: Heading<'_>) -> Self {
         let mut value = Self { bytes: [0; TYPE_AT + MAX_TYPE_BYTES], length: TIME_AT };
@@ -92,7 +92,7 @@ impl Value {
     }
 }
 
-impl AsRef<[u8]> for Value {
+impl AsRef<[u8]> for IndexValue {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
@@ -148,7 +148,7 @@ mod tests {
             let (ka, kb) = (key(a.0.into(), a.1), key(b.0.into(), b.1));
             prop_assert_eq!(number(&ka).unwrap(), a.1);
             let heading = Heading { time: Ticks(ticks), event_type: &event_type };
-            let value = Value::new(at, bytes as usize, heading);
+            let value = IndexValue::new(at, bytes as usize, heading);
             let value = value.as_ref();
             let expected = EventPlace { number: a.1, position: at, bytes };
             prop_assert_eq!(place(&ka, value).unwrap(), expected);
@@ -166,7 +166,7 @@ mod tests {
     fn types_are_told_up_to_the_limit_whole() {
         for (length, is_told) in [(0, true), (MAX_TYPE_BYTES, true), (MAX_TYPE_BYTES + 1, false), (1024, false)] {
             let event_type = "t".repeat(length);
-            let value = Value::new(7, 300, Heading { time: Ticks(5), event_type: &event_type });
+            let value = IndexValue::new(7, 300, Heading { time: Ticks(5), event_type: &event_type });
             let (place, heading) = place_and_heading(&key(1, 2), value.as_ref()).unwrap();
             assert_eq!(place, EventPlace { number: 2, position: 7, bytes: 300 });
             assert_eq!(heading.is_some(), is_told, "{length}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::StreamInfo;
 use super::head::MAX_HEAD_BYTES;
-use super::slots::{Place, Slots};
+use super::slots::{SlotPlace, Slots};
 use crate::event::StreamNameRef;
 use crate::event::metadata::Acl;
 
@@ -28,13 +28,13 @@ impl KnownStreams {
     }
 
     /// What is known of `stream`, and where to put what is read of it after this call.
-    pub(super) fn get(&self, stream: &str) -> (Place, Option<Arc<StreamInfo>>) {
+    pub(super) fn get(&self, stream: &str) -> (SlotPlace, Option<Arc<StreamInfo>>) {
         self.streams.get(stream)
     }
 
     /// Keeps what was read after `place` was taken, unless the stream was changed meanwhile.
     /// Unusually long access lists are not kept.
-    pub(super) fn put(&self, place: Place, stream: &str, info: &Arc<StreamInfo>) {
+    pub(super) fn put(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
         let weight = info.metadata.acl.as_ref().map_or(0, Acl::weight);
         if weight <= MAX_HEAD_BYTES && !StreamNameRef::new(stream).is_metastream() {
             self.streams.put(place, stream, info.clone());

@@ -44,7 +44,7 @@ pub use writer::StateWriter;
 use generation::Generation;
 use known_streams::KnownStreams;
 use read::Tier;
-use slots::Place;
+use slots::SlotPlace;
 use writer_memory::WriterMemory;
 
 /// The state database of one node, to be read. Cheap to clone; the database behind it is swapped as
@@ -198,13 +198,13 @@ impl Store {
 
     /// What is known of a stream without asking the database, and the place for
     /// [`Self::remember_stream`]. It is never older than what anybody has read on this node before.
-    pub fn known_stream(&self, stream: &str) -> (Place, Option<Arc<StreamInfo>>) {
+    pub fn known_stream(&self, stream: &str) -> (SlotPlace, Option<Arc<StreamInfo>>) {
         self.inner.known_streams.get(stream)
     }
 
     /// Keeps what a read that began after `place` was taken has found of the stream, unless it was
     /// changed meanwhile.
-    pub fn remember_stream(&self, place: Place, stream: &str, info: &Arc<StreamInfo>) {
+    pub fn remember_stream(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
         self.inner.known_streams.put(place, stream, info);
     }
 

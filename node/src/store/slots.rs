@@ -28,7 +28,7 @@ struct Slot<V> {
 /// The place of a key as it was found. What is learnt of the state after it was taken may be put
 /// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct SlotPlace {
     slot: usize,
     version: u64,
 }
@@ -41,21 +41,21 @@ impl<V: Clone> Slots<V> {
     }
 
     /// What is known of `key`, and its place.
-    pub fn get(&self, key: &str) -> (Place, Option<V>) {
+    pub fn get(&self, key: &str) -> (SlotPlace, Option<V>) {
         let slot = self.slot_of(key);
         let place = self.slots[slot].lock();
         let known = place.entry.as_ref().filter(|(known, _)| **known == *key).map(|(_, value)| value.clone());
-        (Place { slot, version: place.version }, known)
+        (SlotPlace { slot, version: place.version }, known)
     }
 
     /// Whether nothing that this place may hold was changed since it was taken.
-    pub fn is_current(&self, place: Place) -> bool {
+    pub fn is_current(&self, place: SlotPlace) -> bool {
         self.slots[place.slot].lock().version == place.version
     }
 
     /// Remembers what was read from the state after `place` was taken. Says whether it is still
     /// right.
-    pub fn put(&self, place: Place, key: &str, value: V) -> bool {
+    pub fn put(&self, place: SlotPlace, key: &str, value: V) -> bool {
         let mut slot = self.slots[place.slot].lock();
         let is_current = slot.version == place.version && slot.changing == 0;
         if is_current {

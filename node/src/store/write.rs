@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::generation::Generation;
 use super::head::StoredHead;
-use super::index_row::{Heading, Value};
+use super::index_row::{Heading, IndexValue};
 use super::system_row::{self, Counters};
 use super::writer_memory::WriterMemory;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
@@ -226,7 +226,7 @@ impl<'writer> Chunk<'writer> {
         let (position, event_type) = self.put_event(stream, number, time, event_id, event);
         let index = self.generation.family(options::INDEX);
         // The row of the event is still in the buffer.
-        let row = Value::new(position, self.buffer.len(), Heading { time, event_type: &event_type });
+        let row = IndexValue::new(position, self.buffer.len(), Heading { time, event_type: &event_type });
         self.batch.put_cf(index, index_row::key(id, number), row);
         if is_first_use {
             // The first commit of an id wins (contract/streams 6.7).

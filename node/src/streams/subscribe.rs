@@ -23,7 +23,7 @@ use crate::event::paging::Direction;
 use crate::event::stream_name::ALL;
 use crate::event::{EventNumber, Position, ResolvedEvent, StreamName, Ticks, Visibility};
 use crate::store::{ReadError, ReadView};
-use crate::subscribe::{Follower, Watched, Woken};
+use crate::subscribe::{ChangeWatch, Watched, Woken};
 
 /// A wish to follow events.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ impl Streams {
         self.authorize_read(caller, source.stream()).await?;
         let store = self.cluster.store();
         // Before the first look, so that nothing falls between that and the first wait.
-        let follower = self.waiters.follow(store, source.watched()).ok_or(SubscribeError::TooMany)?;
+        let watch = self.waiters.follow(store, source.watched()).ok_or(SubscribeError::TooMany)?;
         let head = match &source {
             Source::Stream { name, .. } => {
                 let name = name.clone();
@@ -140,7 +140,7 @@ impl Streams {
         Ok(Subscription {
             streams: self.clone(),
             caller: caller.clone(),
-            follower,
+            watch,
             source,
             next,
             passed: 0,
@@ -173,7 +173,7 @@ pub(crate) struct Subscription {
     streams: Streams,
     /// The subscriber; asked for again at each look, because users and access lists change.
     caller: Caller,
-    follower: Follower,
+    watch: ChangeWatch,
     source: Source,
     /// Number or position where the next look begins.
     next: u64,
@@ -224,9 +224,9 @@ impl Subscription {
     /// Nothing more will come.
     pub(crate) async fn next(&mut self) -> Result<Piece, SubscriptionEnd> {
         self.memory = None;
-        while !self.follower.is_closed() {
+        while !self.watch.is_closed() {
             let Some(step) = self.look().await? else {
-                match self.follower.changed(self.longest_silence).await {
+                match self.watch.changed(self.longest_silence).await {
                     Woken::Changed => continue,
                     Woken::Idle => return Ok(self.sign_of_life()),
                     Woken::Closed => break,

@@ -42,13 +42,13 @@ impl Waiters {
 
     /// Begins to follow `watched`, which is to be read after that; `None` when all places are
     /// taken.
-    pub fn follow(&self, store: &Store, watched: Watched<'_>) -> Option<Follower> {
+    pub fn follow(&self, store: &Store, watched: Watched<'_>) -> Option<ChangeWatch> {
         let place = self.subscriptions.clone().try_acquire_owned().ok()?;
         let change = match watched {
             Watched::Stream(stream) => store.applied().watch_stream(stream),
             Watched::Log => store.applied().watch_all(),
         };
-        Some(Follower { change, closed: self.closed.clone(), _place: place })
+        Some(ChangeWatch { change, closed: self.closed.clone(), _place: place })
     }
 
     /// Ends all waits, present and future: the node shuts down.
@@ -132,13 +132,13 @@ pub enum Woken {
 /// A reader that follows a stream or the log for as long as it likes. It has one of the
 /// [`MAX_SUBSCRIPTIONS`] places.
 #[derive(Debug)]
-pub struct Follower {
+pub struct ChangeWatch {
     change: StreamChange,
     closed: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
-impl Follower {
+impl ChangeWatch {
     /// Whether the node shuts down.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
@@ -179,11 +179,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
         let waiters = Waiters::default();
-        let mut follower = waiters.follow(&store, Watched::Log).unwrap();
-        assert_eq!(follower.changed(Duration::from_millis(1)).await, Woken::Idle);
-        assert!(!follower.is_closed());
+        let mut watch = waiters.follow(&store, Watched::Log).unwrap();
+        assert_eq!(watch.changed(Duration::from_millis(1)).await, Woken::Idle);
+        assert!(!watch.is_closed());
         waiters.close();
-        assert_eq!(follower.changed(Duration::from_secs(60)).await, Woken::Closed);
-        assert!(follower.is_closed());
+        assert_eq!(watch.changed(Duration::from_secs(60)).await, Woken::Closed);
+        assert!(watch.is_closed());
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::log_reminder::LogReminder;
-use crate::cluster::place::Place;
+use crate::cluster::own_membership::OwnMembership;
 use crate::cluster::status::peers::{Peers, reason_of};
 use crate::config::{Config, MemberConfig};
 use crate::raft::Consensus;
@@ -42,25 +42,25 @@ enum Round {
 /// A cluster is founded once: by the listed server with the smallest id, when every listed server
 /// answers, is empty and has the same list. A node that has taken part before has a log or a vote,
 /// so it is not empty and there is nothing to found.
-pub(in crate::cluster) struct Formation {
+pub(crate) struct Formation {
     /// The member list, which server of it this node is, and whether it may ask for the place of a
     /// lost disk.
-    pub(in crate::cluster) config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// Becomes that of a cluster.
-    pub(in crate::cluster) identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     /// Whether there is anything left to do.
-    pub(in crate::cluster) place: Arc<Place>,
+    pub(crate) membership: Arc<OwnMembership>,
     /// Founds the cluster.
-    pub(in crate::cluster) consensus: Consensus,
+    pub(crate) consensus: Consensus,
     /// The other listed servers.
-    pub(in crate::cluster) peers: Peers,
+    pub(crate) peers: Peers,
     /// Reaches them.
-    pub(in crate::cluster) connector: Connector,
+    pub(crate) connector: Connector,
 }
 
 impl Formation {
     /// Works until this node is part of a cluster or `stop`.
-    pub(in crate::cluster) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let mut reminder = LogReminder::every(REMIND_INTERVAL);
         loop {
             match self.round().await {
@@ -81,7 +81,7 @@ impl Formation {
     }
 
     async fn round(&self) -> Round {
-        if self.place.is_member() {
+        if self.membership.is_member() {
             return Round::Done;
         }
         let others = self.peers.others();
@@ -100,8 +100,8 @@ impl Formation {
                 }
             }
         }
-        if !self.place.disk_is_empty() {
-            return if self.place.is_learner() {
+        if !self.membership.disk_is_empty() {
+            return if self.membership.is_learner() {
                 // Taken in before; the leader that was to promote this node, or stopped half way,
                 // may be another one by now.
                 self.ask_for_place(&heard).await
@@ -113,7 +113,7 @@ impl Formation {
         if let Some((member, status)) = heard.iter().find(|(_, status)| !status.empty) {
             return self.meet_existing_cluster(member, status, &heard).await;
         }
-        let own_list = self.place.canonical_list();
+        let own_list = self.membership.canonical_list();
         if let Some((member, status)) = heard.iter().find(|(_, status)| status.configured_members != own_list) {
             return Round::Misconfigured(format!(
                 "server {} has another member list ({}) than this node ({own_list}); give every node the same list and restart it",
@@ -142,12 +142,12 @@ impl Formation {
         let identity = &self.identity;
         let cluster_id = identity.cluster_id().unwrap_or_else(Uuid::new_v4);
         identity.set_cluster_id(cluster_id, true).map_err(|error| error.to_string())?;
-        let own = self.place.own_member();
+        let own = self.membership.own_member();
         let mut members = BTreeMap::from([(identity.node_id(), own)]);
         for (member, status) in others {
             let request = wire::JoinRequest {
                 cluster_id: cluster_id.as_bytes().to_vec().into(),
-                configured_members: self.place.canonical_list(),
+                configured_members: self.membership.canonical_list(),
             };
             let answer = self.call(member, async |mut client| client.join(request).await).await;
             let node_id =
@@ -201,7 +201,7 @@ impl Formation {
         if let Err(reason) = self.adopt_cluster(status.cluster_id.as_deref().unwrap_or_default()) {
             return Round::Waiting(format!("server {} cannot take this node back: {reason}", leader.id));
         }
-        let own = self.place.own_member();
+        let own = self.membership.own_member();
         let request = wire::RejoinRequest {
             member: Some(stored::Member {
                 node_id: self.identity.node_id().0,
@@ -226,7 +226,7 @@ impl Formation {
     /// nothing else.
     fn adopt_cluster(&self, cluster_id: &[u8]) -> Result<(), String> {
         let cluster_id = Uuid::from_slice(cluster_id).map_err(|_| "it names no cluster".to_owned())?;
-        let may_replace = self.place.disk_is_empty();
+        let may_replace = self.membership.disk_is_empty();
         self.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
     }
 

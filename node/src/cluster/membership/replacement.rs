@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::Leadership;
-use crate::cluster::place::Place;
+use crate::cluster::own_membership::OwnMembership;
 use crate::cluster::read_barrier::ReadBarrier;
 use crate::cluster::status::peers::Peers;
 use crate::raft::Consensus;
@@ -28,9 +28,9 @@ const CATCH_UP_POLL: Duration = Duration::from_millis(100);
 const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
 
 /// Gives replaced disks the place of their predecessors, while this node leads.
-pub(in crate::cluster) struct Replacement {
+pub(crate) struct Replacement {
     identity: Arc<Identity>,
-    place: Arc<Place>,
+    membership: Arc<OwnMembership>,
     consensus: Consensus,
     leadership: Arc<Leadership>,
     /// Confirms that a majority still follows this leader before it changes the members.
@@ -45,30 +45,26 @@ pub(in crate::cluster) struct Replacement {
 
 impl Replacement {
     /// Nothing is being replaced.
-    pub(in crate::cluster) fn new(
+    pub(crate) fn new(
         identity: Arc<Identity>,
-        place: Arc<Place>,
+        membership: Arc<OwnMembership>,
         consensus: Consensus,
         leadership: Arc<Leadership>,
         barrier: Arc<ReadBarrier>,
         peers: Peers,
     ) -> Self {
         let (promoting, changing_members) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { identity, place, consensus, leadership, barrier, peers, promoting, changing_members }
+        Self { identity, membership, consensus, leadership, barrier, peers, promoting, changing_members }
     }
 
     /// Takes `node_id` in as a learner in place of the earlier disk of the same server, and lets it
     /// vote once it has caught up. Repeating the request is harmless.
-    pub(in crate::cluster) async fn replace(
-        self: &Arc<Self>,
-        node_id: NodeId,
-        addresses: Member,
-    ) -> Result<Uuid, Status> {
+    pub(crate) async fn replace(self: &Arc<Self>, node_id: NodeId, addresses: Member) -> Result<Uuid, Status> {
         let cluster_id = self.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
         if !self.leadership.is_local() {
             return Err(Status::unavailable("not the leader"));
         }
-        if !self.place.is_listed(node_id.server()) {
+        if !self.membership.is_listed(node_id.server()) {
             return Err(Status::failed_precondition(format!("server {} is not in the member list", node_id.server())));
         }
         let members = self.consensus.seen().members;

@@ -46,28 +46,28 @@ pub(crate) struct Follower {
 }
 
 /// Counts the work of this node.
-pub(in crate::cluster) struct Statistics {
+pub(crate) struct Statistics {
     /// This node.
-    pub(in crate::cluster) own: NodeId,
+    pub(crate) own: NodeId,
     /// What waits to be written.
-    pub(in crate::cluster) writes: Arc<Writes>,
+    pub(crate) writes: Arc<Writes>,
     /// How far the log is.
-    pub(in crate::cluster) log_progress: LogProgress,
+    pub(crate) log_progress: LogProgress,
     /// How far the others are.
-    pub(in crate::cluster) consensus: Consensus,
+    pub(crate) consensus: Consensus,
     /// How far the state is.
-    pub(in crate::cluster) store: Store,
+    pub(crate) store: Store,
     /// Only a leader has followers.
-    pub(in crate::cluster) leadership: Arc<Leadership>,
+    pub(crate) leadership: Arc<Leadership>,
     /// Where followers are really reached.
-    pub(in crate::cluster) connector: Connector,
+    pub(crate) connector: Connector,
     /// Counters of this process.
-    pub(in crate::cluster) metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Statistics {
     /// The work of this node.
-    pub(in crate::cluster) fn figures(&self) -> Figures {
+    pub(crate) fn figures(&self) -> Figures {
         let applied = self.store.applied().current().log_entries;
         let committed = self.consensus.seen().committed_entries.unwrap_or(0);
         // The earlier end first: read the other way round, an entry could be durable before it was
@@ -87,7 +87,7 @@ impl Statistics {
 
     /// The followers of this node, in order of their server id; none unless it leads with a
     /// majority (contract/services 4.2).
-    pub(in crate::cluster) fn followers(&self) -> Vec<Follower> {
+    pub(crate) fn followers(&self) -> Vec<Follower> {
         if !self.leadership.is_local() || self.leadership.quorum_is_silent() {
             return Vec::new();
         }
@@ -105,12 +105,12 @@ impl Statistics {
     }
 
     /// The connections with other nodes.
-    pub(in crate::cluster) fn traffic(&self) -> &Traffic {
+    pub(crate) fn traffic(&self) -> &Traffic {
         self.connector.traffic()
     }
 
     /// Updates the gauges that consensus knows.
-    pub(in crate::cluster) fn update_gauges(&self) {
+    pub(crate) fn update_gauges(&self) {
         let seen = self.consensus.seen();
         self.metrics.committed_entries.set(seen.committed_entries.unwrap_or(0) as i64);
         self.metrics.replication_lag.clear();

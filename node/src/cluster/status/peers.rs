@@ -26,23 +26,23 @@ const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What a listed server said when it was heard last.
 #[derive(Debug, Clone)]
-pub(in crate::cluster) struct Heard {
+pub(crate) struct Heard {
     /// Its words.
-    pub(in crate::cluster) status: wire::StatusResponse,
+    pub(crate) status: wire::StatusResponse,
     /// When.
-    pub(in crate::cluster) at: SystemTime,
+    pub(crate) at: SystemTime,
 }
 
 impl Heard {
     /// Whether that is recent enough to call the server alive.
-    pub(in crate::cluster) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.at.elapsed().is_ok_and(|silence| silence < SILENCE)
     }
 }
 
 /// What is known of the other listed servers. Cheap to clone.
 #[derive(Clone)]
-pub(in crate::cluster) struct Peers {
+pub(crate) struct Peers {
     connector: Connector,
     others: Arc<Vec<MemberConfig>>,
     heard: Arc<RwLock<BTreeMap<u16, Heard>>>,
@@ -52,23 +52,23 @@ pub(in crate::cluster) struct Peers {
 
 impl Peers {
     /// Knows `others` by their addresses only, until [`Self::run`] has met them.
-    pub(in crate::cluster) fn new(connector: Connector, others: Vec<MemberConfig>) -> Self {
+    pub(crate) fn new(connector: Connector, others: Vec<MemberConfig>) -> Self {
         Self { connector, others: Arc::new(others), heard: Arc::default(), failures: Arc::default() }
     }
 
     /// The configured others.
-    pub(in crate::cluster) fn others(&self) -> &[MemberConfig] {
+    pub(crate) fn others(&self) -> &[MemberConfig] {
         &self.others
     }
 
     /// What server `server` said last.
-    pub(in crate::cluster) fn heard(&self, server: u16) -> Option<Heard> {
+    pub(crate) fn heard(&self, server: u16) -> Option<Heard> {
         self.heard.read().get(&server).cloned()
     }
 
     /// Asks one server now. Whoever answers as another server is refused, with `FailedPrecondition`
     /// and a sentence for the operator.
-    pub(in crate::cluster) async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
+    pub(crate) async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
         let answer = self.answer_of(member).await;
         match &answer {
             Ok(status) => {
@@ -99,16 +99,16 @@ impl Peers {
 }
 
 /// Asks every listed server again and again.
-pub(in crate::cluster) struct PeerPoll {
+pub(crate) struct PeerPoll {
     /// The servers, and what they say.
-    pub(in crate::cluster) peers: Peers,
+    pub(crate) peers: Peers,
     /// Gauges that are brought up to date after each round.
-    pub(in crate::cluster) statistics: Arc<Statistics>,
+    pub(crate) statistics: Arc<Statistics>,
 }
 
 impl PeerPoll {
     /// Works until `stop`.
-    pub(in crate::cluster) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let others = self.peers.others();
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,7 +147,7 @@ impl PeerPoll {
 }
 
 /// What went wrong, with the causes that a transport keeps behind its first words.
-pub(in crate::cluster) fn reason_of(status: &tonic::Status) -> String {
+pub(crate) fn reason_of(status: &tonic::Status) -> String {
     let mut reason = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

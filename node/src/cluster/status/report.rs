@@ -10,7 +10,7 @@ use super::peers::Peers;
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::{Leader, LeaderHint, Leadership};
 use crate::cluster::lifecycle::Lifecycle;
-use crate::cluster::place::Place;
+use crate::cluster::own_membership::OwnMembership;
 use crate::config::{Config, MemberConfig};
 use crate::event::{Position, Ticks};
 use crate::raft::{Consensus, ServerState};
@@ -80,31 +80,31 @@ pub struct ClusterStatus {
 }
 
 /// Answers for the state of this node and of its peers.
-pub(in crate::cluster) struct Status {
+pub(crate) struct Status {
     /// The member list, and the limits that make a node ready.
-    pub(in crate::cluster) config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// New at each start of the process.
-    pub(in crate::cluster) process_id: Uuid,
+    pub(crate) process_id: Uuid,
     /// This node among the members.
-    pub(in crate::cluster) place: Arc<Place>,
+    pub(crate) membership: Arc<OwnMembership>,
     /// What the others said when they were heard last.
-    pub(in crate::cluster) peers: Peers,
+    pub(crate) peers: Peers,
     /// The leader.
-    pub(in crate::cluster) leadership: Arc<Leadership>,
+    pub(crate) leadership: Arc<Leadership>,
     /// How far this process has come.
-    pub(in crate::cluster) lifecycle: Arc<Lifecycle>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// How far the log is.
-    pub(in crate::cluster) consensus: Consensus,
+    pub(crate) consensus: Consensus,
     /// How far the state is.
-    pub(in crate::cluster) store: Store,
+    pub(crate) store: Store,
     /// Of the cluster that this disk belongs to.
-    pub(in crate::cluster) identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
 }
 
 impl Status {
     /// The members and their health.
-    pub(in crate::cluster) fn of_cluster(&self) -> ClusterStatus {
-        let local = self.member_status(&self.place.own_config(), Some((self.on_wire(), SystemTime::now())), true);
+    pub(crate) fn of_cluster(&self) -> ClusterStatus {
+        let local = self.member_status(&self.membership.own_config(), Some((self.on_wire(), SystemTime::now())), true);
         let mut members = vec![local.clone()];
         for other in self.peers.others() {
             let heard = self.peers.heard(other.id);
@@ -123,15 +123,15 @@ impl Status {
     }
 
     /// What this node tells others about itself.
-    pub(in crate::cluster) fn on_wire(&self) -> wire::StatusResponse {
+    pub(crate) fn on_wire(&self) -> wire::StatusResponse {
         let seen = self.consensus.seen();
         let applied = self.store.applied().current();
         let ready = self.not_ready_reason().is_none();
         wire::StatusResponse {
-            node_id: self.place.node_id().0,
+            node_id: self.membership.node_id().0,
             cluster_id: self.identity.cluster_id().map(|id| id.as_bytes().to_vec().into()),
             empty: seen.log_entries == 0 && seen.term == 0 && applied.log_entries == 0,
-            configured_members: self.place.canonical_list(),
+            configured_members: self.membership.canonical_list(),
             term: seen.term,
             leader_node_id: seen.leader.map(|id| id.0),
             role: self.role(seen.state, ready).into(),
@@ -139,13 +139,13 @@ impl Status {
             committed_index: seen.committed_entries.unwrap_or(applied.log_entries),
             next_position: applied.next_position,
             ready,
-            http_address: self.advertised_http(self.config.server_id, &self.place.own_config().http_address),
+            http_address: self.advertised_http(self.config.server_id, &self.membership.own_config().http_address),
             process_id: self.process_id.as_bytes().to_vec().into(),
         }
     }
 
     /// Where clients reach the leader.
-    pub(in crate::cluster) fn clients_address(&self, leader: &LeaderHint) -> String {
+    pub(crate) fn clients_address(&self, leader: &LeaderHint) -> String {
         self.advertised_http(leader.node_id.server(), &leader.member.http_address)
     }
 
@@ -197,7 +197,7 @@ impl Status {
         if !self.lifecycle.may_serve_reads() {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }
-        if !self.place.is_member() {
+        if !self.membership.is_member() {
             // An operator who takes this node for healthy might wipe another one, and the majority
             // would be lost.
             return Some("this node is not (fully) a member of the cluster yet".to_owned());
@@ -253,7 +253,7 @@ impl Status {
             // It serves no reads yet, and consensus may name a leader of before the start.
             _ if !may_serve_reads && !self.hears_leader() => wire::Role::Starting,
             (ServerState::Candidate, _) => wire::Role::Candidate,
-            (_, Leader::Unknown) if self.place.disk_is_empty() => wire::Role::Starting,
+            (_, Leader::Unknown) if self.membership.disk_is_empty() => wire::Role::Starting,
             (_, Leader::Unknown) => wire::Role::Unknown,
             (ServerState::Learner, _) => wire::Role::Learner,
             (ServerState::Follower, _) if ready => wire::Role::Follower,

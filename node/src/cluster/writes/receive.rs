@@ -16,7 +16,7 @@ use crate::cluster::wire::forward_response;
 
 /// Proposes what a peer sends until its stream ends or `stop`, and gives back the stream of
 /// answers.
-pub(in crate::cluster) fn serve(
+pub(crate) fn serve(
     writes: Arc<Writes>,
     requests: Streaming<wire::ForwardRequest>,
     stop: CancellationToken,

@@ -55,15 +55,15 @@ pub(crate) enum WriteError {
 
 /// How long a write may take.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cluster) struct WriteLimits {
+pub(crate) struct WriteLimits {
     /// Until it has an answer.
-    pub(in crate::cluster) deadline: Duration,
+    pub(crate) deadline: Duration,
     /// Until it has reached a leader; after that it is refused as surely not written.
-    pub(in crate::cluster) leader_wait: Duration,
+    pub(crate) leader_wait: Duration,
 }
 
 /// The writes of this node: its own, and those of others while it leads.
-pub(in crate::cluster) struct Writes {
+pub(crate) struct Writes {
     leadership: Arc<Leadership>,
     check: LeaderCheck,
     /// Where this node proposes as leader.
@@ -78,7 +78,7 @@ pub(in crate::cluster) struct Writes {
 
 impl Writes {
     /// Accepts writes; they are refused until there is a leader and an authorizer.
-    pub(in crate::cluster) fn new(
+    pub(crate) fn new(
         leadership: Arc<Leadership>,
         gate: Gate,
         forwards: Forwards,
@@ -91,7 +91,7 @@ impl Writes {
     }
 
     /// Registers what decides on writes while this node leads. Before that no write is made.
-    pub(in crate::cluster) fn authorize_with(&self, authorizer: Box<dyn Authorizer>) {
+    pub(crate) fn authorize_with(&self, authorizer: Box<dyn Authorizer>) {
         self.check.register(authorizer);
     }
 
@@ -101,7 +101,7 @@ impl Writes {
     ///
     /// A command is repeated when its first try was cut off: event ids make a repetition exact,
     /// wherever the first one got to.
-    pub(in crate::cluster) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
+    pub(crate) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
         let Write { command, requester, authorized_in } = write;
         let started = Instant::now();
         let deadline = started + self.limits.deadline;
@@ -204,12 +204,12 @@ impl Writes {
     }
 
     /// Commands that wait to be proposed by this node as leader.
-    pub(in crate::cluster) fn waiting_proposals(&self) -> usize {
+    pub(crate) fn waiting_proposals(&self) -> usize {
         self.gate.waiting()
     }
 
     /// Commands that wait to be sent to the leader.
-    pub(in crate::cluster) fn waiting_forwards(&self) -> usize {
+    pub(crate) fn waiting_forwards(&self) -> usize {
         self.forwards.waiting()
     }
 

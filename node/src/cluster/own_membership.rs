@@ -18,7 +18,7 @@ fn canonical(members: &[MemberConfig]) -> String {
 }
 
 /// Answers who this node is among the members.
-pub(super) struct Place {
+pub(super) struct OwnMembership {
     /// The configured member list, and which of it this node is.
     config: Arc<Config>,
     identity: Arc<Identity>,
@@ -27,7 +27,7 @@ pub(super) struct Place {
     store: Store,
 }
 
-impl Place {
+impl OwnMembership {
     /// Of the node with this configuration and disk.
     pub(super) fn new(config: Arc<Config>, identity: Arc<Identity>, consensus: Consensus, store: Store) -> Self {
         Self { config, identity, consensus, store }
