@@ -47,7 +47,7 @@ pub struct User {
 /// The document in its stored form; members that have their default are left out.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct UserDocument {
+struct StoredDocument {
     login_name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     full_name: Option<String>,
@@ -106,7 +106,7 @@ pub(super) fn metastream_of(stream: &str) -> String {
 impl User {
     /// Reads the data of an event; `None` for what is no user document.
     pub fn from_data(data: &[u8]) -> Option<Self> {
-        let document: UserDocument = serde_json::from_slice(data).ok()?;
+        let document: StoredDocument = serde_json::from_slice(data).ok()?;
         let hash = document.hash.as_deref();
         let password = hash.and_then(|hash| StoredPassword::from_document(hash, document.salt.as_deref()));
         Some(Self {
@@ -121,7 +121,7 @@ impl User {
     /// The data of an event.
     pub fn to_data(&self) -> Vec<u8> {
         let (hash, salt) = self.password.as_ref().map(StoredPassword::to_document).unzip();
-        let document = UserDocument {
+        let document = StoredDocument {
             login_name: self.login.clone(),
             full_name: self.full_name.clone(),
             salt: salt.flatten(),

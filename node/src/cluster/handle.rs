@@ -14,7 +14,7 @@ use super::lifecycle::Lifecycle;
 use super::membership::formation::Formation;
 use super::membership::replacement::Replacement;
 use super::own_membership::OwnMembership;
-use super::read_barrier::{BarrierError, ReadBarrier};
+use super::read_barrier::{BarrierError, ReadGate};
 use super::recovery::Recovery;
 use super::status::figures::{Figures, Follower, Statistics};
 use super::status::peers::{PeerPoll, Peers};
@@ -33,18 +33,18 @@ use crate::transport::Traffic;
 /// Handle on this node's part in the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
-    pub(super) parts: Arc<Parts>,
+    pub(super) parts: Arc<ClusterParts>,
 }
 
 /// The parts of the room, each behind its own few fields.
-pub(super) struct Parts {
+pub(super) struct ClusterParts {
     pub(super) identity: Arc<Identity>,
     pub(super) store: Store,
     pub(super) connector: Connector,
     pub(super) membership: Arc<OwnMembership>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) leadership: Arc<Leadership>,
-    pub(super) barrier: Arc<ReadBarrier>,
+    pub(super) barrier: Arc<ReadGate>,
     pub(super) writes: Arc<Writes>,
     pub(super) replacement: Arc<Replacement>,
     pub(super) peers: Peers,
@@ -105,7 +105,7 @@ impl Cluster {
             Arc::new(OwnMembership::new(config.clone(), identity.clone(), consensus.clone(), store.clone()));
         let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
         let peers = Peers::new(connector.clone(), others);
-        let barrier = Arc::new(ReadBarrier {
+        let barrier = Arc::new(ReadGate {
             leadership: leadership.clone(),
             consensus: consensus.clone(),
             connector: connector.clone(),
@@ -164,7 +164,7 @@ impl Cluster {
             },
             recovery: Recovery::new(consensus, lifecycle.clone(), log_entries_at_start),
         };
-        let parts = Parts {
+        let parts = ClusterParts {
             identity,
             store,
             connector,

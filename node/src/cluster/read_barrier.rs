@@ -33,7 +33,7 @@ pub enum BarrierError {
 }
 
 /// Makes a read wait until this node may answer it as asked.
-pub(super) struct ReadBarrier {
+pub(super) struct ReadGate {
     /// Which node has to be asked.
     pub(super) leadership: Arc<Leadership>,
     /// Confirms that this node leads.
@@ -46,7 +46,7 @@ pub(super) struct ReadBarrier {
     pub(super) read_wait: Duration,
 }
 
-impl ReadBarrier {
+impl ReadGate {
     /// Returns once a read on this node sees everything acknowledged anywhere before the call. Only
     /// the leader can: it asks a quorum whether it still leads (read index), so that a deposed
     /// leader that does not know it yet refuses.

@@ -140,7 +140,7 @@ async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateM
 
 /// What lies on disk, opened.
 struct Opened {
-    log: Log<types::Entry>,
+    log: Log<types::LogEntry>,
     state: StateWriter,
     snapshots: Arc<SnapshotStore>,
     /// See [`volume::estimate`].

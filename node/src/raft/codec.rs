@@ -11,7 +11,7 @@ use openraft::entry::RaftEntry;
 use openraft::{EntryPayload, RaftTypeConfig};
 use prost::Message;
 
-use super::types::{Entry, LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig, Vote};
+use super::types::{LogEntry, LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig, Vote};
 use crate::apply::{self, EntryId, Payload};
 use crate::event::Ticks;
 
@@ -110,7 +110,7 @@ pub fn membership_from_message(message: stored::Membership) -> Result<Membership
 }
 
 /// The message of a log entry. The commands' bytes are shared, not copied.
-pub fn entry_to_message(entry: &Entry) -> stored::Entry {
+pub fn entry_to_message(entry: &LogEntry) -> stored::Entry {
     use stored::entry::Payload;
     let payload = match &entry.payload {
         EntryPayload::Blank => Payload::Blank(stored::Blank {}),
@@ -123,7 +123,7 @@ pub fn entry_to_message(entry: &Entry) -> stored::Entry {
 }
 
 /// A log entry as the apply thread takes it. The commands are shared, not copied.
-pub fn entry_to_apply(entry: Entry) -> apply::Entry {
+pub fn entry_to_apply(entry: LogEntry) -> apply::Entry {
     let log_id = entry.log_id;
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
@@ -137,7 +137,7 @@ pub fn entry_to_apply(entry: Entry) -> apply::Entry {
 }
 
 /// The log entry of a message. The command's bytes are shared, not copied.
-pub fn entry_from_message(message: stored::Entry) -> Result<Entry, CodecError> {
+pub fn entry_from_message(message: stored::Entry) -> Result<LogEntry, CodecError> {
     use stored::entry::Payload;
     let log_id = log_id_from_message(message.log_id.as_ref().ok_or(CodecError::Missing("Entry.log_id"))?);
     let payload = match message.payload.ok_or(CodecError::Missing("Entry.payload"))? {
@@ -147,7 +147,7 @@ pub fn entry_from_message(message: stored::Entry) -> Result<Entry, CodecError> {
         }
         Payload::Membership(membership) => EntryPayload::Membership(membership_from_message(membership)?),
     };
-    Ok(Entry::new(log_id, payload))
+    Ok(LogEntry::new(log_id, payload))
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
         })
     }
 
-    fn entries() -> impl Strategy<Value = Entry> {
+    fn entries() -> impl Strategy<Value = LogEntry> {
         let payload = prop_oneof![
             Just(EntryPayload::Blank),
             (any::<u64>(), vec(vec(any::<u8>(), 0..50), 0..5)).prop_map(|(time, commands)| {
@@ -189,7 +189,7 @@ mod tests {
             }),
             memberships().prop_map(EntryPayload::Membership),
         ];
-        (log_ids(), payload).prop_map(|(log_id, payload)| Entry::new(log_id, payload))
+        (log_ids(), payload).prop_map(|(log_id, payload)| LogEntry::new(log_id, payload))
     }
 
     proptest! {

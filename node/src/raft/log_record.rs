@@ -6,7 +6,7 @@ use openraft::EntryPayload;
 use prost::Message;
 
 use super::codec::{self, CodecError};
-use super::types::Entry;
+use super::types::LogEntry;
 use crate::log;
 
 /// What an entry occupies in memory beside its commands.
@@ -14,7 +14,7 @@ const ENTRY_OVERHEAD_BYTES: usize = 128;
 /// What one member of a membership occupies in memory, about.
 const MEMBER_BYTES: usize = 128;
 
-impl log::Record for Entry {
+impl log::Record for LogEntry {
     fn index(&self) -> u64 {
         self.log_id.index
     }

@@ -16,7 +16,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use prost::Message;
 
 use super::codec::{self, CodecError};
-use super::types::{Entry, LogId, NodeId, TypeConfig, Vote};
+use super::types::{LogEntry, LogId, NodeId, TypeConfig, Vote};
 use crate::apply;
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
@@ -30,7 +30,7 @@ mod tests;
 /// The log as openraft wants it. Cheap to clone; each clone may read.
 #[derive(Clone)]
 pub struct LogStorage {
-    log: Log<Entry>,
+    log: Log<LogEntry>,
     as_leader: Option<Arc<AsLeader>>,
 }
 
@@ -57,7 +57,7 @@ impl AsLeader {
 
 impl LogStorage {
     /// Wraps an open log; refuses one whose purge mark does not meet its first entry.
-    pub fn new(log: Log<Entry>) -> Result<Self, LogError> {
+    pub fn new(log: Log<LogEntry>) -> Result<Self, LogError> {
         let storage = Self { log, as_leader: None };
         let purged = storage.log_id(LAST_PURGED)?.map_or(0, |purged| purged.index + 1);
         // Found now rather than in the middle of an election.
@@ -77,7 +77,7 @@ impl LogStorage {
     }
 
     /// The log below.
-    pub fn log(&self) -> &Log<Entry> {
+    pub fn log(&self) -> &Log<LogEntry> {
         &self.log
     }
 
@@ -96,7 +96,7 @@ impl LogStorage {
     }
 
     /// From memory at once; from the disk on a thread that may block.
-    async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
+    async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         if let Some(entries) = self.log.read_cached(range.clone(), max_bytes) {
             return Ok(entries);
         }
@@ -125,20 +125,20 @@ fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
 }
 
 impl RaftLogReader<TypeConfig> for LogStorage {
-    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<LogEntry>>
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         self.read(half_open(&range), usize::MAX).await
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
         self.read(start..end, READ_BYTES).await
     }
 
     /// Apply reads through this. In pieces, so that catching up after a start does not load the
     /// whole log.
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<LogEntry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -209,10 +209,10 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
     where
-        I: IntoIterator<Item = Entry> + OptionalSend,
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
+        let entries: Vec<LogEntry> = entries.into_iter().collect();
         let as_leader = self.as_leader.as_ref().filter(|told| told.is_leader.load(Ordering::Relaxed));
         let told = as_leader.map(|as_leader| (as_leader, entries.iter().cloned().map(codec::entry_to_apply).collect()));
         self.log.append(entries, Box::new(move || callback.io_completed(Ok(()))));

@@ -77,7 +77,7 @@ impl Network {
         Self { identity, dialer, resolve, metrics, snapshots, reachable: HashMap::new() }
     }
 
-    fn client(&mut self, target: NodeId, member: &Member, purpose: Purpose) -> Peer {
+    fn client(&mut self, target: NodeId, member: &Member, purpose: Purpose) -> PeerClient {
         let address = (self.resolve)(target, member).raft_address;
         let client = match self.dialer.channel(target.server(), &address) {
             Ok(channel) => Some(
@@ -90,7 +90,7 @@ impl Network {
                 None
             }
         };
-        Peer {
+        PeerClient {
             target,
             address,
             purpose,
@@ -108,23 +108,23 @@ impl Network {
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
-    type Network = Peer;
+    type Network = PeerClient;
 
-    async fn new_client(&mut self, target: NodeId, node: &Member) -> Peer {
+    async fn new_client(&mut self, target: NodeId, node: &Member) -> PeerClient {
         self.client(target, node, Purpose::Replication)
     }
 
-    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> Peer {
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> PeerClient {
         self.client(target, node, Purpose::Heartbeat)
     }
 
-    async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> Peer {
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> PeerClient {
         self.client(target, node, Purpose::Snapshot)
     }
 }
 
 /// One connection to one peer.
-pub struct Peer {
+pub struct PeerClient {
     target: NodeId,
     address: String,
     purpose: Purpose,
@@ -139,7 +139,7 @@ pub struct Peer {
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
-impl Peer {
+impl PeerClient {
     /// A request with the caller's metadata, and the client to send it with.
     fn prepare<T>(&self, message: T) -> RpcResult<(RaftClient<Channel>, Request<T>)> {
         let client = self.client.clone().ok_or_else(|| unreachable_because("the peer has no usable address"))?;
@@ -201,14 +201,14 @@ fn malformed(error: CodecError) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::from_string(error))
 }
 
-impl NetBackoff<TypeConfig> for Peer {
+impl NetBackoff<TypeConfig> for PeerClient {
     fn backoff(&self) -> Option<Backoff> {
         let pauses = std::iter::successors(Some(RECONNECT_FIRST), |last| Some((*last * 2).min(RECONNECT_LONGEST)));
         Some(Backoff::new(pauses))
     }
 }
 
-impl NetStreamAppend<TypeConfig> for Peer {
+impl NetStreamAppend<TypeConfig> for PeerClient {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -237,7 +237,7 @@ impl NetStreamAppend<TypeConfig> for Peer {
     }
 }
 
-impl NetVote<TypeConfig> for Peer {
+impl NetVote<TypeConfig> for PeerClient {
     async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {
         let (mut client, request) = self.prepare(wire::vote_request_to_message(&rpc))?;
         let answer = self.unary(&option, client.vote(request)).await?;
@@ -255,7 +255,7 @@ impl NetVote<TypeConfig> for Peer {
     }
 }
 
-impl NetTransferLeader<TypeConfig> for Peer {
+impl NetTransferLeader<TypeConfig> for PeerClient {
     async fn transfer_leader(
         &mut self,
         req: TransferLeaderRequest<TypeConfig>,
@@ -267,7 +267,7 @@ impl NetTransferLeader<TypeConfig> for Peer {
     }
 }
 
-impl NetSnapshot<TypeConfig> for Peer {
+impl NetSnapshot<TypeConfig> for PeerClient {
     type SnapshotData = Arc<SnapshotDir>;
 
     async fn full_snapshot(

@@ -31,7 +31,7 @@ pub struct Parts {
     pub store: Store,
     /// Index after the last entry that the log held when it was opened: what recovery has to reach.
     pub log_end_at_start: u64,
-    pub(super) log: Log<types::Entry>,
+    pub(super) log: Log<types::LogEntry>,
     pub(super) apply: ApplyHandle,
     /// See [`StateMachine::new`](super::StateMachine::new).
     pub(super) released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
@@ -104,7 +104,7 @@ impl Parts {
 
 /// How far the log is written and synced. Cheap to clone.
 #[derive(Clone)]
-pub struct LogProgress(Log<types::Entry>);
+pub struct LogProgress(Log<types::LogEntry>);
 
 impl LogProgress {
     /// Number of entries written.

@@ -28,10 +28,10 @@ impl fmt::Display for Outcomes {
 }
 
 /// Shorthands for openraft's generic types.
-pub type Entry = openraft::alias::EntryOf<TypeConfig>;
-/// See [`Entry`].
+pub type LogEntry = openraft::alias::EntryOf<TypeConfig>;
+/// See [`LogEntry`].
 pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
-/// See [`Entry`].
+/// See [`LogEntry`].
 pub type Vote = openraft::alias::VoteOf<TypeConfig>;
-/// See [`Entry`].
+/// See [`LogEntry`].
 pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;

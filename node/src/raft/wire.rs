@@ -161,7 +161,7 @@ mod tests {
     use openraft::entry::RaftEntry;
     use openraft::vote::leader_id_std::CommittedLeaderId;
 
-    use super::super::types::{Entry, LogId};
+    use super::super::types::{LogEntry, LogId};
     use super::*;
 
     fn log_id(index: u64) -> LogId {
@@ -172,7 +172,7 @@ mod tests {
         AppendEntriesRequest {
             vote: Vote::new_committed(3, NodeId(1)),
             prev_log_id: prev.map(log_id),
-            entries: indexes.iter().map(|index| Entry::new(log_id(*index), EntryPayload::Blank)).collect(),
+            entries: indexes.iter().map(|index| LogEntry::new(log_id(*index), EntryPayload::Blank)).collect(),
             leader_commit: Some(log_id(1)),
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::Leadership;
 use crate::cluster::own_membership::OwnMembership;
-use crate::cluster::read_barrier::ReadBarrier;
+use crate::cluster::read_barrier::ReadGate;
 use crate::cluster::status::peers::Peers;
 use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
@@ -34,7 +34,7 @@ pub(crate) struct Replacement {
     consensus: Consensus,
     leadership: Arc<Leadership>,
     /// Confirms that a majority still follows this leader before it changes the members.
-    barrier: Arc<ReadBarrier>,
+    barrier: Arc<ReadGate>,
     /// Whether the predecessor of a disk still runs.
     peers: Peers,
     /// Disks that are being brought back.
@@ -50,7 +50,7 @@ impl Replacement {
         membership: Arc<OwnMembership>,
         consensus: Consensus,
         leadership: Arc<Leadership>,
-        barrier: Arc<ReadBarrier>,
+        barrier: Arc<ReadGate>,
         peers: Peers,
     ) -> Self {
         let (promoting, changing_members) = (Mutex::default(), tokio::sync::Mutex::default());

@@ -17,12 +17,12 @@ fn log_id(index: u64) -> LogId {
     LogId::new(3.into(), index)
 }
 
-fn entry(index: u64, bytes: usize) -> Entry {
+fn entry(index: u64, bytes: usize) -> LogEntry {
     let command = bytes::Bytes::from(vec![index as u8; bytes]);
-    Entry::new(log_id(index), EntryPayload::Normal(Proposal { time: Ticks(index), commands: [command].into() }))
+    LogEntry::new(log_id(index), EntryPayload::Normal(Proposal { time: Ticks(index), commands: [command].into() }))
 }
 
-async fn append(storage: &mut LogStorage, entries: impl IntoIterator<Item = Entry>) {
+async fn append(storage: &mut LogStorage, entries: impl IntoIterator<Item = LogEntry>) {
     let (sender, done) = tokio::sync::oneshot::channel();
     let entries: Vec<_> = entries.into_iter().collect();
     storage.log.append(entries, Box::new(move || sender.send(()).unwrap()));
