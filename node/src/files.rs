@@ -1,10 +1,7 @@
 //! What the rooms that keep directories need of the file system.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Makes creations, renames and removals in a directory durable.
@@ -80,15 +77,7 @@ pub(crate) struct Space {
 impl Space {
     /// Of the file system that `path` is on.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let mut space = MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: the path ends with a zero byte, and `statvfs` writes nothing but the structure it
-        // is given.
-        if unsafe { libc::statvfs(path.as_ptr(), space.as_mut_ptr()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call has succeeded, so it has filled the structure.
-        let space = unsafe { space.assume_init() };
+        let space = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
         Ok(Self {
             total_bytes: bytes(space.f_blocks),

@@ -28,7 +28,6 @@ pub mod log;
 mod machine;
 pub mod metrics;
 pub mod node;
-mod priority;
 pub mod raft;
 pub mod snapshot;
 pub mod store;

@@ -39,8 +39,6 @@ pub struct Metrics {
     pub applied_entries: Counter,
     /// Commands in one chunk of the apply thread.
     pub apply_chunk: Histogram,
-    /// Chunks of the apply thread that had been decided while the log was synced.
-    pub decided_ahead: Counter,
     /// Events stored by applied commands.
     pub applied_events: Counter,
     /// Syncs of the log.
@@ -80,7 +78,6 @@ impl Metrics {
             proposal_batch: Histogram::new(BATCH_BUCKETS),
             applied_entries: Counter::default(),
             apply_chunk: Histogram::new(BATCH_BUCKETS),
-            decided_ahead: Counter::default(),
             applied_events: Counter::default(),
             log_syncs: Counter::default(),
             log_sync_seconds: Histogram::new(SYNC_BUCKETS),
@@ -123,11 +120,6 @@ impl Metrics {
         to.register("proposal_batch_commands", "Commands in one proposed batch", self.proposal_batch.clone());
         to.register("applied_entries", "Log entries applied", self.applied_entries.clone());
         to.register("apply_chunk_commands", "Commands applied in one batch", self.apply_chunk.clone());
-        to.register(
-            "apply_chunks_decided_ahead",
-            "Batches of commands decided while the log was synced",
-            self.decided_ahead.clone(),
-        );
         to.register("applied_events", "Events stored", self.applied_events.clone());
         to.register("log_syncs", "Syncs of the log", self.log_syncs.clone());
         to.register("log_sync_seconds", "Duration of one sync of the log", self.log_sync_seconds.clone());

@@ -21,11 +21,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cluster", &["raft", "transport", "store", "event", "config", "metrics", "fatal", "files"]),
     ("raft", &["snapshot", "apply", "transport", "log", "store", "event", "config", "metrics", "fatal"]),
     ("snapshot", &["apply", "transport", "store", "metrics", "fatal", "files"]),
-    ("apply", &["machine", "log", "store", "event", "metrics", "fatal", "priority"]),
+    ("apply", &["machine", "log", "store", "event", "metrics", "fatal"]),
     ("transport", &["tls", "listen"]),
     ("machine", &["store", "event", "fatal"]),
-    ("store", &["event", "fatal", "files", "priority"]),
-    ("log", &["fatal", "files", "priority"]),
+    ("store", &["event", "fatal", "files"]),
+    ("log", &["fatal", "files"]),
     ("event", &["fatal"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),
@@ -35,7 +35,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("fatal", &[]),
     ("files", &[]),
-    ("priority", &[]),
 ];
 
 /// Rooms of which one file alone uses another room: the rest sees a trait. Tests may use it, too.

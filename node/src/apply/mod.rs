@@ -26,8 +26,8 @@ use crate::store::{StateWriter, Store};
 use thread::Publisher;
 
 /// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with
-/// room for a closure and for entries to be decided ahead.
-const QUEUE: usize = 6;
+/// room for closures.
+const QUEUE: usize = 4;
 
 /// Entries in one chunk at most: one batch of the state database, during which nothing else is
 /// visible.
@@ -48,9 +48,6 @@ pub type Answer = Box<dyn FnOnce(Vec<Vec<WriteOutcome>>) + Send>;
 type Task = Box<dyn FnOnce(&mut StateWriter) + Send>;
 
 enum Job {
-    /// Entries that were written to the log and will probably be applied next: what they mean is
-    /// found out meanwhile.
-    DecideAhead(Vec<Entry>),
     /// Entries in order, without a gap; `done` after they are visible to readers.
     Apply { entries: Vec<Entry>, answer: Answer, done: oneshot::Sender<()> },
     /// Something that must not run beside a chunk.
@@ -103,14 +100,6 @@ impl ApplyHandle {
     /// The state this thread writes.
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// Lets the thread find out, while the disk syncs, what entries do that will probably be
-    /// applied next. Whether they will be committed nobody knows yet, so nothing of them becomes
-    /// visible; a busy thread leaves them alone.
-    pub fn decide_ahead(&self, entries: Vec<Entry>) {
-        // Without room the thread is behind, and has no time for guesses.
-        let _ = self.jobs.try_send(Job::DecideAhead(entries));
     }
 
     /// Hands over consecutive committed entries; the receiver fires once they are applied and

@@ -55,43 +55,17 @@ async fn outcomes_are_told_entry_by_entry_when_readers_see_them() {
 }
 
 #[tokio::test]
-async fn what_was_decided_ahead_counts_only_for_exactly_those_entries() {
+async fn tasks_see_the_chunks_before_them_and_an_ordered_end_keeps_what_was_applied() {
     let directory = tempfile::tempdir().unwrap();
     let writer = StateWriter::open(&directory.path().join("state"), 1 << 20).unwrap();
     let store = Store::clone(&writer);
-    let metrics = Metrics::new();
-    let handle = ApplyHandle::start(writer, Arc::new(|_| {}), metrics.clone()).unwrap();
-    let applied = |entries| (store.applied().current().log_entries == entries, metrics.decided_ahead.get());
-
-    handle.decide_ahead(vec![entry(1, 0, "a"), entry(1, 1, "a")]);
-    assert_eq!(applied(0), (true, 0), "a guess is visible to nobody");
+    let handle = ApplyHandle::start(writer, Arc::new(|_| {}), Metrics::new()).unwrap();
     apply(&handle, vec![entry(1, 0, "a"), entry(1, 1, "a")]).await;
-    assert_eq!(applied(2), (true, 1));
-
-    // Another leader wrote something else at that place.
-    handle.decide_ahead(vec![entry(1, 2, "lost")]);
     apply(&handle, vec![entry(2, 2, "b")]).await;
-    assert_eq!(applied(3), (true, 1));
-    // Less and more than was guessed.
-    handle.decide_ahead(vec![entry(2, 3, "a"), entry(2, 4, "a")]);
-    apply(&handle, vec![entry(2, 3, "a")]).await;
-    handle.decide_ahead(vec![entry(2, 4, "a")]);
-    apply(&handle, vec![entry(2, 4, "a"), entry(2, 5, "a")]).await;
-    // Entries that do not come next, and a second guess while there is a first.
-    handle.decide_ahead(vec![entry(2, 7, "a")]);
-    handle.decide_ahead(vec![entry(2, 6, "a")]);
-    handle.decide_ahead(vec![entry(2, 7, "lost")]);
-    apply(&handle, vec![entry(2, 6, "a")]).await;
-    assert_eq!(applied(7), (true, 2));
-
-    // What else the thread does must not wait for a guess.
-    handle.decide_ahead(vec![entry(2, 7, "a")]);
-    assert_eq!(last_numbers(&handle, ["a", "b", "lost"]).await, [Some(5), Some(0), None]);
-    apply(&handle, vec![entry(2, 7, "a")]).await;
-    assert_eq!(applied(8), (true, 2));
-    handle.decide_ahead(vec![entry(2, 8, "lost")]);
+    assert_eq!(last_numbers(&handle, ["a", "b", "c"]).await, [Some(1), Some(0), None]);
+    assert_eq!(store.applied().current().log_entries, 3);
     handle.shutdown().await;
     drop((handle, store));
     let store = StateWriter::open(&directory.path().join("state"), 1 << 20).unwrap();
-    assert_eq!(store.applied().current().log_entries, 8);
+    assert_eq!(store.applied().current().log_entries, 3);
 }

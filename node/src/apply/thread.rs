@@ -1,6 +1,5 @@
 //! What the apply thread does.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -9,13 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::entry::{Entry, EntryId, Payload, Proposal};
 use super::flush::{self, FLUSH_BYTES};
-use super::{Answer, DurableGate, Job, MAX_CHUNK_BYTES};
+use super::{Answer, DurableGate, Job};
 use crate::event::WriteOutcome;
 use crate::log::Volume;
 use crate::metrics::Metrics;
 use crate::store::write::Chunk;
 use crate::store::{ReadError, StateWriter, Store};
-use crate::{fatal, machine, priority};
+use crate::{fatal, machine};
 
 /// What a log entry occupies beside its commands, about: ids, time, key and framing.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
@@ -23,56 +22,20 @@ const ENTRY_OVERHEAD_BYTES: u64 = 64;
 /// Works until it is told to stop.
 #[expect(clippy::disallowed_methods, reason = "this is the apply thread")]
 pub(super) fn run(mut writer: StateWriter, mut publisher: Publisher, mut queue: mpsc::Receiver<Job>) {
-    priority::run_promptly();
     while let Some(job) = queue.blocking_recv() {
-        let stop = match job {
-            Job::DecideAhead(entries) if follows(&writer, &entries) => {
-                let ahead = Decided::new(&mut writer, &entries);
-                match next_but_guesses(&mut queue) {
-                    Some(Job::Apply { entries, answer, done }) if ahead.is_of(&entries) => {
-                        publisher.metrics.decided_ahead.inc();
-                        publisher.commit(ahead, answer, done);
-                        ControlFlow::Continue(())
-                    }
-                    Some(other) => {
-                        drop(ahead);
-                        work(&mut writer, &mut publisher, other)
-                    }
-                    None => return,
-                }
+        match job {
+            Job::Apply { entries, answer, done } => {
+                let decided = Decided::new(&mut writer, &entries);
+                publisher.commit(decided, answer, done);
             }
-            job => work(&mut writer, &mut publisher, job),
-        };
-        if stop.is_break() {
-            return;
+            Job::Run(task) => task(&mut writer),
+            Job::Stop { done } => {
+                flush::flush(&writer);
+                let _ = done.send(());
+                return;
+            }
         }
     }
-}
-
-/// The next job that is no guess: there is one already.
-#[expect(clippy::disallowed_methods, reason = "runs on the apply thread")]
-fn next_but_guesses(queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
-    loop {
-        match queue.blocking_recv() {
-            Some(Job::DecideAhead(_)) => {}
-            next => return next,
-        }
-    }
-}
-
-/// Does a job for which nothing was decided ahead.
-fn work(writer: &mut StateWriter, publisher: &mut Publisher, job: Job) -> ControlFlow<()> {
-    match job {
-        Job::DecideAhead(_) => {}
-        Job::Apply { entries, answer, done } => publisher.commit(Decided::new(writer, &entries), answer, done),
-        Job::Run(task) => task(writer),
-        Job::Stop { done } => {
-            flush::flush(writer);
-            let _ = done.send(());
-            return ControlFlow::Break(());
-        }
-    }
-    ControlFlow::Continue(())
 }
 
 /// Makes decisions visible.
@@ -108,13 +71,6 @@ impl Publisher {
         // Consensus may be gone during shutdown.
         let _ = done.send(());
     }
-}
-
-/// Whether these are the next entries after those applied, and few enough for one chunk.
-fn follows(store: &Store, entries: &[Entry]) -> bool {
-    let bytes: usize = entries.iter().map(Entry::weight).sum();
-    let next = store.applied().current().log_entries;
-    entries.first().is_some_and(|first| first.id.index == next) && bytes <= MAX_CHUNK_BYTES
 }
 
 /// What some consecutive entries do to the state, not yet visible to anybody.
@@ -154,12 +110,6 @@ impl<'writer> Decided<'writer> {
         self.bytes += entry.weight() as u64 + ENTRY_OVERHEAD_BYTES;
         self.ids.push(entry.id);
         self.outcomes.push(outcomes);
-    }
-
-    /// Whether it was decided on exactly these: the same place in the log, given by the same
-    /// leader, holds the same entry.
-    fn is_of(&self, entries: &[Entry]) -> bool {
-        self.ids.iter().eq(entries.iter().map(|entry| &entry.id))
     }
 }
 

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::disk::Disk;
 use super::durable_mark::{Durable, DurableMark};
 use super::{OnDurable, SyncObserver, SyncReport};
-use crate::{fatal, priority};
+use crate::fatal;
 
 /// Callers that may wait for a sync. One more is held back until the disk has kept up: a disk this
 /// far behind has to slow its node down instead of filling its memory.
@@ -178,7 +178,6 @@ impl GroupCommit {
     }
 
     fn run(&self) {
-        priority::run_promptly();
         loop {
             let patience = self.marked.lock().file.sync_is_due_in();
             let batch = self.next_batch(patience);

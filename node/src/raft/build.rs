@@ -12,7 +12,7 @@ use openraft::errors::Fatal;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::log_storage::{self, LogStorage};
+use super::log_storage::LogStorage;
 use super::types::{self, NodeId, TypeConfig};
 use super::{Parts, Raft, StateMachine, network, settings};
 use crate::apply::{ApplyHandle, DurableGate};
@@ -111,10 +111,7 @@ pub async fn build(
         network::SnapshotSending { outgoing: outgoing.clone(), bytes_per_second: config.snapshot_bytes_per_second };
     let network = network::Network::new(identity.clone(), dialer, resolve, metrics, sending);
     let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
-    let ahead = apply.clone();
-    let as_leader =
-        log_storage::AsLeader::new(identity.node_id(), Box::new(move |entries| ahead.decide_ahead(entries)));
-    let mut log_storage = LogStorage::new(log.clone())?.telling(as_leader);
+    let mut log_storage = LogStorage::new(log.clone())?;
     check_members(config, &mut log_storage, &mut state_machine).await?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);

@@ -6,8 +6,6 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::stream::{self, Stream, StreamExt};
 use headwater_proto::stored;
@@ -16,8 +14,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use prost::Message;
 
 use super::codec::{self, CodecError};
-use super::types::{LogEntry, LogId, NodeId, TypeConfig, Vote};
-use crate::apply;
+use super::types::{LogEntry, LogId, TypeConfig, Vote};
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
 
@@ -31,34 +28,12 @@ mod tests;
 #[derive(Clone)]
 pub struct LogStorage {
     log: Log<LogEntry>,
-    as_leader: Option<Arc<AsLeader>>,
-}
-
-/// Who is told what this node wrote to its log as leader, before it is durable. Called on
-/// consensus' task, so it must be quick.
-pub struct AsLeader {
-    node_id: NodeId,
-    is_leader: AtomicBool,
-    written: Box<dyn Fn(Vec<apply::Entry>) + Send + Sync>,
-}
-
-impl AsLeader {
-    /// For the node `node_id`, which leads once it has stored a vote for itself that a majority
-    /// gave.
-    pub fn new(node_id: NodeId, written: Box<dyn Fn(Vec<apply::Entry>) + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { node_id, is_leader: AtomicBool::new(false), written })
-    }
-
-    fn heed(&self, vote: &Vote) {
-        let is_leader = vote.committed && vote.leader_id.voted_for == self.node_id;
-        self.is_leader.store(is_leader, Ordering::Relaxed);
-    }
 }
 
 impl LogStorage {
     /// Wraps an open log; refuses one whose purge mark does not meet its first entry.
     pub fn new(log: Log<LogEntry>) -> Result<Self, LogError> {
-        let storage = Self { log, as_leader: None };
+        let storage = Self { log };
         let purged = storage.log_id(LAST_PURGED)?.map_or(0, |purged| purged.index + 1);
         // Found now rather than in the middle of an election.
         storage.log_id(COMMITTED)?;
@@ -69,11 +44,6 @@ impl LogStorage {
             return Err(damaged(&what));
         }
         Ok(storage)
-    }
-
-    /// The same, telling what is written while this node leads.
-    pub fn telling(self, as_leader: Arc<AsLeader>) -> Self {
-        Self { as_leader: Some(as_leader), ..self }
     }
 
     /// The log below.
@@ -176,9 +146,6 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        if let Some(as_leader) = &self.as_leader {
-            as_leader.heed(vote);
-        }
         let (durable, done) = tokio::sync::oneshot::channel();
         let value = codec::vote_to_message(vote).encode_to_vec();
         // Whoever does not wait any more needs no answer.
@@ -213,12 +180,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<LogEntry> = entries.into_iter().collect();
-        let as_leader = self.as_leader.as_ref().filter(|told| told.is_leader.load(Ordering::Relaxed));
-        let told = as_leader.map(|as_leader| (as_leader, entries.iter().cloned().map(codec::entry_to_apply).collect()));
         self.log.append(entries, Box::new(move || callback.io_completed(Ok(()))));
-        if let Some((as_leader, entries)) = told {
-            (as_leader.written)(entries);
-        }
         Ok(())
     }
 

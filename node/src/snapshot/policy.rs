@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::kept::SnapshotStore;
@@ -209,7 +210,7 @@ impl<C: SnapshotConsensus> SnapshotPolicy<C> {
 /// Whether a failure says that what was written cannot be relied on, as opposed to what an operator
 /// can put right while the node runs.
 fn is_damage(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidData || error.raw_os_error() == Some(libc::EIO)
+    error.kind() == io::ErrorKind::InvalidData || Errno::from_io_error(error) == Some(Errno::IO)
 }
 
 #[cfg(test)]

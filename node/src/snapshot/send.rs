@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::{Stream, StreamExt};
 use headwater_proto::raft::{SnapshotChunk, SnapshotHeader, SnapshotPart, snapshot_part::Part};
 use headwater_proto::stored;
+use rustix::io::Errno;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -51,7 +52,7 @@ impl ReadFailure {
     fn of(path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();
         let gone = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound);
-        if gone || error.raw_os_error() == Some(libc::EIO) {
+        if gone || Errno::from_io_error(&error) == Some(Errno::IO) {
             return Self::Damaged { path, what: error.to_string() };
         }
         Self::Disk { path, error }

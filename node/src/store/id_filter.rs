@@ -25,7 +25,6 @@ use super::generation::Generation;
 use super::options::EVENT_ID;
 use super::system_row::Counters;
 use super::{ReadError, event_id_row};
-use crate::priority;
 
 /// Memory of the filter, whatever the number of ids. At 13 million of them about one new id in a
 /// hundred is looked up, at 50 million about every second.
@@ -148,7 +147,6 @@ impl Filling {
         let (sender, filled) = mpsc::channel();
         let cancel = is_unwanted.clone();
         let fill = move || {
-            priority::run_last();
             let started = Instant::now();
             let mut bits = Bits::new(ID_FILTER_BYTES);
             match fill(&generation, &hasher, &mut bits, &cancel) {
@@ -186,9 +184,8 @@ enum Progress {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        // The database must be closed when the store is. The thread is slow where others want the
-        // processor, but looks here every few thousand rows; it only has a low priority and no idle
-        // one, so that nobody waits long for it.
+        // The database must be closed when the store is. The thread looks here every few thousand
+        // rows, so nobody waits long for it.
         self.is_unwanted.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -104,20 +104,3 @@ async fn a_purge_mark_that_does_not_meet_the_first_entry_is_refused() {
     let error = LogStorage::new(log).map(drop).unwrap_err().to_string();
     assert!(error.contains("purge mark") && error.contains("--rejoin"), "{error}");
 }
-
-#[tokio::test]
-async fn only_writes_of_a_leader_are_reported() {
-    let directory = tempfile::tempdir().unwrap();
-    let (sender, told) = std::sync::mpsc::channel();
-    let written = Box::new(move |entries: Vec<apply::Entry>| sender.send(entries).unwrap());
-    let mut storage = open(directory.path()).telling(AsLeader::new(NodeId(7), written));
-    let elected = |node| Vote::new_committed(3, NodeId(node));
-    let votes = [None, Some(Vote::new(3, NodeId(7))), Some(elected(7)), Some(elected(8))];
-    for (index, vote) in votes.into_iter().enumerate() {
-        if let Some(vote) = vote {
-            storage.save_vote(&vote).await.unwrap();
-        }
-        RaftLogStorage::append(&mut storage, [entry(index as u64, 20)], IOFlushed::noop()).await.unwrap();
-    }
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [vec![codec::entry_to_apply(entry(2, 20))]]);
-}
