@@ -31,6 +31,15 @@ const BATCH: usize = 250;
 /// Connections that fill a store.
 const LOADERS: usize = 8;
 
+/// How a node is ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// By SIGTERM.
+    Ordered,
+    /// By SIGKILL.
+    Killed,
+}
+
 /// A cluster of one or three, and which request numbers were already used on it.
 #[derive(Debug)]
 pub(crate) struct Headwater {
@@ -122,14 +131,14 @@ impl Headwater {
         Ok(())
     }
 
-    /// Ends a node with `kill -9` (or SIGTERM when `ordered`), starts it again and answers the time
-    /// to readiness.
-    pub(crate) async fn restart(&mut self, id: u16, ordered: bool) -> anyhow::Result<Duration> {
-        if ordered {
-            let status = self.cluster.terminate(id).await?;
-            anyhow::ensure!(status.success(), "an ordered shutdown ended with {status}");
-        } else {
-            self.cluster.kill(id).await?;
+    /// Ends a node, starts it again and answers the time to readiness.
+    pub(crate) async fn restart(&mut self, id: u16, end: End) -> anyhow::Result<Duration> {
+        match end {
+            End::Ordered => {
+                let status = self.cluster.terminate(id).await?;
+                anyhow::ensure!(status.success(), "an ordered shutdown ended with {status}");
+            }
+            End::Killed => self.cluster.kill(id).await?,
         }
         let started = Instant::now();
         self.cluster.start(id)?;

@@ -15,6 +15,7 @@ mod processes;
 mod report;
 mod requests;
 mod scenarios;
+mod versions;
 
 use std::path::PathBuf;
 
@@ -98,6 +99,8 @@ pub(crate) enum Scenario {
     VersionsSingle,
     /// The same for three nodes.
     VersionsCluster,
+    /// The same for one node that holds `--events` events already.
+    VersionsGrown,
     /// The same for a page that is asked for again and again.
     VersionsPage,
     /// The same for pages that were not read lately.
@@ -107,7 +110,14 @@ pub(crate) enum Scenario {
 impl Scenario {
     /// Whether it has no meaning without another program.
     fn compares_programs(self) -> bool {
-        matches!(self, Self::VersionsSingle | Self::VersionsCluster | Self::VersionsPage | Self::VersionsPages)
+        matches!(
+            self,
+            Self::VersionsSingle
+                | Self::VersionsCluster
+                | Self::VersionsGrown
+                | Self::VersionsPage
+                | Self::VersionsPages
+        )
     }
 }
 

@@ -10,17 +10,18 @@ use headwater_cluster_tests::client::{ATOM_JSON, Client};
 use crate::echo::EchoServer;
 use crate::etcd::Etcd;
 use crate::generator::{Load, Pace};
-use crate::headwater::{EVENT_BYTES, Headwater};
-use crate::load::{Contender, Round, Series, interleaved};
+use crate::headwater::{EVENT_BYTES, End, Headwater};
+use crate::load::{Contender, Series, interleaved};
 use crate::report::{Ratio, Report, Section};
 use crate::requests::{Template, stream_name};
+use crate::versions::{self, Compared};
 use crate::{Plan, Scenario};
 
 /// Connections at which capacity is compared.
-const MANY: usize = 64;
+pub(crate) const MANY: usize = 64;
 
 /// Size of the young store in the growth scenario.
-const YOUNG_EVENTS: u64 = 10_000;
+pub(crate) const YOUNG_EVENTS: u64 = 10_000;
 
 /// The young store was filled by 40 requests, each to a stream of its own.
 const FILLED_STREAMS: u64 = 40;
@@ -34,7 +35,7 @@ const OTHER_PAGES: &str = "/PPPPPPPP/forward/20";
 /// A node's memory stays below this through everything (docs/limits.md).
 const MEMORY_TARGET: &str = "target: below 600";
 
-const MIB: f64 = 1024.0 * 1024.0;
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
 /// Runs the scenarios of the plan.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
@@ -50,10 +51,11 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
             Scenario::Authenticated => authenticated(plan).await,
             Scenario::Reads => reads(plan).await,
             Scenario::Growth => growth(plan).await,
-            Scenario::VersionsSingle => versions(1, Compared::Appends, plan).await,
-            Scenario::VersionsCluster => versions(3, Compared::Appends, plan).await,
-            Scenario::VersionsPage => versions(1, Compared::OnePage, plan).await,
-            Scenario::VersionsPages => versions(1, Compared::OtherPages, plan).await,
+            Scenario::VersionsSingle => versions::compare(1, Compared::Appends, plan).await,
+            Scenario::VersionsCluster => versions::compare(3, Compared::Appends, plan).await,
+            Scenario::VersionsGrown => versions::compare(1, Compared::AppendsToGrown, plan).await,
+            Scenario::VersionsPage => versions::compare(1, Compared::OnePage, plan).await,
+            Scenario::VersionsPages => versions::compare(1, Compared::OtherPages, plan).await,
         };
         report.sections.push(sections.with_context(|| format!("scenario {scenario:?}"))?);
     }
@@ -61,7 +63,13 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
 }
 
 /// A load without event ids, or with ids of its own.
-fn plain(address: SocketAddr, connections: usize, template: Template, expected_status: u16, plan: &Plan) -> Load {
+pub(crate) fn plain(
+    address: SocketAddr,
+    connections: usize,
+    template: Template,
+    expected_status: u16,
+    plan: &Plan,
+) -> Load {
     Load {
         address,
         connections,
@@ -277,7 +285,7 @@ async fn authenticated(plan: &Plan) -> anyhow::Result<Section> {
 }
 
 /// Asks once, to know size and entity tag of an answer.
-async fn probe(address: SocketAddr, path: &str, accept: &str) -> anyhow::Result<(usize, Option<String>)> {
+pub(crate) async fn probe(address: SocketAddr, path: &str, accept: &str) -> anyhow::Result<(usize, Option<String>)> {
     let client = Client::new()?;
     let response = client.get(&format!("http://{address}{path}"), &[("Accept", accept)]).await?;
     let status = response.status();
@@ -400,64 +408,8 @@ async fn growth(plan: &Plan) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-/// The requests by which programs are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compared {
-    Appends,
-    OnePage,
-    OtherPages,
-}
-
-/// The same load for several programs in turn, with the plain server as a measure of how fast the
-/// machine is in these minutes.
-async fn versions(nodes: u16, compared: Compared, plan: &Plan) -> anyhow::Result<Section> {
-    let mut section =
-        Section::new(format!("{compared:?} of this program beside others, {nodes} nodes, {MANY} connections"));
-    let others = plan.beside.iter().map(|path| (path.display().to_string(), Some(path.clone())));
-    let echo = EchoServer::start().await?;
-    let mut clusters = Vec::new();
-    let mut contenders = Vec::new();
-    let mut answer_bytes = 0;
-    for (name, binary) in std::iter::once(("this".to_owned(), None)).chain(others) {
-        let mut cluster = Headwater::start_with(nodes, binary).await?;
-        let address = cluster.leader().await?;
-        let load = if compared == Compared::Appends {
-            cluster.appends(address, MANY, plan.round, Pace::Closed)
-        } else {
-            cluster.fill(YOUNG_EVENTS).await?;
-            let path = format!("/streams/{}/100/forward/20", stream_name(cluster.run, 7));
-            answer_bytes = probe(address, &path, ATOM_JSON).await?.0;
-            let one = Template::get(&path, &[("Accept", ATOM_JSON)]);
-            let template = if compared == Compared::OnePage { one } else { other_pages(cluster.run, "") };
-            plain(address, MANY, template, 200, plan)
-        };
-        contenders.push(Contender { name, load, pids: cluster.pids()? });
-        // Each lives until all are measured.
-        clusters.push(cluster);
-    }
-    let load = match compared {
-        Compared::Appends => Load { address: echo.address(), ..contenders[0].load.clone() },
-        Compared::OnePage | Compared::OtherPages => {
-            plain(echo.address(), MANY, Template::get(&format!("/bytes/{answer_bytes}"), &[]), 200, plan)
-        }
-    };
-    contenders.push(Contender { name: "echo server".to_owned(), load, pids: vec![echo.pid()] });
-    let series = interleaved(&mut contenders, plan.rounds).await?;
-    let Some((echo, programs)) = series.split_last() else { return Ok(section) };
-    for program in programs {
-        let mut ratio = |what: &str, other: &Series, figure: fn(&Round) -> f64| {
-            section.ratios.push(Ratio::of(format!("{} / {what}", program.name), "", program, other, figure));
-        };
-        ratio("echo, per second", echo, |round| round.per_second);
-        ratio("this, per second", &programs[0], |round| round.per_second);
-        ratio("this, CPU", &programs[0], |round| round.server_cpu_us);
-    }
-    section.series.extend(series);
-    Ok(section)
-}
-
 /// Requests for pages of which each is asked for once before any is asked for again.
-fn other_pages(run: u32, query: &str) -> Template {
+pub(crate) fn other_pages(run: u32, query: &str) -> Template {
     let suffix = format!("{OTHER_PAGES}{query}");
     Template::get_of_pages(run, &suffix, FILLED_STREAMS, PAGES_PER_STREAM, &[("Accept", ATOM_JSON)])
 }
@@ -475,9 +427,9 @@ async fn page_reads(headwater: &Headwater, name: String, suffix: &str, plan: &Pl
 async fn start_up(section: &mut Section, grown: &mut Headwater) -> anyhow::Result<()> {
     let target = "target: below 2";
     let seconds = |time: Duration| time.as_secs_f64();
-    for (what, ordered) in [("kill -9", false), ("SIGTERM", true)] {
+    for (what, end) in [("kill -9", End::Killed), ("SIGTERM", End::Ordered)] {
         let follower = grown.follower_id().await?;
-        let time = grown.restart(follower, ordered).await?;
+        let time = grown.restart(follower, end).await?;
         section.fact(format!("start to ready of one node after {what}"), seconds(time), "s", target);
     }
     let time = grown.restart_all().await?;
