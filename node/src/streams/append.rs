@@ -5,17 +5,14 @@ use headwater_proto::stored::{self, command};
 use prost::Message;
 use uuid::Uuid;
 
-use super::authorize::AuthorizeError;
-use super::commit::LeaderError;
+use super::commit::CommitError;
 use super::events::CheckedEvents;
 use super::limits::MAX_COMMAND_BYTES;
 use super::metadata::AccessChange;
 use super::{Client, Streams};
 use crate::access::Right;
-use crate::cluster::{LeaderHint, WriteError};
 use crate::event::metadata::AclError;
 use crate::event::{EventNumber, ExpectedVersion, Position, StreamName, WriteOutcome};
-use crate::store::ReadError;
 
 /// An append to one stream: all of its events are stored with consecutive numbers, or none.
 #[derive(Debug)]
@@ -42,77 +39,20 @@ pub struct Appended {
 /// Why nothing was appended, or nobody knows.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The leader has to take this.
-    #[error("another node leads")]
-    NotLeader(LeaderHint),
-    /// Surely not written: no leader, or this node is not ready.
-    #[error("this node is not ready")]
-    NotReady,
-    /// Surely not written: queues are full.
-    #[error("too many writes in flight")]
-    Busy,
-    /// May have been written, or may still be; repeating it with the same ids is exact.
-    #[error("the outcome is not known")]
-    Unknown,
-    /// The caller may not append to the stream, or nobody may.
-    #[error("not allowed")]
-    Denied,
     /// An access list among the events would not be in force.
     #[error(transparent)]
     AccessList(#[from] AclError),
     /// The events take more than [`MAX_COMMAND_BYTES`] together.
     #[error("the append is too large")]
     TooLarge,
-    /// The stream has another last number than expected.
-    #[error("the stream is at {current}")]
-    WrongExpectedVersion {
-        /// The last number ever committed in the stream, -1 for none.
-        current: i64,
-    },
-    /// The stream is deleted for good, or deleted where it was expected to exist.
-    #[error("the stream is deleted")]
-    StreamDeleted,
-    /// No state would allow this append.
-    #[error("{reason}")]
-    Rejected {
-        /// A sentence for the client.
-        reason: String,
-    },
-    /// The store did not answer.
+    /// The write was not made, or nobody knows whether it was.
     #[error(transparent)]
-    Store(#[from] ReadError),
-    /// The answer is one to something else.
-    #[error("an append was answered by: {0}")]
-    Answer(WriteOutcome),
+    Commit(CommitError),
 }
 
-impl From<LeaderError> for AppendError {
-    fn from(error: LeaderError) -> Self {
-        match error {
-            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
-            LeaderError::NotReady => Self::NotReady,
-        }
-    }
-}
-
-impl From<AuthorizeError> for AppendError {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Denied,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-impl From<WriteError> for AppendError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::NoLeader => Self::NotReady,
-            WriteError::Busy => Self::Busy,
-            WriteError::Unknown => Self::Unknown,
-            WriteError::Denied => Self::Denied,
-        }
+impl<E: Into<CommitError>> From<E> for AppendError {
+    fn from(error: E) -> Self {
+        Self::Commit(error.into())
     }
 }
 
@@ -120,7 +60,7 @@ impl Streams {
     /// Appends events to a stream.
     ///
     /// # Errors
-    /// See [`AppendError`]; what comes first there is looked at first.
+    /// See [`AppendError`]. A refusal comes before anything else that is wrong with the append.
     pub async fn append(&self, client: Client<'_>, append: Append<'_>) -> Result<Appended, AppendError> {
         let Append { stream, expected_version, events, require_leader } = append;
         self.write_barrier(require_leader).await?;
@@ -134,16 +74,11 @@ impl Streams {
         };
         let before = self.list_before(&change).await?;
         let outcome = self.commit(grant, encode(stream, expected_version, events)?).await?;
-        match outcome {
-            WriteOutcome::Appended { first_number, position, .. } => {
-                change.audit(client, before.as_deref());
-                Ok(Appended { first_number, position })
-            }
-            WriteOutcome::WrongExpectedVersion { current } => Err(AppendError::WrongExpectedVersion { current }),
-            WriteOutcome::StreamDeleted => Err(AppendError::StreamDeleted),
-            WriteOutcome::Rejected { reason } => Err(AppendError::Rejected { reason }),
-            WriteOutcome::Deleted { .. } => Err(AppendError::Answer(outcome)),
-        }
+        let WriteOutcome::Appended { first_number, position, .. } = outcome else {
+            return Err(CommitError::of(outcome).into());
+        };
+        change.audit(client, before.as_deref());
+        Ok(Appended { first_number, position })
     }
 }
 

@@ -1,25 +1,10 @@
 //! The right of a caller to an operation. Every operation asks here before it does anything.
 
 use super::Streams;
+use super::refusal::Refusal;
 use crate::access::{Caller, Policy, Right};
 use crate::cluster::LeaderTerm;
 use crate::event::StreamName;
-use crate::store::ReadError;
-
-/// Why a caller does not get its right.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorizeError {
-    /// The access lists do not give the right to the caller, or its login is no longer valid.
-    #[error("not allowed")]
-    Denied,
-    /// This node cannot tell: it does not know yet what it knew before it was started, or finds no
-    /// leader to ask.
-    #[error("this node is not ready")]
-    NotReady,
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
-}
 
 /// The right of a caller to a write, as far as this node can tell. Nothing is written without one.
 #[derive(Debug)]
@@ -34,15 +19,15 @@ pub(super) struct Grant<'a> {
 
 impl Streams {
     /// Refuses a read that the caller may not make.
-    pub async fn authorize_read(&self, caller: &Caller, stream: &str) -> Result<(), AuthorizeError> {
-        if self.allows(caller, stream, Right::Read).await? { Ok(()) } else { Err(AuthorizeError::Denied) }
+    pub async fn authorize_read(&self, caller: &Caller, stream: &str) -> Result<(), Refusal> {
+        if self.allows(caller, stream, Right::Read).await? { Ok(()) } else { Err(Refusal::Denied) }
     }
 
     /// What a look at the store decides with: the caller as it is now. Taken anew for every look,
     /// since much may have changed while the request waited. Refuses a caller whose login is no
     /// longer valid.
-    pub async fn policy(&self, caller: &Caller) -> Result<Policy, AuthorizeError> {
-        let caller = self.access.caller_now(caller).await?.ok_or(AuthorizeError::Denied)?;
+    pub async fn policy(&self, caller: &Caller) -> Result<Policy, Refusal> {
+        let caller = self.access.caller_now(caller).await?.ok_or(Refusal::Denied)?;
         Ok(self.access.policy(&caller))
     }
 
@@ -56,35 +41,35 @@ impl Streams {
         caller: &'a Caller,
         stream: &'a StreamName,
         right: Right,
-    ) -> Result<Grant<'a>, AuthorizeError> {
+    ) -> Result<Grant<'a>, Refusal> {
         let term = self.cluster.leader_term();
         if self.allows(caller, stream.as_str(), right).await? {
             return Ok(Grant { caller, stream, right, authorized_in: term });
         }
         let is_decided = self.cluster.is_authorized(term);
         if is_decided || !self.access.may_be_allowed_elsewhere(caller, stream.as_str(), right).await? {
-            return Err(AuthorizeError::Denied);
+            return Err(Refusal::Denied);
         }
         Ok(Grant { caller, stream, right, authorized_in: None })
     }
 
     /// Makes sure of a right that only the leader can tell, before a caller hears what is wrong
     /// with its write: a caller without the right is told so first.
-    pub(super) async fn confirm(&self, grant: &Grant<'_>) -> Result<(), AuthorizeError> {
+    pub(super) async fn confirm(&self, grant: &Grant<'_>) -> Result<(), Refusal> {
         if grant.authorized_in.is_some() {
             return Ok(());
         }
         // Rare, and larger than all the rest of a write.
-        Box::pin(self.cluster.catch_up()).await.map_err(|_| AuthorizeError::NotReady)?;
+        Box::pin(self.cluster.catch_up()).await.map_err(|_| Refusal::NotReady)?;
         let is_allowed = self.access.allows(grant.caller, grant.stream.as_str(), grant.right).await?;
-        if is_allowed { Ok(()) } else { Err(AuthorizeError::Denied) }
+        if is_allowed { Ok(()) } else { Err(Refusal::Denied) }
     }
 
     /// Whether the caller has the right by the state of this node. A node that was just started may
     /// have forgotten the newest lists, and waits until it knows them again.
-    async fn allows(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, AuthorizeError> {
+    async fn allows(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, Refusal> {
         if !self.cluster.has_recovered() {
-            return Err(AuthorizeError::NotReady);
+            return Err(Refusal::NotReady);
         }
         Ok(self.access.allows(caller, stream, right).await?)
     }

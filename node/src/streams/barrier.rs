@@ -1,8 +1,7 @@
 //! What a read demands of the node that answers it.
 
 use super::Streams;
-use super::commit::LeaderError;
-use crate::cluster::BarrierError;
+use super::refusal::Refusal;
 use crate::event::Position;
 
 /// How new the state has to be that a read sees. Without a demand, this node answers from what it
@@ -17,9 +16,9 @@ pub(crate) struct ReadBarrier {
 
 impl Streams {
     /// Waits until this node may answer a read as it was asked for. Every read begins here.
-    pub(crate) async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), LeaderError> {
+    pub(crate) async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), Refusal> {
         if !self.cluster.may_serve_reads() {
-            return Err(LeaderError::NotReady);
+            return Err(Refusal::NotReady);
         }
         if barrier.require_leader {
             // Rare, and ten times as large as all the rest of a read.
@@ -29,14 +28,5 @@ impl Streams {
             self.cluster.wait_for_position(position).await?;
         }
         Ok(())
-    }
-}
-
-impl From<BarrierError> for LeaderError {
-    fn from(error: BarrierError) -> Self {
-        match error {
-            BarrierError::NotLeader(hint) => Self::NotLeader(hint),
-            BarrierError::NoLeader | BarrierError::Behind => Self::NotReady,
-        }
     }
 }

@@ -1,35 +1,84 @@
-//! What appends and deletes have in common: the leader may have to take them, and each commits one
-//! command.
+//! What appends and deletes have in common: the leader may have to take them, each commits one
+//! command, and what can come of that.
 
 use bytes::Bytes;
 
 use super::Streams;
 use super::authorize::Grant;
-use crate::cluster::{Leader, LeaderHint, Requester, Write, WriteError};
+use super::refusal::Refusal;
+use crate::cluster::{Leader, Requester, Write, WriteError};
 use crate::event::WriteOutcome;
 
-/// Why this node does not do what the leader, or a node that has applied more, would do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LeaderError {
-    /// Another node leads.
-    #[error("another node leads")]
-    NotLeader(LeaderHint),
-    /// No leader is known, or this node is not as far as it has to be.
-    #[error("this node is not ready")]
-    NotReady,
+/// Why a write was not made, or nobody knows whether it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Surely not written: this node or the leader does not take the write.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// May have been written, or may still be. Repeating an append with the same event ids is
+    /// exact.
+    #[error("the outcome is not known")]
+    Unknown,
+    /// The stream has another last number than expected.
+    #[error("the stream is at {current}")]
+    WrongExpectedVersion {
+        /// The last number ever committed in the stream, -1 for none.
+        current: i64,
+    },
+    /// The stream is deleted for good, or deleted where it was expected to exist.
+    #[error("the stream is deleted")]
+    StreamDeleted,
+    /// No state would allow this write.
+    #[error("{reason}")]
+    Rejected {
+        /// A sentence for the client.
+        reason: String,
+    },
+    /// The answer is one to something else.
+    #[error("a write was answered by: {0}")]
+    Answer(WriteOutcome),
+}
+
+impl<E: Into<Refusal>> From<E> for CommitError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<WriteError> for CommitError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NoLeader => Self::Refused(Refusal::NotReady),
+            WriteError::Busy => Self::Refused(Refusal::Busy),
+            WriteError::Denied => Self::Refused(Refusal::Denied),
+            WriteError::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl CommitError {
+    /// Of an outcome that is not the one that the operation wants.
+    pub(super) fn of(outcome: WriteOutcome) -> Self {
+        match outcome {
+            WriteOutcome::WrongExpectedVersion { current } => Self::WrongExpectedVersion { current },
+            WriteOutcome::StreamDeleted => Self::StreamDeleted,
+            WriteOutcome::Rejected { reason } => Self::Rejected { reason },
+            WriteOutcome::Appended { .. } | WriteOutcome::Deleted { .. } => Self::Answer(outcome),
+        }
+    }
 }
 
 impl Streams {
     /// Refuses a write that demands the leader, unless this node leads (contract/streams 16).
-    pub(super) async fn write_barrier(&self, require_leader: bool) -> Result<(), LeaderError> {
+    pub(super) async fn write_barrier(&self, require_leader: bool) -> Result<(), Refusal> {
         if !require_leader {
             return Ok(());
         }
         // Rare, and larger than all the rest of a write.
         match Box::pin(self.cluster.living_leader()).await {
             Leader::Local => Ok(()),
-            Leader::Remote(hint) => Err(LeaderError::NotLeader(hint)),
-            Leader::Unknown => Err(LeaderError::NotReady),
+            Leader::Remote(hint) => Err(Refusal::NotLeader(hint)),
+            Leader::Unknown => Err(Refusal::NotReady),
         }
     }
 

@@ -5,13 +5,10 @@ use headwater_proto::stored::{self, command};
 use prost::Message;
 use uuid::Uuid;
 
-use super::authorize::AuthorizeError;
-use super::commit::LeaderError;
+use super::commit::CommitError;
 use super::{Client, Streams, audit};
 use crate::access::Right;
-use crate::cluster::{LeaderHint, WriteError};
 use crate::event::{ExpectedVersion, Position, StreamName, WriteOutcome};
-use crate::store::ReadError;
 
 /// The end of a stream.
 #[derive(Debug, Clone, Copy)]
@@ -42,99 +39,21 @@ pub struct Deleted {
     pub position: Position,
 }
 
-/// Why nothing was deleted, or nobody knows.
-#[derive(Debug, thiserror::Error)]
-pub enum DeleteError {
-    /// The leader has to take this.
-    #[error("another node leads")]
-    NotLeader(LeaderHint),
-    /// Surely not deleted: no leader, or this node is not ready.
-    #[error("this node is not ready")]
-    NotReady,
-    /// Surely not deleted: queues are full.
-    #[error("too many writes in flight")]
-    Busy,
-    /// May have been deleted, or may still be.
-    #[error("the outcome is not known")]
-    Unknown,
-    /// The caller may not delete the stream, or nobody may.
-    #[error("not allowed")]
-    Denied,
-    /// The stream has another last number than expected.
-    #[error("the stream is at {current}")]
-    WrongExpectedVersion {
-        /// The last number ever committed in the stream, -1 for none.
-        current: i64,
-    },
-    /// The stream is deleted for good already.
-    #[error("the stream is deleted")]
-    StreamDeleted,
-    /// No state would allow this delete.
-    #[error("{reason}")]
-    Rejected {
-        /// A sentence for the client.
-        reason: String,
-    },
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
-    /// The answer is one to something else.
-    #[error("a delete was answered by: {0}")]
-    Answer(WriteOutcome),
-}
-
-impl From<LeaderError> for DeleteError {
-    fn from(error: LeaderError) -> Self {
-        match error {
-            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
-            LeaderError::NotReady => Self::NotReady,
-        }
-    }
-}
-
-impl From<AuthorizeError> for DeleteError {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Denied,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-impl From<WriteError> for DeleteError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::NoLeader => Self::NotReady,
-            WriteError::Busy => Self::Busy,
-            WriteError::Unknown => Self::Unknown,
-            WriteError::Denied => Self::Denied,
-        }
-    }
-}
-
 impl Streams {
     /// Deletes a stream.
     ///
     /// # Errors
-    /// See [`DeleteError`].
-    pub async fn delete(&self, client: Client<'_>, delete: Delete<'_>) -> Result<Deleted, DeleteError> {
+    /// See [`CommitError`]: a delete has no other ones.
+    pub async fn delete(&self, client: Client<'_>, delete: Delete<'_>) -> Result<Deleted, CommitError> {
         self.write_barrier(delete.require_leader).await?;
         let stream = delete.stream;
         let grant = self.authorize_write(client.caller, stream, Right::Delete).await?;
         let list = self.access.list_of(stream.as_str()).await?;
         let outcome = self.commit(grant, encode(delete)).await?;
-        match outcome {
-            WriteOutcome::Deleted { position } => {
-                // The metadata is gone, and the access list with it.
-                audit::list(client, stream.as_str(), list.as_deref(), None);
-                Ok(Deleted { position })
-            }
-            WriteOutcome::WrongExpectedVersion { current } => Err(DeleteError::WrongExpectedVersion { current }),
-            WriteOutcome::StreamDeleted => Err(DeleteError::StreamDeleted),
-            WriteOutcome::Rejected { reason } => Err(DeleteError::Rejected { reason }),
-            WriteOutcome::Appended { .. } => Err(DeleteError::Answer(outcome)),
-        }
+        let WriteOutcome::Deleted { position } = outcome else { return Err(CommitError::of(outcome)) };
+        // The metadata is gone, and the access list with it.
+        audit::list(client, stream.as_str(), list.as_deref(), None);
+        Ok(Deleted { position })
     }
 }
 

@@ -10,6 +10,7 @@ use super::limits::{PART_BYTES, PART_MEMORY_BYTES, PART_MEMORY_WAIT};
 use super::page::PagePlan;
 use super::page_format::PageFormat;
 use super::page_parts::PartCursor;
+use super::refusal::Refusal;
 use crate::budget::{Exhausted, MemoryBudget, Reservation};
 use crate::store::{ReadError, Store};
 
@@ -46,24 +47,14 @@ pub(super) enum Content<F> {
     Large { head: Vec<u8>, plan: PagePlan<F> },
 }
 
-/// Why there is no document.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DocumentError {
-    /// The caller may not read what one of the links on the page leads to, and so not the page.
-    #[error("not allowed")]
-    Denied,
-    /// Other documents have held the memory for too long.
-    #[error(transparent)]
-    Busy(#[from] Exhausted),
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
-}
-
 impl Streams {
     /// The document of a page. A large one reserves its memory before anything more of it is read;
     /// then its links are looked at, and its first part is written.
-    pub(super) async fn document<F: PageFormat>(&self, content: Content<F>) -> Result<Document<F>, DocumentError> {
+    ///
+    /// # Errors
+    /// The caller may not read what one of the links leads to, and so not the page; other documents
+    /// have held the memory for too long; or the store did not answer.
+    pub(super) async fn document<F: PageFormat>(&self, content: Content<F>) -> Result<Document<F>, Refusal> {
         let (head, plan) = match content {
             Content::Small(document) => return Ok(Document::Small(document)),
             Content::Large { head, plan } => (head, plan),
@@ -141,13 +132,13 @@ impl<F: PageFormat> PageParts<F> {
 
     /// Whether the caller may read what the links lead to, as far as they are looked at before
     /// anything is sent.
-    async fn check_links(&self) -> Result<(), DocumentError> {
+    async fn check_links(&self) -> Result<(), Refusal> {
         let mut check = self.plan.first_check();
         while !check.is_done() {
             let plan = self.plan.clone();
             check = self.store.read_apart(move |view| plan.check(view, check)).await?;
         }
-        if check.is_denied() { Err(DocumentError::Denied) } else { Ok(()) }
+        if check.is_denied() { Err(Refusal::Denied) } else { Ok(()) }
     }
 
     /// Appends events to `out` until it has the size of a part or the document is complete.

@@ -6,10 +6,11 @@
 //! node may answer. So a second door cannot forget a check.
 //!
 //! An operation takes the caller and plain values, and returns values. Each has one error enum,
-//! which stands beside it and lists what can go wrong in words of the product. Steps that
-//! operations share (authorization, barriers) have small errors of their own, which convert into
-//! those enums; the operations use `?`. A door matches an enum in full, so that the compiler names
-//! every door that has to learn a new error. Nothing here is logged that the door is told.
+//! which stands beside it and lists what can go wrong in words of the product. What every operation
+//! can be refused for is one of its cases, a [`Refusal`], and what every write can come to is a
+//! [`CommitError`]; the steps that operations share return these, and `?` takes them over. A door
+//! matches each enum in full, so that the compiler names every door that has to learn a new error.
+//! Nothing here is logged that the door is told.
 
 mod append;
 mod audit;
@@ -26,9 +27,11 @@ mod metadata;
 mod page;
 mod page_format;
 mod page_parts;
+mod page_request;
 mod read_all;
 mod read_event;
 mod read_stream;
+mod refusal;
 mod subscribe;
 mod walk;
 
@@ -37,17 +40,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(crate) use append::{Append, AppendError, Appended};
-pub(crate) use authorize::AuthorizeError;
 pub(crate) use barrier::ReadBarrier;
-pub(crate) use commit::LeaderError;
-pub(crate) use delete::{Delete, DeleteError, DeleteKind, Deleted};
+pub(crate) use commit::CommitError;
+pub(crate) use delete::{Delete, DeleteKind, Deleted};
 pub(crate) use document::{Document, PageParts, PageRead, PartError};
 pub(crate) use filter::{Filter, FilterBy, Pattern, PatternError};
 pub(crate) use links::Links;
 pub(crate) use page_format::{Detail, PageFormat, PageHead, PageIdentity, PageKind, PageWriter};
+pub(crate) use page_request::PageRequest;
 pub(crate) use read_all::{ReadAll, ReadAllError};
 pub(crate) use read_event::{EventRead, ReadEvent, ReadEventError};
 pub(crate) use read_stream::{ReadStream, ReadStreamError};
+pub(crate) use refusal::Refusal;
 pub(crate) use subscribe::{Piece, Source, Subscribe, SubscribeError, Subscription, SubscriptionStart};
 
 use crate::access::{Access, Caller};

@@ -6,103 +6,52 @@
 //! than asked for, and its links lead on from there.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Streams;
-use super::authorize::AuthorizeError;
-use super::barrier::ReadBarrier;
-use super::commit::LeaderError;
-use super::document::{Content, Document, DocumentError, PageRead};
+use super::document::{Content, Document, PageRead};
 use super::filter::Filter;
 use super::limits::{MAX_SCANNED_BYTES, MAX_SCANNED_EVENTS, SCAN_STEP_EVENTS, SMALL_PAGE_BYTES};
 use super::links::{LinkAccess, LinkResolver, Links};
 use super::page::{Beginning, PageEnds, PageEvents, PagePlan};
 use super::page_format::{PageFormat, PageHead, PageKind, PageWriter};
+use super::page_request::PageRequest;
+use super::refusal::Refusal;
 use super::walk::{self, Step, StepLimits};
 use crate::access::Caller;
-use crate::budget::Exhausted;
-use crate::cluster::LeaderHint;
 use crate::event::log_paging::{LogPage, LogStart};
 use crate::event::paging::{Direction, PageSize};
 use crate::event::stream_name::ALL;
 use crate::event::{Position, ResolvedEvent, Ticks};
-use crate::store::{ReadError, ReadView};
+use crate::store::ReadView;
 
 /// A read of one page of the log of all events.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadAll {
     /// Where the page begins, and which way it goes.
     pub(crate) start: LogStart,
-    /// How many events it has.
-    pub(crate) size: PageSize,
     /// Which events it has; all of them without a filter.
     pub(crate) filter: Option<Arc<Filter>>,
-    /// What it demands of the node.
-    pub(crate) barrier: ReadBarrier,
-    /// Versions of the log that the caller need not be told of again: positions of its last event,
-    /// -1 for none.
-    pub(crate) known_versions: Vec<i64>,
-    /// How long a forward page without events waits for the first.
-    pub(crate) long_poll: Option<Duration>,
+    /// What every page is asked for with.
+    pub(crate) page: PageRequest,
 }
 
 /// Why a page of the log is not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadAllError {
-    /// The leader has to answer this.
-    #[error("another node leads")]
-    NotLeader(LeaderHint),
-    /// No leader, or this node is not ready or not as far as it has to be.
-    #[error("this node is not ready")]
-    NotReady,
-    /// The caller may not read the log, or not what a link on the page leads to.
-    #[error("not allowed")]
-    Denied,
+    /// What any operation can be refused for. A page is denied, too, where the caller may not read
+    /// what a link on it leads to.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The log is at a version that the caller knows.
     #[error("the caller knows this version of the log")]
     Unchanged,
-    /// Other answers have held the memory for this one for too long.
-    #[error("no memory became free in time")]
-    Busy,
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
 }
 
-impl From<LeaderError> for ReadAllError {
-    fn from(error: LeaderError) -> Self {
-        match error {
-            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
-            LeaderError::NotReady => Self::NotReady,
-        }
-    }
-}
-
-impl From<AuthorizeError> for ReadAllError {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Denied,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-impl From<DocumentError> for ReadAllError {
-    fn from(error: DocumentError) -> Self {
-        match error {
-            DocumentError::Denied => Self::Denied,
-            DocumentError::Busy(_) => Self::Busy,
-            DocumentError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-impl From<Exhausted> for ReadAllError {
-    fn from(_: Exhausted) -> Self {
-        Self::Busy
+impl<E: Into<Refusal>> From<E> for ReadAllError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
     }
 }
 
@@ -117,7 +66,7 @@ impl Streams {
         read: ReadAll,
         format: F,
     ) -> Result<PageRead<F>, ReadAllError> {
-        self.read_barrier(read.barrier).await?;
+        self.read_barrier(read.page.barrier).await?;
         match read.filter.clone() {
             None => self.read_whole_log(caller, read, Arc::new(format)).await,
             Some(filter) => self.read_filtered_log(caller, read, &filter, &format).await,
@@ -132,9 +81,9 @@ impl Streams {
     ) -> Result<PageRead<F>, ReadAllError> {
         let read = Arc::new(read);
         let mut look = self.look_at_log(caller, &read, &format).await?;
-        if let (Some(wait), LogStart::From(position)) = (read.long_poll, read.start)
+        if let (Some(wait), LogStart::From(position)) = (read.page.long_poll, read.start)
             && position >= look.page.next_position
-            && !matches!(look.content, Err(ReadAllError::Denied))
+            && !matches!(look.content, Err(ReadAllError::Refused(Refusal::Denied)))
         {
             self.waiters.log_grows(self.cluster.store(), look.page.next_position, wait).await?;
             look = self.look_at_log(caller, &read, &format).await?;
@@ -160,14 +109,14 @@ impl Streams {
         let (read, format, policy, now) = (read.clone(), format.clone(), self.policy(caller).await?, super::now());
         let look = move |view: &ReadView<'_>| {
             let (info, next_position) = (view.stream(ALL)?, view.next_position()?);
-            let positions = read.start.positions(read.size, next_position);
-            let page = LogPage::of_all(read.start, read.size, next_position, &positions);
+            let positions = read.start.positions(read.page.size, next_position);
+            let page = LogPage::of_all(read.start, read.page.size, next_position, &positions);
             let cache_control_s = info.metadata.cache_control_s;
             let no_page = |error| LogLook { page, content: Err(error), cache_control_s, is_public: false };
             if !policy.may_read(ALL, &info) {
-                return Ok(no_page(ReadAllError::Denied));
+                return Ok(no_page(Refusal::Denied.into()));
             }
-            if read.known_versions.contains(&version(next_position)) {
+            if read.page.known_versions.contains(&version(next_position)) {
                 return Ok(no_page(ReadAllError::Unchanged));
             }
             let plan = PagePlan {
@@ -182,7 +131,7 @@ impl Streams {
             let head = |ends: PageEnds| PageHead { page: PageKind::Log(page), updated: ends.updated };
             let (beginning, access) = plan.begin(view, Direction::Backward, head)?;
             if access == LinkAccess::Denied {
-                return Ok(no_page(ReadAllError::Denied));
+                return Ok(no_page(Refusal::Denied.into()));
             }
             let content = match beginning {
                 Beginning::Whole { document, .. } => Content::Small(document.into()),
@@ -202,7 +151,7 @@ impl Streams {
         format: &F,
     ) -> Result<PageRead<F>, ReadAllError> {
         let mut scan = self.scan(caller, &read, filter).await?;
-        if let Some(wait) = read.long_poll
+        if let Some(wait) = read.page.long_poll
             && scan.events.is_empty()
             && scan.is_at_the_end()
         {
@@ -210,9 +159,9 @@ impl Streams {
             scan = self.scan(caller, &read, filter).await?;
         }
         if scan.log.access == LinkAccess::Denied {
-            return Err(ReadAllError::Denied);
+            return Err(Refusal::Denied.into());
         }
-        let page = scan.page(read.start, read.size);
+        let page = scan.page(read.start, read.page.size);
         let body = write(format, page, scan.events);
         let document = if body.len() as u64 > SMALL_PAGE_BYTES {
             Document::Large(body, self.answer_memory().await?)
@@ -230,8 +179,8 @@ impl Streams {
 
     /// Walks until the page is full, the log ends or enough was looked at.
     async fn scan(&self, caller: &Caller, read: &ReadAll, filter: &Arc<Filter>) -> Result<Scan, ReadAllError> {
-        let count = read.size.get();
-        let (first, log) = self.scan_step(caller, read.start, count, filter, &read.known_versions).await?;
+        let count = read.page.size.get();
+        let (first, log) = self.scan_step(caller, read.start, count, filter, &read.page.known_versions).await?;
         let direction = read.start.direction();
         let mut scan = Scan { direction, events: first.events, reached: first.reached, log };
         let (mut examined, mut examined_bytes) = (first.examined, first.examined_bytes);
@@ -281,7 +230,7 @@ impl Streams {
         let step = move |view: &ReadView<'_>| {
             let (info, next_position) = (view.stream(ALL)?, view.next_position()?);
             if !policy.may_read(ALL, &info) {
-                return Ok(Err(ReadAllError::Denied));
+                return Ok(Err(Refusal::Denied.into()));
             }
             if known_versions.contains(&version(next_position)) {
                 return Ok(Err(ReadAllError::Unchanged));

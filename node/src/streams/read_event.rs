@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use super::Streams;
-use super::authorize::AuthorizeError;
 use super::barrier::ReadBarrier;
-use super::commit::LeaderError;
 use super::limits::SMALL_PAGE_BYTES;
 use super::links::{LinkAccess, LinkResolver, Links};
+use super::refusal::Refusal;
 use crate::access::{Caller, Policy};
-use crate::budget::{Exhausted, Reservation};
-use crate::cluster::LeaderHint;
+use crate::budget::Reservation;
 use crate::event::visibility::VisibleEvents;
 use crate::event::{EventNumber, LinkTarget, ResolvedEvent, StreamName, Ticks, Visibility};
 use crate::store::{ReadError, ReadView, StreamInfo};
@@ -44,15 +42,9 @@ pub(crate) struct EventRead {
 /// Why an event is not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadEventError {
-    /// The leader has to answer this.
-    #[error("another node leads")]
-    NotLeader(LeaderHint),
-    /// No leader, or this node is not ready or not as far as it has to be.
-    #[error("this node is not ready")]
-    NotReady,
-    /// The caller may not read the stream, or not what the event leads to.
-    #[error("not allowed")]
-    Denied,
+    /// What any operation can be refused for. A link to what the caller may not read is denied, too.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The stream is hard-deleted.
     #[error("the stream is deleted")]
     Deleted,
@@ -65,36 +57,11 @@ pub(crate) enum ReadEventError {
     /// There is no such event, it is not visible, or it is a link that leads to no visible event.
     #[error("there is no such event")]
     NotFound,
-    /// Other answers have held the memory for this one for too long.
-    #[error("no memory became free in time")]
-    Busy,
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
 }
 
-impl From<LeaderError> for ReadEventError {
-    fn from(error: LeaderError) -> Self {
-        match error {
-            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
-            LeaderError::NotReady => Self::NotReady,
-        }
-    }
-}
-
-impl From<AuthorizeError> for ReadEventError {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Denied,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-impl From<Exhausted> for ReadEventError {
-    fn from(_: Exhausted) -> Self {
-        Self::Busy
+impl<E: Into<Refusal>> From<E> for ReadEventError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
     }
 }
 
@@ -164,7 +131,7 @@ impl EventReader {
     ) -> Result<Result<Option<FoundEvent>, ReadEventError>, ReadError> {
         let (stream, number) = (self.read.stream.as_str(), self.read.number);
         if !self.policy.may_read(stream, &info) {
-            return Ok(Err(ReadEventError::Denied));
+            return Ok(Err(Refusal::Denied.into()));
         }
         let is_public = self.policy.is_public(stream, &info);
         let VisibleEvents { bounds, oldest } = match info.visibility(self.now) {
@@ -194,7 +161,7 @@ impl EventReader {
         }
         let event = resolver.resolve(original)?;
         if resolver.access() == LinkAccess::Denied {
-            return Ok(Err(ReadEventError::Denied));
+            return Ok(Err(Refusal::Denied.into()));
         }
         if matches!(event.target, LinkTarget::Dangling { .. }) {
             return Ok(Err(ReadEventError::NotFound));

@@ -1,19 +1,16 @@
 //! Pages of a stream (contract/streams 8).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Streams;
-use super::authorize::AuthorizeError;
-use super::barrier::ReadBarrier;
-use super::commit::LeaderError;
-use super::document::{Content, DocumentError, PageRead};
+use super::document::{Content, PageRead};
 use super::links::{LinkAccess, Links};
 use super::page::{self, Beginning, PageEnds, PageEvents, PagePlan};
 use super::page_format::{Detail, PageFormat, PageHead, PageIdentity, PageKind};
+use super::page_request::PageRequest;
+use super::refusal::Refusal;
 use crate::access::{Caller, Policy};
-use crate::cluster::LeaderHint;
-use crate::event::paging::{PageSize, StreamPage, StreamStart, is_beyond_the_head};
+use crate::event::paging::{StreamPage, StreamStart, is_beyond_the_head};
 use crate::event::visibility::VisibleEvents;
 use crate::event::{LINK_EVENT_TYPE, MAX_NUMBER, StreamName, Ticks, Visibility};
 use crate::store::{EventPlace, Headings, ReadError, ReadView, StreamInfo};
@@ -25,31 +22,19 @@ pub(crate) struct ReadStream {
     pub(crate) stream: StreamName,
     /// Where the page begins, and which way it goes.
     pub(crate) start: StreamStart,
-    /// How many numbers it spans.
-    pub(crate) size: PageSize,
     /// What it does with links.
     pub(crate) links: Links,
-    /// What it demands of the node.
-    pub(crate) barrier: ReadBarrier,
-    /// Versions of the stream that the caller need not be told of again: numbers of its last event,
-    /// -1 for none.
-    pub(crate) known_versions: Vec<i64>,
-    /// How long a forward page that begins beyond the last event waits for the next one.
-    pub(crate) long_poll: Option<Duration>,
+    /// What every page is asked for with.
+    pub(crate) page: PageRequest,
 }
 
 /// Why a page of a stream is not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadStreamError {
-    /// The leader has to answer this.
-    #[error("another node leads")]
-    NotLeader(LeaderHint),
-    /// No leader, or this node is not ready or not as far as it has to be.
-    #[error("this node is not ready")]
-    NotReady,
-    /// The caller may not read the stream, or not what a link on the page leads to.
-    #[error("not allowed")]
-    Denied,
+    /// What any operation can be refused for. A page is denied, too, where the caller may not read
+    /// what a link on it leads to.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The stream is at a version that the caller knows.
     #[error("the caller knows this version of the stream")]
     Unchanged,
@@ -59,40 +44,11 @@ pub(crate) enum ReadStreamError {
     /// The stream is hard-deleted.
     #[error("the stream is deleted")]
     Deleted,
-    /// Other answers have held the memory for this one for too long.
-    #[error("no memory became free in time")]
-    Busy,
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
 }
 
-impl From<LeaderError> for ReadStreamError {
-    fn from(error: LeaderError) -> Self {
-        match error {
-            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
-            LeaderError::NotReady => Self::NotReady,
-        }
-    }
-}
-
-impl From<AuthorizeError> for ReadStreamError {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Denied,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-impl From<DocumentError> for ReadStreamError {
-    fn from(error: DocumentError) -> Self {
-        match error {
-            DocumentError::Denied => Self::Denied,
-            DocumentError::Busy(_) => Self::Busy,
-            DocumentError::Store(error) => Self::Store(error),
-        }
+impl<E: Into<Refusal>> From<E> for ReadStreamError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
     }
 }
 
@@ -107,12 +63,12 @@ impl Streams {
         read: ReadStream,
         format: F,
     ) -> Result<PageRead<F>, ReadStreamError> {
-        self.read_barrier(read.barrier).await?;
+        self.read_barrier(read.page.barrier).await?;
         let (read, format) = (Arc::new(read), Arc::new(format));
         let mut look = self.look_at_stream(caller, &read, &format).await?;
-        if let (Some(wait), StreamStart::Forward(first)) = (read.long_poll, read.start)
+        if let (Some(wait), StreamStart::Forward(first)) = (read.page.long_poll, read.start)
             && !look.info.tombstoned
-            && !matches!(look.page, Err(ReadStreamError::Denied))
+            && !matches!(look.page, Err(ReadStreamError::Refused(Refusal::Denied)))
             && is_beyond_the_head(first, look.info.last_number)
         {
             let (store, stream) = (self.cluster.store(), read.stream.as_str());
@@ -187,11 +143,11 @@ impl<F: PageFormat> StreamReader<F> {
     fn outline(&self, info: &StreamInfo) -> Result<Outline, ReadStreamError> {
         let read = &self.read;
         if !self.policy.may_read(read.stream.as_str(), info) {
-            return Err(ReadStreamError::Denied);
+            return Err(Refusal::Denied.into());
         }
         // The last event of a hard-deleted stream is its tombstone.
         let last = if info.tombstoned { Some(MAX_NUMBER) } else { info.last_number };
-        if read.known_versions.contains(&last.map_or(-1, |last| last as i64)) {
+        if read.page.known_versions.contains(&last.map_or(-1, |last| last as i64)) {
             return Err(ReadStreamError::Unchanged);
         }
         let VisibleEvents { bounds, oldest } = match info.visibility(self.now) {
@@ -199,7 +155,7 @@ impl<F: PageFormat> StreamReader<F> {
             Visibility::NotFound => return Err(ReadStreamError::NotFound),
             Visibility::Deleted => return Err(ReadStreamError::Deleted),
         };
-        Ok(Outline { page: StreamPage::new(bounds, read.start, read.size), oldest })
+        Ok(Outline { page: StreamPage::new(bounds, read.start, read.page.size), oldest })
     }
 
     /// The page, or why there is none, if nothing is needed for it that is not in memory.
@@ -252,7 +208,7 @@ impl<F: PageFormat> StreamReader<F> {
             None => plan.begin(view, direction, head)?,
         };
         if access == LinkAccess::Denied {
-            return Ok(Err(ReadStreamError::Denied));
+            return Ok(Err(Refusal::Denied.into()));
         }
         let content = match beginning {
             Beginning::Whole { document, is_without_links } => {

@@ -9,16 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Streams;
-use super::authorize::AuthorizeError;
 use super::barrier::ReadBarrier;
-use super::commit::LeaderError;
 use super::filter::Filter;
 use super::limits::{CHECKPOINT_EVENTS, LARGE_PIECE_BYTES, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
 use super::links::{LinkResolver, Links};
+use super::refusal::Refusal;
 use super::walk::{self, Step, StepLimits};
 use crate::access::{Caller, Policy};
 use crate::budget::{MemoryBudget, Reservation};
-use crate::cluster::LeaderHint;
 use crate::event::paging::Direction;
 use crate::event::stream_name::ALL;
 use crate::event::{EventNumber, Position, ResolvedEvent, StreamName, Ticks, Visibility};
@@ -67,42 +65,20 @@ pub(crate) enum SubscriptionStart {
 /// Why there is no subscription.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubscribeError {
-    /// The leader has to answer this.
-    #[error("another node leads")]
-    NotLeader(LeaderHint),
-    /// No leader, or this node is not ready or not as far as it has to be.
-    #[error("this node is not ready")]
-    NotReady,
-    /// The caller may not read the source.
-    #[error("not allowed")]
-    Denied,
+    /// What any operation can be refused for.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The node has as many subscriptions as it can.
     #[error("there are too many subscriptions")]
     TooMany,
     /// The stream is hard-deleted.
     #[error("the stream is deleted")]
     Deleted,
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
 }
 
-impl From<LeaderError> for SubscribeError {
-    fn from(error: LeaderError) -> Self {
-        match error {
-            LeaderError::NotLeader(hint) => Self::NotLeader(hint),
-            LeaderError::NotReady => Self::NotReady,
-        }
-    }
-}
-
-impl From<AuthorizeError> for SubscribeError {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Denied,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => Self::Store(error),
-        }
+impl<E: Into<Refusal>> From<E> for SubscribeError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
     }
 }
 
@@ -200,21 +176,21 @@ pub(crate) enum Piece {
 /// Why a subscription is over.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubscriptionEnd {
-    /// The caller may no longer read the source.
-    #[error("not allowed")]
-    Denied,
+    /// What any operation can be refused for.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The stream was hard-deleted.
     #[error("the stream is deleted")]
     Deleted,
     /// The node shuts down.
     #[error("the node shuts down")]
     ShuttingDown,
-    /// This node cannot tell what the caller may read.
-    #[error("this node is not ready")]
-    NotReady,
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
+}
+
+impl<E: Into<Refusal>> From<E> for SubscriptionEnd {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 impl Subscription {
@@ -276,16 +252,6 @@ impl Subscription {
     }
 }
 
-impl From<AuthorizeError> for SubscriptionEnd {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Denied,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
 /// Of a look that fills a piece.
 const LIMITS: StepLimits = StepLimits {
     examined: LIVE_PIECE_EVENTS,
@@ -305,7 +271,7 @@ fn look_at_stream(
 ) -> Result<Result<Option<Step>, SubscriptionEnd>, ReadError> {
     let info = view.stream(name)?;
     if !policy.may_read(name, &info) {
-        return Ok(Err(SubscriptionEnd::Denied));
+        return Ok(Err(Refusal::Denied.into()));
     }
     let visible = match info.visibility(now) {
         Visibility::Readable(visible) => visible,
@@ -325,7 +291,7 @@ fn look_at_log(
     now: Ticks,
 ) -> Result<Result<Option<Step>, SubscriptionEnd>, ReadError> {
     if !policy.may_read(ALL, &view.stream(ALL)?) {
-        return Ok(Err(SubscriptionEnd::Denied));
+        return Ok(Err(Refusal::Denied.into()));
     }
     let mut resolver = LinkResolver::new(view, Links::Followed, now, policy);
     let step = walk::along_log(view, &mut resolver, Direction::Forward, next, filter, LIMITS)?;

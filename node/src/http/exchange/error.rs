@@ -16,8 +16,7 @@ use crate::http::resources::users::UserRefusal;
 use crate::store::ReadError;
 use crate::streams::events::EventError;
 use crate::streams::{
-    AppendError, AuthorizeError, DeleteError, LeaderError, PatternError, ReadAllError, ReadEventError, ReadStreamError,
-    SubscribeError,
+    AppendError, CommitError, PatternError, ReadAllError, ReadEventError, ReadStreamError, Refusal, SubscribeError,
 };
 
 /// Value of Retry-After in a 503.
@@ -114,40 +113,41 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
+    /// Why this node does not do what it was asked for, whatever that is (contract/streams 3.1 and
+    /// 16).
+    pub(crate) fn of_refusal(refusal: Refusal, request: &Request<'_>) -> Self {
+        match refusal {
+            Refusal::NotLeader(leader) => request.to_leader(&leader),
+            Refusal::NotReady => Self::NotReady,
+            Refusal::Busy => Self::TooBusy,
+            Refusal::Denied => Self::Unauthorized,
+            Refusal::Store(error) => error.into(),
+        }
+    }
+
     /// Why nothing was appended (contract/streams 6.8).
     pub(crate) fn of_append(error: AppendError, request: &Request<'_>) -> Self {
         match error {
-            AppendError::NotLeader(leader) => request.to_leader(&leader),
-            AppendError::NotReady => Self::NotReady,
-            AppendError::Busy => Self::TooBusy,
-            AppendError::Unknown => Self::WriteTimeout,
-            AppendError::Denied => Self::Unauthorized,
             AppendError::AccessList(error) => Self::BadRequest(error.to_string().into()),
             AppendError::TooLarge => Self::BodyTooLarge,
-            AppendError::WrongExpectedVersion { current } => Self::WrongExpectedVersion(current),
-            AppendError::StreamDeleted => Self::StreamDeleted,
-            AppendError::Rejected { reason } => Self::BadRequest(reason.into()),
-            AppendError::Store(error) => error.into(),
-            AppendError::Answer(_) => {
-                tracing::error!("{error}");
-                Self::Internal
-            }
+            AppendError::Commit(error) => Self::of_commit(error, Self::WriteTimeout, request),
         }
     }
 
     /// Why nothing was deleted (contract/streams 7).
-    pub(crate) fn of_delete(error: DeleteError, request: &Request<'_>) -> Self {
+    pub(crate) fn of_delete(error: CommitError, request: &Request<'_>) -> Self {
+        Self::of_commit(error, Self::DeleteTimeout, request)
+    }
+
+    /// Why nothing was written; `unknown` if nobody knows.
+    fn of_commit(error: CommitError, unknown: Self, request: &Request<'_>) -> Self {
         match error {
-            DeleteError::NotLeader(leader) => request.to_leader(&leader),
-            DeleteError::NotReady => Self::NotReady,
-            DeleteError::Busy => Self::TooBusy,
-            DeleteError::Unknown => Self::DeleteTimeout,
-            DeleteError::Denied => Self::Unauthorized,
-            DeleteError::WrongExpectedVersion { current } => Self::WrongExpectedVersion(current),
-            DeleteError::StreamDeleted => Self::StreamDeleted,
-            DeleteError::Rejected { reason } => Self::BadRequest(reason.into()),
-            DeleteError::Store(error) => error.into(),
-            DeleteError::Answer(_) => {
+            CommitError::Refused(refusal) => Self::of_refusal(refusal, request),
+            CommitError::Unknown => unknown,
+            CommitError::WrongExpectedVersion { current } => Self::WrongExpectedVersion(current),
+            CommitError::StreamDeleted => Self::StreamDeleted,
+            CommitError::Rejected { reason } => Self::BadRequest(reason.into()),
+            CommitError::Answer(_) => {
                 tracing::error!("{error}");
                 Self::Internal
             }
@@ -174,59 +174,36 @@ impl ApiError {
     /// Why no page of a stream is shown (contract/streams 8).
     pub(crate) fn of_read_stream(error: ReadStreamError, request: &Request<'_>) -> Self {
         match error {
-            ReadStreamError::NotLeader(leader) => request.to_leader(&leader),
-            ReadStreamError::NotReady => Self::NotReady,
-            ReadStreamError::Denied => Self::Unauthorized,
+            ReadStreamError::Refused(refusal) => Self::of_refusal(refusal, request),
             ReadStreamError::Unchanged => Self::NotModified,
             ReadStreamError::NotFound => Self::NotFound,
             ReadStreamError::Deleted => Self::Deleted,
-            ReadStreamError::Busy => Self::TooBusy,
-            ReadStreamError::Store(error) => error.into(),
         }
     }
 
     /// Why no page of the log is shown (contract/streams 10).
     pub(crate) fn of_read_all(error: ReadAllError, request: &Request<'_>) -> Self {
         match error {
-            ReadAllError::NotLeader(leader) => request.to_leader(&leader),
-            ReadAllError::NotReady => Self::NotReady,
-            ReadAllError::Denied => Self::Unauthorized,
+            ReadAllError::Refused(refusal) => Self::of_refusal(refusal, request),
             ReadAllError::Unchanged => Self::NotModified,
-            ReadAllError::Busy => Self::TooBusy,
-            ReadAllError::Store(error) => error.into(),
         }
     }
 
     /// Why no event is shown (contract/streams 9.1).
     pub(crate) fn of_read_event(error: ReadEventError, request: &Request<'_>) -> Self {
         match error {
-            ReadEventError::NotLeader(leader) => request.to_leader(&leader),
-            ReadEventError::NotReady => Self::NotReady,
-            ReadEventError::Denied => Self::Unauthorized,
+            ReadEventError::Refused(refusal) => Self::of_refusal(refusal, request),
             ReadEventError::NotFound | ReadEventError::NoMetadata { .. } => Self::NotFound,
             ReadEventError::Deleted => Self::Deleted,
-            ReadEventError::Busy => Self::TooBusy,
-            ReadEventError::Store(error) => error.into(),
         }
     }
 
     /// Why a subscription does not begin (contract/streams 17).
     pub(crate) fn of_subscribe(error: SubscribeError, request: &Request<'_>) -> Self {
         match error {
-            SubscribeError::NotLeader(leader) => request.to_leader(&leader),
-            SubscribeError::NotReady => Self::NotReady,
-            SubscribeError::Denied => Self::Unauthorized,
+            SubscribeError::Refused(refusal) => Self::of_refusal(refusal, request),
             SubscribeError::TooMany => Self::TooBusy,
             SubscribeError::Deleted => Self::Deleted,
-            SubscribeError::Store(error) => error.into(),
-        }
-    }
-
-    /// Why this node does not do what the leader or a node that is further on would do.
-    pub(crate) fn of_barrier(error: LeaderError, request: &Request<'_>) -> Self {
-        match error {
-            LeaderError::NotLeader(leader) => request.to_leader(&leader),
-            LeaderError::NotReady => Self::NotReady,
         }
     }
 
@@ -337,16 +314,6 @@ impl From<PatternError> for ApiError {
             PatternError::InvalidRegex => "Invalid regular expression",
         };
         Self::BadRequest(reason.into())
-    }
-}
-
-impl From<AuthorizeError> for ApiError {
-    fn from(error: AuthorizeError) -> Self {
-        match error {
-            AuthorizeError::Denied => Self::Unauthorized,
-            AuthorizeError::NotReady => Self::NotReady,
-            AuthorizeError::Store(error) => error.into(),
-        }
     }
 }
 

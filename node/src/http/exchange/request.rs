@@ -93,7 +93,7 @@ impl Request<'_> {
         // (contract/services 5.3).
         let barrier = ReadBarrier { require_leader: false, ..extract::read_barrier(self.headers)? };
         let ready = self.state.streams.read_barrier(barrier).await;
-        ready.map_err(|error| ApiError::of_barrier(error, self))?;
+        ready.map_err(|error| ApiError::of_refusal(error, self))?;
         match self.state.cluster.catch_up().await {
             Ok(()) | Err(BarrierError::NoLeader | BarrierError::NotLeader(_)) => Ok(()),
             Err(BarrierError::Behind) => Err(ApiError::NotReady),

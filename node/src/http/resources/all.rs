@@ -3,10 +3,8 @@
 use http::Response;
 
 use crate::event::log_paging::LogStart;
-use crate::event::paging::{Direction, PageSize};
 use crate::event::stream_name::ALL;
 use crate::http::Reply;
-use crate::http::exchange::caching;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::request::Request;
@@ -44,19 +42,8 @@ pub(super) fn forward_start(request: &Request<'_>) -> Result<LogStart, ApiError>
 
 /// What a request for a page from `start` on says, without a filter.
 pub(super) fn parse(request: &Request<'_>, start: LogStart) -> Result<ReadAll, ApiError> {
-    let headers = request.headers;
     let count = page::count(request, |text| format!("Invalid count argument: {text}"))?;
-    Ok(ReadAll {
-        start,
-        filter: None,
-        barrier: extract::read_barrier(headers)?,
-        long_poll: match start.direction() {
-            Direction::Backward => None,
-            Direction::Forward => extract::long_poll(headers)?,
-        },
-        size: PageSize::new(count).ok_or(ApiError::PageTooLarge)?,
-        known_versions: caching::known_versions(headers, request.chosen.media_type),
-    })
+    Ok(ReadAll { start, filter: None, page: page::request(request, count, start.direction())? })
 }
 
 /// The page as a feed.

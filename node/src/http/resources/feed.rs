@@ -3,9 +3,8 @@
 use http::Response;
 
 use crate::event::StreamName;
-use crate::event::paging::{Direction, PageSize, StreamStart};
+use crate::event::paging::StreamStart;
 use crate::http::Reply;
-use crate::http::exchange::caching;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::kept_pages::Kept;
@@ -67,21 +66,10 @@ fn forward_start(request: &Request<'_>) -> Result<StreamStart, ApiError> {
 }
 
 async fn page(request: &Request<'_>, stream: StreamName, start: StreamStart) -> Result<Response<Reply>, ApiError> {
-    let headers = request.headers;
     let count = page::count(request, |text| format!("'{text}' is not valid count. Should be positive integer"))?;
     let format = FeedFormat::of_request(request, stream.as_str());
-    let read = ReadStream {
-        stream,
-        start,
-        links: extract::links(headers)?,
-        barrier: extract::read_barrier(headers)?,
-        long_poll: match start.direction() {
-            Direction::Backward => None,
-            Direction::Forward => extract::long_poll(headers)?,
-        },
-        size: PageSize::new(count).ok_or(ApiError::PageTooLarge)?,
-        known_versions: caching::known_versions(headers, request.chosen.media_type),
-    };
+    let links = extract::links(request.headers)?;
+    let read = ReadStream { page: page::request(request, count, start.direction())?, stream, start, links };
     let format = Kept::new(format, &request.state.kept_pages);
     let page = request.state.streams.read_stream(&request.caller, read, format).await;
     Ok(page::answer(request, page.map_err(|error| ApiError::of_read_stream(error, request))?))

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::{Response, StatusCode};
 
 use crate::event::log_paging::LogPage;
-use crate::event::paging::{Direction, PageLinks, StreamPageHead};
+use crate::event::paging::{Direction, PageLinks, PageSize, StreamPageHead};
 use crate::event::stream_name::ALL;
 use crate::event::{EventNumber, Position, ResolvedRef, Ticks};
 use crate::http::Reply;
@@ -16,7 +16,7 @@ use crate::http::exchange::request::Request;
 use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{Embed, Feed, FeedWriter, Format, Notation};
 use crate::http::limits::DEFAULT_PAGE_EVENTS;
-use crate::streams::{Detail, PageFormat, PageHead, PageKind, PageRead, PageWriter};
+use crate::streams::{Detail, PageFormat, PageHead, PageKind, PageRead, PageRequest, PageWriter};
 
 /// How pages are written for one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -191,6 +191,23 @@ pub(crate) fn count(request: &Request<'_>, refusal: impl Fn(&str) -> String) -> 
         None => Ok(DEFAULT_PAGE_EVENTS),
         Some(text) => extract::count(text).ok_or_else(|| ApiError::BadRequest(refusal(text).into())),
     }
+}
+
+/// What a request for a page of `count` events says besides where it begins.
+///
+/// # Errors
+/// A header that cannot be read, or more events than a page may have (contract/streams 5 and 8).
+pub(crate) fn request(request: &Request<'_>, count: u64, direction: Direction) -> Result<PageRequest, ApiError> {
+    let headers = request.headers;
+    Ok(PageRequest {
+        barrier: extract::read_barrier(headers)?,
+        long_poll: match direction {
+            Direction::Backward => None,
+            Direction::Forward => extract::long_poll(headers)?,
+        },
+        size: PageSize::new(count).ok_or(ApiError::PageTooLarge)?,
+        known_versions: caching::known_versions(headers, request.chosen.media_type),
+    })
 }
 
 /// The answer with a page.
