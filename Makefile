@@ -10,6 +10,8 @@ WITH_PREBUILT := if [ -f $(PREBUILT) ]; then source $(PREBUILT); fi;
 CARGO := $(WITH_PREBUILT) cargo
 RELEASE := $(WITH_PREBUILT) scripts/release
 
+# Duties share one target directory and one machine.
+.NOTPARALLEL:
 .PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
 
 help: ## List the duties
@@ -30,7 +32,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 	@$(RELEASE)
 	@scripts/run-cluster tls
 
-# Needs no network, no root and no other service, and installs nothing.
+# Needs no network, no root and no other service, and installs nothing. (Some tests call curl.)
 check: fmt-check lint unit ## Format, lint, unit and API tests: what every change must pass, in minutes
 
 test: system check deny conformance openapi clients faults ## Everything that must pass; installs what it needs
@@ -68,7 +70,7 @@ clients: system ## Feeds read by a feed reader, an Atom grammar, a client of the
 	@$(DEBUG_BUILD)
 	@scripts/clients
 
-conformance: system ## Replay recorded answers of the reference server against a fresh node
+conformance: system ## Replay recorded answers of the reference server against a fresh node and a fresh cluster
 	@$(DEBUG_BUILD)
 	@scripts/conformance
 

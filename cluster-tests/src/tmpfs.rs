@@ -1,6 +1,7 @@
 //! A small file system in memory, to fill up.
 
 use std::ffi::CString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -27,7 +28,9 @@ impl SmallDisk {
 
     /// The same for a test, which is left out, and says so, where that is not permitted.
     pub fn mount_or_skip(bytes: u64) -> Option<Self> {
-        Self::mount(bytes).inspect_err(|reason| eprintln!("SKIPPED: {reason:#}")).ok()
+        // Not by `eprintln!`, whose lines are not shown when a test passes.
+        let tell = |reason: &anyhow::Error| drop(writeln!(std::io::stderr(), "SKIPPED, needs root: {reason:#}"));
+        Self::mount(bytes).inspect_err(tell).ok()
     }
 
     /// Where it is mounted.

@@ -164,8 +164,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Access (docs/security.md)")]
     pub allow_anonymous_stream_access: bool,
-    /// Let callers who did not log in read users and metrics; /ping, /info, /gossip, /stats,
-    /// /health, /openapi.json and / are always open
+    /// Let callers who did not log in read users and metrics; docs/security.md lists what is always
+    /// open
     #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Access (docs/security.md)")]
     pub allow_anonymous_endpoint_access: bool,

@@ -39,7 +39,7 @@ impl WriteOutcome {
     pub fn position(&self) -> Option<Position> {
         match self {
             Self::Appended { position, .. } | Self::Deleted { position } => Some(*position),
-            _ => None,
+            Self::WrongExpectedVersion { .. } | Self::StreamDeleted | Self::Rejected { .. } => None,
         }
     }
 }

@@ -100,3 +100,26 @@ routes! {
     GET    "/web/"                                                "root"                 Anybody   -             -         web::redirect();
     GET    "/web/index.html"                                      "web_index"            Anybody   -             -         web::index();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn endpoints_that_are_always_open_are_documented() {
+        let security = include_str!("../../../docs/security.md");
+        let (_, rest) = security.split_once("- `/ping`").unwrap();
+        let (list, _) = rest.split_once("stay open").unwrap();
+        let documented: BTreeSet<&str> =
+            list.split('`').filter(|path| path.starts_with('/')).chain(["/ping"]).collect();
+        let first_segment = |path: &'static str| match path[1..].find('/') {
+            Some(end) => &path[..=end],
+            None => path,
+        };
+        let anybody = ROUTES.iter().filter(|route| route.audience == Audience::Anybody);
+        let open: BTreeSet<&str> = anybody.map(|route| first_segment(route.path)).collect();
+        assert_eq!(documented, open);
+    }
+}

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use headwater_proto::stored;
-use openraft::StorageHelper;
 use openraft::errors::Fatal;
+use openraft::{ConfigError, StorageHelper};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use crate::transport::{Dialer, LocalIdentity, Resolve};
 pub enum StartError {
     /// The timeouts do not fit each other.
     #[error("the Raft timeouts do not fit each other: {0}")]
-    Settings(#[from] openraft::ConfigError),
+    Settings(String),
     /// The snapshots or a thread.
     #[error("snapshots and apply thread: {0}")]
     Io(#[from] io::Error),
@@ -59,7 +59,19 @@ pub enum StartError {
     },
     /// openraft found log, state and snapshot not to fit each other, or could not read them.
     #[error("consensus cannot start: {0}")]
-    Consensus(#[from] openraft::errors::Fatal<TypeConfig>),
+    Consensus(String),
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Settings(error.to_string())
+    }
+}
+
+impl From<Fatal<TypeConfig>> for StartError {
+    fn from(error: Fatal<TypeConfig>) -> Self {
+        Self::Consensus(error.to_string())
+    }
 }
 
 impl StartError {

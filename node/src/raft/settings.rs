@@ -35,7 +35,7 @@ pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError
     let settings = openraft::Config {
         cluster_name: "headwater".to_owned(),
         // Failover takes the lease (= the longest election timeout) plus one random timeout; see
-        // config.rs for the values.
+        // config/flags.rs for the values.
         heartbeat_interval: millis(config.heartbeat_interval),
         election_timeout_min: millis(config.election_timeout_min),
         election_timeout_max: millis(config.election_timeout_max),
@@ -57,10 +57,10 @@ pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError
         // ms.
         api_batch_linger_ms: 0,
         api_channel_size: Some(CORE_QUEUE),
-        // Snapshots are taken by bytes and time (`snapshot_policy`), not by entries.
+        // Snapshots are taken by bytes and time (snapshot/policy.rs), not by entries.
         snapshot_policy: SnapshotPolicy::Never,
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
-        // The log is purged by bytes (`snapshot_policy`): openraft itself never purges behind a
+        // The log is purged by bytes (snapshot/policy.rs): openraft itself never purges behind a
         // snapshot.
         max_in_snapshot_log_to_keep: u64::MAX,
         // Only counts for openraft's own purging, which is off; the default of 1 would be a
