@@ -4,51 +4,24 @@
 use std::ops::Range;
 
 use super::Position;
-use super::paging::{Direction, PageLinks, PageSize};
+use super::paging::{Direction, PageLinks, PageSize, PageStart};
 
-/// Where a page of the log begins, and which way it goes from there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogStart {
-    /// Backward from the newest event.
-    Head,
-    /// Backward: the events before this position.
-    Before(Position),
-    /// Forward: the event at this position first.
-    From(Position),
+/// Where a walk of the log begins, given the position of the next event.
+pub fn first_position(start: PageStart, next_position: Position) -> Position {
+    match start {
+        PageStart::Head => next_position,
+        PageStart::Backward(position) => position.min(next_position),
+        PageStart::Forward(position) => position,
+    }
 }
 
-impl LogStart {
-    /// Which way the page goes.
-    pub fn direction(self) -> Direction {
-        match self {
-            Self::Head | Self::Before(_) => Direction::Backward,
-            Self::From(_) => Direction::Forward,
-        }
-    }
-
-    /// Where a walk begins, given the position of the next event of the log.
-    pub fn position(self, next_position: Position) -> Position {
-        match self {
-            Self::Head => next_position,
-            Self::Before(position) => position.min(next_position),
-            Self::From(position) => position,
-        }
-    }
-
-    /// The positions of a page. They are dense: no event is missing between two others.
-    pub fn positions(self, size: PageSize, next_position: Position) -> Range<Position> {
-        let count = size.get();
-        match self {
-            Self::Head => next_position.saturating_sub(count)..next_position,
-            Self::Before(position) => {
-                let end = position.min(next_position);
-                end.saturating_sub(count)..end
-            }
-            Self::From(position) => {
-                let start = position.min(next_position);
-                start..start.saturating_add(count).min(next_position)
-            }
-        }
+/// The positions of a page of all events, given that of the next event. They are dense: no event is
+/// missing between two others.
+pub fn positions(start: PageStart, size: PageSize, next_position: Position) -> Range<Position> {
+    let (count, first) = (size.get(), first_position(start, next_position).min(next_position));
+    match start.direction() {
+        Direction::Backward => first.saturating_sub(count)..first,
+        Direction::Forward => first..first.saturating_add(count).min(next_position),
     }
 }
 
@@ -56,7 +29,7 @@ impl LogStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogPage {
     /// Where it begins.
-    pub start: LogStart,
+    pub start: PageStart,
     /// How many events were asked for.
     pub count: u64,
     /// How far it goes, if it goes anywhere: the smallest position of a backward page, the one
@@ -70,7 +43,7 @@ pub struct LogPage {
 
 impl LogPage {
     /// The page that has all events at these positions.
-    pub fn of_all(start: LogStart, size: PageSize, next_position: Position, positions: &Range<Position>) -> Self {
+    pub fn of_all(start: PageStart, size: PageSize, next_position: Position, positions: &Range<Position>) -> Self {
         let count = size.get();
         let end = match start.direction() {
             Direction::Backward => positions.start,
@@ -85,15 +58,33 @@ impl LogPage {
         }
     }
 
+    /// The page with so many events, found on a walk that looked at all between the start of the page
+    /// and `reached`.
+    pub fn of_found(
+        start: PageStart,
+        size: PageSize,
+        next_position: Position,
+        reached: Position,
+        found: usize,
+    ) -> Self {
+        let count = size.get();
+        let is_full = match start.direction() {
+            Direction::Backward => reached > 0,
+            Direction::Forward => reached < next_position || found as u64 == count,
+        };
+        let reached = (start != PageStart::Forward(reached)).then_some(reached);
+        Self { start, count, reached, is_full, next_position }
+    }
+
     /// Where it leads.
     pub fn links(&self) -> PageLinks {
         let older = self.reached.filter(|_| self.is_full);
         match self.start {
-            LogStart::Head => PageLinks { last: self.is_full, next: older, previous: Some(self.next_position) },
-            LogStart::Before(position) => {
+            PageStart::Head => PageLinks { last: self.is_full, next: older, previous: Some(self.next_position) },
+            PageStart::Backward(position) => {
                 PageLinks { last: self.is_full, next: older, previous: Some(position.min(self.next_position)) }
             }
-            LogStart::From(position) => {
+            PageStart::Forward(position) => {
                 PageLinks { last: position != 0, next: (position != 0).then_some(position), previous: self.reached }
             }
         }
@@ -102,10 +93,10 @@ impl LogPage {
     /// Whether every position of this page is taken already, so that it never changes.
     pub fn is_immutable(&self) -> bool {
         match self.start {
-            LogStart::Head => false,
+            PageStart::Head => false,
             // Behind the last event it begins where the log still grows.
-            LogStart::Before(position) => position < self.next_position,
-            LogStart::From(_) => self.is_full,
+            PageStart::Backward(position) => position < self.next_position,
+            PageStart::Forward(_) => self.is_full,
         }
     }
 }
@@ -118,8 +109,8 @@ mod tests {
         PageSize::new(count).unwrap()
     }
 
-    fn page(start: LogStart, next_position: Position) -> (Range<Position>, PageLinks, bool) {
-        let positions = start.positions(size(20), next_position);
+    fn page(start: PageStart, next_position: Position) -> (Range<Position>, PageLinks, bool) {
+        let positions = super::positions(start, size(20), next_position);
         let page = LogPage::of_all(start, size(20), next_position, &positions);
         (positions, page.links(), page.is_immutable())
     }
@@ -130,40 +121,58 @@ mod tests {
 
     #[test]
     fn pages_of_a_log_of_25_events() {
-        assert_eq!(page(LogStart::Head, 25), (5..25, links(true, Some(5), Some(25)), false));
-        assert_eq!(page(LogStart::Before(5), 25), (0..5, links(false, None, Some(5)), true));
-        assert_eq!(page(LogStart::Before(100), 25), (5..25, links(true, Some(5), Some(25)), false));
-        assert_eq!(page(LogStart::From(0), 25), (0..20, links(false, None, Some(20)), true));
-        assert_eq!(page(LogStart::From(20), 25), (20..25, links(true, Some(20), Some(25)), false));
-        assert_eq!(page(LogStart::From(25), 25), (25..25, links(true, Some(25), None), false));
-        assert_eq!(page(LogStart::From(100), 25), (25..25, links(true, Some(100), None), false));
+        assert_eq!(page(PageStart::Head, 25), (5..25, links(true, Some(5), Some(25)), false));
+        assert_eq!(page(PageStart::Backward(5), 25), (0..5, links(false, None, Some(5)), true));
+        assert_eq!(page(PageStart::Backward(100), 25), (5..25, links(true, Some(5), Some(25)), false));
+        assert_eq!(page(PageStart::Forward(0), 25), (0..20, links(false, None, Some(20)), true));
+        assert_eq!(page(PageStart::Forward(20), 25), (20..25, links(true, Some(20), Some(25)), false));
+        assert_eq!(page(PageStart::Forward(25), 25), (25..25, links(true, Some(25), None), false));
+        assert_eq!(page(PageStart::Forward(100), 25), (25..25, links(true, Some(100), None), false));
     }
 
     #[test]
     fn pages_of_an_empty_log() {
-        assert_eq!(page(LogStart::Head, 0), (0..0, links(false, None, Some(0)), false));
-        assert_eq!(page(LogStart::From(0), 0), (0..0, links(false, None, None), false));
+        assert_eq!(page(PageStart::Head, 0), (0..0, links(false, None, Some(0)), false));
+        assert_eq!(page(PageStart::Forward(0), 0), (0..0, links(false, None, None), false));
+    }
+
+    #[test]
+    fn pages_of_what_is_found_lead_on_from_where_the_walk_stopped() {
+        let page = |start, reached, found| LogPage::of_found(start, size(20), 100, reached, found);
+        let stopped = page(PageStart::Head, 60, 3);
+        assert_eq!((stopped.links(), stopped.is_immutable()), (links(true, Some(60), Some(100)), false));
+        let at_the_beginning = page(PageStart::Backward(60), 0, 3);
+        assert_eq!(at_the_beginning.links(), links(false, None, Some(60)));
+        assert!(at_the_beginning.is_immutable());
+        let stopped = page(PageStart::Forward(10), 70, 3);
+        assert_eq!((stopped.links(), stopped.is_immutable()), (links(true, Some(10), Some(70)), true));
+        let at_the_end = page(PageStart::Forward(10), 100, 3);
+        assert_eq!((at_the_end.links(), at_the_end.is_immutable()), (links(true, Some(10), Some(100)), false));
+        let full_at_the_end = page(PageStart::Forward(10), 100, 20);
+        assert!(full_at_the_end.is_immutable());
+        let behind_the_end = page(PageStart::Forward(100), 100, 0);
+        assert_eq!(behind_the_end.links(), links(true, Some(100), None));
     }
 
     proptest::proptest! {
         #[test]
         fn following_next_from_first_meets_every_position_once(next_position in 0..200u64, count in 1..50u64) {
-            let (mut met, mut start) = (Vec::new(), Some(LogStart::Head));
+            let (mut met, mut start) = (Vec::new(), Some(PageStart::Head));
             while let Some(at) = start {
-                let positions = at.positions(size(count), next_position);
+                let positions = super::positions(at, size(count), next_position);
                 met.extend(positions.clone().rev());
-                start = LogPage::of_all(at, size(count), next_position, &positions).links().next.map(LogStart::Before);
+                start = LogPage::of_all(at, size(count), next_position, &positions).links().next.map(PageStart::Backward);
             }
             proptest::prop_assert_eq!(met, (0..next_position).rev().collect::<Vec<_>>());
         }
 
         #[test]
         fn following_previous_from_last_meets_every_position_once(next_position in 0..200u64, count in 1..50u64) {
-            let (mut met, mut start) = (Vec::new(), Some(LogStart::From(0)));
+            let (mut met, mut start) = (Vec::new(), Some(PageStart::Forward(0)));
             while let Some(at) = start {
-                let positions = at.positions(size(count), next_position);
+                let positions = super::positions(at, size(count), next_position);
                 met.extend(positions.clone());
-                start = LogPage::of_all(at, size(count), next_position, &positions).links().previous.map(LogStart::From);
+                start = LogPage::of_all(at, size(count), next_position, &positions).links().previous.map(PageStart::Forward);
             }
             proptest::prop_assert_eq!(met, (0..next_position).collect::<Vec<_>>());
         }

@@ -6,18 +6,20 @@ use std::ops::RangeInclusive;
 use super::visibility::Bounds;
 use super::{EventNumber, MAX_NUMBER};
 
-/// Where a page of a stream begins, and which way it goes from there.
+/// Where a page begins, and which way it goes from there. A place is a number on a page of a stream
+/// and a position on a page of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamStart {
-    /// Backward from the last event, whatever its number.
+pub enum PageStart {
+    /// Backward from the newest event.
     Head,
-    /// Backward from this number, which may not exist yet.
-    Backward(EventNumber),
-    /// Forward from this number.
-    Forward(EventNumber),
+    /// Backward from this place, which may not exist yet. Of a stream the event with this number
+    /// comes first, of the log the one before this position (contract/streams 10).
+    Backward(u64),
+    /// Forward from this place: its event comes first.
+    Forward(u64),
 }
 
-impl StreamStart {
+impl PageStart {
     /// Which way the page goes.
     pub fn direction(self) -> Direction {
         match self {
@@ -87,30 +89,30 @@ pub struct StreamPageHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamPage {
     bounds: Bounds,
-    start: StreamStart,
+    start: PageStart,
     count: u64,
 }
 
 impl StreamPage {
     /// The page of a stream whose readers may see these numbers.
-    pub fn new(bounds: Bounds, start: StreamStart, size: PageSize) -> Self {
+    pub fn new(bounds: Bounds, start: PageStart, size: PageSize) -> Self {
         Self { bounds, start, count: size.get() }
     }
 
     /// The largest number that the page would have if it existed.
     fn highest(&self) -> EventNumber {
         match self.start {
-            StreamStart::Head => self.bounds.last,
-            StreamStart::Backward(number) => number,
-            StreamStart::Forward(number) => number.saturating_add(self.count - 1),
+            PageStart::Head => self.bounds.last,
+            PageStart::Backward(number) => number,
+            PageStart::Forward(number) => number.saturating_add(self.count - 1),
         }
     }
 
     /// The smallest number that the page would have if nothing were truncated.
     fn lowest(&self) -> EventNumber {
         match self.start {
-            StreamStart::Head | StreamStart::Backward(_) => (self.highest() + 1).saturating_sub(self.count),
-            StreamStart::Forward(number) => number,
+            PageStart::Head | PageStart::Backward(_) => (self.highest() + 1).saturating_sub(self.count),
+            PageStart::Forward(number) => number,
         }
     }
 
@@ -142,9 +144,9 @@ impl StreamPage {
     /// Whether the page says of itself that it is the head of the stream.
     fn is_head_of_stream(&self) -> bool {
         match self.start {
-            StreamStart::Head => true,
-            StreamStart::Backward(_) => false,
-            StreamStart::Forward(_) => self.reaches_the_head(),
+            PageStart::Head => true,
+            PageStart::Backward(_) => false,
+            PageStart::Forward(_) => self.reaches_the_head(),
         }
     }
 
@@ -152,16 +154,16 @@ impl StreamPage {
     pub fn links(&self, lowest_visible: Option<EventNumber>) -> PageLinks {
         let behind = self.highest().min(self.bounds.last) + 1;
         match self.start {
-            StreamStart::Forward(first) => PageLinks {
+            PageStart::Forward(first) => PageLinks {
                 last: first >= 1,
                 next: first.checked_sub(1),
                 previous: (!self.reaches_the_head() || lowest_visible.is_some()).then_some(behind),
             },
-            StreamStart::Head | StreamStart::Backward(_) => {
+            PageStart::Head | PageStart::Backward(_) => {
                 let has_ended = self.reaches_the_end(lowest_visible);
                 // A head page of a wholly truncated stream reports -1 as its position, so the link
                 // leads to 0.
-                let is_empty_head = self.start == StreamStart::Head && self.highest() < self.bounds.min;
+                let is_empty_head = self.start == PageStart::Head && self.highest() < self.bounds.min;
                 PageLinks {
                     last: !has_ended,
                     next: (!has_ended).then(|| self.highest().saturating_sub(self.count)),
@@ -178,21 +180,15 @@ impl StreamPage {
             count: self.count,
             direction: self.start.direction(),
             is_head_of_stream: self.is_head_of_stream(),
-            version: (self.start == StreamStart::Head).then_some(self.bounds.last),
+            version: (self.start == PageStart::Head).then_some(self.bounds.last),
         }
     }
 
     /// Whether every number of this page is taken already, so that it never changes
     /// (contract/streams 8.7).
     pub fn is_immutable(&self) -> bool {
-        self.start != StreamStart::Head && self.highest() <= self.bounds.last
+        self.start != PageStart::Head && self.highest() <= self.bounds.last
     }
-}
-
-/// Whether a forward page begins beyond the last event: a long poll waits then (contract/streams
-/// 8.8).
-pub fn is_beyond_the_head(first: EventNumber, last: Option<EventNumber>) -> bool {
-    last.is_none_or(|last| first > last)
 }
 
 const _: () = assert!(MAX_NUMBER < u64::MAX - 1_000_000, "numbers leave room for page arithmetic");
@@ -204,7 +200,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::StreamStart::{Backward, Forward, Head};
+    use super::PageStart::{Backward, Forward, Head};
     use super::*;
     use crate::event::StreamMetadata;
 
@@ -218,7 +214,7 @@ mod tests {
         PageSize::new(count).unwrap()
     }
 
-    fn page(bounds: Bounds, start: StreamStart, count: u64) -> (Option<RangeInclusive<u64>>, PageLinks) {
+    fn page(bounds: Bounds, start: PageStart, count: u64) -> (Option<RangeInclusive<u64>>, PageLinks) {
         let page = StreamPage::new(bounds, start, size(count));
         let numbers = page.numbers();
         let lowest = numbers.as_ref().map(|range| *range.start());

@@ -1,7 +1,7 @@
 //! Which events of a stream its readers may see: deletion, `$tb`, `$maxCount` and `$maxAge`, judged
 //! here and nowhere else (contract/streams 7, 8.1 and 12.4).
 
-use super::{EventNumber, StreamMetadata, Ticks};
+use super::{EventNumber, MAX_NUMBER, StreamMetadata, Ticks};
 
 /// What readers may see of a stream at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +15,22 @@ pub enum Visibility {
 }
 
 impl Visibility {
-    /// Of a stream with this last event, if it ever had one, and this metadata. With `now` at zero
-    /// no event is too old.
+    /// Of a stream with this last event, if it ever had one, and this metadata.
     pub fn new(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata, now: Ticks) -> Self {
+        Self::of(is_tombstoned, last, metadata, oldest_visible(metadata, now))
+    }
+
+    /// The same for reads to which no event is too old.
+    pub fn regardless_of_age(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata) -> Self {
+        Self::of(is_tombstoned, last, metadata, None)
+    }
+
+    fn of(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata, oldest: Option<Ticks>) -> Self {
         match last {
             _ if is_tombstoned => Self::Deleted,
-            Some(last) if !metadata.is_soft_deleted() => Self::Readable(VisibleEvents {
-                bounds: Bounds::new(last, metadata),
-                oldest: oldest_visible(metadata, now),
-            }),
+            Some(last) if !metadata.is_soft_deleted() => {
+                Self::Readable(VisibleEvents { bounds: Bounds::new(last, metadata), oldest })
+            }
             _ => Self::NotFound,
         }
     }
@@ -34,8 +41,23 @@ impl Visibility {
 pub struct VisibleEvents {
     /// Their numbers.
     pub bounds: Bounds,
-    /// The time of the oldest event that `$maxAge` leaves visible; zero where age does not count.
-    pub oldest: Ticks,
+    /// Events from before this time are too old by `$maxAge`; `None` where age does not count.
+    oldest: Option<Ticks>,
+}
+
+impl VisibleEvents {
+    /// Every event. The log of all events hides none.
+    pub const ALL: Self = Self { bounds: Bounds { min: 0, last: MAX_NUMBER }, oldest: None };
+
+    /// Whether a reader may see the stored event with this number and time.
+    pub fn shows(&self, number: EventNumber, time: Ticks) -> bool {
+        self.bounds.contains(number) && self.oldest.is_none_or(|oldest| time >= oldest)
+    }
+
+    /// Whether numbers alone say which events are visible, now and later.
+    pub fn is_ageless(&self) -> bool {
+        self.oldest.is_none()
+    }
 }
 
 /// The numbers of a stream that readers may see, before the age of events is looked at.
@@ -60,22 +82,22 @@ impl Bounds {
     }
 }
 
-fn oldest_visible(metadata: &StreamMetadata, now: Ticks) -> Ticks {
-    let age = |seconds: u64| seconds.saturating_mul(Ticks::PER_SECOND);
-    metadata.max_age_s.map_or(Ticks(0), |seconds| Ticks(now.0.saturating_sub(age(seconds))))
+/// `None` also for an age before which there was no event at all.
+fn oldest_visible(metadata: &StreamMetadata, now: Ticks) -> Option<Ticks> {
+    let age = metadata.max_age_s?.saturating_mul(Ticks::PER_SECOND);
+    now.0.checked_sub(age).map(Ticks)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::MAX_NUMBER;
 
     const NOW: Ticks = Ticks(100 * Ticks::PER_SECOND);
 
-    fn visible(metadata: StreamMetadata) -> Option<(EventNumber, EventNumber, Ticks)> {
-        match Visibility::new(false, Some(29), &metadata, NOW) {
-            Visibility::Readable(VisibleEvents { bounds, oldest }) => Some((bounds.min, bounds.last, oldest)),
-            Visibility::NotFound | Visibility::Deleted => None,
+    fn visible(metadata: &StreamMetadata) -> VisibleEvents {
+        match Visibility::new(false, Some(29), metadata, NOW) {
+            Visibility::Readable(visible) => visible,
+            Visibility::NotFound | Visibility::Deleted => panic!("the stream can be read"),
         }
     }
 
@@ -90,18 +112,26 @@ mod tests {
             (Some(100), None, 0),
             (None, Some(30), 30),
         ] {
-            assert_eq!(visible(metadata(max_count, truncate_before)), Some((min, 29, Ticks(0))));
+            let visible = visible(&metadata(max_count, truncate_before));
+            assert_eq!(visible, VisibleEvents { bounds: Bounds { min, last: 29 }, oldest: None });
+            assert!(visible.is_ageless());
+            assert!(min > 29 || visible.shows(min, Ticks(0)));
+            assert!(min == 0 || !visible.shows(min - 1, NOW));
         }
     }
 
     #[test]
     fn age_hides_events_and_never_numbers() {
         let metadata = |seconds| StreamMetadata { max_age_s: Some(seconds), ..Default::default() };
-        assert_eq!(visible(metadata(40)), Some((0, 29, Ticks(60 * Ticks::PER_SECOND))));
-        assert_eq!(visible(metadata(101)), Some((0, 29, Ticks(0))));
-        assert_eq!(visible(metadata(u64::MAX)), Some((0, 29, Ticks(0))));
-        let ageless = Visibility::new(false, Some(29), &metadata(40), Ticks(0));
-        assert!(matches!(ageless, Visibility::Readable(VisibleEvents { oldest: Ticks(0), .. })));
+        let aged = visible(&metadata(40));
+        assert_eq!(aged.bounds, Bounds { min: 0, last: 29 });
+        assert!(!aged.is_ageless());
+        assert!(aged.shows(29, Ticks(60 * Ticks::PER_SECOND)) && !aged.shows(29, Ticks(60 * Ticks::PER_SECOND - 1)));
+        for longer_than_time in [101, u64::MAX] {
+            assert!(visible(&metadata(longer_than_time)).is_ageless());
+        }
+        let ageless = Visibility::regardless_of_age(false, Some(29), &metadata(40));
+        assert!(matches!(ageless, Visibility::Readable(visible) if visible.is_ageless()));
     }
 
     #[test]

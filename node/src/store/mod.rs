@@ -38,13 +38,13 @@ pub use headings::Headings;
 pub use index_row::EventPlace;
 pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
+pub use slots::SlotPlace;
 pub use write::{ChangedStream, ChangedStreams};
 pub use writer::StateWriter;
 
 use generation::Generation;
 use known_streams::KnownStreams;
 use read::Tier;
-use slots::SlotPlace;
 use writer_memory::WriterMemory;
 
 /// The state database of one node, to be read. Cheap to clone; the database behind it is swapped as

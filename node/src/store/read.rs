@@ -137,8 +137,8 @@ impl<'db> ReadView<'db> {
     /// by the clock.
     pub fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let info = self.stream(stream)?;
-        let ageless = Ticks(0);
-        match (info.visibility(ageless), info.id) {
+        let visibility = Visibility::regardless_of_age(info.tombstoned, info.last_number, &info.metadata);
+        match (visibility, info.id) {
             (Visibility::Readable(VisibleEvents { bounds, .. }), Some(id)) if bounds.contains(bounds.last) => {
                 self.event(id, bounds.last)
             }

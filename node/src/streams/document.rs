@@ -29,6 +29,30 @@ pub(crate) struct PageRead<F> {
     pub(crate) is_public: bool,
 }
 
+/// Why a page is not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadPageError {
+    /// What any operation can be refused for. A page is denied, too, where the caller may not read
+    /// what a link on it leads to.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The stream or log is at a version that the caller knows.
+    #[error("the caller knows this version")]
+    Unchanged,
+    /// The stream never had an event, or is soft-deleted. The log always exists.
+    #[error("there is no such stream")]
+    NotFound,
+    /// The stream is hard-deleted. The log never is.
+    #[error("the stream is deleted")]
+    Deleted,
+}
+
+impl<E: Into<Refusal>> From<E> for ReadPageError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
 /// The document of a page.
 pub(crate) enum Document<F> {
     /// All of it, and it is small.

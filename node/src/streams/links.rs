@@ -76,9 +76,9 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
             return Ok(LinkTarget::NotFollowed);
         }
         let dangling = || LinkTarget::Dangling { number, stream: stream.to_owned() };
-        let Some((place, oldest)) = self.place(number, stream)? else { return Ok(dangling()) };
+        let Some((place, visible)) = self.place(number, stream)? else { return Ok(dangling()) };
         let target = self.view.event_at(place)?;
-        Ok(if target.time >= oldest { LinkTarget::Event(target) } else { dangling() })
+        Ok(if visible.shows(target.number, target.time) { LinkTarget::Event(target) } else { dangling() })
     }
 
     /// Notes who may read the target of a link, without reading it.
@@ -113,12 +113,12 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         }
     }
 
-    /// Where a target is, and how old it may be. Its stream was looked at before.
-    fn place(&self, number: EventNumber, stream: &str) -> Result<Option<(EventPlace, Ticks)>, ReadError> {
+    /// Where a target is, and what of its stream is visible. The stream was looked at before.
+    fn place(&self, number: EventNumber, stream: &str) -> Result<Option<(EventPlace, VisibleEvents)>, ReadError> {
         let Some((info, _)) = self.streams.get(stream).filter(|_| !rules::is_sealed(stream)) else { return Ok(None) };
         match (info.visibility(self.now), info.id) {
-            (Visibility::Readable(VisibleEvents { bounds, oldest }), Some(id)) if bounds.contains(number) => {
-                Ok(self.view.place(id, number)?.map(|place| (place, oldest)))
+            (Visibility::Readable(visible), Some(id)) if visible.bounds.contains(number) => {
+                Ok(self.view.place(id, number)?.map(|place| (place, visible)))
             }
             _ => Ok(None),
         }

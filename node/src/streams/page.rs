@@ -9,6 +9,7 @@ use super::links::{LinkAccess, LinkResolver, Links};
 use super::page_format::{Detail, PageFormat, PageHead, PageWriter};
 use crate::access::Policy;
 use crate::event::paging::Direction;
+use crate::event::visibility::VisibleEvents;
 use crate::event::{EventNumber, EventRef, LINK_EVENT_TYPE, LinkTarget, Position, ResolvedRef, Ticks};
 use crate::store::{EventPlace, Headings, ReadError, ReadView};
 
@@ -22,10 +23,10 @@ pub(super) struct PagePlan<F> {
     pub(super) format: Arc<F>,
     /// What is done with links.
     pub(super) links: Links,
-    /// False when it is known that none of the events is a link.
-    pub(super) may_have_links: bool,
-    /// Older events are not shown.
-    pub(super) oldest: Ticks,
+    /// Who may read what the links lead to, where that is known already.
+    pub(super) link_access: Option<LinkAccess>,
+    /// What of its source is visible: other events are not shown.
+    pub(super) visible: VisibleEvents,
     /// When it was asked for.
     pub(super) now: Ticks,
     /// Who asked for it, and what that allows.
@@ -35,7 +36,7 @@ pub(super) struct PagePlan<F> {
 /// Where the events of a page are.
 #[derive(Debug)]
 pub(super) enum PageEvents {
-    /// Of a stream: at these places, ascending.
+    /// Of a stream, or what a filter leaves of the log: at these places, ascending.
     Places(Vec<EventPlace>),
     /// Of the log of all events: at these positions.
     Positions(Range<Position>),
@@ -126,7 +127,7 @@ impl<F: PageFormat> PagePlan<F> {
         Ok(matches!(begun.0, Beginning::Whole { .. }).then_some(begun))
     }
 
-    /// A small page of a stream with these events, ascending.
+    /// A small page with these events, ascending.
     fn write_small<'h>(
         &self,
         view: &ReadView<'_>,
@@ -187,17 +188,17 @@ impl<F: PageFormat> PagePlan<F> {
     }
 
     fn access_of_unseen_links(&self) -> LinkAccess {
-        if self.links == Links::Followed && self.may_have_links {
-            LinkAccess::of_unseen(&self.policy)
-        } else {
-            LinkAccess::Public
+        match self.link_access {
+            Some(access) => access,
+            None if self.links == Links::Followed => LinkAccess::of_unseen(&self.policy),
+            None => LinkAccess::Public,
         }
     }
 
     /// Looks for the visible ends of a page that is too large to be read at once.
     fn ends(&self, view: &ReadView<'_>, places: &[EventPlace], direction: Direction) -> Result<PageEnds, ReadError> {
         let visible = |place: &EventPlace| -> Result<bool, ReadError> {
-            Ok(self.oldest == Ticks(0) || view.event_at(*place)?.time >= self.oldest)
+            Ok(self.visible.is_ageless() || self.is_visible(view.event_at(*place)?.borrowed()))
         };
         let find = |places: &mut dyn Iterator<Item = &EventPlace>| -> Result<Option<EventPlace>, ReadError> {
             for place in places {
@@ -234,8 +235,9 @@ impl<F: PageFormat> PagePlan<F> {
         Ok(())
     }
 
+    /// Whether the page shows this event.
     pub(super) fn is_visible(&self, event: EventRef<'_>) -> bool {
-        event.time >= self.oldest
+        self.visible.shows(event.number, event.time)
     }
 }
 

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::barrier::ReadBarrier;
-use crate::event::paging::PageSize;
+use crate::event::paging::{PageSize, PageStart};
 
 /// The part of a read that is the same for all pages.
 #[derive(Debug, Clone)]
 pub(crate) struct PageRequest {
+    /// Where the page begins, and which way it goes.
+    pub(crate) start: PageStart,
     /// How many numbers or positions the page spans.
     pub(crate) size: PageSize,
     /// What the read demands of the node.

@@ -7,10 +7,10 @@ use super::barrier::ReadBarrier;
 use super::limits::SMALL_PAGE_BYTES;
 use super::links::{LinkAccess, LinkResolver, Links};
 use super::refusal::Refusal;
+use super::source::{Source, SourceState};
 use crate::access::{Caller, Policy};
 use crate::budget::Reservation;
-use crate::event::visibility::VisibleEvents;
-use crate::event::{EventNumber, LinkTarget, ResolvedEvent, StreamName, Ticks, Visibility};
+use crate::event::{EventNumber, LinkTarget, ResolvedEvent, StreamName, StreamNameRef, Ticks, Visibility};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
 /// A read of one event.
@@ -72,38 +72,43 @@ impl Streams {
     /// See [`ReadEventError`]. A denial comes before anything else that is known of the stream.
     pub(crate) async fn read_event(&self, caller: &Caller, read: ReadEvent) -> Result<EventRead, ReadEventError> {
         self.read_barrier(read.barrier).await?;
-        let read = Arc::new(read);
-        let reader = EventReader { read: read.clone(), policy: self.policy(caller).await?, now: super::now() };
+        let ReadEvent { stream, number, links, .. } = read;
+        let source = Arc::new(Source::Stream { name: stream, links });
         let store = self.cluster.store();
-        let (place, known) = store.known_stream(read.stream.as_str());
-        let is_known = known.is_some();
+        let reader = self.event_reader(caller, &source, number).await?;
+        let (state, place) = source.known(store);
         let look = move |view: &ReadView<'_>| {
-            let info = match &known {
-                Some(info) => info.clone(),
-                None => Arc::new(view.stream(reader.read.stream.as_str())?),
+            let state = match &state {
+                Some(state) => state.clone(),
+                None => reader.source.state(view)?,
             };
-            reader.look(view, info, SMALL_PAGE_BYTES)
+            reader.look(view, state, SMALL_PAGE_BYTES)
         };
-        let (found, memory) = match store.read(look).await? {
-            Ok(Some(found)) => (found, None),
+        let (found, memory) = match store.read(look).await?? {
+            Some(found) => (found, None),
             // It is large.
-            Ok(None) => {
+            None => {
                 let memory = self.answer_memory().await?;
                 // The read may have waited: caller and stream are looked at as they are now.
-                let reader = EventReader { read: read.clone(), policy: self.policy(caller).await?, now: super::now() };
-                let look = move |view: &ReadView<'_>| {
-                    let info = Arc::new(view.stream(reader.read.stream.as_str())?);
-                    reader.look(view, info, u64::MAX)
-                };
+                let reader = self.event_reader(caller, &source, number).await?;
+                let look = move |view: &ReadView<'_>| reader.look(view, reader.source.state(view)?, u64::MAX);
                 (store.read_apart(look).await??.ok_or(ReadEventError::NotFound)?, Some(memory))
             }
-            Err(error) => return Err(error),
         };
         let FoundEvent { event, info, is_public } = found;
-        if !is_known {
-            store.remember_stream(place, read.stream.as_str(), &info);
+        if let Some(place) = place {
+            store.remember_stream(place, source.stream(), &info);
         }
         Ok(EventRead { event, cache_control_s: info.metadata.cache_control_s, is_public, memory })
+    }
+
+    async fn event_reader(
+        &self,
+        caller: &Caller,
+        source: &Arc<Source>,
+        number: Option<EventNumber>,
+    ) -> Result<EventReader, Refusal> {
+        Ok(EventReader { source: source.clone(), number, policy: self.policy(caller).await?, now: super::now() })
     }
 }
 
@@ -115,7 +120,8 @@ struct FoundEvent {
 
 /// All that a look at the store needs.
 struct EventReader {
-    read: Arc<ReadEvent>,
+    source: Arc<Source>,
+    number: Option<EventNumber>,
     policy: Policy,
     now: Ticks,
 }
@@ -126,25 +132,25 @@ impl EventReader {
     fn look(
         &self,
         view: &ReadView<'_>,
-        info: Arc<StreamInfo>,
+        state: SourceState,
         most_bytes: u64,
     ) -> Result<Result<Option<FoundEvent>, ReadEventError>, ReadError> {
-        let (stream, number) = (self.read.stream.as_str(), self.read.number);
-        if !self.policy.may_read(stream, &info) {
-            return Ok(Err(Refusal::Denied.into()));
-        }
-        let is_public = self.policy.is_public(stream, &info);
-        let VisibleEvents { bounds, oldest } = match info.visibility(self.now) {
+        let readable = match self.source.readable(&state, &self.policy) {
+            Ok(readable) => readable,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        let is_public = readable.is_public();
+        let visible = match readable.visibility(self.now) {
             Visibility::Readable(visible) => visible,
             Visibility::Deleted => return Ok(Err(ReadEventError::Deleted)),
-            Visibility::NotFound if number.is_none() && self.describes_events(view)? => {
+            Visibility::NotFound if self.number.is_none() && self.describes_events(view)? => {
                 return Ok(Err(ReadEventError::NoMetadata { is_public }));
             }
             Visibility::NotFound => return Ok(Err(ReadEventError::NotFound)),
         };
-        let number = number.unwrap_or(bounds.last);
-        let place = match info.id {
-            Some(id) if bounds.contains(number) => view.place(id, number)?,
+        let number = self.number.unwrap_or(visible.bounds.last);
+        let place = match state.info.id {
+            Some(id) if visible.bounds.contains(number) => view.place(id, number)?,
             _ => None,
         };
         let Some(place) = place else { return Ok(Err(ReadEventError::NotFound)) };
@@ -152,10 +158,10 @@ impl EventReader {
             return Ok(Ok(None));
         }
         let original = view.event_at(place)?;
-        if original.time < oldest {
+        if !visible.shows(number, original.time) {
             return Ok(Err(ReadEventError::NotFound));
         }
-        let mut resolver = LinkResolver::new(view, self.read.links, self.now, &self.policy);
+        let mut resolver = LinkResolver::new(view, self.source.links(), self.now, &self.policy);
         if resolver.target_bytes(original.borrowed())? > most_bytes {
             return Ok(Ok(None));
         }
@@ -167,12 +173,12 @@ impl EventReader {
             return Ok(Err(ReadEventError::NotFound));
         }
         let is_public = is_public && resolver.access() == LinkAccess::Public;
-        Ok(Ok(Some(FoundEvent { event, info, is_public })))
+        Ok(Ok(Some(FoundEvent { event, info: state.info, is_public })))
     }
 
     /// Whether the stream holds the metadata of one that has events.
     fn describes_events(&self, view: &ReadView<'_>) -> Result<bool, ReadError> {
-        match self.read.stream.borrowed().described() {
+        match StreamNameRef::new(self.source.stream()).described() {
             Some(described) => Ok(view.stream(described.as_str())?.last_number.is_some()),
             None => Ok(false),
         }

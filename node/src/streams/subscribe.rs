@@ -5,23 +5,20 @@
 //! one before it. So a slow subscriber slows down itself and nobody else, and holds one piece in
 //! memory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Streams;
 use super::barrier::ReadBarrier;
-use super::filter::Filter;
 use super::limits::{CHECKPOINT_EVENTS, LARGE_PIECE_BYTES, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
-use super::links::{LinkResolver, Links};
+use super::links::LinkResolver;
 use super::refusal::Refusal;
+use super::source::Source;
 use super::walk::{self, Step, StepLimits};
-use crate::access::{Caller, Policy};
+use crate::access::Caller;
 use crate::budget::{MemoryBudget, Reservation};
-use crate::event::paging::Direction;
-use crate::event::stream_name::ALL;
-use crate::event::{EventNumber, Position, ResolvedEvent, StreamName, Ticks, Visibility};
-use crate::store::{ReadError, ReadView};
-use crate::subscribe::{ChangeWatch, Watched, Woken};
+use crate::event::{ResolvedEvent, Visibility};
+use crate::store::ReadView;
+use crate::subscribe::{ChangeWatch, Woken};
 
 /// A wish to follow events.
 #[derive(Debug, Clone)]
@@ -34,23 +31,6 @@ pub(crate) struct Subscribe {
     pub(crate) barrier: ReadBarrier,
     /// How long the subscriber waits for a word at most.
     pub(crate) longest_silence: Duration,
-}
-
-/// What a subscription follows.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// The visible events of a stream, which may not exist yet.
-    Stream {
-        /// Its name.
-        name: StreamName,
-        /// What is done with links.
-        links: Links,
-    },
-    /// The log of all events, or what a filter leaves of it.
-    Log {
-        /// Without one, all events.
-        filter: Option<Arc<Filter>>,
-    },
 }
 
 /// Where a subscription begins.
@@ -98,20 +78,16 @@ impl Streams {
         let store = self.cluster.store();
         // Before the first look, so that nothing falls between that and the first wait.
         let watch = self.waiters.follow(store, source.watched()).ok_or(SubscribeError::TooMany)?;
-        let head = match &source {
-            Source::Stream { name, .. } => {
-                let name = name.clone();
-                let info = store.read(move |view| view.stream(name.as_str())).await?;
-                if info.tombstoned {
-                    return Err(SubscribeError::Deleted);
-                }
-                info.last_number.map_or(0, |last| last + 1)
-            }
-            Source::Log { .. } => store.read(|view| view.next_position()).await?,
+        let state = {
+            let source = source.clone();
+            store.read(move |view| source.state(view)).await?
         };
+        if state.info.tombstoned {
+            return Err(SubscribeError::Deleted);
+        }
         let next = match start {
             SubscriptionStart::At(place) => place,
-            SubscriptionStart::Head => head,
+            SubscriptionStart::Head => state.end,
         };
         Ok(Subscription {
             streams: self.clone(),
@@ -124,23 +100,6 @@ impl Streams {
             large_pieces: self.large_pieces.with_patience(longest_silence),
             memory: None,
         })
-    }
-}
-
-impl Source {
-    /// The stream that says who may read the source.
-    fn stream(&self) -> &str {
-        match self {
-            Self::Stream { name, .. } => name.as_str(),
-            Self::Log { .. } => ALL,
-        }
-    }
-
-    fn watched(&self) -> Watched<'_> {
-        match self {
-            Self::Stream { name, .. } => Watched::Stream(name.as_str()),
-            Self::Log { .. } => Watched::Log,
-        }
     }
 }
 
@@ -244,9 +203,21 @@ impl Subscription {
     async fn look(&self) -> Result<Option<Step>, SubscriptionEnd> {
         let policy = self.streams.policy(&self.caller).await?;
         let (source, next, now) = (self.source.clone(), self.next, super::now());
-        let look = move |view: &ReadView<'_>| match &source {
-            Source::Stream { name, links } => look_at_stream(view, &policy, name.as_str(), *links, next, now),
-            Source::Log { filter } => look_at_log(view, &policy, filter.as_deref(), next, now),
+        let look = move |view: &ReadView<'_>| {
+            let state = source.state(view)?;
+            let visibility = match source.readable(&state, &policy) {
+                Ok(readable) => readable.visibility(now),
+                Err(refusal) => return Ok(Err(refusal.into())),
+            };
+            let visible = match visibility {
+                Visibility::Readable(visible) => visible,
+                Visibility::NotFound => return Ok(Ok(None)),
+                Visibility::Deleted => return Ok(Err(SubscriptionEnd::Deleted)),
+            };
+            let mut resolver = LinkResolver::new(view, source.links(), now, &policy);
+            let step = walk::forward(view, &mut resolver, &source, &state, visible, next, LIMITS)?;
+            let has_come_on = step.reached > next;
+            Ok(Ok(has_come_on.then_some(step)))
         };
         self.streams.cluster.store().read(look).await?
     }
@@ -260,41 +231,3 @@ const LIMITS: StepLimits = StepLimits {
     enough_bytes: usize::MAX,
     most_bytes: LIVE_PIECE_BYTES,
 };
-
-fn look_at_stream(
-    view: &ReadView<'_>,
-    policy: &Policy,
-    name: &str,
-    links: Links,
-    next: EventNumber,
-    now: Ticks,
-) -> Result<Result<Option<Step>, SubscriptionEnd>, ReadError> {
-    let info = view.stream(name)?;
-    if !policy.may_read(name, &info) {
-        return Ok(Err(Refusal::Denied.into()));
-    }
-    let visible = match info.visibility(now) {
-        Visibility::Readable(visible) => visible,
-        Visibility::NotFound => return Ok(Ok(None)),
-        Visibility::Deleted => return Ok(Err(SubscriptionEnd::Deleted)),
-    };
-    let Some(id) = info.id else { return Ok(Ok(None)) };
-    let mut resolver = LinkResolver::new(view, links, now, policy);
-    Ok(Ok(walk::along_stream(view, &mut resolver, id, visible, next, LIMITS)?))
-}
-
-fn look_at_log(
-    view: &ReadView<'_>,
-    policy: &Policy,
-    filter: Option<&Filter>,
-    next: Position,
-    now: Ticks,
-) -> Result<Result<Option<Step>, SubscriptionEnd>, ReadError> {
-    if !policy.may_read(ALL, &view.stream(ALL)?) {
-        return Ok(Err(Refusal::Denied.into()));
-    }
-    let mut resolver = LinkResolver::new(view, Links::Followed, now, policy);
-    let step = walk::along_log(view, &mut resolver, Direction::Forward, next, filter, LIMITS)?;
-    let has_come_on = step.reached > next;
-    Ok(Ok(has_come_on.then_some(step)))
-}

@@ -3,6 +3,7 @@
 
 use super::filter::Filter;
 use super::links::LinkResolver;
+use super::source::{Source, SourceState};
 use crate::event::paging::Direction;
 use crate::event::visibility::VisibleEvents;
 use crate::event::{EventNumber, Position, RecordedEvent, ResolvedEvent};
@@ -75,20 +76,37 @@ pub(super) fn along_log(
     Ok(step)
 }
 
-/// A step forward along a stream: its next visible events from `first` on; `None` when there are
-/// none yet.
-pub(super) fn along_stream(
+/// A step forward along a source of which this is visible, from a number or position on.
+pub(super) fn forward(
+    view: &ReadView<'_>,
+    resolver: &mut LinkResolver<'_, '_>,
+    source: &Source,
+    state: &SourceState,
+    visible: VisibleEvents,
+    next: u64,
+    limits: StepLimits,
+) -> Result<Step, ReadError> {
+    match (source, state.info.id) {
+        _ if next >= state.end => Ok(Step::at(next)),
+        (Source::Log { filter }, _) => along_log(view, resolver, Direction::Forward, next, filter.as_deref(), limits),
+        (Source::Stream { .. }, Some(id)) => along_stream(view, resolver, id, visible, next, limits),
+        (Source::Stream { .. }, None) => Ok(Step::at(next)),
+    }
+}
+
+/// A step forward along a stream: its next visible events from `next` on.
+fn along_stream(
     view: &ReadView<'_>,
     resolver: &mut LinkResolver<'_, '_>,
     stream_id: u64,
     visible: VisibleEvents,
-    first: EventNumber,
+    next: EventNumber,
     limits: StepLimits,
-) -> Result<Option<Step>, ReadError> {
-    let VisibleEvents { bounds, oldest } = visible;
-    let first = first.max(bounds.min);
+) -> Result<Step, ReadError> {
+    let bounds = visible.bounds;
+    let first = next.max(bounds.min);
     if first > bounds.last {
-        return Ok(None);
+        return Ok(Step::at(next));
     }
     let end = bounds.last.min(first.saturating_add(limits.examined - 1));
     let places = view.places(stream_id, first..=end)?;
@@ -101,8 +119,10 @@ pub(super) fn along_stream(
     let mut step = Step::at(first);
     for row in &view.rows(&places[..count])? {
         let event = row.event()?;
-        if event.time >= oldest && (step.is_enough(limits) || !step.take(event.to_recorded(), resolver, limits)?) {
-            return Ok(Some(step));
+        if visible.shows(event.number, event.time)
+            && (step.is_enough(limits) || !step.take(event.to_recorded(), resolver, limits)?)
+        {
+            return Ok(step);
         }
         step.reached = event.number + 1;
         step.examined += 1;
@@ -110,7 +130,7 @@ pub(super) fn along_stream(
     }
     // Numbers of which nothing is stored are passed as well.
     step.reached = places.get(count).map_or(end + 1, |place| place.number);
-    Ok(Some(step))
+    Ok(step)
 }
 
 impl Step {

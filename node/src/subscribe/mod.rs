@@ -8,8 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{EventNumber, Position};
-use crate::store::{ReadError, Store, StreamChange};
+use crate::store::{ReadError, ReadView, Store, StreamChange};
 
 /// Requests that may wait at the same time. One more is answered at once, which a client cannot
 /// tell from an early wake-up (contract/streams 8.8).
@@ -44,10 +43,7 @@ impl Waiters {
     /// taken.
     pub fn follow(&self, store: &Store, watched: Watched<'_>) -> Option<ChangeWatch> {
         let place = self.subscriptions.clone().try_acquire_owned().ok()?;
-        let change = match watched {
-            Watched::Stream(stream) => store.applied().watch_stream(stream),
-            Watched::Log => store.applied().watch_all(),
-        };
+        let change = watched.change(store);
         Some(ChangeWatch { change, closed: self.closed.clone(), _place: place })
     }
 
@@ -61,38 +57,23 @@ impl Waiters {
         self.slots.available_permits()
     }
 
-    /// Returns when `stream` has an event after `last` or is hard-deleted, or after `wait`,
+    /// Returns when a look finds that `watched` has grown as far as is wanted, or after `wait`,
     /// whatever comes first.
-    pub async fn stream_grows(
+    pub async fn wait_for<F>(
         &self,
         store: &Store,
-        stream: &str,
-        last: Option<EventNumber>,
+        watched: Watched<'_>,
+        has_grown: F,
         wait: Duration,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), ReadError>
+    where
+        F: Fn(&ReadView<'_>) -> Result<bool, ReadError> + Clone + Send + 'static,
+    {
         let Ok(_slot) = self.slots.try_acquire() else { return Ok(()) };
         let deadline = Instant::now() + wait;
-        // Taken before the first look at the stream, so that no event falls between look and wait.
-        let mut change = store.applied().watch_stream(stream);
-        loop {
-            let name = stream.to_owned();
-            let info = store.read(move |view| view.stream(&name)).await?;
-            if info.tombstoned || info.last_number > last {
-                return Ok(());
-            }
-            if !self.is_woken(change.changed(), deadline).await {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Returns when there is an event at `position` or after it, or after `wait`, whatever comes
-    /// first.
-    pub async fn log_grows(&self, store: &Store, position: Position, wait: Duration) -> Result<(), ReadError> {
-        let Ok(_slot) = self.slots.try_acquire() else { return Ok(()) };
-        let deadline = Instant::now() + wait;
-        let mut change = store.applied().watch_all();
-        while store.read(|view| view.next_position()).await? <= position {
+        // Taken before the first look, so that no event falls between look and wait.
+        let mut change = watched.change(store);
+        while !store.read(has_grown.clone()).await? {
             if !self.is_woken(change.changed(), deadline).await {
                 break;
             }
@@ -109,13 +90,22 @@ impl Waiters {
     }
 }
 
-/// What a subscription follows.
+/// What a long poll or a subscription waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watched<'a> {
     /// One stream.
     Stream(&'a str),
     /// The log of all events.
     Log,
+}
+
+impl Watched<'_> {
+    fn change(self, store: &Store) -> StreamChange {
+        match self {
+            Self::Stream(stream) => store.applied().watch_stream(stream),
+            Self::Log => store.applied().watch_all(),
+        }
+    }
 }
 
 /// What ended a wait.

@@ -267,6 +267,35 @@ async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_filtered_page_has_the_entries_that_the_log_has() {
+    let nodes = Nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        append(&base, "wanted", "t", r#""small""#);
+        append(&base, "other", "t", "{}");
+        // Longer than one part of an answer.
+        append(&base, "wanted", "t", &format!("\"{}\"", "x".repeat(700 * 1024)));
+        append(&base, "wanted", "t", r#""behind""#);
+        let entries = |path: &str| -> Vec<serde_json::Value> {
+            let page = get(&base, "GET", path, ATOM_JSON);
+            assert_eq!(page.status, 200, "{path}");
+            let entries = page.json()["entries"].as_array().unwrap().clone();
+            entries.into_iter().filter(|entry| entry["title"].as_str().unwrap().ends_with("@wanted")).collect()
+        };
+        let start = "0".repeat(32);
+        let query = "?context=streamid&type=prefix&data=wanted&embed=body";
+        let filtered = entries(&format!("/streams/$all/filtered/{start}/forward/20{query}"));
+        let all = entries(&format!("/streams/$all/{start}/forward/4096?embed=body"));
+        let titles: Vec<&str> = filtered.iter().map(|entry| entry["title"].as_str().unwrap()).collect();
+        assert_eq!(titles, ["1@wanted", "0@wanted"], "a large event ends a page");
+        assert_eq!(all.len(), 3);
+        assert!(filtered == all[1..], "the entries differ");
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_subscriber_delays_no_other_and_misses_nothing() {
     const EVENTS: usize = 100;
     let nodes = Nodes::start(1).await;

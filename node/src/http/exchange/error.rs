@@ -15,9 +15,7 @@ use crate::http::format::body::BodyError;
 use crate::http::resources::users::UserRefusal;
 use crate::store::ReadError;
 use crate::streams::events::EventError;
-use crate::streams::{
-    AppendError, CommitError, PatternError, ReadAllError, ReadEventError, ReadStreamError, Refusal, SubscribeError,
-};
+use crate::streams::{AppendError, CommitError, PatternError, ReadEventError, ReadPageError, Refusal, SubscribeError};
 
 /// Value of Retry-After in a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -171,21 +169,13 @@ impl ApiError {
         Self::User { login: login.to_owned(), refusal }
     }
 
-    /// Why no page of a stream is shown (contract/streams 8).
-    pub(crate) fn of_read_stream(error: ReadStreamError, request: &Request<'_>) -> Self {
+    /// Why no page is shown (contract/streams 8 and 10).
+    pub(crate) fn of_read_page(error: ReadPageError, request: &Request<'_>) -> Self {
         match error {
-            ReadStreamError::Refused(refusal) => Self::of_refusal(refusal, request),
-            ReadStreamError::Unchanged => Self::NotModified,
-            ReadStreamError::NotFound => Self::NotFound,
-            ReadStreamError::Deleted => Self::Deleted,
-        }
-    }
-
-    /// Why no page of the log is shown (contract/streams 10).
-    pub(crate) fn of_read_all(error: ReadAllError, request: &Request<'_>) -> Self {
-        match error {
-            ReadAllError::Refused(refusal) => Self::of_refusal(refusal, request),
-            ReadAllError::Unchanged => Self::NotModified,
+            ReadPageError::Refused(refusal) => Self::of_refusal(refusal, request),
+            ReadPageError::Unchanged => Self::NotModified,
+            ReadPageError::NotFound => Self::NotFound,
+            ReadPageError::Deleted => Self::Deleted,
         }
     }
 

@@ -3,7 +3,7 @@
 use http::Response;
 
 use crate::event::StreamName;
-use crate::event::paging::StreamStart;
+use crate::event::paging::PageStart;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
@@ -11,7 +11,6 @@ use crate::http::exchange::kept_pages::Kept;
 use crate::http::exchange::request::Request;
 use crate::http::resources::page::{self, FeedFormat};
 use crate::http::resources::{live, streams};
-use crate::streams::ReadStream;
 
 /// GET /streams/{stream}: the newest page, or the stream as server-sent events.
 pub(crate) async fn head(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
@@ -54,23 +53,23 @@ fn metastream(request: &Request<'_>) -> Result<StreamName, ApiError> {
     extract::metastream(name, || ApiError::BadRequest(format!("Invalid stream name '{name}'").into()))
 }
 
-fn backward_start(request: &Request<'_>) -> Result<StreamStart, ApiError> {
+fn backward_start(request: &Request<'_>) -> Result<PageStart, ApiError> {
     match request.params.number.as_deref() {
-        None | Some("head") => Ok(StreamStart::Head),
-        Some(text) => extract::number(text).map(StreamStart::Backward),
+        None | Some("head") => Ok(PageStart::Head),
+        Some(text) => extract::number(text).map(PageStart::Backward),
     }
 }
 
-fn forward_start(request: &Request<'_>) -> Result<StreamStart, ApiError> {
-    extract::number(request.params.number.as_deref().unwrap_or("head")).map(StreamStart::Forward)
+fn forward_start(request: &Request<'_>) -> Result<PageStart, ApiError> {
+    extract::number(request.params.number.as_deref().unwrap_or("head")).map(PageStart::Forward)
 }
 
-async fn page(request: &Request<'_>, stream: StreamName, start: StreamStart) -> Result<Response<Reply>, ApiError> {
+async fn page(request: &Request<'_>, stream: StreamName, start: PageStart) -> Result<Response<Reply>, ApiError> {
     let count = page::count(request, |text| format!("'{text}' is not valid count. Should be positive integer"))?;
     let format = FeedFormat::of_request(request, stream.as_str());
     let links = extract::links(request.headers)?;
-    let read = ReadStream { page: page::request(request, count, start.direction())?, stream, start, links };
+    let page = page::request(request, count, start)?;
     let format = Kept::new(format, &request.state.kept_pages);
-    let page = request.state.streams.read_stream(&request.caller, read, format).await;
-    Ok(page::answer(request, page.map_err(|error| ApiError::of_read_stream(error, request))?))
+    let page = request.state.streams.read_stream(&request.caller, stream, links, page, format).await;
+    page::answer(request, page)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::{Response, StatusCode};
 
 use crate::event::log_paging::LogPage;
-use crate::event::paging::{Direction, PageLinks, PageSize, StreamPageHead};
+use crate::event::paging::{Direction, PageLinks, PageSize, PageStart, StreamPageHead};
 use crate::event::stream_name::ALL;
 use crate::event::{EventNumber, Position, ResolvedRef, Ticks};
 use crate::http::Reply;
@@ -16,7 +16,7 @@ use crate::http::exchange::request::Request;
 use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{Embed, Feed, FeedWriter, Format, Notation};
 use crate::http::limits::DEFAULT_PAGE_EVENTS;
-use crate::streams::{Detail, PageFormat, PageHead, PageKind, PageRead, PageRequest, PageWriter};
+use crate::streams::{Detail, PageFormat, PageHead, PageKind, PageRead, PageRequest, PageWriter, ReadPageError};
 
 /// How pages are written for one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -193,15 +193,16 @@ pub(crate) fn count(request: &Request<'_>, refusal: impl Fn(&str) -> String) -> 
     }
 }
 
-/// What a request for a page of `count` events says besides where it begins.
+/// What a request for a page of `count` events from `start` on says.
 ///
 /// # Errors
 /// A header that cannot be read, or more events than a page may have (contract/streams 5 and 8).
-pub(crate) fn request(request: &Request<'_>, count: u64, direction: Direction) -> Result<PageRequest, ApiError> {
+pub(crate) fn request(request: &Request<'_>, count: u64, start: PageStart) -> Result<PageRequest, ApiError> {
     let headers = request.headers;
     Ok(PageRequest {
+        start,
         barrier: extract::read_barrier(headers)?,
-        long_poll: match direction {
+        long_poll: match start.direction() {
             Direction::Backward => None,
             Direction::Forward => extract::long_poll(headers)?,
         },
@@ -211,7 +212,14 @@ pub(crate) fn request(request: &Request<'_>, count: u64, direction: Direction) -
 }
 
 /// The answer with a page.
-pub(crate) fn answer<F: PageFormat>(request: &Request<'_>, page: PageRead<F>) -> Response<Reply> {
+///
+/// # Errors
+/// The page was not read.
+pub(crate) fn answer<F: PageFormat>(
+    request: &Request<'_>,
+    page: Result<PageRead<F>, ReadPageError>,
+) -> Result<Response<Reply>, ApiError> {
+    let page = page.map_err(|error| ApiError::of_read_page(error, request))?;
     let reply = delivery::document(page.document);
     let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
     let freshness = if page.is_immutable {
@@ -223,5 +231,5 @@ pub(crate) fn answer<F: PageFormat>(request: &Request<'_>, page: PageRead<F>) ->
     if !page.is_immutable {
         caching::add_tag(&mut answer, &caching::tag(page.version, request.chosen.media_type));
     }
-    answer
+    Ok(answer)
 }

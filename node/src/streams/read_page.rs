@@ -1,0 +1,117 @@
+//! Pages of a stream (contract/streams 8), of the log of all events (contract/streams 10), and of
+//! what a filter leaves of it (contract/streams 17). They are read in one way: a look at the source
+//! finds and writes the page, a long poll waits and looks again, and what is large follows in parts.
+
+use std::sync::Arc;
+
+use super::Streams;
+use super::document::{PageRead, ReadPageError};
+use super::filter::Filter;
+use super::links::Links;
+use super::page_format::PageFormat;
+use super::page_look::{Looked, PageLook, PageReader, PageTarget};
+use super::page_request::PageRequest;
+use super::source::Source;
+use crate::access::Caller;
+use crate::event::StreamName;
+use crate::store::ReadView;
+
+impl Streams {
+    /// Reads a page of a stream and writes it in `format`.
+    ///
+    /// # Errors
+    /// See [`ReadPageError`]. A denial comes before anything else that is known of the stream.
+    pub(crate) async fn read_stream<F: PageFormat>(
+        &self,
+        caller: &Caller,
+        stream: StreamName,
+        links: Links,
+        page: PageRequest,
+        format: F,
+    ) -> Result<PageRead<F>, ReadPageError> {
+        self.read_page(caller, Source::Stream { name: stream, links }, page, format).await
+    }
+
+    /// Reads a page of the log, or of what `filter` leaves of it, and writes it in `format`.
+    ///
+    /// # Errors
+    /// See [`ReadPageError`]. A denial comes before anything else that is known of the log.
+    pub(crate) async fn read_all<F: PageFormat>(
+        &self,
+        caller: &Caller,
+        filter: Option<Filter>,
+        page: PageRequest,
+        format: F,
+    ) -> Result<PageRead<F>, ReadPageError> {
+        self.read_page(caller, Source::Log { filter: filter.map(Arc::new) }, page, format).await
+    }
+
+    async fn read_page<F: PageFormat>(
+        &self,
+        caller: &Caller,
+        source: Source,
+        page: PageRequest,
+        format: F,
+    ) -> Result<PageRead<F>, ReadPageError> {
+        self.read_barrier(page.barrier).await?;
+        let target = Arc::new(PageTarget { source, page });
+        let format = Arc::new(format);
+        let mut look = self.look_for_page(caller, &target, &format).await?;
+        if let Some(wait) = target.page.long_poll
+            && look.awaits_events
+        {
+            let (source, end) = (target.clone(), look.end);
+            let has_grown = move |view: &ReadView<'_>| Ok(source.source.state(view)?.end > end);
+            self.waiters.wait_for(self.cluster.store(), target.source.watched(), has_grown, wait).await?;
+            look = self.look_for_page(caller, &target, &format).await?;
+        }
+        let found = look.page?;
+        Ok(PageRead {
+            document: self.document(found.content).await?,
+            version: found.version,
+            is_immutable: found.is_immutable,
+            cache_control_s: found.cache_control_s,
+            is_public: found.is_public,
+        })
+    }
+
+    /// Looks for the page once: in memory, or under a view of the store. A search may take several
+    /// views; others have their turn between two, and the right is asked for again under each.
+    async fn look_for_page<F: PageFormat>(
+        &self,
+        caller: &Caller,
+        target: &Arc<PageTarget>,
+        format: &Arc<F>,
+    ) -> Result<PageLook<F>, ReadPageError> {
+        let store = self.cluster.store();
+        let (source, mut search) = (&target.source, None);
+        loop {
+            let (target, format, policy) = (target.clone(), format.clone(), self.policy(caller).await?);
+            let reader = PageReader { target, format, policy, now: super::now() };
+            let (state, place) = source.known(store);
+            if let Some(state) = &state
+                && let Some(look) = reader.look_in_memory(state)
+            {
+                return Ok(look);
+            }
+            let begun = search.take();
+            let look = move |view: &ReadView<'_>| {
+                let state = match &state {
+                    Some(state) => state.clone(),
+                    None => reader.target.source.state(view)?,
+                };
+                reader.look(view, state, begun.clone())
+            };
+            match store.read(look).await? {
+                Looked::Done(look, state) => {
+                    if let Some(place) = place {
+                        store.remember_stream(place, source.stream(), &state.info);
+                    }
+                    return Ok(look);
+                }
+                Looked::Unfinished(begun) => search = Some(begun),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}

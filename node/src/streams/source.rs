@@ -1,0 +1,134 @@
+//! What is read: a stream, the log of all events, or what a filter leaves of it. Every read of
+//! events begins with the same look at its source: whether the caller may read it, at which version
+//! it is, and what of it is visible.
+
+use std::sync::Arc;
+
+use super::filter::Filter;
+use super::links::Links;
+use super::refusal::Refusal;
+use crate::access::Policy;
+use crate::event::stream_name::ALL;
+use crate::event::visibility::VisibleEvents;
+use crate::event::{MAX_NUMBER, StreamName, Ticks, Visibility};
+use crate::store::{ReadError, ReadView, SlotPlace, Store, StreamInfo};
+use crate::subscribe::Watched;
+
+/// What a read is about.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// The visible events of a stream, which may not exist yet.
+    Stream {
+        /// Its name.
+        name: StreamName,
+        /// What is done with links.
+        links: Links,
+    },
+    /// The log of all events, or what a filter leaves of it.
+    Log {
+        /// Without one, all events.
+        filter: Option<Arc<Filter>>,
+    },
+}
+
+/// A source at one moment, before any of its events is looked at.
+#[derive(Debug, Clone)]
+pub(super) struct SourceState {
+    /// Of the stream, or of the one whose metadata says who may read the log.
+    pub(super) info: Arc<StreamInfo>,
+    /// Number or position behind the last event. The last event of a hard-deleted stream is its
+    /// tombstone.
+    pub(super) end: u64,
+}
+
+/// A source that the caller may read. Nothing is said of a source without one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Readable<'a> {
+    source: &'a Source,
+    state: &'a SourceState,
+    policy: &'a Policy,
+}
+
+impl Source {
+    /// The stream that says who may read the source.
+    pub(super) fn stream(&self) -> &str {
+        match self {
+            Self::Stream { name, .. } => name.as_str(),
+            Self::Log { .. } => ALL,
+        }
+    }
+
+    /// What is done with links. They are always followed in the log (contract/streams 10).
+    pub(super) fn links(&self) -> Links {
+        match self {
+            Self::Stream { links, .. } => *links,
+            Self::Log { .. } => Links::Followed,
+        }
+    }
+
+    /// What has to change for the source to grow.
+    pub(super) fn watched(&self) -> Watched<'_> {
+        match self {
+            Self::Stream { name, .. } => Watched::Stream(name.as_str()),
+            Self::Log { .. } => Watched::Log,
+        }
+    }
+
+    /// What is known of the source without asking the database: it holds for every view that is
+    /// taken later, none is older. Else the place to keep what such a view says of it.
+    pub(super) fn known(&self, store: &Store) -> (Option<SourceState>, Option<SlotPlace>) {
+        match self {
+            Self::Stream { name, .. } => match store.known_stream(name.as_str()) {
+                (_, Some(info)) => (Some(SourceState::of_stream(info)), None),
+                (place, None) => (None, Some(place)),
+            },
+            // It changes with every write.
+            Self::Log { .. } => (None, None),
+        }
+    }
+
+    /// The source under a view.
+    pub(super) fn state(&self, view: &ReadView<'_>) -> Result<SourceState, ReadError> {
+        let info = Arc::new(view.stream(self.stream())?);
+        Ok(match self {
+            Self::Stream { .. } => SourceState::of_stream(info),
+            Self::Log { .. } => SourceState { info, end: view.next_position()? },
+        })
+    }
+
+    /// Begins a look at the source: the right of the caller comes before anything else.
+    pub(super) fn readable<'a>(&'a self, state: &'a SourceState, policy: &'a Policy) -> Result<Readable<'a>, Refusal> {
+        if policy.may_read(self.stream(), &state.info) {
+            Ok(Readable { source: self, state, policy })
+        } else {
+            Err(Refusal::Denied)
+        }
+    }
+}
+
+impl SourceState {
+    fn of_stream(info: Arc<StreamInfo>) -> Self {
+        let last = if info.tombstoned { Some(MAX_NUMBER) } else { info.last_number };
+        Self { info, end: last.map_or(0, |last| last + 1) }
+    }
+}
+
+impl Readable<'_> {
+    /// Number or position of the last event, -1 for none.
+    pub(super) fn version(&self) -> i64 {
+        self.state.end.checked_sub(1).map_or(-1, |last| last as i64)
+    }
+
+    /// What readers see of the source at this time.
+    pub(super) fn visibility(&self, now: Ticks) -> Visibility {
+        match self.source {
+            Source::Stream { .. } => self.state.info.visibility(now),
+            Source::Log { .. } => Visibility::Readable(VisibleEvents::ALL),
+        }
+    }
+
+    /// Whether everybody may read the source.
+    pub(super) fn is_public(&self) -> bool {
+        self.policy.is_public(self.source.stream(), &self.state.info)
+    }
+}
