@@ -11,6 +11,7 @@ use openraft::errors::Fatal;
 use openraft::{ConfigError, StorageHelper};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::log_storage::LogStorage;
 use super::types::{self, NodeId, TypeConfig};
@@ -129,7 +130,8 @@ pub async fn build(
     let released = tokio::sync::Mutex::new(released);
     let closing = CancellationToken::new().drop_guard();
     let store = apply.store().clone();
-    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing })
+    let calls = TaskTracker::new();
+    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing, calls })
 }
 
 /// Refuses data of a cluster that has other servers than the list names. Only their ids count:

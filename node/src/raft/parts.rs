@@ -9,6 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::service::RaftService;
 use super::types::{self, TypeConfig};
@@ -20,6 +21,9 @@ use crate::log::Log;
 use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
 use crate::store::Store;
 use crate::transport::LocalIdentity;
+
+/// How long stopping waits for calls of other nodes that are just being handed to consensus.
+const CALLS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long stopping waits for openraft's worker: it applies what was committed, seconds at most.
 const WORKER_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,6 +44,8 @@ pub struct Parts {
     /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is
     /// no failure of consensus.
     pub(super) closing: DropGuard,
+    /// Calls of other nodes that may still hand something to consensus.
+    pub(super) calls: TaskTracker,
 }
 
 impl Parts {
@@ -55,7 +61,8 @@ impl Parts {
 
     /// The gRPC service for the other nodes.
     pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<RaftService> {
-        RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), self.closing.token().clone())
+        let (closing, calls) = (self.closing.token().clone(), self.calls.clone());
+        RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), closing, calls)
     }
 
     /// Takes part in elections from now on, and takes snapshots until `stop`. On return what
@@ -86,6 +93,11 @@ impl Parts {
     /// handed over before, by the caller.
     pub async fn stop(&self) {
         self.closing.token().cancel();
+        // A call that reached consensus after its end would be reported as an error.
+        self.calls.close();
+        if tokio::time::timeout(CALLS_DEADLINE, self.calls.wait()).await.is_err() {
+            tracing::debug!("calls of other nodes are still under way after {CALLS_DEADLINE:?}");
+        }
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end in order");
         }

@@ -9,6 +9,8 @@ use headwater_proto::raft::raft_server::{Raft as RaftRpc, RaftServer};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{self, CodecError};
@@ -30,6 +32,8 @@ pub struct RaftService {
     /// Ends the append streams when this node stops: an idle one would otherwise keep its
     /// connection, and so the listener, open.
     closing: CancellationToken,
+    /// Calls that may still hand something to consensus.
+    calls: TaskTracker,
 }
 
 impl RaftService {
@@ -39,10 +43,19 @@ impl RaftService {
         identity: Arc<LocalIdentity>,
         snapshots: Arc<SnapshotStore>,
         closing: CancellationToken,
+        calls: TaskTracker,
     ) -> RaftServer<Self> {
-        RaftServer::new(Self { raft, identity, snapshots, transfers: Semaphore::new(TRANSFERS), closing })
+        let transfers = Semaphore::new(TRANSFERS);
+        RaftServer::new(Self { raft, identity, snapshots, transfers, closing, calls })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Held while a call may hand something to consensus; none begins once this node is stopping.
+    fn begin_call(&self) -> Result<TaskTrackerToken, Status> {
+        let call = self.calls.token();
+        // In this order: a stopping node first says so and then waits for the calls.
+        if self.closing.is_cancelled() { Err(Status::unavailable("this node is stopping")) } else { Ok(call) }
     }
 }
 
@@ -64,6 +77,7 @@ impl RaftRpc for RaftService {
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let peer = self.identity.check(&request)?;
+        let call = self.begin_call()?;
         // The stream openraft reads ends at the first message that cannot be read; the caller opens
         // a new one.
         let requests = request.into_inner().map(|message| match message {
@@ -72,7 +86,7 @@ impl RaftRpc for RaftService {
         });
         // Both halves end with the node: HTTP/2 keeps the stream open until the requests are
         // dropped as well.
-        let requests = requests.take_until(self.closing.clone().cancelled_owned()).scan((), move |(), request| {
+        let requests = requests.take_until(self.closing.clone().cancelled_owned()).scan(call, move |_, request| {
             let request = request
                 .inspect_err(|status| {
                     if status.code() == tonic::Code::InvalidArgument {
@@ -92,6 +106,7 @@ impl RaftRpc for RaftService {
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
         self.identity.check(&request)?;
         let request = convert::vote_request_from_message(request.get_ref()).map_err(malformed)?;
+        let _call = self.begin_call()?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_to_message(&response)))
     }
@@ -99,6 +114,7 @@ impl RaftRpc for RaftService {
     async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
         self.identity.check(&request)?;
         let request = convert::vote_request_from_message(request.get_ref()).map_err(malformed)?;
+        let _call = self.begin_call()?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_to_message(&response)))
     }
@@ -141,6 +157,7 @@ impl RaftRpc for RaftService {
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
         self.identity.check(&request)?;
         let request = convert::transfer_request_from_message(request.get_ref()).map_err(malformed)?;
+        let _call = self.begin_call()?;
         let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         Ok(Response::new(convert::transfer_response_to_message(&response)))
     }
