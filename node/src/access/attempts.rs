@@ -1,33 +1,32 @@
-//! How often a wrong password was tried, per user and address, and per address whatever the user.
+//! Counters of wrong passwords, per user and address, and per address over all users.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Wrong passwords in a row that are looked at. Somebody who mistypes, or a program that was not
-/// told of a new password, stays below it for a while; who guesses does not.
+/// Wrong passwords in a row that are still compared. A mistyping user, or a program with an
+/// outdated password, stays below this for a while; a guesser does not.
 pub(crate) const MAX_FAILURES: u64 = 100;
 
-/// After that one more attempt is looked at in this time, right or wrong.
+/// Beyond that, one more attempt is compared in each interval of this length, right or wrong.
 pub(crate) const ATTEMPT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Wrong passwords from one address that are looked at, whatever users they are tried for: many
-/// people may sit behind one address, but nobody gets to try one password after the other for all
-/// the users there are.
+/// Wrong passwords from one address that are still compared, over all users. Many people may share
+/// an address, but none of them may try one password after another for every user.
 pub(crate) const MAX_ADDRESS_FAILURES: u64 = 10 * MAX_FAILURES;
 
-/// After that one more attempt from the address is looked at in this time. A right password of one
-/// user does not make up for the wrong ones for others.
+/// Beyond that, one more attempt from the address is compared in each interval of this length. A
+/// right password of one user does not cancel wrong ones of others.
 pub(crate) const ADDRESS_ATTEMPT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Places for counters of each kind. Pairs of user and address of the same hash share one, and so
-/// do addresses: nobody can push a counter out, and at worst a stranger waits together with a
+/// Counters of each kind. Pairs of user and address with the same hash share a counter, and so do
+/// addresses. So no caller can displace a counter, and at worst a stranger waits together with a
 /// guesser. Twice 512 KiB.
 const COUNTERS: usize = 1 << 16;
 
-/// Counters of failed attempts. Each is the moment (in ms since the start) until which its failures
-/// would take to be forgiven, one per interval: a bucket that needs no clock of its own.
+/// Counters of failed attempts. Each is the moment (in ms since the start) at which all its
+/// failures are forgiven, at one per interval: a bucket that needs no clock of its own.
 pub(crate) struct Attempts {
     of_users: Box<[AtomicU64]>,
     of_addresses: Box<[AtomicU64]>,
@@ -42,7 +41,7 @@ pub(crate) struct Counter {
     address: usize,
 }
 
-/// When failures are too many, and how long it takes until one is forgiven.
+/// How many failures are too many, and how long it takes until one is forgiven.
 #[derive(Clone, Copy)]
 struct Limit {
     failures: u64,
@@ -76,14 +75,14 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// The counters for a claimed name, which may be no user, and an address.
+    /// The counters for a claimed name, which may not be a user, and an address.
     pub(crate) fn counter(&self, login: &str, from: IpAddr) -> Counter {
         let network = network(from);
         let place = |hash: u64| hash as usize % COUNTERS;
         Counter { user: place(self.hasher.hash_one((login, network))), address: place(self.hasher.hash_one(network)) }
     }
 
-    /// Whether no attempt is to be looked at now.
+    /// Whether no attempt may be compared now.
     pub(crate) fn is_exhausted(&self, counter: Counter) -> bool {
         let now = self.now_ms();
         USER_LIMIT.is_reached(&self.of_users[counter.user], now)
@@ -97,7 +96,7 @@ impl Attempts {
         ADDRESS_LIMIT.count(&self.of_addresses[counter.address], now);
     }
 
-    /// Forgets the failures of the user at its address before a right password.
+    /// Forgets the failures of the user at its address, after a right password.
     pub(crate) fn succeeded(&self, counter: Counter) {
         self.of_users[counter.user].store(0, Ordering::Relaxed);
     }
@@ -107,7 +106,7 @@ impl Attempts {
     }
 }
 
-/// Whoever has one IPv6 address has 2^64 of them.
+/// The owner of one IPv6 address has 2^64 of them.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -122,7 +121,7 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn after_many_failures_nothing_is_looked_at_until_one_is_forgiven() {
+    fn after_many_failures_no_attempt_is_compared_until_one_failure_is_forgiven() {
         let mut attempts = Attempts::default();
         let counter = attempts.counter("ann", HERE);
         for _ in 0..MAX_FAILURES {
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn users_and_addresses_are_counted_apart_but_not_addresses_of_one_network() {
+    fn users_and_addresses_are_counted_separately_but_not_addresses_of_one_network() {
         let attempts = Attempts::default();
         let at = |login: &str, address: &str| attempts.counter(login, address.parse().unwrap()).user;
         assert_eq!(at("ann", "2001:db8::1"), at("ann", "2001:db8::ffff:1"));

@@ -1,4 +1,4 @@
-//! The leader's check before it makes a write (contract/services 5.2).
+//! The leader's check before it proposes a write (contract/services 5.2).
 
 use std::sync::{Arc, Weak};
 
@@ -11,7 +11,7 @@ use super::{Access, Inner};
 use crate::cluster::{Authorization, Authorizer, Permission, Requester};
 use crate::store::ReadError;
 
-/// This room as the cluster knows it.
+/// This room as the cluster sees it.
 pub(super) struct AccessAuthorizer {
     /// The cluster is below this room and must not keep it alive.
     inner: Weak<Inner>,
@@ -55,7 +55,7 @@ impl Access {
                 Ok(true)
             }
             Permission::Delete(stream) => self.inner.lists.allow(&caller, stream, Right::Delete).await,
-            // Users change their own password, everything else is for administrators.
+            // Users change their own password; any other change is for administrators.
             Permission::ManageUsers(streams) => Ok(caller.is_admin()
                 || streams.iter().all(|stream| {
                     stream == NOTIFICATIONS || caller.login().is_some_and(|login| *stream == stream_of(login))

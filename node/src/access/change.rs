@@ -1,5 +1,5 @@
-//! One change of users as one command: what it appends, and that it is stored as a whole or not at
-//! all (docs/adr).
+//! A change of users as one command: its appends, which are stored together or not at all
+//! (docs/adr).
 
 use bytes::Bytes;
 use headwater_proto::stored::{Append, Command, NewEvent};
@@ -18,8 +18,7 @@ use crate::cluster::{Requester, Write};
 use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, WriteOutcome};
 
 impl Access {
-    /// Puts a renewed hash into the place of the one that was found, unless the user was changed
-    /// since.
+    /// Replaces the hash that was found by a renewed one, unless the user has changed since.
     pub(crate) async fn replace_hash(&self, found: StoredUser, hash: StoredPassword) -> Result<(), ManageError> {
         if self.replace(&Requester::Node, found, |user| user.password = Some(hash.clone()), false).await? {
             Ok(())
@@ -28,7 +27,7 @@ impl Access {
         }
     }
 
-    /// Stores the user as changed, unless it is another by now: `false`.
+    /// Stores the changed user, unless another change came first: `false`.
     pub(super) async fn replace(
         &self,
         requester: &Requester,
@@ -44,8 +43,8 @@ impl Access {
         let updated = event(UPDATED_TYPE, true, &user.to_data());
         let expected = ExpectedVersion::Exactly(found.number);
         let stream = stream_of(&user.login);
-        // Deleting a user leaves the number of its last event as it is: without the second one this
-        // could bring it back.
+        // Deleting a user leaves the number of its last event unchanged. Without the second append,
+        // this one could bring the user back.
         let mut appends = vec![
             append(&stream, expected, vec![updated]),
             append(&metastream_of(&stream), expecting(found.metadata_number), Vec::new()),
@@ -61,14 +60,14 @@ impl Access {
         self.store_all(requester, appends).await
     }
 
-    /// Demands that an administrator other than this one stays what it is. Two administrators who
-    /// remove each other at the same moment would both find the other one still there.
+    /// Requires that some other administrator stays one. Otherwise two administrators who remove
+    /// each other at the same moment would each find the other still there.
     pub(super) async fn another_admin(&self, login: &str) -> Result<Vec<Append>, ManageError> {
         let users = self.users().await?;
         for other in users.iter().filter(|user| user.login != login && user.is_active_admin()) {
             let stream = stream_of(&other.login);
             let metastream = metastream_of(&stream);
-            // Deleting a user writes to the second, everything else to the first.
+            // Deleting a user writes to the second stream, any other change to the first.
             let (own, described) = (
                 self.inner.users.last_number(stream.clone()).await?,
                 self.inner.users.last_number(metastream.clone()).await?,
@@ -84,7 +83,7 @@ impl Access {
         Err(ManageError::LastAdmin)
     }
 
-    /// `false` when one of the streams has not the expected version.
+    /// `false` when one of the streams does not have its expected version.
     pub(crate) async fn store_all(&self, requester: &Requester, appends: Vec<Append>) -> Result<bool, ManageError> {
         match self.write(requester, appends).await? {
             WriteOutcome::Appended { .. } => Ok(true),
@@ -103,8 +102,8 @@ impl Access {
     }
 }
 
-/// The appends that create the streams of a user. The access list first: it also brings back the
-/// stream of a deleted user, whose former events then stay out of sight.
+/// The appends that create the streams of a user. The access list comes first: it also brings back
+/// the stream of a deleted user, whose former events then stay invisible.
 pub(super) fn creation(user: &User, expected: ExpectedVersion) -> Vec<Append> {
     let stream = stream_of(&user.login);
     let metadata = event(METADATA_EVENT_TYPE, true, USER_METADATA.as_bytes());
@@ -124,7 +123,7 @@ pub(crate) fn append(stream: &str, expected: ExpectedVersion, events: Vec<NewEve
     Append { stream: stream.to_owned(), expected_version: expected.to_number(), events, ..Append::default() }
 }
 
-/// An event with a new id. A command keeps its ids when it is sent again, and so is stored once.
+/// An event with a new id. A command keeps its ids when it is repeated, and so is stored once.
 pub(crate) fn event(event_type: &str, is_json: bool, data: &[u8]) -> NewEvent {
     NewEvent {
         event_id: Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),

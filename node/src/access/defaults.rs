@@ -14,7 +14,7 @@ use crate::cluster::Requester;
 use crate::config::Config;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 
-/// The password of the first users when no other was configured (contract/services 1.4).
+/// The password of the first users unless another was configured (contract/services 1.4).
 pub(crate) const DEFAULT_PASSWORD: &str = "changeit";
 
 /// The user who administers the cluster.
@@ -29,8 +29,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 const WARN_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 impl Access {
-    /// Creates the first users when this node is the leader of a cluster without any, then watches
-    /// over their passwords until `stop`.
+    /// Creates the first users when this node leads a cluster without any. Then it warns of default
+    /// passwords until `stop`.
     pub async fn run(self, config: std::sync::Arc<Config>, stop: CancellationToken) {
         let work = async {
             self.create_first_users(&config).await;
@@ -50,7 +50,7 @@ impl Access {
     }
 
     /// Returns once there are users. They are created once in the life of a cluster: the command
-    /// demands that `$users` never had an event.
+    /// expects that `$users` never had an event.
     async fn create_first_users(&self, config: &Config) {
         let mut exist = self.inner.users.existence();
         let mut leadership = self.inner.cluster.leader_changes();
@@ -60,8 +60,8 @@ impl Access {
                 if command.is_none() {
                     command = self.first_users(config).await;
                 }
-                // A failure is one of leadership or of time, and both pass; so does a repetition of
-                // what another leader began.
+                // A failure is due to leadership or to time, and both pass. The same holds for a
+                // repetition of what another leader began.
                 if let Some(appends) = &command
                     && matches!(self.store_all(&Requester::Node, appends.clone()).await, Ok(true))
                 {
@@ -92,7 +92,7 @@ impl Access {
         Some(appends)
     }
 
-    /// Those of the first users whose password is the one that everybody knows.
+    /// Those of the first users that still have the default password, which everyone knows.
     async fn users_with_default_password(&self) -> Vec<&'static str> {
         let mut open = Vec::new();
         for login in [ADMIN, OPERATOR] {
@@ -117,13 +117,13 @@ fn first_user(login: &str, full_name: &str, group: &str, password: StoredPasswor
 }
 
 fn warning(open: &[&str], listen: SocketAddr) -> String {
-    let who = open.join(" and ");
+    let users = open.join(" and ");
     let reach = if listen.ip().is_loopback() {
         String::new()
     } else {
-        format!(", and this node listens on {listen}: whoever reaches it can do everything")
+        format!(", and this node listens on {listen}: anyone who reaches it can do everything")
     };
-    format!("the password of {who} is still '{DEFAULT_PASSWORD}'{reach}; change it (docs/security.md)")
+    format!("the password of {users} is still '{DEFAULT_PASSWORD}'{reach}; change it (docs/security.md)")
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_warning_is_louder_where_strangers_can_connect() {
         let local = warning(&["admin"], "127.0.0.1:2113".parse().unwrap());
-        assert!(local.contains("admin") && !local.contains("whoever"));
+        assert!(local.contains("admin") && !local.contains("anyone"));
         let public = warning(&["admin", "ops"], "0.0.0.0:2113".parse().unwrap());
         assert!(public.contains("admin and ops") && public.contains("0.0.0.0:2113"));
     }

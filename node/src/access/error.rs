@@ -1,25 +1,25 @@
-//! Why somebody is not let in, and why a user is not changed.
+//! Why a login fails, and why a user is not changed.
 
 use super::password::HashError;
 use crate::cluster::WriteError;
 use crate::store::ReadError;
 
-/// Why somebody is not let in.
+/// Why a login fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// No such user, a disabled one, or another password. Callers must not learn which.
+    /// No such user, a disabled user, or a wrong password. Callers must not learn which.
     #[error("wrong name or password")]
     Wrong,
-    /// Too many wrong passwords before; this one was not looked at.
+    /// Too many wrong passwords before; this one was not compared.
     #[error("too many wrong passwords")]
     Exhausted,
     /// This node does not know the users yet.
     #[error("not ready")]
     NotReady,
-    /// Too many passwords are waiting to be looked at.
+    /// Too many passwords are waiting to be compared.
     #[error("too busy")]
     Busy,
-    /// The password could not be looked at.
+    /// The password could not be compared.
     #[error("internal error")]
     Internal,
 }
@@ -47,28 +47,28 @@ pub enum ManageError {
     /// There is no such user.
     #[error("no such user")]
     NotFound,
-    /// There is one already, with another password.
+    /// The user exists already, with another password.
     #[error("the user exists with another password")]
     Exists,
-    /// Nobody could administer the cluster any more.
+    /// The cluster would be left without an administrator.
     #[error("this is the last enabled member of $admins")]
     LastAdmin,
-    /// The current password is not the one given.
+    /// The given password is not the current one.
     #[error("wrong password")]
     WrongPassword,
-    /// Whoever asks may not, or no longer.
+    /// The caller may not, or no longer.
     #[error("not allowed")]
     Denied,
-    /// A stream that the change writes to was deleted for good, most likely that of the user.
+    /// A stream that the change writes to was deleted for ever, most likely the user's own stream.
     #[error("the stream of the user was deleted for good")]
     StreamGone,
-    /// Others changed the same user all the time.
+    /// Other callers kept changing the same user.
     #[error("changed by others at the same time")]
     TryAgain,
-    /// Surely not changed: no leader, or this node is not ready.
+    /// Certainly not changed: there is no leader, or this node is not ready.
     #[error("not ready")]
     NotReady,
-    /// Surely not changed: queues are full.
+    /// Certainly not changed: queues are full.
     #[error("too busy")]
     Busy,
     /// Perhaps changed.

@@ -1,4 +1,4 @@
-//! Passwords are hashed on the blocking pool, few at a time.
+//! Hashes passwords on the blocking pool, few at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) const HASHING_AT_ONCE: usize = 2;
 /// How long a password waits for its turn to be hashed.
 pub(crate) const HASHING_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Hashes and compares passwords, each when it is its turn.
+/// Hashes and compares passwords, each in its turn.
 pub(super) struct Hashing {
     passwords: Arc<Passwords>,
     turns: Semaphore,
@@ -23,12 +23,12 @@ pub(super) struct Hashing {
 
 impl Hashing {
     /// # Errors
-    /// The system gives no randomness, or no memory to hash a password.
+    /// The system provides no randomness, or no memory to hash a password.
     pub(super) fn new() -> Result<Self, HashError> {
         Ok(Self { passwords: Arc::new(Passwords::new()?), turns: Semaphore::new(HASHING_AT_ONCE) })
     }
 
-    /// Compares a password with that of a user; `None` stands for a user that there is none of.
+    /// Compares a password with that of a user; `None` stands for a user that does not exist.
     pub(super) async fn verify(&self, stored: Option<StoredPassword>, password: &str) -> Result<Verdict, LoginError> {
         if password.len() > MAX_PASSWORD_BYTES {
             return Ok(Verdict { is_right: false, is_outdated: false });
@@ -56,7 +56,7 @@ impl Hashing {
         })
     }
 
-    /// Hashes by today's rules computed so far.
+    /// Number of hashes computed so far by the current rules.
     #[cfg(test)]
     pub(super) fn computed(&self) -> u64 {
         self.passwords.computed()

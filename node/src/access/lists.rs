@@ -12,19 +12,19 @@ use crate::store::slots::Slots;
 use crate::store::{ReadError, Store};
 
 /// Streams whose access lists are kept in memory, at about 100 bytes each for short names. A write
-/// to another one reads one row more.
+/// to any other stream reads one row more.
 pub(crate) const KEPT_LISTS: usize = 16_384;
 
-/// What decides who may do what with a stream.
+/// The access lists that decide on the use of streams.
 pub(super) struct Lists {
     store: Store,
-    /// The list that a stream itself has.
+    /// The list of the stream itself.
     of_streams: Slots<Option<Arc<Acl>>>,
     /// `$settings` as of the newest commit.
     defaults: ArcSwap<DefaultAcls>,
-    /// Held while `defaults` is read and replaced, so that the newest one stays.
+    /// Held while `defaults` is read and replaced, so that the newest value stays.
     refreshing: Mutex<()>,
-    /// Whether anonymous callers may do anything at all.
+    /// Whether anonymous callers may use streams at all.
     anonymous_allowed: bool,
 }
 
@@ -39,7 +39,7 @@ impl Lists {
         }
     }
 
-    /// What a read decides with.
+    /// The policy for a read.
     pub(super) fn policy(&self, caller: &Caller) -> Policy {
         Policy {
             caller: caller.clone(),
@@ -48,7 +48,7 @@ impl Lists {
         }
     }
 
-    /// Whether the caller, with the roles that it says, has the right.
+    /// Whether the caller, with the roles given in it, has the right.
     pub(super) async fn allow(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
         if *caller == Caller::Anonymous && !self.anonymous_allowed {
             return Ok(false);
@@ -58,7 +58,7 @@ impl Lists {
         Ok(rules::allows(caller, owner, right, own.as_deref(), &self.defaults.load()))
     }
 
-    /// The list that a stream itself has.
+    /// The list of the stream itself.
     pub(super) async fn of_stream(&self, stream: &str) -> Result<Option<Arc<Acl>>, ReadError> {
         let (place, known) = self.of_streams.get(stream);
         if let Some(list) = known {
@@ -66,17 +66,17 @@ impl Lists {
         }
         let name = stream.to_owned();
         let list = self.store.read(move |view| view.acl(&name)).await?.map(Arc::new);
-        // Changed meanwhile or not: this is what the state said when it was asked.
+        // Changed meanwhile or not: this was the state when it was read.
         self.of_streams.put(place, stream, list.clone());
         Ok(list)
     }
 
-    /// A commit changed the stream.
+    /// Call it when a commit changed the stream.
     pub(super) fn changed(&self, stream: &str) {
         self.of_streams.changed(stream);
     }
 
-    /// The state was replaced.
+    /// Call it when the state was replaced.
     pub(super) fn everything_changed(&self) {
         self.of_streams.everything_changed();
     }
@@ -90,7 +90,7 @@ impl Lists {
             None => DefaultAcls::default(),
             Some(Ok(defaults)) => defaults,
             Some(Err(error)) => {
-                // From another server or an earlier version: nobody can write such a document now
+                // From another server or an earlier version: such a document is refused today
                 // (contract/services 1.6).
                 tracing::warn!(
                     "the last event of $settings has no effect, the built-in access rules are in force: {error}"

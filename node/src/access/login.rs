@@ -1,4 +1,4 @@
-//! Logging in: a name and a password to a principal.
+//! Login: turns a name and a password into a principal.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use super::{Access, MAX_LOGIN_BYTES};
 use crate::store::ReadError;
 use crate::store::slots::Slots;
 
-/// Users who logged in lately; another one is verified from scratch.
+/// Recent logins that are remembered; any other login is verified from scratch.
 pub(crate) const KEPT_LOGINS: usize = 4_096;
 
-/// A user can change while its password is being verified; then it is verified again, but not for
-/// ever.
+/// A user can change while its password is being verified. Then it is verified again, at most this
+/// often.
 const MAX_TRIES: usize = 4;
 
-/// Who logged in, and who tried to.
+/// Recent logins and attempts.
 pub(super) struct Logins {
-    /// Users who logged in.
+    /// Users that have logged in.
     verified: Slots<VerifiedLogin>,
-    /// What users are now; `None` for who is none, or may not log in.
+    /// The current users; `None` for a name that is not a user, or that may not log in.
     accounts: Slots<Option<Arc<Principal>>>,
     attempts: Attempts,
-    /// Random key of the hashes in `verified`: they are worth nothing outside of this process.
+    /// Random key of the hashes in `verified`: they are worthless outside this process.
     key: [u8; 32],
 }
 
-/// A user who logged in.
+/// A user that has logged in.
 #[derive(Clone)]
 struct VerifiedLogin {
     principal: Arc<Principal>,
@@ -45,7 +45,7 @@ struct VerifiedLogin {
 
 impl Logins {
     /// # Errors
-    /// The system gives no randomness.
+    /// The system provides no randomness.
     pub(super) fn new() -> Result<Self, HashError> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|error| HashError::new(&error))?;
@@ -53,19 +53,19 @@ impl Logins {
         Ok(Self { verified, accounts, attempts: Attempts::default(), key })
     }
 
-    /// A commit changed the user.
+    /// Call it when a commit changed the user.
     pub(super) fn changed(&self, login: &str) {
         self.verified.changed(login);
         self.accounts.changed(login);
     }
 
-    /// The state was replaced.
+    /// Call it when the state was replaced.
     pub(super) fn everything_changed(&self) {
         self.verified.everything_changed();
         self.accounts.everything_changed();
     }
 
-    /// What stands for a verified name and password in memory. From it neither can be found.
+    /// Represents a verified name and password in memory; reveals neither.
     fn tag(&self, login: &str, password: &str) -> [u8; 32] {
         let mut mac = Blake2sMac256::new(&self.key.into());
         mac.update(&(login.len() as u64).to_le_bytes());
@@ -76,8 +76,8 @@ impl Logins {
 }
 
 impl Access {
-    /// Who logs in with this name and password from this address. Once verified, a password costs
-    /// one fast hash until the user changes.
+    /// The user that logs in with this name and password from this address. Once verified, a
+    /// password costs one fast hash until the user changes.
     ///
     /// # Errors
     /// See [`LoginError`].
@@ -87,8 +87,7 @@ impl Access {
         }
         let logins = &self.inner.logins;
         let counter = logins.attempts.counter(login, from);
-        // Before anything else: what is in memory must not tell a guesser more quickly whether the
-        // guess was right.
+        // Before anything else: remembered logins must not reveal faster whether a guess was right.
         if logins.attempts.is_exhausted(counter) {
             return Err(LoginError::Exhausted);
         }
@@ -110,7 +109,7 @@ impl Access {
                 return Err(LoginError::Wrong);
             };
             let now = found.user.principal();
-            // One for all who log in as this user, so that all hear of a renewed hash.
+            // Shared by all logins of this user, so that all of them learn of a renewed hash.
             let principal = account.flatten().filter(|account| account.is_alike(&now)).unwrap_or_else(|| Arc::new(now));
             logins.accounts.put(account_place, login, Some(principal.clone()));
             if !logins.verified.put(place, login, VerifiedLogin { principal: principal.clone(), tag }) {
@@ -118,14 +117,14 @@ impl Access {
             }
             logins.attempts.succeeded(counter);
             if verdict.is_outdated {
-                self.hash_anew(found, principal.clone(), password.to_owned());
+                self.renew_hash(found, principal.clone(), password.to_owned());
             }
             return Ok(principal);
         }
         Err(LoginError::Busy)
     }
 
-    /// What the user of this name is now; `None` when it is none, or may not log in.
+    /// The current user of this name; `None` when there is none, or when it may not log in.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -137,12 +136,12 @@ impl Access {
         }
         let found = self.user(login).await?.filter(|found| !found.user.disabled);
         let account = found.map(|found| Arc::new(found.user.principal()));
-        // Changed meanwhile or not: this is what the state said when it was asked.
+        // Changed meanwhile or not: this was the state when it was read.
         logins.accounts.put(place, login, account.clone());
         Ok(account)
     }
 
-    /// Compares a password with that of a user for a change of it; counts a wrong one like a wrong
+    /// Compares a password with that of a user, to change it. A wrong password counts like a wrong
     /// login.
     ///
     /// # Errors
@@ -160,13 +159,13 @@ impl Access {
         Err(LoginError::Wrong)
     }
 
-    /// Replaces a hash of the original server by one of today, in the background. If the user
-    /// changes meanwhile nothing happens.
-    fn hash_anew(&self, found: StoredUser, principal: Arc<Principal>, password: String) {
+    /// Replaces a hash of the original server by a current one, in the background. If the user
+    /// changes meanwhile, nothing happens.
+    fn renew_hash(&self, found: StoredUser, principal: Arc<Principal>, password: String) {
         let access = self.clone();
         tokio::spawn(async move {
             let Ok(hash) = access.inner.hashing.hash(&password).await else { return };
-            // Before it is stored: whoever logged in with the old hash stays logged in.
+            // Before it is stored: callers that logged in with the old hash stay logged in.
             if !principal.renew(hash.credential()) {
                 return;
             }
@@ -179,7 +178,7 @@ impl Access {
         });
     }
 
-    /// As if wrong passwords had been tried until no more are looked at.
+    /// As if wrong passwords had been tried until no more are compared.
     #[cfg(test)]
     pub(crate) fn exhaust_attempts(&self, login: &str, from: IpAddr) {
         let attempts = &self.inner.logins.attempts;

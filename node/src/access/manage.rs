@@ -13,13 +13,13 @@ use crate::event::metadata::SOFT_DELETE_DOCUMENT;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 use crate::store::ReadError;
 
-/// Somebody else may change the same user at the same moment; then the change is made on what they
-/// left, but not for ever.
+/// Another caller may change the same user at the same moment. Then the change is made on the new
+/// state, at most this often.
 const MAX_TRIES: usize = 8;
 
 impl Access {
     /// Creates a user on behalf of the requester, like every change here. Creating it again with
-    /// the same password changes nothing and is no error.
+    /// the same password changes nothing and is not an error.
     ///
     /// # Errors
     /// See [`ManageError`].
@@ -59,7 +59,7 @@ impl Access {
         Err(ManageError::TryAgain)
     }
 
-    /// Replaces the full name and the groups; what is `None` is erased.
+    /// Replaces the full name and the groups; `None` erases the old value.
     ///
     /// # Errors
     /// See [`ManageError`].
@@ -74,7 +74,7 @@ impl Access {
         self.edit(requester, login, change, false).await
     }
 
-    /// Lets a user log in, or no longer.
+    /// Enables or disables a user.
     ///
     /// # Errors
     /// See [`ManageError`].
@@ -93,7 +93,7 @@ impl Access {
         self.edit(requester, login, |user| user.password = Some(hash.clone()), true).await
     }
 
-    /// Gives a user another password, if the current one is known.
+    /// Gives a user another password if the caller knows the current one.
     ///
     /// # Errors
     /// See [`ManageError`].
@@ -167,9 +167,8 @@ impl Access {
         Err(ManageError::TryAgain)
     }
 
-    /// Returns once this node has applied everything that was decided before: what it says of users
-    /// then is not out of date, whoever asks included. The command itself changes nothing and is
-    /// refused.
+    /// Returns once this node has applied everything decided before: its users, the requester
+    /// included, are then up to date. The command itself is refused and changes nothing.
     async fn sync(&self, requester: &Requester, may: impl Fn(&Caller) -> bool) -> Result<(), ManageError> {
         self.write(requester, Vec::new()).await?;
         let Requester::Caller(caller) = requester else { return Ok(()) };

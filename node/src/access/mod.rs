@@ -1,8 +1,8 @@
-//! Who is calling and what they may do: users, passwords, access lists.
+//! Callers and their rights: users, passwords, access lists.
 //!
-//! Users and lists are ordinary streams. This room keeps what requests need of them in memory and
-//! throws it away in the step that applies a change, so that no node which has applied a change
-//! decides by what was before.
+//! Users and lists are ordinary streams. This room keeps in memory what requests need of them, and
+//! discards it in the step that applies a change. So a node that has applied a change never decides
+//! by older data.
 
 pub(crate) mod attempts;
 mod authorizer;
@@ -40,7 +40,7 @@ use users::{StoredUser, Users};
 /// Bytes of a user's name. It is a part of stream names.
 pub(crate) const MAX_LOGIN_BYTES: usize = 256;
 
-/// Bytes of a password: hashing looks at all of them.
+/// Bytes of a password; hashing reads all of them.
 pub(crate) const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// Handle on this room. Cheap to clone.
@@ -58,10 +58,10 @@ struct Inner {
 }
 
 impl Access {
-    /// Of the node behind `cluster`. From here on it is told of every change.
+    /// For the node behind `cluster`. From here on it is notified of every change.
     ///
     /// # Errors
-    /// The system gives no randomness, or no memory to hash a password.
+    /// The system provides no randomness, or no memory to hash a password.
     pub fn new(cluster: Cluster, config: &Config) -> Result<Self, HashError> {
         let store = cluster.store().clone();
         let inner = Arc::new(Inner {
@@ -71,10 +71,10 @@ impl Access {
             hashing: Hashing::new()?,
             cluster,
         });
-        // Not the other way round: the store must end with the node.
-        let told: Weak<Inner> = Arc::downgrade(&inner);
+        // A weak reference: the store must end with the node.
+        let observer: Weak<Inner> = Arc::downgrade(&inner);
         store.on_change(Box::new(move |changes| {
-            if let Some(inner) = told.upgrade() {
+            if let Some(inner) = observer.upgrade() {
                 inner.changed(changes);
             }
         }));
@@ -84,14 +84,14 @@ impl Access {
         Ok(access)
     }
 
-    /// What a read decides with.
+    /// The policy for a read.
     pub fn policy(&self, caller: &Caller) -> Policy {
         self.inner.lists.policy(caller)
     }
 
-    /// The caller as it is now, with the roles of now; `None` for a user who would not be let in
-    /// any more, or not with the password that was verified. Who waited, for a body, an event or
-    /// another node, asks this again before going on.
+    /// The caller with its current roles; `None` for a user that could no longer log in, or not
+    /// with the password that was verified. A request that waited, for a body, an event or another
+    /// node, calls this again before it continues.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -116,7 +116,8 @@ impl Access {
     }
 
     /// Whether a node with newer lists and groups might allow what [`Self::allows`] denies by those
-    /// of this one: not to a user who would not be let in any more, and not what no list can allow.
+    /// of this node. It cannot allow a user that could no longer log in, nor what no list can
+    /// allow.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -129,7 +130,7 @@ impl Access {
         Ok(rules::subject(stream, right).is_some() && self.caller_now(caller).await?.is_some())
     }
 
-    /// The list that a stream itself has.
+    /// The list of the stream itself.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -145,27 +146,27 @@ impl Access {
         self.inner.users.find(login).await
     }
 
-    /// Whether anybody can log in: the first users were created.
+    /// Whether logins are possible: the first users were created.
     pub fn users_exist(&self) -> bool {
         self.inner.users.exist()
     }
 
-    /// Hashes by today's rules computed so far, for tests that compare work.
+    /// Number of hashes computed so far by the current rules, for tests that compare work.
     #[cfg(test)]
     pub(crate) fn computed_hashes(&self) -> u64 {
         self.inner.hashing.computed()
     }
 }
 
-/// Whether decisions about access may rest on it: access lists are metadata, users and `$settings`
-/// are in streams of the server.
+/// Whether decisions about access may depend on the stream: access lists are metadata; users and
+/// `$settings` are in streams of the server.
 fn concerns_access(changed: &ChangedStream<'_>) -> bool {
     let name = StreamNameRef::new(changed.name);
-    changed.is_described_anew || (name.is_system() && !name.is_metastream())
+    changed.has_new_metadata || (name.is_system() && !name.is_metastream())
 }
 
 impl Inner {
-    /// On the apply thread, when a commit is visible and nobody was told of it yet.
+    /// Runs on the apply thread, when a commit is visible but no waiting caller has continued.
     fn changed(&self, changes: Changes<'_>) {
         let streams = match changes {
             Changes::Streams(streams) => streams,
@@ -173,7 +174,7 @@ impl Inner {
                 self.lists.everything_changed();
                 self.logins.everything_changed();
                 self.lists.read_settings();
-                self.look_for_users();
+                self.check_for_users();
                 return;
             }
         };
@@ -184,12 +185,12 @@ impl Inner {
             } else if name == stream_name::SETTINGS {
                 self.lists.read_settings();
             } else if name == USERS {
-                self.look_for_users();
+                self.check_for_users();
             }
         }
     }
 
-    fn look_for_users(&self) {
+    fn check_for_users(&self) {
         if self.users.are_stored() {
             self.cluster.set_users_exist();
             self.users.set_exist();

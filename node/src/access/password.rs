@@ -1,5 +1,5 @@
-//! Passwords as they are stored: hashing new ones, verifying those of this and of the original
-//! server.
+//! Passwords as they are stored: hashing new ones, verifying those of this server and of the
+//! original server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use crate::event::Credential;
 
-/// Memory for one hash in KiB, passes over it and lanes: what OWASP recommends at least for
+/// Memory for one hash in KiB, passes over it and lanes: the least that OWASP recommends for
 /// argon2id.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -25,17 +25,17 @@ const SALT_BYTES: usize = 16;
 /// Bytes of a hash.
 const HASH_BYTES: usize = 32;
 
-/// Beyond these a stored hash is not computed: who may write user streams must not be able to stop
-/// nodes with them.
-const MOST_MEMORY_KIB: u32 = 256 * 1024;
-const MOST_PASSES: u32 = 16;
-const MOST_LANES: u32 = 8;
+/// Stored hashes with higher costs are not computed: a writer of user streams must not be able to
+/// stop nodes with them.
+const MAX_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_PASSES: u32 = 16;
+const MAX_LANES: u32 = 8;
 
 /// PBKDF2-HMAC-SHA1 as the original server uses it (contract/services 1.7).
 const ORIGINAL_ROUNDS: u32 = 1000;
 const ORIGINAL_HASH_BYTES: usize = 20;
 
-/// What is kept of a password.
+/// The stored form of a password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoredPassword {
     /// `$argon2id$v=19$m=..,t=..,p=..$salt$hash`: the algorithm and its cost are part of the text.
@@ -59,8 +59,8 @@ impl std::fmt::Debug for StoredPassword {
 }
 
 impl StoredPassword {
-    /// From the members `hash` and `salt` of a user document; `None` for what this server cannot
-    /// verify.
+    /// From the members `hash` and `salt` of a user document; `None` for a form that this server
+    /// cannot verify.
     pub fn from_document(hash: &str, salt: Option<&str>) -> Option<Self> {
         if hash.starts_with('$') {
             return usable(hash).then(|| Self::Argon2(hash.to_owned()));
@@ -70,7 +70,7 @@ impl StoredPassword {
         (hash.len() == ORIGINAL_HASH_BYTES).then_some(Self::Original { salt, hash })
     }
 
-    /// What stands for it between nodes and in memory.
+    /// Stands for the stored password between nodes and in memory.
     pub fn credential(&self) -> Credential {
         let (hash, salt) = self.to_document();
         let mut digest = Blake2s256::new();
@@ -92,46 +92,47 @@ impl StoredPassword {
     }
 }
 
-/// Why a password could not be hashed: the system gives no randomness or no memory.
+/// Why a password could not be hashed: the system provides no randomness or no memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a password cannot be hashed: {0}")]
 pub struct HashError(String);
 
 impl HashError {
-    /// For what some library says.
+    /// From an error of a library.
     pub(super) fn new(reason: &dyn std::fmt::Display) -> Self {
         Self(reason.to_string())
     }
 }
 
-/// What came of comparing a password.
+/// The result of comparing a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// It is the right one.
+    /// The password is right.
     pub is_right: bool,
-    /// It should be hashed anew, by today's rules.
+    /// Its hash should be renewed, by the current rules.
     pub is_outdated: bool,
 }
 
 /// Hashes passwords and compares them. Slow on purpose: not for async threads.
 #[derive(Debug)]
 pub(crate) struct Passwords {
-    /// What is computed for a user who does not exist, so that it takes as long as for one who
-    /// does.
-    nobody: String,
-    /// Hashes by today's rules that were computed. Tests compare the work for different answers.
+    /// Computed for a user that does not exist, so that the answer takes as long as for an existing
+    /// user.
+    absent_user: String,
+    /// Number of hashes computed by the current rules. Tests compare the work for different
+    /// answers.
     computed: AtomicU64,
 }
 
 impl Passwords {
-    /// Ready to work.
+    /// Ready to hash and compare.
     ///
     /// # Errors
     /// See [`HashError`].
     pub(crate) fn new() -> Result<Self, HashError> {
-        let passwords = Self { nobody: String::new(), computed: AtomicU64::new(0) };
-        let nobody = passwords.hash_text("nobody has this password")?;
-        Ok(Self { nobody, computed: AtomicU64::new(0) })
+        let passwords = Self { absent_user: String::new(), computed: AtomicU64::new(0) };
+        let absent_user = passwords.hash_text("no user has this password")?;
+        Ok(Self { absent_user, computed: AtomicU64::new(0) })
     }
 
     /// Hashes a new password.
@@ -153,24 +154,24 @@ impl Passwords {
             .map_err(|error| HashError::new(&error))
     }
 
-    /// Compares a password with what is stored; `None` stands for a user who does not exist.
-    /// Whatever is wrong takes the same work.
+    /// Compares a password with the stored one; `None` stands for a user that does not exist. Every
+    /// wrong login takes the same work.
     pub(crate) fn verify(&self, stored: Option<&StoredPassword>, password: &str) -> Verdict {
         match stored {
             Some(StoredPassword::Argon2(text)) => {
-                Verdict { is_right: self.is_argon2_of(text, password), is_outdated: !is_of_today(text) }
+                Verdict { is_right: self.is_argon2_of(text, password), is_outdated: !is_current(text) }
             }
             Some(StoredPassword::Original { salt, hash }) => {
                 let mut computed = [0; ORIGINAL_HASH_BYTES];
                 pbkdf2::pbkdf2_hmac::<sha1::Sha1>(password.as_bytes(), salt, ORIGINAL_ROUNDS, &mut computed);
                 let is_right = bool::from(computed[..].ct_eq(hash));
                 if !is_right {
-                    self.is_argon2_of(&self.nobody, password);
+                    self.is_argon2_of(&self.absent_user, password);
                 }
                 Verdict { is_right, is_outdated: true }
             }
             None => {
-                self.is_argon2_of(&self.nobody, password);
+                self.is_argon2_of(&self.absent_user, password);
                 Verdict { is_right: false, is_outdated: false }
             }
         }
@@ -188,7 +189,7 @@ impl Passwords {
             && bool::from(computed[..].ct_eq(hash.as_bytes()))
     }
 
-    /// Hashes by today's rules computed so far.
+    /// Number of hashes computed so far by the current rules.
     #[cfg(test)]
     pub(crate) fn computed(&self) -> u64 {
         self.computed.load(Ordering::Relaxed)
@@ -211,12 +212,11 @@ fn cost(text: &str) -> Option<(u32, u32, u32)> {
 }
 
 fn usable(text: &str) -> bool {
-    cost(text).is_some_and(|(memory, passes, lanes)| {
-        memory <= MOST_MEMORY_KIB && passes <= MOST_PASSES && lanes <= MOST_LANES
-    })
+    cost(text)
+        .is_some_and(|(memory, passes, lanes)| memory <= MAX_MEMORY_KIB && passes <= MAX_PASSES && lanes <= MAX_LANES)
 }
 
-fn is_of_today(text: &str) -> bool {
+fn is_current(text: &str) -> bool {
     cost(text) == Some((MEMORY_KIB, PASSES, LANES))
 }
 
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_that_cost_too_much_or_make_no_sense_are_not_computed() {
+    fn hashes_that_cost_too_much_or_are_malformed_are_not_computed() {
         let text = |m: u32, t: u32, p: u32| {
             format!("$argon2id$v=19$m={m},t={t},p={p}$c29tZXNhbHRzb21l$AAAAAAAAAAAAAAAAAAAAAA")
         };

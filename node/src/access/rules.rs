@@ -1,5 +1,5 @@
-//! Who may do what with a stream (contract/services 1.6, contract/streams 13). Pure: everything it
-//! needs is handed in.
+//! The rules for the use of streams (contract/services 1.6, contract/streams 13). Pure: all input
+//! is passed in.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::event::metadata::{Acl, DefaultAcls};
 use crate::event::{StreamNameRef, stream_name};
 use crate::store::StreamInfo;
 
-/// Role that everybody has, anonymous callers included.
+/// Role that every caller has, anonymous callers included.
 pub(crate) const EVERYBODY: &str = "$all";
-/// Role of those who operate the nodes.
+/// Role of the users that operate the nodes.
 pub(crate) const OPERATORS: &str = "$ops";
 
-/// What somebody wants to do with a stream.
+/// A kind of access to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Right {
     /// `$r`
@@ -41,9 +41,9 @@ impl Right {
     }
 }
 
-/// Whose access list decides, and which of its rights: for a metastream those of the stream it
-/// describes. `None` for what is denied to everybody: metadata of metadata, deleting a metastream,
-/// writing to or deleting the log of all events.
+/// The stream whose access list decides, and the right of that list: for a metastream, the stream
+/// that it describes. `None` for what is denied to every caller: metadata of metadata, deleting a
+/// metastream, writing to or deleting the log of all events.
 pub(crate) fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
     match (StreamNameRef::new(stream).described(), right) {
         (Some(described), _) if described.is_metastream() => None,
@@ -55,13 +55,13 @@ pub(crate) fn subject(stream: &str, right: Right) -> Option<(&str, Right)> {
     }
 }
 
-/// Whether nobody may ever read the stream, whatever the lists say: metadata of metadata.
+/// Whether no caller may ever read the stream, whatever the lists say: metadata of metadata.
 pub(crate) fn is_sealed(stream: &str) -> bool {
     subject(stream, Right::Read).is_none()
 }
 
-/// The roles that have a right on a stream, after falling through from the stream's own list to
-/// `$settings` to the built-in default.
+/// The roles that have a right on a stream: by the stream's own list, else by `$settings`, else by
+/// the built-in default.
 enum Roles<'a> {
     Listed(&'a [String]),
     Everybody,
@@ -78,8 +78,7 @@ fn roles<'a>(stream: &str, right: Right, own: Option<&'a Acl>, defaults: &'a Def
     }
 }
 
-/// Whether everybody has the right on `stream`, which is no metastream, given the list it has
-/// itself.
+/// Whether every caller has the right on `stream`, which is not a metastream, given its own list.
 pub(crate) fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
     match roles(stream, right, own, defaults) {
         Roles::Listed(listed) => listed.iter().any(|role| role == EVERYBODY),
@@ -88,8 +87,7 @@ pub(crate) fn is_open(stream: &str, right: Right, own: Option<&Acl>, defaults: &
     }
 }
 
-/// Whether `caller` has the right on `stream`, which is no metastream, given the list it has
-/// itself.
+/// Whether `caller` has the right on `stream`, which is not a metastream, given its own list.
 pub(crate) fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&Acl>, defaults: &DefaultAcls) -> bool {
     if is_open(stream, right, own, defaults) {
         return true;
@@ -104,11 +102,11 @@ pub(crate) fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&A
     }
 }
 
-/// One caller and the default lists at one moment: what a read decides with, wherever it meets a
-/// stream. Cheap to clone.
+/// One caller and the default lists at one moment: decides for a read, whatever streams it meets.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Who reads.
+    /// The caller that reads.
     pub caller: Caller,
     /// For streams without a list of their own.
     pub defaults: Arc<DefaultAcls>,
@@ -117,7 +115,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether the caller may read the stream, given what the store knows of it.
+    /// Whether the caller may read the stream, given its state.
     pub fn may_read(&self, stream: &str, info: &StreamInfo) -> bool {
         if self.caller == Caller::Anonymous && !self.anonymous_allowed {
             return false;
@@ -128,7 +126,7 @@ impl Policy {
         }
     }
 
-    /// Whether everybody may read the stream, so that shared caches may keep its pages.
+    /// Whether every caller may read the stream, so that shared caches may keep its pages.
     pub fn is_public(&self, stream: &str, info: &StreamInfo) -> bool {
         self.anonymous_allowed
             && subject(stream, Right::Read)
@@ -136,7 +134,7 @@ impl Policy {
     }
 }
 
-/// A metastream has no list; that of the stream it describes decides.
+/// A metastream has no list; the list of the stream it describes decides.
 fn own_list(info: &StreamInfo) -> Option<&Acl> {
     info.described.as_ref().unwrap_or(&info.metadata).acl.as_ref()
 }

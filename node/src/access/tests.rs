@@ -7,13 +7,13 @@ use crate::event::metadata::{Acl, DefaultAcls};
 
 const RIGHTS: [Right; 5] = [Right::Read, Right::Write, Right::Delete, Right::MetaRead, Right::MetaWrite];
 
-/// What a source says of a right: nothing, or these roles.
-type Says = Option<&'static [&'static str]>;
+/// The roles that a source names for a right, if it names any.
+type RoleList = Option<&'static [&'static str]>;
 
-const SAYINGS: [Says; 6] =
+const ROLE_LISTS: [RoleList; 6] =
     [None, Some(&[]), Some(&[EVERYBODY]), Some(&[ADMINS]), Some(&["ann"]), Some(&["staff", "other"])];
 
-fn acl(right: Right, says: Says) -> Acl {
+fn acl(right: Right, says: RoleList) -> Acl {
     let roles = says.map(|roles| roles.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>());
     let mut acl = Acl::default();
     *match right {
@@ -37,14 +37,14 @@ fn callers() -> Vec<(Caller, &'static [&'static str])> {
         (user("bob", &["staff"]), &["bob", "staff"]),
         (user("eve", &["$ops"]), &["eve", "$ops"]),
         (user("root", &[ADMINS]), &["root", ADMINS]),
-        // From a server that let such names be: they are roles of nobody.
+        // From a server that permitted such names: no user has them as roles.
         (user(ADMINS, &[]), &[]),
         (user(EVERYBODY, &["staff"]), &["staff"]),
     ]
 }
 
 /// Contract/streams 13 once more, in the words of the contract.
-fn expected(stream: &str, right: Right, own: Says, settings: Says, roles: &[&str], is_anonymous: bool) -> bool {
+fn expected(stream: &str, right: Right, own: RoleList, settings: RoleList, roles: &[&str], is_anonymous: bool) -> bool {
     // 1. Denied to everyone.
     let (owner, right) = match stream.strip_prefix("$$") {
         Some(described) if described.starts_with("$$") => return false,
@@ -68,14 +68,14 @@ fn every_operation_by_every_role_under_every_list_is_decided_as_the_contract_say
     let mut decided = 0;
     for stream in ["s", "$s", "$all", "$$s", "$$$s", "$$$all", "$$$$s", "$$$$$s"] {
         for right in RIGHTS {
-            for own in SAYINGS {
-                for settings in SAYINGS {
+            for own in ROLE_LISTS {
+                for settings in ROLE_LISTS {
                     for (caller, roles) in callers() {
                         let is_anonymous = caller == Caller::Anonymous;
                         let expected = expected(stream, right, own, settings, roles, is_anonymous);
                         let found = subject(stream, right).is_some_and(|(owner, right)| {
                             let of_settings = acl(right, settings);
-                            // The list for the other kind of streams says the opposite and must not
+                            // The list for the other kind of streams is the opposite and must not
                             // matter.
                             let of_others = acl(right, Some(if expected { &[] } else { &[EVERYBODY] }));
                             let defaults = if owner.starts_with('$') {
@@ -101,7 +101,7 @@ fn every_operation_by_every_role_under_every_list_is_decided_as_the_contract_say
 }
 
 #[test]
-fn a_right_falls_through_by_itself_and_not_with_the_whole_list() {
+fn a_right_falls_through_alone_and_not_with_the_whole_list() {
     let own = acl(Right::Write, Some(&["ann"]));
     let (ann, bob) = (callers().remove(1).0, callers().remove(2).0);
     let defaults = DefaultAcls::default();

@@ -7,7 +7,7 @@ use super::password::StoredPassword;
 use super::rules::{ADMINS, Principal, is_reserved};
 use crate::event::{Credential, StreamNameRef};
 
-/// The stream that says who there are: one event per creation.
+/// The stream that lists the users: one event per creation.
 pub(crate) const USERS: &str = "$users";
 /// Type of its events; their data is the name as plain text.
 pub(crate) const USER_TYPE: &str = "$User";
@@ -15,32 +15,32 @@ pub(crate) const USER_TYPE: &str = "$User";
 pub(crate) const USER_PREFIX: &str = "$user-";
 /// Type of the first event of a user.
 pub(crate) const CREATED_TYPE: &str = "$UserCreated";
-/// Type of every later one.
+/// Type of every later event of a user.
 pub(crate) const UPDATED_TYPE: &str = "$UserUpdated";
-/// The stream that tells tools of new passwords. The server itself needs it for nothing.
+/// The stream that notifies tools of new passwords. The server itself does not need it.
 pub(crate) const NOTIFICATIONS: &str = "$users-password-notifications";
 /// Type of its events.
 pub(crate) const PASSWORD_CHANGED_TYPE: &str = "$PasswordChanged";
 /// Metadata of the stream of a user.
 pub(crate) const USER_METADATA: &str = r#"{"$acl":{"$w":"$admins","$d":"$admins","$mw":"$admins"}}"#;
-/// Metadata of [`NOTIFICATIONS`]: an hour is enough.
+/// Metadata of [`NOTIFICATIONS`]; an hour is enough.
 pub(crate) const NOTIFICATIONS_METADATA: &str = r#"{"$maxAge":3600}"#;
 
-/// Nobody logs in without a password.
+/// No user logs in without a password.
 const NO_PASSWORD: Credential = Credential([0; 16]);
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// What it logs in with; part of the name of its stream.
+    /// The login name; part of the name of its stream.
     pub login: String,
-    /// For people.
+    /// The name for people.
     pub full_name: Option<String>,
-    /// Roles beside its own name; `None` when it was created without any.
+    /// Roles besides its own name; `None` when it was created without any.
     pub groups: Option<Vec<String>>,
-    /// `None` when what is stored is none that this server knows.
+    /// `None` when the stored form is not known to this server.
     pub password: Option<StoredPassword>,
-    /// May not log in.
+    /// Whether the user may not log in.
     pub disabled: bool,
 }
 
@@ -61,20 +61,19 @@ struct StoredDocument {
     disabled: bool,
 }
 
-/// Why nobody can have a name. A sentence for whoever chose it.
+/// Why a name is refused. A sentence for the caller that chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
-    /// There is none, or it is longer than [`MAX_LOGIN_BYTES`].
+    /// It is missing, or longer than [`MAX_LOGIN_BYTES`].
     #[error("The login name is missing or too long.")]
     Length,
     /// It would look like a role of the server in access lists, or like `/users/$current` in paths.
     #[error("The login name must not begin with '$'.")]
     Reserved,
-    /// Basic authentication ends the name at the first one (RFC 7617).
+    /// Basic authentication ends the name at the first colon (RFC 7617).
     #[error("The login name must not contain ':'.")]
     Colon,
-    /// Basic authentication carries none (RFC 7617), and in logs they say something else than they
-    /// are.
+    /// Basic authentication cannot carry them (RFC 7617), and in logs they would be misleading.
     #[error("The login name must not contain control characters.")]
     Control,
 }
@@ -82,7 +81,7 @@ pub(crate) enum NameError {
 /// Whether a new user may have this name.
 ///
 /// # Errors
-/// It could not log in with it, or would get by it what it was not given.
+/// It could not be used to log in, or would grant rights by itself.
 pub(crate) fn check_name(login: &str) -> Result<(), NameError> {
     match login {
         _ if login.is_empty() || login.len() > MAX_LOGIN_BYTES => Err(NameError::Length),
@@ -104,7 +103,7 @@ pub(super) fn metastream_of(stream: &str) -> String {
 }
 
 impl User {
-    /// Reads the data of an event; `None` for what is no user document.
+    /// Reads the data of an event; `None` if it is not a user document.
     pub fn from_data(data: &[u8]) -> Option<Self> {
         let document: StoredDocument = serde_json::from_slice(data).ok()?;
         let hash = document.hash.as_deref();
@@ -129,18 +128,18 @@ impl User {
             groups: self.groups.clone(),
             disabled: self.disabled,
         };
-        // Strings, lists of strings and a bool: nothing in it can fail. Indented as the original
+        // Strings, lists of strings and a bool: encoding cannot fail. Indented as the original
         // server stores it.
         serde_json::to_vec_pretty(&document).unwrap_or_default()
     }
 
-    /// Who it is once it has logged in.
+    /// The principal for a login of this user.
     pub fn principal(&self) -> Principal {
         let credential = self.password.as_ref().map_or(NO_PASSWORD, StoredPassword::credential);
         Principal::new(self.login.clone(), self.groups.clone().unwrap_or_default(), credential)
     }
 
-    /// Whether it can administer the cluster.
+    /// Whether the user can administer the cluster.
     pub fn is_active_admin(&self) -> bool {
         !self.disabled && self.principal().has_role(ADMINS)
     }

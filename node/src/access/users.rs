@@ -1,4 +1,4 @@
-//! The users as the state has them: one by one, all of them, and whether there are any.
+//! The users in the state: a single one, all of them, and whether there are any.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,21 @@ use super::user::{USERS, User, metastream_of, stream_of};
 use crate::event::{EventNumber, Ticks};
 use crate::store::{ReadError, ReadView, Store};
 
-/// Creations that are looked at for a list of users, the newest first. Beyond it the oldest users
-/// are left out of lists.
+/// Creations that are read for a list of users, newest first. The oldest users beyond that are
+/// missing in lists.
 pub(crate) const MAX_LISTED: u64 = 10_000;
 
 /// Creations read in one step.
 const LIST_STEP: u64 = 500;
 
-/// A user as the state has it.
+/// A user in the state.
 #[derive(Debug, Clone)]
 pub struct StoredUser {
     /// The user.
     pub user: User,
-    /// Number of the event that says so.
+    /// Number of the event that stores it.
     pub number: EventNumber,
-    /// When it was written.
+    /// When the event was written.
     pub time: Ticks,
     /// Last number of the metadata of its stream, which is written when the user is deleted.
     pub metadata_number: Option<EventNumber>,
@@ -31,7 +31,7 @@ pub struct StoredUser {
 /// The streams of users in the state.
 pub(super) struct Users {
     store: Store,
-    /// Whether there are users at all; before, nobody can log in.
+    /// Whether there are any users; without them no caller can log in.
     exist: watch::Sender<bool>,
 }
 
@@ -40,12 +40,12 @@ impl Users {
         Self { store, exist: watch::Sender::new(false) }
     }
 
-    /// Whether there are users, as far as [`Self::set_exist`] was told.
+    /// Whether there are users, as recorded by [`Self::set_exist`].
     pub(super) fn exist(&self) -> bool {
         *self.exist.borrow()
     }
 
-    /// To wait until there are users.
+    /// Waits until there are users.
     pub(super) fn existence(&self) -> watch::Receiver<bool> {
         self.exist.subscribe()
     }
@@ -54,7 +54,7 @@ impl Users {
         self.exist.send_replace(true);
     }
 
-    /// Whether the state has users.
+    /// Whether the state contains users.
     #[expect(clippy::disallowed_methods, reason = "runs at the start and on the apply thread")]
     pub(super) fn are_stored(&self) -> bool {
         self.store.read_blocking(|view| Ok(view.stream(USERS)?.last_number.is_some()))

@@ -9,12 +9,12 @@ use prost::Message;
 
 use crate::event::Ticks;
 
-/// The identity of a log entry: entries that have it in common are the same, on every node.
+/// The identity of a log entry: entries with the same id are equal on every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryId {
     /// The term of the leader that wrote it.
     pub term: u64,
-    /// Its place in the log.
+    /// Its index in the log.
     pub index: u64,
 }
 
@@ -28,16 +28,16 @@ impl EntryId {
 /// One log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Which.
+    /// Its identity.
     pub id: EntryId,
-    /// What it says.
+    /// Its content.
     pub payload: Payload,
 }
 
-/// What a log entry says.
+/// The content of a log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// Nothing: with it a leader begins its term.
+    /// Nothing: a leader begins its term with such an entry.
     Blank,
     /// Commands of clients.
     Commands(Proposal),
@@ -55,20 +55,20 @@ impl Entry {
     }
 }
 
-/// Clients' commands with the leader's time: what a normal log entry says. Commands that arrive
-/// together share an entry, because most of what an entry costs on its way through consensus and
-/// log it costs once.
+/// Clients' commands with the leader's time: the content of a normal log entry. Commands that
+/// arrive together share an entry, because most of an entry's cost in consensus and log is paid
+/// once per entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// When the leader proposed it.
     pub time: Ticks,
-    /// Each an encoded [`headwater_proto::stored::Command`]. Shared: replication and apply clone
-    /// entries.
+    /// Each is an encoded [`headwater_proto::stored::Command`]. Shared, because replication and
+    /// apply clone entries.
     pub commands: Arc<[Bytes]>,
 }
 
 impl Proposal {
-    /// What a command occupies beside its bytes, in memory and on disk, about.
+    /// Approximate size of a command besides its bytes, in memory and on disk.
     const COMMAND_OVERHEAD_BYTES: usize = 32;
 
     /// Bytes of all commands, with their overhead.

@@ -6,16 +6,16 @@ use std::time::Duration;
 use crate::fatal;
 use crate::store::Store;
 
-/// Flush once this much is unflushed. What is not flushed is replayed at start (a few hundred
-/// thousand entries per second); but each flush makes tables of its own, and the more there are the
-/// more often every row is rewritten.
+/// Flush once this many bytes are unflushed. Unflushed entries are replayed at the start (a few
+/// hundred thousand per second). But each flush makes new tables, and the more tables there are,
+/// the more often every row is rewritten.
 pub(super) const FLUSH_BYTES: u64 = 24 << 20;
 
-/// Flush at least this often while anything is unflushed, so that a quiet node replays little as
-/// well.
+/// Flush at least this often while anything is unflushed, so that a quiet node has little to replay
+/// too.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Works until the apply thread has ended, which flushes last itself.
+/// Works until the apply thread has ended, which makes the last flush itself.
 pub(super) fn on_request(store: &Store, requests: &Receiver<()>) {
     loop {
         match requests.recv_timeout(FLUSH_INTERVAL) {
@@ -27,7 +27,7 @@ pub(super) fn on_request(store: &Store, requests: &Receiver<()>) {
     }
 }
 
-/// Makes the state durable. A failure ends the process: nobody knows what of it is on disk.
+/// Makes the state durable. A failure ends the process: how much reached the disk is unknown.
 pub(super) fn flush(store: &Store) {
     if let Err(error) = store.flush() {
         fatal::stop("the state database cannot be flushed", &error);

@@ -1,8 +1,8 @@
 //! The apply thread: it owns the only writer of the state database ([`StateWriter`]).
 //!
-//! Committed entries reach it in chunks, each of which becomes one atomic batch. Whatever else may
-//! not run beside a chunk (checkpoint, install) is run here between two chunks. Flushing has a
-//! thread of its own ([`flush`]) so that it never stalls applying.
+//! Committed entries reach it in chunks, and each chunk becomes one atomic batch. Work that must
+//! not overlap with a chunk (checkpoint, install) runs here between two chunks. Flushing has a
+//! thread of its own ([`flush`]), so that it never stalls applying.
 
 mod entry;
 mod flush;
@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::store::{StateWriter, Store};
 use thread::Publisher;
 
-/// Chunks and closures waiting for the thread: one being applied and one prepared meanwhile, with
+/// Chunks and closures waiting for the thread: one chunk being applied, the next one prepared, and
 /// room for closures.
 const QUEUE: usize = 4;
 
@@ -33,24 +33,24 @@ const QUEUE: usize = 4;
 /// visible.
 pub(crate) const MAX_CHUNK_ENTRIES: usize = 1024;
 
-/// Bytes of commands in one chunk at most (one entry more may go over it).
+/// Bytes of commands in one chunk at most (exceeded by one entry at most).
 pub(crate) const MAX_CHUNK_BYTES: usize = 4 << 20;
 
-/// Blocks until the node's own log is durable up to the index given (exclusive). openraft may
-/// commit on the word of two other nodes, but what this node serves must survive its own power
-/// loss.
+/// Blocks until the node's own log is durable up to the given index (exclusive). openraft may
+/// commit on the word of two other nodes, but what this node serves must survive a power loss of
+/// this node.
 pub type DurableGate = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// Called with the outcomes of a chunk, one list for each entry, once they are visible to readers.
-/// It must be quick.
+/// Called with the outcomes of a chunk, one list for each entry, once readers can see them. It must
+/// not block.
 pub type Answer = Box<dyn FnOnce(Vec<Vec<WriteOutcome>>) + Send>;
 
 type Task = Box<dyn FnOnce(&mut StateWriter) + Send>;
 
 enum Job {
-    /// Entries in order, without a gap; `done` after they are visible to readers.
+    /// Consecutive entries, in order; `done` fires once readers can see them.
     Apply { entries: Vec<Entry>, answer: Answer, done: oneshot::Sender<()> },
-    /// Something that must not run beside a chunk.
+    /// Work that must not overlap with a chunk.
     Run(Task),
     /// Flush and end.
     Stop { done: oneshot::Sender<()> },
@@ -72,17 +72,17 @@ impl From<ApplyStopped> for std::io::Error {
 pub struct ApplyHandle {
     jobs: mpsc::Sender<Job>,
     store: Store,
-    /// Bytes of log applied by this process, with samples to find the index that lies a number of
-    /// bytes back.
+    /// Bytes of log applied by this process, with samples to find the index a given number of bytes
+    /// back.
     volume: Arc<Mutex<Volume>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl ApplyHandle {
-    /// Starts the thread, which takes the writer of the state with it.
+    /// Starts the thread, which takes ownership of the writer.
     pub fn start(writer: StateWriter, gate: DurableGate, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        // One pending request is enough: a flush takes everything committed before it starts.
+        // One pending request is enough: a flush covers everything committed before it starts.
         let (flush, flush_requests) = std_mpsc::sync_channel(1);
         let volume = Arc::new(Mutex::new(Volume::default()));
         let store = Store::clone(&writer);
@@ -102,7 +102,7 @@ impl ApplyHandle {
         &self.store
     }
 
-    /// Hands over consecutive committed entries; the receiver fires once they are applied and
+    /// Hands over consecutive committed entries. The receiver fires once they are applied and
     /// visible, after the answer.
     pub async fn apply(&self, entries: Vec<Entry>, answer: Answer) -> Result<oneshot::Receiver<()>, ApplyStopped> {
         let (done, applied) = oneshot::channel();
@@ -110,7 +110,7 @@ impl ApplyHandle {
         Ok(applied)
     }
 
-    /// Runs `task` on the thread, between two chunks, and returns what it returns.
+    /// Runs `task` on the thread, between two chunks, and returns its result.
     pub async fn run<T, F>(&self, task: F) -> Result<T, ApplyStopped>
     where
         T: Send + 'static,
@@ -118,26 +118,27 @@ impl ApplyHandle {
     {
         let (done, result) = oneshot::channel();
         let task: Task = Box::new(move |writer| {
-            // The caller may have given up waiting; the task is done all the same.
+            // The caller may no longer be waiting; the task runs all the same.
             let _ = done.send(task(writer));
         });
         self.jobs.send(Job::Run(task)).await.map_err(|_| ApplyStopped)?;
         result.await.map_err(|_| ApplyStopped)
     }
 
-    /// How many bytes of log were applied, and where.
+    /// How many bytes of log were applied, by index.
     pub fn volume(&self) -> &Mutex<Volume> {
         &self.volume
     }
 
-    /// Makes durable what was applied so far, beside the apply thread. A failure ends the process.
+    /// Makes everything applied so far durable, concurrently with the apply thread. A failure ends
+    /// the process.
     pub async fn flush(&self) -> std::io::Result<()> {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || flush::flush(&store)).await.map_err(std::io::Error::other)
     }
 
-    /// Applies what is queued, flushes the state and ends the threads. Call it after consensus' own
-    /// shutdown.
+    /// Applies the queued entries, flushes the state and ends the threads. Call it after consensus
+    /// has shut down.
     pub async fn shutdown(&self) {
         let (done, ended) = oneshot::channel();
         if self.jobs.send(Job::Stop { done }).await.is_ok() {

@@ -36,7 +36,7 @@ async fn last_numbers<const N: usize>(handle: &ApplyHandle, streams: [&'static s
 }
 
 #[tokio::test]
-async fn outcomes_are_told_entry_by_entry_when_readers_see_them() {
+async fn outcomes_are_given_entry_by_entry_once_readers_see_them() {
     let directory = tempfile::tempdir().unwrap();
     let writer = StateWriter::open(&directory.path().join("state"), 1 << 20).unwrap();
     let store = Store::clone(&writer);

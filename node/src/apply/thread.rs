@@ -1,4 +1,4 @@
-//! What the apply thread does.
+//! The loop of the apply thread.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -16,10 +16,10 @@ use crate::store::write::Chunk;
 use crate::store::{ReadError, StateWriter, Store};
 use crate::{fatal, machine};
 
-/// What a log entry occupies beside its commands, about: ids, time, key and framing.
+/// Approximate size of a log entry besides its commands: ids, time, key and framing.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
-/// Works until it is told to stop.
+/// Works until it is stopped.
 #[expect(clippy::disallowed_methods, reason = "this is the apply thread")]
 pub(super) fn run(mut writer: StateWriter, mut publisher: Publisher, mut queue: mpsc::Receiver<Job>) {
     while let Some(job) = queue.blocking_recv() {
@@ -44,12 +44,12 @@ pub(super) struct Publisher {
     pub(super) gate: DurableGate,
     pub(super) metrics: Arc<Metrics>,
     pub(super) volume: Arc<Mutex<Volume>>,
-    /// A slot for one flush request.
+    /// Holds one flush request.
     pub(super) flush: SyncSender<()>,
 }
 
 impl Publisher {
-    /// Makes visible what was decided and answers who waits for it.
+    /// Makes the decisions visible and answers the callers that wait for them.
     fn commit(&mut self, decided: Decided<'_>, answer: Answer, done: oneshot::Sender<()>) {
         let Decided { ids, outcomes, chunk, members, commands, bytes } = decided;
         let Some(last) = ids.last().copied() else { return };
@@ -57,15 +57,14 @@ impl Publisher {
         let new_events = chunk.new_events();
         chunk.commit(last.index + 1, last.encode(), members);
 
-        // Only now, when readers see it: a client may read on this node as soon as it has its
-        // answer.
+        // Not earlier: a client may read on this node as soon as it has its answer.
         answer(outcomes);
         self.metrics.applied_entries.inc_by(ids.len() as u64);
         self.metrics.apply_chunk.observe(commands as f64);
         self.metrics.applied_events.inc_by(new_events);
         self.volume.lock().add(last.index, bytes);
         if self.store.unflushed_bytes() >= FLUSH_BYTES {
-            // A full slot means that a flush is already asked for.
+            // A full slot means that a flush is already pending.
             let _ = self.flush.try_send(());
         }
         // Consensus may be gone during shutdown.
@@ -73,17 +72,17 @@ impl Publisher {
     }
 }
 
-/// What some consecutive entries do to the state, not yet visible to anybody.
+/// The effect of some consecutive entries on the state, not yet visible to readers.
 struct Decided<'writer> {
-    /// In the log, in their order.
+    /// Of the entries, in log order.
     ids: Vec<EntryId>,
-    /// Of each entry the outcomes of its commands.
+    /// For each entry, the outcomes of its commands.
     outcomes: Vec<Vec<WriteOutcome>>,
     chunk: Chunk<'writer>,
-    /// The members as of the last entry, if one of them changed them.
+    /// The members as of the last entry, if an entry changed them.
     members: Option<Vec<u8>>,
     commands: usize,
-    /// Of log.
+    /// Bytes of log.
     bytes: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Connections to other nodes beside consensus: one channel per address, shared by status, founding
-//! and forwarding.
+//! Connections to other nodes outside consensus: one channel per address, shared by status,
+//! founding and forwarding.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 
 use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, Traffic};
 
-/// Makes clients for peers and says who calls. Cheap to clone.
+/// Makes clients for peers and marks every call with this node's identity. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector {
     inner: Arc<Inner>,
@@ -21,31 +21,31 @@ struct Inner {
     identity: Arc<LocalIdentity>,
     dialer: Dialer,
     resolve: Resolve,
-    /// By server and `host:port`. Bounded by the number of addresses the member list ever named in
-    /// this process.
+    /// By server and `host:port`. Bounded by the number of addresses that the member list has named
+    /// in the life of this process.
     channels: Mutex<HashMap<(u16, String), Channel>>,
 }
 
 impl Connector {
-    /// Calls as `identity` over connections of `dialer`; `resolve` says which address a member
-    /// really has.
+    /// Calls as `identity` over connections of `dialer`; `resolve` gives the address to use for a
+    /// member.
     pub(crate) fn new(identity: Arc<LocalIdentity>, dialer: Dialer, resolve: Resolve) -> Self {
         Self { inner: Arc::new(Inner { identity, dialer, resolve, channels: Mutex::default() }) }
     }
 
-    /// Where a member is reached: the configured addresses win over those in the replicated member
+    /// The addresses of a member: the configured ones take precedence over the replicated member
     /// list.
     pub(crate) fn addresses(&self, node_id: NodeId, member: &Member) -> Member {
         (self.inner.resolve)(node_id, member)
     }
 
-    /// Where the connections between nodes are counted.
+    /// Counts the traffic between nodes.
     pub(crate) fn traffic(&self) -> &Traffic {
         self.inner.dialer.traffic()
     }
 
     /// A client for the node of `server` at `raft_address`; it connects when first used. With TLS
-    /// no other server is talked to.
+    /// the connection fails unless that server is at the other end.
     pub(crate) fn client(&self, server: u16, raft_address: &str) -> Result<ClusterClient<Channel>, Status> {
         let mut channels = self.inner.channels.lock();
         let key = (server, raft_address.to_owned());
@@ -66,7 +66,7 @@ impl Connector {
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
     }
 
-    /// A call to `target` that says who calls whom.
+    /// A call to `target`, marked with its caller and its target.
     pub(crate) fn request<T>(&self, target: NodeId, message: T) -> Result<Request<T>, Status> {
         let mut request = Request::new(message);
         self.inner.identity.stamp(target, request.metadata_mut())?;

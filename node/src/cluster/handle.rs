@@ -30,13 +30,13 @@ use crate::raft::{Consensus, LogProgress};
 use crate::store::Store;
 use crate::transport::Traffic;
 
-/// Handle on this node's part in the cluster. Cheap to clone.
+/// Handle on the cluster as this node takes part in it. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
     pub(super) parts: Arc<ClusterParts>,
 }
 
-/// The parts of the room, each behind its own few fields.
+/// The parts of the room.
 pub(super) struct ClusterParts {
     pub(super) identity: Arc<Identity>,
     pub(super) store: Store,
@@ -52,13 +52,13 @@ pub(super) struct ClusterParts {
     pub(super) statistics: Arc<Statistics>,
 }
 
-/// What the room is built on.
+/// The parts below this room that it is built on.
 pub(crate) struct Dependencies {
     /// The effective configuration.
     pub(crate) config: Arc<Config>,
-    /// The disk that this node has.
+    /// The node id and cluster id of this disk.
     pub(crate) identity: Arc<Identity>,
-    /// Consensus, built and perhaps not yet running.
+    /// Consensus, built but perhaps not running yet.
     pub(crate) consensus: Consensus,
     /// The local copy of the state.
     pub(crate) store: Store,
@@ -66,9 +66,9 @@ pub(crate) struct Dependencies {
     pub(crate) metrics: Arc<Metrics>,
     /// Connections to peers.
     pub(crate) connector: Connector,
-    /// How far the log is.
+    /// How far the log is written and synced.
     pub(crate) log_progress: LogProgress,
-    /// Number of entries that the log held when the node was started.
+    /// Number of entries that the log held at the start.
     pub(crate) log_entries_at_start: u64,
 }
 
@@ -82,8 +82,8 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts all of it. It ends with `stop`, but for the gate, which works until the last handle
-    /// on the room is gone: what was queued before a stop is still answered.
+    /// Starts all of it. `stop` ends everything but the gate, which works until the last handle on
+    /// the room is gone: writes queued before a stop are still answered.
     pub(crate) fn start(self, stop: &CancellationToken) {
         tokio::spawn(self.gate.run());
         tokio::spawn(self.peers.run(stop.clone()));
@@ -209,12 +209,12 @@ impl Cluster {
         self.parts.leadership.changes()
     }
 
-    /// The leader, if there is reason to believe that it still leads.
+    /// The leader, unless it has been silent for so long that it may be gone.
     pub(crate) async fn living_leader(&self) -> Leader {
         self.parts.leadership.living_leader().await
     }
 
-    /// Where clients reach the leader.
+    /// The address at which clients reach the leader.
     pub(crate) fn clients_address(&self, leader: &LeaderHint) -> String {
         self.parts.status.clients_address(leader)
     }
@@ -233,18 +233,18 @@ impl Cluster {
 
 /// Writes.
 impl Cluster {
-    /// Registers what decides on writes while this node leads. Before that no write is made.
+    /// Registers the rules that decide on writes while this node leads. No write is made before.
     pub(crate) fn authorize_with(&self, authorizer: Box<dyn Authorizer>) {
         self.parts.writes.authorize_with(authorizer);
     }
 
-    /// The term in which this node leads, for [`Write::authorized_in`]: ask for it before the right
-    /// is checked.
+    /// The term in which this node leads, for [`Write::authorized_in`]: take it before checking the
+    /// permission.
     pub(crate) fn leader_term(&self) -> Option<LeaderTerm> {
         self.parts.leadership.term()
     }
 
-    /// Whether a right that was checked in that term counts: this node still leads in it.
+    /// Whether a permission that was checked in that term still counts: this node leads in it.
     pub(crate) fn is_authorized(&self, authorized_in: Option<LeaderTerm>) -> bool {
         self.parts.leadership.leads_in(authorized_in)
     }
@@ -261,8 +261,8 @@ impl Cluster {
 
 /// Reads.
 impl Cluster {
-    /// Whether this node knows again what it knew before it was started: what it decides by its own
-    /// state is not older than that.
+    /// Whether this node has caught up with what it knew before it was started, so that decisions
+    /// by its own state are not based on older facts.
     pub(crate) fn has_recovered(&self) -> bool {
         self.parts.lifecycle.has_recovered()
     }
@@ -311,7 +311,7 @@ impl Cluster {
         self.parts.lifecycle.set_users_exist();
     }
 
-    /// The work of this node.
+    /// Figures of the work of this node.
     pub(crate) fn figures(&self) -> Figures {
         self.parts.statistics.figures()
     }

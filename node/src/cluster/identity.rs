@@ -1,5 +1,5 @@
-//! Who this disk is: the file `identity` in the data directory, a [`stored::Identity`] followed by
-//! its CRC-32C (4 bytes, little-endian).
+//! The identity of a disk: the file `identity` in the data directory, a [`stored::Identity`]
+//! followed by its CRC-32C (4 bytes, little-endian).
 
 use std::fs;
 use std::io;
@@ -17,24 +17,24 @@ use crate::transport::{LocalIdentity, NodeId};
 /// Name of the file below the data directory.
 const FILE_NAME: &str = "identity";
 
-/// Why the identity of a disk cannot be used.
+/// Why the identity of a disk is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The file is there but cannot be read or written.
+    /// The file exists but cannot be read or written.
     #[error("{path}: {error}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The file is there but is not an identity.
+    /// The file exists but does not hold an identity.
     #[error("{path} is damaged; restore it, or remove the whole data directory and start once with --rejoin")]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// The disk belongs to another server of the list.
+    /// The disk belongs to another server of the member list.
     #[error(
         "{path} says that this disk belongs to server {found}, but the configuration says server {configured}: correct server-id or data-dir"
     )]
@@ -46,16 +46,16 @@ pub enum IdentityError {
         /// Id in the configuration.
         configured: u16,
     },
-    /// Data without the file that says whose they are.
+    /// The directory holds data but no identity, so their owner is unknown.
     #[error(
-        "{path} is missing although there are data beside it; restore it, or remove the whole data directory and start once with --rejoin"
+        "{path} is missing although the directory holds data; restore it, or remove the whole data directory and start once with --rejoin"
     )]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// A disk that belongs to a cluster, but without its log. Begun anew it would vote under an id
-    /// that has promised more.
+    /// A disk that belongs to a cluster but has lost its log. Started again, the node would vote
+    /// under an id that has made promises it no longer knows.
     #[error(
         "the log of this node is missing: there is no {path}; mount or restore it, or remove the whole data directory and start once with --rejoin"
     )]
@@ -63,7 +63,7 @@ pub enum IdentityError {
         /// The file that every log has.
         path: PathBuf,
     },
-    /// The node was to take part in a cluster while it belongs to another.
+    /// The node was asked to join a cluster while it belongs to another.
     #[error("this disk belongs to cluster {own}, not to {other}")]
     OtherCluster {
         /// Cluster on disk.
@@ -77,7 +77,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Identity {
     path: PathBuf,
-    /// The same for whoever calls or is called.
+    /// Shared with the connections to other nodes.
     local: Arc<LocalIdentity>,
 }
 
@@ -118,8 +118,8 @@ impl Identity {
         }
     }
 
-    /// Refuses a disk that belongs to a cluster and has lost its log. Every log was opened before
-    /// its node joined anything.
+    /// Refuses a disk that belongs to a cluster but has lost its log. A node opens its log before
+    /// it joins a cluster, so a member always has one.
     pub fn require_log(&self, mark: PathBuf) -> Result<(), IdentityError> {
         match self.cluster_id() {
             Some(_) if !mark.exists() => Err(IdentityError::LogMissing { path: mark }),
@@ -127,23 +127,23 @@ impl Identity {
         }
     }
 
-    /// This life of this server.
+    /// The id of this disk.
     pub fn node_id(&self) -> NodeId {
         self.local.node_id()
     }
 
-    /// What calls between nodes need of it.
+    /// The part of the identity that calls between nodes need.
     pub fn local(&self) -> Arc<LocalIdentity> {
         self.local.clone()
     }
 
-    /// The cluster this disk belongs to, once it was founded or joined.
+    /// The cluster of this disk; `None` before it was founded or joined.
     pub fn cluster_id(&self) -> Option<Uuid> {
         self.local.cluster_id().map(Uuid::from_bytes)
     }
 
-    /// Binds this disk to a cluster; durable on return. `may_replace` allows it while another
-    /// cluster's id is on a disk that holds nothing else (a founding that was never finished).
+    /// Binds this disk to a cluster; durable on return. `may_replace` permits the exchange of
+    /// another cluster's id on an otherwise empty disk, left by a founding that never finished.
     pub fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
         match self.cluster_id() {
             Some(own) if own == cluster_id => return Ok(()),
@@ -155,7 +155,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Replaces the file atomically: write beside it, sync, rename, sync the directory.
+    /// Replaces the file atomically: write a temporary file, sync it, rename it, sync the
+    /// directory.
     fn save(&self, cluster_id: Option<Uuid>) -> Result<(), IdentityError> {
         let record = stored::Identity {
             node_id: self.node_id().0,
@@ -173,7 +174,7 @@ fn encode(record: &stored::Identity) -> Vec<u8> {
     bytes
 }
 
-/// `None` when the bytes are not what was written: a changed id would make this disk somebody else.
+/// `None` when the bytes are damaged: a changed id would turn this disk into another node.
 fn decode(bytes: &[u8]) -> Option<stored::Identity> {
     let (record, checksum) = bytes.split_last_chunk::<4>()?;
     (crc32c::crc32c(record) == u32::from_le_bytes(*checksum)).then(|| stored::Identity::decode(record).ok())?

@@ -15,10 +15,10 @@ use crate::metrics::Metrics;
 use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
 
-/// How long consensus may take to say when its leader was heard last.
+/// How long consensus may take to report when it last heard its leader.
 const ASK_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The node that leads, as far as this node knows at this moment.
+/// The leader, as far as this node knows at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leader {
     /// This node, and it has applied everything that its predecessors acknowledged: it may decide
@@ -39,27 +39,27 @@ pub struct LeaderHint {
     pub member: Member,
 }
 
-/// A term in which this node leads. Only in such a term its state is sure to have everything that
-/// was acknowledged.
+/// A term in which this node leads. Only then is its state certain to contain everything
+/// acknowledged before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaderTerm(NonZeroU64);
 
 /// What this node knows about leadership. [`LeadershipWatcher`] keeps it up to date.
 pub(crate) struct Leadership {
-    /// This node.
+    /// The id of this node.
     own: NodeId,
     consensus: Consensus,
     /// The leader, to look up and to wait for.
     leader: watch::Sender<Leader>,
     /// The term in which this node leads, 0 while it does not.
     term: AtomicU64,
-    /// The longest election timeout: a leader that was not heard for so long may be gone, and so
-    /// may the majority of a leader.
+    /// The longest election timeout. A leader that has been silent for this long may be gone, and a
+    /// leader that hears no majority for this long may have been replaced.
     lease: Duration,
 }
 
 impl Leadership {
-    /// Knows no leader until the watcher runs.
+    /// No leader is known until the watcher runs.
     pub(super) fn new(own: NodeId, consensus: Consensus, lease: Duration) -> Self {
         Self { own, consensus, leader: watch::Sender::new(Leader::Unknown), term: AtomicU64::new(0), lease }
     }
@@ -89,9 +89,8 @@ impl Leadership {
         term.is_some() && term == self.term()
     }
 
-    /// The leader, if there is reason to believe that it still leads. Consensus names a leader
-    /// until it has another one. A leader that was not heard for the longest election timeout may
-    /// be gone, and a client that is sent to it may wait for ever.
+    /// The leader, unless it has been silent for so long that it may be gone. Consensus names a
+    /// leader until it has another; a client that is redirected to a dead leader may wait for ever.
     pub(super) async fn living_leader(&self) -> Leader {
         match self.leader() {
             Leader::Remote(_) if self.leader_is_silent().await => Leader::Unknown,
@@ -99,25 +98,25 @@ impl Leadership {
         }
     }
 
-    /// Whether the lease that the leader renews with every message, heartbeats included, has run
-    /// out.
+    /// Whether the leader's lease has expired. Every message of the leader renews it, heartbeats
+    /// included.
     async fn leader_is_silent(&self) -> bool {
         match timeout(ASK_DEADLINE, self.consensus.age_of_lease()).await {
             Ok(Some(age)) => age > self.lease,
-            // Nothing was heard since the start, or consensus itself has stopped.
+            // Nothing was heard since the start, or consensus has stopped.
             Ok(None) | Err(_) => true,
         }
     }
 
-    /// Whether this leader has not heard a majority for longer than its lease.
+    /// Whether this leader has heard no majority for longer than its lease.
     pub(super) fn quorum_is_silent(&self) -> bool {
         let seen = self.consensus.seen();
-        // A cluster of one asks nobody, so nobody confirms.
+        // A cluster of one has no peers that could confirm.
         seen.members.voters().len() > 1 && seen.quorum_silence.is_some_and(|silence| silence > self.lease)
     }
 
     /// Hands leadership to the most advanced voter that `is_alive`, if this node leads and there is
-    /// one. Returns when another node leads, or after `deadline` without success.
+    /// such a voter. Returns when another node leads, or after `deadline` without success.
     pub(super) async fn hand_over(&self, is_alive: impl Fn(NodeId) -> bool, deadline: Duration) {
         if !self.is_local() {
             return;
@@ -137,18 +136,18 @@ impl Leadership {
     }
 }
 
-/// Takes over what consensus knows of leadership.
+/// Publishes what consensus reports about leadership.
 pub(super) struct LeadershipWatcher {
-    /// What it keeps up to date.
+    /// The state to keep up to date.
     pub(super) leadership: Arc<Leadership>,
-    /// Knows where a leader is really reached.
+    /// Knows the address to use for a leader.
     pub(super) connector: Connector,
     /// Counts changes of leader.
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl LeadershipWatcher {
-    /// Works until `stop`, or until consensus ends.
+    /// Runs until `stop`, or until consensus ends.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut elections = self.leadership.consensus.elections();
         let mut progress = self.leadership.consensus.progress();
@@ -180,9 +179,8 @@ impl LeadershipWatcher {
         }
     }
 
-    /// The term in which this node leads, once it has applied the first entry of that term, and so
-    /// everything that was acknowledged before. Until then its users and access lists may be out of
-    /// date.
+    /// The term in which this node leads, once it has applied the first entry of that term and so
+    /// everything acknowledged before. Until then its users and access lists may be out of date.
     fn settled_term(&self) -> Option<u64> {
         let seen = self.leadership.consensus.seen();
         let leads = seen.leader == Some(self.leadership.own);

@@ -1,13 +1,13 @@
-//! How far this process has come since its start, as far as readiness depends on it.
+//! The stages of this process that readiness depends on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Each of these happens once, in this order, and stays.
+/// Each stage is reached once, in this order, and never left.
 #[derive(Default)]
 pub(super) struct Lifecycle {
-    /// This node knows again everything that it had acknowledged before it was started.
+    /// This node has caught up with everything it had acknowledged before it was started.
     recovered: AtomicBool,
-    /// There are users; without them nobody can log in.
+    /// There are users; without them no caller can log in.
     users_exist: AtomicBool,
     /// An ordered shutdown has begun.
     stopping: AtomicBool,
@@ -19,7 +19,7 @@ impl Lifecycle {
         self.recovered.store(true, Ordering::Release);
     }
 
-    /// See [`Self::set_recovered`].
+    /// Whether [`Self::set_recovered`] was called.
     pub(super) fn has_recovered(&self) -> bool {
         self.recovered.load(Ordering::Acquire)
     }
@@ -29,7 +29,7 @@ impl Lifecycle {
         self.users_exist.store(true, Ordering::Release);
     }
 
-    /// See [`Self::set_users_exist`].
+    /// Whether [`Self::set_users_exist`] was called.
     pub(super) fn users_exist(&self) -> bool {
         self.users_exist.load(Ordering::Acquire)
     }
@@ -39,7 +39,7 @@ impl Lifecycle {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// See [`Self::set_stopping`].
+    /// Whether [`Self::set_stopping`] was called.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! What the rooms above call: writes (here or forwarded), read barriers, status, leadership,
-//! membership.
+//! The interface for the rooms above: writes (decided here or forwarded), read barriers, status,
+//! leadership, membership.
 //!
 //! Each part of the room is a struct of its own: [`leadership`] (which node leads), [`writes`]
-//! (from the request to the decision), [`read_barrier`] (reads that must not be old),
+//! (from the request to the decision), [`read_barrier`] (reads that must not be stale),
 //! [`membership`] (becoming and replacing a member), [`status`] (readiness, peers, figures),
 //! [`recovery`] and [`lifecycle`] (from the start to the stop). [`Cluster`] is the handle on all of
 //! them, and [`service`] answers other nodes.

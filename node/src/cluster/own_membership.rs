@@ -1,4 +1,4 @@
-//! This node's place among the members: by its configuration, and by the log.
+//! This node's place among the members, by its configuration and by the log.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use crate::raft::Consensus;
 use crate::store::Store;
 use crate::transport::{Member, NodeId};
 
-/// The member list in the form in which two nodes compare theirs.
+/// The member list in the form in which two nodes compare their lists.
 fn canonical(members: &[MemberConfig]) -> String {
     let lines: Vec<_> = members.iter().map(|m| format!("{}={}/{}", m.id, m.raft_address, m.http_address)).collect();
     lines.join(",")
 }
 
-/// Answers who this node is among the members.
+/// The identity of this node among the members.
 pub(super) struct OwnMembership {
-    /// The configured member list, and which of it this node is.
+    /// The configured member list, and this server's id in it.
     config: Arc<Config>,
     identity: Arc<Identity>,
-    /// The members by the log.
+    /// Knows the members by the log.
     consensus: Consensus,
     store: Store,
 }
 
 impl OwnMembership {
-    /// Of the node with this configuration and disk.
+    /// For the node with this configuration and disk.
     pub(super) fn new(config: Arc<Config>, identity: Arc<Identity>, consensus: Consensus, store: Store) -> Self {
         Self { config, identity, consensus, store }
     }
@@ -38,24 +38,24 @@ impl OwnMembership {
         self.identity.node_id()
     }
 
-    /// Whether this disk holds neither log entry nor vote nor state: only then may a cluster be
-    /// founded with it.
+    /// Whether this disk holds neither log entry nor vote nor state. A cluster may be founded only
+    /// with such a disk.
     pub(super) fn disk_is_empty(&self) -> bool {
         let seen = self.consensus.seen();
         let applied_entries = self.store.applied().current().log_entries;
         seen.log_entries == 0 && seen.term == 0 && applied_entries == 0
     }
 
-    /// Whether this node votes, by the membership it knows. While voters are being exchanged there
-    /// are two lists: a node that is only in the new one does not have the place of its predecessor
-    /// yet, whose vote still counts.
+    /// Whether this node votes, by the membership it knows. While voters are exchanged there are
+    /// two lists: a node that is only in the new one has not replaced its predecessor yet, whose
+    /// vote still counts.
     pub(super) fn is_member(&self) -> bool {
         let members = self.consensus.seen().members;
         let lists = members.voter_lists();
         !lists.is_empty() && lists.iter().all(|voters| voters.contains(&self.node_id()))
     }
 
-    /// Whether this node receives the log, but is not (fully) a member.
+    /// Whether this node receives the log but is not (fully) a member.
     pub(super) fn is_learner(&self) -> bool {
         self.consensus.seen().members.addresses(self.node_id()).is_some() && !self.is_member()
     }
@@ -77,7 +77,7 @@ impl OwnMembership {
         Member { raft_address: own.raft_address, http_address: own.http_address }
     }
 
-    /// The configured list, to be compared with that of another node.
+    /// The configured list, for comparison with that of another node.
     pub(crate) fn canonical_list(&self) -> String {
         canonical(&self.config.members)
     }
@@ -96,7 +96,7 @@ impl OwnMembership {
         }
     }
 
-    /// The answer to a founder that asks this node to take part.
+    /// Accepts or refuses a founder that asks this node to join.
     pub(super) fn accept_founding(&self, cluster_id: Uuid, configured_members: &str) -> Result<(), Status> {
         if !self.disk_is_empty() {
             return Err(Status::failed_precondition("this node already holds a log: a cluster is founded only once"));

@@ -1,4 +1,4 @@
-//! Reads that must not be old.
+//! Reads that must not be stale.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::event::Position;
 use crate::raft::{Consensus, NotConfirmed};
 use crate::store::Store;
 
-/// How long one question about the read index may take; a leader that confirms needs a heartbeat's
-/// round.
+/// How long one request for the read index may take. The leader needs a round of heartbeats to
+/// confirm.
 const ASK_DEADLINE: Duration = Duration::from_millis(1_000);
-/// How long to wait for news of a new leader before asking the known one again.
+/// How long to wait for a change of leader before asking the known leader again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
-/// Why a read cannot be answered as asked.
+/// Why a read cannot be answered as the client asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BarrierError {
     /// Another node leads.
     #[error("not the leader")]
     NotLeader(LeaderHint),
-    /// No leader, or no quorum confirmed this one in time.
+    /// There is no leader, or no quorum confirmed this one in time.
     #[error("no leader confirmed in time")]
     NoLeader,
     /// The position was not applied in time.
@@ -32,9 +32,9 @@ pub enum BarrierError {
     Behind,
 }
 
-/// Makes a read wait until this node may answer it as asked.
+/// Makes a read wait until this node may answer it.
 pub(super) struct ReadGate {
-    /// Which node has to be asked.
+    /// Names the node to ask.
     pub(super) leadership: Arc<Leadership>,
     /// Confirms that this node leads.
     pub(super) consensus: Consensus,
@@ -48,8 +48,8 @@ pub(super) struct ReadGate {
 
 impl ReadGate {
     /// Returns once a read on this node sees everything acknowledged anywhere before the call. Only
-    /// the leader can: it asks a quorum whether it still leads (read index), so that a deposed
-    /// leader that does not know it yet refuses.
+    /// the leader can answer such a read: it asks a quorum whether it still leads (read index), so
+    /// that a deposed leader that does not know it yet refuses.
     pub(super) async fn linearize(&self) -> Result<(), BarrierError> {
         match self.leadership.living_leader().await {
             Leader::Local => {}
@@ -66,9 +66,9 @@ impl ReadGate {
         }
     }
 
-    /// Returns once a read on this node, whatever its part, sees everything acknowledged anywhere
-    /// before the call: the leader says how far the log has to be applied, and confirms with a
-    /// quorum that it leads.
+    /// Returns once a read on this node, leader or not, sees everything acknowledged anywhere
+    /// before the call. The leader names the index up to which the log has to be applied, and
+    /// confirms with a quorum that it leads.
     pub(super) async fn catch_up(&self) -> Result<(), BarrierError> {
         let deadline = Instant::now() + self.read_wait;
         let mut leader = self.leadership.changes();
@@ -80,8 +80,8 @@ impl ReadGate {
                 Leader::Local => timeout_at(deadline, self.own_read_index()).await.ok().flatten(),
                 Leader::Remote(hint) => tokio::select! {
                     index = timeout_at(deadline, self.read_index_of(&hint)) => index.ok().flatten(),
-                    // Whoever was asked leads no more (it may be frozen and never answer): ask the
-                    // next one.
+                    // The node that was asked no longer leads (it may be frozen and never answer):
+                    // ask the next leader.
                     _ = leader.changed() => None,
                 },
             };
@@ -97,8 +97,8 @@ impl ReadGate {
         }
     }
 
-    /// The index in the log up to which everything acknowledged so far is, if this node leads and a
-    /// quorum confirms it in time.
+    /// The log index that covers everything acknowledged so far, if this node leads and a quorum
+    /// confirms it in time.
     pub(super) async fn own_read_index(&self) -> Option<u64> {
         timeout(ASK_DEADLINE, self.consensus.read_index()).await.ok().flatten()
     }
@@ -110,7 +110,7 @@ impl ReadGate {
         };
         let answer = timeout(ASK_DEADLINE, ask).await.ok()?;
         answer
-            .inspect_err(|status| tracing::debug!(%status, "the leader was asked in vain for its read index"))
+            .inspect_err(|status| tracing::debug!(%status, "the leader did not give its read index"))
             .ok()?
             .into_inner()
             .log_index

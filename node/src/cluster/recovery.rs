@@ -1,4 +1,4 @@
-//! Recovery: when a node that was started knows again what it knew before.
+//! Recovery: when a restarted node has caught up with what it knew before.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    /// Of a node whose log held so many entries when it was started.
+    /// For a node whose log held this many entries when it was started.
     pub(super) fn new(consensus: Consensus, lifecycle: Arc<Lifecycle>, log_entries_at_start: u64) -> Self {
         Self { consensus, lifecycle, target: RecoveryTarget::new(log_entries_at_start) }
     }
 
-    /// Works until the node has recovered, `stop`, or the end of consensus.
+    /// Works until the node has recovered, until `stop`, or until consensus ends.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut progress = self.consensus.progress();
         loop {
@@ -42,14 +42,13 @@ impl Recovery {
 /// What a starting node has to reach before it serves reads.
 ///
 /// openraft's own `wait_for_recovery` compares with the growing end of the log, which a loaded
-/// follower may never reach; what was known at the start is what counts.
+/// follower may never reach. The target here is fixed at the start.
 #[derive(Debug)]
 struct RecoveryTarget {
     /// Number of entries the log held at the start: everything this disk had acknowledged.
     log_entries_at_start: u64,
-    /// Number of entries that were committed when the cluster was first heard of. For an empty disk
-    /// it is the only measure, and any other disk it brings at least near to what the cluster
-    /// serves.
+    /// Number of entries that were committed when this node first heard from the cluster. An empty
+    /// disk has no other target; any other disk gets close to what the cluster serves.
     committed_at_contact: Option<u64>,
 }
 
@@ -58,14 +57,14 @@ impl RecoveryTarget {
         Self { log_entries_at_start, committed_at_contact: None }
     }
 
-    /// Given the numbers of entries that the cluster has committed, that the log holds, and that
-    /// are applied.
+    /// Whether the target is reached, given the numbers of entries that the cluster has committed,
+    /// that the log holds, and that are applied.
     fn is_reached(&mut self, committed: u64, log_entries: u64, applied: u64) -> bool {
         if committed == 0 {
             return false;
         }
         let at_contact = *self.committed_at_contact.get_or_insert(committed);
-        // A tail that the leader replaced may leave the log shorter than it was.
+        // The log may be shorter than at the start, if the leader replaced its tail.
         let target = self.log_entries_at_start.min(log_entries).max(at_contact);
         committed >= target && applied >= target
     }
@@ -78,7 +77,7 @@ mod tests {
     #[test]
     fn entries_acknowledged_by_the_lost_disk_must_be_committed_and_applied_again() {
         let mut target = RecoveryTarget::new(10);
-        assert!(!target.is_reached(0, 10, 8), "no node was heard");
+        assert!(!target.is_reached(0, 10, 8), "no node was heard yet");
         assert!(!target.is_reached(7, 10, 10));
         assert!(!target.is_reached(10, 10, 9));
         assert!(target.is_reached(11, 11, 10), "what came later does not count");

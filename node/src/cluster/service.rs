@@ -1,5 +1,5 @@
-//! The server side of cluster.proto: every call is checked, translated and handed to its part of
-//! the room.
+//! The server side of cluster.proto: each call is checked, translated and passed to its part of the
+//! room.
 
 use std::pin::Pin;
 
@@ -18,7 +18,7 @@ use crate::transport::{Member, NodeId};
 /// Answers other nodes on behalf of this one.
 pub(crate) struct ClusterService {
     cluster: Cluster,
-    /// Ends the streams of peers, which would otherwise keep the listener open for as long as the
+    /// Ends the streams of peers; otherwise they would keep the listener open for as long as the
     /// peer lives.
     stop: CancellationToken,
 }
@@ -43,7 +43,7 @@ impl cluster_server::Cluster for ClusterService {
         }
         let request = request.into_inner();
         let cluster_id = Uuid::from_slice(&request.cluster_id)
-            .map_err(|_| Status::invalid_argument("the cluster id has not 16 bytes"))?;
+            .map_err(|_| Status::invalid_argument("the cluster id is not 16 bytes long"))?;
         membership.accept_founding(cluster_id, &request.configured_members)?;
         Ok(Response::new(wire::JoinResponse { node_id: membership.node_id().0 }))
     }
@@ -51,7 +51,7 @@ impl cluster_server::Cluster for ClusterService {
     async fn rejoin(&self, request: Request<wire::RejoinRequest>) -> Result<Response<wire::RejoinResponse>, Status> {
         let member = request.get_ref().member.clone().ok_or_else(|| Status::invalid_argument("no member given"))?;
         let node_id = NodeId(member.node_id);
-        // No node takes the place of another server's disk.
+        // No node may take the place of another server's disk.
         check_proven(&request, node_id.server())?;
         let addresses = Member { raft_address: member.raft_address, http_address: member.http_address };
         let cluster_id = self.cluster.parts.replacement.replace(node_id, addresses).await?;

@@ -1,4 +1,4 @@
-//! Requesters and outcomes on their way between nodes.
+//! Requesters and outcomes as messages between nodes.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(super) fn requester_to_wire(requester: &Requester) -> Option<wire::Requester
     Some(wire::Requester { kind: Some(kind) })
 }
 
-/// A user comes without its groups: the leader knows them better. `None` for a requester that this
+/// A user comes without groups: the leader has the newer ones. `None` for a requester that this
 /// version does not know.
 pub(super) fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Requester> {
     use wire::requester::Kind;
@@ -60,8 +60,8 @@ pub(super) fn forward_response(request_id: u64, proposed: Proposed) -> wire::For
     wire::ForwardResponse { request_id, log_index, result: Some(result) }
 }
 
-/// A leader's answer to a forwarded write; one that this version does not know says nothing of the
-/// outcome.
+/// A leader's answer to a forwarded write. An answer that this version does not know leaves the
+/// outcome unknown.
 pub(super) fn proposed_from_wire(answer: wire::ForwardResponse) -> Proposed {
     use wire::forward_response::Result as Answer;
     match (answer.result, answer.log_index) {

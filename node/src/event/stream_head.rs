@@ -1,4 +1,4 @@
-//! What the decision on a write rests on besides events: the state of one stream.
+//! The state of one stream, on which the decision on a write rests besides the events.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use super::{EventNumber, Position, StreamMetadata};
 pub struct Recreation {
     /// Number of its first event, where the recreation set `$tb`.
     pub first_number: EventNumber,
-    /// How many events it wrote.
+    /// Number of its events.
     pub events: u64,
-    /// What its copies have in common, if it said so.
+    /// Common to all copies of the write, if it has such an id.
     pub write_id: Option<Uuid>,
-    /// The stream was soft-deleted again since.
+    /// The stream has been soft-deleted again since.
     pub is_undone: bool,
 }
 
@@ -26,28 +26,27 @@ pub struct StreamHead {
     pub last_number: Option<EventNumber>,
     /// Position of the tombstone of a hard-deleted stream.
     pub tombstone: Option<Position>,
-    /// What the last event of `$$stream` means, if anything.
+    /// The meaning of the last event of `$$stream`, if it has any.
     pub metadata: Option<Arc<StreamMetadata>>,
-    /// The write that brought the stream back last, if it expected no stream.
+    /// The write that last recreated the stream, if it expected no stream.
     pub recreation: Option<Recreation>,
 }
 
 impl StreamHead {
-    /// The last number as clients count: -1 for none.
+    /// The last number as clients see it: -1 for none.
     pub fn current_version(&self) -> i64 {
         self.last_number.map_or(-1, |number| number as i64)
     }
 
-    /// Takes over what the last event of `$$stream` means. Whether that is anything else than
-    /// before.
+    /// Applies the meaning of the last event of `$$stream`. Returns whether it differs from the
+    /// former one.
     pub(crate) fn describe(&mut self, metadata: Option<StreamMetadata>) -> bool {
         if self.metadata.as_deref() == metadata.as_ref() {
             return false;
         }
         self.metadata = metadata.map(Arc::new);
         if self.is_soft_deleted() {
-            // Whatever brought it back before has been undone. A copy of that write may still be
-            // under way.
+            // The earlier recreation has been undone. A copy of that write may still be under way.
             let undone = |recreation| Recreation { is_undone: true, ..recreation };
             let has_copies = |recreation: &Recreation| recreation.write_id.is_some();
             self.recreation = self.recreation.filter(has_copies).map(undone);
@@ -55,8 +54,9 @@ impl StreamHead {
         true
     }
 
-    /// Deleted for ever, by the tombstone at this position, which is also the end of its metadata.
-    pub(crate) fn bury(&mut self, tombstone: Position) {
+    /// Marks the stream as deleted for ever by the tombstone at this position, which is also the
+    /// end of its metadata.
+    pub(crate) fn set_tombstone(&mut self, tombstone: Position) {
         self.tombstone = Some(tombstone);
         self.metadata = None;
     }

@@ -1,5 +1,5 @@
-//! Every call into RocksDB. A write or sync that fails ends the process here; a read that fails is
-//! handed back.
+//! Every call into RocksDB. A failed write or sync ends the process here; a failed read is
+//! returned.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, IteratorMode, WriteBatc
 use super::{LogError, Record, keys, options};
 use crate::fatal;
 
-/// What an operator can do about damaged files.
+/// Advice for the operator about damaged files.
 pub const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
                           forget what it promised), or remove the node's data directory and start it once with --rejoin";
 
-/// What a record takes in a batch besides its weight, as a rule: with room for it the batch is not
-/// copied while it grows.
+/// Usual size of a record in a batch besides its weight. With room for it, the batch is not copied
+/// while it grows.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// The open database.
@@ -24,7 +24,7 @@ pub(super) struct Disk {
     directory: PathBuf,
 }
 
-/// What a scan found.
+/// The result of a scan.
 pub(super) struct Scan<R> {
     /// Consecutive records from the beginning of the range.
     pub records: Vec<R>,
@@ -40,7 +40,7 @@ impl Disk {
         Ok(Self { db, directory: directory.to_owned() })
     }
 
-    /// Where the files are.
+    /// The directory of the database.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -50,8 +50,8 @@ impl Disk {
         self.db.cf_handle(name).expect("both families are open")
     }
 
-    /// Writes records, and with `first` the place where the log begins. Returns the bytes of the
-    /// encodings.
+    /// Writes records, and with `first` also the index at which the log begins. Returns the bytes
+    /// of the encodings.
     pub(super) fn append<R: Record>(&self, records: &[R], first: Option<u64>) -> usize {
         let entries = self.family(options::ENTRIES);
         let room: usize = records.iter().map(|record| record.weight() + RECORD_OVERHEAD_BYTES).sum();
@@ -161,7 +161,7 @@ impl Disk {
         self.write(batch);
     }
 
-    /// Lets the log begin at `first`, together with a small value.
+    /// Moves the beginning of the log to `first`, and stores a small value in the same write.
     pub(super) fn purge(&self, first: u64, key: &str, value: &[u8]) {
         let meta = self.family(options::META);
         let mut batch = WriteBatch::default();
@@ -170,12 +170,12 @@ impl Disk {
         self.write(batch);
     }
 
-    /// Removes the files that hold nothing but entries before `end`. The beginning of the log must
+    /// Removes the files that hold only entries before `end`. The beginning of the log must already
     /// be durable at or above `end`.
     ///
-    /// What is left, part of one file and what has not left level 0 yet, goes with a later purge.
-    /// It is not deleted row by row: nothing reads below the beginning of the log, and a range
-    /// tombstone over files that are about to vanish would make RocksDB rewrite them first.
+    /// The rest (part of one file, and whatever is still in level 0) goes with a later purge. It is
+    /// not deleted row by row: nothing reads below the beginning of the log, and a range tombstone
+    /// over files that are about to vanish would make RocksDB rewrite them first.
     pub(super) fn drop_files_before(&self, end: u64) {
         let Some(last) = end.checked_sub(1) else { return };
         let dropped = self.db.delete_file_in_range_cf(self.family(options::ENTRIES), keys::entry(0), keys::entry(last));
@@ -199,9 +199,9 @@ impl Disk {
     /// Moves everything from memory and WAL to tables, so that the next start has nothing to
     /// replay.
     pub(super) fn flush(&self) {
-        // A family with nothing to flush would still count on the WAL, and when the process died
-        // right here RocksDB could not tell old records at its end from lost ones of the other
-        // family.
+        // A family with nothing to flush would still depend on the WAL. If the process died right
+        // here, RocksDB could not distinguish old records at the end of the WAL from lost records
+        // of the other family.
         self.put_meta(keys::FORMAT, &[keys::FORMAT_VERSION]);
         let families = [self.family(options::ENTRIES), self.family(options::META)];
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
@@ -209,8 +209,8 @@ impl Disk {
         }
     }
 
-    /// Waits for what RocksDB does in the background and lets it begin nothing more, so that a test
-    /// can copy the files.
+    /// Waits for RocksDB's background work and prevents more of it, so that a test can copy the
+    /// files.
     #[cfg(test)]
     pub(super) fn settle(&self) {
         self.db.cancel_all_background_work(true);
@@ -223,7 +223,7 @@ impl Disk {
         }
     }
 
-    /// The error for content that cannot be right.
+    /// The error for impossible content.
     pub(super) fn damaged(&self, what: &str) -> LogError {
         damaged(&self.directory, what)
     }
@@ -233,12 +233,12 @@ impl Disk {
     }
 }
 
-/// The error for content that cannot be right.
+/// The error for impossible content.
 pub(super) fn damaged(path: &Path, what: &str) -> LogError {
     LogError::Damaged(format!("{} {what}; {ADVICE}", path.display()))
 }
 
-/// Only what RocksDB calls corruption calls for a restore.
+/// Restoring files helps only against what RocksDB calls corruption.
 fn read_error(directory: &Path, what: &str, error: &rocksdb::Error) -> LogError {
     match error.kind() {
         ErrorKind::Corruption | ErrorKind::InvalidArgument => {

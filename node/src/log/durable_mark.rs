@@ -1,10 +1,10 @@
 //! The file `durable-end`: how far this log's syncs were acknowledged, kept outside RocksDB.
 //!
-//! RocksDB reads its WAL until something is wrong and takes that for the end, without a word: it
-//! cannot know whether anybody was told that what followed was safe. This file does. It is written
-//! after each sync but is itself synced only now and then, for each time would double the price of
-//! a sync: it survives the death of the process exactly, and after a power loss it may be
-//! [`SYNC_INTERVAL`] older than the truth, never newer.
+//! RocksDB silently takes the first unreadable record of its WAL for the end of it: it cannot know
+//! whether the records after that were acknowledged. This file knows. It is written after each
+//! sync, but synced only at intervals, because a sync each time would double the cost. It survives
+//! the death of the process exactly; after a power loss it may be up to [`SYNC_INTERVAL`] behind,
+//! but never ahead.
 //!
 //! Layout, 20 bytes: end u64 (index after the last durable entry), sequence u64 (RocksDB's number
 //! of the last durable write, which covers votes as well), CRC-32C u32 of the 16 bytes before.
@@ -18,20 +18,20 @@ use std::time::{Duration, Instant};
 
 use crate::files;
 
-/// What was acknowledged longer ago than this is in the file on disk, so that even damage that
-/// comes with a power loss is noticed.
+/// The file on disk is no further behind than this, so that even damage caused by a power loss is
+/// noticed.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Name in the log's directory.
 pub const FILE_NAME: &str = "durable-end";
 const LENGTH: usize = 20;
 
-/// What is known to be on disk.
+/// The part of the log that is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Durable {
     /// Index after the last durable entry.
     pub end: u64,
-    /// RocksDB's sequence number of the last durable write. It never goes back, not even when
+    /// RocksDB's sequence number of the last durable write. It never decreases, not even when
     /// entries are dropped.
     pub sequence: u64,
 }
@@ -59,7 +59,7 @@ impl Durable {
 pub(super) struct DurableMark {
     file: File,
     path: PathBuf,
-    /// When the oldest change was written that is not synced.
+    /// Time of the oldest write that is not synced.
     changed: Option<Instant>,
 }
 
@@ -75,7 +75,7 @@ impl DurableMark {
         Durable::decode(&bytes).map(Some).ok_or_else(damaged)
     }
 
-    /// Opens the file, made with all zero when missing; durable on return, also its name.
+    /// Opens the file, filled with zeros when missing. Content and name are durable on return.
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE_NAME);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
@@ -87,20 +87,20 @@ impl DurableMark {
         Ok(Self { file, path, changed: None })
     }
 
-    /// Writes, and syncs if that is due.
+    /// Writes, and syncs if a sync is due.
     pub(super) fn record(&mut self, durable: Durable) -> io::Result<()> {
         self.file.write_all_at(&durable.encode(), 0)?;
         let changed = *self.changed.get_or_insert_with(Instant::now);
         if changed.elapsed() < SYNC_INTERVAL { Ok(()) } else { self.sync() }
     }
 
-    /// Writes with a sync.
+    /// Writes and syncs.
     pub(super) fn record_synced(&mut self, durable: Durable) -> io::Result<()> {
         self.file.write_all_at(&durable.encode(), 0)?;
         self.sync()
     }
 
-    /// Syncs what was written.
+    /// Syncs the written content.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.changed = None;
@@ -112,7 +112,7 @@ impl DurableMark {
         self.changed.map(|changed| SYNC_INTERVAL.saturating_sub(changed.elapsed()))
     }
 
-    /// For messages.
+    /// The path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_is_due_as_long_as_something_is_not_synced() {
+    fn a_sync_is_due_while_a_write_is_not_synced() {
         let directory = tempfile::tempdir().unwrap();
         let mut mark = DurableMark::open(directory.path()).unwrap();
         assert_eq!(mark.sync_is_due_in(), None);
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(mark.sync_is_due_in(), None);
         mark.changed = Instant::now().checked_sub(SYNC_INTERVAL);
         mark.record(Durable { end: 3, sequence: 3 }).unwrap();
-        assert_eq!(mark.sync_is_due_in(), None, "it was due");
+        assert_eq!(mark.sync_is_due_in(), None, "the sync was due");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Keys of the log database. The values of the last three small ones are encoded by consensus.
+//! Keys of the log database. Consensus encodes the values of the last three small ones.
 
-/// An entry: its index, big-endian, so that RocksDB's order is the log's.
+/// An entry: its index, big-endian, so that RocksDB's order is the log's order.
 pub fn entry(index: u64) -> [u8; 8] {
     index.to_be_bytes()
 }
@@ -10,8 +10,7 @@ pub fn index(key: &[u8]) -> Option<u64> {
     key.try_into().map(u64::from_be_bytes).ok()
 }
 
-/// Small value: index of the first entry that is part of the log, u64 big-endian. What lies before
-/// it is garbage.
+/// Small value: index of the first entry of the log, u64 big-endian. Anything before it is garbage.
 pub const FIRST: &str = "log-first";
 /// Small value: the vote, by the name under which consensus stores it.
 pub const VOTE: &str = "vote";
@@ -21,7 +20,7 @@ pub const COMMITTED: &str = "committed";
 pub const LAST_PURGED: &str = "last-purged";
 /// Small value: version of this layout, one byte.
 pub const FORMAT: &str = "log-format";
-/// The version this program reads and writes.
+/// The version that this program reads and writes.
 pub const FORMAT_VERSION: u8 = 1;
 
 #[cfg(test)]

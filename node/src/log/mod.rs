@@ -4,12 +4,12 @@
 //! It stores opaque records in order of their index and knows neither Raft's types nor the domain.
 //! One RocksDB database in a directory of its own, WAL on, and beside it the file [`durable_mark`].
 //!
-//! - `append` writes, unsynced, inside the call; one thread ([`sync`]) makes it durable and then
-//!   calls back, in order.
-//! - Reads take what the [`tail_cache`] has, else they scan the disk. No lock is held across a
-//!   scan.
-//! - A failed write or sync ends the process ([`disk`]). Damaged files are found when the log is
-//!   opened ([`open`]) or read.
+//! - `append` writes, unsynced, inside the call; one thread ([`sync`]) makes the write durable and
+//! then calls back, in order.
+//! - Reads take what the [`tail_cache`] holds, and scan the disk for the rest. No lock is held
+//! across a scan.
+//! - A failed write or sync ends the process ([`disk`]). Damaged files are detected when the log is
+//! opened ([`open`]) or read.
 
 mod disk;
 mod durable_mark;
@@ -41,19 +41,19 @@ use self::tail_cache::TailCache;
 pub use self::volume::Volume;
 use crate::fatal;
 
-/// Weight of the decoded records kept in memory: at 20,000 entries of 256 bytes a second about four
-/// seconds, more than a healthy follower or the apply thread is ever behind.
+/// Weight of the decoded records kept in memory: some four seconds at 20,000 entries of 256 bytes a
+/// second, more than a healthy follower or the apply thread ever lags behind.
 pub const TAIL_CACHE_BYTES: usize = 32 << 20;
 
-/// What the log keeps: something with a dense index that encodes to bytes and back.
+/// A value that the log keeps: it has a dense index and encodes to bytes and back.
 pub trait Record: Clone + Send + Sync + 'static {
-    /// Place in the log.
+    /// Index in the log.
     fn index(&self) -> u64;
     /// Appends the encoding to `buffer`.
     fn encode(&self, buffer: &mut Vec<u8>);
     /// Reads an encoding; an error means the file is damaged.
     fn decode(bytes: bytes::Bytes) -> Result<Self, String>;
-    /// Bytes this record occupies in memory, about; bounds the tail cache and the reads.
+    /// Approximate bytes of this record in memory; bounds the tail cache and the reads.
     fn weight(&self) -> usize;
 }
 
@@ -73,31 +73,31 @@ impl Extent {
     }
 }
 
-/// Called by the sync thread once what precedes it is durable. It must be quick.
-/// A failed sync ends the process, so there is no error to hand over.
+/// Called by the sync thread once all earlier writes are durable. It must not block. A failed sync
+/// ends the process, so there is no error to pass.
 pub type OnDurable = Box<dyn FnOnce() + Send>;
 
-/// Called by the sync thread after each sync, for metrics. It must be quick.
+/// Called by the sync thread after each sync, for metrics. It must not block.
 pub type SyncObserver = Box<dyn Fn(&SyncReport) + Send + Sync>;
 
-/// One sync.
+/// Figures of one sync.
 #[derive(Debug, Clone, Copy)]
 pub struct SyncReport {
     /// How long the disk took.
     pub duration: Duration,
-    /// Callers served by it.
+    /// Callers that it served.
     pub callers: usize,
-    /// Bytes of entries written since the sync before.
+    /// Bytes of entries written since the previous sync.
     pub bytes: u64,
 }
 
 /// Why the log cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The files are damaged; the text names the file and says what to do.
+    /// The files are damaged; the text names the file and the remedy.
     #[error("{0}")]
     Damaged(String),
-    /// The files cannot be used, but nothing says that they are damaged: no permission, in use by
+    /// The files are unusable, but there is no sign of damage: missing permission, in use by
     /// another process, an IO error.
     #[error("{0}")]
     Unusable(String),
@@ -125,7 +125,7 @@ struct Inner<R: Record> {
     sync_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What readers see. Nothing that waits for the disk is done while it is locked.
+/// What readers see. The lock is never held while waiting for the disk.
 struct State<R> {
     extent: Extent,
     /// Changes whenever entries disappear, so that a scan can tell a concurrent deletion from
@@ -137,7 +137,7 @@ struct State<R> {
 impl<R: Record> Log<R> {
     /// Opens the log under `directory` (created when missing) and starts its sync thread.
     ///
-    /// Refuses damaged files, and a log that ends before what it had acknowledged.
+    /// Refuses damaged files, and a log that ends before its acknowledged end.
     pub fn open(directory: &Path, observer: SyncObserver) -> Result<Self, LogError> {
         Self::open_with_cache(directory, observer, TAIL_CACHE_BYTES)
     }
@@ -162,10 +162,10 @@ impl<R: Record> Log<R> {
         self.inner.state.read().extent
     }
 
-    /// Writes records (dense, starting at `extent().end`, or anywhere in a log that never had one);
-    /// readable on return; `durable` runs after the sync that covers them. Does not wait for the
-    /// disk's sync. A failed write ends the process, and so do records that do not follow the last
-    /// one.
+    /// Writes records (dense, starting at `extent().end`, or anywhere in a log that never had one).
+    /// They are readable on return; `durable` runs after the sync that covers them. Does not wait
+    /// for that sync. A failed write ends the process, and so do records that do not follow the
+    /// last one.
     pub fn append(&self, records: Vec<R>, durable: OnDurable) {
         let group = &self.inner.group;
         let Some(start) = records.first().map(Record::index) else {
@@ -198,13 +198,13 @@ impl<R: Record> Log<R> {
         self.inner.group.after_sync(durable);
     }
 
-    /// Stores a hint (committed) behind the entries written so far, unsynced.
+    /// Stores a hint (committed) after the entries written so far, unsynced.
     pub fn put_hint(&self, key: &'static str, value: Vec<u8>) {
         self.inner.group.disk().put_meta(key, &value);
         self.remember(key, value);
     }
 
-    /// Reads what `put_meta`, `put_hint` or `purge_before` stored. From memory.
+    /// Returns what `put_meta`, `put_hint` or `purge_before` stored, from memory.
     pub fn meta(&self, key: &'static str) -> Option<Vec<u8>> {
         self.inner.meta.read().get(key).cloned()
     }
@@ -219,19 +219,19 @@ impl<R: Record> Log<R> {
         }
     }
 
-    /// Everything that exists in the range, from the tail cache or the disk (blocking).
+    /// All existing records in the range, from the tail cache or the disk (blocking).
     pub fn read(&self, range: Range<u64>) -> Result<Vec<R>, LogError> {
         self.read_bounded(range, usize::MAX)
     }
 
     /// The same from memory alone: `None` when any of it would have to come from disk. Stops after
-    /// `max_bytes` but never returns nothing for a non-empty range.
+    /// `max_bytes`, but returns at least one record for a non-empty range.
     pub fn read_cached(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
         let state = self.inner.state.read();
         state.cache.read(state.extent.clip(range), max_bytes)
     }
 
-    /// Like [`Self::read`], stopping after `max_bytes` but never returning nothing for a non-empty
+    /// Like [`Self::read`], but stops after `max_bytes`, with at least one record for a non-empty
     /// range.
     pub fn read_bounded(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<R>, LogError> {
         loop {
@@ -243,8 +243,8 @@ impl<R: Record> Log<R> {
                 (state.extent.clip(range.clone()), state.deletions)
             };
             let disk = self.inner.group.disk();
-            // The newest entries are written before they are published here, so the disk has all of
-            // the range.
+            // The newest entries are written before they are published here, so the disk has the
+            // whole range.
             let scan = disk.scan(wanted.clone(), max_bytes)?;
             if scan.complete {
                 return Ok(scan.records);
@@ -266,7 +266,7 @@ impl<R: Record> Log<R> {
         let group = &self.inner.group;
         group.truncate(index, || {
             {
-                // Readers first: whoever finds entries missing must be able to see why.
+                // Readers learn of it first: a reader that misses entries must be able to see why.
                 let mut state = self.inner.state.write();
                 state.deletions += 1;
                 state.extent.end = index;
@@ -276,8 +276,8 @@ impl<R: Record> Log<R> {
         });
     }
 
-    /// Drops every entry before `end`, storing `value` under `key` no later than the deletion. An
-    /// `end` beyond the last entry leaves an empty log that goes on there.
+    /// Drops every entry before `end`, and stores `value` under `key` no later than the deletion.
+    /// With an `end` beyond the last entry the log is empty and continues there.
     pub fn purge_before(&self, end: u64, key: &'static str, value: Vec<u8>) {
         let group = &self.inner.group;
         let first = self.extent().first.max(end);
@@ -293,7 +293,7 @@ impl<R: Record> Log<R> {
         group.purged(extent.first, extent.end);
     }
 
-    /// For the apply thread: blocks until every entry before `end` is durable on this node.
+    /// Blocks until every entry before `end` is durable on this node; for the apply thread.
     pub fn wait_durable(&self, end: u64) {
         self.inner.group.wait_durable(end);
     }
@@ -303,7 +303,7 @@ impl<R: Record> Log<R> {
         self.inner.group.durable_end()
     }
 
-    /// Bytes appended since the process started, about.
+    /// Approximate bytes appended since the process started.
     pub fn appended_bytes(&self) -> u64 {
         self.inner.appended_bytes.load(Ordering::Relaxed)
     }
@@ -317,8 +317,8 @@ impl<R: Record> Log<R> {
         }
     }
 
-    /// Syncs what is pending, flushes and closes. For ordered shutdown; the files are released with
-    /// the last clone.
+    /// Syncs pending writes, flushes and closes. For an ordered shutdown; the files are released
+    /// with the last clone.
     pub fn close(&self) {
         if self.inner.stop_sync_thread() {
             self.inner.group.disk().flush();
@@ -327,13 +327,13 @@ impl<R: Record> Log<R> {
 }
 
 impl<R: Record> Inner<R> {
-    /// Lets the sync thread finish; false when it had been stopped before.
+    /// Lets the sync thread finish; false when it was stopped before.
     fn stop_sync_thread(&self) -> bool {
         let Some(thread) = self.sync_thread.lock().take() else { return false };
         self.group.close();
         if thread.thread().id() == std::thread::current().id() {
-            // The last handle was owned by a callback: the thread ends by itself when it has
-            // returned from there.
+            // A callback owned the last handle: the thread ends by itself when the callback has
+            // returned.
             return true;
         }
         if thread.join().is_err() {

@@ -1,4 +1,5 @@
-//! Opening: find where the log begins and ends, and refuse one that has lost what it acknowledged.
+//! Opening: finds where the log begins and ends, and refuses a log that has lost acknowledged
+//! entries.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +10,7 @@ use super::durable_mark::{self, Durable, DurableMark};
 use super::{Extent, LogError, keys};
 use crate::{fatal, files};
 
-/// A log that was found sound. All of it is durable.
+/// A log that was found intact. All of it is durable.
 pub(super) struct Opened {
     /// The database.
     pub disk: Disk,
@@ -40,8 +41,8 @@ pub(super) fn open(directory: &Path) -> Result<Opened, LogError> {
     refuse_lost_tail(&disk, &suspects, found, promised)?;
     let extent = drop_broken_tail(&disk, found, promised)?;
 
-    // RocksDB has moved what it recovered from the WAL into tables, which it syncs; this covers
-    // what it did not.
+    // RocksDB has moved the records recovered from the WAL into tables, and syncs those; this
+    // covers the rest.
     disk.sync();
     mark.record_synced(Durable { end: extent.end, sequence: disk.sequence() }).map_err(io)?;
     Ok(Opened { disk, mark, extent, meta })
@@ -49,7 +50,7 @@ pub(super) fn open(directory: &Path) -> Result<Opened, LogError> {
 
 fn read_mark(directory: &Path) -> Result<Option<Durable>, LogError> {
     let path = directory.join(durable_mark::FILE_NAME);
-    // The first start ended between making the file and filling it, which is before RocksDB made
+    // The first start ended between creating the file and filling it, before RocksDB created
     // anything.
     if path.metadata().is_ok_and(|file| file.len() == 0) && !directory.join("CURRENT").exists() {
         return Ok(Some(Durable::default()));
@@ -60,13 +61,14 @@ fn read_mark(directory: &Path) -> Result<Option<Durable>, LogError> {
     })
 }
 
-/// RocksDB would begin anew, and delete what it does not know, where its file CURRENT is missing.
+/// If its file CURRENT is missing, RocksDB would start a new database and delete files that it does
+/// not know.
 fn refuse_missing_files(directory: &Path, promised: Option<Durable>) -> Result<(), LogError> {
     let current = directory.join("CURRENT");
     let exists = current.exists();
     if exists && promised.is_none() {
         let path = directory.join(durable_mark::FILE_NAME);
-        return Err(damaged(&path, "is missing, so nobody can tell whether the log is whole"));
+        return Err(damaged(&path, "is missing, so it is unknown whether the log is complete"));
     }
     if !exists && (promised.is_some_and(|promised| promised != Durable::default()) || has_data(directory)) {
         return Err(damaged(&current, "is missing although the log had been in use"));
@@ -114,11 +116,11 @@ fn find_extent(disk: &Disk, meta: &BTreeMap<String, Vec<u8>>) -> Result<Extent, 
     Ok(Extent { first, end: last + 1 })
 }
 
-/// Drops what follows a gap among entries that nobody was told of.
+/// Drops the entries after a gap; none of them was acknowledged.
 ///
 /// When the power fails between the change to a new WAL file and the next sync, the old file may
-/// have lost its tail although the new one was written. A sync covers both files, so whatever comes
-/// after such a gap had not been acknowledged.
+/// have lost its tail although the new one was written. A sync covers both files, so no entry after
+/// such a gap was acknowledged.
 fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Extent, LogError> {
     let unpromised = promised.end.max(extent.first)..extent.end;
     if unpromised.is_empty() {
@@ -130,12 +132,12 @@ fn drop_broken_tail(disk: &Disk, extent: Extent, promised: Durable) -> Result<Ex
     Ok(Extent { end: gap, ..extent })
 }
 
-/// The files that hold the end of the log, as they are before RocksDB begins new ones. RocksDB
-/// reads them until something is unreadable, and takes that for the end.
+/// The files that hold the end of the log, as they are before RocksDB creates new ones. RocksDB
+/// takes the first unreadable record for the end.
 struct Suspects {
     /// The WALs, newest first.
     wals: Vec<PathBuf>,
-    /// Says which WALs still count.
+    /// Tells which WALs are still in use.
     manifest: Option<PathBuf>,
 }
 

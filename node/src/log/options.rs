@@ -15,67 +15,66 @@ pub(super) const META: &str = "meta";
 
 const MIB: usize = 1 << 20;
 
-/// Memtable of the entries: bounds memory and, with [`Options::set_atomic_flush`], what the next
-/// start replays from the WAL.
+/// Memtable of the entries. It bounds memory and, with [`Options::set_atomic_flush`], how much the
+/// next start replays from the WAL.
 const ENTRIES_MEMTABLE_BYTES: usize = 24 * MIB;
-/// Memtable of the small values. They are rewritten for ever, so it fills although there are only a
-/// few of them; a flush of it flushes the entries too, so it has to last about as long as theirs.
+/// Memtable of the small values. There are few, but they are rewritten all the time, so it fills.
+/// Its flush flushes the entries too, so it has to last roughly as long as their memtable.
 const META_MEMTABLE_BYTES: usize = 8 * MIB;
-/// One memtable is written to while the other is being flushed. Together with the sizes above: 64
-/// MiB at most.
+/// One memtable takes writes while the other is flushed. Together with the sizes above: 64 MiB at
+/// most.
 const MEMTABLES: i32 = 2;
-/// Blocks that cold reads share. They read forwards and once, so it needs to hold no more than the
+/// Blocks that cold reads share. Each is read forwards once, so the cache needs to hold only the
 /// blocks being read.
 const BLOCK_CACHE_BYTES: usize = 4 * MIB;
 /// Cold reads are sequential: large blocks make the index, which stays in memory, small.
 const BLOCK_BYTES: usize = 64 << 10;
-/// What a cold read asks the kernel for at once.
+/// How much a cold read requests from the kernel at once.
 const READAHEAD_BYTES: usize = MIB;
-/// Ranges shorter than this are left to RocksDB's own, growing readahead: at the start Raft looks
-/// up single entries.
+/// Ranges shorter than this use RocksDB's own, growing readahead: at the start Raft looks up single
+/// entries.
 const READAHEAD_ENTRIES: u64 = 64;
 /// More WAL than this forces a flush. Reached only if one kind of memtable stays almost empty.
 const MAX_WAL_BYTES: u64 = 128 << 20;
-/// WALs that were flushed and wait to be written over: one is due when the next begins, and a flush
-/// may be late.
+/// Flushed WALs kept for reuse: one is due when the next one begins, and a flush may be late.
 const REUSED_WALS: usize = 2;
-/// RocksDB's own text log, which tells about flushes and errors: two files of this size are kept.
+/// RocksDB's own text log, with flushes and errors. Two files of this size are kept.
 const INFO_LOG_BYTES: usize = 4 * MIB;
 
-/// Options of the whole database. `fresh` says that it may be created: an established log that has
-/// disappeared must not be replaced by an empty one in silence.
+/// Options of the whole database. `fresh` permits creating it: an established log that has
+/// disappeared must not silently be replaced by an empty one.
 pub(super) fn database(fresh: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(fresh);
     options.create_missing_column_families(fresh);
-    // A WAL that has been flushed is written over by the next one but one. A sync then has only
-    // data to bring to the disk, while that of a file that grows also waits for the file system's
-    // journal (ADR 11).
+    // A flushed WAL is overwritten by the next but one. A sync then only has to write data, while a
+    // sync of a growing file also waits for the file system's journal (ADR 11).
     options.set_recycle_log_file_num(REUSED_WALS);
-    // Old records follow the new ones in such a file, so RocksDB reads until something is wrong and
-    // takes that for the end. Whether it is too early for the end, the durable mark knows.
+    // Old records follow the new ones in such a file, so RocksDB takes the first wrong record for
+    // the end. The durable mark tells whether the end comes too early.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    // The MANIFEST records every WAL that is complete, so one that is missing or short is noticed.
+    // The MANIFEST records every complete WAL, so a missing or short one is noticed.
     options.set_track_and_verify_wals_in_manifest(true);
-    // Verify as much as can be had without reading data twice; it is RocksDB's default and must
-    // stay.
+    // Verify whatever can be verified without reading data twice. This is RocksDB's default and
+    // must stay.
     options.set_paranoid_checks(true);
-    // Both families go to disk together: a WAL is then released by one flush and is never kept by a
-    // few small values.
+    // Both families are flushed together: one flush then releases a WAL, and a few small values
+    // never keep it.
     options.set_atomic_flush(true);
     options.set_max_total_wal_size(MAX_WAL_BYTES);
-    // Every write reaches the page cache at once, so a killed process loses nothing; the sync
-    // thread cares for power losses.
+    // Every write reaches the page cache at once, so a killed process loses nothing. The sync
+    // thread protects against power loss.
     options.set_manual_wal_flush(false);
-    // There is one writer: the machinery for many would only cost.
+    // There is one writer: support for many would only cost time.
     options.set_allow_concurrent_memtable_write(false);
-    // One flush beside one compaction (which only moves files here); the cores belong to the node.
+    // One flush and one compaction (which only moves files here) at a time; the cores belong to the
+    // node.
     options.set_max_background_jobs(2);
-    // All tables stay open: their number is small, and each is checked for existence and a sound
-    // footer at the start.
+    // All tables stay open: there are few, and at the start each is checked for existence and an
+    // intact footer.
     options.set_max_open_files(-1);
-    // Written SST files go to the disk steadily, not all at the end, where they would delay the
-    // WAL's syncs.
+    // SST files are written to disk steadily, not all at the end, where they would delay syncs of
+    // the WAL.
     options.set_bytes_per_sync(MIB as u64);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(INFO_LOG_BYTES);
@@ -95,9 +94,9 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
     entries.set_write_buffer_size(ENTRIES_MEMTABLE_BYTES);
     entries.set_max_write_buffer_number(MEMTABLES);
     entries.set_block_based_table_factory(&table);
-    // Events are mostly text: LZ4 is the cheapest way to write and keep fewer bytes of it.
+    // Events are mostly text. LZ4 is the cheapest way to write and keep fewer bytes.
     entries.set_compression_type(DBCompressionType::Lz4);
-    // Files in level 0 cannot be dropped by a purge. Entries come in order, so leaving level 0 is a
+    // A purge cannot drop files in level 0. Entries arrive in order, so leaving level 0 is a
     // rename, not a copy.
     entries.set_level_zero_file_num_compaction_trigger(2);
 
@@ -114,7 +113,7 @@ pub(super) fn scan(range: &Range<u64>) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(keys::entry(range.start));
     options.set_iterate_upper_bound(keys::entry(range.end));
-    // Each block is read once and then not again for a long time.
+    // Each block is read once and then not needed for a long time.
     options.fill_cache(false);
     if range.end - range.start >= READAHEAD_ENTRIES {
         options.set_readahead_size(READAHEAD_BYTES);

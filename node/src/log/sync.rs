@@ -1,4 +1,4 @@
-//! Group commit: one thread syncs, for everybody who waits, everything written until then.
+//! Group commit: one thread syncs everything written so far, for all callers that wait.
 //!
 //! There is no timer. While one sync runs, callers gather; the next sync serves them all.
 
@@ -14,22 +14,22 @@ use super::durable_mark::{Durable, DurableMark};
 use super::{OnDurable, SyncObserver, SyncReport};
 use crate::fatal;
 
-/// Callers that may wait for a sync. One more is held back until the disk has kept up: a disk this
-/// far behind has to slow its node down instead of filling its memory.
+/// Callers that may wait for a sync. Further callers block until the disk has caught up: a disk
+/// this far behind must slow the node down instead of filling its memory.
 const MAX_WAITING: usize = 16 * 1024;
-/// The apply thread says so in the log when the disk lets it wait longer than this, and goes on
-/// waiting: it must not apply what is not durable, and a sync that fails ends the process.
+/// After waiting this long for the disk, the apply thread logs it and goes on waiting: it must not
+/// apply entries that are not durable, and a failed sync ends the process.
 const SLOW_SYNC: Duration = Duration::from_secs(10);
 
-/// What waits for the next sync.
+/// The work that waits for the next sync.
 #[derive(Default)]
 struct Waiting {
     callbacks: Vec<OnDurable>,
     /// Bytes of entries written since the last sync was started.
     bytes: u64,
-    /// Files below this index may go once the new beginning of the log is durable.
+    /// Files below this index may be removed once the new beginning of the log is durable.
     drop_files_before: Option<u64>,
-    /// No thread will take what is put here any more.
+    /// No thread will take further work.
     closed: bool,
 }
 
@@ -39,19 +39,19 @@ impl Waiting {
     }
 }
 
-/// The mark on disk and what it says.
+/// The mark on disk and its content.
 struct Marked {
     file: DurableMark,
     value: Durable,
 }
 
-/// Shared by the writer, the sync thread and those who wait.
+/// Shared by the writer, the sync thread and the waiting callers.
 pub(super) struct GroupCommit {
     disk: Disk,
     /// Index after the last entry written.
     written_end: AtomicU64,
-    /// Index after the last entry that is durable. Changed under `durable_lock`, so that nobody
-    /// misses the news.
+    /// Index after the last durable entry. Changed under `durable_lock`, so that no waiting thread
+    /// misses a change.
     durable_end: AtomicU64,
     durable_lock: Mutex<()>,
     durable_news: Condvar,
@@ -59,7 +59,7 @@ pub(super) struct GroupCommit {
     arrived: Condvar,
     taken: Condvar,
     /// Held during a sync and during a truncation: a sync must not publish an end that a truncation
-    /// has taken back.
+    /// has revoked.
     marked: Mutex<Marked>,
     observer: SyncObserver,
 }
@@ -92,12 +92,12 @@ impl GroupCommit {
         Ok((group, thread))
     }
 
-    /// The database below.
+    /// The underlying database.
     pub(super) fn disk(&self) -> &Disk {
         &self.disk
     }
 
-    /// Tells that the log now ends before `end`; `bytes` were written and `callback` waits for
+    /// Records that the log now ends before `end`; `bytes` were written, and `callback` waits for
     /// their sync.
     pub(super) fn written(&self, end: u64, bytes: u64, callback: OnDurable) {
         self.written_end.store(end, Ordering::Release);
@@ -107,19 +107,19 @@ impl GroupCommit {
         });
     }
 
-    /// Lets `callback` wait for everything written so far.
+    /// Runs `callback` after the sync of everything written so far.
     pub(super) fn after_sync(&self, callback: OnDurable) {
         self.enqueue(|waiting| waiting.callbacks.push(callback));
     }
 
-    /// Tells that the log now begins at `first` and perhaps ends later than before (`end`).
+    /// Records that the log now begins at `first` and may end later than before (`end`).
     pub(super) fn purged(&self, first: u64, end: u64) {
         self.written_end.store(end, Ordering::Release);
         self.enqueue(|waiting| waiting.drop_files_before = Some(first));
     }
 
-    /// Takes entries from `index` on back by calling `delete`. The mark is lowered before that, so
-    /// a crash in between leaves a log that is longer than the mark, never shorter. Durable on
+    /// Removes the entries from `index` on by calling `delete`. The mark is lowered first, so a
+    /// crash in between leaves a log that is longer than the mark, never shorter. Durable on
     /// return.
     pub(super) fn truncate(&self, index: u64, delete: impl FnOnce()) {
         let mut marked = self.marked.lock();
@@ -152,7 +152,7 @@ impl GroupCommit {
         }
     }
 
-    /// Lets the sync thread finish what waits and end. Whoever comes later is synced by himself.
+    /// Lets the sync thread finish the waiting work and end. Later callers sync by themselves.
     pub(super) fn close(&self) {
         self.waiting.lock().closed = true;
         self.arrived.notify_one();
@@ -161,8 +161,7 @@ impl GroupCommit {
 
     fn enqueue(&self, add: impl FnOnce(&mut Waiting)) {
         let mut waiting = self.waiting.lock();
-        // The bound needs no deadline: it ends with the sync that is under way, or with the
-        // process.
+        // This wait needs no deadline: it ends with the current sync, or with the process.
         while waiting.callbacks.len() >= MAX_WAITING && !waiting.closed {
             self.taken.wait(&mut waiting);
         }
@@ -192,7 +191,7 @@ impl GroupCommit {
         }
     }
 
-    /// What waits for a sync, or nothing when nobody came within `patience` or will come any more.
+    /// The waiting work; nothing when none arrived within `patience`, or when no more will arrive.
     fn next_batch(&self, patience: Option<Duration>) -> Waiting {
         let mut waiting = self.waiting.lock();
         while waiting.is_empty() && !waiting.closed {
@@ -208,7 +207,7 @@ impl GroupCommit {
         batch
     }
 
-    /// Syncs once and then completes the batch in order.
+    /// Syncs once, then completes the batch in order.
     fn commit(&self, batch: Waiting) {
         let started = Instant::now();
         self.sync_now(&mut self.marked.lock());
@@ -222,8 +221,8 @@ impl GroupCommit {
         (self.observer)(&report);
     }
 
-    /// The mark is synced at the latest a while after it was written: with one of the next syncs,
-    /// or here when there is none.
+    /// The mark is synced a limited time after it was written: with one of the next syncs, or here
+    /// when there is none.
     fn sync_mark(&self) {
         let file = &mut self.marked.lock().file;
         if file.sync_is_due_in().is_some() {
@@ -232,10 +231,10 @@ impl GroupCommit {
     }
 
     fn sync_now(&self, marked: &mut Marked) {
-        // Both are taken before the sync: what is written meanwhile may or may not be covered.
+        // Both are read before the sync, which may or may not cover later writes.
         let durable = Durable { end: self.written_end.load(Ordering::Acquire), sequence: self.disk.sequence() };
         self.disk.sync();
-        // Before anybody hears of it, so that the mark never says less than was told.
+        // Before any caller learns of it, so that the mark never lags behind what was acknowledged.
         or_stop(marked.file.record(durable), &marked.file);
         marked.value = durable;
         let _guard = self.durable_lock.lock();

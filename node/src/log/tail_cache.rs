@@ -1,5 +1,4 @@
-//! The newest records, decoded, in memory: replication and apply read here what was appended a
-//! moment ago.
+//! The newest records, decoded, in memory. Replication and apply find recent appends here.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -8,16 +7,16 @@ use super::Record;
 
 /// An unbroken run of records up to the end of the log, bounded by weight.
 ///
-/// It may begin anywhere, and be empty when the log is not: after a restart, a truncation, or
+/// It may begin anywhere, and may be empty when the log is not: after a restart, a truncation, or
 /// before the first append.
 pub(super) struct TailCache<R> {
     /// Records in order of their index.
     records: VecDeque<R>,
-    /// Index of the first of them; of the next one to come while there is none.
+    /// Index of the first of them; of the next record while there is none.
     start: u64,
     /// Sum of the records' weights.
     weight: usize,
-    /// What `weight` may be; a single heavier record is kept nevertheless.
+    /// Limit of `weight`; a single heavier record is kept nevertheless.
     limit: usize,
 }
 
@@ -31,18 +30,18 @@ impl<R: Record> TailCache<R> {
         self.start + self.records.len() as u64
     }
 
-    /// Adds the record after the last one and forgets the oldest ones beyond the limit.
+    /// Adds the record after the last one, and drops the oldest ones beyond the limit.
     pub(super) fn push(&mut self, record: R) {
         debug_assert_eq!(record.index(), self.end(), "the cache is an unbroken run");
         self.weight += record.weight();
         self.records.push_back(record);
         while self.weight > self.limit && self.records.len() > 1 {
-            self.forget_oldest();
+            self.drop_oldest();
         }
     }
 
-    /// The records in `range` (which must lie within the log) while their weights sum up to
-    /// `max_bytes`, at least one; `None` when the first of them is not here.
+    /// The records in `range` (which must lie within the log) until their weights reach
+    /// `max_bytes`, at least one; `None` when the first of them is not cached.
     pub(super) fn read(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
         if range.is_empty() {
             return Some(Vec::new());
@@ -61,7 +60,7 @@ impl<R: Record> TailCache<R> {
         Some(self.records.range(from..to).take_while(fits).cloned().collect())
     }
 
-    /// Forgets the records from `index` on; the log now ends there.
+    /// Drops the records from `index` on; the log now ends there.
     pub(super) fn truncate_from(&mut self, index: u64) {
         if index <= self.start {
             *self = Self::new(index, self.limit);
@@ -74,16 +73,16 @@ impl<R: Record> TailCache<R> {
         }
     }
 
-    /// Forgets the records before `end`.
+    /// Drops the records before `end`.
     pub(super) fn purge_before(&mut self, end: u64) {
         while self.start < end && !self.records.is_empty() {
-            self.forget_oldest();
+            self.drop_oldest();
         }
-        // A log that was purged beyond its end goes on there.
+        // A log that was purged beyond its end continues there.
         self.start = self.start.max(end);
     }
 
-    fn forget_oldest(&mut self) {
+    fn drop_oldest(&mut self) {
         if let Some(record) = self.records.pop_front() {
             self.weight -= record.weight();
             self.start += 1;

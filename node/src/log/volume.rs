@@ -1,11 +1,10 @@
-//! Where in the log how many bytes lie, by samples: enough to purge by bytes without reading the
-//! log.
+//! Where the bytes of the log lie, by samples: enough to purge by bytes without reading the log.
 
 use std::collections::VecDeque;
 
 use super::{Log, LogError, Record};
 
-/// Entries read at start to estimate how the bytes of the log are spread.
+/// Entries read at the start to estimate how the bytes of the log are spread.
 const ESTIMATE_SAMPLES: u64 = 256;
 
 /// See the module.
@@ -17,11 +16,11 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Samples kept: two MiB of memory. With one per [`Self::STEP_BYTES`] they reach 8 GiB back;
-    /// older ones are dropped, which only means purging no more precisely than that.
+    /// Samples kept: two MiB of memory. With one per [`Self::STEP_BYTES`] they reach 8 GiB back.
+    /// Older ones are dropped, which only makes purging less precise beyond that.
     const MAX_SAMPLES: usize = 1 << 17;
-    /// Bytes between two samples: small against the smallest log that anybody configures to be
-    /// kept.
+    /// Bytes between two samples: small compared with the smallest log that an operator would
+    /// configure to keep.
     const STEP_BYTES: u64 = 64 << 10;
 
     /// Bytes counted so far.
@@ -42,8 +41,8 @@ impl Volume {
         self.samples.push_back((index, self.total));
     }
 
-    /// Puts what a former process applied before everything counted so far, as [`estimate`] found
-    /// it.
+    /// Puts what a former process applied before everything counted so far, as estimated by
+    /// [`estimate`].
     pub fn prepend(&mut self, earlier: &[(u64, u64)]) {
         let Some((_, offset)) = earlier.last().copied() else { return };
         self.total += offset;
@@ -57,15 +56,15 @@ impl Volume {
         }
     }
 
-    /// The bytes counted up to `index`, rounded down to a sample; 0 when it lies before all of
-    /// them.
+    /// The bytes counted up to `index`, rounded down to a sample; 0 when it lies before all
+    /// samples.
     pub fn bytes_at(&self, index: u64) -> u64 {
         let after = self.samples.partition_point(|(at, _)| *at <= index);
         after.checked_sub(1).map_or(0, |last| self.samples[last].1)
     }
 
     /// The highest index known to have at least `keep_bytes` of log between it and `below`; `None`
-    /// when that little is known.
+    /// when less than that is known.
     pub fn index_below(&self, below: u64, keep_bytes: u64) -> Option<u64> {
         let limit = self.bytes_at(below).checked_sub(keep_bytes)?;
         let after = self.samples.partition_point(|(index, bytes)| *bytes <= limit && *index <= below);
@@ -73,8 +72,8 @@ impl Volume {
     }
 }
 
-/// How the bytes of the log before `end` are spread, as (index, bytes of log up to it) ascending,
-/// counted from the beginning of the log and estimated from some entries of it. Blocking.
+/// How the bytes of the log before `end` are spread, as ascending pairs (index, bytes of log up to
+/// it), counted from the beginning of the log and estimated from some of its entries. Blocking.
 pub fn estimate<R: Record>(log: &Log<R>, end: u64) -> Result<Vec<(u64, u64)>, LogError> {
     let extent = log.extent();
     let end = end.min(extent.end);
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_process_applied_counts_too() {
+    fn entries_applied_by_an_earlier_process_count_too() {
         let mut volume = volume(101..=103);
         volume.prepend(&[(50, 5 * STEP), (100, 10 * STEP)]);
         assert_eq!(volume.total(), 13 * STEP);

@@ -9,13 +9,13 @@ use crate::event::{
     EventNumber, ExpectedVersion, Position, Recreation, StreamNameRef, Ticks, WriteOutcome, stream_name,
 };
 
-/// What 6.7 says of an append.
+/// The decision of contract/streams 6.7 on an append.
 pub(super) enum Decision {
-    /// The events are to be stored.
+    /// The events have to be stored.
     Ok,
     /// They were stored before.
     Idempotent { first_number: EventNumber, position: Position },
-    /// They are not stored, and this is the outcome.
+    /// The events are not stored, with this outcome.
     Refused(WriteOutcome),
 }
 
@@ -30,7 +30,7 @@ impl Decision {
 }
 
 pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Append) -> Result<WriteOutcome, S::Error> {
-    let demand = match check(&command) {
+    let attempt = match check(&command) {
         Ok(checked) => checked,
         Err(refusal) => return Ok(refusal),
     };
@@ -42,8 +42,8 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Append) -> Re
     {
         return Ok(WriteOutcome::StreamDeleted);
     }
-    match decide(state, stream, &demand)? {
-        Decision::Ok => store(state, time, stream, described, &demand, command.events),
+    match decide(state, stream, &attempt)? {
+        Decision::Ok => store(state, time, stream, described, &attempt, command.events),
         Decision::Idempotent { first_number, position } => {
             Ok(WriteOutcome::Appended { first_number, position, repeated: true })
         }
@@ -51,24 +51,24 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Append) -> Re
     }
 }
 
-/// What the decision on an append rests on, besides the stream.
-pub(super) struct Demand {
+/// An append as the decision sees it, without its stream.
+pub(super) struct Attempt {
     pub(super) expected: ExpectedVersion,
     /// Ids of its events.
     pub(super) ids: Vec<Uuid>,
-    /// The same in every copy of the write.
+    /// Common to all copies of the write.
     pub(super) write_id: Option<Uuid>,
 }
 
-impl Demand {
-    /// For a write that has a version to expect and no event of its own: as an append of one fresh
+impl Attempt {
+    /// For a write that expects a version but has no event of its own: like an append with one new
     /// id. The zero id is never stored.
     pub(super) fn of_version(expected: ExpectedVersion) -> Self {
         Self { expected, ids: vec![Uuid::nil()], write_id: None }
     }
 }
 
-pub(super) fn check(command: &Append) -> Result<Demand, WriteOutcome> {
+pub(super) fn check(command: &Append) -> Result<Attempt, WriteOutcome> {
     if command.stream.is_empty() || command.stream == stream_name::ALL {
         return Err(rejected("nobody may append to this stream"));
     }
@@ -81,19 +81,19 @@ pub(super) fn check(command: &Append) -> Result<Demand, WriteOutcome> {
     }
     let ids = command.events.iter().map(|event| event_id(&event.event_id)).collect::<Result<_, _>>()?;
     let expected = expected_version(command.expected_version)?;
-    Ok(Demand { expected, ids, write_id: Uuid::from_slice(&command.write_id).ok() })
+    Ok(Attempt { expected, ids, write_id: Uuid::from_slice(&command.write_id).ok() })
 }
 
 /// Steps 1 to 7 of contract/streams 6.7, in their order. There is at least one id.
-pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, demand: &Demand) -> Result<Decision, S::Error> {
-    let Demand { expected, ref ids, write_id } = *demand;
+pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, attempt: &Attempt) -> Result<Decision, S::Error> {
+    let Attempt { expected, ref ids, write_id } = *attempt;
     let head = state.head(stream);
     let (last, is_soft_deleted) = (head.last_number, head.is_soft_deleted());
     if head.tombstone.is_some() {
         return Ok(Decision::deleted());
     }
-    // Events from `compare_from` on are what an exact version has to be compared with; step 6 and 7
-    // have none.
+    // An exact version is compared with the events from `compare_from` on; steps 6 and 7 compare
+    // with none.
     let compare_from = match expected {
         ExpectedVersion::Any => return walk(state, stream, ids),
         ExpectedVersion::Exists if is_soft_deleted => return Ok(Decision::deleted()),
@@ -126,14 +126,14 @@ pub(super) fn decide<S: View>(state: &mut S, stream: S::Stream, demand: &Demand)
 }
 
 /// A repetition of the write that recreated a soft-deleted stream (step 5b) gets the answer of the
-/// first one.
+/// first write.
 ///
 /// "No stream" was right when that write came. A node repeats writes through changes of leadership,
-/// so without this rule a client could hear "wrong version" of a write that it made once and that
-/// is stored. It holds for that very write and nothing else: all of its ids, at the numbers they
-/// got then. After another soft delete a client's repetition recreates the stream again, as step 5b
-/// says; a copy that a node made does not: the client asked once, and whoever deleted the stream
-/// afterwards has the last word (docs/adr/0016-copies-of-a-write.md).
+/// so without this rule a client could get "wrong version" for a write that it made once and that
+/// is stored. The rule holds for that very write only: all of its ids, at the numbers they got
+/// then. After another soft delete, a client's repetition recreates the stream again, as step 5b
+/// says. A copy made by a node does not: the client asked once, and the later delete prevails
+/// (docs/adr/0016-copies-of-a-write.md).
 fn repeated_recreation<S: View>(
     state: &mut S,
     stream: S::Stream,
@@ -161,8 +161,9 @@ fn walk<S: View>(state: &mut S, stream: S::Stream, ids: &[Uuid]) -> Result<Decis
             None => return Ok(Decision::wrong_version(state, stream)),
         }
     }
-    // Of an id that the request repeats only the first event is found by its id; the request's own
-    // events, when they still lie side by side as it wrote them, say better where it ended.
+    // If the request repeats an id, a look-up finds only the first event with it. If the request's
+    // own events still lie side by side as they were written, they tell better where the request
+    // ended.
     let end = first + ids.len() as u64 - 1;
     if end > highest && is_at(state, stream, first, ids)? {
         highest = end;
@@ -201,7 +202,7 @@ fn has_id_at<S: View>(state: &mut S, stream: S::Stream, number: EventNumber, id:
             Some(position) => Ok(state.event_id_at(position)? == id),
             None => Ok(false),
         },
-        // Never used, or first used behind this number.
+        // Never used, or first used after this number.
         _ => Ok(false),
     }
 }
@@ -211,24 +212,25 @@ fn has_metadata_events<S: View>(state: &mut S, stream: S::Stream) -> Result<bool
     Ok(state.head(metastream).last_number.is_some())
 }
 
-/// Stores the events and what follows from them.
+/// Stores the events and their consequences.
 pub(super) fn store<S: Batch>(
     state: &mut S,
     time: Ticks,
     stream: S::Stream,
     described: Option<S::Stream>,
-    demand: &Demand,
+    attempt: &Attempt,
     events: Vec<NewEvent>,
 ) -> Result<WriteOutcome, S::Error> {
-    let Demand { expected, ref ids, write_id } = *demand;
+    let Attempt { expected, ref ids, write_id } = *attempt;
     let head = state.head(stream);
     let first_number = head.last_number.map_or(0, |last| last + 1);
     // A metastream is never soft-deleted: nothing can write metadata for it.
     if head.is_soft_deleted() {
         // Before the events, so that the position of the last event covers the return of the stream
-        // as well.
+        // too.
         metadata::recreate(state, time, stream, first_number)?;
-        // With every other version the ids, or the numbers behind that version, tell a repetition.
+        // For every other version, a repetition is recognised by the ids, or by the numbers after
+        // that version.
         let expects_none = expected == ExpectedVersion::NoStream;
         let written = Recreation { first_number, events: ids.len() as u64, write_id, is_undone: false };
         let recreation = expects_none.then_some(written);

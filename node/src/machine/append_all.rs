@@ -2,7 +2,7 @@
 
 use headwater_proto::stored::{Append, AppendAll};
 
-use super::append::{self, Decision, Demand};
+use super::append::{self, Attempt, Decision};
 use super::state::{Batch, View};
 use super::{expected_version, rejected};
 use crate::event::{Position, StreamNameRef, Ticks, WriteOutcome};
@@ -12,14 +12,14 @@ struct Part<Stream> {
     stream: Stream,
     /// The stream whose metadata it writes.
     described: Option<Stream>,
-    demand: Demand,
+    attempt: Attempt,
     command: Append,
 }
 
-/// Decides every append on the state before the command, which is why each must name another
-/// stream. If all may be stored they are, in their order; otherwise the outcome is that of the
-/// first one which may not. A command whose events are stored already is a repetition, whatever
-/// became of the demanded versions since.
+/// Decides every append on the state before the command, so each must name a different stream. If
+/// all may be stored, they are stored in order; otherwise the outcome is that of the first refused
+/// append. A command whose events are already stored is a repetition, whatever has happened to the
+/// expected versions since.
 pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: AppendAll) -> Result<WriteOutcome, S::Error> {
     let mut parts: Vec<Part<_>> = Vec::with_capacity(command.appends.len());
     for command in command.appends {
@@ -39,7 +39,7 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: AppendAll) ->
     let mut refusal = None;
     let mut repeated: Option<WriteOutcome> = None;
     for part in &parts {
-        let outcome = match append::decide(state, part.stream, &part.demand)? {
+        let outcome = match append::decide(state, part.stream, &part.attempt)? {
             _ if part.described.is_some_and(|described| state.head(described).tombstone.is_some()) => {
                 WriteOutcome::StreamDeleted
             }
@@ -58,24 +58,24 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: AppendAll) ->
         return Ok(decided);
     }
     let with_events = parts.into_iter().filter(|part| !part.command.events.is_empty());
-    for Part { stream, described, demand, command } in with_events {
-        outcome = append::store(state, time, stream, described, &demand, command.events)?;
+    for Part { stream, described, attempt, command } in with_events {
+        outcome = append::store(state, time, stream, described, &attempt, command.events)?;
     }
     Ok(outcome)
 }
 
 fn check<S: View>(state: &mut S, command: Append) -> Result<Result<Part<S::Stream>, WriteOutcome>, S::Error> {
     let checked = if command.events.is_empty() {
-        expected_version(command.expected_version).map(Demand::of_version)
+        expected_version(command.expected_version).map(Attempt::of_version)
     } else {
         append::check(&command)
     };
-    let demand = match checked {
+    let attempt = match checked {
         Ok(checked) => checked,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let stream = state.stream(&command.stream)?;
     let described = StreamNameRef::new(&command.stream).described();
     let described = described.map(|name| state.stream(name.as_str())).transpose()?;
-    Ok(Ok(Part { stream, described, demand, command }))
+    Ok(Ok(Part { stream, described, attempt, command }))
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use headwater_proto::stored::{Delete, NewEvent};
 use uuid::Uuid;
 
-use super::append::{Decision, Demand, decide};
+use super::append::{Attempt, Decision, decide};
 use super::state::{Batch, View};
 use super::{event_id, expected_version, metadata, rejected};
 use crate::event::metadata::SOFT_DELETE_DOCUMENT;
@@ -23,7 +23,7 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Delete) -> Re
     if let Some(position) = done_before {
         return Ok(WriteOutcome::Deleted { position });
     }
-    match decide(state, stream, &Demand::of_version(expected))? {
+    match decide(state, stream, &Attempt::of_version(expected))? {
         Decision::Ok | Decision::Idempotent { .. } => {}
         Decision::Refused(outcome) => return Ok(outcome),
     }
@@ -58,7 +58,7 @@ fn soft_delete_with_id<S: View>(state: &mut S, stream: S::Stream, id: Uuid) -> R
     }
 }
 
-/// Replaces the metadata by the mark of a deleted stream; everything else that was in it is gone.
+/// Replaces the metadata by the mark of a deleted stream; all other metadata is lost.
 fn soft_delete<S: Batch>(state: &mut S, time: Ticks, stream: S::Stream, id: Uuid) -> Result<Position, S::Error> {
     let metastream = metadata::metastream_of(state, stream)?;
     let event = NewEvent {

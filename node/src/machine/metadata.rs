@@ -1,4 +1,4 @@
-//! What writes to a metastream mean for the stream it describes (contract/streams 7 and 12).
+//! The effect of writes to a metastream on the stream it describes (contract/streams 7 and 12).
 
 use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
@@ -8,8 +8,8 @@ use super::state::{Batch, Damaged, View};
 use crate::event::metadata::with_truncate_before;
 use crate::event::{EventNumber, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks};
 
-/// Namespace of the ids of metadata events which the state machine writes by itself. Any fixed
-/// number would do.
+/// Namespace for the ids of metadata events that the state machine itself writes. Any fixed number
+/// would do.
 const SERVER_EVENTS: Uuid = Uuid::from_u128(0x5f0c_6f7e_1b7a_5d0c_9d1e_4a2f_83c6_07b1);
 
 /// The metastream of a stream.
@@ -18,7 +18,7 @@ pub(super) fn metastream_of<S: View>(state: &mut S, stream: S::Stream) -> Result
     state.stream(&name)
 }
 
-/// Lets a soft-deleted stream begin again at `first_number`, all other metadata kept.
+/// Lets a soft-deleted stream begin again at `first_number`. All other metadata is kept.
 pub(super) fn recreate<S: Batch>(
     state: &mut S,
     time: Ticks,
@@ -37,9 +37,9 @@ pub(super) fn recreate<S: Batch>(
     Ok(())
 }
 
-/// Takes over the meaning of the event just written at `position`, the last one of the metastream.
-/// Posting an object to a soft-deleted stream brings it back, by a further event (contract/streams
-/// 7). Returns the position of the last event written.
+/// Applies the meaning of the event just written at `position`, the last event of the metastream.
+/// Posting an object to a soft-deleted stream brings the stream back, by a further event
+/// (contract/streams 7). Returns the position of the last event written.
 pub(super) fn replaced<S: Batch>(
     state: &mut S,
     time: Ticks,
@@ -61,7 +61,7 @@ pub(super) fn replaced<S: Batch>(
     Ok(position)
 }
 
-/// Writes the document once more with another `$tb`; `None` when it is no object.
+/// Writes the document again with another `$tb`; `None` when it is not an object.
 fn truncate<S: Batch>(
     state: &mut S,
     time: Ticks,

@@ -1,5 +1,5 @@
 //! The deterministic state machine: command in, writes and outcome out. No clock, no randomness, no
-//! async, and no database: it decides on what [`state`] asks of one.
+//! async and no database: [`state`] describes all that it needs.
 
 mod append;
 mod append_all;
@@ -18,12 +18,12 @@ use uuid::Uuid;
 use crate::event::{ExpectedVersion, Ticks, WriteOutcome};
 use state::Batch;
 
-/// Decides the command on the state as of this batch, adds its writes to the batch and returns the
+/// Decides the command on the state as of this batch, adds the writes to the batch and returns the
 /// decision (contract/streams 6.7 and 7).
 ///
-/// A command that no front sends (undecodable, no events, an id that is none, a stream nobody may
-/// write) is [`WriteOutcome::Rejected`]. An error means a damaged database: nothing of the batch
-/// may be committed then.
+/// A command that no node sends (undecodable, without events, with an invalid id, for a stream that
+/// cannot be written) is [`WriteOutcome::Rejected`]. An error means a damaged database: nothing of
+/// the batch may be committed then.
 pub(crate) fn apply<S: Batch>(state: &mut S, time: Ticks, command: &Bytes) -> Result<WriteOutcome, S::Error> {
     let command = match Command::decode(command.clone()) {
         Ok(command) => command,

@@ -1,5 +1,5 @@
-//! The machine on the state database: a chunk of it is the batch that is decided on. Every method is
-//! the chunk's own of the same name.
+//! The machine on the state database: a chunk of the database is the batch. Every method calls the
+//! chunk's method of the same name.
 
 use bytes::Bytes;
 use headwater_proto::stored::NewEvent;

@@ -1,4 +1,4 @@
-//! The start of consensus: what lies on disk is opened, checked against the configuration, and put
+//! The start of consensus: opens what is on disk, checks it against the configuration, and puts it
 //! together.
 
 use std::collections::BTreeSet;
@@ -27,10 +27,10 @@ use crate::transport::{Dialer, LocalIdentity, Resolve};
 /// Why consensus cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The timeouts do not fit each other.
-    #[error("the Raft timeouts do not fit each other: {0}")]
+    /// The timeouts contradict each other.
+    #[error("the Raft timeouts contradict each other: {0}")]
     Settings(String),
-    /// The snapshots or a thread.
+    /// The snapshots or the apply thread.
     #[error("snapshots and apply thread: {0}")]
     Io(#[from] io::Error),
     /// The state database cannot be opened.
@@ -39,26 +39,26 @@ pub enum StartError {
     /// The state database cannot be read.
     #[error(transparent)]
     StateRead(#[from] ReadError),
-    /// The log.
+    /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The list names other servers than the cluster has. Run with it, a single node would go on
-    /// deciding alone while its list promises three, and a node could ask servers that have no part
-    /// in its cluster for their votes.
+    /// The data belong to a cluster of other servers than the member list names. With such a list a
+    /// single node would go on deciding alone although the list promises three, or a node could ask
+    /// servers outside its cluster for votes.
     #[error(
         "the data in {} belong to a cluster of other servers ({}) than the member list names ({}): correct --members, --server-id or \
          --data-dir; a list may give a server another address, but a cluster keeps the servers it was founded with",
         data_dir.display(), names(members), names(listed)
     )]
     OtherMembers {
-        /// Where the data are.
+        /// The data directory.
         data_dir: PathBuf,
         /// Servers of the cluster that the data belong to.
         members: BTreeSet<u16>,
         /// Servers in the configuration.
         listed: BTreeSet<u16>,
     },
-    /// openraft found log, state and snapshot not to fit each other, or could not read them.
+    /// openraft found that log, state and snapshot do not match, or could not read them.
     #[error("consensus cannot start: {0}")]
     Consensus(String),
 }
@@ -76,8 +76,8 @@ impl From<Fatal<TypeConfig>> for StartError {
 }
 
 impl StartError {
-    /// Whether files are damaged or do not fit each other, as opposed to settings, permissions and
-    /// the like.
+    /// Whether files are damaged or do not match, as opposed to wrong settings, missing permissions
+    /// and the like.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Settings(_) | Self::Io(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
@@ -90,17 +90,17 @@ fn names(servers: &BTreeSet<u16>) -> String {
     servers.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Where the log of a node is kept.
+/// The directory of a node's log.
 pub fn log_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("log")
 }
 
-/// Opens `log/`, `state/` and `snapshots/` under the data directory and puts consensus together on
-/// top; see the module for the order of things. Must run inside a tokio runtime.
+/// Opens `log/`, `state/` and `snapshots/` under the data directory and builds consensus on them;
+/// the module describes the order. Must run inside a tokio runtime.
 ///
 /// # Errors
-/// What is damaged, does not fit together or cannot be opened. Nothing is left running then but
-/// idle threads.
+/// The error names what is damaged, contradictory or cannot be opened. Nothing but idle threads is
+/// left running then.
 pub async fn build(
     config: &Config,
     identity: Arc<LocalIdentity>,
@@ -134,11 +134,11 @@ pub async fn build(
     Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing, calls })
 }
 
-/// Refuses data of a cluster that has other servers than the list names. Only their ids count:
+/// Refuses data of a cluster that has other servers than the list names. Only server ids count:
 /// addresses may change, and a replaced disk keeps the id of its server.
 async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateMachine) -> Result<(), StartError> {
-    // The state may lack the newest entries of the log, and with them everybody: it is flushed now
-    // and then.
+    // The state alone may lack the newest entries of the log, and so the members: it is flushed
+    // only at intervals.
     let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
     let members: BTreeSet<u16> = known.effective().membership().voter_ids().map(NodeId::server).collect();
     let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();
@@ -149,7 +149,7 @@ async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateM
     }
 }
 
-/// What lies on disk, opened.
+/// The opened parts.
 struct Opened {
     log: Log<types::LogEntry>,
     state: StateWriter,

@@ -1,8 +1,8 @@
 //! Raft's types as the messages that are stored and sent (`proto/proto/stored.proto`), and back.
 //!
-//! These are functions and not `From` impls because both sides are foreign to this crate. The
-//! direction towards a message cannot fail; the other one checks what openraft takes for granted,
-//! since its input comes from a disk or a peer.
+//! These are functions, not `From` impls, because both sides are foreign to this crate. Encoding
+//! cannot fail. Decoding checks what openraft takes for granted, since its input comes from a disk
+//! or a peer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +20,10 @@ pub type Membership = openraft::Membership<NodeId, Member>;
 
 type LeaderId = <TypeConfig as RaftTypeConfig>::LeaderId;
 
-/// Why a message does not stand for a value of Raft: it is damaged, or was written by something
-/// that is not Headwater.
+/// Why a message cannot be decoded: it is damaged, or was not written by Headwater.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The bytes are no message of the expected kind.
+    /// The bytes are not a message of the expected kind.
     #[error("not a protobuf message of the expected kind: {0}")]
     Encoding(#[from] prost::DecodeError),
     /// A field that every version writes is absent.
@@ -50,7 +49,7 @@ pub fn vote_to_message(vote: &Vote) -> stored::Vote {
     stored::Vote { term: vote.leader_id.term, node_id: Some(vote.leader_id.voted_for.0), committed: vote.committed }
 }
 
-/// The vote of a message; a vote is always for somebody.
+/// The vote of a message; a vote always names a candidate.
 pub fn vote_from_message(message: &stored::Vote) -> Result<Vote, CodecError> {
     let voted_for = NodeId(message.node_id.ok_or(CodecError::Missing("Vote.node_id"))?);
     Ok(Vote { leader_id: LeaderId { term: message.term, voted_for }, committed: message.committed })
@@ -122,7 +121,7 @@ pub fn entry_to_message(entry: &LogEntry) -> stored::Entry {
     stored::Entry { log_id: Some(log_id_to_message(&entry.log_id)), payload: Some(payload) }
 }
 
-/// A log entry as the apply thread takes it. The commands are shared, not copied.
+/// A log entry in the form that the apply thread takes. The commands are shared, not copied.
 pub fn entry_to_apply(entry: LogEntry) -> apply::Entry {
     let log_id = entry.log_id;
     let payload = match entry.payload {

@@ -1,7 +1,6 @@
-//! Consensus as the rooms above see it: its operations, and what it says of itself, in plain
-//! values.
+//! Consensus as the rooms above see it: its operations and its state, in plain values.
 //!
-//! Nothing here waits with a deadline of its own: callers bring theirs.
+//! Nothing here has a deadline of its own: callers bring theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,25 +20,25 @@ use crate::event::WriteOutcome;
 pub use crate::snapshot::Replication;
 use crate::snapshot::{LogMarks, SnapshotConsensus};
 
-/// The handle of this node's consensus. Cheap to clone.
+/// Handle on this node's consensus. Cheap to clone.
 #[derive(Clone)]
 pub struct Consensus {
     raft: Raft,
 }
 
-/// What became of a proposed log entry.
+/// The fate of a proposed log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryResult {
     /// Committed and applied on this node.
     Applied {
-        /// Its place in the log.
+        /// Its index in the log.
         index: u64,
         /// The decisions on its commands, in their order.
         outcomes: Vec<WriteOutcome>,
     },
-    /// Surely not written: this node does not lead.
+    /// Certainly not written: this node does not lead.
     NotLeader,
-    /// May have been written, or may still be.
+    /// Perhaps written, or still to be written.
     Unknown,
 }
 
@@ -48,7 +47,7 @@ pub enum EntryResult {
 pub enum NotConfirmed {
     /// This node does not lead.
     NotLeader,
-    /// Consensus has ended or no majority answers.
+    /// Consensus has ended, or no majority answers.
     Unavailable,
 }
 
@@ -74,7 +73,7 @@ impl Consensus {
     }
 
     /// Proposes log entries, as one message. The results come in the order of the proposals. The
-    /// stream ends early when consensus does; what has no result by then may have been written.
+    /// stream ends early when consensus ends; entries without a result may have been written.
     pub fn propose(&self, proposals: Vec<Proposal>) -> impl Stream<Item = EntryResult> {
         let results = stream::once(self.raft.client_write_many(proposals)).try_flatten();
         results.scan((), |(), result| std::future::ready(result.ok().map(EntryResult::from)))
@@ -89,33 +88,33 @@ impl Consensus {
         }
     }
 
-    /// The index in the log up to which everything acknowledged so far is, once a majority has
-    /// confirmed that this node leads; `None` when it does not, or consensus has ended.
+    /// The log index that covers everything acknowledged so far, once a majority has confirmed that
+    /// this node leads; `None` when it does not, or when consensus has ended.
     pub async fn read_index(&self) -> Option<u64> {
         let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
         Some(linearizer.read_log_id().log_id().index)
     }
 
-    /// How long ago the leader renewed its lease, which it does with every message, heartbeats
-    /// included; `None` when nothing was heard since the start, or consensus has ended.
+    /// How long ago the leader renewed its lease, which every message does, heartbeats included;
+    /// `None` when nothing was heard since the start, or when consensus has ended.
     pub async fn age_of_lease(&self) -> Option<Duration> {
         let renewed = self.raft.with_raft_state(|state| state.vote_last_modified()).await.ok().flatten()?;
         Some(renewed.elapsed())
     }
 
-    /// Founds a cluster of these members. All of them must be empty.
+    /// Founds a cluster of these members. All their disks must be empty.
     pub async fn initialize(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
         self.raft.initialize(members).await.map_err(ChangeError::of)
     }
 
-    /// Lets a node receive the log without a vote. Returns when that is committed.
+    /// Adds a member that receives the log but has no vote. Returns when the change is committed.
     pub async fn add_learner(&self, node_id: NodeId, addresses: Member) -> Result<(), ChangeError> {
         let catch_up_first = false;
         self.raft.add_learner(node_id, addresses, catch_up_first).await.map(drop).map_err(ChangeError::of)
     }
 
-    /// Makes these the voters, if the members are still those of `unchanged`. Who votes no more is
-    /// no member any more either.
+    /// Makes these nodes the voters, if the members are still those of `unchanged`. A node that no
+    /// longer votes is no longer a member.
     pub async fn replace_voters(&self, voters: BTreeSet<NodeId>, unchanged: &Members) -> Result<(), ChangeError> {
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
         let change = ChangeMembers::ReplaceAllVoters(voters);
@@ -130,25 +129,25 @@ impl Consensus {
         removed.map(drop).map_err(ChangeError::of)
     }
 
-    /// Begins to hand leadership over to another voter. From here on this node proposes nothing,
-    /// until somebody leads again.
+    /// Begins to hand leadership over to another voter. From here on this node proposes nothing
+    /// until there is a new leader.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), ConsensusEnded> {
         self.raft.trigger().transfer_leader(to).await.map_err(|_| ConsensusEnded)
     }
 
-    /// What consensus says of itself at this moment.
+    /// The state of consensus at this moment.
     #[expect(clippy::disallowed_methods, reason = "copied at once, without another borrow or an await")]
     pub fn seen(&self) -> Seen {
         Seen::of(&self.raft.metrics().borrow_watched())
     }
 
-    /// To wait for the next change of anything in [`Self::seen`]: under load several thousand times
-    /// a second.
+    /// Waits for the next change of anything in [`Self::seen`]: several thousand times a second
+    /// under load.
     pub fn progress(&self) -> Progress {
         Progress(self.raft.metrics())
     }
 
-    /// To wait for the next change of leader, term or members.
+    /// Waits for the next change of leader, term or members.
     pub fn elections(&self) -> Elections {
         Elections(self.raft.server_metrics())
     }
@@ -181,8 +180,8 @@ impl From<WriteResult<TypeConfig>> for EntryResult {
         match result {
             Ok(written) => Self::Applied { index: written.log_id.index, outcomes: written.response.0 },
             Err(ClientWriteError::ForwardToLeader(_)) => Self::NotLeader,
-            // Discarded here, but it may have reached the new leader through another follower. The
-            // others are not about commands.
+            // Discarded here, but the entry may have reached the new leader through another
+            // follower. Any other error does not concern commands.
             Err(
                 ClientWriteError::LogEntryDiscarded(_)
                 | ClientWriteError::ChangeMembershipError(_)
@@ -192,7 +191,7 @@ impl From<WriteResult<TypeConfig>> for EntryResult {
     }
 }
 
-/// The part a node plays in elections.
+/// The role of a node in elections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerState {
     /// Receives the log and has no vote.
@@ -219,22 +218,22 @@ impl From<openraft::ServerState> for ServerState {
     }
 }
 
-/// What consensus said of itself at one moment.
+/// The state of consensus at one moment.
 ///
-/// A copy on purpose. openraft hands out a read lock, and a second one taken while the first is
-/// held waits for ever as soon as consensus wants to publish in between; then nothing of this node
-/// moves any more. So no lock leaves this room.
+/// A copy on purpose. openraft hands out a read lock. A second read lock taken while the first is
+/// held waits for ever if consensus wants to publish in between, and then the whole node stands
+/// still. So no lock leaves this room.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// The part this node plays.
+    /// The role of this node.
     pub state: ServerState,
-    /// The newest term it knows.
+    /// The newest term that this node knows.
     pub term: u64,
-    /// Who leads in that term.
+    /// The leader of that term.
     pub leader: Option<NodeId>,
-    /// Number of entries that the log ever had: the index after the last one.
+    /// Number of entries that the log has ever had: the index after the last entry.
     pub log_entries: u64,
-    /// Number of entries known to be committed by the cluster; `None` as long as nothing is known.
+    /// Number of entries known to be committed by the cluster; `None` while none is known.
     pub committed_entries: Option<u64>,
     /// Number of entries applied to the state.
     pub applied_entries: u64,
@@ -244,11 +243,11 @@ pub struct Seen {
     pub snapshot_index: Option<u64>,
     /// Index of the last entry purged from the log.
     pub purged_index: Option<u64>,
-    /// As leader: how long ago the newest message was sent that a majority has acknowledged.
+    /// As leader: how long ago the newest message that a majority has acknowledged was sent.
     pub quorum_silence: Option<Duration>,
     /// The members.
     pub members: Members,
-    /// As leader: how far the others are.
+    /// As leader: how far the followers are.
     pub replication: Option<Replication>,
 }
 
@@ -274,29 +273,29 @@ impl Seen {
     }
 }
 
-/// The members of the cluster by the newest entry of the log that sets them, committed or not.
-/// Cheap to clone.
+/// The members of the cluster by the newest log entry that sets them, committed or not. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub struct Members(Arc<StoredMembership>);
 
 impl Members {
-    /// Everybody who votes.
+    /// All voters.
     pub fn voters(&self) -> BTreeSet<NodeId> {
         self.0.membership().voter_ids().collect()
     }
 
-    /// The lists of voters, of which each needs a majority: two while one is exchanged for the
-    /// other, the newer one last.
+    /// The lists of voters; each of them needs a majority. There are two while one is exchanged for
+    /// the other, the newer one last.
     pub fn voter_lists(&self) -> &[BTreeSet<NodeId>] {
         self.0.membership().get_joint_config()
     }
 
-    /// Those who receive the log and have no vote.
+    /// The members that receive the log and have no vote.
     pub fn learners(&self) -> impl Iterator<Item = NodeId> {
         self.0.membership().learner_ids()
     }
 
-    /// Where a member is reached; `None` for a node that is none.
+    /// The addresses of a member; `None` for a node that is not a member.
     pub fn addresses(&self, node_id: NodeId) -> Option<&Member> {
         self.0.membership().get_node(&node_id)
     }
@@ -312,14 +311,14 @@ impl Progress {
     }
 }
 
-/// Who leads, as far as this node knows.
+/// The leader, as far as this node knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elected {
     /// The term that this node has stored.
     pub term: u64,
-    /// The leader of it.
+    /// The leader of that term.
     pub leader: Option<NodeId>,
-    /// Where the leader is reached, if it is a member.
+    /// The addresses of the leader, if it is a member.
     pub addresses: Option<Member>,
 }
 
@@ -332,7 +331,7 @@ impl Elections {
         self.0.changed().await.map_err(|_| ConsensusEnded)
     }
 
-    /// The newest there is.
+    /// The newest state.
     #[expect(clippy::disallowed_methods, reason = "copied at once, without another borrow or an await")]
     pub fn elected(&self) -> Elected {
         let metrics = self.0.borrow_watched();

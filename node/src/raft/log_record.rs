@@ -9,9 +9,9 @@ use super::codec::{self, CodecError};
 use super::types::LogEntry;
 use crate::log;
 
-/// What an entry occupies in memory beside its commands.
+/// Memory of an entry besides its commands.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
-/// What one member of a membership occupies in memory, about.
+/// Approximate memory of one member of a membership.
 const MEMBER_BYTES: usize = 128;
 
 impl log::Record for LogEntry {

@@ -1,7 +1,8 @@
 //! openraft's log storage on [`crate::log`].
 //!
-//! openraft calls [`RaftLogStorage`] from its core task, one call at a time; readers run beside it.
-//! Nothing here fails with an error: a log that cannot be written or read ends the process.
+//! openraft calls [`RaftLogStorage`] from its core task, one call at a time; readers run
+//! concurrently. Nothing here returns an error: a log that cannot be written or read ends the
+//! process.
 
 use std::fmt::Debug;
 use std::io;
@@ -18,24 +19,24 @@ use super::types::{LogEntry, LogId, TypeConfig, Vote};
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
 
-/// Encoded bytes of entries in one append request, about. It is what keeps a batch far below gRPC's
-/// message limit.
+/// Approximate bytes of encoded entries in one append request. This keeps a request far below
+/// gRPC's message limit.
 pub const READ_BYTES: usize = 1 << 20;
 #[cfg(test)]
 mod tests;
 
-/// The log as openraft wants it. Cheap to clone; each clone may read.
+/// The log in the form that openraft requires. Cheap to clone; each clone may read.
 #[derive(Clone)]
 pub struct LogStorage {
     log: Log<LogEntry>,
 }
 
 impl LogStorage {
-    /// Wraps an open log; refuses one whose purge mark does not meet its first entry.
+    /// Wraps an open log; refuses a log whose purge mark does not meet its first entry.
     pub fn new(log: Log<LogEntry>) -> Result<Self, LogError> {
         let storage = Self { log };
         let purged = storage.log_id(LAST_PURGED)?.map_or(0, |purged| purged.index + 1);
-        // Found now rather than in the middle of an election.
+        // Damage is found now rather than in the middle of an election.
         storage.log_id(COMMITTED)?;
         storage.vote()?;
         let first = storage.log.extent().first;
@@ -46,7 +47,7 @@ impl LogStorage {
         Ok(storage)
     }
 
-    /// The log below.
+    /// The underlying log.
     pub fn log(&self) -> &Log<LogEntry> {
         &self.log
     }
@@ -65,7 +66,7 @@ impl LogStorage {
         vote.map(Some).map_err(|error| damaged(&format!("the vote is damaged ({error})")))
     }
 
-    /// From memory at once; from the disk on a thread that may block.
+    /// Reads from memory at once, and from the disk on a thread that may block.
     async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         if let Some(entries) = self.log.read_cached(range.clone(), max_bytes) {
             return Ok(entries);
@@ -106,8 +107,8 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         self.read(start..end, READ_BYTES).await
     }
 
-    /// Apply reads through this. In pieces, so that catching up after a start does not load the
-    /// whole log.
+    /// Feeds the apply thread. It reads in pieces, so that catching up after a start does not load
+    /// the whole log.
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<LogEntry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -148,7 +149,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let (durable, done) = tokio::sync::oneshot::channel();
         let value = codec::vote_to_message(vote).encode_to_vec();
-        // Whoever does not wait any more needs no answer.
+        // A caller that no longer waits needs no answer.
         self.log.put_meta(
             VOTE,
             value,
@@ -159,8 +160,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         done.await.map_err(io::Error::other)
     }
 
-    /// A hint above the last entry would make the next start fail, so one for entries that are yet
-    /// to come is not kept.
+    /// A hint above the last entry would make the next start fail, so a hint for entries still to
+    /// come is not kept.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed.filter(|committed| committed.index < self.log.extent().end) else {
             return Ok(());

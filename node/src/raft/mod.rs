@@ -1,11 +1,11 @@
 //! openraft's traits and types, and thin adapters between them, tonic and the rooms below. None of
-//! them leaves this room: above, consensus is [`Consensus`].
+//! them leaves this room: the rooms above see [`Consensus`].
 //!
-//! [`build`] puts them together. In order: log and state are opened, then the snapshots (leftovers
-//! of a crash go), the apply thread starts, and openraft is built: it re-applies what the last
-//! state flush left out. It does not run yet: the caller serves [`Parts::service`] and only then
-//! calls [`Parts::run`], so that no election is held by a node that cannot be answered. At the end:
-//! stop accepting, transfer leadership, then [`Parts::stop`].
+//! [`build`] puts them together. In order: log and state are opened; then the snapshots (leftovers
+//! of a crash are removed); the apply thread starts; openraft is built and re-applies what the last
+//! state flush did not cover. Consensus does not run yet: the caller serves [`Parts::service`] and
+//! only then calls [`Parts::run`], so that a node takes part in elections only when peers can reach
+//! it. At the end: stop accepting, transfer leadership, then [`Parts::stop`].
 
 mod build;
 pub mod codec;

@@ -31,12 +31,12 @@ use crate::metrics::Metrics;
 use crate::snapshot::{self, Outgoing, SnapshotDir, TransferWatch};
 use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Resolve};
 
-/// How long the answer to the opening of an append stream may take (the peer answers it at once);
-/// connecting included.
+/// How long the answer to the opening of an append stream may take, connecting included. The peer
+/// answers it at once.
 const OPEN_STREAM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a peer's client is for; each purpose has its own connection, so that a batch of megabytes
-/// or a snapshot cannot delay a heartbeat.
+/// The purpose of a peer's client. Each purpose has its own connection, so that neither a batch of
+/// megabytes nor a snapshot can delay a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Purpose {
     Replication,
@@ -47,9 +47,9 @@ enum Purpose {
 /// How snapshots are sent.
 #[derive(Debug, Clone)]
 pub struct SnapshotSending {
-    /// Where it is noted which are under way.
+    /// Registers the transfers that are under way.
     pub outgoing: Outgoing,
-    /// At no more than this rate.
+    /// The highest rate of a transfer.
     pub bytes_per_second: u64,
 }
 
@@ -60,13 +60,13 @@ pub struct Network {
     resolve: Resolve,
     metrics: Arc<Metrics>,
     snapshots: SnapshotSending,
-    /// openraft makes new clients with every election and every new leader; what they know of the
-    /// peers stays.
+    /// openraft makes new clients at every election and for every new leader; what they know about
+    /// the peers is kept here.
     reachable: HashMap<(NodeId, Purpose), Arc<AtomicBool>>,
 }
 
 impl Network {
-    /// Clients that call as `identity` and send snapshots as told.
+    /// Clients that call as `identity` and send snapshots as configured.
     pub fn new(
         identity: Arc<LocalIdentity>,
         dialer: Dialer,
@@ -128,9 +128,9 @@ pub struct PeerClient {
     target: NodeId,
     address: String,
     purpose: Purpose,
-    /// Absent when the address is unusable; every call fails then.
+    /// Absent when the address is unusable; then every call fails.
     client: Option<RaftClient<Channel>>,
-    /// Whether the last call reached the peer, so that only changes are logged.
+    /// Whether the last call reached the peer; only changes are logged.
     reachable: Arc<AtomicBool>,
     identity: Arc<LocalIdentity>,
     metrics: Arc<Metrics>,
@@ -140,7 +140,7 @@ pub struct PeerClient {
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
 impl PeerClient {
-    /// A request with the caller's metadata, and the client to send it with.
+    /// The client, and a request with the metadata of this node.
     fn prepare<T>(&self, message: T) -> RpcResult<(RaftClient<Channel>, Request<T>)> {
         let client = self.client.clone().ok_or_else(|| unreachable_because("the peer has no usable address"))?;
         let mut request = Request::new(message);
@@ -148,7 +148,7 @@ impl PeerClient {
         Ok((client, request))
     }
 
-    /// A call with one answer, within the time openraft gives it.
+    /// A call with one answer, within the time that openraft allows.
     async fn unary<T>(
         &self,
         option: &RPCOption,
@@ -178,8 +178,9 @@ impl PeerClient {
     }
 }
 
-/// Logs the first failure after a success. The heartbeat and snapshot connections are silent: they
-/// fail together with replication, unless the peer refuses this node, which is always worth a line.
+/// Logs the first failure after a success. Failures of the heartbeat and snapshot connections are
+/// not logged, because they accompany those of replication. A peer that refuses this node is always
+/// logged.
 fn note_failure(reachable: &AtomicBool, purpose: Purpose, peer: NodeId, address: &str, status: &Status) {
     if !reachable.swap(false, Ordering::Relaxed) {
         return;
@@ -196,7 +197,7 @@ fn unreachable_because(reason: impl ToString) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::from_string(reason))
 }
 
-/// A peer that answers, but not in a way this version understands.
+/// A peer that answers, but not in a form that this version understands.
 fn malformed(error: CodecError) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::from_string(error))
 }
@@ -279,13 +280,13 @@ impl NetSnapshot<TypeConfig> for PeerClient {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let directory = newest.snapshot;
         let total_bytes = directory.total_bytes();
-        // Until it is installed, or this attempt ends.
+        // Registered until it is installed, or until this attempt ends.
         let sending = directory.last_index().map(|index| self.snapshots.outgoing.begin(self.target, index));
         let peer = self.target;
         let begun = Arc::new(AtomicBool::new(false));
         let begins = begun.clone();
-        // Told when the connection takes the first part: before that, an absent peer would be told
-        // of with every attempt.
+        // Logged when the connection takes the first part. Earlier would mean a line for each
+        // attempt to reach an absent peer.
         let parts = snapshot::send(directory, codec::vote_to_message(&vote), self.snapshots.bytes_per_second);
         let (progress, parts) = TransferWatch::of(parts.inspect(move |_| {
             if !begins.swap(true, Ordering::Relaxed) {
@@ -296,20 +297,20 @@ impl NetSnapshot<TypeConfig> for PeerClient {
         let mut cancel = pin!(cancel);
         let answer = tokio::select! {
             answer = client.install_snapshot(request) => answer,
-            () = progress.ceases() => Err(Status::deadline_exceeded("the receiver takes no more of it, or does not install it")),
+            () = progress.stalled() => Err(Status::deadline_exceeded("the receiver takes no more of it, or does not install it")),
             closed = &mut cancel => return Err(StreamingError::Closed(closed)),
         };
         let message = match answer {
             Ok(response) => response.into_inner(),
             Err(status) => {
-                // That the peer is away or refuses this node is said elsewhere; here it is found
-                // out again with every attempt.
+                // That the peer is absent or refuses this node is logged elsewhere; here every
+                // attempt would log it again.
                 if begun.load(Ordering::Relaxed) && status.code() != Code::FailedPrecondition {
                     tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
                 }
                 if status.code() == Code::ResourceExhausted {
-                    // Its disk does not take it. The next will be the newest by then, so no log is
-                    // kept for this one.
+                    // The peer's disk has no room. The next attempt sends the newest snapshot, so
+                    // no log is kept for this one.
                     drop(sending);
                     tokio::select! {
                         () = tokio::time::sleep(snapshot::REFUSED_PAUSE) => {}

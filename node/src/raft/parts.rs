@@ -22,27 +22,29 @@ use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
 use crate::store::Store;
 use crate::transport::LocalIdentity;
 
-/// How long stopping waits for calls of other nodes that are just being handed to consensus.
+/// How long a stop waits for calls of other nodes that are just being handed to consensus.
 const CALLS_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How long stopping waits for openraft's worker: it applies what was committed, seconds at most.
+/// How long a stop waits for openraft's worker, which still applies committed entries: seconds at
+/// most.
 const WORKER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What [`build`](super::build) puts together.
+/// The result of [`build`](super::build).
 pub struct Parts {
     pub(super) raft: Raft,
     /// The state.
     pub store: Store,
-    /// Index after the last entry that the log held when it was opened: what recovery has to reach.
+    /// Index after the last entry of the log when it was opened: the target of recovery.
     pub log_end_at_start: u64,
     pub(super) log: Log<types::LogEntry>,
     pub(super) apply: ApplyHandle,
-    /// See [`StateMachine::new`](super::StateMachine::new).
+    /// Closed when the state machine is released, see
+    /// [`StateMachine::new`](super::StateMachine::new).
     pub(super) released: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) outgoing: Outgoing,
-    /// Cancelled when [`Self::stop`] begins, and with this value: a start that failed half way is
-    /// no failure of consensus.
+    /// Cancelled when [`Self::stop`] begins or this value is dropped: a start that failed half way
+    /// is not a failure of consensus.
     pub(super) closing: DropGuard,
     /// Calls of other nodes that may still hand something to consensus.
     pub(super) calls: TaskTracker,
@@ -54,7 +56,7 @@ impl Parts {
         Consensus::new(self.raft.clone())
     }
 
-    /// How far the log is.
+    /// How far the log is written and synced.
     pub fn log_progress(&self) -> LogProgress {
         LogProgress(self.log.clone())
     }
@@ -65,9 +67,9 @@ impl Parts {
         RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), closing, calls)
     }
 
-    /// Takes part in elections from now on, and takes snapshots until `stop`. On return what
-    /// consensus publishes is what it found on the disk; before, it is that of an empty one, and so
-    /// would be what this node tells others of itself.
+    /// Takes part in elections from now on, and takes snapshots until `stop`. Before it returns,
+    /// consensus publishes what it found on disk. Earlier, it publishes the state of an empty disk,
+    /// and this node would report that to its peers.
     pub async fn run(&self, config: &Config, stop: &CancellationToken) {
         self.raft.run();
         let (apply, snapshots) = (self.apply.clone(), self.snapshots.clone());
@@ -79,18 +81,18 @@ impl Parts {
         let policy = SnapshotPolicy::new(self.consensus(), apply, snapshots, self.outgoing.clone(), limits);
         tokio::spawn(policy.run(stop.clone()));
         tokio::spawn(stop_with_consensus(self.raft.clone(), self.closing.token().clone()));
-        // It fails when consensus has ended, which ends the node.
+        // This fails when consensus has ended, which ends the node.
         let _ = self.raft.with_raft_state(|_| ()).await;
     }
 
-    /// The apply thread, for tests that hold it.
+    /// The apply thread, for tests that need it.
     #[cfg(test)]
     pub(crate) fn apply(&self) -> &ApplyHandle {
         &self.apply
     }
 
-    /// Stops consensus, applies what was committed, and makes log and state durable. Leadership is
-    /// handed over before, by the caller.
+    /// Stops consensus, applies committed entries, and makes log and state durable. The caller has
+    /// handed over leadership before.
     pub async fn stop(&self) {
         self.closing.token().cancel();
         // A call that reached consensus after its end would be reported as an error.
@@ -101,7 +103,7 @@ impl Parts {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end in order");
         }
-        // What openraft has handed to its worker is applied before the apply thread ends.
+        // openraft's worker applies what it was given before the apply thread ends.
         let released = async { self.released.lock().await.recv().await };
         if tokio::time::timeout(WORKER_DEADLINE, released).await.is_err() {
             tracing::warn!("the state machine is still in use after {WORKER_DEADLINE:?}");
@@ -124,14 +126,14 @@ impl LogProgress {
         self.0.extent().end
     }
 
-    /// Number of entries that are on disk for sure.
+    /// Number of entries that are certainly on disk.
     pub fn durable(&self) -> u64 {
         self.0.durable_end()
     }
 }
 
-/// Ends the process when consensus ends by itself: its task has told of a failure and is gone, and
-/// what is left of the node would go on believing what it knew last.
+/// Ends the process when consensus ends by itself. Its task has logged the failure and is gone; the
+/// rest of the node would go on with what it knew last.
 async fn stop_with_consensus(raft: Raft, closing: CancellationToken) {
     let failure = closing.run_until_cancelled(failure_of_consensus(&raft)).await.flatten();
     if let Some(failure) = failure
@@ -141,10 +143,10 @@ async fn stop_with_consensus(raft: Raft, closing: CancellationToken) {
     }
 }
 
-/// Waits until consensus has ended: why, or `None` when it was told to.
+/// Waits until consensus has ended; returns the failure, or `None` when it was stopped.
 async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
-    // They change with leadership and members only, so waiting for their end costs nothing per
-    // write.
+    // These metrics change only with leadership and members, so waiting for their end costs nothing
+    // per write.
     let mut metrics = raft.server_metrics();
     while metrics.changed().await.is_ok() {}
     #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
@@ -152,7 +154,7 @@ async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
     match end {
         Err(Fatal::Stopped) => None,
         Err(failure) => Some(failure),
-        // It says why before it ends, unless it panics.
+        // Consensus reports the failure before it ends, unless it panics.
         Ok(()) => Some(Fatal::Panicked),
     }
 }
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_consensus_is_a_failure_unless_it_was_told_to_end() {
+    async fn the_end_of_consensus_is_a_failure_unless_it_was_stopped() {
         let data = tempfile::tempdir().unwrap();
         let ordered = running(&data).await;
         ordered.stop().await;
@@ -187,7 +189,7 @@ mod tests {
         failing.stop().await;
     }
 
-    /// Set in the process that is to end.
+    /// Set in the process that is meant to end.
     const ENDING: &str = "TEST_ENDS_WITH_ITS_CONSENSUS";
 
     #[test]
@@ -211,7 +213,7 @@ mod tests {
             let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
             parts.run(&config, &CancellationToken::new()).await;
             let _ = parts.raft.with_raft_state(|_| panic!("on purpose")).await;
-            // Only a node that does not notice comes to the end of this.
+            // Only a node that does not notice the end gets past this line.
             tokio::time::sleep(Duration::from_secs(30)).await;
         });
     }

@@ -1,4 +1,4 @@
-//! The server side of raft.proto: every call is checked, translated and handed to openraft.
+//! The server side of raft.proto: each call is checked, translated and passed to openraft.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use super::{Raft, wire as convert};
 use crate::snapshot::{self, ReceiveError, SnapshotStore};
 use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES};
 
-/// Snapshots received at a time. A second one could only come from a second leader, and both would
-/// fill the disk.
+/// Snapshots received at the same time. A second one could only come from a second leader, and both
+/// together would fill the disk.
 const TRANSFERS: usize = 1;
 
 /// Answers the calls of the other nodes.
@@ -29,8 +29,8 @@ pub struct RaftService {
     identity: Arc<LocalIdentity>,
     snapshots: Arc<SnapshotStore>,
     transfers: Semaphore,
-    /// Ends the append streams when this node stops: an idle one would otherwise keep its
-    /// connection, and so the listener, open.
+    /// Ends the append streams when this node stops. Otherwise an idle stream would keep its
+    /// connection open, and with it the listener.
     closing: CancellationToken,
     /// Calls that may still hand something to consensus.
     calls: TaskTracker,
@@ -63,7 +63,7 @@ fn malformed(error: CodecError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// openraft has stopped; the caller tries again until this process is gone or back.
+/// openraft has stopped. The caller tries again until this process is gone or restarted.
 fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(error.to_string())
 }
@@ -78,13 +78,13 @@ impl RaftRpc for RaftService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let peer = self.identity.check(&request)?;
         let call = self.begin_call()?;
-        // The stream openraft reads ends at the first message that cannot be read; the caller opens
-        // a new one.
+        // openraft's stream ends at the first message that cannot be decoded; the caller opens a
+        // new stream.
         let requests = request.into_inner().map(|message| match message {
             Ok(message) => convert::append_request_from_message(message).map_err(malformed),
             Err(status) => Err(status),
         });
-        // Both halves end with the node: HTTP/2 keeps the stream open until the requests are
+        // Both directions end with the node: HTTP/2 keeps the stream open until the requests are
         // dropped as well.
         let requests = requests.take_until(self.closing.clone().cancelled_owned()).scan(call, move |_, request| {
             let request = request
@@ -134,7 +134,8 @@ impl RaftRpc for RaftService {
         #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
         let own_vote = self.raft.metrics().borrow_watched().vote;
         if own_vote > vote {
-            // A leader of the past: openraft would refuse its snapshot after gigabytes.
+            // The sender no longer leads. openraft would refuse its snapshot, but only after
+            // gigabytes.
             return Ok(Response::new(wire::SnapshotResponse { vote: Some(codec::vote_to_message(&own_vote)) }));
         }
         tracing::info!(%peer, files = manifest.files.len(), "receiving a snapshot");

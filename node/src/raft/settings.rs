@@ -1,4 +1,4 @@
-//! openraft's settings, each with its reason. Nothing is left to a default that matters here.
+//! openraft's settings, each with its reason. No relevant setting is left to its default.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,49 +7,50 @@ use openraft::{ConfigError, SnapshotPolicy};
 
 use crate::config::Config;
 
-/// Log entries in one append request. The log reader bounds a request by bytes as well, and with
-/// that bound the count hardly matters; it keeps the vectors of tiny entries small.
+/// Log entries in one append request. The log reader bounds a request by bytes as well, so this
+/// count hardly matters; it keeps the vectors of tiny entries small.
 pub const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
 
-/// Entries openraft takes into one append to the log. A batch of the proposal gate should fit, so
-/// that it is one write.
+/// Entries that openraft takes into one append to the log. A batch of the proposal gate should fit,
+/// so that it is one write.
 pub const MAX_ENTRIES_PER_APPEND: u64 = 4096;
 
-/// What openraft would have our sender allow one whole snapshot transfer. It takes no notice: a
-/// transfer may take as long as it goes on (`snapshot::TransferWatch`).
+/// The time that openraft would allow our sender for a whole snapshot transfer. The sender ignores
+/// it: a transfer may take as long as it makes progress (`snapshot::TransferWatch`).
 pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Messages waiting for the core task. Each is at most one batch of the gate or one append request,
-/// which have their own limits; a full queue makes senders wait and never drops.
+/// which have limits of their own. A full queue makes senders wait and drops nothing.
 pub const CORE_QUEUE: u64 = 4096;
 
-/// The first pause before a peer that cannot be reached is tried again, see [`super::network`].
+/// The first pause before an unreachable peer is tried again, see [`super::network`].
 pub const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 
-/// The longest such pause: a restarted peer is heard again within this, and one that stays away
-/// costs two attempts a second.
+/// The longest such pause. A restarted peer is reached within this time, and an absent peer costs
+/// two attempts a second.
 pub const RECONNECT_LONGEST: Duration = Duration::from_millis(250);
 
-/// The settings for this configuration; an error when its timeouts do not fit each other.
+/// The settings for this configuration; an error when its timeouts contradict each other.
 pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError> {
     let settings = openraft::Config {
         cluster_name: "headwater".to_owned(),
-        // Failover takes the lease (= the longest election timeout) plus one random timeout; see
-        // config/flags.rs for the values.
+        // Failover takes the lease (the longest election timeout) plus one random timeout. For the
+        // values see config/flags.rs.
         heartbeat_interval: millis(config.heartbeat_interval),
         election_timeout_min: millis(config.election_timeout_min),
         election_timeout_max: millis(config.election_timeout_max),
-        // 0 = heartbeats go out at their steady pace, also while acknowledgements flow: the lease
-        // of linearizable reads and the freshness that leader transfer looks at depend on them.
+        // 0: heartbeats go out at a steady pace, also while acknowledgements flow. The lease of
+        // linearizable reads depends on them, and so does the freshness that leader transfer looks
+        // at.
         heartbeat_min_interval: Some(0),
-        // A node that was cut off must not depose a healthy leader by its higher term when it
+        // A node that was cut off must not depose a healthy leader with a higher term when it
         // returns. Off by default.
         enable_pre_vote: Some(true),
-        // A restarted leader must win an election like everybody else: its state may be older than
+        // A restarted leader must win an election like any other node: its state may be older than
         // what it served.
         enable_leader_restore: Some(false),
-        // A follower whose log went back lost acknowledged data; accepting it silently could lose a
-        // committed entry.
+        // A follower whose log went back has lost acknowledged data. Accepting it silently could
+        // lose a committed entry.
         allow_log_reversion: None,
         max_payload_entries: MAX_ENTRIES_PER_REQUEST,
         max_append_entries: Some(MAX_ENTRIES_PER_APPEND),
@@ -63,10 +64,10 @@ pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError
         // The log is purged by bytes (snapshot/policy.rs): openraft itself never purges behind a
         // snapshot.
         max_in_snapshot_log_to_keep: u64::MAX,
-        // Only counts for openraft's own purging, which is off; the default of 1 would be a
-        // deletion per entry.
+        // Counts only for openraft's own purging, which is off. The default of 1 would delete entry
+        // by entry.
         purge_batch_size: 10_000,
-        // Our network says how long to wait (`NetBackoff`); this is what openraft falls back to.
+        // The network sets the pauses (`NetBackoff`); this is openraft's fallback.
         backoff: format!("{}ms ...{}ms", millis(RECONNECT_FIRST), millis(RECONNECT_LONGEST)),
         ..openraft::Config::default()
     };

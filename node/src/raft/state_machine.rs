@@ -1,4 +1,4 @@
-//! openraft's view of the state machine: it only hands over to the apply thread and the snapshots.
+//! openraft's view of the state machine: a thin adapter to the apply thread and the snapshots.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,7 +18,7 @@ use crate::snapshot::{SnapshotDir, SnapshotStore};
 
 /// openraft's view of a snapshot.
 pub(super) type Snapshot = SnapshotOf<TypeConfig, Arc<SnapshotDir>>;
-/// What openraft knows of a snapshot without its data.
+/// A snapshot without its data, as openraft knows it.
 pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 /// Adapter from openraft's state machine to this node's.
@@ -26,13 +26,13 @@ pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 pub struct StateMachine {
     apply: ApplyHandle,
     snapshots: Arc<SnapshotStore>,
-    /// Never sent through: closed once openraft has let go of this value.
+    /// Never used for sending: it closes once openraft has dropped this value.
     _in_use: mpsc::Sender<Infallible>,
 }
 
 impl StateMachine {
-    /// Over a running apply thread and the snapshots of the same node. The receiver yields `None`
-    /// once openraft, whose worker outlives its shutdown, will apply no more.
+    /// An adapter to a running apply thread and the snapshots of the same node. The receiver yields
+    /// `None` once openraft will apply no more; its worker outlives its shutdown.
     pub fn new(apply: ApplyHandle, snapshots: Arc<SnapshotStore>) -> (Self, mpsc::Receiver<Infallible>) {
         let (in_use, released) = mpsc::channel(1);
         (Self { apply, snapshots, _in_use: in_use }, released)
@@ -43,7 +43,7 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// What openraft is told of a snapshot's manifest.
+/// A snapshot's manifest in openraft's terms.
 pub(super) fn meta_of(manifest: &stored::SnapshotManifest) -> Result<SnapshotMeta, CodecError> {
     let membership = manifest.membership.clone().map(codec::stored_membership_from_message).transpose()?;
     let last_log_id = manifest.last_applied.as_ref().map(codec::log_id_from_message);
@@ -55,8 +55,8 @@ fn as_snapshot(directory: Arc<SnapshotDir>) -> io::Result<Snapshot> {
     Ok(Snapshot { meta, snapshot: directory })
 }
 
-/// Gives the outcomes of a chunk to the clients that wait for them; no client waits on this node
-/// for an entry of another leader.
+/// Gives the outcomes of a chunk to the waiting clients. No client waits on this node for an entry
+/// of another leader.
 fn answer(responders: Vec<Option<ApplyResponder<TypeConfig>>>) -> Answer {
     Box::new(move |outcomes| {
         for (responder, outcomes) in responders.into_iter().zip(outcomes) {
@@ -88,9 +88,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
     {
-        // While the thread applies one chunk, the next is collected. Chunks are applied in order,
-        // so waiting for the last one is waiting for all: openraft reports everything as applied
-        // when this returns.
+        // The next chunk is collected while the thread applies the current one. Chunks are applied
+        // in order, so the end of the last one is the end of all: openraft takes everything as
+        // applied when this returns.
         let mut last: Option<oneshot::Receiver<()>> = None;
         loop {
             let (mut chunk, mut responders) = (Vec::new(), Vec::new());
@@ -128,7 +128,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let log_id = meta.last_log_id;
         self.snapshots.install(&self.apply, snapshot).await?;
         if let Some(log_id) = log_id {
-            // What the snapshot holds was never in this node's log.
+            // The entries that the snapshot covers were never in this node's log.
             self.apply.volume().lock().add(log_id.index, 0);
         }
         Ok(())
@@ -139,16 +139,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// How openraft gets a snapshot. It takes a failed build for the end of the node, so while the node
-/// runs the policy builds, which can try again, and openraft is only shown the result.
+/// How openraft gets a snapshot. openraft takes a failed build as the end of the node. So while the
+/// node runs, the policy builds snapshots, because it can try again, and openraft only receives the
+/// result.
 pub enum SnapshotBuilder {
-    /// The newest one there is.
+    /// The newest existing snapshot.
     Built(Arc<SnapshotDir>),
-    /// Takes one now: at start, when the log was purged and the snapshot is missing.
+    /// Takes a snapshot now: at the start, when the log was purged and the snapshot is missing.
     Build {
-        /// Where the state is.
+        /// Reaches the state.
         apply: ApplyHandle,
-        /// Where the snapshot goes.
+        /// Keeps the snapshot.
         snapshots: Arc<SnapshotStore>,
     },
 }

@@ -17,7 +17,7 @@ openraft::declare_raft_types!(
         AsyncRuntime = openraft_rt_tokio::TokioRuntime,
 );
 
-/// The decisions on the commands of one entry, in their order; none for an entry without commands.
+/// The decisions on the commands of one entry, in order; empty for an entry without commands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcomes(pub Vec<WriteOutcome>);
 

@@ -23,7 +23,7 @@ pub fn append_request_to_message(request: AppendEntriesRequest<TypeConfig>) -> w
     }
 }
 
-/// Refuses entries that do not follow each other: openraft takes that for granted.
+/// Refuses entries that are not consecutive: openraft takes that for granted.
 pub fn append_request_from_message(
     message: wire::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
@@ -110,7 +110,7 @@ pub fn transfer_request_to_message(request: &TransferLeaderRequest<TypeConfig>) 
     }
 }
 
-/// The news that a leader hands over its part.
+/// The announcement that a leader hands over leadership.
 pub fn transfer_request_from_message(
     message: &wire::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, CodecError> {

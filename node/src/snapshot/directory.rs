@@ -14,18 +14,18 @@ use crate::files;
 /// Name of the manifest in a snapshot directory.
 pub(crate) const MANIFEST: &str = "manifest";
 
-/// A complete snapshot on disk. The directory goes with the last handle once the snapshot was
-/// superseded: a transfer that still reads it keeps it alive.
+/// A complete snapshot on disk. A superseded directory is removed with its last handle: a transfer
+/// that still reads it keeps it alive.
 #[derive(Debug)]
 pub struct SnapshotDir {
     path: PathBuf,
     manifest: stored::SnapshotManifest,
-    /// Remove the directory with the last handle.
+    /// The last handle removes the directory.
     superseded: AtomicBool,
 }
 
 impl SnapshotDir {
-    /// Reads the manifest in `path` and checks that every file is there in its size.
+    /// Reads the manifest in `path` and checks that every file exists with its size.
     pub fn open(path: &Path) -> io::Result<Self> {
         let bytes = fs::read(path.join(MANIFEST))?;
         let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
@@ -47,12 +47,12 @@ impl SnapshotDir {
         Self { path, manifest, superseded: AtomicBool::new(false) }
     }
 
-    /// Where the files are.
+    /// The directory of the files.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is in it.
+    /// The list of its files.
     pub fn manifest(&self) -> &stored::SnapshotManifest {
         &self.manifest
     }
@@ -62,14 +62,14 @@ impl SnapshotDir {
         self.manifest.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Index of the last entry in it.
+    /// Index of the last entry that it covers.
     pub fn last_index(&self) -> Option<u64> {
         self.manifest.last_applied.as_ref().map(|last| last.index)
     }
 }
 
 impl SnapshotDir {
-    /// Lets the directory go with the last handle.
+    /// Removes the directory with the last handle.
     pub(super) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
     }
@@ -89,7 +89,7 @@ impl Drop for SnapshotDir {
     }
 }
 
-/// A directory under work, removed when dropped unless kept.
+/// An unfinished directory, removed when dropped unless kept.
 #[derive(Debug)]
 pub struct Unfinished {
     path: PathBuf,
@@ -116,8 +116,8 @@ impl Unfinished {
         self.keep = true;
     }
 
-    /// A received snapshot whose files are all there: writes the manifest, syncs the directory and
-    /// makes it installable. It is removed with its last handle unless it was installed.
+    /// A received snapshot with all its files: writes the manifest, syncs the directory and makes
+    /// the snapshot installable. Unless it is installed, it is removed with its last handle.
     pub fn into_received(self, manifest: stored::SnapshotManifest) -> io::Result<Arc<SnapshotDir>> {
         write_manifest(&self.path, &manifest)?;
         let received = SnapshotDir::with_manifest(self.path.clone(), manifest);
@@ -135,7 +135,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// A file of a snapshot is a plain name: it must not lead out of its directory, and it is not the
+/// A file of a snapshot has a plain name: it must not lead out of its directory, and it is not the
 /// manifest.
 pub(super) fn check_file_name(name: &str) -> io::Result<()> {
     let plain = !name.is_empty() && !name.starts_with('.') && name != MANIFEST && !name.contains(['/', '\\', '\0']);

@@ -1,4 +1,4 @@
-//! The snapshots of one node: finding the newest at start, naming, replacing and installing.
+//! The snapshots of one node: finding the newest at the start, naming, replacing and installing.
 
 use std::fs;
 use std::io;
@@ -15,22 +15,22 @@ use crate::metrics::Metrics;
 use crate::store::StateWriter;
 use crate::{fatal, files};
 
-/// Prefix of directories under work.
+/// Prefix of unfinished directories.
 const UNFINISHED: &str = ".unfinished-";
 
-/// The snapshots of one node: the newest, and the place where others come into being.
+/// The snapshots of one node: the newest one, and the directories where new ones are made.
 pub struct SnapshotStore {
     root: PathBuf,
     incoming: PathBuf,
     current: Mutex<Option<Arc<SnapshotDir>>>,
-    /// For unique names of directories under work.
+    /// For unique names of unfinished directories.
     counter: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
 impl SnapshotStore {
-    /// Opens `snapshots/` under the data directory: keeps the newest complete one, removes the rest
-    /// and everything in `incoming/`.
+    /// Opens `snapshots/` under the data directory: keeps the newest complete snapshot, and removes
+    /// the others and everything in `incoming/`.
     pub fn open(data_dir: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
         let root = data_dir.join("snapshots");
         let incoming = data_dir.join("incoming");
@@ -68,17 +68,18 @@ impl SnapshotStore {
         self.current.lock().clone()
     }
 
-    /// Where snapshots are received.
+    /// The directory in which snapshots are received.
     pub fn incoming(&self) -> &Path {
         &self.incoming
     }
 
-    /// An empty directory for a snapshot to be received; it goes when dropped.
+    /// An empty directory for a snapshot to be received; it is removed when dropped.
     pub fn new_incoming(&self) -> io::Result<Unfinished> {
         Unfinished::create(self.incoming.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string()))
     }
 
-    /// A directory for a snapshot that is being taken, not made yet; it goes when dropped.
+    /// A name for the directory of a snapshot that is being taken, not created yet; the directory
+    /// is removed when dropped.
     pub(super) fn new_unfinished(&self) -> Unfinished {
         let name = format!("{UNFINISHED}{}", self.counter.fetch_add(1, Ordering::Relaxed));
         Unfinished::reserve(self.root.join(name))
@@ -88,9 +89,9 @@ impl SnapshotStore {
         &self.metrics
     }
 
-    /// Installs a received snapshot: gives it its name, replaces the state by it and makes it the
-    /// newest. Consensus has given up the log below it by then, so a failure ends the process. An
-    /// error means that the node is stopping.
+    /// Installs a received snapshot: names it, replaces the state by it and makes it the newest.
+    /// Consensus has already given up the log below it, so a failure ends the process. An error
+    /// means that the node is stopping.
     pub async fn install(
         self: &Arc<Self>,
         apply: &ApplyHandle,
@@ -127,7 +128,7 @@ impl SnapshotStore {
         };
         let path = self.root.join(name);
         // Another handle may hold a directory of this name: the same state, received although it is
-        // here already.
+        // already here.
         if path.exists() {
             match SnapshotDir::open(&path) {
                 Ok(same) => {
@@ -142,7 +143,7 @@ impl SnapshotStore {
         Ok(Arc::new(SnapshotDir::with_manifest(path, manifest)))
     }
 
-    /// Makes `new` the newest snapshot, unless a later one was installed while it was built.
+    /// Makes `new` the newest snapshot, unless a later one was installed meanwhile.
     pub(super) fn replace_current(&self, new: Arc<SnapshotDir>) {
         let mut current = self.current.lock();
         if current.as_ref().is_some_and(|current| current.last_index() > new.last_index()) {
@@ -163,7 +164,7 @@ pub(super) mod tests {
     use super::super::take::describe_files;
     use super::*;
 
-    /// A snapshot made of plain files, as if received.
+    /// A snapshot made of plain files, as if it had been received.
     pub(crate) fn fabricate(snapshots: &SnapshotStore, index: u64, files: &[(&str, &[u8])]) -> Arc<SnapshotDir> {
         let work = snapshots.new_incoming().unwrap();
         for (name, content) in files {
@@ -224,7 +225,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_old_snapshot_stays_as_long_as_somebody_reads_it() {
+    fn an_old_snapshot_stays_while_it_is_being_read() {
         let data = tempfile::tempdir().unwrap();
         let snapshots = SnapshotStore::open(data.path(), Metrics::new()).unwrap();
         let old = named(&snapshots, 7);

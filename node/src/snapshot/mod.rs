@@ -1,13 +1,13 @@
 //! Snapshots: checkpoints of the state database in directories of their own, each with a manifest.
 //!
 //! `snapshots/<term>-<index>/` holds the files of a checkpoint (hard links) and `manifest`:
-//! [`headwater_proto::stored::SnapshotManifest`] behind its CRC-32C (4 bytes, big-endian). The
-//! manifest is written last and the directory gets its name after everything in it is durable, so a
-//! directory with that name is complete. Anything else found at start is what a crash left behind.
+//! [`headwater_proto::stored::SnapshotManifest`] after its CRC-32C (4 bytes, big-endian). The
+//! manifest is written last, and the directory gets its name after everything in it is durable. So
+//! a directory with such a name is complete; anything else found at the start was left by a crash.
 //!
-//! They are taken ([`take`]) when the policy says so ([`policy`]), kept ([`kept`]), sent to nodes
-//! whose log was purged ([`send`]) and received by them ([`receive`]); the log that a receiver
-//! needs afterwards is kept for it ([`outgoing`]).
+//! Snapshots are taken ([`take`]) when the policy requires it ([`policy`]), kept ([`kept`]), sent
+//! to nodes whose log was purged ([`send`]) and received there ([`receive`]). The log that a
+//! receiver needs afterwards is kept for it ([`outgoing`]).
 
 mod directory;
 mod kept;
@@ -28,7 +28,7 @@ pub use policy::{Limits, LogMarks, SnapshotConsensus, SnapshotPolicy};
 pub use receive::{ReceiveError, check_room, receive_files, receive_header};
 pub use send::{REFUSED_PAUSE, TransferWatch, send};
 
-/// Runs blocking file work off the async threads.
+/// Runs blocking file work outside the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

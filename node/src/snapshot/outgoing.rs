@@ -1,8 +1,8 @@
-//! Snapshots on their way to other nodes, and the log that their receivers need afterwards.
+//! Snapshots being sent to other nodes, and the log that their receivers need afterwards.
 //!
-//! Who gets a snapshot goes on with the log after it. Were that purged meanwhile, because newer
-//! snapshots were taken, the receiver would be sent a whole snapshot again, and under steady writes
-//! never be done. So the log stays until the receiver no longer needs it.
+//! A receiver continues with the log after its snapshot. If that log were purged meanwhile, because
+//! newer snapshots were taken, the receiver would need another whole snapshot, and under steady
+//! writes it would never finish. So the log is kept until the receiver no longer needs it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +12,11 @@ use parking_lot::Mutex;
 
 use crate::transport::NodeId;
 
-/// How long the log is kept for a node that has installed its snapshot and catches up with what was
-/// written meanwhile. It reads that faster than clients can write it; one that takes longer may be
-/// gone.
+/// How long the log is kept for a node that has installed its snapshot and is catching up. It reads
+/// the log faster than clients can write it; a node that takes longer may be gone.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(600);
 
-/// How far every peer's log agrees with the leader's: the index of the last entry that does.
+/// How far every peer's log agrees with the leader's: the index of the last matching entry.
 pub type Replication = BTreeMap<NodeId, Option<u64>>;
 
 /// The snapshots that this node sends. Cheap to clone.
@@ -37,25 +36,25 @@ struct Transfer {
     target: NodeId,
     /// Index of the last entry in the snapshot.
     index: u64,
-    /// When the receiver said that it has installed it.
+    /// When the receiver reported that it has installed the snapshot.
     installed_at: Option<Instant>,
 }
 
-/// A receiver, and the index of the last entry that it does not need any more.
+/// A receiver, and the index of the last entry that it no longer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Who.
+    /// The receiver.
     pub target: NodeId,
     /// The log after this entry has to stay.
     pub after: u64,
 }
 
 impl Outgoing {
-    /// A transfer begins, of a snapshot that ends with entry `index`. It is over when the value is
-    /// dropped, unless it was [`Sending::installed`].
+    /// Registers a transfer of a snapshot that ends with entry `index`. It is over when the
+    /// returned value is dropped, unless it was [`Sending::installed`].
     pub fn begin(&self, target: NodeId, index: u64) -> Sending {
         let mut transfers = self.0.lock();
-        // An earlier one to the same node has come to nothing: consensus sends one at a time.
+        // An earlier transfer to the same node has failed: consensus sends one at a time.
         transfers.list.retain(|transfer| transfer.target != target);
         let number = transfers.next;
         transfers.next += 1;
@@ -63,8 +62,8 @@ impl Outgoing {
         Sending { outgoing: self.clone(), number }
     }
 
-    /// What receivers still need of the log, given that all up to and including `purge_to` would be
-    /// purged. Who no longer needs any of that is forgotten.
+    /// The log that receivers still need, if everything up to and including `purge_to` were purged.
+    /// A receiver that needs none of it is forgotten.
     pub fn needs(&self, replication: Option<&Replication>, purge_to: u64, now: Instant) -> Vec<Needs> {
         let mut needs = Vec::new();
         self.0.lock().list.retain(|transfer| {
@@ -85,7 +84,7 @@ impl Outgoing {
         needs
     }
 
-    /// Keeps no log for `target` any more, until it is sent the next snapshot.
+    /// Stops keeping log for `target`, until the next snapshot is sent to it.
     pub fn give_up(&self, target: NodeId) {
         self.0.lock().list.retain(|transfer| transfer.target != target);
     }
@@ -99,7 +98,7 @@ pub struct Sending {
 }
 
 impl Sending {
-    /// The receiver has installed the snapshot and goes on with the log.
+    /// Records that the receiver has installed the snapshot and continues with the log.
     pub fn installed(self) {
         let mut transfers = self.outgoing.0.lock();
         if let Some(transfer) = transfers.list.iter_mut().find(|transfer| transfer.number == self.number) {
@@ -150,7 +149,7 @@ mod tests {
         outgoing.give_up(NodeId(7));
         sending.installed();
         assert!(needed(&outgoing, Some(&matched(NodeId(7), 10))).is_empty());
-        // One that begins before the last was dropped takes its place.
+        // A transfer that begins before the last was dropped replaces it.
         let last = outgoing.begin(NodeId(7), 10);
         let _sending = outgoing.begin(NodeId(7), 20);
         drop(last);

@@ -1,5 +1,5 @@
-//! When to take a snapshot and how much log to keep: by bytes and time, where consensus would count
-//! entries.
+//! When to take a snapshot and how much log to keep: by bytes and time, whereas consensus would
+//! count entries.
 
 use std::io;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use super::outgoing::{Needs, Outgoing, Replication};
 use crate::apply::ApplyHandle;
 use crate::fatal;
 
-/// How often the policy looks. Nothing depends on its precision.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the policy checks. Nothing depends on its precision.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause after an attempt that failed: a checkpoint holds up the apply thread, and a full disk is
-/// seldom emptied within a second.
+/// Pause after a failed attempt: a checkpoint holds up the apply thread, and space on a full disk
+/// is seldom freed within a second.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Log is kept for receivers of snapshots beyond what is configured, up to this many times the
-/// larger of what is kept and what makes a snapshot: many times what is written while even a large
-/// state is sent, and still a bound on what a receiver that never gets done costs of the disk. It
-/// is no more than [`crate::log::Volume`] looks back in any case.
+/// Log is kept for receivers of snapshots beyond the configured amount, up to this many times
+/// `keep_log_bytes` or `log_bytes`, whichever is larger. This is far more than is written while
+/// even a large state is sent, and still bounds the disk space that a receiver costs if it never
+/// finishes. In any case it is no more than [`crate::log::Volume`] covers.
 const HELD_LOG_FACTOR: u64 = 16;
 
 /// Consensus, as far as snapshots concern it.
@@ -31,17 +31,17 @@ pub trait SnapshotConsensus: Send + Sync + 'static {
     /// Consensus has ended on this node.
     type Error: Send;
 
-    /// What it knows.
+    /// Its log and snapshot indexes.
     fn log_marks(&self) -> LogMarks;
 
-    /// Lets it purge the log up to and including this entry.
+    /// Permits it to purge the log up to and including this entry.
     fn purge_log(&self, index: u64) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Shows it the newest snapshot.
+    /// Makes it adopt the newest snapshot.
     fn adopt_snapshot(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// What consensus knows of log and snapshots, by index of the last entry.
+/// Log and snapshot indexes of consensus, each that of the last entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogMarks {
     /// In the newest snapshot.
@@ -50,7 +50,7 @@ pub struct LogMarks {
     pub applied: Option<u64>,
     /// Purged from the log.
     pub purged: Option<u64>,
-    /// As leader, how far the others are.
+    /// As leader, how far the followers are.
     pub replication: Option<Replication>,
 }
 
@@ -72,17 +72,17 @@ pub struct SnapshotPolicy<C> {
     snapshots: Arc<SnapshotStore>,
     outgoing: Outgoing,
     limits: Limits,
-    /// Purged up to and including this entry, as far as consensus was told by this process.
+    /// Purged up to and including this entry, as far as this process has requested.
     purge_to: Option<u64>,
-    /// The newest snapshot seen, and when this process first saw it.
+    /// The newest snapshot known, and when this process first saw it.
     newest: Option<u64>,
     newest_at: Instant,
-    /// The last attempt, if it failed: why, and when.
+    /// The last attempt, if it failed: the reason and the time.
     failed: Option<(String, Instant)>,
 }
 
 impl<C: SnapshotConsensus> SnapshotPolicy<C> {
-    /// Of the snapshots of one node.
+    /// For the snapshots of one node.
     pub fn new(
         consensus: C,
         apply: ApplyHandle,
@@ -103,14 +103,14 @@ impl<C: SnapshotConsensus> SnapshotPolicy<C> {
         }
     }
 
-    /// Works until `shutdown`, or until consensus has ended (which is reported elsewhere).
+    /// Works until `shutdown`, or until consensus has ended (which is logged elsewhere).
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let looking = async {
             loop {
-                looks.tick().await;
-                if self.look().await.is_err() {
+                checks.tick().await;
+                if self.check().await.is_err() {
                     return;
                 }
             }
@@ -118,7 +118,7 @@ impl<C: SnapshotConsensus> SnapshotPolicy<C> {
         shutdown.run_until_cancelled(looking).await;
     }
 
-    async fn look(&mut self) -> Result<(), C::Error> {
+    async fn check(&mut self) -> Result<(), C::Error> {
         let LogMarks { snapshot, applied, purged, replication } = self.consensus.log_marks();
         if snapshot > self.newest {
             self.newest = snapshot;
@@ -142,19 +142,19 @@ impl<C: SnapshotConsensus> SnapshotPolicy<C> {
         Ok(())
     }
 
-    /// The last entry of the log below `snapshot` that nobody needs.
+    /// The last log entry below `snapshot` that no node needs.
     fn dispensable(&self, snapshot: u64, replication: Option<&Replication>) -> Option<u64> {
         let volume = self.apply.volume().lock();
         let purge_to = volume.index_below(snapshot, self.limits.keep_log_bytes)?;
-        let most = self.limits.keep_log_bytes.max(self.limits.log_bytes).saturating_mul(HELD_LOG_FACTOR);
+        let max_held = self.limits.keep_log_bytes.max(self.limits.log_bytes).saturating_mul(HELD_LOG_FACTOR);
         let mut dispensable = purge_to;
         for Needs { target, after } in self.outgoing.needs(replication, purge_to, Instant::now()) {
             let held_bytes = volume.bytes_at(snapshot).saturating_sub(volume.bytes_at(after));
-            if held_bytes > most {
+            if held_bytes > max_held {
                 tracing::warn!(
                     peer = %target,
                     held_bytes,
-                    "the log is no longer kept for a node that is sent a snapshot, and it may need another: raise --keep-log-bytes, and \
+                    "the log is no longer kept for a node that is sent a snapshot, which may need another: raise --keep-log-bytes, and \
                      --snapshot-bytes-per-second if the network allows it"
                 );
                 self.outgoing.give_up(target);
@@ -165,13 +165,13 @@ impl<C: SnapshotConsensus> SnapshotPolicy<C> {
         Some(dispensable)
     }
 
-    /// The newest snapshot there is; consensus hears of it a moment later.
+    /// The newest snapshot; consensus adopts it a moment later.
     fn built(&self) -> Option<u64> {
         self.snapshots.current()?.last_index()
     }
 
-    /// Takes a snapshot. Without one the node lacks nothing but room: what keeps it from succeeding
-    /// is told once, and it is tried again.
+    /// Takes a snapshot. A failed attempt costs the node only disk space, so it is tried again; the
+    /// reason is logged once.
     async fn build(&mut self) {
         if self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY_PAUSE) {
             return;
@@ -207,8 +207,8 @@ impl<C: SnapshotConsensus> SnapshotPolicy<C> {
     }
 }
 
-/// Whether a failure says that what was written cannot be relied on, as opposed to what an operator
-/// can put right while the node runs.
+/// Whether an error means that stored data is unreliable, as opposed to a problem that an operator
+/// can solve while the node runs.
 fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData || Errno::from_io_error(error) == Some(Errno::IO)
 }
@@ -224,7 +224,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::store::StateWriter;
 
-    /// Knows what it is told, and adopts the newest snapshot there is.
+    /// Returns the marks it was given, and adopts the newest snapshot.
     #[derive(Clone)]
     struct FakeConsensus {
         known: Arc<Mutex<LogMarks>>,
@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    /// A policy over a state that entries of one byte are applied to.
+    /// A policy over a state to which entries of one byte are applied.
     struct Bench {
         policy: SnapshotPolicy<FakeConsensus>,
         apply: ApplyHandle,
@@ -285,18 +285,18 @@ mod tests {
         let (snapshots, away) = (data.path().join("snapshots"), data.path().join("away"));
         fs::rename(&snapshots, &away).unwrap();
         fs::write(&snapshots, b"not a directory").unwrap();
-        bench.policy.look().await.unwrap();
+        bench.policy.check().await.unwrap();
         assert!(bench.policy.failed.is_some() && bench.policy.built().is_none());
         bench.write().await;
 
         fs::remove_file(&snapshots).unwrap();
         fs::rename(&away, &snapshots).unwrap();
-        bench.policy.look().await.unwrap();
+        bench.policy.check().await.unwrap();
         assert!(bench.policy.built().is_none(), "not before a pause");
         if let Some((_, at)) = &mut bench.policy.failed {
             *at -= RETRY_PAUSE;
         }
-        bench.policy.look().await.unwrap();
+        bench.policy.check().await.unwrap();
         assert!(bench.policy.failed.is_none());
         assert_eq!(bench.known.lock().snapshot, Some(1), "consensus knows of it");
         bench.apply.shutdown().await;
@@ -310,10 +310,10 @@ mod tests {
             bench.write().await;
             bench.apply.volume().lock().add(index, 1 << 20);
         }
-        bench.policy.look().await.unwrap();
+        bench.policy.check().await.unwrap();
         let known = bench.known.lock().clone();
         assert_eq!((known.snapshot, known.purged), (Some(3), None));
-        bench.policy.look().await.unwrap();
+        bench.policy.check().await.unwrap();
         assert_eq!(bench.known.lock().purged, Some(2));
         bench.apply.shutdown().await;
     }

@@ -16,16 +16,16 @@ use super::directory::{SnapshotDir, Unfinished, check_file_name};
 use super::kept::SnapshotStore;
 use crate::files::Space;
 
-/// The receiver gives up when no chunk arrives for this long; a paced sender sends several a
+/// The receiver gives up when no chunk arrives for this long. A paced sender sends several a
 /// second.
 pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What has to be free besides the files of a snapshot that is received: log and state go on
+/// Space that must stay free besides the files of a received snapshot: log and state grow
 /// meanwhile.
 const SPARE_BYTES: u64 = 128 << 20;
 
-/// More files than any state database has; a header beyond that is refused before anything is
-/// allocated for it.
+/// More files than any state database has. A larger header is refused before memory is allocated
+/// for it.
 const MAX_FILES: usize = 1_000_000;
 
 /// Why a snapshot is not accepted.
@@ -34,28 +34,28 @@ pub enum ReceiveError {
     /// The sender broke the connection or sent nothing for [`CHUNK_TIMEOUT`].
     #[error("the transfer broke off: {0}")]
     Broken(String),
-    /// What arrived is not what the manifest says; sending it again may help.
+    /// The received data does not match the manifest; sending it again may help.
     #[error("the snapshot arrived damaged: {0}")]
     Damaged(String),
-    /// It would not fit.
+    /// The disk has no room for it.
     #[error(
         "the snapshot has {needed_bytes} bytes, and the file system of {} has {available_bytes} free: free space or give this server a \
          larger disk, and it is sent again", directory.display()
     )]
     NoRoom {
-        /// Size of its files and what has to stay free.
+        /// Size of its files and of the space that must stay free.
         needed_bytes: u64,
-        /// What is free.
+        /// Free space.
         available_bytes: u64,
-        /// Where it would be received.
+        /// The directory in which it would be received.
         directory: PathBuf,
     },
-    /// This node's disk.
+    /// An error of this node's disk.
     #[error("the snapshot cannot be written: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// Reads the first part: the vote of the leader that sends, and what it sends. A stream fails with
+/// Reads the first part: the vote of the sending leader, and the manifest. A failed stream carries
 /// the reason, for people.
 pub async fn receive_header<S>(parts: &mut S) -> Result<(stored::Vote, stored::SnapshotManifest), ReceiveError>
 where
@@ -79,7 +79,7 @@ where
     Ok((vote, manifest))
 }
 
-/// Refuses a snapshot that would fill the disk before gigabytes of it are written.
+/// Refuses a snapshot that would fill the disk, before gigabytes of it are written.
 pub fn check_room(snapshots: &SnapshotStore, manifest: &stored::SnapshotManifest) -> Result<(), ReceiveError> {
     let directory = snapshots.incoming();
     let needed_bytes = manifest.files.iter().fold(SPARE_BYTES, |sum, file| sum.saturating_add(file.bytes));
@@ -129,13 +129,13 @@ where
     }
 }
 
-/// A snapshot on its way in.
+/// A snapshot being received.
 struct Incoming {
     work: Unfinished,
     manifest: stored::SnapshotManifest,
     /// The file being written: its number, bytes so far, checksum so far.
     open: Option<(File, u64, u32)>,
-    /// Files complete, checked and synced.
+    /// Files that are complete, checked and synced.
     complete: usize,
 }
 
@@ -180,7 +180,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Files without a byte have no chunk.
+    /// A file without content has no chunk.
     fn complete_empty_files(&mut self) -> Result<(), ReceiveError> {
         while self.open.is_none()
             && let Some(file) = self.manifest.files.get(self.complete)

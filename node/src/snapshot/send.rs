@@ -17,30 +17,29 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::directory::SnapshotDir;
 use crate::fatal;
 
-/// Bytes of a file in one chunk: large enough that the per-message cost vanishes, small enough to
-/// pace smoothly.
+/// Bytes of a file in one chunk: large enough to make the cost per message negligible, small enough
+/// for smooth pacing.
 pub(super) const CHUNK_BYTES: usize = 512 << 10;
 
 /// Chunks read ahead of the network.
 const CHUNKS_AHEAD: usize = 4;
 
-/// The sender gives up when the connection takes no part for this long: later than a receiver that
-/// gets none, so that its word comes first. There is no deadline for the whole, which takes as long
-/// as the network needs for it.
+/// The sender gives up when the connection takes no part for this long. This is longer than a
+/// receiver waits, so that the receiver reports first. There is no deadline for the whole transfer,
+/// which takes as long as the network needs.
 const SEND_STALL: Duration = Duration::from_secs(60);
 
-/// Time for what follows the last chunk: what is on the way still, syncing, opening and swapping
-/// the state.
+/// Time for the work after the last chunk: data in flight, syncing, opening and swapping the state.
 const INSTALL_GRACE: Duration = Duration::from_secs(600);
 
-/// A receiver whose disk does not take a snapshot is offered the next after this pause: space is
-/// seldom made within a second.
+/// A receiver whose disk has no room for a snapshot is offered the next one after this pause: space
+/// is seldom freed within a second.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
-/// Why a snapshot of this node cannot be sent.
+/// Why this node cannot send a snapshot.
 #[derive(Debug, thiserror::Error)]
 enum ReadFailure {
-    /// A file is not what the manifest says, or cannot be read any more.
+    /// A file does not match the manifest, or can no longer be read.
     #[error("{}: {what}", path.display())]
     Damaged { path: PathBuf, what: String },
     /// Another attempt may succeed.
@@ -59,11 +58,11 @@ impl ReadFailure {
     }
 }
 
-/// Tells when a transfer is stuck. The value under watch: whether the last part was taken.
+/// Detects a stalled transfer. The watched value: whether the last part was taken.
 pub struct TransferWatch(watch::Receiver<bool>);
 
 impl TransferWatch {
-    /// Of a transfer whose parts pass through the stream returned.
+    /// Watches a transfer whose parts pass through the returned stream.
     pub fn of<S: Stream>(parts: S) -> (Self, impl Stream<Item = S::Item>) {
         let (taken, progress) = watch::channel(false);
         let all_taken = taken.clone();
@@ -78,17 +77,17 @@ impl TransferWatch {
     }
 
     /// Waits until no part was taken for [`SEND_STALL`], or until [`INSTALL_GRACE`] after the last
-    /// one.
-    pub async fn ceases(self) {
-        self.ceases_within(SEND_STALL, INSTALL_GRACE).await;
+    /// part.
+    pub async fn stalled(self) {
+        self.stalled_within(SEND_STALL, INSTALL_GRACE).await;
     }
 
-    async fn ceases_within(mut self, stall: Duration, grace: Duration) {
+    async fn stalled_within(mut self, stall: Duration, grace: Duration) {
         loop {
             let patience = if *self.0.borrow_and_update() { grace } else { stall };
             match tokio::time::timeout(patience, self.0.changed()).await {
                 Ok(Ok(())) => {}
-                // The connection has let go of the stream, after its end as a rule.
+                // The connection has dropped the stream, usually after its end.
                 Ok(Err(_)) => return tokio::time::sleep(grace).await,
                 Err(_) => return,
             }
@@ -96,8 +95,8 @@ impl TransferWatch {
     }
 }
 
-/// The parts of a snapshot in the name of the leader that `vote` is for, read by a thread of their
-/// own at no more than the given rate. The thread ends when the stream is dropped.
+/// The parts of a snapshot, sent in the name of the leader in `vote`. A separate thread reads them
+/// at no more than the given rate; it ends when the stream is dropped.
 pub fn send(
     directory: Arc<SnapshotDir>,
     vote: stored::Vote,
@@ -106,8 +105,8 @@ pub fn send(
     let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
     let header = SnapshotHeader { vote: Some(vote), manifest: Some(directory.manifest().clone()) };
     let spawned = std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
-        // The receiver sees a stream that ends too early and refuses it; the sender hears of that
-        // in the answer.
+        // The receiver refuses a stream that ends too early, and the sender learns of it from the
+        // answer.
         match read_parts(&directory, header, bytes_per_second, &parts) {
             Ok(()) => {}
             // It would be sent again and again, and no node that needs it could ever take part.
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transfer_may_take_as_long_as_it_goes_on() {
+    async fn a_transfer_may_take_as_long_as_it_makes_progress() {
         const STALL: Duration = Duration::from_secs(1);
         const GRACE: Duration = Duration::from_millis(300);
         const PAUSE: Duration = Duration::from_millis(200);
@@ -207,12 +206,12 @@ mod tests {
             }
         });
         let started = Instant::now();
-        progress.ceases_within(STALL, GRACE).await;
+        progress.stalled_within(STALL, GRACE).await;
         assert!(started.elapsed() >= PAUSE * PARTS + GRACE, "given up after {:?}", started.elapsed());
 
         let (progress, _untaken) = TransferWatch::of(futures::stream::pending::<()>());
         let started = Instant::now();
-        progress.ceases_within(STALL, 100 * STALL).await;
+        progress.stalled_within(STALL, 100 * STALL).await;
         assert!(started.elapsed() < 50 * STALL, "nothing was taken");
     }
 }

@@ -18,12 +18,12 @@ use crate::store::Store;
 const READ_BYTES: usize = 1 << 20;
 
 impl SnapshotStore {
-    /// Takes a checkpoint of what is applied now and makes it the newest snapshot. Returns the
-    /// present one when nothing was applied since. After an error everything is as before, and
+    /// Takes a checkpoint of the applied state and makes it the newest snapshot. Returns the
+    /// current snapshot when nothing was applied since. After an error nothing has changed, and
     /// another attempt may succeed.
     pub async fn build(self: &Arc<Self>, apply: &ApplyHandle) -> io::Result<Arc<SnapshotDir>> {
-        // Not on the apply thread: what remains for the checkpoint there is what was committed
-        // since.
+        // Flushed here, not on the apply thread: only what is committed from now on is left for the
+        // checkpoint there.
         apply.flush().await?;
         let work = self.new_unfinished();
         let target = work.path().to_owned();
@@ -64,9 +64,9 @@ impl SnapshotStore {
     }
 }
 
-/// Names, sizes and checksums of the files in a checkpoint, each of them synced. The checksum of a
-/// table file that the previous snapshot has as well (the same inode: tables never change) is taken
-/// over, so that a snapshot of a large state reads only what is new.
+/// Names, sizes and checksums of the files in a checkpoint, each of them synced. A table file that
+/// is also in the previous snapshot (the same inode: tables never change) keeps its checksum, so
+/// that a snapshot of a large state reads only new files.
 pub(super) fn describe_files(
     directory: &Path,
     previous: Option<&SnapshotDir>,

@@ -1,4 +1,4 @@
-//! What the tests of sending and receiving have in common.
+//! Shared by the tests of sending and receiving.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::send::{CHUNK_BYTES, send};
 use super::{SnapshotDir, SnapshotStore};
 use crate::metrics::Metrics;
 
-/// So many bytes a second that sending never pauses.
+/// A rate so high that sending never pauses.
 pub(super) const RATE: u64 = 1 << 40;
 
 pub(super) struct Fixture {

@@ -1,5 +1,5 @@
-//! How far this node has applied the log, to wait for: reads with a minimum position, forwarded
-//! writes, long polls.
+//! How far this node has applied the log, and waiting for it: reads with a minimum position,
+//! forwarded writes, long polls.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,8 +11,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::event::Position;
 
-/// Streams share this many places to wait at; more only costs memory, fewer wakes more waiters for
-/// nothing.
+/// Streams share this many slots for waiting. More would cost memory, fewer would wake more waiters
+/// without need.
 const STREAM_SLOTS: usize = 1024;
 
 /// A point in the history that this node has applied.
@@ -30,7 +30,7 @@ pub struct AppliedWatch {
     current: RwLock<Applied>,
     log_waiters: PointWaiters,
     position_waiters: PointWaiters,
-    /// One per hash of stream names, and a last one for the log of all events.
+    /// One per hash of stream names, and one at the end for the log of all events.
     slots: Arc<[StreamSlot]>,
     hasher: RandomState,
 }
@@ -46,18 +46,18 @@ impl AppliedWatch {
         }
     }
 
-    /// What is applied now.
+    /// The newest applied point.
     pub fn current(&self) -> Applied {
         *self.current.read()
     }
 
-    /// Returns once the log entry `index` is applied; cancel-safe, waits for ever otherwise
-    /// (callers bring the deadline).
+    /// Returns once the log entry `index` is applied. Cancel-safe; waits without a deadline, which
+    /// callers bring.
     pub async fn wait_for_log_index(&self, index: u64) {
         self.log_waiters.wait(index, || self.current().log_entries > index).await;
     }
 
-    /// Returns once the event at `position` is applied; cancel-safe, waits for ever otherwise.
+    /// Returns once the event at `position` is applied. Cancel-safe; waits without a deadline.
     pub async fn wait_for_position(&self, position: Position) {
         self.position_waiters.wait(position, || self.current().next_position > position).await;
     }
@@ -73,7 +73,7 @@ impl AppliedWatch {
         self.watch_slot(STREAM_SLOTS)
     }
 
-    /// Makes a new point known. What it stands for must be visible to readers by now.
+    /// Publishes a new point. Its events must already be visible to readers.
     pub(super) fn publish<'a>(&self, applied: Applied, changed_streams: impl Iterator<Item = &'a str>) {
         let before = std::mem::replace(&mut *self.current.write(), applied);
         self.log_waiters.wake_below(applied.log_entries);
@@ -86,7 +86,7 @@ impl AppliedWatch {
         }
     }
 
-    /// Makes a new point known after which any stream may be another.
+    /// Publishes a new point after which any stream may have changed.
     pub(super) fn publish_everything_changed(&self, applied: Applied) {
         self.publish(applied, std::iter::empty());
         self.slots.iter().for_each(StreamSlot::bump);
@@ -117,7 +117,7 @@ impl StreamChange {
         let slot = &self.slots[self.slot];
         loop {
             let mut notified = std::pin::pin!(slot.notify.notified());
-            // Registered before the version is looked at, so a change in between is not missed.
+            // Registered before the version is read, so a change in between is not missed.
             notified.as_mut().enable();
             let version = slot.version.load(Ordering::SeqCst);
             if version != self.seen {
@@ -142,12 +142,12 @@ impl StreamSlot {
     }
 }
 
-/// PointWaiters in order of what they wait for: a new point wakes those it satisfies and no others.
+/// Waiters in order of their targets: a new point wakes those that it satisfies and no others.
 #[derive(Debug, Default)]
 struct PointWaiters {
     /// By target, then by ticket.
     waiting: Mutex<BTreeMap<(u64, u64), oneshot::Sender<()>>>,
-    /// Entries of `waiting`, so that a publication without waiters takes no lock.
+    /// Number of entries in `waiting`, so that publishing without waiters takes no lock.
     count: AtomicUsize,
     next_ticket: AtomicU64,
 }
@@ -164,16 +164,16 @@ impl PointWaiters {
             waiting.insert(key, sender);
             self.count.store(waiting.len(), Ordering::SeqCst);
         }
-        // Removes the entry also when the caller gives up.
+        // Removes the entry even when the caller gives up.
         let _registered = Registered { waiters: self, key };
-        // What was published between the first look and the registration woke nobody. The fence
-        // pairs with the one in `wake_below`: either the publication sees this entry or this look
+        // A publication between the first check and the registration woke no waiter. The fence
+        // pairs with the one in `wake_below`: either the publication sees this entry, or this check
         // sees the publication.
         fence(Ordering::SeqCst);
         if is_reached() {
             return;
         }
-        // The sender is dropped only by the one that takes it out to send.
+        // Only the thread that removes the sender to use it drops it.
         let _ = receiver.await;
     }
 

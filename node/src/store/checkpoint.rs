@@ -1,5 +1,5 @@
-//! Copies of the whole state: taking one, reading its mark, putting one in the place of the current
-//! state.
+//! Copies of the whole state: taking a copy, reading its mark, replacing the current state by a
+//! copy.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,13 +14,13 @@ use super::writer_memory::WriterMemory;
 use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
 use crate::files;
 
-/// See [`super::StateWriter::checkpoint`], whose exclusive use means that the copy ends with a
-/// whole chunk.
+/// See [`super::StateWriter::checkpoint`]. Its exclusive use means that the copy ends with a whole
+/// chunk.
 pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
     let generation = inner.current.load_full();
     let checkpoint = rocksdb::checkpoint::Checkpoint::new(generation.db()).map_err(io::Error::other)?;
     checkpoint.create_checkpoint(target).map_err(io::Error::other)?;
-    // It flushed all memtables, because there is no WAL to copy.
+    // The checkpoint flushed all memtables, because there is no WAL to copy.
     inner.unflushed_bytes.store(0, Ordering::Relaxed);
     for entry in fs::read_dir(target)? {
         File::open(entry?.path())?.sync_all()?;
@@ -49,8 +49,7 @@ pub(super) fn install(inner: &Inner, memory: &mut WriterMemory, checkpoint: &Pat
     let new = match prepared {
         Ok(new) => new,
         Err(error) => {
-            // The old state is untouched. What is left of the new one would be removed at the next
-            // start as well.
+            // The old state is untouched. The next start would also remove remains of the new one.
             let _ = fs::remove_dir_all(&directory);
             return Err(error);
         }
@@ -58,7 +57,7 @@ pub(super) fn install(inner: &Inner, memory: &mut WriterMemory, checkpoint: &Pat
     let new = Arc::new(new);
     let new_memory = WriterMemory::new(&new).map_err(io::Error::other)?;
     let counters = new_memory.counters;
-    // From here on the new state is the state, whatever happens to this process.
+    // From here on the new state is current, whatever happens to this process.
     generation::write_pointer(&inner.state, number)?;
     inner.known_streams.begin_replacement();
     inner.current.store(new);
@@ -76,7 +75,7 @@ pub(super) fn install(inner: &Inner, memory: &mut WriterMemory, checkpoint: &Pat
 fn prepare(inner: &Inner, checkpoint: &Path, number: u64) -> io::Result<Generation> {
     let directory = generation::directory(&inner.state, number);
     if directory.exists() {
-        // Left over from an install that failed in this process.
+        // Left over from a failed install in this process.
         fs::remove_dir_all(&directory)?;
     }
     fs::create_dir(&directory)?;
@@ -84,8 +83,8 @@ fn prepare(inner: &Inner, checkpoint: &Path, number: u64) -> io::Result<Generati
         let entry = entry?;
         let target = directory.join(entry.file_name());
         let is_table = target.extension().is_some_and(|extension| extension == "sst");
-        // Tables are never written to again, so both may share them; everything else the database
-        // changes in place.
+        // Tables never change, so both databases may share them; RocksDB changes everything else in
+        // place.
         if is_table && fs::hard_link(entry.path(), &target).is_ok() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Family `event_id`: which number the first event with an id got in a stream. Makes repeated
+//! Family `event_id`: the number that the first event with an id got in a stream. It makes repeated
 //! appends exact for ever.
 //!
 //! | part | bytes | content |
@@ -8,7 +8,7 @@
 //! | value | 8 | number in the stream, big-endian |
 //!
 //! Read by exact key only. The rows of the newest events are not here yet, see
-//! [`super::recent_ids`]. Like `index` without a version byte of its own.
+//! [`super::recent_ids`]. Like `index`, it has no version byte of its own.
 
 use uuid::Uuid;
 

@@ -37,7 +37,7 @@ pub fn encode(record: &EventRecord, buffer: &mut Vec<u8>) {
     record.encode_raw(buffer);
 }
 
-/// Reads a value; payloads of the result share its memory.
+/// Reads a value; the payloads of the result share its memory.
 pub fn decode(position: Position, mut value: Bytes) -> Result<EventRecord, ReadError> {
     if value.first() != Some(&VERSION) {
         return Err(damaged(Some(position), "unknown encoding version"));
@@ -46,8 +46,8 @@ pub fn decode(position: Position, mut value: Bytes) -> Result<EventRecord, ReadE
     EventRecord::decode(value).map_err(|error| damaged(Some(position), &error.to_string()))
 }
 
-/// Reads a value in place: the event borrows from it. The generated decoder copies every text; a
-/// page has no use for copies (measured in [`headwater_proto::reader`]).
+/// Reads a value in place: the event borrows from it. The generated decoder copies every text, and
+/// a page does not need copies (measured in [`headwater_proto::reader`]).
 pub fn read(position: Position, value: &[u8]) -> Result<EventRef<'_>, ReadError> {
     let Some((&VERSION, record)) = value.split_first() else {
         return Err(damaged(Some(position), "unknown encoding version"));
@@ -57,7 +57,7 @@ pub fn read(position: Position, value: &[u8]) -> Result<EventRef<'_>, ReadError>
     Ok(EventRef { position, event_id, ..event })
 }
 
-/// The event without position and id, and the bytes that are to be its id.
+/// The event without position and id, and the bytes of its id.
 #[inline]
 fn read_record(record: &[u8]) -> Result<(EventRef<'_>, &[u8]), Malformed> {
     let mut event = EventRef {
@@ -138,7 +138,7 @@ mod tests {
             let mut row = vec![VERSION];
             row.extend_from_slice(&value);
             for value in [value, row] {
-                // Both readers agree on what a row is, wherever it was cut off.
+                // Both readers accept the same rows, wherever a row was cut off.
                 let value = &value[..value.len().saturating_sub(cut)];
                 let decoded = decode(at, Bytes::copy_from_slice(value)).and_then(|record| event_id(at, &record));
                 prop_assert_eq!(read(at, value).is_ok(), decoded.is_ok());

@@ -1,12 +1,12 @@
-//! One database directory and the pointer that says which of them is current.
+//! A database directory, and the pointer that names the current one.
 //!
 //! ```text
 //! state/CURRENT-GENERATION    number of the current directory, decimal
 //! state/<number>/             a RocksDB database
 //! ```
 //!
-//! A new generation is complete and synced before the pointer names it; what the pointer does not
-//! name is left over from a crash and removed at the next start.
+//! A new generation is complete and synced before the pointer names it. Directories that the
+//! pointer does not name are left from a crash, and the next start removes them.
 
 use std::fs;
 use std::io;
@@ -23,11 +23,11 @@ use crate::{fatal, files};
 
 const POINTER: &str = "CURRENT-GENERATION";
 
-/// What an operator does about damaged files.
+/// Advice for the operator about damaged files.
 const REMEDY: &str = "restore the file, or remove the data directory and start once with --rejoin so that the cluster \
                       replaces it; on a single node restore a backup";
 
-/// An open database. The last one to let go closes it, and removes it once it was replaced.
+/// An open database. The last handle closes it, and removes it if it was replaced.
 pub(super) struct Generation {
     db: Arc<DB>,
     /// Number in the name of the directory.
@@ -47,7 +47,7 @@ impl Generation {
         &self.db
     }
 
-    /// Lets the directory be removed after the last reader has gone.
+    /// Removes the directory after the last reader is gone.
     pub(super) fn replaced(&self) {
         self.removal.armed.store(true, Ordering::Release);
     }
@@ -66,7 +66,7 @@ impl Generation {
     }
 
     /// Events before this position have their ids in family `event_id`; `None` in a database of
-    /// format 1, where all have.
+    /// format 1, which has all of them there.
     pub(super) fn ids_before(&self) -> Result<Option<Position>, ReadError> {
         let Some(row) = self.system_row(system_row::IDS_BEFORE)? else { return Ok(None) };
         let bytes = row.try_into();
@@ -75,12 +75,12 @@ impl Generation {
         Ok(Some(Position::from_be_bytes(bytes)))
     }
 
-    /// Says so. Like all writes it becomes durable together with what follows it.
+    /// Records that position. Like all writes it becomes durable together with later ones.
     pub(super) fn put_ids_before(&self, position: Position) -> Result<(), ReadError> {
         self.put_system_row(system_row::IDS_BEFORE, &position.to_be_bytes())
     }
 
-    /// Makes the database one of the newest format. Its rows stay as they are.
+    /// Sets the newest format. Existing rows stay as they are.
     fn put_format(&self) -> Result<(), ReadError> {
         self.put_system_row(system_row::FORMAT, &system_row::FORMAT_VERSION.to_be_bytes())
     }
@@ -140,8 +140,8 @@ impl Generation {
         if exists(next_position)? {
             return Err(ReadError::Damaged(format!("an event at position {next_position} exists beyond the counters")));
         }
-        // What is refused here stays what it was. Else before the first row that an older program
-        // would not understand, and on disk no later than that.
+        // A refused database stays unchanged. Otherwise the format is set before the first row that
+        // an older program would not understand, and is durable no later than that row.
         if is_of_newest_format { Ok(()) } else { self.put_format() }
     }
 }
@@ -150,7 +150,7 @@ fn known_formats() -> impl Iterator<Item = u32> {
     system_row::OLDEST_FORMAT_VERSION..=system_row::FORMAT_VERSION
 }
 
-/// Opens the current generation under `state`, creating the first one when there is nothing yet.
+/// Opens the current generation under `state`, and creates the first one if there is none.
 pub(super) fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError> {
     let damaged = |reason: String| OpenError::Damaged {
         path: state.display().to_string(),
@@ -170,8 +170,7 @@ pub(super) fn open_current(state: &Path, cache: &Cache) -> Result<Generation, Op
         write_pointer(state, 1).map_err(failed)?;
         return Ok(generation);
     };
-    // Opened before anything is removed: should the pointer be wrong, what it ought to name is
-    // still there.
+    // Opened before anything is removed: if the pointer is wrong, the right directory still exists.
     let generation = Generation::open(state, number, false, cache)?;
     remove_all_but(state, Some(number)).map_err(failed)?;
     Ok(generation)
@@ -197,7 +196,7 @@ fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
     number.map(Some).map_err(|_| io::Error::other(format!("the file {POINTER} holds no number")))
 }
 
-/// Every generation directory, whatever its state.
+/// Every generation directory, whatever it contains.
 fn directories(state: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(state)? {
@@ -228,8 +227,8 @@ fn remove_all_but(state: &Path, current: Option<u64>) -> io::Result<()> {
 }
 
 struct RemoveWhenReplaced {
-    /// The last handle when this is dropped, after that of the generation: fields are dropped in
-    /// order.
+    /// The last handle when this is dropped: fields are dropped in order, so the generation's
+    /// handle is gone before.
     db: Option<Arc<DB>>,
     path: PathBuf,
     armed: AtomicBool,

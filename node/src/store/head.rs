@@ -1,5 +1,4 @@
-//! What the writer knows of the streams written lately, so that an append to one of them reads
-//! nothing of it.
+//! The heads of recently written streams, so that an append to such a stream reads nothing.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -9,19 +8,18 @@ use lru::LruCache;
 use crate::event::metadata::Acl;
 use crate::event::{EventNumber, StreamHead};
 
-/// Streams remembered; at about 200 bytes each this is some 13 MiB. A stream beyond it costs two
+/// Streams remembered; at about 200 bytes each this is some 13 MiB. Any other stream costs two
 /// short reads.
 const HEADS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
-/// Bytes of metadata with which a head is still remembered. Access lists may be as large as an
-/// event; a stream with one that is unusually long is read from the store each time instead of
-/// filling the memory.
+/// Most bytes of metadata in a remembered head. Access lists may be as large as an event; a stream
+/// with an unusually long one is read from the store each time instead of filling the memory.
 pub(super) const MAX_HEAD_BYTES: usize = 4 << 10;
 
-/// The head of a stream, and what else its row says.
+/// The head of a stream, and the rest of its row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StoredHead {
-    /// Numeric id; `None` when there is no row of the stream.
+    /// Numeric id; `None` when the stream has no row.
     pub(super) id: Option<u64>,
     /// Field `last_number` of the stored record, kept when the record is written again.
     pub(super) stored_last_number: Option<EventNumber>,
@@ -30,14 +28,14 @@ pub(super) struct StoredHead {
 }
 
 impl StoredHead {
-    /// Bytes that only few streams have: their access lists.
+    /// Bytes that only few streams need: their access lists.
     fn weight(&self) -> usize {
         self.head.metadata.as_deref().and_then(|metadata| metadata.acl.as_ref()).map_or(0, Acl::weight)
     }
 }
 
-/// The heads of committed chunks, least recently used first out. Nothing of an uncommitted chunk is
-/// ever in it.
+/// The heads of committed chunks; the least recently used is dropped first. It never holds anything
+/// of an uncommitted chunk.
 pub(super) struct HeadCache {
     heads: LruCache<Arc<str>, StoredHead>,
 }
@@ -53,7 +51,7 @@ impl HeadCache {
 
     pub(super) fn put(&mut self, stream: Arc<str>, head: StoredHead) {
         if head.weight() > MAX_HEAD_BYTES {
-            // Also not what was known before: it would be an older state of the stream.
+            // The known head goes too: it is an older state of the stream.
             self.heads.pop(&stream);
         } else {
             self.heads.put(stream, head);

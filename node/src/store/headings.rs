@@ -1,4 +1,4 @@
-//! What the index alone says of the events of a page.
+//! Headings of the events of a page, from the index alone.
 
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use crate::event::{EventNumber, EventRef, Position, Ticks};
 #[derive(Debug)]
 pub struct Headings {
     events: Vec<KnownHeading>,
-    /// All types, one behind the other.
+    /// All types, one after another.
     types: String,
 }
 
@@ -18,25 +18,25 @@ struct KnownHeading {
     number: EventNumber,
     position: Position,
     time: Ticks,
-    /// Where its type ends among all of them; it begins where that of the event before ends.
+    /// Where its type ends in `types`; it begins where the type of the previous event ends.
     type_end: usize,
 }
 
 impl Headings {
-    /// With memory for so many events.
+    /// With memory for this many events.
     pub(super) fn with_capacity(events: usize) -> Self {
         Self { events: Vec::with_capacity(events), types: String::with_capacity(16 * events) }
     }
 
-    /// The next event.
+    /// Adds the next event.
     pub(super) fn push(&mut self, place: EventPlace, heading: Heading<'_>) {
         self.types.push_str(heading.event_type);
         let EventPlace { number, position, .. } = place;
         self.events.push(KnownHeading { number, position, time: heading.time, type_end: self.types.len() });
     }
 
-    /// The events, which stand in `stream`, as far as they are known: number, position, time and
-    /// type. All else of them is empty and must not be shown.
+    /// The events, all of `stream`, as far as they are known: number, position, time and type. All
+    /// other fields are empty and must not be shown.
     pub fn events<'a>(&'a self, stream: &'a str) -> impl Iterator<Item = EventRef<'a>> {
         let mut type_begin = 0;
         self.events.iter().map(move |event| {

@@ -1,14 +1,13 @@
-//! Which event ids are surely not in the database.
+//! A filter for event ids that are certainly not in the database.
 //!
-//! Nearly every event that is appended has an id of its own, and RocksDB says so only after it has
-//! looked into the filter of each of several tables: more work than all the rest of applying the
-//! event, and the more tables there are the more (docs/adr/0014-filter-of-event-ids.md). This
-//! filter over all of them answers in memory, with one line of the processor's cache. It may say
-//! "perhaps" of an id that is new, then the database is asked; it never says "new" of one that is
-//! not.
+//! Nearly every appended event has a new id, and RocksDB finds that out only after looking into the
+//! filters of several tables. That costs more than the rest of applying the event, and grows with
+//! the number of tables (docs/adr/0014-filter-of-event-ids.md). This filter over all tables answers
+//! from memory, with one line of the processor's cache. It may answer "perhaps" for a new id; then
+//! the database is asked. It never answers "new" for a known id.
 //!
-//! When a database is opened a thread of its own fills the filter from family `event_id`; until it
-//! is done, the database is asked.
+//! When a database is opened, a separate thread fills the filter from family `event_id`. Until it
+//! has finished, the database is asked.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -26,28 +25,28 @@ use super::options::EVENT_ID;
 use super::system_row::Counters;
 use super::{ReadError, event_id_row};
 
-/// Memory of the filter, whatever the number of ids. At 13 million of them about one new id in a
-/// hundred is looked up, at 50 million about every second.
+/// Memory of the filter, whatever the number of ids. At 13 million ids one new id in a hundred is
+/// looked up in vain, at 50 million every second one (both approximate).
 pub const ID_FILTER_BYTES: usize = 16 << 20;
 
-/// Ids with which a filter of this size still spares about half of the look-ups. A database with
-/// more is not read for it.
-const MOST_IDS: u64 = 50_000_000;
+/// Number of ids up to which a filter of this size still saves half of the look-ups. A database
+/// with more ids is not read for it.
+const MAX_IDS: u64 = 50_000_000;
 
-/// Ids that are added while the filter is being filled; with more it is given up until the next
-/// start.
+/// Ids that may be added while the filter is being filled. With more, the filter is given up until
+/// the next start.
 pub const MAX_ADDED_MEANWHILE: usize = 2 << 20;
 
-/// Bits that stand for one id.
+/// Bits set for one id.
 const BITS_PER_ID: u32 = 6;
 
-/// Rows after which the filling thread looks whether it is still wanted.
+/// Rows between two checks whether the result is still wanted.
 const STEP: usize = 4_096;
 
 /// An id in a stream.
 pub(super) type Id = (u64, Uuid);
 
-/// See the module. Of the writer alone.
+/// See the module. Owned by the writer.
 pub(super) struct IdFilter {
     hasher: DefaultHashBuilder,
     state: State,
@@ -56,22 +55,22 @@ pub(super) struct IdFilter {
 enum State {
     /// Knows every id in the database.
     Complete(Bits),
-    /// Is being filled from what was in the database before.
+    /// Is being filled with the ids that were in the database before.
     Filling { filling: Filling, hashes_added_meanwhile: Vec<u64> },
-    /// Says nothing: there are too many ids for it, or it could not be filled.
+    /// Answers nothing: there are too many ids, or filling failed.
     Unused,
 }
 
 impl IdFilter {
-    /// Of a database that was just opened and that nobody has written to since.
+    /// For a database that was just opened and not written to since.
     pub(super) fn open(generation: &Arc<Generation>, counters: &Counters) -> Self {
         let hasher = DefaultHashBuilder::default();
         let state = match counters.next_position {
             0 => State::Complete(Bits::new(ID_FILTER_BYTES)),
-            events if events > MOST_IDS => State::unused("there are too many for it"),
+            events if events > MAX_IDS => State::unused("the database holds too many ids"),
             _ => match Filling::start(generation.clone(), hasher.clone()) {
                 Ok(filling) => State::Filling { filling, hashes_added_meanwhile: Vec::new() },
-                Err(error) => State::unused(&format!("there is no thread to fill it: {error}")),
+                Err(error) => State::unused(&format!("its thread cannot be started: {error}")),
             },
         };
         Self { hasher, state }
@@ -86,20 +85,20 @@ impl IdFilter {
         }
     }
 
-    /// Notes an id that is going to be in the database; before it is there.
+    /// Adds an id that is about to be written; call it before the write.
     pub(super) fn add(&mut self, id: &Id) {
         self.take_over();
         match &mut self.state {
             State::Complete(bits) => bits.add(self.hasher.hash_one(id)),
             State::Filling { hashes_added_meanwhile: hashes, .. } if hashes.len() == MAX_ADDED_MEANWHILE => {
-                self.state = State::unused("too many were added while it was being filled");
+                self.state = State::unused("too many ids were added while it was being filled");
             }
             State::Filling { hashes_added_meanwhile: hashes, .. } => hashes.push(self.hasher.hash_one(id)),
             State::Unused => {}
         }
     }
 
-    /// Goes on with what the filling thread brought, if it has ended.
+    /// Takes over the result of the filling thread, if it has ended.
     fn take_over(&mut self) {
         let State::Filling { filling, hashes_added_meanwhile } = &mut self.state else { return };
         match filling.progress() {
@@ -108,11 +107,11 @@ impl IdFilter {
                 hashes_added_meanwhile.iter().for_each(|hash| bits.add(*hash));
                 self.state = State::Complete(bits);
             }
-            Progress::Failed => self.state = State::unused("the thread that fills it has ended"),
+            Progress::Failed => self.state = State::unused("the thread that fills it has failed"),
         }
     }
 
-    /// Waits until it has been filled.
+    /// Waits until the filter is filled.
     #[cfg(test)]
     pub(super) fn settle(&mut self) {
         while matches!(self.state, State::Filling { .. }) {
@@ -152,11 +151,11 @@ impl Filling {
             match fill(&generation, &hasher, &mut bits, &cancel) {
                 Ok(Some(ids)) => {
                     tracing::info!(ids, elapsed = ?started.elapsed(), "the filter of event ids is complete");
-                    // Nobody waits for it when the store is closed at this moment.
+                    // There is no receiver if the store is closed at this moment.
                     let _ = sender.send(bits);
                 }
                 Ok(None) => {}
-                // Others would meet the same damage and mistake a repeated event for a new one.
+                // Other readers would meet the same damage and take a repeated event for a new one.
                 Err(error) => crate::fatal::stop("reading the state database", &error),
             }
         };
@@ -176,16 +175,17 @@ impl Filling {
 /// How far the filling thread has come.
 enum Progress {
     Running,
-    /// With all ids that were in the database when it began, and perhaps some of those added since.
+    /// With all ids that were in the database at the beginning, and perhaps some of those added
+    /// since.
     Filled(Bits),
-    /// It ended without a result.
+    /// The thread ended without a result.
     Failed,
 }
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        // The database must be closed when the store is. The thread looks here every few thousand
-        // rows, so nobody waits long for it.
+        // The database must be closed together with the store. The thread checks this every few
+        // thousand rows, so the wait is short.
         self.is_unwanted.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -193,7 +193,7 @@ impl Drop for Filling {
     }
 }
 
-/// Adds every id of the database and counts them; `None` when it was not wanted any more.
+/// Adds every id of the database and counts them; `None` when the result is no longer wanted.
 fn fill(
     generation: &Generation,
     hasher: &DefaultHashBuilder,
@@ -201,7 +201,7 @@ fn fill(
     is_unwanted: &AtomicBool,
 ) -> Result<Option<usize>, ReadError> {
     let mut once = ReadOptions::default();
-    // The block cache stays with those who will read again; the disk is read in large steps.
+    // The block cache is left to ordinary reads; the disk is read in large steps.
     once.fill_cache(false);
     once.set_readahead_size(1 << 20);
     let mut rows = generation.db().raw_iterator_cf_opt(generation.family(EVENT_ID), once);
@@ -246,11 +246,11 @@ impl Bits {
         self.blocks[block].0.iter().zip(mask).all(|(word, mask)| word & mask == mask)
     }
 
-    /// The block by the upper half of the hash, the bits in it by what the lower half is spread to.
+    /// The block comes from the upper half of the hash, the bits in it from the spread lower half.
     fn place(&self, hash: u64) -> (usize, [u64; 8]) {
         const BITS_OF_BLOCK: u32 = size_of::<Block>() as u32 * 8;
         const CHOICE: u32 = BITS_OF_BLOCK.ilog2();
-        // The golden ratio: it carries each bit into all higher ones.
+        // The golden ratio carries each bit into all higher ones.
         let mut spread = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut mask = [0; 8];
         for _ in 0..BITS_PER_ID {
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     fn id(n: u64) -> Id {
-        // Ids that are counted, the worst case for a hash.
+        // Consecutive ids, the worst case for a hash.
         (n % 7, Uuid::from_u64_pair(0, n))
     }
 
@@ -289,7 +289,7 @@ mod tests {
         assert!(smallest.may_hold(1));
     }
 
-    /// A filter that somebody else fills.
+    /// A filter that the test fills.
     fn filling() -> (IdFilter, mpsc::Sender<Bits>) {
         let (sender, filled) = mpsc::channel();
         let filling = Filling { is_unwanted: Arc::new(AtomicBool::new(false)), filled, thread: None };
@@ -325,13 +325,13 @@ mod tests {
 
     #[test]
     fn the_limits_hold_exactly() {
-        // A new id is looked up if all its bits are set, which in blocks are a little more than
-        // evenly spread ones.
+        // A new id is looked up if all its bits are set. In blocks this is slightly more likely
+        // than with evenly spread bits.
         let share = |ids: f64| {
             let bits = (ID_FILTER_BYTES * 8) as f64;
             (1.0 - (-f64::from(BITS_PER_ID) * ids / bits).exp()).powi(BITS_PER_ID as i32)
         };
         assert!(share(13e6) < 0.01, "{}", share(13e6));
-        assert!((0.4..0.6).contains(&share(MOST_IDS as f64)), "{}", share(MOST_IDS as f64));
+        assert!((0.4..0.6).contains(&share(MAX_IDS as f64)), "{}", share(MAX_IDS as f64));
     }
 }

@@ -1,25 +1,25 @@
-//! Family `index`: where the events of a stream are in the log of all events.
+//! Family `index`: the positions of a stream's events in the log of all events.
 //!
 //! | part | bytes | content |
 //! |---|---|---|
 //! | key | 8 | numeric id of the stream, big-endian |
 //! | | 8 | number in the stream, big-endian |
 //! | value | 8 | position, big-endian |
-//! | | 4 | size of the row in `event` in bytes, big-endian; rows of the first versions end before it |
-//! | | 8 | time of the event in ticks, big-endian; rows written before format 3 end before it, and those of long types |
+//! | | 4 | size of the row in `event` in bytes, big-endian; absent in rows of the first versions |
+//! | | 8 | time of the event in ticks, big-endian; absent in rows written before format 3, and for long types |
 //! | | rest | type of the event, UTF-8 |
 //!
-//! Time and type are all that a page without bodies shows of an event, so it is written from these
-//! rows alone (docs/adr/0013-headings-in-the-index.md).
+//! A page without bodies shows only time and type of an event, so it is written from these rows
+//! alone (docs/adr/0013-headings-in-the-index.md).
 //!
-//! There are many and they are small: the encoding has no version byte of its own, the format
-//! version of the database ([`super::system_row`]) covers it. A tombstone has no row here.
+//! There are many small rows: the encoding has no version byte of its own, but is covered by the
+//! format version of the database ([`super::system_row`]). A tombstone has no row here.
 
 use super::ReadError;
 use crate::event::{EventNumber, Position, Ticks};
 
-/// Bytes of an event's type up to which it is repeated here; of an event with a longer one, pages
-/// look its own row up.
+/// Longest type, in bytes, that is repeated here. For an event with a longer type, pages read its
+/// own row.
 pub const MAX_TYPE_BYTES: usize = 128;
 
 /// Key of one event.
@@ -43,21 +43,21 @@ pub fn number(key: &[u8]) -> Result<EventNumber, ReadError> {
     }
 }
 
-/// Where an event is, and how much has to be read for it.
+/// The position of an event, and how much has to be read for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventPlace {
     /// Number in the stream.
     pub number: EventNumber,
-    /// Place in the log of all events.
+    /// Position in the log of all events.
     pub position: Position,
-    /// Size of the stored row; [`UNKNOWN_BYTES`] for one of the first versions.
+    /// Size of the stored row; [`UNKNOWN_BYTES`] for rows of the first versions.
     pub bytes: u32,
 }
 
-/// More than any row has: who reads with care takes a row of unknown size for a large one.
+/// More than any row has: a careful reader takes a row of unknown size for a large one.
 pub const UNKNOWN_BYTES: u32 = u32::MAX;
 
-/// Time and type of an event: what a page shows of it besides its number.
+/// Time and type of an event: all that a page shows besides its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heading<'a> {
     /// When the leader proposed it.
@@ -77,7 +77,7 @@ const TIME_AT: usize = 12;
 const TYPE_AT: usize = 20;
 
 impl IndexValue {
-    /// Of an event whose row in `event` has so many bytes.
+    /// For an event whose row in `event` has this many bytes.
     pub fn new(position: Position, bytes: usize, heading: Heading<'_>) -> Self {
         let mut value = Self { bytes: [0; TYPE_AT + MAX_TYPE_BYTES], length: TIME_AT };
         value.bytes[..BYTES_AT].copy_from_slice(&position.to_be_bytes());
@@ -109,7 +109,7 @@ pub fn place(key: &[u8], value: &[u8]) -> Result<EventPlace, ReadError> {
     Ok(EventPlace { number: number(key)?, position, bytes })
 }
 
-/// The place in a row, and time and type where it has them.
+/// The place in a row, and time and type if the row has them.
 pub fn place_and_heading<'a>(key: &[u8], value: &'a [u8]) -> Result<(EventPlace, Option<Heading<'a>>), ReadError> {
     let (position, bytes, rest) = split(value)?;
     let place = EventPlace { number: number(key)?, position, bytes };
@@ -119,7 +119,7 @@ pub fn place_and_heading<'a>(key: &[u8], value: &'a [u8]) -> Result<(EventPlace,
     Ok((place, Some(Heading { time: Ticks(u64::from_be_bytes(*time)), event_type })))
 }
 
-/// Position, size, and what is behind them: nothing, or time and type.
+/// Position, size, and the remaining bytes: nothing, or time and type.
 fn split(value: &[u8]) -> Result<(Position, u32, &[u8]), ReadError> {
     let wrong_length = || ReadError::Damaged("family index: value of a wrong length".into());
     let (position, rest) = value.split_first_chunk().ok_or_else(wrong_length)?;
@@ -152,8 +152,8 @@ mod tests {
             let value = value.as_ref();
             let expected = EventPlace { number: a.1, position: at, bytes };
             prop_assert_eq!(place(&ka, value).unwrap(), expected);
-            let told = (event_type.len() <= MAX_TYPE_BYTES).then_some(heading);
-            prop_assert_eq!(place_and_heading(&ka, value).unwrap(), (expected, told));
+            let kept = (event_type.len() <= MAX_TYPE_BYTES).then_some(heading);
+            prop_assert_eq!(place_and_heading(&ka, value).unwrap(), (expected, kept));
             prop_assert_eq!(place_and_heading(&ka, &value[..TIME_AT]).unwrap(), (expected, None));
             let of_unknown_size = EventPlace { number: a.1, position: at, bytes: UNKNOWN_BYTES };
             prop_assert_eq!(place_and_heading(&ka, &value[..BYTES_AT]).unwrap(), (of_unknown_size, None));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_told_up_to_the_limit_whole() {
+    fn types_up_to_the_limit_are_kept_whole() {
         for (length, is_told) in [(0, true), (MAX_TYPE_BYTES, true), (MAX_TYPE_BYTES + 1, false), (1024, false)] {
             let event_type = "t".repeat(length);
             let value = IndexValue::new(7, 300, Heading { time: Ticks(5), event_type: &event_type });

@@ -1,9 +1,8 @@
-//! What is known of the streams that were read lately, so that a request which needs no event of
-//! theirs asks no database: a page that is kept, "not modified", a refusal.
+//! The state of recently read streams, so that a request that needs no event does not ask the
+//! database: a kept page, "not modified", a refusal.
 //!
-//! The apply thread takes a stream out before it commits a change of it and lets it in again
-//! afterwards, so what is found here is never older than anything that a reader has seen on this
-//! node.
+//! The apply thread removes a stream before it commits a change to it, and admits it again
+//! afterwards. So the state found here is never older than what any reader on this node has seen.
 
 use std::sync::Arc;
 
@@ -13,11 +12,11 @@ use super::slots::{SlotPlace, Slots};
 use crate::event::StreamNameRef;
 use crate::event::metadata::Acl;
 
-/// Streams whose state is kept for readers, at about 300 bytes each; another one costs two short
-/// reads.
+/// Streams whose state is kept for readers, at about 300 bytes each. Any other stream costs two
+/// short reads.
 pub const KEPT_STREAMS: usize = 16_384;
 
-/// See the module. Metastreams are left out: what they are depends on two streams.
+/// See the module. Metastreams are left out, because their state depends on two streams.
 pub(super) struct KnownStreams {
     streams: Slots<Arc<StreamInfo>>,
 }
@@ -27,13 +26,13 @@ impl KnownStreams {
         Self { streams: Slots::new(KEPT_STREAMS) }
     }
 
-    /// What is known of `stream`, and where to put what is read of it after this call.
+    /// The known state of `stream`, and the slot for what is read after this call.
     pub(super) fn get(&self, stream: &str) -> (SlotPlace, Option<Arc<StreamInfo>>) {
         self.streams.get(stream)
     }
 
-    /// Keeps what was read after `place` was taken, unless the stream was changed meanwhile.
-    /// Unusually long access lists are not kept.
+    /// Keeps what was read after `place` was taken, unless the stream has changed since. Unusually
+    /// long access lists are not kept.
     pub(super) fn put(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
         let weight = info.metadata.acl.as_ref().map_or(0, Acl::weight);
         if weight <= MAX_HEAD_BYTES && !StreamNameRef::new(stream).is_metastream() {
@@ -41,22 +40,22 @@ impl KnownStreams {
         }
     }
 
-    /// Before a commit that changes these streams, each named once.
+    /// Call it before a commit that changes these streams, each named once.
     pub(super) fn begin_change<'a>(&self, changed: impl Iterator<Item = &'a str>) {
         changed.for_each(|stream| self.streams.begin_change(stream));
     }
 
-    /// After it, with the same streams.
+    /// Call it after the commit, with the same streams.
     pub(super) fn end_change<'a>(&self, changed: impl Iterator<Item = &'a str>) {
         changed.for_each(|stream| self.streams.end_change(stream));
     }
 
-    /// Around the replacement of the whole state.
+    /// Call it before the whole state is replaced.
     pub(super) fn begin_replacement(&self) {
         self.streams.begin_change_of_everything();
     }
 
-    /// See [`Self::begin_replacement`].
+    /// Call it after the replacement.
     pub(super) fn end_replacement(&self) {
         self.streams.end_change_of_everything();
     }

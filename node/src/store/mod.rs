@@ -1,4 +1,4 @@
-//! The state database: what every command so far has made of the streams.
+//! The state database: the effect of all commands so far on the streams.
 //!
 //! One file per stored key kind, holding its codec, its byte layout and its round-trip test.
 
@@ -47,9 +47,9 @@ use known_streams::KnownStreams;
 use read::Tier;
 use writer_memory::WriterMemory;
 
-/// The state database of one node, to be read. Cheap to clone; the database behind it is swapped as
-/// a whole when a snapshot is installed, and readers keep the one they started with. It is written
-/// by its one [`StateWriter`].
+/// The state database of one node, for readers. Cheap to clone. When a snapshot is installed, the
+/// database behind it is swapped as a whole; a running read keeps the database it started with. Its
+/// one [`StateWriter`] writes to it.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -66,19 +66,19 @@ struct Inner {
     /// See [`Store::on_change`].
     on_change: OnceLock<ChangeHook>,
     known_streams: KnownStreams,
-    /// A place for each read that may wait for the disk.
+    /// A permit for each read that may wait for the disk.
     cold_reads: Arc<Semaphore>,
 }
 
-/// Reads that may wait for the disk at a time. The others wait in a queue of their own: consensus
-/// reads its log on the same threads, of which there are several times as many, and must not stand
-/// behind the clients of a node with a slow disk.
+/// Reads that may wait for the disk at a time. Others wait in a separate queue: consensus reads its
+/// log on the same pool, which has several times as many threads, and must not wait behind the
+/// clients of a node with a slow disk.
 pub const COLD_READS: usize = 64;
 
-/// How long a read waits for such a place: a disk that lets it wait longer is no use to a client.
+/// How long a read waits for such a permit. A slower disk is useless to a client.
 pub const COLD_READ_WAIT: Duration = Duration::from_secs(10);
 
-/// What a commit changed.
+/// The changes of a commit.
 #[derive(Clone, Copy)]
 pub enum Changes<'a> {
     /// These streams.
@@ -102,7 +102,7 @@ impl Inner {
     }
 }
 
-/// What the state database says of the log it has applied, as given to [`write::Chunk::commit`].
+/// The applied part of the log, as recorded in the state database by [`write::Chunk::commit`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AppliedMark {
     /// Encoded id of the last applied entry.
@@ -114,12 +114,12 @@ pub struct AppliedMark {
 /// Why the state database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// RocksDB refuses or the files do not fit this version.
+    /// RocksDB refuses to open the files, or they do not fit this version.
     #[error("state database in {path}: {reason}")]
     Damaged {
         /// Directory of the database.
         path: String,
-        /// What is wrong and what to do.
+        /// The problem and the remedy.
         reason: String,
     },
 }
@@ -148,11 +148,10 @@ impl Store {
 
     /// Runs `read` on one consistent view.
     ///
-    /// It runs at once on the calling thread as long as everything it touches is in memory; the
-    /// first block that is not makes it run again, from the start, on the blocking pool, so that no
-    /// async worker waits for a disk. `read` may therefore run twice and must be free of side
-    /// effects. Damage that it meets ends the process: it must never be served as something
-    /// missing.
+    /// While everything it touches is in memory, it runs at once on the calling thread. At the
+    /// first block that is not in memory it starts again on the blocking pool, so that no async
+    /// worker waits for a disk. `read` may therefore run twice and must be free of side effects.
+    /// Damage ends the process: it must never be served as missing data.
     pub async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
@@ -174,14 +173,14 @@ impl Store {
         let place = tokio::time::timeout(COLD_READ_WAIT, self.inner.cold_reads.clone().acquire_owned()).await;
         let place = place.map_err(|_| ReadError::Busy)?;
         let read = move || {
-            // Kept to the end even if nobody waits for the answer any more.
+            // Kept to the end, even if the caller no longer waits for the answer.
             let _place = place;
             read(&ReadView::new(&generation, Tier::Disk))
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(result) => or_stop(result),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime is shutting down; nobody waits for the answer any more.
+            // The runtime is shutting down; no caller waits for the answer any more.
             Err(_) => Err(ReadError::NotInMemory),
         }
     }
@@ -196,27 +195,29 @@ impl Store {
         self.on_blocking_pool(self.inner.current.load_full(), read).await
     }
 
-    /// What is known of a stream without asking the database, and the place for
-    /// [`Self::remember_stream`]. It is never older than what anybody has read on this node before.
+    /// The known state of a stream without asking the database, and the slot for
+    /// [`Self::remember_stream`]. The state is never older than what any reader on this node has
+    /// seen.
     pub fn known_stream(&self, stream: &str) -> (SlotPlace, Option<Arc<StreamInfo>>) {
         self.inner.known_streams.get(stream)
     }
 
-    /// Keeps what a read that began after `place` was taken has found of the stream, unless it was
-    /// changed meanwhile.
+    /// Keeps the state that a read found after `place` was taken, unless the stream has changed
+    /// since.
     pub fn remember_stream(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
         self.inner.known_streams.put(place, stream, info);
     }
 
-    /// Names who is told of changes, once. The hook runs on the thread that writes after a chunk is
-    /// visible to readers and before anybody who waits for it goes on: what it throws away is never
-    /// seen again by who knows of the change. It must be quick and must not keep the store alive.
+    /// Registers the hook for changes, once. It runs on the writing thread, after a chunk is
+    /// visible to readers and before any waiting caller continues: a caller that knows of a change
+    /// never again sees what the hook discarded. The hook must not block and must not keep the
+    /// store alive.
     pub fn on_change(&self, hook: ChangeHook) {
         let is_first = self.inner.on_change.set(hook).is_ok();
-        debug_assert!(is_first, "somebody is told already");
+        debug_assert!(is_first, "a hook is already registered");
     }
 
-    /// Runs `read` on one consistent view on this thread, waiting for the disk where it must: for
+    /// Runs `read` on one consistent view on this thread, waiting for the disk if necessary: for
     /// the apply thread and the start.
     pub fn read_blocking<T>(&self, read: impl Fn(&ReadView<'_>) -> Result<T, ReadError>) -> T {
         match read(&ReadView::new(&self.inner.current.load_full(), Tier::Disk)) {
@@ -231,8 +232,7 @@ impl Store {
         read(&ReadView::new(&self.inner.current.load_full(), Tier::Disk))
     }
 
-    /// Waits until RocksDB does nothing in the background, without flushing, for tests that look at
-    /// the files.
+    /// Waits for RocksDB's background work, without flushing, for tests that look at the files.
     #[cfg(test)]
     pub(crate) fn settle(&self) {
         let generation = self.inner.current.load_full();
@@ -258,24 +258,24 @@ impl Store {
         let mut wait = FlushOptions::default();
         wait.set_wait(true);
         generation.db().flush_cfs_opt(&families, &wait).map_err(std::io::Error::other)?;
-        // What was committed meanwhile may have been left out.
+        // Writes committed meanwhile may not be covered.
         let remaining = |now: u64| Some(now.saturating_sub(before));
         let _ = self.inner.unflushed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, remaining);
         Ok(())
     }
 
-    /// Bytes committed since the last flush, about.
+    /// Approximate bytes committed since the last flush.
     pub fn unflushed_bytes(&self) -> u64 {
         self.inner.unflushed_bytes.load(Ordering::Relaxed)
     }
 
-    /// What has been applied; for waiting on it.
+    /// The applied point, to read or to wait for.
     pub fn applied(&self) -> &AppliedWatch {
         &self.inner.applied
     }
 }
 
-/// Damage must never be served as something missing.
+/// Damage must never be served as missing data.
 fn or_stop<T>(result: Result<T, ReadError>) -> Result<T, ReadError> {
     if let Err(ReadError::Damaged(reason)) = &result {
         crate::fatal::stop("reading the state database", reason);

@@ -23,22 +23,21 @@ pub const FAMILIES: [&str; 5] = [EVENT, STREAM, INDEX, EVENT_ID, SYSTEM];
 /// of some million events.
 pub const DEFAULT_BLOCK_CACHE_BYTES: usize = 96 << 20;
 
-/// Memtables of all families together may not grow beyond this; RocksDB then flushes early.
+/// Total size of the memtables of all families; beyond it RocksDB flushes early.
 const MEMTABLES_BYTES: usize = 96 << 20;
 
-/// Memtable of the payloads; fills first and therefore sets the rhythm of the atomic flushes.
+/// Memtable of the payloads. It fills first, and so sets the pace of the atomic flushes.
 const EVENT_MEMTABLE_BYTES: usize = 32 << 20;
 
-/// Memtable of the index; with the places where rows of each stream go (`by_name`), some 230 bytes
-/// for each stream, it may become as large as that of small payloads.
+/// Memtable of the index. It includes the insert hints of each stream (`by_name`), some 230 bytes
+/// per stream, so it may become as large as that of small payloads.
 const INDEX_MEMTABLE_BYTES: usize = 32 << 20;
 
-/// Memtables of the other small rows; roomy, so that they do not force a flush before the payloads
-/// do.
+/// Memtables of the other small rows, large enough not to force a flush before the payloads do.
 const ROW_MEMTABLE_BYTES: usize = 16 << 20;
 
-/// Open table files; 5 million events of 1 KiB are about 100 files, of those with events a table
-/// reader keeps the index.
+/// Open table files. 5 million events of 1 KiB need about 100 files; a table reader keeps the index
+/// of a table of events.
 const MAX_OPEN_FILES: i32 = 512;
 
 /// Size of a table file: few files to link for a checkpoint, small enough to send one by one.
@@ -50,30 +49,30 @@ const INDEX_LEVEL_1_BYTES: u64 = 32 << 20;
 /// Bits per key of the bloom filters: about one needless block read in a hundred.
 const BLOOM_BITS: f64 = 10.0;
 
-/// Part of a filter or index that is kept in memory by itself. A filter in one piece is megabytes
-/// for a table of small keys: more than one shard of the block cache takes, so it would be read
-/// from its file again for every lookup.
+/// Size of a filter or index partition that is cached by itself. An unpartitioned filter takes
+/// megabytes for a table of small keys: more than one shard of the block cache holds, so it would
+/// be read from its file for every look-up.
 const FILTER_PART_BYTES: usize = 16 << 10;
 
-/// The block cache is divided in 2^n shards with a lock each: enough for the threads of a node, and
-/// each so large that no block is too large for it.
+/// The block cache has 2^n shards with a lock each: enough for the threads of a node, and each
+/// large enough for any block.
 const CACHE_SHARD_BITS: i32 = 3;
 
 /// Options of the database as a whole.
 pub fn database(create: bool) -> Options {
     let mut options = Options::default();
     // A pointer file names the directory, so a missing database there is damage and must not be
-    // papered over.
+    // hidden.
     options.create_if_missing(create);
     options.create_missing_column_families(create);
     // There is no WAL: the families must reach the disk together or not at all.
     options.set_atomic_flush(true);
-    // There is one writer, and it inserts many keys in their order: then each search begins where
-    // the last one ended.
+    // There is one writer, which inserts many keys in order: each search begins where the last one
+    // ended.
     options.set_allow_concurrent_memtable_write(false);
-    // Two cores serve requests as well: one flush and one compaction at a time.
+    // The two cores also serve requests: one flush and one compaction at a time.
     options.set_max_background_jobs(2);
-    // Bounds file handles and table readers; opening then does not touch every file either.
+    // Bounds file handles and table readers. Opening then does not touch every file either.
     options.set_max_open_files(MAX_OPEN_FILES);
     options.set_skip_stats_update_on_db_open(true);
     // One bound for the memory of all memtables, flushing ones included.
@@ -83,14 +82,14 @@ pub fn database(create: bool) -> Options {
     // Write-back in small steps, so that the sync at the end of a file does not delay syncs of the
     // log.
     options.set_bytes_per_sync(1 << 20);
-    // Statistics dumps cost time and nobody reads them.
+    // Statistics dumps cost time and have no reader.
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
-    // Warnings go where an operator looks; a LOG file would also end up in checkpoints.
+    // Warnings go to the operator's log; a LOG file would also end up in checkpoints.
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| match level {
         LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "headwater::store", "RocksDB: {message}"),
         LogLevel::Warn => tracing::warn!(target: "headwater::store", "RocksDB: {message}"),
-        // The options of every family, printed at each opening whatever the level.
+        // The options of every family, which are printed at each opening whatever the level.
         _ => tracing::trace!(target: "headwater::store", "RocksDB: {message}"),
     }));
     options
@@ -111,7 +110,7 @@ pub fn block_cache(bytes: usize) -> Cache {
     Cache::new_lru_cache_opts(&options)
 }
 
-/// A bloom filter for whole keys, and an index, in parts of which the top level alone is always in
+/// A bloom filter for whole keys and an index, both partitioned. Only their top level is always in
 /// memory.
 fn partitioned_filter(table: &mut BlockBasedOptions) {
     table.set_bloom_filter(BLOOM_BITS, false);
@@ -129,21 +128,20 @@ pub fn write() -> WriteOptions {
     options
 }
 
-/// Every read takes a snapshot. By default its end makes RocksDB rewrite files at the bottom that
-/// hold what only the snapshot may have needed, each of them once after it was written or moved
-/// there. Here that is nothing at all or an old row of a stream, which the next ordinary compaction
-/// drops; but a rewritten file is one of which nothing is in memory. So the delay is the longest
-/// there is.
+/// Every read takes a snapshot. By default, its end makes RocksDB rewrite bottom-level files that
+/// hold data only the snapshot may have needed, each file once after it was written or moved there.
+/// Here such data is nothing at all, or an old row of a stream, which the next ordinary compaction
+/// drops. But nothing of a rewritten file is in memory. So the delay is the longest possible.
 const NO_COMPACTION_AFTER_SNAPSHOTS: &str = "bottommost_file_compaction_delay=4294967295;";
 
-/// A new row finds its place in the memtable from that of the row before with the same first bytes,
-/// instead of from the top: of the same stream, which is the neighbour, ..
+/// The search for a new row's place in the memtable begins at the previous row with the same first
+/// bytes, instead of at the top: at the last row of the same stream, ..
 const INSERT_BESIDE_LAST_OF_STREAM: &str = "memtable_insert_with_hint_prefix_extractor=fixed:8;";
 
-/// .. or of all rows, where they come sorted.
+/// .. or at the last row of all, where rows arrive sorted.
 const INSERT_BEHIND_LAST: &str = "memtable_insert_with_hint_prefix_extractor=fixed:0;";
 
-/// What the bindings know by its name only.
+/// Options that the bindings know only by name.
 fn by_name(family: &str) -> Options {
     let insertion = match family {
         INDEX => INSERT_BESIDE_LAST_OF_STREAM,
@@ -158,18 +156,19 @@ fn by_name(family: &str) -> Options {
 
 fn family(name: &str, cache: &Cache) -> Options {
     let mut options = by_name(name);
-    // The same on every level: a file whose compression need not change can be moved down without
+    // The same on every level: a file whose compression stays the same can be moved down without
     // being rewritten.
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_target_file_size_base(TABLE_FILE_BYTES);
-    // One memtable filling, one being flushed; more only defers the moment the disk is too slow.
+    // One memtable filling, one being flushed; more would only postpone the moment when the disk is
+    // too slow.
     options.set_max_write_buffer_number(3);
     options.set_write_buffer_size(match name {
         EVENT => EVENT_MEMTABLE_BYTES,
         INDEX => INDEX_MEMTABLE_BYTES,
         _ => ROW_MEMTABLE_BYTES,
     });
-    // Small arena blocks: five families, of which three are almost empty.
+    // Small arena blocks: three of the five families are almost empty.
     options.set_arena_block_size(256 << 10);
 
     let mut table = BlockBasedOptions::default();
@@ -184,22 +183,22 @@ fn family(name: &str, cache: &Cache) -> Options {
 
     match name {
         EVENT => {
-            // A page of 20 events of 1 KiB touches two blocks, not six; its rows lie side by side.
+            // A page of 20 events of 1 KiB touches two blocks, not six; its rows are adjacent.
             table.set_block_size(16 << 10);
-            // With blocks this large the index of a table is a thousandth of its data. Held by the
-            // table reader it is found without asking the cache twenty times for a page; 512 open
-            // tables hold 40 MiB of it at most.
+            // With blocks this large, the index of a table is a thousandth of its data. The table
+            // reader holds it, which saves twenty look-ups in the cache per page; 512 open tables
+            // hold 40 MiB of it at most.
             table.set_cache_index_and_filter_blocks(false);
-            // Keys are dense and read by exact position or in order: a filter would answer "yes"
-            // each time.
+            // Keys are dense and read by exact position or in order: a filter would always answer
+            // "yes".
         }
         EVENT_ID => {
-            // Asked for repeated ids, and for all where `id_filter` does not know: then the answer
-            // is almost always "not there".
+            // Read for repeated ids, and for all ids when `id_filter` has no answer: then the
+            // result is almost always "not there".
             partitioned_filter(&mut table);
             table.set_block_size(4 << 10);
-            // Ids are random, so each compaction of level 0 rewrites level 1: let it take many
-            // files at once, and keep level 1 small.
+            // Ids are random, so each compaction of level 0 rewrites level 1. So it takes many
+            // files at once, and level 1 is small.
             options.set_level_zero_file_num_compaction_trigger(8);
             options.set_max_bytes_for_level_base(64 << 20);
         }
@@ -210,9 +209,9 @@ fn family(name: &str, cache: &Cache) -> Options {
         }
         INDEX => {
             table.set_block_size(8 << 10);
-            // Every flush has rows of all busy streams, so each compaction of level 0 rewrites
-            // level 1, whole: at the default of 256 MiB a row would be rewritten dozens of times
-            // before it leaves it. Tables are small there and larger on each level below.
+            // Every flush has rows of all busy streams, so each compaction of level 0 rewrites the
+            // whole of level 1. At the default of 256 MiB a row would be rewritten dozens of times
+            // before it leaves that level. Tables are small there and larger on each level below.
             options.set_max_bytes_for_level_base(INDEX_LEVEL_1_BYTES);
             options.set_target_file_size_base(INDEX_LEVEL_1_BYTES / 4);
             options.set_target_file_size_multiplier(2);

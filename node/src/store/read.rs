@@ -17,8 +17,8 @@ use crate::event::{
     EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, StreamNameRef, Ticks, Visibility,
 };
 
-/// Places of a page that get their memory at once; a page of more is rare.
-const MOST_PLACES_FORESEEN: u64 = 127;
+/// Places of a page whose memory is allocated at once; larger pages are rare.
+const PREALLOCATED_PLACES: u64 = 127;
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum ReadError {
     /// [`super::Store::read`].
     #[error("not in memory")]
     NotInMemory,
-    /// Too many others have waited for the disk for too long, see [`super::COLD_READS`].
+    /// Too many reads have waited for the disk for too long, see [`super::COLD_READS`].
     #[error("no place to wait for the disk in time")]
     Busy,
     /// The database is damaged; the node stops (see `fatal`).
@@ -36,7 +36,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Sorts the errors of RocksDB. Its text names the file of a damaged block.
+    /// Classifies errors of RocksDB, whose text names the file of a damaged block.
     pub(super) fn from_rocksdb(error: rocksdb::Error) -> Self {
         match error.kind() {
             ErrorKind::Incomplete => Self::NotInMemory,
@@ -45,21 +45,21 @@ impl ReadError {
     }
 }
 
-/// What is known of a stream besides its events.
+/// The state of a stream, without its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
     /// Numeric id for [`ReadView::events`]; `None` when the stream has never had an event or
     /// metadata.
     pub id: Option<u64>,
-    /// Hard-deleted; for a metastream, when the stream it describes is.
+    /// Hard-deleted; for a metastream, whether the stream it describes is hard-deleted.
     pub tombstoned: bool,
     /// Number of the last event ever committed, truncated ones included; `None` when there was
     /// none.
     pub last_number: Option<EventNumber>,
-    /// Effective metadata: the fixed one for `$$...` streams, all defaults when there is none.
+    /// Effective metadata: the fixed one for `$$...` streams, the defaults when there is none.
     pub metadata: StreamMetadata,
-    /// For `$$...` streams the metadata of the stream they describe, whose `$mr` says who may read
-    /// them.
+    /// For `$$...` streams the metadata of the stream they describe, whose `$mr` names their
+    /// readers.
     pub described: Option<StreamMetadata>,
 }
 
@@ -81,14 +81,14 @@ pub(super) enum Tier {
 
 /// The state as of one moment.
 pub struct ReadView<'db> {
-    // Before the snapshot it reads under, so that it is gone first.
-    /// The index rows of the stream asked for last: its last number and its page are usually wanted
+    // Declared before the snapshot that it reads from, so that it is dropped first.
+    /// The index rows of the last stream read: its last number and its page are usually read
     /// together, and making an iterator costs as much as moving one over a page.
     index_rows: RefCell<Option<(u64, DBRawIterator<'db>)>>,
     generation: &'db Generation,
     snapshot: Snapshot<'db>,
     tier: Tier,
-    /// For reads by key.
+    /// For look-ups by key.
     options: ReadOptions,
 }
 
@@ -99,7 +99,7 @@ impl<'db> ReadView<'db> {
         Self { generation, snapshot, tier, options, index_rows: RefCell::new(None) }
     }
 
-    /// What is known of `stream`; also for streams that never existed.
+    /// The state of `stream`; also for streams that never existed.
     pub fn stream(&self, stream: &str) -> Result<StreamInfo, ReadError> {
         let record = self.record(stream)?;
         let last_number = match &record {
@@ -126,15 +126,15 @@ impl<'db> ReadView<'db> {
         })
     }
 
-    /// The access list that a stream itself has, without looking at its events; also for streams
-    /// that never existed.
+    /// The access list of the stream itself, without looking at its events; also for streams that
+    /// never existed.
     pub fn acl(&self, stream: &str) -> Result<Option<Acl>, ReadError> {
         Ok(metadata_of(self.record(stream)?).acl)
     }
 
-    /// The last event of a stream as readers see it: none of a deleted or truncated one. Its age
-    /// does not count: users and access lists are read here, and they change by writes alone, never
-    /// by the clock.
+    /// The last event of a stream as readers see it: none for a deleted or truncated stream. Its
+    /// age does not count: users and access lists are read here, and only writes change them, never
+    /// the clock.
     pub fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let info = self.stream(stream)?;
         let visibility = Visibility::regardless_of_age(info.tombstoned, info.last_number, &info.metadata);
@@ -146,9 +146,9 @@ impl<'db> ReadView<'db> {
         }
     }
 
-    /// Where the stored events of a stream (id from [`StreamInfo`]) with the given numbers are,
-    /// ascending. Raw: truncation, age and deletion are the caller's business; numbers that are not
-    /// stored are left out.
+    /// The places of the stored events of a stream (id from [`StreamInfo`]) with the given numbers,
+    /// ascending. Raw: truncation, age and deletion are left to the caller. Numbers that are not
+    /// stored are skipped.
     pub fn places(&self, stream_id: u64, numbers: RangeInclusive<EventNumber>) -> Result<Vec<EventPlace>, ReadError> {
         let mut places = places_for(&numbers);
         self.scan_index(stream_id, numbers, |key, value| {
@@ -158,7 +158,7 @@ impl<'db> ReadView<'db> {
         Ok(places)
     }
 
-    /// The same, and what the index says besides of these events, if it does so of each of them.
+    /// The same, with the headings of these events if the index has all of them.
     pub fn places_and_headings(
         &self,
         stream_id: u64,
@@ -191,7 +191,7 @@ impl<'db> ReadView<'db> {
         }
         let mut rows = match self.kept_index_rows(stream_id) {
             Some(rows) => rows,
-            // With a bound behind the last row wanted, tables that have only later rows of the
+            // With a bound after the last row wanted, tables that have only later rows of the
             // stream take no part in each step.
             None => {
                 self.iterate(options::INDEX, &index_row::key(stream_id, start), &index_row::key(stream_id, end + 1))
@@ -209,18 +209,17 @@ impl<'db> ReadView<'db> {
             }
             rows.next();
         }
-        // An iterator ends in the same way at the end and at a block it could not read.
+        // An iterator ends the same way at the end and at an unreadable block.
         rows.status().map_err(ReadError::from_rocksdb)
     }
 
-    /// Where the stored event with this number is, raw.
+    /// The place of the stored event with this number, raw.
     pub fn place(&self, stream_id: u64, number: EventNumber) -> Result<Option<EventPlace>, ReadError> {
         let key = index_row::key(stream_id, number);
         self.get(options::INDEX, &key)?.map(|row| index_row::place(&key, &row)).transpose()
     }
 
-    /// The rows of events at ascending places, all of them held in memory until the result is
-    /// dropped.
+    /// The rows of events at ascending places, all held in memory until the result is dropped.
     pub fn rows(&self, places: &[EventPlace]) -> Result<Vec<EventRow<'db>>, ReadError> {
         let keys: Vec<_> = places.iter().map(|place| event_row::key(place.position)).collect();
         let family = self.generation.family(options::EVENT);
@@ -257,8 +256,8 @@ impl<'db> ReadView<'db> {
         rows.iter().map(|row| Ok(row.event()?.to_recorded())).collect()
     }
 
-    /// Shows the events at these positions to `visit`, the newest first, until it breaks off. One
-    /// row is held at a time.
+    /// Shows the events at these positions to `visit`, newest first, until it breaks off. One row
+    /// is held at a time.
     pub fn log_down(
         &self,
         positions: Range<Position>,
@@ -277,8 +276,8 @@ impl<'db> ReadView<'db> {
         rows.status().map_err(ReadError::from_rocksdb)
     }
 
-    /// Up to `count` events at `from` and after it, ascending; fewer when the payload of more would
-    /// exceed `max_bytes`, but at least one if there is one.
+    /// Up to `count` events from `from` on, ascending; fewer when the payload of more would exceed
+    /// `max_bytes`, but at least one if there is one.
     pub fn log_forward(&self, from: Position, count: usize, max_bytes: usize) -> Result<Vec<RecordedEvent>, ReadError> {
         let from = event_row::key(from);
         let mut rows = self.iterate(options::EVENT, &from, &event_row::key(u64::MAX));
@@ -312,7 +311,7 @@ impl<'db> ReadView<'db> {
         row.map(|row| stream_row::decode(stream, &row)).transpose()
     }
 
-    /// Keeps the iterator for the rows that are usually asked for next.
+    /// Keeps the iterator for the rows that are usually read next.
     fn last_index_number(&self, stream_id: u64) -> Result<Option<EventNumber>, ReadError> {
         let mut rows = self.kept_index_rows(stream_id).unwrap_or_else(|| {
             self.iterate(options::INDEX, &index_row::key(stream_id, 0), &index_row::end_key(stream_id))
@@ -322,7 +321,7 @@ impl<'db> ReadView<'db> {
         Ok(last)
     }
 
-    /// The kept iterator, if it is over all index rows of this stream, wherever it stands.
+    /// The kept iterator, if it covers all index rows of this stream, at any row.
     fn kept_index_rows(&self, stream_id: u64) -> Option<DBRawIterator<'db>> {
         self.index_rows.take().filter(|(kept_for, _)| *kept_for == stream_id).map(|(_, rows)| rows)
     }
@@ -354,15 +353,15 @@ impl EventRow<'_> {
 }
 
 fn places_for(numbers: &RangeInclusive<EventNumber>) -> Vec<EventPlace> {
-    Vec::with_capacity(numbers.end().saturating_sub(*numbers.start()).min(MOST_PLACES_FORESEEN) as usize + 1)
+    Vec::with_capacity(numbers.end().saturating_sub(*numbers.start()).min(PREALLOCATED_PLACES) as usize + 1)
 }
 
 fn missing(position: Position) -> ReadError {
     ReadError::Damaged(format!("the event at position {position} is missing although it is indexed"))
 }
 
-/// Up to `count` events from where the iterator stands, moving it by `step`; fewer when the payload
-/// of more would exceed `max_bytes`, but at least one if there is one.
+/// Up to `count` events from the current row of the iterator, moved by `step`; fewer when the
+/// payload of more would exceed `max_bytes`, but at least one if there is one.
 fn take_events<'db>(
     mut rows: DBRawIterator<'db>,
     count: usize,

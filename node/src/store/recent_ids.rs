@@ -1,15 +1,15 @@
-//! The ids of the newest events, in memory until there are enough of them to be written to family
-//! `event_id` in order.
+//! The ids of the newest events, kept in memory until there are enough of them to be written to
+//! family `event_id` in order.
 //!
-//! Ids are random. Put into RocksDB one by one, each of them searches its place in a large memtable
-//! or, if that is a hash table, is sorted by its flush: several times what the rest of an event
-//! costs (docs/adr/0010-recent-event-ids.md). A few thousand at a time are sorted where they are.
+//! Ids are random. Written to RocksDB one by one, each would search its place in a large memtable
+//! or, in a hash table, be sorted by the flush: several times the cost of the rest of an event
+//! (docs/adr/0010-recent-event-ids.md). A few thousand at a time are sorted here.
 //!
-//! Nothing depends on a memory that may be lost: row `ids_before` of family `system`, written
-//! together with the ids, says which events have theirs in the database. Those of the others are
-//! read from the events themselves when a database is opened.
+//! Nothing is lost with this memory: row `ids_before` of family `system`, written together with the
+//! ids, says which events have their ids in the database. The ids of later events are read from the
+//! events themselves when a database is opened.
 
-// Asked for with every event; seeded like that of std, and several times faster.
+// Used for every event; seeded like the one of std, and several times faster.
 use hashbrown::HashMap;
 use rocksdb::{ReadOptions, WriteBatch};
 use uuid::Uuid;
@@ -21,25 +21,26 @@ use super::system_row::{self, Counters};
 use super::{ReadError, event_id_row, event_row, stream_row};
 use crate::event::{EventNumber, MAX_NUMBER, Position};
 
-/// Ids that are kept in memory at most, and one chunk's more: few enough to stay in the caches of a
+/// Ids kept in memory, not counting those of one more chunk: few enough to stay in the caches of a
 /// processor and to be read again at every start, enough for sorting to pay.
 pub const RECENT_IDS: usize = 4_096;
 
-/// Events whose ids are kept in memory at most, and those of one chunk more. Not every event has an
-/// id of its own: with the right version an id may be used again, and such events are read at a
-/// start as well.
+/// Events whose ids are kept in memory, not counting those of one more chunk. Not every event has
+/// an id of its own: with the right version an id may be used again, and a start reads such events
+/// too.
 pub const RECENT_EVENTS: u64 = 16_384;
 
-/// See the module. Of the writer alone.
+/// See the module. Owned by the writer.
 #[derive(Debug, Default)]
 pub(super) struct RecentIds {
     ids: HashMap<(u64, Uuid), EventNumber>,
-    /// Of events before this position the ids are in the database.
+    /// The database holds the ids of the events before this position.
     before: Position,
 }
 
 impl RecentIds {
-    /// What the database lacks of ids. One of an earlier version lacks none, and is told so.
+    /// The ids that the database lacks. A database of an earlier version lacks none, and this is
+    /// recorded in it.
     pub(super) fn open(generation: &Generation, counters: &Counters) -> Result<Self, ReadError> {
         let Some(before) = generation.ids_before()? else {
             generation.put_ids_before(counters.next_position)?;
@@ -55,7 +56,7 @@ impl RecentIds {
         rows.seek_to_first();
         while let Some((key, value)) = rows.item() {
             let event = event_row::read(event_row::position(key)?, value)?;
-            // Tombstones have no number of their own, and nobody asks for their ids.
+            // Tombstones have no number of their own, and their ids are never looked up.
             if event.number != MAX_NUMBER {
                 let stream_id = match streams.get(event.stream) {
                     Some(id) => *id,
@@ -87,13 +88,13 @@ impl RecentIds {
         Ok(())
     }
 
-    /// The number that the first event with this id got in the stream, if it is a recent one.
+    /// The number that the first event with this id got in the stream, if the event is recent.
     pub(super) fn get(&self, id: &(u64, Uuid)) -> Option<EventNumber> {
         self.ids.get(id).copied()
     }
 
-    /// Takes the ids that a chunk used first; all of those at hand go into its batch once there are
-    /// enough. `next_position` is that behind the chunk.
+    /// Takes the ids that a chunk used first. Once there are enough, all kept ids go into its
+    /// batch. `next_position` is the position after the chunk.
     pub(super) fn commit(
         &mut self,
         new: HashMap<(u64, Uuid), EventNumber>,
@@ -108,7 +109,7 @@ impl RecentIds {
         }
         self.before = next_position;
         self.ids.keys().for_each(|id| filter.add(id));
-        // The order of the keys, which comparing numbers finds several times faster.
+        // The order of the keys; comparing numbers finds it several times faster.
         let mut rows: Vec<_> = self.ids.drain().map(|((stream, id), number)| (stream, id.as_u128(), number)).collect();
         rows.sort_unstable();
         let family = generation.family(EVENT_ID);
@@ -119,7 +120,7 @@ impl RecentIds {
     }
 }
 
-/// What is read at a start leaves the block cache to those who will read again.
+/// Reads at the start leave the block cache to ordinary reads.
 fn read_once() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.fill_cache(false);

@@ -1,32 +1,30 @@
-//! A bounded cache of what the state says, from which the apply thread removes what a commit
-//! changed.
+//! A bounded cache of facts about the state. The apply thread removes what a commit changes.
 //!
-//! Every key has one place, which it shares with all keys of the same hash; the newest wins. So a
-//! look-up is one short lock, memory is bounded, and nobody has to tidy up.
+//! Every key has one slot, shared with all keys of the same hash; the newest wins. So a look-up
+//! takes one short lock, memory is bounded, and no clean-up is needed.
 
 use std::hash::BuildHasher;
 
-// Asked for by every commit and most requests; seeded like that of std, and several times faster.
+// Used by every commit and most requests; seeded like the one of std, and several times faster.
 use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
 
-/// What is known by name. `V` is cheap to clone.
+/// Facts by name. `V` is cheap to clone.
 pub struct Slots<V> {
     slots: Box<[Mutex<Slot<V>>]>,
     hasher: DefaultHashBuilder,
 }
 
 struct Slot<V> {
-    /// Counts the commits that changed what this place may hold.
+    /// Counts the commits that changed a key of this slot.
     version: u64,
-    /// Commits under way that change it: meanwhile nobody knows which of them a reader of the state
-    /// has seen.
+    /// Commits under way that change a key of this slot. Meanwhile it is unknown which of them a
+    /// reader of the state has seen.
     changing: u32,
     entry: Option<(Box<str>, V)>,
 }
 
-/// The place of a key as it was found. What is learnt of the state after it was taken may be put
-/// there.
+/// The slot of a key at one moment. Facts that are read from the state afterwards may be put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotPlace {
     slot: usize,
@@ -34,13 +32,13 @@ pub struct SlotPlace {
 }
 
 impl<V: Clone> Slots<V> {
-    /// With room for so many keys.
+    /// With room for this many keys.
     pub fn new(places: usize) -> Self {
         let slots = (0..places).map(|_| Mutex::new(Slot { version: 0, changing: 0, entry: None })).collect();
         Self { slots, hasher: DefaultHashBuilder::default() }
     }
 
-    /// What is known of `key`, and its place.
+    /// The fact about `key`, and its slot.
     pub fn get(&self, key: &str) -> (SlotPlace, Option<V>) {
         let slot = self.slot_of(key);
         let place = self.slots[slot].lock();
@@ -48,12 +46,12 @@ impl<V: Clone> Slots<V> {
         (SlotPlace { slot, version: place.version }, known)
     }
 
-    /// Whether nothing that this place may hold was changed since it was taken.
+    /// Whether no key of this slot has changed since `place` was taken.
     pub fn is_current(&self, place: SlotPlace) -> bool {
         self.slots[place.slot].lock().version == place.version
     }
 
-    /// Remembers what was read from the state after `place` was taken. Says whether it is still
+    /// Remembers what was read from the state after `place` was taken. Returns whether it is still
     /// right.
     pub fn put(&self, place: SlotPlace, key: &str, value: V) -> bool {
         let mut slot = self.slots[place.slot].lock();
@@ -64,23 +62,23 @@ impl<V: Clone> Slots<V> {
         is_current
     }
 
-    /// Forgets `key`, and what is being learnt about it at this moment.
+    /// Forgets `key`, and rejects what is being read about it at this moment.
     pub fn changed(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.version += 1;
         slot.entry.take_if(|(known, _)| **known == *key);
     }
 
-    /// Forgets `key` before a commit that changes it, and lets nothing be learnt about it until
-    /// [`Self::end_change`]. So nobody who has seen the new state elsewhere is told the old one
-    /// here.
+    /// Forgets `key` before a commit that changes it, and accepts nothing about it until
+    /// [`Self::end_change`]. So a reader that has seen the new state elsewhere never finds the old
+    /// one here.
     pub fn begin_change(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.changing += 1;
         slot.entry.take_if(|(known, _)| **known == *key);
     }
 
-    /// The commit is visible to every reader.
+    /// Ends the change: the commit is visible to every reader.
     pub fn end_change(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.changing -= 1;
@@ -147,7 +145,7 @@ mod tests {
         slots.begin_change("a");
         assert_eq!(slots.get("a").1, None);
         let (meanwhile, _) = slots.get("a");
-        assert!(!slots.put(meanwhile, "a", 1), "read before or after the commit, nobody can tell");
+        assert!(!slots.put(meanwhile, "a", 1), "it is unknown whether it was read before or after the commit");
         slots.end_change("a");
         assert!(!slots.put(meanwhile, "a", 1));
         let (after, _) = slots.get("a");

@@ -1,4 +1,4 @@
-//! Family `stream`: what is known of a stream besides its events. Not written per append.
+//! Family `stream`: the state of a stream, without its events. It is not written for each append.
 //!
 //! | part | bytes | content |
 //! |---|---|---|
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn records_of_older_versions_can_be_read() {
-        // Version 1, id 7, last number 3: nothing was known of recreations.
+        // Version 1, id 7, last number 3, without a recreation.
         let read = decode("s", &[1, 0x08, 7, 0x20, 3]).unwrap();
         assert_eq!(read, StreamRecord { id: 7, last_number: Some(3), ..StreamRecord::default() });
     }

@@ -1,4 +1,4 @@
-//! Family `system`: one row each for what concerns the database as a whole.
+//! Family `system`: one row for each fact about the whole database.
 //!
 //! | key | value |
 //! |---|---|
@@ -12,9 +12,9 @@ use super::ReadError;
 use crate::event::Position;
 
 /// Version of all encodings together. Version 1 has no row `ids_before`, and all ids in their
-/// family; before version 3 rows of `index` end behind the size.
+/// family; before version 3, rows of `index` end after the size.
 pub const FORMAT_VERSION: u32 = 3;
-/// The oldest version that can be opened; it becomes the newest one then, and its rows stay as they
+/// The oldest version that can be opened. Opening sets the newest version; the rows stay as they
 /// are.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
@@ -32,12 +32,12 @@ pub const MEMBERSHIP: &[u8] = b"membership";
 const COUNTERS_VERSION: u8 = 1;
 const COUNTERS_BYTES: usize = 25;
 
-/// What is counted across all streams. Equal on every node after the same entries.
+/// Counters over all streams. Equal on every node after the same entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Position the next event gets.
+    /// Position of the next event.
     pub next_position: Position,
-    /// Id the next new stream gets.
+    /// Id of the next new stream.
     pub next_stream_id: u64,
     /// Number of log entries applied.
     pub log_entries: u64,

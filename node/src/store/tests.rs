@@ -126,7 +126,7 @@ async fn install_moves_readers_waiters_and_the_writer() {
     change.changed().await;
     assert_eq!(target.applied().current(), Applied { log_entries: 2, next_position: 20 });
     assert_eq!(target.last_applied().unwrap(), mark);
-    // A reader that began before keeps what it began with, and only then the old files go.
+    // A read that began before keeps its database, and the old files go only afterwards.
     assert_eq!(ReadView::new(&old_reader, Tier::Disk).stream("other").unwrap().last_number, Some(2));
     assert!(path.join("1").exists());
     drop(old_reader);
@@ -141,7 +141,7 @@ async fn install_moves_readers_waiters_and_the_writer() {
     assert_eq!(target.view(|view| view.stream("other").unwrap().id), None);
     drop(target);
     assert_eq!(open(&path).applied().current(), Applied { log_entries: 3, next_position: 21 });
-    // The checkpoint stays as it was, also after the installed state was written to.
+    // The checkpoint stays the same, even after writes to the installed state.
     assert_eq!(Store::checkpoint_mark(&checkpoint).unwrap(), mark);
 }
 
@@ -204,7 +204,7 @@ fn a_flipped_byte_is_damage_that_names_the_file_and_never_a_missing_event() {
     let generation = store.inner.current.load_full();
     let largest = tables(&directory.path().join("1")).into_iter().max_by_key(|path| path.metadata().unwrap().len());
     let path = largest.unwrap();
-    // The blocks written by a flush are not in the cache yet, so this is what the next read meets.
+    // The blocks written by a flush are not in the cache yet, so the next read meets this.
     let mut bytes = fs::read(&path).unwrap();
     bytes[64] ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -238,7 +238,7 @@ fn another_format_is_refused() {
 #[test]
 fn the_filter_of_a_large_table_of_ids_stays_in_memory() {
     let directory = tempfile::tempdir().unwrap();
-    // The filter of this many ids in one piece is larger than a shard of this cache.
+    // An unpartitioned filter of this many ids is larger than a shard of this cache.
     let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
     let generation = store.inner.current.load_full();
     let family = generation.family(options::EVENT_ID);
@@ -258,7 +258,7 @@ fn the_filter_of_a_large_table_of_ids_stays_in_memory() {
     assert_eq!(found(rocksdb::ReadTier::BlockCache), Ok(false));
 }
 
-/// The number under which the stream knows an id that [`append`] gave.
+/// The number under which the stream knows an id given by [`append`].
 fn number_of(store: &mut StateWriter, stream: &str, id: u128) -> Option<u64> {
     let mut chunk = store.begin();
     let stream = chunk.stream(stream).unwrap();
@@ -285,7 +285,7 @@ fn every_id_is_known_in_memory_in_the_database_and_after_a_start() {
         total += recent_ids::RECENT_IDS as u128 / 2 + 10;
     }
     let stored = stored_ids(&store, 0..total);
-    assert!(stored > 0 && stored < total as usize, "{stored} of {total}: both places are asked");
+    assert!(stored > 0 && stored < total as usize, "{stored} of {total}: ids are found in both places");
     let all_are_known = |store: &mut StateWriter| (0..total).all(|id| number_of(store, "s", id) == Some(id as u64));
     assert!(all_are_known(&mut store));
     store.flush().unwrap();
@@ -299,7 +299,7 @@ fn every_id_is_known_in_memory_in_the_database_and_after_a_start() {
     store.checkpoint(&checkpoint).unwrap();
     let mut target = open(&directory.path().join("target"));
     target.install(&checkpoint).unwrap();
-    assert!(all_are_known(&mut target), "a snapshot brings them, too");
+    assert!(all_are_known(&mut target), "a snapshot brings them too");
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn the_filter_of_ids_is_filled_when_a_database_is_opened_and_misses_none_meanwhi
         (known..known + step).filter(|id| writer.id_filter.may_hold(&of(*id))).count()
     };
     let mut store = open(directory.path());
-    // These come while it is being filled, or as soon as it is.
+    // These are added while the filter is being filled, or right after that.
     fill_more(&mut store, &mut known);
     check(&mut store, known);
     store.memory().id_filter.settle();
@@ -391,7 +391,7 @@ fn the_first_use_of_an_id_counts_after_a_start() {
     let many = recent_ids::RECENT_IDS as u128;
     commit(&mut store, 0..many);
     assert_eq!(stored_ids(&store, 0..many), many as usize);
-    // One that is in the database and one that is not, each used again.
+    // Two used ids are used again: one that is in the database and one that is not.
     commit(&mut store, 5..6);
     commit(&mut store, many..many + 1);
     commit(&mut store, many..many + 1);
@@ -424,7 +424,7 @@ fn databases_of_the_formats_before_are_opened_and_go_on() {
             let generation = store.inner.current.load_full();
             let now = generation.db().get_cf(generation.family(options::SYSTEM), system_row::FORMAT).unwrap();
             assert_eq!(now.unwrap(), system_row::FORMAT_VERSION.to_be_bytes(), "an older program refuses it");
-            // Pages with old rows are there, and look the events up.
+            // Pages with old rows exist, and look the events up.
             for (numbers, has_headings) in [(0..=9, false), (45..=54, false), (50..=59, true)] {
                 store.view(|view| {
                     let (places, headings) = view.places_and_headings(0, numbers.clone()).unwrap();
@@ -439,7 +439,7 @@ fn databases_of_the_formats_before_are_opened_and_go_on() {
 }
 
 #[test]
-fn a_database_of_a_format_before_that_is_refused_stays_what_it_was() {
+fn a_refused_database_of_an_older_format_stays_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     fill(&mut store, "s", 5);
@@ -459,7 +459,7 @@ fn a_database_of_a_format_before_that_is_refused_stays_what_it_was() {
     assert_eq!(format.unwrap(), 2u32.to_be_bytes());
 }
 
-/// Makes a database with so many events in stream 0 what it was in a format before.
+/// Turns a database with this many events in stream 0 into one of an earlier format.
 fn as_of_format(store: &Store, format: u32, events: u64) {
     let generation = store.inner.current.load_full();
     let mut batch = rocksdb::WriteBatch::default();
@@ -470,7 +470,7 @@ fn as_of_format(store: &Store, format: u32, events: u64) {
         let length = if number % 2 == 0 && format == 1 { 8 } else { 12 };
         batch.put_cf(generation.family(options::INDEX), key, &row[..length]);
         if format == 1 {
-            // All ids in their family, and no word of it.
+            // All ids in their family, without a record of it.
             let key = event_id_row::key(0, uuid::Uuid::from_u128(scattered(number.into())));
             batch.put_cf(generation.family(options::EVENT_ID), key, event_id_row::value(number));
         }
@@ -484,7 +484,7 @@ fn as_of_format(store: &Store, format: u32, events: u64) {
 }
 
 #[test]
-fn the_index_tells_time_and_type_of_every_event_of_a_page() {
+fn the_index_has_time_and_type_of_every_event_of_a_page() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let mut chunk = store.begin();
@@ -533,7 +533,7 @@ fn a_changed_stream_is_not_remembered_as_it_was() {
     assert_eq!(store.known_stream("s").1.map(|info| info.last_number), Some(Some(0)));
     let (stale, info) = read(&store);
     fill(&mut store, "s", 1);
-    assert_eq!(store.known_stream("s").1, None, "the commit took it out");
+    assert_eq!(store.known_stream("s").1, None, "the commit removed it");
     store.remember_stream(stale, "s", &info);
     assert_eq!(store.known_stream("s").1, None, "what was read before the commit is not kept");
     fill(&mut store, "other", 1);
@@ -556,7 +556,7 @@ fn a_page_that_was_read_stays_in_memory_when_readers_leave() {
         let info = view.stream("s")?;
         view.events(info.id.unwrap_or(0), 0..=19)
     };
-    // A reader is there while files are written, so these keep what its view might need.
+    // A reader is open while files are written, so they keep what its view might need.
     let early = ReadView::new(&generation, Tier::Memory);
     for _ in 0..3 {
         fill(&mut store, "s", 100);

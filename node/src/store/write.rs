@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-// Asked several times for every command; its hash is seeded like that of std, and several times
+// Used several times for every command; its hash is seeded like the one of std, and several times
 // faster.
 use hashbrown::HashMap;
 use headwater_proto::stored::{EventRecord, NewEvent, StreamRecord};
@@ -21,11 +21,11 @@ use crate::event::{
     EventNumber, MAX_NUMBER, Position, Recreation, StreamHead, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks,
 };
 
-/// Room that a chunk's batch has from the start: that of some fifty events of usual size, so that
-/// it is not copied while it grows.
+/// Initial size of a chunk's batch: room for some fifty events of usual size, so that it is not
+/// copied while it grows.
 const USUAL_BATCH_BYTES: usize = 32 << 10;
 
-/// A stream as known to one chunk, see [`Chunk::stream`].
+/// A stream in one chunk, see [`Chunk::stream`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamRef(usize);
 
@@ -36,14 +36,14 @@ struct StreamState {
     /// [`StreamHead::last_number`].
     positions: Vec<Position>,
     changed: bool,
-    /// Its metadata is another than before the chunk.
-    described_anew: bool,
+    /// Its metadata has changed in this chunk.
+    metadata_changed: bool,
 }
 
 impl StreamState {
-    /// Whether readers will find another state than before the chunk.
-    fn is_another(&self) -> bool {
-        self.changed || self.described_anew
+    /// Whether readers will find a different state than before the chunk.
+    fn has_changed(&self) -> bool {
+        self.changed || self.metadata_changed
     }
 }
 
@@ -52,20 +52,19 @@ impl StreamState {
 pub struct ChangedStream<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Whether its metadata is another than before; else it got events, or metadata that means the
-    /// same.
-    pub is_described_anew: bool,
+    /// Whether its metadata changed. Otherwise it got events, or metadata with the same meaning.
+    pub has_new_metadata: bool,
 }
 
-/// The streams that a commit changed, each of them once.
+/// The streams that a commit changed, each once.
 #[derive(Clone, Copy)]
 pub struct ChangedStreams<'a>(&'a [StreamState]);
 
 impl<'a> ChangedStreams<'a> {
-    /// One by one.
+    /// The streams one by one.
     pub fn iter(self) -> impl Iterator<Item = ChangedStream<'a>> {
-        let changed = self.0.iter().filter(|state| state.is_another());
-        changed.map(|state| ChangedStream { name: &state.name, is_described_anew: state.described_anew })
+        let changed = self.0.iter().filter(|state| state.has_changed());
+        changed.map(|state| ChangedStream { name: &state.name, has_new_metadata: state.metadata_changed })
     }
 }
 
@@ -76,8 +75,8 @@ struct ChunkEvent {
     data: Bytes,
 }
 
-/// The writes of some consecutive log entries, invisible to readers until committed.
-/// Made by [`super::StateWriter::begin`]. Dropped without a commit it leaves no trace.
+/// The writes of some consecutive log entries, invisible to readers until committed. Made by
+/// [`super::StateWriter::begin`]. If dropped without a commit, it leaves no trace.
 pub struct Chunk<'writer> {
     inner: &'writer Inner,
     memory: &'writer mut WriterMemory,
@@ -90,7 +89,7 @@ pub struct Chunk<'writer> {
     event_ids: HashMap<(u64, Uuid), EventNumber>,
     /// By position, from `memory.counters.next_position` on.
     events: Vec<ChunkEvent>,
-    /// The id last looked up in vain: its append follows, and need not look again.
+    /// The last id that was not found: its append follows, and need not look again.
     absent: Option<(u64, Uuid)>,
     buffer: Vec<u8>,
 }
@@ -128,13 +127,13 @@ impl<'writer> Chunk<'writer> {
             stored,
             positions: Vec::new(),
             changed: false,
-            described_anew: false,
+            metadata_changed: false,
         });
         self.by_name.insert(name, stream);
         Ok(stream)
     }
 
-    /// State of a stream as of this chunk.
+    /// The state of a stream as of this chunk.
     pub fn head(&self, stream: StreamRef) -> &StreamHead {
         &self.streams[stream.0].stored.head
     }
@@ -144,7 +143,7 @@ impl<'writer> Chunk<'writer> {
         &self.streams[stream.0].name
     }
 
-    /// The number which the first event with this id got in the stream.
+    /// The number that the first event with this id got in the stream.
     pub fn number_of_id(&mut self, stream: StreamRef, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
         let state = &self.streams[stream.0];
         let (Some(id), Some(_)) = (state.stored.id, state.stored.head.last_number) else {
@@ -171,7 +170,7 @@ impl<'writer> Chunk<'writer> {
         Ok(number)
     }
 
-    /// Where the event with this number is.
+    /// The position of the event with this number.
     pub fn position_of(&self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
         let state = &self.streams[stream.0];
         let Some(id) = state.stored.id else {
@@ -202,7 +201,7 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
-    /// Position the next event gets.
+    /// Position of the next event.
     pub fn next_position(&self) -> Position {
         self.counters.next_position
     }
@@ -212,7 +211,7 @@ impl<'writer> Chunk<'writer> {
         self.counters.next_position - self.memory.counters.next_position
     }
 
-    /// Adds an event at the end of a stream. Its id must be of 16 bytes.
+    /// Adds an event at the end of a stream. Its id must have 16 bytes.
     pub fn append(
         &mut self,
         stream: StreamRef,
@@ -238,8 +237,8 @@ impl<'writer> Chunk<'writer> {
         Ok(position)
     }
 
-    /// Deletes a stream for ever: a tombstone among all events, and the end of its metadata
-    /// (contract/streams 7).
+    /// Deletes a stream for ever: adds a tombstone to the log of all events, and ends the stream's
+    /// metadata (contract/streams 7).
     pub fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {
         let event = NewEvent {
             event_id: Bytes::copy_from_slice(event_id.as_bytes()),
@@ -248,24 +247,24 @@ impl<'writer> Chunk<'writer> {
         };
         let (position, _) = self.put_event(stream, MAX_NUMBER, time, event_id, event);
         let state = &mut self.streams[stream.0];
-        state.described_anew = true;
-        state.stored.head.bury(position);
+        state.metadata_changed = true;
+        state.stored.head.set_tombstone(position);
         self.put_record(stream);
         position
     }
 
-    /// Remembers what the last event of `$$stream` means for the stream.
+    /// Records what the last event of `$$stream` means for the stream.
     pub fn set_metadata(&mut self, stream: StreamRef, metadata: Option<StreamMetadata>) {
         let state = &mut self.streams[stream.0];
         state.changed = true;
         if state.stored.head.describe(metadata) {
-            state.described_anew = true;
+            state.metadata_changed = true;
             self.put_record(stream);
         }
     }
 
-    /// Remembers by which write a soft-deleted stream is brought back; `None` when a repetition of
-    /// that write is found by other means.
+    /// Records which write recreated a soft-deleted stream; `None` when a repetition of that write
+    /// is recognised by other means.
     pub fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
         let state = &mut self.streams[stream.0];
         if state.stored.head.recreation != recreation {
@@ -274,9 +273,9 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
-    /// Puts the log position of the last entry (and the membership, when the chunk changed it),
-    /// both encoded by the caller, into the same batch, writes it and publishes it to readers and
-    /// waiters. A failed write ends the process.
+    /// Writes the batch, with the log position of the last entry (and the membership, when the
+    /// chunk changed it), both encoded by the caller. Then publishes it to readers and waiters. A
+    /// failed write ends the process.
     pub fn commit(mut self, log_entries: u64, last_applied: Vec<u8>, membership: Option<Vec<u8>>) {
         self.counters.log_entries = log_entries;
         let system = self.generation.family(options::SYSTEM);
@@ -285,13 +284,13 @@ impl<'writer> Chunk<'writer> {
         if let Some(membership) = membership {
             self.batch.put_cf(system, system_row::MEMBERSHIP, membership);
         }
-        // Should the write fail, the process ends, and with it what is remembered here.
+        // If the write fails, the process ends, and so does this memory.
         let (new_ids, next_position) = (std::mem::take(&mut self.event_ids), self.counters.next_position);
         let WriterMemory { recent_ids, id_filter, .. } = &mut *self.memory;
         recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
         let batch_bytes = self.batch.size_in_bytes() as u64;
         let known = &self.inner.known_streams;
-        let another = || self.streams.iter().filter(|state| state.is_another()).map(|state| &*state.name);
+        let another = || self.streams.iter().filter(|state| state.has_changed()).map(|state| &*state.name);
         known.begin_change(another());
         if let Err(error) = self.generation.db().write_opt(self.batch, &options::write()) {
             crate::fatal::stop("writing to the state database", &error);
@@ -308,7 +307,7 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
-    /// Number of the first event which this chunk wrote to the stream.
+    /// Number of the first event that this chunk wrote to the stream.
     fn first_new_number(&self, state: &StreamState) -> Option<EventNumber> {
         let last = state.stored.head.last_number?;
         let written = state.positions.len() as u64;
@@ -329,7 +328,7 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
-    /// Leaves the row in the buffer, and gives back the type of the event.
+    /// Leaves the row in the buffer, and returns the type of the event.
     fn put_event(
         &mut self,
         stream: StreamRef,
@@ -358,7 +357,7 @@ impl<'writer> Chunk<'writer> {
         (position, record.event_type)
     }
 
-    /// Id of the stream; a new stream gets one, and a row.
+    /// Id of the stream; a new stream gets an id and a row.
     fn numeric_id(&mut self, stream: StreamRef) -> u64 {
         if let Some(id) = self.streams[stream.0].stored.id {
             return id;

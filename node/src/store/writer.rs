@@ -7,16 +7,15 @@ use super::write::Chunk;
 use super::writer_memory::WriterMemory;
 use super::{OpenError, Store, checkpoint};
 
-/// Writes the state of one node: whoever owns it applies commands, copies the state and puts
-/// another one in its place, and nobody else can. It is a reader as well; others get clones of its
-/// [`Store`].
+/// Writes the state of one node. Its owner alone applies commands, copies the state and replaces
+/// it. It is a reader as well; other readers get clones of its [`Store`].
 pub struct StateWriter {
     store: Store,
     memory: WriterMemory,
 }
 
 impl StateWriter {
-    /// Opens the current state under `directory` (created when missing), with so much memory for
+    /// Opens the current state under `directory` (created when missing), with this much memory for
     /// blocks of table files.
     pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
         let (store, memory) = Store::open(directory, block_cache_bytes)?;
@@ -29,7 +28,7 @@ impl StateWriter {
     }
 
     /// Makes a self-contained copy of the state in the new directory `target` by hard links:
-    /// everything committed so far, `last_applied` included. Call [`Store::flush`] before, so that
+    /// everything committed so far, `last_applied` included. Call [`Store::flush`] first, so that
     /// little is left to write here.
     pub fn checkpoint(&mut self, target: &Path) -> std::io::Result<()> {
         checkpoint::take(&self.store.inner, target)

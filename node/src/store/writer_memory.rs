@@ -1,4 +1,4 @@
-//! What the writer keeps in memory from one chunk to the next.
+//! The memory of the writer between chunks.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::id_filter::IdFilter;
 use super::recent_ids::RecentIds;
 use super::system_row::Counters;
 
-/// See the module. Nothing of an uncommitted chunk is ever in it.
+/// See the module. It never holds anything of an uncommitted chunk.
 pub(super) struct WriterMemory {
     pub(super) counters: Counters,
     pub(super) heads: HeadCache,

@@ -1,9 +1,8 @@
-//! Who is calling whom: the metadata on every node-to-node call, and its check against what the
-//! connection has proven.
+//! The caller and the target of a call between nodes: the metadata of the call, and its check
+//! against the certificate of the connection.
 //!
 //! A call that reaches the wrong process (a reused address, a restored machine, two clusters on one
-//! network) must never be answered as if it were the right one: an append from a foreign leader
-//! would rewrite the log.
+//! network) must be refused: an append from a foreign leader would rewrite the log.
 
 use parking_lot::RwLock;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
@@ -22,7 +21,7 @@ pub const TO: &str = "headwater-to";
 /// 16 random bytes chosen by the founder.
 pub type ClusterId = [u8; 16];
 
-/// Who this node is, for stamping its calls and checking those of others.
+/// The identity of this node, to stamp its calls and to check those of others.
 #[derive(Debug)]
 pub struct LocalIdentity {
     node_id: NodeId,
@@ -33,7 +32,7 @@ pub struct LocalIdentity {
 }
 
 impl LocalIdentity {
-    /// The identity as read from the data directory.
+    /// The identity in the data directory.
     pub fn new(node_id: NodeId, cluster_id: Option<ClusterId>) -> Self {
         let identity = Self { node_id, cluster: RwLock::new(None), from: AsciiMetadataValue::from(node_id.0) };
         if let Some(cluster_id) = cluster_id {
@@ -42,7 +41,7 @@ impl LocalIdentity {
         identity
     }
 
-    /// This node.
+    /// The id of this node.
     pub fn node_id(&self) -> NodeId {
         self.node_id
     }
@@ -71,9 +70,9 @@ impl LocalIdentity {
         Ok(())
     }
 
-    /// Checks a call that arrived here and returns the caller; FAILED_PRECONDITION with a sentence
-    /// when it was not meant for this node, or when the certificate of the connection is that of
-    /// another server than the caller says it is.
+    /// Checks an incoming call and returns its caller. FAILED_PRECONDITION with a sentence when the
+    /// call was not meant for this node, or when the certificate of the connection belongs to
+    /// another server than the caller claims to be.
     pub fn check<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         let from = self.check_metadata(request.metadata())?;
         check_proven(request, from.server())?;
@@ -101,7 +100,7 @@ impl LocalIdentity {
     }
 }
 
-/// Refuses a call in the name of `server` over a connection whose certificate is that of another
+/// Refuses a call in the name of `server` over a connection whose certificate belongs to another
 /// server.
 pub fn check_proven<T>(request: &Request<T>, server: u16) -> Result<(), Status> {
     match proven(request) {
@@ -112,7 +111,7 @@ pub fn check_proven<T>(request: &Request<T>, server: u16) -> Result<(), Status> 
     }
 }
 
-/// The server at the other end, as its certificate proves; `None` where nodes talk in the clear.
+/// The server at the other end, as its certificate proves; `None` without TLS.
 pub fn proven<T>(request: &Request<T>) -> Option<u16> {
     request.extensions().get::<Proven>().and_then(|proven| proven.0)
 }

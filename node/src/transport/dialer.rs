@@ -1,4 +1,5 @@
-//! Connections to other nodes: settings of the channels, and who has to be at the other end.
+//! Connections to other nodes: settings of the channels, and the proof of the server at the other
+//! end.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -21,44 +22,44 @@ use crate::tls::{HandshakeError, NodeTls};
 /// HTTP/2 window of one stream: the default of 64 KiB throttles pipelined appends.
 pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 
-/// HTTP/2 window of a connection, on which several streams may be alive.
+/// HTTP/2 window of a connection, which may carry several streams.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Ping an otherwise silent connection this often: a peer that vanished without closing (power,
-/// cable) is found out by this alone.
+/// How often an otherwise silent connection is pinged. Nothing else detects a peer that vanished
+/// without closing (power, cable).
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A ping unanswered for this long ends the connection.
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a connection may take, TLS handshake included. A machine that is off answers nothing at
-/// all.
+/// How long connecting may take, TLS handshake included. A machine that is switched off does not
+/// answer at all.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Makes channels to other nodes, in the clear or with TLS. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Dialer {
     tls: Option<NodeTls>,
-    /// What the log has been told last of each server that could not be proven.
-    told: Arc<Told>,
+    /// Failed handshakes that were logged.
+    failures: Arc<HandshakeFailures>,
     traffic: Traffic,
 }
 
 impl Dialer {
-    /// With TLS, if there is any.
+    /// With TLS if it is given.
     pub fn new(tls: Option<NodeTls>) -> Self {
-        Self { tls, told: Arc::default(), traffic: Traffic::default() }
+        Self { tls, failures: Arc::default(), traffic: Traffic::default() }
     }
 
-    /// Where the connections of these channels are counted.
+    /// Counts the traffic of these channels.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
-    /// A channel to the node of `server` at `address` (`host:port`); it connects when first used,
+    /// A channel to the node of `server` at `address` (`host:port`). It connects when first used,
     /// and again when a connection ends.
     pub fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
-        // Whether the connection is encrypted is decided below: to HTTP it makes no difference.
+        // The connectors below decide on encryption: HTTP does not see the difference.
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -70,7 +71,7 @@ impl Dialer {
         Ok(match &self.tls {
             None => endpoint.connect_with_connector_lazy(PlainConnector { server, traffic }),
             Some(tls) => {
-                let secure = SecureConnector { tls: tls.clone(), server, told: self.told.clone(), traffic };
+                let secure = SecureConnector { tls: tls.clone(), server, failures: self.failures.clone(), traffic };
                 endpoint.connect_with_connector_lazy(secure)
             }
         })
@@ -81,7 +82,7 @@ type Connecting<S> = Pin<Box<dyn Future<Output = io::Result<TokioIo<Counted<S>>>
 
 async fn connect(address: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
-    // Without it every hundredth small message waits 40 ms for the peer's delayed acknowledgement.
+    // Otherwise every hundredth small message waits 40 ms for the peer's delayed acknowledgement.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -116,12 +117,12 @@ impl tower_service::Service<Uri> for PlainConnector {
     }
 }
 
-/// Connects to one server and makes sure that it is the one.
+/// Connects to one server and verifies that it is that server.
 #[derive(Clone)]
 struct SecureConnector {
     tls: NodeTls,
     server: u16,
-    told: Arc<Told>,
+    failures: Arc<HandshakeFailures>,
     traffic: Traffic,
 }
 
@@ -135,7 +136,7 @@ impl tower_service::Service<Uri> for SecureConnector {
     }
 
     fn call(&mut self, address: Uri) -> Self::Future {
-        let Self { tls, server, told, traffic } = self.clone();
+        let Self { tls, server, failures, traffic } = self.clone();
         Box::pin(async move {
             let authority = authority(&address);
             let stream = connect(authority).await?;
@@ -148,12 +149,12 @@ impl tower_service::Service<Uri> for SecureConnector {
             };
             match connected.await {
                 Ok(secure) => {
-                    told.forget(server);
+                    failures.forget(server);
                     Ok(TokioIo::new(traffic.outgoing(secure, ends, server, true)))
                 }
                 Err(error) => {
                     if error.is_refusal() {
-                        told.tell(server, authority, &error);
+                        failures.log(server, authority, &error);
                     }
                     Err(io::Error::other(format!("TLS with server {server} at {authority}: {error}")))
                 }
@@ -162,13 +163,13 @@ impl tower_service::Service<Uri> for SecureConnector {
     }
 }
 
-/// Handshakes are tried again and again: the log hears of a failure once, and of another one when
-/// the reason is another.
+/// The last failure for each server. Handshakes are tried again and again: a failure is logged
+/// once, and again when its reason changes.
 #[derive(Default)]
-struct Told(Mutex<HashMap<u16, String>>);
+struct HandshakeFailures(Mutex<HashMap<u16, String>>);
 
-impl Told {
-    fn tell(&self, server: u16, address: &str, error: &HandshakeError) {
+impl HandshakeFailures {
+    fn log(&self, server: u16, address: &str, error: &HandshakeError) {
         let reason = error.to_string();
         let before = self.0.lock().insert(server, reason.clone());
         if before.as_ref() != Some(&reason) {

@@ -1,4 +1,4 @@
-//! Connections of other nodes, in the clear or with TLS, as gRPC takes them in.
+//! Connections from other nodes, with or without TLS, as gRPC accepts them.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,35 +22,36 @@ use super::traffic::{Counted, Ends, Traffic};
 use crate::listen::{Accepted, Handshakes, NoTurn, Port};
 use crate::tls::{HANDSHAKE_TIMEOUT, NodeTls};
 
-/// Open connections of other nodes; the next one waits in the listen queue until one ends. A node
-/// opens a few connections to each other one, and there are some dozens of nodes at most.
+/// Open connections from other nodes; the next one waits in the listen queue until one ends. A node
+/// opens a few connections to each peer, and there are some dozens of nodes at most.
 pub const MAX_CONNECTIONS: usize = 1_024;
 
-/// TLS handshakes of other nodes under way; the next one waits for its turn, within the time it
-/// has. A cluster needs some dozens when it starts.
+/// TLS handshakes of other nodes under way; the next one waits for its turn, within its time limit.
+/// A cluster needs some dozens when it starts.
 pub const MAX_HANDSHAKES: usize = 256;
 
-/// Of these, for one address: a stranger that opens connections and says nothing must not keep the
-/// other nodes out. A whole cluster on one machine, or behind one address, needs less.
+/// Handshakes under way for one address: a stranger that opens connections and sends nothing must
+/// not keep the other nodes out. A whole cluster on one machine, or behind one address, needs
+/// fewer.
 pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 
-/// A refused connection from the same address for the same reason is worth a line this often: nodes
-/// try again and again.
+/// How often a refused connection from the same address for the same reason is logged: nodes try
+/// again and again.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lines about refused connections in [`REMIND_INTERVAL`]: whoever can reach the port could fill
-/// the disk otherwise.
-const MAX_TOLD: usize = 64;
+/// Log lines about refused connections in [`REMIND_INTERVAL`]. Without a limit, a client that reaches
+/// the port could fill the disk.
+const MAX_LINES: usize = 64;
 
-/// What the port is for, in log lines.
+/// The purpose of the port, in log lines.
 const PORT: &str = "other nodes";
 
-/// The server that the other end of a connection has proven to be; `None` in the clear, where
-/// nobody proves anything.
+/// The server that the other end of a connection has proven to be; `None` without TLS, where
+/// nothing is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proven(pub Option<u16>);
 
-/// A connection of another node.
+/// A connection from another node.
 pub struct NodeStream<S> {
     stream: Counted<S>,
     proven: Proven,
@@ -69,7 +70,7 @@ pub fn plain(
         let ends = Ends::of(&stream);
         let stream = traffic.incoming(stream, ends, None);
         let stream = NodeStream { stream, proven: Proven(None), _place: place };
-        // It fails only when the node stops.
+        // This fails only when the node stops.
         tokio::spawn(async move { connections.send(Ok(stream)).await });
     })
 }
@@ -81,19 +82,19 @@ pub fn secure(
     traffic: Traffic,
     stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<NodeStream<TlsStream<TcpStream>>>> {
-    let door = Arc::new(Door {
+    let acceptor = Arc::new(SecureAcceptor {
         tls,
         traffic,
         handshakes: Handshakes::new(MAX_HANDSHAKES, Some(MAX_HANDSHAKES_PER_ADDRESS)),
-        refusals: Refusals::default(),
+        refusals: RefusalLog::default(),
     });
     connections(socket, stop, move |accepted, connections| {
-        let door = door.clone();
-        tokio::spawn(async move { door.let_in(accepted, connections).await });
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move { acceptor.accept(accepted, connections).await });
     })
 }
 
-/// What comes of the connections that come in on `socket`: `take` sends it.
+/// Accepts connections on `socket`; `take` passes them on to the returned stream.
 fn connections<S: Send + 'static>(
     socket: TcpListener,
     stop: CancellationToken,
@@ -105,21 +106,21 @@ fn connections<S: Send + 'static>(
     ReceiverStream::new(connections)
 }
 
-/// What all connections with TLS share.
-struct Door {
-    /// Makes TLS of a connection, and knows which server is at its other end.
+/// What all TLS connections share.
+struct SecureAcceptor {
+    /// Makes the TLS handshake, which proves the server at the other end.
     tls: NodeTls,
     /// Counts the bytes of all connections.
     traffic: Traffic,
     /// Handshakes under way.
     handshakes: Handshakes,
-    /// Refused connections that the log has told of.
-    refusals: Refusals,
+    /// Refused connections that were logged.
+    refusals: RefusalLog,
 }
 
-impl Door {
-    /// Makes the handshake of one connection, and sends the connection on.
-    async fn let_in(
+impl SecureAcceptor {
+    /// Makes the handshake of one connection and passes the connection on.
+    async fn accept(
         &self,
         accepted: Accepted,
         connections: mpsc::Sender<io::Result<NodeStream<TlsStream<TcpStream>>>>,
@@ -129,7 +130,7 @@ impl Door {
             Ok(turn) => turn,
             Err(NoTurn::TooManyOfAddress) => {
                 let reason = format!("{MAX_HANDSHAKES_PER_ADDRESS} handshakes of its address are under way");
-                return self.refusals.tell(peer, reason);
+                return self.refusals.log(peer, reason);
             }
             Err(NoTurn::TooLate) => {
                 return tracing::debug!(address = %peer, "no TLS connection of another node: too many handshakes");
@@ -140,41 +141,41 @@ impl Door {
             Ok((stream, server)) => {
                 let stream = self.traffic.incoming(stream, ends, Some(server));
                 let stream = NodeStream { stream, proven: Proven(Some(server)), _place: place };
-                // It fails only when the node stops.
+                // This fails only when the node stops.
                 let _ = connections.send(Ok(stream)).await;
             }
-            Err(error) if error.is_refusal() => self.refusals.tell(peer, error.to_string()),
+            Err(error) if error.is_refusal() => self.refusals.log(peer, error.to_string()),
             Err(error) => tracing::debug!(address = %peer, %error, "no TLS connection of another node"),
         }
     }
 }
 
-/// Lines about refused connections: each address and reason once in [`REMIND_INTERVAL`], and not
-/// more than [`MAX_TOLD`] of them.
+/// Log lines about refused connections: each address and reason once in [`REMIND_INTERVAL`], and no
+/// more than [`MAX_LINES`] of them.
 #[derive(Default)]
-struct Refusals(Mutex<Told>);
+struct RefusalLog(Mutex<LoggedRefusals>);
 
 #[derive(Default)]
-struct Told {
+struct LoggedRefusals {
     lines: HashMap<(IpAddr, String), Instant>,
-    /// Refusals since the last line that got none.
-    untold: u64,
+    /// Refusals since the last line that were not logged.
+    not_logged: u64,
 }
 
-impl Refusals {
-    fn tell(&self, address: SocketAddr, reason: String) {
+impl RefusalLog {
+    fn log(&self, address: SocketAddr, reason: String) {
         let now = Instant::now();
-        let mut told = self.0.lock();
-        told.lines.retain(|_, at| now.duration_since(*at) < REMIND_INTERVAL);
+        let mut logged = self.0.lock();
+        logged.lines.retain(|_, at| now.duration_since(*at) < REMIND_INTERVAL);
         let line = (address.ip(), reason);
-        if told.lines.contains_key(&line) || told.lines.len() >= MAX_TOLD {
-            told.untold += 1;
+        if logged.lines.contains_key(&line) || logged.lines.len() >= MAX_LINES {
+            logged.not_logged += 1;
             return;
         }
-        let untold = std::mem::take(&mut told.untold);
-        told.lines.insert(line.clone(), now);
-        drop(told);
-        tracing::warn!(%address, reason = line.1, untold, "refused a connection to the port for other nodes");
+        let not_logged = std::mem::take(&mut logged.not_logged);
+        logged.lines.insert(line.clone(), now);
+        drop(logged);
+        tracing::warn!(%address, reason = line.1, not_logged, "refused a connection to the port for other nodes");
     }
 }
 
@@ -225,21 +226,21 @@ mod tests {
     const _: () = assert!(MAX_HANDSHAKES_PER_ADDRESS * 2 < MAX_HANDSHAKES, "one address must leave places for others");
 
     #[test]
-    fn refusals_are_told_once_and_within_a_limit() {
-        let refusals = Refusals::default();
+    fn refusals_are_logged_once_and_within_a_limit() {
+        let refusals = RefusalLog::default();
         let state = || {
-            let told = refusals.0.lock();
-            (told.lines.len(), told.untold)
+            let logged = refusals.0.lock();
+            (logged.lines.len(), logged.not_logged)
         };
         for port in 1..=5 {
-            refusals.tell(SocketAddr::from(([10, 0, 0, 1], port)), "a".to_owned());
+            refusals.log(SocketAddr::from(([10, 0, 0, 1], port)), "a".to_owned());
         }
         assert_eq!(state(), (1, 4));
-        refusals.tell(SocketAddr::from(([10, 0, 0, 1], 1)), "b".to_owned());
-        assert_eq!(state(), (2, 0), "the next line says how many got none");
+        refusals.log(SocketAddr::from(([10, 0, 0, 1], 1)), "b".to_owned());
+        assert_eq!(state(), (2, 0), "the next line says how many were not logged");
         for host in 0..=255 {
-            refusals.tell(SocketAddr::from(([10, 0, 1, host], 1)), "a".to_owned());
+            refusals.log(SocketAddr::from(([10, 0, 1, host], 1)), "a".to_owned());
         }
-        assert_eq!(state(), (MAX_TOLD, 256 - (MAX_TOLD as u64 - 2)));
+        assert_eq!(state(), (MAX_LINES, 256 - (MAX_LINES as u64 - 2)));
     }
 }

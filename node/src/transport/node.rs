@@ -1,21 +1,21 @@
-//! Nodes and where they are reached.
+//! Node ids and member addresses.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// One life of one server's disk: the configured server id in the upper 16 bits, a random instance
-/// number below.
+/// The id of one disk of one server: the configured server id in the upper 16 bits, a random
+/// instance number below.
 ///
-/// Consensus is lost when a node comes back under an id with less than it had acknowledged (a wiped
-/// disk could vote a committed entry away). So an empty disk always gets a new instance number and
-/// is a stranger until the cluster gives it the place of its predecessor.
+/// Consensus is lost when a node returns under an id with less than it had acknowledged: a wiped
+/// disk could vote a committed entry away. So an empty disk always gets a new instance number, and
+/// is a stranger until the cluster lets it replace its predecessor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
     const INSTANCE_BITS: u32 = 48;
 
-    /// A node id for server `server` that was never used before.
+    /// A new node id for server `server`.
     pub fn generate(server: u16) -> Self {
         let random = uuid::Uuid::new_v4().as_u128() as u64;
         Self(u64::from(server) << Self::INSTANCE_BITS | random & ((1 << Self::INSTANCE_BITS) - 1))
@@ -45,7 +45,7 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// Where a member of the cluster is reached.
+/// The addresses of a member of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Member {
     /// `host:port` of node-to-node gRPC.
@@ -60,6 +60,6 @@ impl fmt::Display for Member {
     }
 }
 
-/// Where to reach a member: given the address that the membership names, the one to use. Lets the
-/// configured list win over what an older configuration left in the membership.
+/// Maps the address that the membership names to the address to use: the configured list takes
+/// precedence over what an older configuration left in the membership.
 pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;

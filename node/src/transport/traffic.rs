@@ -1,4 +1,4 @@
-//! What goes over the connections between nodes, counted for statistics.
+//! Counts the traffic between nodes, for statistics.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-/// The open connections with other nodes, and what went over all there ever were. Cheap to clone;
-/// clones share their counts.
+/// The open connections with other nodes, and the bytes of all connections ever opened. Cheap to
+/// clone; clones share their counts.
 #[derive(Clone, Default)]
 pub struct Traffic {
     inner: Arc<Inner>,
@@ -22,7 +22,7 @@ pub struct Traffic {
 
 #[derive(Default)]
 struct Inner {
-    /// By the order in which they were opened.
+    /// In the order of opening.
     open: Mutex<BTreeMap<u64, Arc<Connection>>>,
     next: AtomicU64,
     sent_bytes: AtomicU64,
@@ -32,14 +32,14 @@ struct Inner {
 /// An open connection with another node.
 #[derive(Debug)]
 pub struct Connection {
-    /// A random name.
+    /// A random id.
     pub id: Uuid,
-    /// The server at the other end: the one that was called, or that has proven itself to be it;
-    /// `None` for a caller in the clear.
+    /// The server at the other end: the server that was called, or the server that the caller has
+    /// proven to be; `None` for a caller without TLS.
     pub server: Option<u16>,
     /// Whether this node has opened it.
     pub is_outgoing: bool,
-    /// Whether it is TLS. Its bytes are counted before they are encrypted.
+    /// Whether it uses TLS. Its bytes are counted before encryption.
     pub is_tls: bool,
     /// Both addresses.
     pub ends: Ends,
@@ -62,14 +62,14 @@ impl Connection {
 /// The addresses of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
-    /// Of this node.
+    /// The address of this node.
     pub local: SocketAddr,
-    /// Of the other one.
+    /// The address of the other node.
     pub remote: SocketAddr,
 }
 
 impl Ends {
-    /// Of `stream`; unspecified ones when it is broken already.
+    /// The addresses of `stream`; unspecified ones when it is already broken.
     pub fn of(stream: &TcpStream) -> Self {
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Self { local: stream.local_addr().unwrap_or(unknown), remote: stream.peer_addr().unwrap_or(unknown) }
@@ -77,13 +77,12 @@ impl Ends {
 }
 
 impl Traffic {
-    /// Counts what goes over `stream`, a connection to `server` that this node has opened.
+    /// Counts the bytes of `stream`, a connection to `server` that this node has opened.
     pub fn outgoing<S>(&self, stream: S, ends: Ends, server: u16, is_tls: bool) -> Counted<S> {
         self.count(stream, ends, Some(server), true, is_tls)
     }
 
-    /// The same for a connection that was accepted; `server` where it has proven which one it is,
-    /// and then it is TLS.
+    /// Counts the bytes of an accepted connection; `server` is given when TLS has proven it.
     pub fn incoming<S>(&self, stream: S, ends: Ends, server: Option<u16>) -> Counted<S> {
         self.count(stream, ends, server, false, server.is_some())
     }
@@ -103,23 +102,23 @@ impl Traffic {
         Counted { stream, number, connection, traffic: self.clone() }
     }
 
-    /// The open connections, the oldest first.
+    /// The open connections, oldest first.
     pub fn open(&self) -> Vec<Arc<Connection>> {
         self.inner.open.lock().values().cloned().collect()
     }
 
-    /// Bytes sent over all connections, closed ones too.
+    /// Bytes sent over all connections, including closed ones.
     pub fn sent_bytes(&self) -> u64 {
         self.inner.sent_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes received over all connections, closed ones too.
+    /// Bytes received over all connections, including closed ones.
     pub fn received_bytes(&self) -> u64 {
         self.inner.received_bytes.load(Ordering::Relaxed)
     }
 }
 
-/// A stream whose bytes are counted; the connection counts as open until it is dropped.
+/// A stream whose bytes are counted. The connection counts as open until this is dropped.
 pub struct Counted<S> {
     stream: S,
     number: u64,
@@ -203,6 +202,6 @@ mod tests {
         assert_eq!((open[0].sent_bytes(), open[0].received_bytes(), open[0].server), (8, 3, Some(3)));
         drop(counted);
         assert!(traffic.open().is_empty());
-        assert_eq!((traffic.sent_bytes(), traffic.received_bytes()), (8, 3), "what was, stays counted");
+        assert_eq!((traffic.sent_bytes(), traffic.received_bytes()), (8, 3), "past bytes stay counted");
     }
 }

@@ -1,5 +1,5 @@
-//! How a node becomes part of a cluster: it was before, the cluster is founded now, or it takes the
-//! place of a lost disk.
+//! How a node becomes part of a cluster: it already is a member, it takes part in the founding, or
+//! it replaces a lost disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,46 +20,46 @@ use crate::config::{Config, MemberConfig};
 use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
 
-/// How often an unfinished formation looks around again.
+/// How often an unfinished formation is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long one call to another node may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
-/// How often the log repeats what a node is still waiting for.
+/// How often the log repeats what a node is waiting for.
 const REMIND_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What a round of looking around came to.
+/// The result of one attempt.
 enum Round {
     /// This node is part of a cluster.
     Done,
-    /// Not yet; a sentence for the operator.
+    /// Not yet part of a cluster; the reason, for the operator.
     Waiting(String),
-    /// Not before the operator has changed what the sentence names.
+    /// Not until the operator corrects the configuration; the problem, for the operator.
     Misconfigured(String),
 }
 
 /// Makes this node part of a cluster.
 ///
 /// A cluster is founded once: by the listed server with the smallest id, when every listed server
-/// answers, is empty and has the same list. A node that has taken part before has a log or a vote,
-/// so it is not empty and there is nothing to found.
+/// answers, is empty and has the same list. A node that has taken part in a cluster has a log or a
+/// vote, so it is not empty and founds nothing.
 pub(crate) struct Formation {
-    /// The member list, which server of it this node is, and whether it may ask for the place of a
-    /// lost disk.
+    /// The member list, this server's id in it, and whether the node may ask to rejoin with a new
+    /// disk.
     pub(crate) config: Arc<Config>,
-    /// Becomes that of a cluster.
+    /// Receives the cluster id.
     pub(crate) identity: Arc<Identity>,
-    /// Whether there is anything left to do.
+    /// Whether this node is a member already.
     pub(crate) membership: Arc<OwnMembership>,
     /// Founds the cluster.
     pub(crate) consensus: Consensus,
     /// The other listed servers.
     pub(crate) peers: Peers,
-    /// Reaches them.
+    /// Reaches the other servers.
     pub(crate) connector: Connector,
 }
 
 impl Formation {
-    /// Works until this node is part of a cluster or `stop`.
+    /// Works until this node is part of a cluster, or until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut reminder = LogReminder::every(REMIND_INTERVAL);
         loop {
@@ -91,7 +91,7 @@ impl Formation {
         for (member, answer) in others.iter().zip(answers) {
             match answer {
                 Ok(status) => heard.push((member, status)),
-                // Somebody is there, but not who should be.
+                // A node answers, but not the listed one.
                 Err(status) if status.code() == tonic::Code::FailedPrecondition => {
                     return Round::Misconfigured(status.message().to_owned());
                 }
@@ -102,11 +102,11 @@ impl Formation {
         }
         if !self.membership.disk_is_empty() {
             return if self.membership.is_learner() {
-                // Taken in before; the leader that was to promote this node, or stopped half way,
-                // may be another one by now.
-                self.ask_for_place(&heard).await
+                // This node was added as a learner before. The leader that was to promote it may
+                // have lost leadership, or may have stopped half way.
+                self.ask_to_rejoin(&heard).await
             } else {
-                // Its log says more than the member list: consensus does the rest.
+                // The node was a member before: consensus does the rest.
                 Round::Done
             };
         }
@@ -130,15 +130,15 @@ impl Formation {
         if smallest != Some(self.config.server_id) {
             return Round::Waiting("waiting for the server with the smallest id to found the cluster".to_owned());
         }
-        match self.found(&heard).await {
+        match self.found_cluster(&heard).await {
             Ok(()) => Round::Done,
             Err(reason) => Round::Waiting(reason),
         }
     }
 
-    /// Founds the cluster; repeating it after a crash at any point is harmless as long as every
-    /// node is still empty.
-    async fn found(&self, others: &[(&MemberConfig, wire::StatusResponse)]) -> Result<(), String> {
+    /// Founds the cluster. Repeating it after a crash at any point is harmless while every node is
+    /// still empty.
+    async fn found_cluster(&self, others: &[(&MemberConfig, wire::StatusResponse)]) -> Result<(), String> {
         let identity = &self.identity;
         let cluster_id = identity.cluster_id().unwrap_or_else(Uuid::new_v4);
         identity.set_cluster_id(cluster_id, true).map_err(|error| error.to_string())?;
@@ -165,8 +165,8 @@ impl Formation {
         Ok(())
     }
 
-    /// This disk is empty, but a listed server belongs to a cluster: either founding is under way
-    /// and the log will come by itself, or this server's former disk is lost.
+    /// This disk is empty, but a listed server belongs to a cluster. Either the founding is under
+    /// way and the leader will send its log, or this server's former disk is lost.
     async fn meet_existing_cluster(
         &self,
         member: &MemberConfig,
@@ -187,17 +187,17 @@ impl Formation {
                 member.id, self.config.server_id
             ));
         }
-        self.ask_for_place(heard).await
+        self.ask_to_rejoin(heard).await
     }
 
-    /// Asks the leader for the place of this server's lost disk.
-    async fn ask_for_place(&self, heard: &[(&MemberConfig, wire::StatusResponse)]) -> Round {
+    /// Asks the leader to let this disk replace the lost one of this server.
+    async fn ask_to_rejoin(&self, heard: &[(&MemberConfig, wire::StatusResponse)]) -> Round {
         let leader = heard.iter().find(|(_, status)| status.leader_node_id == Some(status.node_id));
         let Some((leader, status)) = leader else {
             return Round::Waiting("the cluster to rejoin has no leader at the moment".to_owned());
         };
-        // Before the leader is asked: it sends its log as soon as it has agreed, and a node without
-        // a cluster refuses every log.
+        // The cluster id is stored before the request: the leader sends its log as soon as it
+        // agrees, and a node without a cluster refuses every log.
         if let Err(reason) = self.adopt_cluster(status.cluster_id.as_deref().unwrap_or_default()) {
             return Round::Waiting(format!("server {} cannot take this node back: {reason}", leader.id));
         }
@@ -210,10 +210,10 @@ impl Formation {
             }),
         };
         let answer = self.call(leader, async |mut client| client.rejoin(request).await).await;
-        let taken_in = answer
+        let accepted = answer
             .map_err(|status| status.message().to_owned())
             .and_then(|answer| self.adopt_cluster(&answer.cluster_id));
-        match taken_in {
+        match accepted {
             Ok(()) => Round::Waiting(format!(
                 "server {} gives this node the place of its lost disk once it has caught up",
                 leader.id
@@ -222,8 +222,8 @@ impl Formation {
         }
     }
 
-    /// Makes this disk part of the cluster; another one's id is given up only while the disk holds
-    /// nothing else.
+    /// Makes this disk part of the cluster. The id of another cluster is given up only while the
+    /// disk holds nothing else.
     fn adopt_cluster(&self, cluster_id: &[u8]) -> Result<(), String> {
         let cluster_id = Uuid::from_slice(cluster_id).map_err(|_| "it names no cluster".to_owned())?;
         let may_replace = self.membership.disk_is_empty();

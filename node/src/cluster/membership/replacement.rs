@@ -1,4 +1,4 @@
-//! Changes of the members at the leader: giving a replaced disk the place of its predecessor.
+//! Changes of the members at the leader: a replaced disk takes the place of its predecessor.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::cluster::status::peers::Peers;
 use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
 
-/// A new member may vote once it lacks no more than this many entries of the log: what is under way
-/// to a member that keeps up. An entry can be a MiB, and from then on writes may have to wait for
-/// it.
+/// A new member may vote once it lacks no more than this many log entries: about what is in flight
+/// to a member that keeps up. An entry can be a MiB, and writes may have to wait for the new member
+/// from then on.
 const CAUGHT_UP_WITHIN: u64 = 8;
-/// How long catching up may take before the leader gives up; the node asks again by itself.
+/// How long catching up may take before the leader gives up; the node then asks again by itself.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3_600);
-/// How often the leader looks whether the new member has caught up.
+/// How often the leader checks whether the new member has caught up.
 const CATCH_UP_POLL: Duration = Duration::from_millis(100);
 /// How long one membership entry may take to commit.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
@@ -33,18 +33,18 @@ pub(crate) struct Replacement {
     membership: Arc<OwnMembership>,
     consensus: Consensus,
     leadership: Arc<Leadership>,
-    /// Confirms that a majority still follows this leader before it changes the members.
+    /// Confirms that a majority still follows this leader, before it changes the members.
     barrier: Arc<ReadGate>,
-    /// Whether the predecessor of a disk still runs.
+    /// Whether the predecessor of a disk is still running.
     peers: Peers,
-    /// Disks that are being brought back.
+    /// Disks that are catching up.
     promoting: Mutex<HashSet<NodeId>>,
     /// Held while the members are changed: one change at a time.
     changing_members: tokio::sync::Mutex<()>,
 }
 
 impl Replacement {
-    /// Nothing is being replaced.
+    /// Starts without a replacement under way.
     pub(crate) fn new(
         identity: Arc<Identity>,
         membership: Arc<OwnMembership>,
@@ -57,8 +57,8 @@ impl Replacement {
         Self { identity, membership, consensus, leadership, barrier, peers, promoting, changing_members }
     }
 
-    /// Takes `node_id` in as a learner in place of the earlier disk of the same server, and lets it
-    /// vote once it has caught up. Repeating the request is harmless.
+    /// Adds `node_id` as a learner in place of the former disk of the same server, and lets it vote
+    /// once it has caught up. Repeating the request is harmless.
     pub(crate) async fn replace(self: &Arc<Self>, node_id: NodeId, addresses: Member) -> Result<Uuid, Status> {
         let cluster_id = self.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
         if !self.leadership.is_local() {
@@ -70,7 +70,7 @@ impl Replacement {
         let members = self.consensus.seen().members;
         let voters = members.voters();
         if voters.contains(&node_id) {
-            // Perhaps a former leader began the exchange and did not finish it.
+            // A former leader may have begun the exchange without finishing it.
             if members.voter_lists().len() > 1 {
                 self.promote_in_background(node_id);
             }
@@ -85,12 +85,12 @@ impl Replacement {
                 NodeId(former.status.node_id)
             )));
         }
-        // It asks several times a second until it votes, and every change is an entry of the log.
+        // The node asks several times a second until it votes, and every change is a log entry.
         if members.addresses(node_id) == Some(&addresses) {
             self.promote_in_background(node_id);
             return Ok(cluster_id);
         }
-        // A new leader that no majority has confirmed yet may not change the members.
+        // A new leader that no majority has confirmed must not change the members.
         if self.barrier.linearize().await.is_err() {
             return Err(Status::unavailable("the leader has no majority at the moment"));
         }
@@ -115,7 +115,7 @@ impl Replacement {
         }
     }
 
-    /// Waits until the learner has caught up and exchanges it for its predecessor in one change.
+    /// Waits until the learner has caught up, then exchanges it for its predecessor in one change.
     async fn promote(self: Arc<Self>, node_id: NodeId) {
         self.promote_when_caught_up(node_id).await;
         self.promoting.lock().remove(&node_id);
@@ -123,11 +123,11 @@ impl Replacement {
 
     async fn promote_when_caught_up(&self, node_id: NodeId) {
         let deadline = tokio::time::Instant::now() + CATCH_UP_DEADLINE;
-        // What kept the last attempt from succeeding: told when it changes, not ten times a second.
+        // What prevented the last attempt; logged when it changes, not ten times a second.
         let mut obstacle = String::new();
         loop {
             if !self.leadership.is_local() || tokio::time::Instant::now() > deadline {
-                tracing::info!(%node_id, "no longer the one to promote the replaced disk");
+                tracing::info!(%node_id, "no longer promoting the replaced disk");
                 return;
             }
             let seen = self.consensus.seen();
@@ -153,14 +153,15 @@ impl Replacement {
 
     async fn exchange_voter(&self, node_id: NodeId) -> Result<(), String> {
         let consensus = &self.consensus;
-        // Two disks may be replaced at once, and what is read here has to be what is changed.
+        // Two disks may be replaced at the same time: no other change may come between reading the
+        // members and changing them.
         let _one_at_a_time = self.changing_members.lock().await;
         let members = self.consensus.seen().members;
-        // Of an exchange that was left half way the newer list counts.
+        // If an exchange was left unfinished, the newer list counts.
         let newest = members.voter_lists().last().into_iter().flatten().copied();
         let mut voters: BTreeSet<NodeId> = newest.filter(|id| id.server() != node_id.server()).collect();
         voters.insert(node_id);
-        // The predecessor is gone for ever.
+        // The predecessor never comes back.
         let changed = tokio::time::timeout(COMMIT_DEADLINE, consensus.replace_voters(voters, &members)).await;
         changed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
         let is_leftover = |id: &NodeId| id.server() == node_id.server() && *id != node_id;

@@ -1,4 +1,4 @@
-//! Figures of this node for statistics: what waits where, and how far its followers are.
+//! Figures of this node for statistics: the lengths of queues, and how far its followers are.
 
 use std::sync::Arc;
 
@@ -12,8 +12,7 @@ use crate::raft::{Consensus, LogProgress};
 use crate::store::Store;
 use crate::transport::{NodeId, Traffic};
 
-/// The work of this node, in numbers. Counts are of this process, positions in the log of this
-/// disk.
+/// The work of this node in numbers. Counts are of this process, log positions of this disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Figures {
     /// Writes that wait to be proposed by this node as leader.
@@ -22,11 +21,11 @@ pub(crate) struct Figures {
     pub(crate) proposed: u64,
     /// Writes that wait to be sent to the leader.
     pub(crate) forwards_waiting: u64,
-    /// Writes that were handed over to be sent to the leader.
+    /// Writes that were queued to be sent to the leader.
     pub(crate) forwarded: u64,
     /// Entries of the log that were written.
     pub(crate) log_written: u64,
-    /// Entries of the log that are on disk for sure.
+    /// Entries of the log that are certainly on disk.
     pub(crate) log_durable: u64,
     /// Entries known to be committed.
     pub(crate) committed: u64,
@@ -34,32 +33,32 @@ pub(crate) struct Figures {
     pub(crate) applied: u64,
 }
 
-/// A node that this one, as leader, sends its log to.
+/// A node to which this one, as leader, sends its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Follower {
-    /// Its disk.
+    /// The id of its disk.
     pub(crate) node_id: NodeId,
-    /// Where it takes the log.
+    /// The address at which it receives the log.
     pub(crate) raft_address: String,
-    /// Entries of the log that it has not confirmed.
+    /// Log entries that it has not confirmed.
     pub(crate) unconfirmed_entries: u64,
 }
 
 /// Counts the work of this node.
 pub(crate) struct Statistics {
-    /// This node.
+    /// The id of this node.
     pub(crate) own: NodeId,
-    /// What waits to be written.
+    /// Knows the waiting writes.
     pub(crate) writes: Arc<Writes>,
-    /// How far the log is.
+    /// How far the log is written and synced.
     pub(crate) log_progress: LogProgress,
-    /// How far the others are.
+    /// How far the followers are.
     pub(crate) consensus: Consensus,
     /// How far the state is.
     pub(crate) store: Store,
     /// Only a leader has followers.
     pub(crate) leadership: Arc<Leadership>,
-    /// Where followers are really reached.
+    /// Knows the addresses to use for followers.
     pub(crate) connector: Connector,
     /// Counters of this process.
     pub(crate) metrics: Arc<Metrics>,
@@ -70,8 +69,8 @@ impl Statistics {
     pub(crate) fn figures(&self) -> Figures {
         let applied = self.store.applied().current().log_entries;
         let committed = self.consensus.seen().committed_entries.unwrap_or(0);
-        // The earlier end first: read the other way round, an entry could be durable before it was
-        // written.
+        // The smaller figure is read first. In the other order an entry could appear durable before
+        // it was written.
         let log_durable = self.log_progress.durable();
         Figures {
             proposals_waiting: self.writes.waiting_proposals() as u64,
@@ -109,7 +108,7 @@ impl Statistics {
         self.connector.traffic()
     }
 
-    /// Updates the gauges that consensus knows.
+    /// Updates the gauges that consensus feeds.
     pub(crate) fn update_gauges(&self) {
         let seen = self.consensus.seen();
         self.metrics.committed_entries.set(seen.committed_entries.unwrap_or(0) as i64);

@@ -1,6 +1,6 @@
-//! Status: what this node knows of itself and of the others.
+//! Status: what this node knows about itself and its peers.
 //!
-//! [`report`] says whether it is ready, and what part each member plays; [`peers`] asks the others;
+//! [`report`] gives readiness and the role of each member; [`peers`] asks the other nodes;
 //! [`figures`] counts the work of this node.
 
 pub(crate) mod figures;

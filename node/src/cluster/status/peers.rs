@@ -19,39 +19,39 @@ use crate::transport::NodeId;
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one answer may take.
 const POLL_DEADLINE: Duration = Duration::from_millis(400);
-/// A server not heard for this long is shown as not alive.
+/// A server that has been silent for this long is shown as not alive.
 const SILENCE: Duration = Duration::from_millis(1_500);
-/// How often the log repeats why a server is not heard.
+/// How often the log repeats why a server does not answer.
 const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 
-/// What a listed server said when it was heard last.
+/// The last answer of a listed server.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
-    /// Its words.
+    /// The answer.
     pub(crate) status: wire::StatusResponse,
-    /// When.
+    /// When it arrived.
     pub(crate) at: SystemTime,
 }
 
 impl Heard {
-    /// Whether that is recent enough to call the server alive.
+    /// Whether the answer is recent enough to call the server alive.
     pub(crate) fn is_alive(&self) -> bool {
         self.at.elapsed().is_ok_and(|silence| silence < SILENCE)
     }
 }
 
-/// What is known of the other listed servers. Cheap to clone.
+/// What is known about the other listed servers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Peers {
     connector: Connector,
     others: Arc<Vec<MemberConfig>>,
     heard: Arc<RwLock<BTreeMap<u16, Heard>>>,
-    /// Why a server did not answer when it was asked last; absent when it did.
+    /// Why a server did not answer the last call; absent when it did.
     failures: Arc<Mutex<BTreeMap<u16, String>>>,
 }
 
 impl Peers {
-    /// Knows `others` by their addresses only, until [`Self::run`] has met them.
+    /// Knows only the addresses of `others`, until [`Self::run`] has reached them.
     pub(crate) fn new(connector: Connector, others: Vec<MemberConfig>) -> Self {
         Self { connector, others: Arc::new(others), heard: Arc::default(), failures: Arc::default() }
     }
@@ -61,13 +61,13 @@ impl Peers {
         &self.others
     }
 
-    /// What server `server` said last.
+    /// The last answer of `server`.
     pub(crate) fn heard(&self, server: u16) -> Option<Heard> {
         self.heard.read().get(&server).cloned()
     }
 
-    /// Asks one server now. Whoever answers as another server is refused, with `FailedPrecondition`
-    /// and a sentence for the operator.
+    /// Asks one server now. An answer of another server is refused with `FailedPrecondition` and a
+    /// sentence for the operator.
     pub(crate) async fn ask(&self, member: &MemberConfig) -> Result<wire::StatusResponse, tonic::Status> {
         let answer = self.answer_of(member).await;
         match &answer {
@@ -98,9 +98,9 @@ impl Peers {
     }
 }
 
-/// Asks every listed server again and again.
+/// Asks every listed server at regular intervals.
 pub(crate) struct PeerPoll {
-    /// The servers, and what they say.
+    /// The servers and their answers.
     pub(crate) peers: Peers,
     /// Gauges that are brought up to date after each round.
     pub(crate) statistics: Arc<Statistics>,
@@ -119,7 +119,7 @@ impl PeerPoll {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // An unanswered question leaves the old entry, whose age tells the story.
+            // A failed call leaves the old answer, whose age shows the silence.
             futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
             for (member, reminder) in others.iter().zip(&mut reminders) {
                 self.log_silence(member, reminder, start);
@@ -128,8 +128,8 @@ impl PeerPoll {
         }
     }
 
-    /// Logs why a server is not heard, once it is missed: at a start others may come a moment
-    /// later.
+    /// Logs why a server is silent, but not before it has been silent for a while: at a start the
+    /// other nodes may follow a moment later.
     fn log_silence(&self, member: &MemberConfig, reminder: &mut LogReminder, start: SystemTime) {
         let (server, address) = (member.id, &member.raft_address);
         let Some(reason) = self.peers.failures.lock().get(&server).cloned() else {
@@ -146,14 +146,14 @@ impl PeerPoll {
     }
 }
 
-/// What went wrong, with the causes that a transport keeps behind its first words.
+/// The error with its causes, which the transport hides behind a general message.
 pub(crate) fn reason_of(status: &tonic::Status) -> String {
     let mut reason = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
-        let said = error.to_string();
-        if !reason.contains(&said) {
-            reason = if reason.is_empty() { said } else { format!("{reason}: {said}") };
+        let message = error.to_string();
+        if !reason.contains(&message) {
+            reason = if reason.is_empty() { message } else { format!("{reason}: {message}") };
         }
         cause = error.source();
     }

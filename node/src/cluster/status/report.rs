@@ -1,4 +1,4 @@
-//! Readiness, and the part that every member plays.
+//! Readiness, and the role of each member.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,41 +17,41 @@ use crate::raft::{Consensus, ServerState};
 use crate::store::Store;
 use crate::transport::{Member, NodeId};
 
-/// The part a node plays; names in the API follow contract/services 5.1.
+/// The role of a node; names in the API follow contract/services 5.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Opening, recovering or not yet part of a cluster.
     Starting,
-    /// No leader known.
+    /// No leader is known.
     Unknown,
-    /// Receives the log, does not vote, or is too far behind.
+    /// Receives the log, but does not vote or is too far behind.
     CatchingUp,
-    /// Up to date voter.
+    /// A voter that is up to date.
     Follower,
-    /// Leads and has applied its own first entry.
+    /// Leads and has applied the first entry of its term.
     Leader,
-    /// Leaving.
+    /// Shutting down.
     Stopping,
 }
 
 /// One member as this node sees it.
 #[derive(Debug, Clone)]
 pub struct MemberStatus {
-    /// Its disk; `None` while a configured member has not been met yet.
+    /// Its node id; `None` until a configured member has been reached.
     pub node_id: Option<NodeId>,
-    /// Id in the configured list.
+    /// Its id in the configured list.
     pub server: u16,
-    /// Where it is, by the list of members.
+    /// Its addresses in the list of members.
     pub member: Member,
-    /// Where clients reach it.
+    /// The address at which clients reach it.
     pub advertised_http: String,
-    /// Random id of the member's process, new at each start; nil while not met.
+    /// Random id of the member's process, new at each start; nil until it has been reached.
     pub process_id: Uuid,
-    /// Whether it answered lately (this node itself: always).
+    /// Whether it answered lately; always true for this node.
     pub is_alive: bool,
-    /// When it was heard last.
+    /// When it last answered.
     pub last_heard: Ticks,
-    /// Its part, as it said itself when last heard.
+    /// Its role, as it reported it last.
     pub role: Role,
     /// Its Raft term.
     pub term: u64,
@@ -72,32 +72,32 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// The leader, as this node sees it.
     pub leader: Leader,
-    /// Whether reads and writes may be served: recovered, leader known, not lagging beyond the
-    /// limit.
+    /// Whether this node may serve reads and writes: it has recovered, knows a leader, and lags no
+    /// further behind than the limit.
     pub ready: bool,
-    /// Why not ready, for people.
+    /// Why it is not ready, for people.
     pub not_ready_reason: Option<String>,
 }
 
-/// Answers for the state of this node and of its peers.
+/// Reports the state of this node and of its peers.
 pub(crate) struct Status {
-    /// The member list, and the limits that make a node ready.
+    /// The member list, and the limits for readiness.
     pub(crate) config: Arc<Config>,
     /// New at each start of the process.
     pub(crate) process_id: Uuid,
     /// This node among the members.
     pub(crate) membership: Arc<OwnMembership>,
-    /// What the others said when they were heard last.
+    /// The last answers of the peers.
     pub(crate) peers: Peers,
     /// The leader.
     pub(crate) leadership: Arc<Leadership>,
-    /// How far this process has come.
+    /// The stages this process has reached.
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// How far the log is.
+    /// How far the log is committed.
     pub(crate) consensus: Consensus,
-    /// How far the state is.
+    /// How far the state is applied.
     pub(crate) store: Store,
-    /// Of the cluster that this disk belongs to.
+    /// The cluster of this disk.
     pub(crate) identity: Arc<Identity>,
 }
 
@@ -122,7 +122,7 @@ impl Status {
         }
     }
 
-    /// What this node tells others about itself.
+    /// What this node reports about itself to its peers.
     pub(crate) fn on_wire(&self) -> wire::StatusResponse {
         let seen = self.consensus.seen();
         let applied = self.store.applied().current();
@@ -144,7 +144,7 @@ impl Status {
         }
     }
 
-    /// Where clients reach the leader.
+    /// The address at which clients reach the leader.
     pub(crate) fn clients_address(&self, leader: &LeaderHint) -> String {
         self.advertised_http(leader.node_id.server(), &leader.member.http_address)
     }
@@ -189,7 +189,7 @@ impl Status {
         }
     }
 
-    /// Why this node should not be sent requests, for people; `None` when it should.
+    /// Why this node should not receive requests, for people; `None` when it may.
     fn not_ready_reason(&self) -> Option<String> {
         if self.lifecycle.is_stopping() {
             return Some("stopping".to_owned());
@@ -198,8 +198,8 @@ impl Status {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }
         if !self.membership.is_member() {
-            // An operator who takes this node for healthy might wipe another one, and the majority
-            // would be lost.
+            // If the operator took this node for healthy, the next wiped disk could cost the
+            // majority.
             return Some("this node is not (fully) a member of the cluster yet".to_owned());
         }
         if !self.lifecycle.users_exist() {
@@ -215,25 +215,25 @@ impl Status {
                 let Some(leader) = leader else {
                     return Some(format!("the leader {} does not answer", hint.node_id));
                 };
-                // In events, because a log entry may carry one command or a thousand.
+                // Measured in events, because a log entry may carry one command or a thousand.
                 let behind = leader.status.next_position.saturating_sub(self.store.applied().current().next_position);
                 (behind > self.config.ready_lag_events).then(|| format!("{behind} events behind the leader"))
             }
         }
     }
 
-    /// Where clients reach a server: where it says itself, or else where the list of members has
-    /// it.
+    /// The address at which clients reach a server: the one it reports itself, or else the one in
+    /// the list of members.
     fn advertised_http(&self, server: u16, listed: &str) -> String {
-        let said = if server == self.config.server_id {
+        let reported = if server == self.config.server_id {
             self.config.advertise_http.clone()
         } else {
             self.peers.heard(server).map(|heard| heard.status.http_address)
         };
-        said.filter(|address| !address.is_empty()).unwrap_or_else(|| listed.to_owned())
+        reported.filter(|address| !address.is_empty()).unwrap_or_else(|| listed.to_owned())
     }
 
-    /// Whether the node that leads, as far as this one knows, answers.
+    /// Whether the known leader answers.
     fn hears_leader(&self) -> bool {
         match self.leadership.leader() {
             Leader::Remote(hint) => self.peers.heard(hint.node_id.server()).is_some_and(|heard| heard.is_alive()),
@@ -242,7 +242,7 @@ impl Status {
         }
     }
 
-    /// The part this node plays (contract/services 5.1).
+    /// The role of this node (contract/services 5.1).
     fn role(&self, state: ServerState, ready: bool) -> wire::Role {
         let may_serve_reads = self.lifecycle.may_serve_reads();
         if self.lifecycle.is_stopping() {
@@ -250,7 +250,7 @@ impl Status {
         }
         match (state, self.leadership.leader()) {
             (ServerState::Leader, _) if ready => wire::Role::Leader,
-            // It serves no reads yet, and consensus may name a leader of before the start.
+            // It serves no reads yet, and consensus may name a leader from before the start.
             _ if !may_serve_reads && !self.hears_leader() => wire::Role::Starting,
             (ServerState::Candidate, _) => wire::Role::Candidate,
             (_, Leader::Unknown) if self.membership.disk_is_empty() => wire::Role::Starting,

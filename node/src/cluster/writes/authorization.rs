@@ -1,8 +1,8 @@
-//! On whose behalf a write is made, and the leader's decision whether it may be made
+//! The requester of a write, and the leader's decision whether the write is allowed
 //! (contract/services 5.2).
 //!
 //! The node that receives a request decides by its own state, which may be behind. So a write
-//! travels with its requester, and the leader, whose state has everything that was acknowledged,
+//! travels with its requester, and the leader, whose state contains everything acknowledged,
 //! decides again before it proposes the write. The rules are in the room `access`, which registers
 //! them here.
 
@@ -15,7 +15,7 @@ use super::permission::Permission;
 use crate::cluster::leadership::Leadership;
 use crate::event::Caller;
 
-/// On whose behalf a write is made. Cheap to clone.
+/// The party on whose behalf a write is made. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requester {
     /// The node itself: the first users, the renewed hash of a password.
@@ -27,11 +27,11 @@ pub enum Requester {
 /// The decision on a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Authorization {
-    /// The requester may make it.
+    /// The requester may make the write.
     Granted,
-    /// The requester may not.
+    /// The requester may not make it.
     Denied,
-    /// The state of this node cannot be read now.
+    /// The state of this node cannot be read at the moment.
     Undecided,
 }
 
@@ -41,10 +41,10 @@ pub(crate) trait Authorizer: Send + Sync {
     fn authorize(&self, requester: Requester, permission: Permission) -> BoxFuture<'static, Authorization>;
 }
 
-/// The leader's check, which every write passes that was not authorized in the current term.
+/// The leader's check of every write that was not authorized in the current term.
 pub(super) struct LeaderCheck {
     leadership: Arc<Leadership>,
-    /// Knows the rules. Registered when the node is put together; before that no write is made.
+    /// Holds the rules. Registered when the node is put together; no write is made before.
     authorizer: OnceLock<Box<dyn Authorizer>>,
 }
 
@@ -57,10 +57,11 @@ impl LeaderCheck {
     /// Registers the rules, once.
     pub(super) fn register(&self, authorizer: Box<dyn Authorizer>) {
         let is_first = self.authorizer.set(authorizer).is_ok();
-        debug_assert!(is_first, "there is an authorizer already");
+        debug_assert!(is_first, "an authorizer is already registered");
     }
 
-    /// Decides as leader whether the write may enter the gate: `None`, or the answer instead.
+    /// Decides as leader whether the write may enter the gate: `None` if it may, otherwise the
+    /// answer.
     pub(super) fn refusal(&self, requester: Requester, command: &[u8]) -> BoxFuture<'static, Option<Proposed>> {
         let term = self.leadership.term();
         let Some(authorizer) = self.authorizer.get().filter(|_| term.is_some()) else {

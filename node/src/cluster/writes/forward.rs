@@ -1,4 +1,4 @@
-//! Writes on their way to the leader: one long-lived stream per peer carries many.
+//! Writes on their way to the leader: one long-lived stream per peer carries many of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::cluster::wire::{proposed_from_wire, requester_to_wire};
 use crate::metrics::Metrics;
 use crate::transport::NodeId;
 
-/// Writes that may be under way to one peer. Beyond it a write is refused as busy.
+/// Writes that may be in flight to one peer. Beyond this, a write is refused as busy.
 pub(crate) const FORWARDS_IN_FLIGHT: usize = 8_192;
 /// How long opening the stream may take before its writes count as not sent.
 const OPEN_DEADLINE: Duration = Duration::from_millis(1_000);
@@ -30,21 +30,21 @@ struct QueuedForward {
     command: Bytes,
     requester: Requester,
     deadline: Instant,
-    /// Takes the leader's answer. Dropped without one when the stream broke.
+    /// Receives the leader's answer. Dropped without one when the stream broke.
     answer: oneshot::Sender<Proposed>,
 }
 
-/// The streams of this node to its peers.
+/// The streams from this node to its peers.
 pub(crate) struct Forwards {
     connector: Connector,
     metrics: Arc<Metrics>,
-    /// One queue per peer that was leader since this node started; the task behind it lives as long
-    /// as the queue.
+    /// One queue per peer that has led since this node started. Its task lives as long as the
+    /// queue.
     queues: Mutex<HashMap<NodeId, mpsc::Sender<QueuedForward>>>,
 }
 
 impl Forwards {
-    /// No stream is opened before the first write needs it.
+    /// Opens no stream before the first write needs it.
     pub(crate) fn new(connector: Connector, metrics: Arc<Metrics>) -> Self {
         Self { connector, metrics, queues: Mutex::default() }
     }
@@ -88,7 +88,7 @@ impl Forwards {
     }
 }
 
-/// Carries the writes for one peer.
+/// Carries the writes to one peer.
 struct Forwarder {
     connector: Connector,
     leader: LeaderHint,
@@ -96,7 +96,7 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    /// Works until the queue is gone, opening the stream anew whenever there is something to send.
+    /// Works until the queue is gone, and opens a new stream whenever there is something to send.
     async fn run(mut self) {
         while let Some(first) = self.queued.recv().await {
             let outgoing = mpsc::channel(FORWARDS_IN_FLIGHT);
@@ -109,7 +109,7 @@ impl Forwarder {
                 Ok(Ok(answers)) => exchange(first, &mut self.queued, outgoing.0, answers.into_inner()).await,
                 failed => {
                     tracing::debug!(peer = %self.leader.node_id, ?failed, "cannot open the forward stream");
-                    // None of these was sent, so they may go to another leader.
+                    // None of these writes was sent, so they may go to another leader.
                     let _ = first.answer.send(Proposed::NotLeader);
                     while let Ok(forward) = self.queued.try_recv() {
                         let _ = forward.answer.send(Proposed::NotLeader);
@@ -120,7 +120,7 @@ impl Forwarder {
     }
 }
 
-/// Works one open stream until it breaks. Dropping `pending` tells the waiting writes that their
+/// Uses one open stream until it breaks. Dropping `pending` tells the waiting writes that their
 /// outcome is unknown.
 async fn exchange(
     first: QueuedForward,
@@ -138,7 +138,7 @@ async fn exchange(
             let requester = requester_to_wire(&forward.requester);
             let message = wire::ForwardRequest { request_id, deadline_ms, command: forward.command, requester };
             if pending.len() >= FORWARDS_IN_FLIGHT {
-                // Writes that are no longer waited for leave their place.
+                // Writes whose clients no longer wait give up their entry.
                 pending.retain(|_, answer| !answer.is_closed());
             }
             if pending.len() >= FORWARDS_IN_FLIGHT {

@@ -1,9 +1,9 @@
-//! The proposal gate: what arrives while one batch is being committed goes as the next batch.
+//! The proposal gate: commands that arrive while a batch is being committed form the next batch.
 //!
-//! Group commit without a timer. Alone, a write is proposed at once; under load the batches grow by
-//! themselves, and with them the syncs and the wake-ups are shared. A batch starts when the
-//! requests that are being worked on at that moment have arrived too: the processor would be busy
-//! with them anyway. It is one log entry, unless it is large (ADR 12).
+//! Group commit without a timer. A lone write is proposed at once; under load the batches grow by
+//! themselves, and share syncs and wake-ups. A batch starts when the requests that the workers are
+//! reading at that moment have arrived too: the processor would be busy with them anyway. A batch
+//! is one log entry, unless it is large (ADR 12).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::event::{Ticks, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, EntryResult, Proposal};
 
-/// Writes waiting for the next batch. Beyond it a write is refused as busy: nothing is lost, and no
-/// write waits for ever.
+/// Writes waiting for the next batch. Beyond this a write is refused as busy: it is certainly not
+/// written, and no write waits for ever.
 pub(crate) const QUEUED_PROPOSALS: usize = 16_384;
 /// Commands in one batch.
 const BATCH_COMMANDS: usize = 1_024;
-/// Bytes of commands in one log entry, unless a single command is larger: what replication sends at
-/// once.
+/// Bytes of commands in one log entry, unless a single command is larger. Replication sends as much
+/// at once.
 const ENTRY_BYTES: usize = 1 << 20;
 /// Batches that may be committing at once; more than one only when the oldest is slow (see
 /// [`SLOW_BATCH`]).
@@ -35,31 +35,30 @@ const BATCHES_IN_FLIGHT: usize = 8;
 /// latency, not throughput.
 const SLOW_BATCH: Duration = Duration::from_millis(10);
 /// How many times the gate yields before it starts a batch, as long as each time brings more
-/// writes. A worker comes back to the gate when it has nothing else to do, or after some sixty
-/// tasks.
+/// writes. A worker returns to the gate when it has nothing else to do, or after some sixty tasks.
 const YIELDS_BEFORE_BATCH: usize = 8;
 
-/// What became of a write that was proposed, here or by the leader that it was forwarded to.
+/// The fate of a proposed write, proposed here or by the leader to which it was forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Proposed {
-    /// Committed and applied there, with this decision at this place of the log.
+    /// Committed and applied, with this decision at this index of the log.
     Done {
         /// Index of the log entry.
         log_index: u64,
         /// The decision.
         outcome: WriteOutcome,
     },
-    /// Surely not written: that node does not lead (any more).
+    /// Certainly not written: that node does not lead (any more).
     NotLeader,
-    /// Surely not written: too many are waiting, or this one waited beyond its deadline.
+    /// Certainly not written: too many writes are waiting, or this one waited beyond its deadline.
     Busy,
-    /// May have been written, or may still be.
+    /// Perhaps written, or still to be written.
     Unknown,
-    /// Surely not written: the requester may not make it.
+    /// Certainly not written: the requester may not make it.
     Denied,
 }
 
-/// Takes the end of a proposal; runs on the gate's task and must not block.
+/// Receives the result of a proposal; runs on the gate's task and must not block.
 pub(crate) type Respond = Box<dyn FnOnce(Proposed) + Send>;
 
 /// A command in the queue.
@@ -91,7 +90,7 @@ impl Gate {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Queues a command. `respond` is called exactly once: at the latest a little after `deadline`,
+    /// Queues a command. `respond` is called exactly once: shortly after `deadline` at the latest,
     /// and as soon as this node no longer leads. Such a node may be cut off, and then consensus may
     /// never answer.
     pub(crate) fn propose(&self, command: Bytes, deadline: Instant, respond: Respond) {
@@ -105,7 +104,7 @@ impl Gate {
     }
 }
 
-/// Makes batches of what is queued, and proposes them.
+/// Forms batches of the queued commands and proposes them.
 pub(crate) struct GateWorker {
     queued: mpsc::Receiver<QueuedCommand>,
     proposer: Proposer,
@@ -147,7 +146,7 @@ impl GateWorker {
     }
 }
 
-/// Takes what has arrived; false when there was nothing, or no room for it.
+/// Takes what has arrived; false when there was nothing, or when the batch is full.
 fn gather(queued: &mut mpsc::Receiver<QueuedCommand>, gathered: &mut Vec<QueuedCommand>) -> bool {
     let before = gathered.len();
     while gathered.len() < BATCH_COMMANDS
@@ -158,7 +157,7 @@ fn gather(queued: &mut mpsc::Receiver<QueuedCommand>, gathered: &mut Vec<QueuedC
     gathered.len() > before
 }
 
-/// What a batch needs on its way.
+/// What the commit of a batch needs.
 #[derive(Clone)]
 struct Proposer {
     consensus: Consensus,
@@ -170,7 +169,7 @@ impl Proposer {
     /// Proposes one batch and hands out its answers in order.
     async fn commit(mut self, queued: Vec<QueuedCommand>) {
         let Batch { proposals, mut waiting } = batch(queued);
-        // Marked as seen before anything is proposed, so that no change after this is missed.
+        // Marked as seen before the proposal, so that no later change is missed.
         if *self.leader.borrow_and_update() != Leader::Local {
             return waiting.into_iter().for_each(|one| one.answer(Proposed::NotLeader));
         }
@@ -181,7 +180,7 @@ impl Proposer {
         let mut sizes: VecDeque<usize> = proposals.iter().map(|proposal| proposal.commands.len()).collect();
         let results = self.consensus.propose(proposals);
         tokio::pin!(results);
-        // Neither the call nor the stream has a time-out of its own: without a quorum they wait for
+        // Neither the call nor the stream has a timeout of its own: without a quorum they wait for
         // ever.
         loop {
             tokio::select! {
@@ -203,7 +202,7 @@ impl Proposer {
     }
 }
 
-/// Gives the outcomes of one log entry to the requests that wait for them.
+/// Gives the outcomes of one log entry to the waiting requests.
 fn hand_out(result: EntryResult, waiting: impl Iterator<Item = Waiting>) {
     match result {
         EntryResult::Applied { index: log_index, outcomes } => {
@@ -222,7 +221,7 @@ fn earliest_deadline(waiting: &VecDeque<Waiting>) -> Option<Instant> {
     waiting.iter().filter(|one| one.respond.is_some()).map(|one| one.deadline).min()
 }
 
-/// Answers the requests whose deadline has passed; their commands may still be written.
+/// Answers the requests whose deadline has passed. Their commands may still be written.
 fn give_up_late(waiting: &mut VecDeque<Waiting>, now: Instant) {
     for one in waiting.iter_mut().filter(|one| one.deadline <= now) {
         if let Some(respond) = one.respond.take() {
@@ -234,7 +233,7 @@ fn give_up_late(waiting: &mut VecDeque<Waiting>, now: Instant) {
 /// A request that waits for the decision on its command.
 struct Waiting {
     deadline: Instant,
-    /// Absent once it was given up.
+    /// Absent once the request was answered.
     respond: Option<Respond>,
 }
 
@@ -319,7 +318,7 @@ mod tests {
         assert!(gather(&mut commands, &mut gathered));
         send(BATCH_COMMANDS);
         assert!(gather(&mut commands, &mut gathered));
-        assert!(!gather(&mut commands, &mut gathered), "it is full");
+        assert!(!gather(&mut commands, &mut gathered), "the batch is full");
         assert_eq!((gathered.len(), commands.len()), (BATCH_COMMANDS, 3));
     }
 

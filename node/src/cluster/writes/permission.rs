@@ -13,25 +13,25 @@ pub(crate) enum Permission {
     Delete(String),
     /// To change users: the change appends to these streams.
     ManageUsers(Vec<String>),
-    /// The command is of another version, or damaged: nobody can tell.
+    /// The command is of a later version, or damaged: the permission is not known.
     Unknown,
 }
 
 impl Permission {
-    /// Reads it from an encoded command, whose events are skipped.
+    /// Reads the permission from an encoded command, skipping its events.
     pub(crate) fn of(command: &[u8]) -> Self {
         // The generated decoder copies every event; see the figures in `headwater_proto::reader`.
         Self::read(command).unwrap_or(Self::Unknown)
     }
 
     fn read(encoded: &[u8]) -> Result<Self, Malformed> {
-        let (mut purpose, mut written) = (0, None);
+        let (mut purpose, mut change) = (0, None);
         let mut reader = Reader::new(encoded);
         while let Some(key) = reader.key() {
             let kind = match key {
-                (command::APPEND, WireType::LengthDelimited) => Written::Append(Appended::read(reader.bytes())?),
-                (command::DELETE, WireType::LengthDelimited) => Written::Delete(deleted(reader.bytes())?),
-                (command::APPEND_ALL, WireType::LengthDelimited) => Written::AppendAll(all_appended(reader.bytes())?),
+                (command::APPEND, WireType::LengthDelimited) => Change::Append(AppendHeader::read(reader.bytes())?),
+                (command::DELETE, WireType::LengthDelimited) => Change::Delete(read_delete(reader.bytes())?),
+                (command::APPEND_ALL, WireType::LengthDelimited) => Change::AppendAll(read_append_all(reader.bytes())?),
                 (command::PURPOSE, WireType::Varint) => {
                     purpose = reader.varint();
                     continue;
@@ -41,33 +41,33 @@ impl Permission {
                     continue;
                 }
             };
-            // No node encodes two kinds, and the generated decoder would merge them.
-            if written.replace(kind).is_some() {
+            // No node encodes two kinds in one command, and the generated decoder would merge them.
+            if change.replace(kind).is_some() {
                 return Ok(Self::Unknown);
             }
         }
         reader.finish()?;
         let purpose = i32::try_from(purpose).ok().and_then(|purpose| Purpose::try_from(purpose).ok());
-        Ok(written.zip(purpose).map_or(Self::Unknown, |(written, purpose)| written.permission(purpose)))
+        Ok(change.zip(purpose).map_or(Self::Unknown, |(change, purpose)| change.permission(purpose)))
     }
 }
 
-/// The streams that a command names.
-enum Written<'a> {
-    Append(Appended<'a>),
+/// What a command does, and to which streams.
+enum Change<'a> {
+    Append(AppendHeader<'a>),
     Delete(&'a str),
-    AppendAll(Vec<Appended<'a>>),
+    AppendAll(Vec<AppendHeader<'a>>),
 }
 
-impl Written<'_> {
+impl Change<'_> {
     fn permission(self, purpose: Purpose) -> Permission {
         match (self, purpose) {
             (Self::Append(append), Purpose::Streams | Purpose::Unspecified) => {
                 Permission::Append(vec![append.stream.to_owned()])
             }
             (Self::Delete(stream), Purpose::Streams | Purpose::Unspecified) => Permission::Delete(stream.to_owned()),
-            // A demand without events tells the version of the stream by its refusal, so it needs
-            // the right too.
+            // An expected version without events reveals the version of the stream when it is
+            // refused, so it needs the permission too.
             (Self::AppendAll(appends), Purpose::Streams) => {
                 Permission::Append(appends.into_iter().map(|append| append.stream.to_owned()).collect())
             }
@@ -75,38 +75,38 @@ impl Written<'_> {
                 let with_events = appends.into_iter().filter(|append| append.has_events);
                 Permission::ManageUsers(with_events.map(|append| append.stream.to_owned()).collect())
             }
-            // Only changes of several streams at once are changes of users.
+            // Only a change of several streams at once can be a change of users.
             (Self::Append(_) | Self::Delete(_), Purpose::Users) => Permission::Unknown,
         }
     }
 }
 
 /// An append without its events.
-struct Appended<'a> {
+struct AppendHeader<'a> {
     stream: &'a str,
     has_events: bool,
 }
 
-impl<'a> Appended<'a> {
+impl<'a> AppendHeader<'a> {
     fn read(encoded: &'a [u8]) -> Result<Self, Malformed> {
-        let mut appended = Self { stream: "", has_events: false };
+        let mut header = Self { stream: "", has_events: false };
         let mut reader = Reader::new(encoded);
         while let Some(key) = reader.key() {
             match key {
-                (append::STREAM, WireType::LengthDelimited) => appended.stream = reader.text(),
+                (append::STREAM, WireType::LengthDelimited) => header.stream = reader.text(),
                 (append::EVENTS, WireType::LengthDelimited) => {
-                    appended.has_events = true;
+                    header.has_events = true;
                     reader.bytes();
                 }
                 other => reader.skip(other),
             }
         }
         reader.finish()?;
-        Ok(appended)
+        Ok(header)
     }
 }
 
-fn deleted(encoded: &[u8]) -> Result<&str, Malformed> {
+fn read_delete(encoded: &[u8]) -> Result<&str, Malformed> {
     let mut stream = "";
     let mut reader = Reader::new(encoded);
     while let Some(key) = reader.key() {
@@ -119,12 +119,12 @@ fn deleted(encoded: &[u8]) -> Result<&str, Malformed> {
     Ok(stream)
 }
 
-fn all_appended(encoded: &[u8]) -> Result<Vec<Appended<'_>>, Malformed> {
+fn read_append_all(encoded: &[u8]) -> Result<Vec<AppendHeader<'_>>, Malformed> {
     let mut all = Vec::new();
     let mut reader = Reader::new(encoded);
     while let Some(key) = reader.key() {
         match key {
-            (append_all::APPENDS, WireType::LengthDelimited) => all.push(Appended::read(reader.bytes())?),
+            (append_all::APPENDS, WireType::LengthDelimited) => all.push(AppendHeader::read(reader.bytes())?),
             other => reader.skip(other),
         }
     }

@@ -14,7 +14,7 @@ use super::gate::{Proposed, Respond};
 use super::write::Writes;
 use crate::cluster::wire::forward_response;
 
-/// Proposes what a peer sends until its stream ends or `stop`, and gives back the stream of
+/// Proposes the writes of one peer until its stream ends or until `stop`, and returns the stream of
 /// answers.
 pub(crate) fn serve(
     writes: Arc<Writes>,
@@ -24,27 +24,27 @@ pub(crate) fn serve(
     let (answers, receiver) = mpsc::channel(FORWARDS_IN_FLIGHT);
     let propose = move |request, respond| writes.propose_forwarded(request, respond);
     tokio::spawn(receive(requests, propose, answers, stop));
-    // With the answer, once it is taken to be sent, its place goes back.
-    ReceiverStream::new(receiver).map(|(answer, _place)| answer)
+    // The slot is free again once its answer was taken.
+    ReceiverStream::new(receiver).map(|(answer, _slot)| answer)
 }
 
-/// An answer in the queue, with the place that the write took.
-type Answered = (wire::ForwardResponse, OwnedSemaphorePermit);
+/// An answer in the queue, with the slot of its write.
+type AnswerInSlot = (wire::ForwardResponse, OwnedSemaphorePermit);
 
-/// Puts what one peer sends through `propose`. A write keeps its place until its answer has left
-/// the queue of answers, which has as many places, so an answer always fits.
+/// Passes the writes of one peer to `propose`. A write keeps its slot until its answer has left the
+/// queue of answers, which has as many slots, so an answer always fits.
 async fn receive(
     requests: impl Stream<Item = Result<wire::ForwardRequest, Status>>,
     propose: impl Fn(wire::ForwardRequest, Respond),
-    answers: mpsc::Sender<Answered>,
+    answers: mpsc::Sender<AnswerInSlot>,
     stop: CancellationToken,
 ) {
     tokio::pin!(requests);
-    let places = Arc::new(Semaphore::new(FORWARDS_IN_FLIGHT));
+    let slots = Arc::new(Semaphore::new(FORWARDS_IN_FLIGHT));
     loop {
         let received = tokio::select! {
             received = requests.next() => received,
-            // What is in the gate is still answered; then the stream ends.
+            // Commands in the gate are still answered; then the stream ends.
             () = stop.cancelled() => return,
         };
         let request = match received {
@@ -55,17 +55,17 @@ async fn receive(
                 return;
             }
         };
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
-            // A peer that reads no answers.
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot,
+            // The peer may read no answers, so that no slot gets free.
             () = stop.cancelled() => return,
         };
-        let Ok(place) = place else { return };
+        let Ok(slot) = slot else { return };
         let request_id = request.request_id;
         let answers = answers.clone();
         let respond = move |proposed: Proposed| {
-            // It fails only when the stream is gone, and with it the peer that waited.
-            let _ = answers.try_send((forward_response(request_id, proposed), place));
+            // This fails only when the stream is gone, and with it the peer that waited.
+            let _ = answers.try_send((forward_response(request_id, proposed), slot));
         };
         propose(request, Box::new(respond));
     }
@@ -77,8 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// Lets the receiving task come as far as it can: it waits for nothing but places, and has the
-    /// only other task of this thread.
+    /// Lets the receiving task run until it waits for a slot. No other task runs on this thread.
     async fn settle(proposed: &Mutex<Vec<Respond>>) -> usize {
         let mut before = usize::MAX;
         loop {
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_has_no_more_writes_in_flight_than_places_until_answers_were_taken() {
+    async fn a_peer_has_no_more_writes_in_flight_than_slots_until_answers_were_taken() {
         let request = |request_id| Ok(wire::ForwardRequest { request_id, deadline_ms: 60_000, ..Default::default() });
         let requests = futures::stream::iter((0..2 * FORWARDS_IN_FLIGHT as u64).map(request));
         let (answers, mut queue) = mpsc::channel(FORWARDS_IN_FLIGHT);
@@ -105,7 +104,7 @@ mod tests {
         let receiving = tokio::spawn(receive(requests, propose, answers, stop.clone()));
         assert_eq!(settle(&proposed).await, FORWARDS_IN_FLIGHT);
 
-        // An answer that was not taken keeps its place, one that was taken gives it back.
+        // An answer that was not taken keeps its slot; an answer that was taken gives it back.
         for _ in 0..3 {
             let respond = proposed.lock().pop().unwrap();
             respond(Proposed::NotLeader);
@@ -114,7 +113,7 @@ mod tests {
         drop(queue.recv().await.unwrap());
         assert_eq!(settle(&proposed).await, FORWARDS_IN_FLIGHT - 2);
 
-        // The queue has room for the answers to all that are in flight.
+        // The queue has room for the answers to all writes in flight.
         for respond in std::mem::take(&mut *proposed.lock()) {
             respond(Proposed::NotLeader);
         }

@@ -1,5 +1,5 @@
-//! One write from this node's point of view: to the leader, through changes of leadership, until it
-//! has an answer or no time left.
+//! One write as its receiving node sees it: to the leader, through changes of leadership, until it
+//! has an answer or its time is up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::event::WriteOutcome;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-/// How long to wait for news of a new leader before trying the known one again.
+/// How long to wait for a change of leader before trying the known leader again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
-/// A write and what decides whether it may be made.
+/// A write and the facts that decide whether it is allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Write {
     /// An encoded [`headwater_proto::stored::Command`].
     pub(crate) command: Bytes,
-    /// On whose behalf.
+    /// The party on whose behalf the write is made.
     pub(crate) requester: Requester,
-    /// The term in which this node, as leader, found just now that the requester may make the
+    /// The term in which this node, as leader, has just found that the requester may make the
     /// write. With `None` the leader decides when the write reaches it.
     pub(crate) authorized_in: Option<LeaderTerm>,
 }
@@ -37,18 +37,18 @@ pub(crate) struct Write {
 /// Why a write has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// Surely not written: no leader was found in time, or the node is starting or stopping. 503
+    /// Certainly not written: no leader was found in time, or the node is starting or stopping. 503
     /// 'Server Is Not Ready'.
     #[error("no leader is known")]
     NoLeader,
-    /// Surely not written: a queue is full. 503 'Server Is Too Busy'.
+    /// Certainly not written: a queue is full. 503 'Server Is Too Busy'.
     #[error("too many writes in flight")]
     Busy,
-    /// May have been written, or may still be; repeating it with the same ids is exact. 500 'Write
+    /// Perhaps written, or still to be written; repeating it with the same ids is exact. 500 'Write
     /// timeout'.
     #[error("the outcome is not known")]
     Unknown,
-    /// Surely not written: by the leader's state the requester may not make it. 401.
+    /// Certainly not written: by the leader's state the requester may not make it. 401.
     #[error("not allowed")]
     Denied,
 }
@@ -56,9 +56,9 @@ pub(crate) enum WriteError {
 /// How long a write may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteLimits {
-    /// Until it has an answer.
+    /// Until the write has an answer.
     pub(crate) deadline: Duration,
-    /// Until it has reached a leader; after that it is refused as surely not written.
+    /// Until the write has reached a leader; after that it is refused as certainly not written.
     pub(crate) leader_wait: Duration,
 }
 
@@ -66,9 +66,9 @@ pub(crate) struct WriteLimits {
 pub(crate) struct Writes {
     leadership: Arc<Leadership>,
     check: LeaderCheck,
-    /// Where this node proposes as leader.
+    /// Proposes writes while this node leads.
     gate: Gate,
-    /// Where it sends writes while another node leads.
+    /// Sends writes to the leader while another node leads.
     forwards: Forwards,
     /// The local copy, which has to apply a write before it is answered.
     store: Store,
@@ -77,7 +77,7 @@ pub(crate) struct Writes {
 }
 
 impl Writes {
-    /// Accepts writes; they are refused until there is a leader and an authorizer.
+    /// Refuses writes until there is a leader and an authorizer.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         gate: Gate,
@@ -90,17 +90,17 @@ impl Writes {
         Self { leadership, check, gate, forwards, store, metrics, limits }
     }
 
-    /// Registers what decides on writes while this node leads. Before that no write is made.
+    /// Registers the rules that decide on writes while this node leads. No write is made before.
     pub(crate) fn authorize_with(&self, authorizer: Box<dyn Authorizer>) {
         self.check.register(authorizer);
     }
 
     /// Commits a write and returns the decision, once it is on disk on a majority and applied on
-    /// this node. Always returns by the configured deadline. At each try the leader decides whether
-    /// the write may be made.
+    /// this node. Always returns by the configured deadline. At each attempt the leader decides
+    /// whether the write is allowed.
     ///
-    /// A command is repeated when its first try was cut off: event ids make a repetition exact,
-    /// wherever the first one got to.
+    /// A command is repeated when its first attempt was cut off: event ids make a repetition exact,
+    /// however far the first one got.
     pub(crate) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
         let Write { command, requester, authorized_in } = write;
         let started = Instant::now();
@@ -112,7 +112,7 @@ impl Writes {
         loop {
             let leader = leader_changes.borrow_and_update().clone();
             let proposed = match &leader {
-                // The gate itself keeps the deadline and watches leadership, once for a whole
+                // The gate keeps the deadline and watches leadership itself, once for a whole
                 // batch.
                 Leader::Local if !is_repetition && self.leadership.leads_in(authorized_in) => {
                     self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
@@ -120,8 +120,8 @@ impl Writes {
                 Leader::Local => match timeout_at(deadline, self.check.refusal(requester.clone(), &command)).await {
                     Err(_) => Proposed::NotLeader,
                     Ok(Some(refusal)) => refusal,
-                    // It has less time left than the writes before it in the queue, and the gate
-                    // looks at a command when its turn comes.
+                    // This write has less time left than those before it in the queue, and the gate
+                    // checks the deadline of a command only when its turn comes.
                     Ok(None) => {
                         let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
                         answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
@@ -132,15 +132,15 @@ impl Writes {
                         answer.unwrap_or(Proposed::Unknown)
                     }
                     // The node that was asked no longer leads (it may be frozen and never answer):
-                    // ask the next one.
+                    // ask the next leader.
                     _ = leader_changes.changed() => Proposed::Unknown,
                     () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
                 },
                 Leader::Unknown => Proposed::NotLeader,
             };
             match proposed {
-                // A copy that was cut off may have been stored, and the stream deleted after that,
-                // or may still be under way and find another state than this one.
+                // An interrupted copy may have been stored, and the stream deleted after that. Or
+                // it may still be under way and meet another state than this copy.
                 Proposed::Done {
                     outcome: WriteOutcome::StreamDeleted | WriteOutcome::WrongExpectedVersion { .. },
                     ..
@@ -154,7 +154,7 @@ impl Writes {
                         Err(_) => self.unknown(),
                     };
                 }
-                // The right may have been withdrawn after the first copy was stored.
+                // The permission may have been withdrawn after the first copy was stored.
                 Proposed::Denied if may_be_written => return self.unknown(),
                 Proposed::Denied => return Err(WriteError::Denied),
                 Proposed::Busy if !may_be_written => return Err(WriteError::Busy),
@@ -173,14 +173,14 @@ impl Writes {
         }
     }
 
-    /// Puts a write of another node into the gate, if by the state of this one it may be made.
+    /// Queues a write of another node in the gate, if by the state of this node it is allowed.
     pub(super) fn propose_forwarded(&self, request: wire::ForwardRequest, respond: Respond) {
         self.metrics.forwards_received.inc();
         let wire::ForwardRequest { deadline_ms, command, requester, .. } = request;
         if !self.leadership.is_local() {
             return respond(Proposed::NotLeader);
         }
-        // A kind of requester that only later versions know.
+        // Only a later version knows this kind of requester.
         let Some(requester) = requester_from_wire(requester) else { return respond(Proposed::Denied) };
         let deadline = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
         let mut refusal = self.check.refusal(requester, &command);
@@ -189,13 +189,13 @@ impl Writes {
             None => gate.propose(command, deadline, respond),
             Some(refusal) => respond(refusal),
         };
-        // As a rule memory knows. A check that needs the disk must not hold up the other writes; as
-        // many may as there are places.
+        // Memory usually has the answer. A check that needs the disk must not delay other writes;
+        // there may be as many such checks as the peer has slots.
         match (&mut refusal).now_or_never() {
             Some(refusal) => enter(refusal),
             None => {
                 tokio::spawn(async move {
-                    // Too late, it was surely not written.
+                    // Beyond the deadline the write is certainly not written.
                     let refusal = timeout_at(deadline, refusal).await;
                     enter(refusal.unwrap_or(Some(Proposed::NotLeader)));
                 });

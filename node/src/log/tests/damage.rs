@@ -1,5 +1,5 @@
-//! Damaged and incomplete files: refused with the file's name, or recovered without losing what was
-//! acknowledged.
+//! Damaged and incomplete files are refused with the file's name, or recovered without losing
+//! acknowledged entries.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -46,7 +46,7 @@ fn flip(path: &Path, offset: u64) {
     fs::write(path, bytes).unwrap();
 }
 
-/// The refusal, which must tell the directory, something of the file, and what to do.
+/// The refusal, which must name the directory and the file, and say what to do.
 fn refusal(directory: &Path) -> String {
     let Err(error) = try_open(directory) else { panic!("the damage went unnoticed") };
     let text = error.to_string();
@@ -63,10 +63,10 @@ fn a_lost_acknowledged_tail_is_refused() {
         cut(&wal(directory.path()), bytes);
         let text = refusal(directory.path());
         assert!(text.contains("before entry 20"), "{text}");
-        // And it stays refused: the attempt to open it must not repair it.
+        // It stays refused: the attempt to open it must not repair it.
         refusal(directory.path());
     }
-    assert_eq!(open(whole.path()).read(0..99).unwrap(), records(0..20), "the original is sound");
+    assert_eq!(open(whole.path()).read(0..99).unwrap(), records(0..20), "the original is intact");
 }
 
 #[test]
@@ -103,8 +103,7 @@ fn an_unacknowledged_torn_tail_is_cut_off() {
     append(&log, records(20..21));
     append(&log, records(21..22));
     drop(log);
-    // As after a power loss: the mark is older than the log, and the log's last record is
-    // incomplete.
+    // As after a power loss: the mark is behind the log, and the log's last record is incomplete.
     fs::write(&mark, promised_now).unwrap();
     cut(&wal(directory.path()), 5);
 
@@ -135,8 +134,8 @@ fn a_flipped_byte_in_the_wal_is_refused_or_harmless() {
     assert!(refused > 0, "every record carries a checksum");
 }
 
-/// A copy of a log of `end` entries as its process was killed, and its newest WAL: one that was
-/// used before, and is longer than what was written to it since.
+/// A copy of a log of `end` entries as its killed process left it, and its newest WAL: a reused one
+/// that is longer than what was last written to it.
 fn killed_with_a_reused_wal() -> (TempDir, PathBuf, u64) {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path());
@@ -144,7 +143,7 @@ fn killed_with_a_reused_wal() -> (TempDir, PathBuf, u64) {
     let newest = || files(directory.path(), "log").pop().unwrap();
     let mut used = vec![inode(&newest())];
     let mut end = 0;
-    // The first is replaced by a new one, and then, at the latest, they take turns.
+    // The first WAL is replaced by a new one; then, at the latest, they take turns.
     loop {
         append(&log, records(end..end + 2_000));
         end += 2_000;
@@ -171,7 +170,7 @@ fn a_reused_wal_ends_with_the_last_write() {
     let name = wal.file_name().unwrap();
     let bytes = fs::read(&wal).unwrap();
     let (mut refused, mut harmless) = (0, 0);
-    // All that follows the last record is from before.
+    // Everything after the last record is old.
     for offset in [9, bytes.len() / 2, bytes.len() - 9] {
         let directory = copy(killed.path());
         flip(&directory.path().join(name), offset as u64);
@@ -215,8 +214,7 @@ fn a_flipped_byte_in_a_table_is_noticed_and_named() {
             Err(error) => {
                 let text = error.to_string();
                 assert!(text.contains("--rejoin") && text.contains(directory.path().to_str().unwrap()), "{text}");
-                // RocksDB does not name the table when it is the table's properties that are
-                // damaged.
+                // RocksDB does not name the table when the table's properties are damaged.
                 named += u32::from(text.contains(table.file_name().unwrap().to_str().unwrap()));
             }
         }
@@ -252,11 +250,11 @@ fn a_damaged_mark_is_refused() {
 
 #[test]
 fn a_first_start_that_ended_early_may_be_made_again() {
-    // As a crash between making the mark and filling it leaves it.
+    // As a crash between creating the mark and filling it leaves it.
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(durable_mark::FILE_NAME), b"").unwrap();
     drop(open(directory.path()));
-    // In a log that exists it is damage.
+    // In an existing log the same is damage.
     let directory = stopped();
     fs::write(directory.path().join(durable_mark::FILE_NAME), b"").unwrap();
     assert!(refusal(directory.path()).contains(durable_mark::FILE_NAME));

@@ -1,4 +1,4 @@
-//! One sync for all who wait, and what a callback promises.
+//! One sync for all waiting callers, and the promise of a callback.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -107,7 +107,7 @@ fn closing_completes_and_keeps_waiting_writes() {
     log.put_hint("committed", b"19".to_vec());
     log.close();
     assert_eq!(wait.try_iter().collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
-    // A straggler is not forgotten either: openraft would wait for it for ever.
+    // A late write is completed too: openraft would wait for it for ever.
     append(&log, records(20..21));
     log.close();
     drop(log);

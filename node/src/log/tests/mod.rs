@@ -28,7 +28,7 @@ fn records(range: Range<u64>) -> Vec<TestRecord> {
     range.map(TestRecord::new).collect()
 }
 
-/// Appends and waits until it is durable.
+/// Appends records and waits until they are durable.
 fn append(log: &Log<TestRecord>, records: Vec<TestRecord>) {
     let (done, wait) = mpsc::channel();
     log.append(records, Box::new(move || done.send(()).unwrap()));

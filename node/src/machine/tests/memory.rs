@@ -1,5 +1,4 @@
-//! A state in memory, as the machine sees the one of a node: no database, no chunk, every write
-//! visible at once.
+//! A state in memory in place of a node's database: no chunk, every write visible at once.
 
 use std::collections::HashMap;
 
@@ -19,12 +18,12 @@ pub(super) struct Memory {
     streams: Vec<(String, StreamHead)>,
     /// By position.
     events: Vec<RecordedEvent>,
-    /// The number of the first event with an id, by place of the stream.
+    /// The number of the first event with an id, by index of the stream.
     numbers: HashMap<(usize, Uuid), EventNumber>,
 }
 
 impl Memory {
-    /// What is known of a stream that was asked for before.
+    /// The state of a stream that was used before.
     fn known(&self, stream: &str) -> Option<&StreamHead> {
         self.streams.iter().find(|(name, _)| name == stream).map(|(_, head)| head)
     }
@@ -121,7 +120,7 @@ impl Batch for Memory {
     fn append_tombstone(&mut self, stream: usize, time: Ticks, event_id: Uuid) -> Position {
         let event = NewEvent { event_type: TOMBSTONE_EVENT_TYPE.to_owned(), ..NewEvent::default() };
         let position = self.put(stream, MAX_NUMBER, time, event_id, event);
-        self.streams[stream].1.bury(position);
+        self.streams[stream].1.set_tombstone(position);
         position
     }
 

@@ -16,7 +16,7 @@ use crate::store::{StateWriter, Store};
 
 const TB_MAX: &str = r#"{"$tb":9223372036854775807}"#;
 
-/// One event of the model: stream, number, id, data. Its position is its place.
+/// One event of the model: stream, number, id, data. Its position is its index.
 type Event = (String, u64, Option<u128>, String);
 
 #[derive(Clone)]
@@ -28,7 +28,7 @@ struct Recreated {
     undone: bool,
 }
 
-/// The rules written down once more, as searches through a list.
+/// The rules written a second time, as searches through a list.
 #[derive(Default, Clone)]
 struct Model {
     events: Vec<Event>,
@@ -36,7 +36,7 @@ struct Model {
     dead: Vec<String>,
     /// Soft deletes by id, with their position.
     soft: BTreeMap<(String, u128), u64>,
-    /// The write with "no stream" that brought a deleted stream back last.
+    /// The last write with "no stream" that brought a deleted stream back.
     recreations: BTreeMap<String, Recreated>,
 }
 
@@ -71,8 +71,8 @@ impl Model {
         self.dead.iter().any(|dead| dead == described)
     }
 
-    /// `Err` = refusal; `Ok(None)` = to be stored; `Ok(Some)` = stored before: first number and
-    /// position of the last.
+    /// `Err`: refused; `Ok(None)`: to be stored; `Ok(Some)`: stored before, with first number and
+    /// position of the last event.
     fn decide(
         &self,
         stream: &str,
@@ -115,7 +115,7 @@ impl Model {
         if run_from(from) {
             return Ok(Some((from as u64, events[from + ids.len() - 1].0)));
         }
-        // The write that brought a deleted stream back, sent again.
+        // A repetition of the write that brought a deleted stream back.
         if let Some(Recreated { first, length, write: of, undone }) = self.recreations.get(stream)
             && expected == -1
             && ((!of.is_empty() && of == write) || (!soft && !undone && *length == ids.len() && run_from(*first)))
@@ -217,12 +217,12 @@ enum Step {
     /// Ends the chunk.
     Commit,
     Flush,
-    /// Everything not flushed is lost; the log is applied again from the last applied entry.
+    /// Everything unflushed is lost; the log is applied again from the last applied entry.
     Crash,
     /// A clean stop and start.
     Restart,
     Checkpoint,
-    /// Puts the last checkpoint in place of the state, then applies what it lacks.
+    /// Replaces the state by the last checkpoint, then applies the entries after it.
     Install,
 }
 
@@ -236,7 +236,7 @@ fn commands() -> impl Strategy<Value = Command> {
         8 => (names.clone(), version.clone(), ids.clone()).prop_map(|(name, version, ids)| {
             append(name, version, ids.into_iter().map(|id| event(id, false, "data")).collect())
         }),
-        // As a node sends them, some of them again.
+        // Commands as a node sends them, some of them twice.
         3 => (names.clone(), ids.clone(), 1..4u128).prop_map(|(name, ids, write)| {
             copy_of(write, append(name, -1, ids.into_iter().map(|id| event(id, false, "data")).collect()))
         }),
@@ -261,7 +261,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// A node's state machine as far as it matters here: a log, and a state that follows it.
+/// A node's state machine, reduced to what matters here: a log, and a state that follows it.
 struct Node {
     root: tempfile::TempDir,
     store: Option<StateWriter>,
@@ -289,7 +289,7 @@ impl Node {
         self.store.as_mut().unwrap()
     }
 
-    /// Applies what is not applied yet, in one chunk.
+    /// Applies the remaining entries, in one chunk.
     fn catch_up(&mut self) -> Vec<WriteOutcome> {
         if self.applied == self.log.len() {
             return Vec::new();
@@ -312,10 +312,10 @@ impl Node {
         assert_eq!(self.store().applied().current().log_entries, self.applied as u64);
     }
 
-    /// Continues on a copy of the files as they are now: what a lost machine would find.
+    /// Continues on a copy of the current files, as after the loss of a machine.
     fn crash(&mut self) {
         self.copies += 1;
-        // Copying takes longer than a loss of power: the files must hold still meanwhile.
+        // Copying takes longer than a power loss: the files must not change meanwhile.
         self.store().settle();
         let copy = self.root.path().join(format!("state{}", self.copies));
         copy_tree(&self.directory, &copy);
@@ -335,8 +335,8 @@ impl Node {
     }
 }
 
-/// Copies what is there. A replaced state is removed meanwhile, on a thread of its own: a lost
-/// machine may hold any part of it.
+/// Copies the existing files. Another thread may be removing a replaced state: a lost machine may
+/// hold any part of it.
 fn copy_tree(from: &Path, to: &Path) {
     fn unless_removed<T>(result: std::io::Result<T>) -> Option<T> {
         match result {
@@ -430,7 +430,7 @@ proptest! {
                     }
                 }
             }
-            // Whatever was lost is applied again, and comes out the same.
+            // Lost entries are applied again, with the same result.
             node.catch_up();
             assert_equal_to_model(node.store(), &model);
         }

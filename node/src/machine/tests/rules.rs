@@ -46,7 +46,7 @@ pub(super) fn delete(stream: &str, expected_version: i64, hard: bool, id: u128) 
     Command::of_streams(Kind::Delete(Delete { stream: stream.into(), expected_version, hard, event_id }))
 }
 
-/// A state in memory that commands are applied to.
+/// A state in memory to apply commands to.
 #[derive(Default)]
 struct Bench {
     state: Memory,
@@ -199,16 +199,16 @@ fn step_5b_a_repeated_recreation_gets_the_answer_of_the_first() {
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
     bench.append("s", 3, &[5]);
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
-    // Not that write: other ids, another order, more or fewer events than it had, or events from
-    // elsewhere in the stream.
+    // Not that write: other ids, another order, more or fewer events, or events from elsewhere in
+    // the stream.
     for ids in [&[9][..], &[3, 9], &[4, 3], &[3, 4, 5], &[3, 4, 5, 6], &[3], &[4], &[5]] {
         assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
     }
-    // New metadata changes nothing of what was written.
+    // New metadata does not change what was written.
     bench.describe("s", 20, r#"{"$tb":4}"#);
     assert_eq!(bench.append("s", -1, &[3, 4]), repeated(2, position));
     assert_eq!(bench.append("s", -1, &[5]), wrong(4));
-    // Deleted again, the stream is recreated again.
+    // After another delete, the stream is recreated again.
     bench.apply(delete("s", -2, false, 91));
     assert!(matches!(bench.append("s", -1, &[3, 4]), WriteOutcome::Appended { first_number: 5, repeated: false, .. }));
 }
@@ -224,7 +224,7 @@ fn step_5b_a_copy_of_a_write_that_a_node_repeats_never_undoes_a_later_delete() {
     };
     assert_eq!(bench.apply(write(77)), repeated(2, position));
     bench.apply(delete("s", -2, false, 91));
-    // The second copy comes after the delete of somebody else: stored already, and the stream stays
+    // The second copy comes after another client's delete: stored already, and the stream stays
     // deleted.
     assert_eq!(bench.apply(write(77)), repeated(2, position));
     assert_eq!(bench.truncate_before("s"), Some(MAX_NUMBER));
@@ -236,7 +236,7 @@ fn step_5b_a_copy_of_a_write_that_a_node_repeats_never_undoes_a_later_delete() {
     let again = bench.apply(write(78));
     assert!(matches!(again, WriteOutcome::Appended { first_number: 4, repeated: false, .. }), "{again:?}");
     assert_eq!(bench.truncate_before("s"), Some(4));
-    // Brought back by metadata, what was undone is no answer for those who ask again.
+    // After the stream came back by metadata, the undone write is no answer for a repetition.
     bench.apply(delete("s", -2, false, 92));
     bench.describe("s", 21, "{}");
     assert_eq!(bench.append("s", -1, &[3, 4]), wrong(5));
@@ -253,7 +253,7 @@ fn step_5c_nothing_is_a_repeated_recreation_where_nothing_was_recreated_by_it() 
     for ids in [&[4][..], &[4, 5], &[5]] {
         assert_eq!(bench.append("s", -1, ids), wrong(4), "{ids:?}");
     }
-    // Brought back by a write that expected something else, or by metadata.
+    // Recreated by a write that expected something else, or by metadata.
     for comes_back in ["any", "version", "metadata"] {
         let mut bench = Bench::new();
         bench.append("s", -1, &[1, 2]);
@@ -271,7 +271,7 @@ fn step_5c_nothing_is_a_repeated_recreation_where_nothing_was_recreated_by_it() 
         let position = bench.events("s")[2].position;
         assert_eq!(bench.append("s", -2, &[3]), repeated(2, position), "{comes_back}");
     }
-    // Brought back by it, deleted again, and then by metadata.
+    // Recreated by that write, deleted again, and then recreated by metadata.
     let mut bench = Bench::new();
     bench.append("s", -1, &[1, 2]);
     bench.apply(delete("s", -2, false, 90));
@@ -297,7 +297,7 @@ fn step_7_the_current_version_writes_without_looking_at_ids() {
     bench.append("s", -1, &[1]);
     assert_eq!(bench.append("s", 0, &[1]), stored(1, 1));
     assert_eq!(bench.append("s", 0, &[1]), repeated(1, 1));
-    // The first commit of an id wins where ids decide.
+    // Where ids decide, the first commit of an id wins.
     assert_eq!(bench.append("s", -2, &[1]), repeated(0, 0));
     assert_eq!(bench.events("s").len(), 2);
 }
@@ -316,7 +316,7 @@ fn soft_delete_replaces_the_metadata_to_the_byte() {
     assert_eq!(bench.last_number("s"), Some(1));
     let event = &bench.events("$$s")[1];
     assert_eq!((event.event_type.as_str(), event.is_json), ("$metadata", true));
-    // The same delete forwarded twice is one; a new one is another event.
+    // The same delete forwarded twice is one delete; a new one is another event.
     assert_eq!(bench.apply(delete("s", 1, false, 90)), deleted(3));
     assert_eq!(bench.apply(delete("s", -1, false, 91)), deleted(4));
     assert_eq!(bench.apply(delete("new", -2, false, 92)), deleted(5));
@@ -334,7 +334,7 @@ fn hard_delete_is_exact_by_its_id() {
     bench.apply(delete("s", -2, false, 92));
     assert_eq!(bench.apply(delete("s", -2, true, 93)), deleted(3));
     assert_eq!(bench.metadata("s"), Default::default());
-    // A late repetition of what happened before the tombstone tells what happened then.
+    // A late repetition of a delete before the tombstone gets the answer of that delete.
     assert_eq!(bench.apply(delete("s", -2, false, 92)), deleted(2));
 }
 
@@ -353,7 +353,7 @@ fn recreated_stream_goes_on_behind_its_old_events() {
         assert_eq!(bench.truncate_before("s"), Some(2));
         assert_eq!(bench.last_number("s"), Some(3));
         assert_eq!(bench.append("s", -2, &[3, 4]), repeated(2, 5));
-        // Other keys are kept when somebody soft-deletes by metadata.
+        // Other keys are kept after a soft delete by metadata.
         bench.describe("s", 10, document);
         assert!(bench.metadata("s").is_soft_deleted());
         assert_eq!(bench.append("s", -2, &[5]), stored(4, 8));
@@ -380,7 +380,8 @@ fn posting_metadata_undeletes_with_a_further_event() {
     assert_eq!(bench.describe("s", 3, r#"{"a":1}"#), stored(1, 4));
     assert_eq!(bench.documents("s"), [TB_MAX, r#"{"a":1}"#, r#"{"a":1,"$tb":2}"#]);
     assert_eq!(bench.truncate_before("s"), Some(2));
-    // Nonsense is stored, means nothing, and therefore undeletes without a truncation point.
+    // An invalid document is stored without meaning, and therefore undeletes without a truncation
+    // point.
     bench.apply(delete("s", -2, false, 91));
     bench.describe("s", 4, "nonsense");
     assert_eq!(bench.metadata("s"), Default::default());
@@ -404,7 +405,7 @@ fn the_last_json_event_of_the_metastream_is_the_metadata() {
 }
 
 #[test]
-fn commands_that_no_front_sends_are_rejected_and_leave_no_trace() {
+fn commands_that_no_node_sends_are_rejected_and_leave_no_trace() {
     let mut bench = Bench::new();
     let mut short = event(1, false, "");
     short.event_id = Bytes::from_static(b"short");
@@ -439,7 +440,7 @@ fn appends_to_several_streams_are_stored_all_together_or_not_at_all() {
     ]);
     let stored = bench.apply(both.clone());
     assert_eq!(stored, WriteOutcome::Appended { first_number: 0, position: 3, repeated: false });
-    // Sent again, also when what it demanded is no longer so.
+    // Repeated, even when its expected versions no longer hold.
     bench.append("c", -2, &[5]);
     bench.append("b", -2, &[6]);
     let repeated = bench.apply(both);

@@ -1,4 +1,4 @@
-//! What openraft's suite does not look at: restarts, the hint, bounds, the order of votes.
+//! What openraft's suite does not cover: restarts, the hint, bounds, the order of votes.
 
 use std::path::Path;
 

@@ -1,12 +1,12 @@
-//! What applying and reading cost without everything above the store.
+//! The cost of applying and reading in the store alone.
 
 use std::time::Instant;
 
 use super::*;
 
 /// `cargo test --release -p headwater --lib store::tests::measure -- --ignored --nocapture`; EVENTS
-/// sets the number, STREAMS that of their streams, FLUSH_MIB how much is applied before it is
-/// flushed.
+/// sets the number of events, STREAMS that of streams, FLUSH_MIB how much is applied between
+/// flushes.
 #[test]
 #[ignore = "a measurement, not a test"]
 fn measure_apply_and_page_read() {
@@ -47,7 +47,7 @@ fn measure_apply_and_page_read() {
         flushing.join().unwrap();
     }
     println!("{:?} in all", started.elapsed());
-    // A compaction replaces files, and what is in memory of them with it.
+    // A compaction replaces files, and with them what is cached of them.
     store.settle();
     let generation = store.inner.current.load_full();
     for (what, is_head) in [("head", true), ("old", false)] {
@@ -77,7 +77,7 @@ fn measure_apply_and_page_read() {
     );
 }
 
-/// Of this process, all threads together.
+/// Processor time of this process, all threads together.
 fn processor_time() -> std::time::Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
