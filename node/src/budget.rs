@@ -1,5 +1,6 @@
-//! Memory that requests share. Whatever is large reserves its bytes before it takes them, so that
-//! many large requests at a time wait, or are refused, instead of filling the memory of the node.
+//! Memory budgets shared by requests. A large request reserves its bytes before it allocates them,
+//! so that many large requests at once wait or are refused instead of filling the memory of the
+//! node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The unit of the semaphore, which counts no further than 32 bits in one step.
 const UNIT_BYTES: usize = 1024;
 
-/// So many bytes for one purpose. Clones share them.
+/// A number of bytes for one purpose. Clones share them.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
     free: Arc<Semaphore>,
-    /// How long a request waits until others give back what it needs. Zero refuses it at once.
+    /// How long a request waits for bytes to become free. Zero refuses it at once.
     patience: Duration,
 }
 
-/// Others have held the bytes for too long.
+/// The bytes did not become free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no memory became free in time")]
 pub struct Exhausted;
@@ -28,17 +29,17 @@ pub struct Exhausted;
 pub struct Reservation(OwnedSemaphorePermit);
 
 impl MemoryBudget {
-    /// A budget of `bytes`. Whoever finds too few of them free waits for `patience` at most.
+    /// A budget of `bytes`. A request that finds too few free bytes waits for `patience` at most.
     pub fn new(bytes: usize, patience: Duration) -> Self {
         Self { free: Arc::new(Semaphore::new(bytes / UNIT_BYTES)), patience }
     }
 
-    /// The same bytes for requests of another patience.
+    /// The same budget with another patience.
     pub fn with_patience(&self, patience: Duration) -> Self {
         Self { free: self.free.clone(), patience }
     }
 
-    /// Reserves `bytes`. Requests that wait get theirs in the order in which they came.
+    /// Reserves `bytes`. Waiting requests are served in order of arrival.
     ///
     /// # Errors
     /// The bytes did not become free in time.
@@ -55,7 +56,7 @@ impl MemoryBudget {
 }
 
 impl Reservation {
-    /// Gives back what is not needed beyond `bytes`.
+    /// Gives back all but `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let excess = self.0.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
         drop(self.0.split(excess));

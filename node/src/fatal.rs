@@ -1,20 +1,20 @@
-//! The end of a node that may no longer serve: a failed write or sync, or damaged files.
+//! The end of a node that must not continue: a failed write or sync, or damaged files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Exit code of a node that refused to start or to go on, or left before it had stopped in order;
-/// the last line of its log says why.
+/// Exit code of a node that refused to start or to continue, or that ended before it had stopped in
+/// order. The last line of its log gives the reason.
 pub const EXIT_REFUSED: i32 = 1;
 
-/// Exit code of a process that stopped because its disk failed it.
+/// Exit code of a process that stopped because of a disk failure.
 pub const EXIT_STORAGE: i32 = 74; // EX_IOERR of sysexits.h
 
-/// Logs `what` failed and why, and ends the process at once.
+/// Logs that `what` failed and why, and ends the process at once.
 ///
 /// Nothing is flushed, closed or retried on the way out: after a failed fsync the kernel may have
-/// dropped the dirty pages, so whatever this process believes about its files may be wrong.
-/// What was acknowledged is in the log on disk; the next start recovers from there.
+/// dropped the dirty pages, so the process may be wrong about its files. Acknowledged writes are in
+/// the log on disk; the next start recovers from there.
 pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
     if shows_errors() {
         tracing::error!(%error, "fatal: {what}; the node stops now and must be started again once the cause is removed");
@@ -24,21 +24,21 @@ pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
     leave(EXIT_STORAGE)
 }
 
-/// Ends the process at once, as a node has to end that opened its databases and did not close them
-/// in order: the usual way runs the destructors of RocksDB's statics while its threads still work,
-/// and then the process may abort instead of saying how it ended.
+/// Ends the process at once. A node that has opened its databases without closing them in order
+/// must end this way: a normal exit runs the destructors of RocksDB's statics while its threads
+/// still work, and the process may then abort instead of returning its exit code.
 pub fn leave(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// False when the log has not begun, or its filter leaves errors out. Why a process ends is then
-/// told in a plain line, and otherwise not twice.
+/// False when logging has not started, or when its filter excludes errors. Only then the reason for
+/// the end is printed as a plain line too.
 fn shows_errors() -> bool {
     tracing::enabled!(tracing::Level::ERROR)
 }
 
-/// Tells why a node did not start or does not go on.
+/// Reports why a node did not start or does not continue.
 pub fn tell(reason: &str) {
     if shows_errors() {
         tracing::error!("{reason}");
@@ -47,11 +47,12 @@ pub fn tell(reason: &str) {
     }
 }
 
-/// Table files named at most; beyond that a list helps nobody.
+/// Most table files that are named; a longer list does not help.
 const TABLES_NAMED: usize = 8;
 
-/// RocksDB's complaint about a damaged database, completed by the names of the files it may mean:
-/// for a write-ahead log it names none, and for the properties of a table it blames the manifest.
+/// RocksDB's error about a damaged database, completed by the names of the files it may concern.
+/// For a write-ahead log RocksDB names no file, and for the properties of a table it blames the
+/// manifest.
 pub fn name_files(directory: &Path, complaint: &str) -> String {
     let names = |files: Vec<PathBuf>| -> Vec<String> { files.iter().filter_map(|path| name(path)).collect() };
     let mut suspects = names(numbered_files(directory, "log"));
@@ -65,7 +66,7 @@ pub fn name_files(directory: &Path, complaint: &str) -> String {
     suspects.push("CURRENT".to_owned());
     suspects.extend(tables);
     let more = if more > 0 { format!(" and {more} older tables") } else { String::new() };
-    format!("{complaint}; RocksDB does not say for sure in which file: it read {}{more}", suspects.join(", "))
+    format!("{complaint}; RocksDB does not say in which file: it read {}{more}", suspects.join(", "))
 }
 
 fn name(path: &Path) -> Option<String> {

@@ -1,4 +1,4 @@
-//! What the rooms that keep directories need of the file system.
+//! File system operations for the rooms that keep directories.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -9,16 +9,16 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Creates a directory and what lies above it, and makes their names durable: else a loss of power
-/// takes all that is in it.
+/// Creates a directory and its parents, and makes their names durable: otherwise a power loss would
+/// take everything in it.
 pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(path)?;
     missing.into_iter().try_for_each(sync_name)
 }
 
-/// Puts `content` in the place of a file, at once and durably: after a crash there is the old or
-/// the new one.
+/// Replaces the content of a file, atomically and durably: after a crash the file holds the old or
+/// the new content.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
@@ -28,38 +28,36 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_name(path)
 }
 
-/// Makes the name of a file or directory durable: else a loss of power takes it with all that is in
-/// it.
+/// Makes the name of a file or directory durable: otherwise a power loss would take it with
+/// everything in it.
 pub(crate) fn sync_name(path: &Path) -> io::Result<()> {
     sync_directory(parent(path))
 }
 
-/// The directory that has the name of `path`.
+/// The directory that contains `path`.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes a directory that nobody needs. What cannot be removed now is found again at the next
-/// start.
+/// Removes a directory that is no longer needed. If that fails, the next start tries again.
 pub(crate) fn remove(path: &Path) {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "cannot remove what is no longer needed");
+            tracing::warn!(path = %path.display(), %error, "cannot remove a directory that is no longer needed");
         }
         _ => {}
     }
 }
 
-/// Lets go of `holder`, then removes the directory, both on a thread of its own: to unlink large
-/// files can take long, and whoever has the last handle on them may be an async task or the apply
-/// thread.
+/// Drops `holder`, then removes the directory, both on a thread of its own: unlinking large files
+/// can take long, and their last handle may belong to an async task or to the apply thread.
 pub(crate) fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
     let removal = std::thread::Builder::new().name("remove-files".to_owned()).spawn(move || {
         drop(holder);
         remove(&path);
     });
     if let Err(error) = removal {
-        tracing::warn!(%error, "no thread to remove files: they stay until the next start");
+        tracing::warn!(%error, "a thread to remove files cannot be started: they stay until the next start");
     }
 }
 
@@ -68,14 +66,14 @@ pub(crate) fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
 pub(crate) struct Space {
     /// Its size.
     pub total_bytes: u64,
-    /// What is free for others than root.
+    /// Free space for users other than root.
     pub available_bytes: u64,
-    /// What is taken.
+    /// Used space.
     pub used_bytes: u64,
 }
 
 impl Space {
-    /// Of the file system that `path` is on.
+    /// Of the file system that contains `path`.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let space = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);

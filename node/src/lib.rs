@@ -1,15 +1,15 @@
 //! Headwater: a replicated event store behind the EventStore-compatible HTTP Atom API.
 //!
-//! The rooms of the house, from the street to the cellar; each uses only those below it
+//! The rooms of the house, from the top floor down; each uses only those below it
 //! (`tests/layers.rs` checks it, docs/architecture.md draws it): [`http`] -> [`streams`] ->
 //! [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`snapshot`] -> [`apply`] -> [`machine`]
-//! -> [`store`] -> [`event`], beside snapshot and apply [`transport`], between nodes, and beside
-//! the machine [`log`], which knows nothing of the domain.
+//! -> [`store`] -> [`event`]. [`transport`], between nodes, is on the floor of snapshot and apply;
+//! [`log`], which knows nothing of the domain, on that of the machine.
 
 // Tests may wait, and start threads without names.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
-// Tests in this crate start nodes as those in `tests/` do, by code that calls the crate by its
+// Tests in this crate start nodes like those in `tests/`, with code that refers to the crate by its
 // name.
 #[cfg(test)]
 extern crate self as headwater;

@@ -1,4 +1,4 @@
-//! Flags to configuration to [`headwater::node`] to exit code.
+//! From flags to a configuration, to [`headwater::node`], to an exit code.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use headwater::{config, fatal, node, telemetry, tls};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The options are unknown, wrong or contradict each other. The codes of a node are in `fatal`.
+/// The options are unknown, wrong or contradictory. The exit codes of a node are in `fatal`.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -23,9 +23,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Certs(command)) => certs(&command),
         Err(ConfigError::CommandLine(error)) => {
-            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let is_output = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             match error.print() {
-                Ok(()) if asked_for => ExitCode::SUCCESS,
+                Ok(()) if is_output => ExitCode::SUCCESS,
                 _ => ExitCode::from(EXIT_USAGE),
             }
         }
@@ -64,7 +64,7 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-/// Whether what is on disk is damaged or does not fit together.
+/// Whether the files on disk are damaged or do not match.
 fn is_damage(error: &anyhow::Error) -> bool {
     let identity = error.downcast_ref::<IdentityError>();
     error.downcast_ref::<StartError>().is_some_and(StartError::is_damage)
@@ -77,7 +77,7 @@ fn is_damage(error: &anyhow::Error) -> bool {
 /// Connections at their limit, the files of both databases, and some for other nodes.
 const OPEN_FILES: u64 = MAX_CONNECTIONS as u64 + 2_048;
 
-/// Many systems start processes with 1,024 open files and let them have more when they ask.
+/// Many systems start processes with 1,024 open files, and permit more on request.
 fn allow_open_files() {
     match rlimit::increase_nofile_limit(OPEN_FILES) {
         Ok(allowed) if allowed >= OPEN_FILES => {}

@@ -1,4 +1,4 @@
-//! Prometheus metrics: one struct of counters that every room gets a reference to.
+//! Prometheus metrics: one struct of counters, shared by all rooms.
 
 use std::sync::Arc;
 
@@ -13,18 +13,17 @@ use prometheus_client::registry::Registry;
 /// `Content-Type` of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds of batch sizes: doubling, because only the order of magnitude says whether batching
-/// works.
+/// Upper bounds of batch sizes, doubling: the order of magnitude shows whether batching works.
 const BATCH_BUCKETS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
 
 /// Upper bounds in seconds of one sync of the log: from a drive with a protected cache (0.1 ms) to
-/// a disk in distress (1 s).
+/// a failing disk (1 s).
 const SYNC_BUCKETS: [f64; 13] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
 
 /// Another node, as label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Peer {
-    /// Its server id: what the operator wrote into the configuration.
+    /// Its server id, as configured by the operator.
     pub peer: u16,
 }
 
@@ -98,7 +97,7 @@ impl Metrics {
         Arc::new(metrics)
     }
 
-    /// Adds metrics that belong to one room alone; their names get the prefix too.
+    /// Adds metrics that belong to one room; their names get the prefix too.
     pub fn register<R>(&self, registration: impl FnOnce(&mut Registry) -> R) -> R {
         registration(&mut self.registry.lock())
     }
@@ -106,8 +105,8 @@ impl Metrics {
     /// The OpenMetrics text exposition, see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut buffer = String::new();
-        // A `String` takes whatever is written to it, and the encoders of this crate have no errors
-        // of their own.
+        // A `String` accepts every write, and the encoders of this crate have no errors of their
+        // own.
         if let Err(error) = text::encode(&mut buffer, &self.registry.lock()) {
             tracing::error!(%error, "metrics cannot be encoded");
         }

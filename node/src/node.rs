@@ -33,17 +33,17 @@ use crate::{fatal, http, log};
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long an ordered shutdown waits for each listener to finish what it is answering.
+/// How long an ordered shutdown waits for each listener to finish its answers.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long an ordered shutdown may take: longer than all it waits for with a deadline of its own,
-/// the rest waits for the disk.
+/// How long an ordered shutdown may take. This is longer than all waits in it that have a deadline;
+/// the others wait for the disk.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Calls that a peer gave up before this node could look at them, per connection, beyond which the
-/// connection is cut. HTTP/2 libraries cut at 20, against hostile clients. Peers are none: a node
-/// that was frozen or starved for some seconds finds a heartbeat for each tenth of a second, and
-/// cutting off its leader is no help.
+/// Calls per connection that a peer may cancel before this node has seen them; beyond that the
+/// connection is cut. HTTP/2 libraries cut at 20, against hostile clients. Peers are not hostile: a
+/// node that was frozen or starved for some seconds finds a heartbeat for each tenth of a second,
+/// and cutting off its leader would not help.
 const ABANDONED_CALLS: usize = 1_024;
 
 /// A running node.
@@ -52,7 +52,7 @@ pub struct Node {
     access: Access,
     certificates: Certificates,
     parts: raft::Parts,
-    /// Stops listeners of client requests first, node-to-node traffic and background work last.
+    /// Stops the listener for clients first; traffic between nodes and background work stop last.
     stop_http: CancellationToken,
     stop_all: CancellationToken,
     http_server: tokio::task::JoinHandle<()>,
@@ -60,12 +60,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Runs a node until SIGTERM or SIGINT, then stops it in order. With another such signal, or
-    /// when that takes longer than [`STOP_DEADLINE`], the process ends at once.
+    /// Runs a node until SIGTERM or SIGINT, then stops it in order. On a second signal, or when
+    /// stopping takes longer than [`STOP_DEADLINE`], the process ends at once.
     ///
     /// # Errors
-    /// What kept it from starting, in a sentence. Failures of the disk later on end the process
-    /// (see [`crate::fatal`]).
+    /// Why it could not start, in a sentence. Later failures of the disk end the process (see
+    /// [`crate::fatal`]).
     pub async fn run(config: Config) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -95,8 +95,8 @@ impl Node {
         }
     }
 
-    /// Opens the stores and starts everything; returns when the listeners are up. The node takes
-    /// part in its cluster by itself.
+    /// Opens the stores and starts all parts; returns when the listeners are up. The node joins its
+    /// cluster by itself.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let metrics = Metrics::new();
@@ -136,7 +136,7 @@ impl Node {
         let grpc = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            // What this node holds for a peer that vanished ends with the connection.
+            // Resources held for a vanished peer are released with the connection.
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .http2_max_pending_accept_reset_streams(Some(ABANDONED_CALLS))
@@ -182,8 +182,8 @@ impl Node {
         &self.cluster
     }
 
-    /// Loads certificates and keys from their files again, for handshakes from now on. When a file
-    /// cannot be used, everything stays as it was.
+    /// Loads certificates and keys from their files again, for new handshakes. When a file is
+    /// unusable, nothing changes.
     pub async fn reload_certificates(&self) {
         let certificates = self.certificates.clone();
         match tokio::task::spawn_blocking(move || certificates.reload()).await {
@@ -198,7 +198,7 @@ impl Node {
         &self.access
     }
 
-    /// Stops in order: hand over leadership, answer what was asked, stop consensus, flush the
+    /// Stops in order: hands over leadership, answers open requests, stops consensus, flushes the
     /// stores.
     pub async fn stop(self) {
         self.cluster.hand_over(HAND_OVER_DEADLINE).await;
@@ -211,8 +211,8 @@ impl Node {
     }
 }
 
-/// Ends the process when it has not ended by itself in time. On a thread, which waits neither for
-/// the others nor for the disk.
+/// Ends the process when it has not ended by itself in time. It runs on a thread, which waits
+/// neither for other threads nor for the disk.
 #[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
 fn leave_after(deadline: Duration) {
     let watch = std::thread::Builder::new().name("stop-deadline".to_owned()).spawn(move || {
@@ -220,15 +220,15 @@ fn leave_after(deadline: Duration) {
         leave_unfinished("not stopped in time");
     });
     if let Err(error) = watch {
-        tracing::warn!(%error, "no thread to end a shutdown that takes too long");
+        tracing::warn!(%error, "a thread to end a slow shutdown cannot be started");
     }
 }
 
-/// What was acknowledged is in the log on disk, and the next start recovers from there, as after a
+/// Acknowledged writes are in the log on disk, and the next start recovers from there, as after a
 /// crash.
 fn leave_unfinished(why: &str) -> ! {
     fatal::tell(&format!(
-        "{why}: leaving before everything was stopped in order; nothing that was acknowledged is lost"
+        "{why}: the process ends before all parts have stopped in order; no acknowledged write is lost"
     ));
     fatal::leave(fatal::EXIT_REFUSED)
 }
@@ -241,7 +241,7 @@ async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates>
 async fn listen(address: std::net::SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("cannot listen on {address}: stop what uses it or change --{option}"))
+        .with_context(|| format!("cannot listen on {address}: stop the process that uses it, or change --{option}"))
 }
 
 async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {
@@ -252,8 +252,8 @@ async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {
     }
 }
 
-/// The configured addresses win over those in the replicated member list, so that a server can move
-/// by restarting all nodes with a new list.
+/// The configured addresses take precedence over those in the replicated member list, so that a
+/// server can move when all nodes are restarted with a new list.
 fn configured_addresses(config: &Arc<Config>) -> Resolve {
     let config = config.clone();
     Arc::new(move |node_id: NodeId, member: &Member| {

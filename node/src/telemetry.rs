@@ -1,21 +1,20 @@
-//! Logging: lines to standard error for an operator to read, and the end of a process that
-//! panicked.
+//! Logging: lines on standard error for an operator, and the end of a process that panicked.
 
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
 
-/// What is logged when nothing else is asked for.
+/// The filter unless another is configured.
 ///
-/// openraft warns on every heartbeat that finds a peer away, several times a second for as long as
-/// it is away. That a peer went and came back is told once, by us, when it happens.
+/// openraft warns on every heartbeat to an absent peer, several times a second while it is absent.
+/// The node itself logs once that a peer went or came back.
 pub const DEFAULT_FILTER: &str = "info,openraft=error";
 
 /// Checks a filter without installing it.
 ///
 /// # Errors
-/// A sentence that names the part which cannot be understood.
+/// A sentence that names the invalid part.
 pub fn check_filter(filter: &str) -> Result<(), String> {
     EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
@@ -38,8 +37,8 @@ pub fn start(filter: &str, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Logs the panic and aborts: a node that lost one of its threads or tasks looks alive to its peers
-/// and does no work. A dead one is replaced by an election and started again by its supervisor.
+/// Logs the panic and aborts: a node that has lost a thread or task looks alive to its peers but
+/// does no work. A dead node is replaced by an election and restarted by its supervisor.
 #[expect(clippy::disallowed_methods, reason = "a panic is a defect, and its core dump helps to find it")]
 fn abort_on_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();

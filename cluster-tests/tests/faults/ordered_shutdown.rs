@@ -66,7 +66,7 @@ async fn a_second_signal_ends_a_shutdown_that_waits_and_nothing_is_lost() -> any
     cluster.start(leader)?;
     cluster.wait_ready(leader).await?;
 
-    scenario::judge(&mut cluster, workload, RESUME_LIMIT, &["leaving before everything was stopped"]).await?;
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, &["the process ends before all parts have stopped"]).await?;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
-//! What a configuration lets the network see or do that its operator may not have meant.
+//! What a configuration exposes to the network, perhaps without the operator's intention.
 
 use super::Config;
 
 impl Config {
-    /// One sentence for each, naming the options that end it. Nothing on loopback counts.
+    /// One sentence for each exposure, naming the options that end it. Loopback addresses do not
+    /// count.
     pub fn exposures(&self) -> Vec<String> {
         let mut found = Vec::new();
         if !self.http_listen.ip().is_loopback() && self.tls.for_clients().is_none() {

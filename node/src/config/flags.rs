@@ -1,5 +1,4 @@
-//! The options as the command line has them; names, defaults and help of all sources come from
-//! here.
+//! The options of the command line. Names, defaults and help of all sources come from here.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -191,10 +190,10 @@ pub(super) struct Flags {
     pub log_json: bool,
 }
 
-/// The command with the name of the environment variable added to the help of each option.
+/// The command, with the name of the environment variable added to the help of each option.
 ///
-/// The environment is not read by clap: the sources are merged in one place (`sources`), where a
-/// test can hand in an environment of its own.
+/// clap does not read the environment: the sources are merged in one place (`sources`), where a
+/// test can pass its own environment.
 pub fn command() -> clap::Command {
     with_environment_names(CommandLine::command()).mut_subcommand("config", with_environment_names)
 }
@@ -220,13 +219,13 @@ pub fn keys() -> Vec<String> {
     command.get_arguments().map(|arg| arg.get_id().to_string()).filter(|id| !is_builtin(id)).collect()
 }
 
-/// What the help says of an option.
+/// The help of an option.
 pub(super) struct Documented {
     /// Its key.
     pub key: String,
-    /// The heading it stands under.
+    /// The heading above it.
     pub group: String,
-    /// What it does.
+    /// Its description.
     pub help: String,
 }
 

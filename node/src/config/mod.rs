@@ -1,5 +1,4 @@
-//! The effective configuration of a node, and where it comes from: flags, environment, file,
-//! defaults.
+//! The effective configuration of a node, and its sources: flags, environment, file, defaults.
 
 mod certs;
 mod exposure;
@@ -26,7 +25,7 @@ pub use tls::{KeyPair, NodeFiles, TlsFiles};
 pub use values::Challenge;
 use values::check_host_port;
 
-/// Everything a node can be told, checked and complete.
+/// The complete, checked configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// This server's id in `members`.
@@ -56,38 +55,37 @@ pub struct Config {
     pub election_timeout_min: Duration,
     /// Longest election timeout, also the leader's lease.
     pub election_timeout_max: Duration,
-    /// Take a snapshot after this many bytes of log ...
+    /// A snapshot is taken after this many bytes of log ...
     pub snapshot_log_bytes: u64,
     /// ... or this long after the last one, if anything was written.
     pub snapshot_interval: Duration,
-    /// Keep at least this many bytes of log below the newest snapshot, so that a short absence
+    /// At least this many bytes of log are kept below the newest snapshot, so that a short absence
     /// needs no full copy.
     pub keep_log_bytes: u64,
-    /// Send snapshots at no more than this.
+    /// The highest rate at which snapshots are sent.
     pub snapshot_bytes_per_second: u64,
-    /// Not ready while more than this many events behind the leader.
+    /// The node is not ready while it is more than this many events behind the leader.
     pub ready_lag_events: u64,
     /// Memory for RocksDB's block cache of the state database.
     pub block_cache_bytes: usize,
-    /// `host:port` printed in links instead of what the request names (contract/streams 14).
+    /// `host:port` in links, instead of the host of the request (contract/streams 14).
     pub advertise_http: Option<String>,
-    /// Never let responses be cached (contract/streams 8.7).
+    /// Forbids caching of any response (contract/streams 8.7).
     pub disable_http_caching: bool,
-    /// Answer HEAD like GET, without the body.
+    /// Answers HEAD like GET, without the body.
     pub head_requests: bool,
-    /// First password of the user admin; unset: the one of contract/services 1.4. Counts only where
-    /// the first users are created.
+    /// First password of the user admin; if unset, that of contract/services 1.4. It is used only
+    /// when the first users are created.
     pub default_admin_password: Option<Secret>,
     /// First password of the user ops.
     pub default_ops_password: Option<Secret>,
-    /// Whether streams that their access lists open to everybody are open to callers who did not
-    /// log in.
+    /// Whether anonymous callers may use streams that are open to everyone by their access lists.
     pub allow_anonymous_stream_access: bool,
-    /// Whether everything else that asks for no role is open to callers who did not log in.
+    /// Whether anonymous callers may use everything else that requires no role.
     pub allow_anonymous_endpoint_access: bool,
-    /// Peers whose `ES-TrustedAuth` header is believed.
+    /// Peers whose `ES-TrustedAuth` header is trusted.
     pub trusted_auth_from: Vec<IpNet>,
-    /// Peers whose `X-Forwarded-For` header is believed.
+    /// Peers whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The scheme that a 401 asks for.
     pub challenge: Challenge,
@@ -108,37 +106,37 @@ pub struct MemberConfig {
     pub http_address: String,
 }
 
-/// Address of the HTTP API of a node that was told nothing.
+/// Default address of the HTTP API.
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2113);
 
-/// Address for other nodes of a node that was told nothing; apart from 2111 to 2113, which HTTP
-/// uses on loopback.
+/// Default address for other nodes; not in the range 2111 to 2113, which HTTP uses on loopback.
 const DEFAULT_RAFT: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1113);
 
-/// Most servers of a cluster. Every write waits for a majority of them, and four may fail out of
-/// nine already.
+/// Largest number of servers in a cluster. Every write waits for a majority of them, and with nine
+/// servers four may already fail.
 pub const MAX_MEMBERS: usize = 9;
 
 /// Heartbeats that must fit into the shortest election timeout, so that a late one does not cost an
 /// election.
 const HEARTBEATS_PER_ELECTION: u32 = 3;
 
-/// A node knows where in its log how many bytes lie for some 8 GiB back; more could never be told
-/// from all, and nothing be removed.
+/// A node knows the sizes of its log for some 8 GiB back. If more had to be kept, nothing could be
+/// removed.
 const MAX_KEEP_LOG_BYTES: u64 = 4 << 30;
 
-/// Slowest transfer of snapshots; below it a node that needs one would not be back within a day.
+/// Slowest transfer of snapshots; at a lower rate a node that needs one would not be back within a
+/// day.
 const MIN_SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 10;
 
-/// Smallest block cache; below it even the index blocks of one read do not fit.
+/// Smallest block cache; in a smaller one not even the index blocks of one read fit.
 const MIN_BLOCK_CACHE_BYTES: u64 = 1 << 20;
 
 impl Config {
-    /// The configuration of a node that was told nothing but where to put its data: a durable
-    /// single node.
+    /// The configuration with defaults for everything but the data directory: a durable single
+    /// node.
     ///
     /// # Errors
-    /// None in practice; the defaults pass the same checks as everything else.
+    /// None in practice; the defaults pass the same checks as any other value.
     pub fn single_node(data_dir: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let mut argument = std::ffi::OsString::from("--data-dir=");
         argument.push(data_dir.into());
@@ -153,7 +151,7 @@ impl Config {
         self.members.iter().find(|member| member.id == self.server_id)
     }
 
-    /// Checks what only the whole can show, and fills in what follows from other options.
+    /// Checks options against each other, and derives values from other options.
     fn from_flags(flags: Flags) -> Result<Self, ConfigError> {
         let (members, http_listen, raft_listen) = servers(&flags)?;
         check_timing(&flags)?;
@@ -214,8 +212,8 @@ fn contradiction(sentence: impl Into<String>) -> ConfigError {
     ConfigError::Contradiction(sentence.into())
 }
 
-/// The list of members, ascending by id, and the two addresses to listen on; each follows from the
-/// other when only one is given.
+/// The list of members, ascending by id, and the two addresses to listen on. If only one of both is
+/// given, the other follows from it.
 fn servers(flags: &Flags) -> Result<(Vec<MemberConfig>, SocketAddr, SocketAddr), ConfigError> {
     for (flag, address) in [("--http-listen", flags.http_listen), ("--raft-listen", flags.raft_listen)] {
         if address.is_some_and(|address| address.port() == 0) {

@@ -1,4 +1,4 @@
-//! The effective configuration as YAML that `--config` reads again.
+//! The effective configuration as YAML that `--config` can read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::{Config, Origin, flags};
 
-/// Every option with its value; the comment behind it says which source it came from. Passwords are
-/// comments as a whole: who reads the text again must not take the stars for one.
+/// Every option with its value; a comment after it names the source. Passwords are comments as a
+/// whole, because the stars must not be read back as a password.
 pub fn yaml(config: &Config, origins: &BTreeMap<String, Origin>) -> String {
     let mut text = String::new();
     for key in flags::keys() {
@@ -40,12 +40,11 @@ pub struct EffectiveOption {
     value: String,
 }
 
-/// What stands for a password that is set.
+/// Shown in place of a password.
 const MASK: &str = "********";
 
-/// Every option with its effective value, an empty one where nothing is set; passwords are masked.
-/// The first one, the size of the cluster, is what tools of the API this one is compatible with
-/// look for.
+/// Every option with its effective value, empty if unset; passwords are masked. The first one is
+/// the size of the cluster, which tools for the compatible API look for.
 pub fn options(config: &Config) -> Vec<EffectiveOption> {
     let size = EffectiveOption {
         name: "ClusterSize".to_owned(),
@@ -86,7 +85,7 @@ fn plain_value(config: &Config, key: &str) -> String {
     }
 }
 
-/// The value of one option in YAML; `None` for one that is not set.
+/// The value of one option in YAML; `None` if it is not set.
 fn value_of(config: &Config, key: &str) -> Option<String> {
     let ms = |duration: std::time::Duration| duration.as_millis().to_string();
     Some(match key {
@@ -124,7 +123,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "challenge" => config.challenge.as_str().to_owned(),
         "log_filter" => quoted(&config.log_filter),
         "log_json" => config.log_json.to_string(),
-        // `config` itself, whose contents are what is printed.
+        // `config` itself, whose contents are being printed.
         _ => return None,
     })
 }

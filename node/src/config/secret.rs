@@ -1,11 +1,11 @@
-//! Options that nobody may read again.
+//! Options that must never be shown.
 
-/// A password given as an option. It shows itself nowhere: not in logs, not in `headwater config`.
+/// A password given as an option. It appears neither in logs nor in `headwater config`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The password, for who has to use it.
+    /// The password, for the code that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! Command line, environment and file merged: for each option the strongest source that names it
-//! wins.
+//! Merges command line, environment and file: for each option, the source with the highest
+//! precedence wins.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,13 +14,14 @@ use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::{Config, print};
 
-/// Why there is no configuration. Each message says what to change.
+/// Why there is no configuration. Each message says how to correct it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Refused by the parser of the command line; also how `--help` and `--version` arrive.
     #[error("{0}")]
     CommandLine(#[from] clap::Error),
-    /// A variable that is no option; a misspelt one would silently leave its default in force.
+    /// A variable that is not an option; if it is misspelt, its default would silently stay in
+    /// force.
     #[error("the environment variable {name} is not an option of Headwater; unset it or correct its name{hint}")]
     UnknownVariable {
         /// Its name.
@@ -28,12 +29,12 @@ pub enum ConfigError {
         /// `: did you mean X?` or nothing.
         hint: String,
     },
-    /// A variable with a value that its option does not take.
+    /// A variable with a value that its option does not accept.
     #[error("the environment variable {name} is not valid: {reason}")]
     Variable {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The file cannot be read or is not YAML.
@@ -41,10 +42,10 @@ pub enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// A key of the file that is no option.
+    /// A key of the file that is not an option.
     #[error("the configuration file {} has an unknown key '{key}'; remove it or correct its name{hint}", path.display())]
     UnknownKey {
         /// The file.
@@ -54,25 +55,25 @@ pub enum ConfigError {
         /// `: did you mean X?` or nothing.
         hint: String,
     },
-    /// A key of the file with a value that its option does not take.
+    /// A key of the file with a value that its option does not accept.
     #[error("'{key}' in the configuration file {} is not valid: {reason}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// What is wrong with its value.
+        /// The problem with its value.
         reason: String,
     },
-    /// Each option is fine alone, but together they make no sense.
+    /// Options that are valid alone but contradict each other.
     #[error("{0}")]
     Contradiction(String),
 }
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// No source named it.
+    /// No source sets it.
     Default,
     /// The YAML file.
     File,
@@ -93,7 +94,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What the process was started for.
+/// The purpose for which the process was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     /// Run a node.
@@ -106,12 +107,11 @@ pub enum Invocation {
 
 /// Reads all sources.
 ///
-/// `arguments` begins with the name of the program; of `environment` only names with [`ENV_PREFIX`]
-/// are looked at.
+/// `arguments` begins with the name of the program; in `environment` only names with [`ENV_PREFIX`]
+/// are considered.
 ///
 /// # Errors
-/// Unknown options, values of the wrong kind, and combinations that contradict each other, from
-/// whatever source.
+/// Unknown options, values of the wrong kind, and contradictory combinations, from any source.
 pub fn resolve(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -158,8 +158,8 @@ fn parse(values: &Values) -> Result<Flags, clap::Error> {
     Ok(CommandLine::from_arg_matches(&matches)?.flags)
 }
 
-/// Parses one value alone, for a message that names its source; the first paragraph of clap's
-/// message says it all.
+/// Parses one value alone, for a message that names its source. The first paragraph of clap's
+/// message is sufficient.
 fn check_value(key: &str, value: &OsStr) -> Result<(), String> {
     let values = Values::from([(key.to_owned(), value.to_owned())]);
     match parse(&values) {
@@ -225,7 +225,7 @@ fn from_file(path: &Path) -> Result<Values, ConfigError> {
     Ok(values)
 }
 
-/// A YAML value as the command line would have it.
+/// A YAML value in the form of the command line.
 fn text_of(key: &str, value: &Value) -> Result<String, String> {
     match value {
         Value::Bool(value) => Ok(value.to_string()),
@@ -252,7 +252,7 @@ fn member_text(member: &Value) -> Result<String, String> {
 
 /// The known name that a misspelt one most likely means.
 fn hint<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    /// Typing errors that still count as the same name.
+    /// Typing errors up to which two names count as the same.
     const MAX_EDITS: usize = 3;
     let normal = |name: &str| name.to_lowercase().replace('-', "_");
     known

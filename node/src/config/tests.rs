@@ -1,10 +1,10 @@
-//! Precedence of the sources and refusal of what is unknown or contradictory.
+//! Precedence of the sources, and refusal of unknown or contradictory options.
 
 use super::*;
 
 const THREE: &str = "--members=1=127.0.0.1:1/127.0.0.1:11,2=127.0.0.1:2/127.0.0.1:12,3=127.0.0.1:3/127.0.0.1:13";
 
-/// Flags, environment and the text of a file (with `--config` naming it) to an invocation or the
+/// Resolves flags, environment and the text of a file (named by `--config`) to an invocation or the
 /// message.
 fn resolve_all(flags: &[&str], environment: &[(&str, &str)], file: Option<&str>) -> Result<Invocation, String> {
     let directory = tempfile::tempdir().unwrap();
@@ -170,7 +170,7 @@ fn passwords_are_shown_nowhere() {
     for shown in [text.clone(), format!("{config:?}")] {
         assert!(!shown.contains("s3cret"), "{shown}");
     }
-    // That they are given is told, and the stars do not become passwords when the text is read
+    // The text shows that they are set, and the stars do not become passwords when it is read
     // again.
     for line in ["# default_admin_password: *** # flag", "# default_ops_password: *** # flag"] {
         assert!(text.lines().any(|printed| printed == line), "{line} is not in\n{text}");
@@ -337,7 +337,8 @@ fn every_option_is_listed_with_its_effective_value_and_passwords_are_masked() {
     assert_eq!(value("WriteTimeoutMs"), "4000");
     assert_eq!(value("DataDir"), "./data");
     assert_eq!((value("DefaultAdminPassword").as_str(), value("DefaultOpsPassword").as_str()), ("********", ""));
-    // All but the file they may come from, and the size of the cluster, which is no option.
+    // All options except the file that may contain them, and the size of the cluster, which is not
+    // an option.
     assert_eq!(listed.len(), flags::keys().len());
     assert!(!serde_json::to_string(listed).unwrap().contains("s3cret"));
 }

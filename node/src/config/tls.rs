@@ -1,18 +1,18 @@
-//! The options for TLS: which files there are, and which belong together.
+//! The options for TLS: the files, and which of them belong together.
 
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, Flags, contradiction};
 
-/// The files that TLS was told to use, as given. What they are for say [`Self::for_clients`] and
-/// [`Self::for_nodes`].
+/// The files for TLS, as configured. [`Self::for_clients`] and [`Self::for_nodes`] say what each is
+/// for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificate shown to clients, and to other nodes unless they have one of their own.
     pub cert_file: Option<PathBuf>,
     /// Its private key.
     pub key_file: Option<PathBuf>,
-    /// Certificates of the cluster's own CA; with it the nodes talk TLS among themselves.
+    /// Certificates of the cluster's own CA; with it the nodes use TLS among themselves.
     pub ca_file: Option<PathBuf>,
     /// Certificate shown to other nodes.
     pub node_cert_file: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct KeyPair<'a> {
     pub key: &'a Path,
 }
 
-/// What nodes need to talk TLS among themselves.
+/// The files that nodes need for TLS among themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeFiles<'a> {
     /// This node's certificate and key.
@@ -41,18 +41,18 @@ pub struct NodeFiles<'a> {
 }
 
 impl TlsFiles {
-    /// The certificate for HTTPS; `None`: clients talk plain HTTP.
+    /// The certificate for HTTPS; `None`: clients use plain HTTP.
     pub fn for_clients(&self) -> Option<KeyPair<'_>> {
         pair(&self.cert_file, &self.key_file)
     }
 
-    /// The files for TLS between nodes; `None`: they talk in the clear.
+    /// The files for TLS between nodes; `None`: nodes use plain connections.
     pub fn for_nodes(&self) -> Option<NodeFiles<'_>> {
         let pair = pair(&self.node_cert_file, &self.node_key_file).or(self.for_clients())?;
         Some(NodeFiles { pair, ca: self.ca_file.as_deref()? })
     }
 
-    /// Takes the options over and refuses those that lack another one.
+    /// Takes the options and refuses those that lack another option.
     pub(super) fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
         let files = Self {
             cert_file: flags.tls_cert_file.clone(),

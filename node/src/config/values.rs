@@ -1,4 +1,4 @@
-//! The values of options: their types and how they are read from text.
+//! The values of options: their types, and how they are parsed.
 
 use std::net::IpAddr;
 
@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::MemberConfig;
 
-/// Longest time span in milliseconds that an option accepts: ten minutes. A longer one is a unit
-/// mistaken.
+/// Longest time span in milliseconds that an option accepts: ten minutes. A longer one is a
+/// mistaken unit.
 const MAX_MS: u64 = 600_000;
 
 /// Longest interval in seconds that an option accepts: thirty days.
@@ -16,14 +16,14 @@ pub(super) const MAX_INTERVAL_S: u64 = 30 * 24 * 3_600;
 /// The scheme that a 401 asks for (contract/services 1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Challenge {
-    /// No browser knows it, so none opens a dialog.
+    /// No browser knows this scheme, so none opens a dialog.
     BasicCustom,
     /// RFC 7617.
     Basic,
 }
 
 impl Challenge {
-    /// As it is written.
+    /// The name of the scheme.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BasicCustom => "BasicCustom",
@@ -77,9 +77,9 @@ pub(super) fn parse_challenge(text: &str) -> Result<Challenge, String> {
 pub(super) fn parse_networks(text: &str) -> Result<NetworkList, String> {
     let network = |text: &str| {
         let address = text.parse::<IpAddr>().map(IpNet::from);
-        address
-            .or_else(|_| text.parse::<IpNet>())
-            .map_err(|_| format!("'{text}' is no address or network; write 10.0.0.1, 10.0.0.0/8 or fd00::/8"))
+        address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+            format!("'{text}' is neither an address nor a network; write 10.0.0.1, 10.0.0.0/8 or fd00::/8")
+        })
     };
     text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(NetworkList)
 }
@@ -102,7 +102,7 @@ fn parse_member(text: &str) -> Result<MemberConfig, String> {
     Ok(MemberConfig { id, raft_address: raft.to_owned(), http_address: http.to_owned() })
 }
 
-/// Refuses what is not `host:port` with a port from 1 to 65535 (IPv6 in brackets).
+/// Refuses anything but `host:port` with a port from 1 to 65535 (IPv6 in brackets).
 pub(super) fn check_host_port(text: &str) -> Result<(), String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("'{text}' has no port; write HOST:PORT"))?;
     let bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));

@@ -1,17 +1,17 @@
-//! Who asks, and what they proved.
+//! The caller, and the proof of its identity.
 
 use std::sync::{Arc, OnceLock};
 
-/// Role that may do everything that is not denied to all.
+/// Role that may do everything that is not denied to all callers.
 pub const ADMINS: &str = "$admins";
 
-/// Whether a name is kept for roles, streams and paths of the server.
+/// Whether a name is reserved for roles, streams and paths of the server.
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with('$')
 }
 
-/// Stands for a password as it is stored: another password, or the same one hashed anew, has
-/// another one. Nothing can be found from it.
+/// Represents a stored password. Another password, or the same one hashed again, has a different
+/// credential. It reveals nothing about the password.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Credential(pub [u8; 16]);
 
@@ -21,20 +21,20 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// What stands behind a principal.
+/// The proof behind a principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Basis {
-    /// Somebody else says so, and no user of this cluster stands behind it.
+    /// An intermediary vouches for the caller; no user of this cluster stands behind it.
     Vouched,
     /// A password that was verified.
     Password {
         credential: Credential,
-        /// The same password, hashed anew since.
+        /// The same password, hashed again since.
         renewed: OnceLock<Credential>,
     },
 }
 
-/// Somebody who proved who they are.
+/// A caller with a proven identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     login: String,
@@ -43,39 +43,39 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// A user, the groups it is in, and the password it was verified by.
+    /// A user with its groups and the password that was verified.
     pub fn new(login: impl Into<String>, groups: Vec<String>, credential: Credential) -> Self {
         Self { login: login.into(), groups, basis: Basis::Password { credential, renewed: OnceLock::new() } }
     }
 
-    /// Somebody a trusted intermediary vouches for.
+    /// A caller for whom a trusted intermediary vouches.
     pub fn vouched_for(login: impl Into<String>, groups: Vec<String>) -> Self {
         Self { login: login.into(), groups, basis: Basis::Vouched }
     }
 
-    /// Whether it is known only by the word of an intermediary.
+    /// Whether only an intermediary vouches for it.
     pub fn is_vouched_for(&self) -> bool {
         self.basis == Basis::Vouched
     }
 
-    /// Its name.
+    /// Its login name.
     pub fn login(&self) -> &str {
         &self.login
     }
 
-    /// The groups it is in.
+    /// Its groups.
     pub fn groups(&self) -> &[String] {
         &self.groups
     }
 
-    /// The groups it is in and its own name are its roles (contract/services 1.4). The roles of the
-    /// server are given by groups alone: nobody administers the cluster, or is everybody, because
-    /// of a name.
+    /// Its roles are its groups and its own name (contract/services 1.4). Only groups give the
+    /// roles of the server: no name makes a caller an administrator or gives it `$all`.
     pub fn has_role(&self, role: &str) -> bool {
         (self.login == role && !is_reserved(role)) || self.groups.iter().any(|group| group == role)
     }
 
-    /// What the verified password may be stored as by now; nothing for one who is vouched for.
+    /// The credentials that the verified password may have by now; none for a caller who is vouched
+    /// for.
     pub fn credentials(&self) -> impl Iterator<Item = Credential> {
         let (credential, renewed) = match &self.basis {
             Basis::Vouched => (None, None),
@@ -84,8 +84,7 @@ impl Principal {
         credential.into_iter().chain(renewed)
     }
 
-    /// Whether the verified password is the one that `now`, the user as the state has it, logs in
-    /// with.
+    /// Whether the verified password is still that of `now`, the user in the current state.
     pub fn is_still(&self, now: &Self) -> bool {
         self.login == now.login && now.credentials().next().is_some_and(|now| self.credentials().any(|own| own == now))
     }
@@ -96,26 +95,27 @@ impl Principal {
         self.login == other.login && self.groups == other.groups && password(self) == password(other)
     }
 
-    /// The verified password is about to be stored like this. `false` when that was said before.
-    pub fn renew(&self, hashed_anew: Credential) -> bool {
+    /// Records that the verified password is about to be stored under another hash. `false` if
+    /// another hash was recorded before.
+    pub fn renew(&self, new_credential: Credential) -> bool {
         match &self.basis {
             Basis::Vouched => false,
-            Basis::Password { renewed, .. } => renewed.set(hashed_anew).is_ok(),
+            Basis::Password { renewed, .. } => renewed.set(new_credential).is_ok(),
         }
     }
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody who did not say.
+    /// A caller that did not identify itself.
     Anonymous,
     /// A user.
     User(Arc<Principal>),
 }
 
 impl Caller {
-    /// The user, if it is one.
+    /// The principal, unless the caller is anonymous.
     pub fn principal(&self) -> Option<&Principal> {
         match self {
             Self::Anonymous => None,
@@ -123,7 +123,7 @@ impl Caller {
         }
     }
 
-    /// The name of the user, if it is one.
+    /// The login name, unless the caller is anonymous.
     pub fn login(&self) -> Option<&str> {
         self.principal().map(Principal::login)
     }
@@ -133,7 +133,7 @@ impl Caller {
         self.principal().is_some_and(|principal| principal.has_role(role))
     }
 
-    /// Whether nothing is forbidden to the caller but what is forbidden to all.
+    /// Whether only what is forbidden to all callers is forbidden to this one.
     pub fn is_admin(&self) -> bool {
         self.has_role(ADMINS)
     }

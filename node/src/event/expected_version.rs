@@ -1,4 +1,4 @@
-//! What a writer expects of its stream (contract/streams 6.7).
+//! The version that a writer expects of its stream (contract/streams 6.7).
 
 /// The condition of an append or delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum ExpectedVersion {
 }
 
 impl ExpectedVersion {
-    /// Reads the number clients send; `None` for -3 and anything below -4.
+    /// Converts the number that clients send; `None` for -3 and anything below -4.
     pub fn from_number(number: i64) -> Option<Self> {
         match number {
             -2 => Some(Self::Any),
@@ -24,7 +24,7 @@ impl ExpectedVersion {
         }
     }
 
-    /// The number clients send, -4 to 2^63-1.
+    /// The number that clients send, -4 to 2^63-1.
     pub fn to_number(self) -> i64 {
         match self {
             Self::Any => -2,

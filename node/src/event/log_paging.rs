@@ -1,4 +1,4 @@
-//! Which positions a page of the log of all events has and where its links lead (contract/streams
+//! The positions on a page of the log of all events, and the targets of its links (contract/streams
 //! 10). Pure arithmetic.
 
 use std::ops::Range;
@@ -25,17 +25,17 @@ pub fn positions(start: PageStart, size: PageSize, next_position: Position) -> R
     }
 }
 
-/// A page of the log, or of what a filter leaves of it, without its events.
+/// A page of the log, or of its filtered events, without the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogPage {
     /// Where it begins.
     pub start: PageStart,
     /// How many events were asked for.
     pub count: u64,
-    /// How far it goes, if it goes anywhere: the smallest position of a backward page, the one
-    /// behind a forward page.
+    /// How far it goes, if it goes anywhere: the smallest position of a backward page, the position
+    /// after a forward page.
     pub reached: Option<Position>,
-    /// Whether there is more behind it.
+    /// Whether there are more events after it.
     pub is_full: bool,
     /// Position of the next event of the log.
     pub next_position: Position,
@@ -90,7 +90,7 @@ impl LogPage {
         }
     }
 
-    /// Whether every position of this page is taken already, so that it never changes.
+    /// Whether every position of this page is taken, so that the page never changes.
     pub fn is_immutable(&self) -> bool {
         match self.start {
             PageStart::Head => false,

@@ -1,4 +1,4 @@
-//! What a stream's metadata means (contract/streams 12).
+//! The meaning of a stream's metadata (contract/streams 12).
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::{EventNumber, MAX_NUMBER};
 /// The keys of a metadata document that have a meaning for the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamMetadata {
-    /// `$maxCount`: only the last so many events are visible.
+    /// `$maxCount`: only this many of the newest events are visible.
     pub max_count: Option<u64>,
     /// `$maxAge`, seconds: older events are invisible.
     pub max_age_s: Option<u64>,
@@ -50,9 +50,9 @@ impl StreamMetadata {
 }
 
 impl StreamMetadata {
-    /// The meaning of a metadata document (contract/streams 12.4): `None` when it is no JSON object
-    /// or a value with a meaning has a wrong type, which voids the document as a whole. Integers
-    /// out of range are ignored one by one.
+    /// The meaning of a metadata document (contract/streams 12.4). `None` when it is not a JSON
+    /// object, or when a known key has a value of the wrong type, which voids the whole document.
+    /// An integer out of range is ignored by itself.
     pub fn parse(document: &[u8]) -> Option<Self> {
         let document: RawObject = serde_json::from_slice(document).ok()?;
         let mut metadata = Self::default();
@@ -71,56 +71,56 @@ impl StreamMetadata {
     }
 }
 
-/// Why an access list means nothing. A sentence for whoever wrote it.
+/// Why an access list is invalid. A sentence for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
-    /// The list under this key is something else.
+    /// The value under this key is not an object.
     #[error("{0} must be an object with some of the keys $r, $w, $d, $mr and $mw")]
     NoObject(&'static str),
-    /// A key that is none of the five rights: misspelt, it would leave the stream open.
+    /// A key that is not one of the five rights: a misspelt key would leave the stream open.
     #[error("{list} has the unknown key '{key}'; its keys are $r, $w, $d, $mr and $mw")]
     UnknownKey {
-        /// Where the list stands.
+        /// The key of the list.
         list: &'static str,
         /// The key.
         key: String,
     },
-    /// Neither a role nor a list of roles.
+    /// A value that is neither a role nor a list of roles.
     #[error("'{key}' in {list} must be a string or an array of strings")]
     NoRoles {
-        /// Where the list stands.
+        /// The key of the list.
         list: &'static str,
         /// The right.
         key: String,
     },
-    /// The document is no JSON object, or not stored as JSON, and so counts as none.
+    /// The document is not a JSON object, or is not stored as JSON, so it has no effect.
     #[error("metadata with $acl must be a JSON object, stored as JSON, because otherwise none of it would be in force")]
     NotJson,
-    /// The list is right, but another key makes the document as a whole count as none.
+    /// The list is valid, but another key voids the whole document.
     #[error("metadata with $acl must not have a value of a wrong type, because then none of it would be in force")]
     Void,
-    /// The document of `$settings` is something else.
+    /// The document of `$settings` is not a JSON object with these keys.
     #[error("$settings must be a JSON object with the keys $userStreamAcl and $systemStreamAcl, or one of them")]
     NoSettings,
-    /// A key of `$settings` that means nothing, but was meant to.
+    /// An unknown key of `$settings` that was meant to have an effect.
     #[error("$settings has the unknown key '{0}'; its keys are $userStreamAcl and $systemStreamAcl")]
     UnknownSetting(String),
 }
 
-/// Where the list of one stream stands in its metadata.
+/// Key of a stream's own list in its metadata.
 const STREAM_ACL: &str = "$acl";
-/// Where the lists for streams without their own stand in `$settings`.
+/// Keys of the default lists in `$settings`, for streams without a list of their own.
 const USER_STREAM_ACL: &str = "$userStreamAcl";
 const SYSTEM_STREAM_ACL: &str = "$systemStreamAcl";
 
 impl Acl {
-    /// Bytes that the list occupies in memory, about.
+    /// Approximate bytes of the list in memory.
     pub fn weight(&self) -> usize {
         let rights = [&self.read, &self.write, &self.delete, &self.meta_read, &self.meta_write];
         rights.into_iter().flatten().flatten().map(|role| size_of::<String>() + role.len()).sum()
     }
 
-    /// Reads the value under the key `list`. A right that is null is as good as missing
+    /// Reads the value under the key `list`. A right that is null counts as missing
     /// (contract/services 1.6).
     fn parse(list: &'static str, value: &RawValue) -> Result<Self, AclError> {
         let object: RawObject = serde_json::from_str(value.get()).map_err(|_| AclError::NoObject(list))?;
@@ -145,12 +145,12 @@ impl Acl {
     }
 }
 
-/// Whether a metadata document with an access list means what it says. One that does not would
-/// count as no metadata and open the stream to everybody, so it must not be stored
-/// (contract/services 1.6). A document that does not speak of `$acl` is fine, whatever it is.
+/// Refuses a metadata document whose access list would have no effect. Such a document would count
+/// as no metadata and open the stream to everyone, so it must not be stored (contract/services
+/// 1.6). A document without `$acl` is accepted, whatever it contains.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem with the document.
 pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
     const KEY: &[u8] = b"$acl";
     match serde_json::from_slice::<RawObject<'_>>(document) {
@@ -175,10 +175,11 @@ pub struct DefaultAcls {
 }
 
 impl DefaultAcls {
-    /// Reads the document. Other keys than the two have no effect.
+    /// Reads the document. Other keys have no effect.
     ///
     /// # Errors
-    /// It is no JSON object, or one of the lists means nothing; then the whole document does.
+    /// It is not a JSON object, or one of the lists is invalid; then the whole document has no
+    /// effect.
     pub fn parse(document: &[u8]) -> Result<Self, AclError> {
         let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
         let mut lists = Self::default();
@@ -196,12 +197,12 @@ impl DefaultAcls {
     }
 }
 
-/// Whether a document for `$settings` means what it says: one that does not would leave open what
-/// it was to close, so it must not be stored. Keys of the server's own kind, and what looks like an
-/// access list, have to be right; others are kept and have no effect.
+/// Refuses a document for `$settings` that would have no effect. It would leave open what it was
+/// meant to close, so it must not be stored. Keys that begin like those of the server, and values
+/// that look like access lists, must be valid; other keys are kept and have no effect.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem with the document.
 pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
     DefaultAcls::parse(document)?;
     let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
@@ -213,8 +214,8 @@ pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
     }
 }
 
-/// The same document with another `$tb`; all other keys keep their order and their text. `None`
-/// when it is no JSON object.
+/// The same document with another `$tb`. All other keys keep their order and their text. `None`
+/// when it is not a JSON object.
 ///
 /// Used when a soft-deleted stream comes back (contract/streams 6.7 and 7).
 pub fn with_truncate_before(document: &[u8], number: EventNumber) -> Option<Vec<u8>> {
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_that_is_null_is_as_good_as_missing() {
+    fn a_right_that_is_null_counts_as_missing() {
         let acl = Acl { write: Some(vec!["ann".into()]), ..Acl::default() };
         let expected = StreamMetadata { acl: Some(acl), ..StreamMetadata::default() };
         assert_eq!(parse(r#"{"$acl":{"$r":null,"$w":"ann"}}"#), Some(expected));
@@ -444,7 +445,7 @@ mod tests {
             let settings = format!("{{\"$userStreamAcl\":{list}}}");
             let accepted = check_settings(settings.as_bytes()).ok();
             let in_force = accepted.and_then(|()| DefaultAcls::parse(settings.as_bytes()).ok());
-            // No list at all is as good as an empty one.
+            // No list counts as an empty one.
             let expected = if list.is_null() { Some(Acl::default()) } else { own };
             proptest::prop_assert_eq!(in_force.map(|lists| lists.user_streams), expected, "{}", list);
         }

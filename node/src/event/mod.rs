@@ -24,7 +24,7 @@ pub use stream_name::{StreamName, StreamNameError, StreamNameRef};
 pub use time::{Ticks, TimePrinter};
 pub use visibility::Visibility;
 
-/// Place of an event in the log of all events: dense from 0, equal on every node.
+/// Index of an event in the log of all events: dense from 0, equal on every node.
 pub type Position = u64;
 
 /// Number of an event in its stream: dense from 0.

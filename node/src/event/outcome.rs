@@ -1,4 +1,4 @@
-//! What became of a write, as decided by the state machine.
+//! The outcome of a write, as the state machine decides it.
 
 use super::{EventNumber, Position};
 
@@ -9,13 +9,13 @@ pub enum WriteOutcome {
     Appended {
         /// Number of the first event of the request.
         first_number: EventNumber,
-        /// Position of the last event of the request: a read that has it sees the whole write.
+        /// Position of the last event of the request: a read that includes it sees the whole write.
         position: Position,
-        /// True when an earlier request with the same ids stored them; numbers and position are
-        /// those of then.
+        /// True when an earlier request with the same ids stored them; then numbers and position
+        /// are those of that request.
         repeated: bool,
     },
-    /// The stream is deleted, softly or for ever; the position is that of the event that says so.
+    /// The stream is deleted, softly or for ever, by the event at this position.
     Deleted {
         /// Position of the metadata event or tombstone.
         position: Position,
@@ -27,7 +27,7 @@ pub enum WriteOutcome {
     },
     /// The stream is hard-deleted, or soft-deleted where it was expected to exist.
     StreamDeleted,
-    /// A command this version of the state machine refuses whatever the state; never stored.
+    /// This version of the state machine always refuses the command; it is never stored.
     Rejected {
         /// A sentence for the client.
         reason: String,

@@ -1,4 +1,4 @@
-//! Which events a page of a stream has and where its links lead (contract/streams 8.1 and 8.2).
+//! The events on a page of a stream, and the targets of its links (contract/streams 8.1 and 8.2).
 //! Pure arithmetic.
 
 use std::ops::RangeInclusive;
@@ -29,7 +29,7 @@ impl PageStart {
     }
 }
 
-/// Which way a read goes.
+/// The direction of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// To older events.
@@ -38,28 +38,27 @@ pub enum Direction {
     Forward,
 }
 
-/// Events of one page (contract/streams 2.5).
+/// Most events on one page (contract/streams 2.5).
 pub const MAX_PAGE_EVENTS: u64 = 4096;
 
-/// How many numbers, or positions, a page spans: 1 to [`MAX_PAGE_EVENTS`]. It has fewer events
-/// where some are not visible.
+/// How many numbers, or positions, a page spans: 1 to [`MAX_PAGE_EVENTS`]. The page has fewer
+/// events if some are not visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageSize(u64);
 
 impl PageSize {
-    /// `None` for no events, and for more than a page may have.
+    /// `None` for 0, and for more than a page may have.
     pub fn new(count: u64) -> Option<Self> {
         (1..=MAX_PAGE_EVENTS).contains(&count).then_some(Self(count))
     }
 
-    /// The number of them.
+    /// The size as a number.
     pub fn get(self) -> u64 {
         self.0
     }
 }
 
-/// What a page leads to: the numbers or positions in its links, `None` where the page has no such
-/// link.
+/// The links of a page: the numbers or positions in them, `None` where the page has no such link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageLinks {
     /// Whether there is a link to the first page ever, `0/forward/{count}`.
@@ -70,22 +69,22 @@ pub struct PageLinks {
     pub previous: Option<u64>,
 }
 
-/// What a page of a stream says of itself besides its events.
+/// The description of a page of a stream, without its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamPageHead {
-    /// Where it leads.
+    /// Its links.
     pub links: PageLinks,
-    /// The size of page in its links.
+    /// The page size in its links.
     pub count: u64,
-    /// Which way it goes.
+    /// Its direction.
     pub direction: Direction,
     /// Whether it reaches the newest event.
     pub is_head_of_stream: bool,
-    /// Number of the stream's last event, on the head page alone.
+    /// Number of the stream's last event, only on the head page.
     pub version: Option<EventNumber>,
 }
 
-/// A page of a stream as asked for, before its events are read.
+/// A page of a stream as requested, before its events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamPage {
     bounds: Bounds,
@@ -116,7 +115,7 @@ impl StreamPage {
         }
     }
 
-    /// The numbers to read, `None` when the page has no events for sure.
+    /// The numbers to read; `None` when the page certainly has no events.
     pub fn numbers(&self) -> Option<RangeInclusive<EventNumber>> {
         let first = self.lowest().max(self.bounds.min);
         let last = self.highest().min(self.bounds.last);
@@ -141,7 +140,7 @@ impl StreamPage {
         self.highest() >= self.bounds.min && self.highest() >= self.bounds.last
     }
 
-    /// Whether the page says of itself that it is the head of the stream.
+    /// Whether the page presents itself as the head of the stream.
     fn is_head_of_stream(&self) -> bool {
         match self.start {
             PageStart::Head => true,
@@ -173,7 +172,7 @@ impl StreamPage {
         }
     }
 
-    /// What the page says of itself, given the smallest number among its visible events.
+    /// The description of the page, given the smallest number among its visible events.
     pub fn head(&self, lowest_visible: Option<EventNumber>) -> StreamPageHead {
         StreamPageHead {
             links: self.links(lowest_visible),
@@ -184,8 +183,8 @@ impl StreamPage {
         }
     }
 
-    /// Whether every number of this page is taken already, so that it never changes
-    /// (contract/streams 8.7).
+    /// Whether every number of this page is taken, so that the page never changes (contract/streams
+    /// 8.7).
     pub fn is_immutable(&self) -> bool {
         self.start != PageStart::Head && self.highest() <= self.bounds.last
     }
@@ -278,7 +277,7 @@ mod tests {
         assert!(!StreamPage::new(LAST_25, Forward(6), size(20)).is_immutable());
     }
 
-    /// A stream as its readers see it: events below `young_from` are older than `$maxAge`.
+    /// A stream as readers see it: events below `young_from` are older than `$maxAge`.
     #[derive(Debug)]
     struct Stream {
         last: EventNumber,
@@ -301,7 +300,7 @@ mod tests {
         }
     }
 
-    /// Numbers met by following `next` from `first`; `appends` come between the pages.
+    /// Numbers met by following `next` from `first`, with `appends` between the pages.
     fn walk_back(stream: &mut Stream, count: u64, appends: &[u64]) -> Vec<EventNumber> {
         let (mut met, mut from, mut appends) = (Vec::new(), Some(Head), appends.iter());
         while let Some(at) = from {
@@ -314,7 +313,7 @@ mod tests {
         met
     }
 
-    /// Numbers met by following `previous` from `last`, until a page leads nowhere else.
+    /// Numbers met by following `previous` from `last`, until a page leads no further.
     fn walk_forward(stream: &mut Stream, count: u64, appends: &[u64]) -> Vec<EventNumber> {
         let (mut met, mut from, mut appends) = (Vec::new(), 0, appends.iter());
         loop {
@@ -326,7 +325,7 @@ mod tests {
             stream.last += appended.copied().unwrap_or(0);
             match (previous, appended) {
                 (Some(number), _) if number > from => from = number,
-                // Nothing new, or everything truncated beyond the end.
+                // No new events, or everything truncated up to the end.
                 (_, None) => return met,
                 _ => {}
             }
@@ -350,7 +349,7 @@ mod tests {
             let met = walk_back(&mut stream, count, &appends);
             prop_assert!(met.windows(2).all(|pair| pair[0] > pair[1]), "{met:?}");
             let met: BTreeSet<_> = met.into_iter().collect();
-            // What an append truncates meanwhile may be met or not.
+            // Events that are truncated meanwhile may be met or not.
             let still: BTreeSet<_> = before.intersection(&stream.visible()).copied().collect();
             prop_assert!(still.is_subset(&met) && met.is_subset(&before), "{met:?} of {before:?} up to {end}");
         }

@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use super::{EventNumber, LINK_EVENT_TYPE, Position, Ticks};
 
-/// A stored event with its place in the stream and in the log of all events.
+/// A stored event with its number in the stream and its position in the log of all events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// Place in the log of all events.
+    /// Position in the log of all events.
     pub position: Position,
     /// Name of the stream.
     pub stream: String,
@@ -30,7 +30,7 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// The event without its memory.
+    /// The event, borrowed.
     pub fn borrowed(&self) -> EventRef<'_> {
         EventRef {
             position: self.position,
@@ -46,8 +46,8 @@ impl RecordedEvent {
     }
 }
 
-/// A stored event where it lies: pages are written from rows of the database without a copy in
-/// between. The fields are those of [`RecordedEvent`].
+/// A borrowed event: pages are written from rows of the database without a copy in between. The
+/// fields are those of [`RecordedEvent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct EventRef<'a> {
@@ -63,7 +63,7 @@ pub struct EventRef<'a> {
 }
 
 impl<'a> EventRef<'a> {
-    /// A copy that lives by itself.
+    /// An owned copy.
     pub fn to_recorded(self) -> RecordedEvent {
         RecordedEvent {
             position: self.position,
@@ -81,7 +81,8 @@ impl<'a> EventRef<'a> {
     /// The link text `{number}@{stream}` when this event is a well-formed link (contract/streams
     /// 11).
     ///
-    /// The split is at the first `@`; a text without `@` or without a number before it is no link.
+    /// The text is split at the first `@`. A text without `@`, or without a number before it, is
+    /// not a link.
     pub fn link_target(&self) -> Option<(EventNumber, &'a str)> {
         if self.event_type != LINK_EVENT_TYPE {
             return None;

@@ -1,16 +1,16 @@
-//! An event as a read shows it: what is stored at the place read and, where that is a link, what it
-//! leads to (contract/streams 11).
+//! An event as a read shows it: the stored event and, if it is a link, its target (contract/streams
+//! 11).
 
 use super::{EventNumber, EventRef, RecordedEvent};
 
-/// What a link leads to.
+/// The target of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkTarget {
-    /// Nothing: the event is no link, or none that was to be followed.
+    /// The event is not a link, or links are not followed.
     NotFollowed,
-    /// This event.
+    /// The event that the link names.
     Event(RecordedEvent),
-    /// Nothing that can be read.
+    /// The link names no readable event.
     Dangling {
         /// Number of the target, from the link's text.
         number: EventNumber,
@@ -19,12 +19,12 @@ pub enum LinkTarget {
     },
 }
 
-/// An event that was read, where it lies.
+/// An event that was read, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub struct ResolvedRef<'a> {
-    /// The event that stands at the place read: the link, if there is one.
+    /// The stored event: the link, if it is one.
     pub original: EventRef<'a>,
-    /// Where it leads.
+    /// Its target.
     pub target: &'a LinkTarget,
 }
 
@@ -38,7 +38,7 @@ impl<'a> ResolvedRef<'a> {
         }
     }
 
-    /// Number and stream of the event shown, also of one that cannot be read.
+    /// Number and stream of the shown event, even if it cannot be read.
     pub fn identity(&self) -> (EventNumber, &'a str) {
         match self.target {
             LinkTarget::NotFollowed => (self.original.number, self.original.stream),
@@ -53,7 +53,7 @@ impl<'a> ResolvedRef<'a> {
     }
 }
 
-/// An event that was read, with memory of its own.
+/// An event that was read, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedEvent {
     /// See [`ResolvedRef::original`].
@@ -63,18 +63,18 @@ pub struct ResolvedEvent {
 }
 
 impl ResolvedEvent {
-    /// The event without its memory.
+    /// The event, borrowed.
     pub fn borrowed(&self) -> ResolvedRef<'_> {
         ResolvedRef { original: self.original.borrowed(), target: &self.target }
     }
 
-    /// Bytes of the payload that it shows.
+    /// Bytes of its shown payload.
     pub fn payload_bytes(&self) -> usize {
         self.borrowed().shown().map_or(0, |event| event.data.len() + event.metadata.len())
     }
 }
 
-/// Bytes of the payload that events show.
+/// Bytes of the shown payloads.
 pub fn payload_bytes(events: &[ResolvedEvent]) -> usize {
     events.iter().map(ResolvedEvent::payload_bytes).sum()
 }

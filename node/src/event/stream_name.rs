@@ -1,38 +1,38 @@
-//! Names of streams, and what a name says of its stream.
+//! Names of streams, and the kinds of streams that names stand for.
 
-/// The log of all events, where a stream is named.
+/// The log of all events, when it is addressed as a stream.
 pub const ALL: &str = "$all";
 
 /// The stream whose last event holds the access lists of streams without their own
 /// (contract/services 1.6).
 pub const SETTINGS: &str = "$settings";
 
-/// Begins the name of a metastream, the stream that holds the metadata of the stream named behind
-/// it.
+/// Prefix of a metastream, the stream that holds the metadata of the stream named after it.
 const METASTREAM_PREFIX: &str = "$$";
 
-/// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.
+/// Bytes of a stream's name. Every link of a page repeats the name, and it is a key in the
+/// database.
 pub const MAX_STREAM_NAME_BYTES: usize = 1024;
 
-/// A name that a stream can have, as clients write it, not percent-encoded. What a caller asks for
-/// is named by this type, so it was checked.
+/// A valid stream name, as clients write it, not percent-encoded. Requests name streams by this
+/// type, so the name is always checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StreamName(String);
 
-/// Why a text names no stream.
+/// Why a text is not a stream name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamNameError {
-    /// There is nothing, or nothing behind the prefix of metastreams.
+    /// The text, or the part after the prefix of metastreams, is empty.
     #[error("the name of a stream must not be empty")]
     Empty,
-    /// There is more than [`MAX_STREAM_NAME_BYTES`].
+    /// The name is longer than [`MAX_STREAM_NAME_BYTES`].
     #[error("the name of a stream has at most {MAX_STREAM_NAME_BYTES} bytes")]
     TooLong,
 }
 
 impl StreamName {
-    /// Checks a name that a caller sent. The prefix of metastreams does not count for its length,
-    /// so that every stream can have metadata.
+    /// Checks a name from a client. The prefix of metastreams does not count towards its length, so
+    /// that every stream can have metadata.
     ///
     /// # Errors
     /// No stream can have this name.
@@ -54,7 +54,7 @@ impl StreamName {
         &self.0
     }
 
-    /// The name, to ask what it says.
+    /// The name, borrowed.
     pub fn borrowed(&self) -> StreamNameRef<'_> {
         StreamNameRef(&self.0)
     }
@@ -77,8 +77,8 @@ impl std::fmt::Display for StreamName {
     }
 }
 
-/// The name of a stream where it stands: in a command, in a row of the database, in the text of a
-/// link. Any text, not checked.
+/// A borrowed stream name: from a command, a row of the database, or the text of a link. Any text,
+/// not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamNameRef<'a>(&'a str);
 

@@ -26,8 +26,8 @@ impl std::fmt::Display for Ticks {
     }
 }
 
-/// Prints many points in time. Those of a page mostly lie close together, so the text of the second
-/// is kept.
+/// Prints many points in time. Those of a page are mostly close together, so the text of the last
+/// second is kept.
 #[derive(Debug, Default)]
 pub struct TimePrinter {
     second: u64,
@@ -45,7 +45,7 @@ impl TimePrinter {
             self.text.truncate(self.text.len() - 1);
         }
         out.extend_from_slice(self.text.as_bytes());
-        // The text of the last moment that has one holds a fraction of its own.
+        // The last moment of all may already have a fraction in its text.
         if fraction != 0 && !self.text.contains('.') {
             let mut digits = *b".0000000";
             let mut rest = fraction;

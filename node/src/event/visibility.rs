@@ -1,12 +1,12 @@
-//! Which events of a stream its readers may see: deletion, `$tb`, `$maxCount` and `$maxAge`, judged
-//! here and nowhere else (contract/streams 7, 8.1 and 12.4).
+//! Which events of a stream its readers may see: deletion, `$tb`, `$maxCount` and `$maxAge` are
+//! judged only here (contract/streams 7, 8.1 and 12.4).
 
 use super::{EventNumber, MAX_NUMBER, StreamMetadata, Ticks};
 
 /// What readers may see of a stream at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// The stream can be read, although perhaps no event of it is visible.
+    /// The stream can be read, although perhaps none of its events is visible.
     Readable(VisibleEvents),
     /// The stream never had an event, or it is soft-deleted.
     NotFound,
@@ -60,10 +60,10 @@ impl VisibleEvents {
     }
 }
 
-/// The numbers of a stream that readers may see, before the age of events is looked at.
+/// The numbers of a stream that readers may see, before the age of events is considered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The smallest visible number; may be above `last` when everything is truncated.
+    /// The smallest visible number; above `last` when everything is truncated.
     pub min: EventNumber,
     /// Number of the last event ever committed.
     pub last: EventNumber,

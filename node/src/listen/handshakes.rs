@@ -1,4 +1,4 @@
-//! Handshakes under way on one port: how many there are, and how many of them from one address.
+//! Handshakes under way on one port: how many in all, and how many from one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Handshakes under way on one port. Each is a task of its own, so that a slow one holds up no
-/// other.
+/// Handshakes under way on one port. Each is a task of its own, so that a slow one does not delay
+/// others.
 pub(crate) struct Handshakes {
     /// One place for each handshake.
     places: Arc<Semaphore>,
-    /// How many may be under way with one address, or wait for a place; `None` is no limit.
+    /// How many with one address may be under way or waiting for a place; `None`: no limit.
     most_of_address: Option<usize>,
-    /// How many are, or wait; addresses with none are left out.
+    /// How many are under way or waiting, by address; addresses with none are left out.
     by_address: Arc<ByAddress>,
 }
 
@@ -31,9 +31,9 @@ pub(crate) struct Turn {
 /// Why a handshake does not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoTurn {
-    /// As many as may be from the address are under way.
+    /// The address has as many handshakes under way as it may.
     TooManyOfAddress,
-    /// All places were taken for too long.
+    /// No place became free in time.
     TooLate,
 }
 
@@ -44,12 +44,12 @@ struct FromAddress {
 }
 
 impl Handshakes {
-    /// At most `most` at a time, of these `most_of_address` with one address.
+    /// At most `most` at a time, at most `most_of_address` of them with one address.
     pub(crate) fn new(most: usize, most_of_address: Option<usize>) -> Self {
         Self { places: Arc::new(Semaphore::new(most)), most_of_address, by_address: Arc::default() }
     }
 
-    /// Begins a handshake with `peer`, which may wait for a place for as long as `patience`.
+    /// Begins a handshake with `peer`, which may wait for a place for `patience` at most.
     pub(crate) async fn begin(&self, peer: IpAddr, patience: Duration) -> Result<Turn, NoTurn> {
         let origin = match self.most_of_address {
             Some(most) => Some(self.by_address.begin(peer, most).ok_or(NoTurn::TooManyOfAddress)?),
@@ -62,7 +62,7 @@ impl Handshakes {
 }
 
 impl ByAddress {
-    /// `None` when `most` are under way.
+    /// `None` when `most` are already under way.
     fn begin(self: &Arc<Self>, peer: IpAddr, most: usize) -> Option<FromAddress> {
         let address = origin(peer);
         let mut underway = self.0.lock();
@@ -87,8 +87,8 @@ impl Drop for FromAddress {
     }
 }
 
-/// What counts as one address: of IPv6 the network of 64 bits, because a single host has all of its
-/// addresses.
+/// The unit of counting: of an IPv6 address the 64-bit network, because a single host owns all
+/// addresses in it.
 fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -1,5 +1,5 @@
-//! Taking connections in, on every port of the node: within limits, patient when the process is out
-//! of file descriptors, and with handshakes that hold up no other connection.
+//! Accepting connections on every port of the node: within limits, patiently when the process is
+//! out of file descriptors, and with handshakes that do not delay other connections.
 
 mod handshakes;
 
@@ -12,37 +12,37 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// How long to wait after a failed accept: the process is out of file descriptors, and trying at
-/// once again would spin.
+/// How long to wait after a failed accept: the process is out of file descriptors, and an immediate
+/// retry would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A port on which connections come in.
+/// A port that accepts connections.
 pub(crate) struct Port {
-    /// What the port is for, in log lines.
+    /// The purpose of the port, in log lines.
     name: &'static str,
     socket: TcpListener,
     /// One place for each open connection.
     places: Arc<Semaphore>,
 }
 
-/// A connection that has come in.
+/// An accepted connection.
 pub(crate) struct Accepted {
     /// The connection.
     pub(crate) stream: TcpStream,
-    /// Where it comes from.
+    /// The address of the other end.
     pub(crate) peer: SocketAddr,
-    /// Its place among the open connections, to be held for as long as it is open.
+    /// Its place among the open connections, to be held while it is open.
     pub(crate) place: OwnedSemaphorePermit,
 }
 
 impl Port {
-    /// Takes connections in on `socket`, which listens already. At most `most` are open at a time;
-    /// the next one waits in the listen queue until one ends.
+    /// Accepts connections on `socket`, which is listening already. At most `most` are open at a
+    /// time; the next one waits in the listen queue until one ends.
     pub(crate) fn new(name: &'static str, socket: TcpListener, most: usize) -> Self {
         Self { name, socket, places: Arc::new(Semaphore::new(most)) }
     }
 
-    /// Hands every connection to `serve` until `stop`. What `serve` begins goes on by itself.
+    /// Passes every connection to `serve` until `stop`. Tasks that `serve` has started continue.
     pub(crate) async fn run(self, stop: &CancellationToken, mut serve: impl FnMut(Accepted)) {
         loop {
             tokio::select! {
@@ -65,7 +65,7 @@ impl Port {
                 Ok((stream, peer)) => {
                     // Messages are written in one piece. Waiting for more to send would only add
                     // latency: every hundredth small message would wait 40 ms for the delayed
-                    // acknowledgement of the other side.
+                    // acknowledgement of the other end.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "cannot set TCP_NODELAY");
                     }
@@ -108,6 +108,6 @@ mod tests {
         assert_eq!(connections.recv().await.unwrap().peer, second.local_addr().unwrap());
         stop.cancel();
         running.await.unwrap();
-        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
     }
 }

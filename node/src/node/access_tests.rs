@@ -16,7 +16,7 @@ use crate::access::{Access, Caller, LoginError, ManageError, Principal, Right};
 use crate::cluster::Requester;
 use crate::event::ExpectedVersion;
 
-/// Makes the changes where it does not matter who does.
+/// The requester of changes where the requester does not matter.
 const NODE: Requester = Requester::Node;
 
 pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -82,7 +82,7 @@ async fn every_wrong_login_costs_one_hash_and_after_many_none() {
         assert_eq!(roles(&access, login, password).await, Err(LoginError::Wrong), "{login}");
         assert_eq!(access.computed_hashes(), before + 1, "{login}");
     }
-    // As if wrong passwords had been tried at once; really trying them would take a minute here.
+    // As if wrong passwords had been tried; really trying them would take a minute here.
     access.exhaust_attempts("ann", HERE);
     let before = access.computed_hashes();
     assert_eq!(roles(&access, "ann", "wrong").await, Err(LoginError::Exhausted));
@@ -90,18 +90,18 @@ async fn every_wrong_login_costs_one_hash_and_after_many_none() {
     assert_eq!(access.change_password(&NODE, "ann", "one", "two", HERE).await, Err(ManageError::WrongPassword));
     let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     assert!(access.login("ann", "one", elsewhere).await.is_ok());
-    // One for the new password that was not taken, one for the login elsewhere.
+    // One for the new password that was refused, one for the login elsewhere.
     assert_eq!(access.computed_hashes(), before + 2);
     nodes.stop().await;
 }
 
-/// Whether the answers to some logins come later than those to others: by the quickest of each,
-/// which what else goes on in the machine delays least. All take turns.
+/// The quickest answer to each login, which other work on the machine delays least. The logins take
+/// turns.
 async fn quickest(access: &Access, logins: &[(&str, &str)], rounds: u8) -> Vec<Duration> {
     let mut quickest = vec![Duration::MAX; logins.len()];
     for round in 0..rounds {
         for (at, (login, password)) in logins.iter().enumerate() {
-            // From another address each time, because attempts are counted.
+            // From another address each time, because attempts are counted per address.
             let from = IpAddr::V4(Ipv4Addr::new(192, 0, 2, round));
             let started = Instant::now();
             let answer = access.login(login, password, from).await;
@@ -114,30 +114,29 @@ async fn quickest(access: &Access, logins: &[(&str, &str)], rounds: u8) -> Vec<D
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_time_of_an_answer_does_not_tell_a_wrong_name_from_a_wrong_password() {
-    /// A second hash would be twice the time, a missing one nearly none.
+    /// A second hash would double the time, a missing one would take nearly none.
     const ALIKE: f64 = 1.5;
     const TRIES: usize = 20;
     let (nodes, access) = start().await;
     access.create_user(&NODE, "ann", None, None, "one").await.unwrap();
     access.create_user(&NODE, "off", None, None, "one").await.unwrap();
     access.set_disabled(&NODE, "off", true).await.unwrap();
-    // The one whose last login is still in memory, one who never logged in, one who may not, and
-    // nobody.
+    // A user whose last login is still in memory, one that never logged in, one that is disabled,
+    // and a name without a user.
     assert!(access.login("ann", "one", HERE).await.is_ok());
     let logins = [("ann", "wrong"), ("ops", "wrong"), ("off", "one"), ("nobody", "wrong"), ("", "wrong")];
     let spread = |times: &[Duration]| {
         let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
         most.as_secs_f64() / least.as_secs_f64()
     };
-    // The machine may be busy with something else for a while: a real difference is there each
-    // time.
+    // The machine may be busy for a while: a real difference appears every time.
     let mut found = Vec::new();
     while found.len() < TRIES && found.last().is_none_or(|spread| *spread > ALIKE) {
         found.push(spread(&quickest(&access, &logins, 4).await));
     }
     assert!(found.last().is_some_and(|spread| *spread <= ALIKE), "the slowest answer by the quickest: {found:?}");
-    // What the measure would say of a user whose password is not hashed: a name that is too long to
-    // be looked up is no exception.
+    // The measure does find a password that is not hashed, because it is too long. A name that is
+    // too long for a look-up takes a hash like any other.
     let long = "x".repeat(crate::access::MAX_LOGIN_BYTES + 1);
     let unhashed = "y".repeat(crate::access::MAX_PASSWORD_BYTES + 1);
     let times = quickest(&access, &[("ann", "wrong"), (&long, "wrong"), ("ann", &unhashed)], 4).await;
@@ -165,7 +164,7 @@ async fn a_hash_of_the_original_server_is_renewed_at_the_next_login() {
         assert!(started.elapsed() < Duration::from_secs(60), "the hash is still {data}");
         tokio::time::sleep(Duration::from_millis(10)).await; // polling interval
     }
-    // Who logged in with the former hash stays logged in.
+    // A caller that logged in with the former hash stays logged in.
     assert!(access.caller_now(&joe).await.unwrap().is_some());
     assert!(roles(&access, "joe", "pw1").await.is_ok());
     assert_eq!(roles(&access, "joe", "pw2").await, Err(LoginError::Wrong));
@@ -203,8 +202,8 @@ async fn lists_are_in_force_once_their_write_was_answered() {
     assert!(may_write("s").await && !may_write("$t").await);
     write("$settings", r#"{"$userStreamAcl":{"$w":"bob"},"$systemStreamAcl":{"$w":"ann"}}"#).await;
     assert!(may_write("s").await && !may_write("t").await && may_write("$t").await);
-    // A document that means nothing, which only data of another server can hold, leaves the
-    // built-in defaults.
+    // A document without meaning, which only data of another server can contain, leaves the
+    // built-in defaults in force.
     for document in [r#"{"$userStreamAcl":{"write":"bob"}}"#, r#"[{"$systemStreamAcl":{"$w":"ann"}}]"#, "{"] {
         write("$settings", document).await;
         assert!(may_write("t").await && !may_write("$t").await, "{document}");
@@ -228,7 +227,7 @@ async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
     assert_eq!(now().await, None);
     access.set_disabled(&NODE, "ann", false).await.unwrap();
     assert_eq!(now().await, Some(true));
-    // The same password is another one when somebody sets it.
+    // The same password, set again, counts as another one.
     access.reset_password(&NODE, "ann", "one").await.unwrap();
     assert_eq!(now().await, None);
     let ann = Caller::User(access.login("ann", "one", HERE).await.unwrap());

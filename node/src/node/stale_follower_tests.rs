@@ -1,6 +1,7 @@
-//! A follower whose state is behind believes callers whose right is gone; the leader does not.
+//! A follower with an outdated state accepts callers that have lost their rights; the leader does
+//! not.
 //!
-//! These tests stand here because they hold the thread that applies, a handle for nobody else.
+//! These tests are here because they pause the apply thread, whose handle is private.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -18,15 +19,15 @@ use crate::access::rules::{ADMINS, Caller};
 use crate::cluster::Requester;
 use crate::event::ExpectedVersion;
 
-/// What happens to users while the follower does not hear of it. Every user is in `$admins` and
-/// `staff` before.
+/// Changes of users that the follower does not learn of. Every user is in `$admins` and `staff`
+/// before.
 const FATES: [&str; 4] = ["disabled", "deleted", "degrouped", "reset"];
 
-/// Three nodes of which one does not apply what is committed.
+/// Three nodes, one of which can be kept from applying.
 struct Three {
     nodes: Nodes,
     leader: usize,
-    /// The one that can be held.
+    /// The node that can be paused.
     follower: usize,
 }
 
@@ -41,7 +42,7 @@ impl Three {
         self.nodes.node(self.follower)
     }
 
-    /// From here on the follower takes part, but what is committed does not reach its state, until
+    /// From here on the follower takes part, but committed entries do not reach its state, until
     /// the first of these is dropped and the second has ended.
     async fn hold(&self) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
         let (release, held) = mpsc::channel::<()>();
@@ -58,12 +59,12 @@ impl Three {
         (release, holding)
     }
 
-    /// Waits until the cluster has so many events.
+    /// Waits until the cluster has this many events.
     async fn wait_for_events(&self, count: u64) {
         until("the writes have reached the leader", || self.number_of_events() >= count).await;
     }
 
-    /// Sends a request to one of the nodes and gives the status of the answer. `caller` is
+    /// Sends a request to one of the nodes and returns the status of the answer. `caller` is
     /// `user:password`, `vouched user; groups` or empty.
     async fn send(&self, node: usize, caller: &str, method: &'static str, path: &str, body: &str) -> u16 {
         let event_type = if path.ends_with("metadata") { "$metadata" } else { "t" };
@@ -132,7 +133,7 @@ async fn a_revoked_right_to_write_is_refused_through_a_follower_that_is_behind()
 
     for fate in FATES {
         let who = format!("{fate}:p");
-        // It knows no better.
+        // The follower knows nothing newer.
         let known = three.send(follower, &who, "GET", "/info", "").await;
         assert_eq!(known, 200, "the follower is not behind: {fate}");
         for (method, path) in [
@@ -149,14 +150,13 @@ async fn a_revoked_right_to_write_is_refused_through_a_follower_that_is_behind()
         let status = three.send(follower, who, "POST", "/streams/open", "{}").await;
         assert_eq!(status, 401, "{who}");
     }
-    // A change of users that was decided on before, too.
+    // The same for a change of users that was decided on before.
     let evil = event("$UserCreated", true, br#"{"loginName":"evil"}"#);
     let appends = vec![append("$user-evil", ExpectedVersion::Any, vec![evil])];
     let by = Requester::Caller(Caller::User(stale));
     assert_eq!(three.follower().access().store_all(&by, appends).await, Err(ManageError::Denied));
 
-    // Changes of users wait until the follower is up to date; who was let in before is looked at
-    // again then.
+    // Changes of users wait until the follower is up to date; then the caller is checked again.
     let forwarded = three.forwarded(follower).await;
     let changes = FATES.map(|fate| {
         let three = three.clone();
@@ -178,7 +178,7 @@ async fn a_revoked_right_to_write_is_refused_through_a_follower_that_is_behind()
     }
     assert_eq!(three.number_of_events(), before, "something was written");
 
-    // Who may, still may, through the same follower.
+    // A caller that still has the right may write, through the same follower.
     for (who, expected) in [("reset:q", 201), ("vouched bob; staff", 201), ("", 401)] {
         let status = three.send(follower, who, "POST", "/streams/guarded", "{}").await;
         assert_eq!(status, expected, "{who}");
@@ -205,7 +205,7 @@ async fn a_new_right_to_write_is_granted_through_a_follower_that_is_behind() {
     three.by_admin(leader, "POST", "/streams/deleted/metadata", "{}").await;
     three.by_admin(leader, "PUT", "/users/ann", r#"{"groups":["staff"]}"#).await;
     let before = three.number_of_events();
-    // Who may not by any list is told so at once.
+    // A caller that no list could permit is refused at once.
     for (who, method, path) in [
         ("", "POST", "/streams/shut"),
         ("", "POST", "/streams/staffed"),
@@ -220,7 +220,7 @@ async fn a_new_right_to_write_is_granted_through_a_follower_that_is_behind() {
     }
     assert_eq!(three.number_of_events(), before, "something was written");
 
-    // A follower answers once its own state has the write: these wait for it.
+    // A follower answers once its own state has the write, so these wait for it.
     let writes = [
         ("", "POST", "/streams/opened", 201),
         ("ann:p", "POST", "/streams/staffed", 201),
@@ -238,7 +238,7 @@ async fn a_new_right_to_write_is_granted_through_a_follower_that_is_behind() {
         let (status, expected, path) = write.await.unwrap();
         assert_eq!(status, expected, "{path}");
     }
-    // Who may not write is not told what is wrong with it.
+    // A caller without the right does not learn what is wrong with the document.
     let void = r#"{"$acl":5}"#;
     for (who, expected) in [("ann:p", 401), ("admin:changeit", 400)] {
         for node in [leader, follower] {

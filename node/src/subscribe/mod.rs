@@ -1,5 +1,4 @@
-//! Waiting for a stream or the log of all events to grow: long polls, and subscriptions that follow
-//! them on.
+//! Waiting for a stream or the log of all events to grow: for long polls, and for subscriptions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{ReadError, ReadView, Store, StreamChange};
 
-/// Requests that may wait at the same time. One more is answered at once, which a client cannot
-/// tell from an early wake-up (contract/streams 8.8).
+/// Requests that may wait at the same time. A further request is answered at once, which a client
+/// cannot distinguish from an early wake-up (contract/streams 8.8).
 pub const MAX_WAITING: usize = 5_000;
 
-/// Subscriptions at the same time; one more is refused. Each holds a connection and up to two
+/// Subscriptions at the same time; a further one is refused. Each holds a connection and up to two
 /// pieces of its answer.
 pub const MAX_SUBSCRIPTIONS: usize = 1_000;
 
-/// Everybody who waits for events on this node.
+/// All requests and subscriptions that wait for events on this node.
 #[derive(Debug)]
 pub struct Waiters {
     slots: Semaphore,
@@ -33,14 +32,14 @@ impl Default for Waiters {
 }
 
 impl Waiters {
-    /// Room for so many waiting requests and subscriptions.
+    /// With places for this many waiting requests and subscriptions.
     pub fn new(waiting: usize, subscriptions: usize) -> Self {
         let subscriptions = Arc::new(Semaphore::new(subscriptions));
         Self { slots: Semaphore::new(waiting), subscriptions, closed: CancellationToken::new() }
     }
 
-    /// Begins to follow `watched`, which is to be read after that; `None` when all places are
-    /// taken.
+    /// Begins to follow `watched`, which the caller must read afterwards; `None` when all places
+    /// are taken.
     pub fn follow(&self, store: &Store, watched: Watched<'_>) -> Option<ChangeWatch> {
         let place = self.subscriptions.clone().try_acquire_owned().ok()?;
         let change = watched.change(store);
@@ -81,7 +80,7 @@ impl Waiters {
         Ok(())
     }
 
-    /// False when the deadline passed or the node shuts down.
+    /// False when the deadline has passed or the node is shutting down.
     async fn is_woken(&self, change: impl Future<Output = ()>, deadline: Instant) -> bool {
         tokio::select! {
             woken = timeout_at(deadline, change) => woken.is_ok(),
@@ -111,15 +110,15 @@ impl Watched<'_> {
 /// What ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// There may be something new.
+    /// There may be a change.
     Changed,
-    /// Nothing happened for as long as the wait was to be.
+    /// Nothing changed during the whole wait.
     Idle,
-    /// The node shuts down.
+    /// The node is shutting down.
     Closed,
 }
 
-/// A reader that follows a stream or the log for as long as it likes. It has one of the
+/// A reader that follows a stream or the log without a time limit. It holds one of the
 /// [`MAX_SUBSCRIPTIONS`] places.
 #[derive(Debug)]
 pub struct ChangeWatch {
@@ -129,13 +128,14 @@ pub struct ChangeWatch {
 }
 
 impl ChangeWatch {
-    /// Whether the node shuts down.
+    /// Whether the node is shutting down.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
     }
 
-    /// Returns when what it follows has changed since this value was made or last said so, or after
-    /// `wait`. A caller that reads, then waits, and reads again when told to, misses nothing.
+    /// Returns when the followed stream or log has changed since this value was made or last
+    /// returned, or after `wait`. A caller that alternates between reading and waiting misses
+    /// nothing.
     pub async fn changed(&mut self, wait: Duration) -> Woken {
         tokio::select! {
             woken = tokio::time::timeout(wait, self.change.changed()) => match woken {

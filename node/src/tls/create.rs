@@ -1,4 +1,4 @@
-//! `headwater certs`: a CA of one's own and certificates for the servers of a cluster.
+//! `headwater certs`: a private CA, and certificates for the servers of a cluster.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -19,7 +19,7 @@ use super::load;
 use super::names::{ServerNames, is_in_domain};
 use crate::config::{CertsCommand, CreateCerts, RenewCerts, TlsFiles};
 
-/// Certificates are valid from this long before they are made: clocks differ.
+/// Certificates are valid from this long before they are made, because clocks differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(3_600);
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -27,7 +27,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Why certificates were not made. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// A file that is there cannot be used.
+    /// An existing file is unusable.
     #[error(transparent)]
     File(#[from] FileError),
     /// A file cannot be written.
@@ -35,18 +35,18 @@ pub enum CreateError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// One half of a pair is there; making the other would not fit it.
-    #[error("{} is there but {} is not; put it back, or remove both to have them made anew", there.display(), missing.display())]
+    /// One half of a pair exists; a new other half would not match it.
+    #[error("{} exists but {} does not; put it back, or remove both to have them made again", there.display(), missing.display())]
     HalfAPair {
-        /// The file that is there.
+        /// The existing file.
         there: PathBuf,
-        /// The one that belongs to it.
+        /// The missing half.
         missing: PathBuf,
     },
-    /// Renewal of a certificate that is not there.
+    /// There is no certificate to renew.
     #[error("there is no {} to renew; `headwater certs create` makes certificates for servers that have none", .0.display())]
     NothingToRenew(PathBuf),
     /// The certificate to renew names no server, or another one.
@@ -54,12 +54,12 @@ pub enum CreateError {
     OtherServer {
         /// The file.
         path: PathBuf,
-        /// The server meant.
+        /// The intended server.
         server: u16,
-        /// What it is instead.
+        /// What the certificate is instead.
         reason: String,
     },
-    /// The library for certificates refuses, as with a name that it cannot encode.
+    /// The certificate library refuses, for example a name that it cannot encode.
     #[error("the certificate cannot be made: {0}")]
     Library(#[from] rcgen::Error),
 }
@@ -78,14 +78,14 @@ impl Authority {
     /// None in practice.
     pub fn new(cluster_name: Option<&str>, validity: Range<SystemTime>) -> Result<Self, CreateError> {
         let mut params = CertificateParams::default();
-        // With a number: an issuer is looked up by its name, and two CAs of one name would be
-        // mistaken for each other.
+        // With a number: an issuer is looked up by its name, and two CAs of the same name would be
+        // confused.
         let number = Uuid::new_v4().simple();
         params.distinguished_name = common_name(match cluster_name {
             Some(name) => format!("Headwater CA of {name} {number}"),
             None => format!("Headwater CA {number}"),
         });
-        // Issues certificates of servers and nothing else: no further CA below it.
+        // It issues only certificates of servers: no further CA below it.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = validity.start.into();
@@ -126,8 +126,8 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
-    /// A certificate and key, PEM, for the server with this name, valid between the two moments but
-    /// not longer than the CA, under which `hosts` (names and addresses) are reached.
+    /// A certificate and key, PEM, for the server with this name, reached under `hosts` (names and
+    /// addresses). Valid between the two moments, but no longer than the CA.
     ///
     /// # Errors
     /// A name that cannot stand in a certificate.
@@ -168,7 +168,7 @@ fn common_name(name: String) -> DistinguishedName {
     distinguished
 }
 
-/// Does what `headwater certs` was asked for and says what was done and what comes next.
+/// Runs `headwater certs`, and returns what was done and what to do next.
 ///
 /// # Errors
 /// Nothing was overwritten; files named in messages before the error were written.
@@ -195,17 +195,17 @@ impl Directory<'_> {
 fn create(options: &CreateCerts) -> Result<String, CreateError> {
     let directory = Directory(&options.dir);
     std::fs::create_dir_all(&options.dir).map_err(|source| CreateError::Write { path: options.dir.clone(), source })?;
-    let mut said = Vec::new();
+    let mut report = Vec::new();
 
     let (ca, ca_key) = directory.authority();
-    let authority = if is_there(&ca, &ca_key)? {
-        said.push(format!("kept  {}, the CA that is there", ca.display()));
+    let authority = if pair_exists(&ca, &ca_key)? {
+        report.push(format!("kept  {}, the existing CA", ca.display()));
         Authority::open(&ca, &ca_key)?
     } else {
         let authority = Authority::new(options.cluster_name.as_deref(), from_now(options.ca_days))?;
         write_pair((&ca, authority.certificate_pem()), (&ca_key, &authority.key_pem()))?;
-        said.push(format!("wrote {}, the certificate of the CA: every node needs it", ca.display()));
-        said.push(format!(
+        report.push(format!("wrote {}, the certificate of the CA: every node needs it", ca.display()));
+        report.push(format!(
             "wrote {}, its private key: keep it away from the nodes, it can make new ones",
             ca_key.display()
         ));
@@ -215,8 +215,8 @@ fn create(options: &CreateCerts) -> Result<String, CreateError> {
     let names = ServerNames::new(options.cluster_name.clone());
     for member in &options.members.0 {
         let (certificate, key) = directory.server(member.id);
-        if is_there(&certificate, &key)? {
-            said.push(format!("kept  {} and its key; `certs renew` replaces them", certificate.display()));
+        if pair_exists(&certificate, &key)? {
+            report.push(format!("kept  {} and its key; `certs renew` replaces them", certificate.display()));
             continue;
         }
         let mut hosts = vec![host(&member.http_address), host(&member.raft_address)];
@@ -224,20 +224,20 @@ fn create(options: &CreateCerts) -> Result<String, CreateError> {
         let made = authority.issue(&names.of(member.id), &hosts, from_now(options.days))?;
         write_pair((&certificate, &made.0), (&key, &made.1))?;
         check(member.id, names.clone(), &certificate, &key, &ca)?;
-        said.push(format!("wrote {} and {}, for server {} alone", certificate.display(), key.display(), member.id));
+        report.push(format!("wrote {} and {}, for server {} alone", certificate.display(), key.display(), member.id));
     }
 
     let example = options.members.0.first();
     let id = example.map_or(1, |member| member.id);
     let url = example.map_or_else(|| "127.0.0.1:2113".to_owned(), |member| member.http_address.clone());
     let name = options.cluster_name.as_ref().map(|name| format!(" --tls-cluster-name {name}")).unwrap_or_default();
-    said.push(format!(
+    report.push(format!(
         "\nNext: give each server ca.crt and its own two files, and start its node with (server {id})\n  \
          --tls-cert-file server-{id}.crt --tls-key-file server-{id}.key --tls-ca-file ca.crt{name}\n\
          and let clients trust ca.crt:\n  curl --cacert {} https://{url}/info\n",
         ca.display()
     ));
-    Ok(said.join("\n"))
+    Ok(report.join("\n"))
 }
 
 fn renew(options: &RenewCerts) -> Result<String, CreateError> {
@@ -259,10 +259,10 @@ fn renew(options: &RenewCerts) -> Result<String, CreateError> {
     hosts.extend(options.host.iter().cloned());
 
     let made = authority.issue(&names.of(options.server_id), &hosts, from_now(options.days))?;
-    // Written beside the old pair and checked there, so that at no time the only pair is half of
-    // each.
-    let beside = |path: &Path| path.with_extension(format!("{}.new", extension(path)));
-    let (new_certificate, new_key) = (beside(&certificate), beside(&key));
+    // Written beside the old pair and checked there, so that the only pair is never half old and
+    // half new.
+    let new_file = |path: &Path| path.with_extension(format!("{}.new", extension(path)));
+    let (new_certificate, new_key) = (new_file(&certificate), new_file(&key));
     write_pair((&new_certificate, &made.0), (&new_key, &made.1))?;
     if let Err(error) = check(options.server_id, names, &new_certificate, &new_key, &ca) {
         for path in [new_certificate, new_key] {
@@ -271,21 +271,21 @@ fn renew(options: &RenewCerts) -> Result<String, CreateError> {
         return Err(error.into());
     }
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let mut said = Vec::new();
+    let mut report = Vec::new();
     for (new, current) in [(&new_certificate, &certificate), (&new_key, &key)] {
         let kept = current.with_extension(format!("{}.replaced-{time}", extension(current)));
         let moved = if current.exists() { std::fs::rename(current, &kept) } else { Ok(()) };
         moved
             .and_then(|()| std::fs::rename(new, current))
             .map_err(|source| CreateError::Write { path: current.clone(), source })?;
-        said.push(format!("wrote {}; the one before is {}", current.display(), kept.display()));
+        report.push(format!("wrote {}; the former one is {}", current.display(), kept.display()));
     }
-    said.push(format!(
+    report.push(format!(
         "\nNext: put both files in the place of those of server {} and send its process SIGHUP (kill -HUP PID):\n\
          new connections use them at once, open ones stay.\n",
         options.server_id
     ));
-    Ok(said.join("\n"))
+    Ok(report.join("\n"))
 }
 
 /// The cluster that a certificate names, if it names this server of it.
@@ -308,7 +308,7 @@ fn check(server: u16, names: ServerNames, certificate: &Path, key: &Path, ca: &P
     load::load(&files, &names, server, Timestamp::now()).map(|_| ())
 }
 
-fn is_there(certificate: &Path, key: &Path) -> Result<bool, CreateError> {
+fn pair_exists(certificate: &Path, key: &Path) -> Result<bool, CreateError> {
     let half =
         |there: &Path, missing: &Path| CreateError::HalfAPair { there: there.to_owned(), missing: missing.to_owned() };
     match (certificate.exists(), key.exists()) {
@@ -319,8 +319,8 @@ fn is_there(certificate: &Path, key: &Path) -> Result<bool, CreateError> {
     }
 }
 
-/// The key first: a pair that lacks its certificate is found by the next run, one that lacks its
-/// key by the node.
+/// The key comes first: the next run notices a missing certificate, but only the node would notice
+/// a missing key.
 fn write_pair(certificate: (&Path, &str), key: (&Path, &str)) -> Result<(), CreateError> {
     for ((path, text), mode) in [(key, 0o600), (certificate, 0o644)] {
         let mut options = OpenOptions::new();

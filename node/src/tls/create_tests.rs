@@ -1,4 +1,4 @@
-//! `headwater certs`: what it writes, and what it leaves alone.
+//! `headwater certs`: what it writes, and what it leaves unchanged.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -69,10 +69,10 @@ fn create_keeps_existing_files_and_adds_missing_ones() {
 
     std::fs::remove_file(directory.path().join("server-7.key")).unwrap();
     let refused = certs(&["create", "--members=7=a:1/a:2", &dir]).unwrap_err();
-    assert!(refused.contains("server-7.crt is there but") && refused.contains("server-7.key is not"), "{refused}");
+    assert!(refused.contains("server-7.crt exists but") && refused.contains("server-7.key does not"), "{refused}");
     std::fs::remove_file(directory.path().join("ca.key")).unwrap();
     let refused = certs(&["create", "--members=8=a:1/a:2", &dir]).unwrap_err();
-    assert!(refused.contains("ca.key is not"), "{refused}");
+    assert!(refused.contains("ca.key does not"), "{refused}");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn renew_refuses_certificates_it_cannot_renew() {
     let refused = certs(&["renew", "--server-id=2", &dir(&ours)]).unwrap_err();
     assert!(refused.contains("not the certificate of server 2: it is of server-1"), "{refused}");
 
-    // The key of another CA: what it signs is checked before it takes a place.
+    // The key of another CA: a new certificate is checked before it replaces the old one.
     std::fs::copy(theirs.path().join("ca.key"), path("ca.key")).unwrap();
     let before = contents(ours.path());
     let refused = certs(&["renew", "--server-id=1", &dir(&ours)]).unwrap_err();

@@ -1,5 +1,4 @@
-//! Reading and checking certificate and key files. Every error names the file and what is wrong
-//! with it.
+//! Reading and checking certificate and key files. Every error names the file and the problem.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,22 +9,22 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 
-/// Largest file that is read: some hundred certificates. What is larger was named by mistake.
+/// Largest file that is read: some hundred certificates. A larger one was named by mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// A file that cannot be used for TLS.
+/// A file that is unusable for TLS.
 #[derive(Debug, thiserror::Error)]
 #[error("{} cannot be used as {purpose}: {reason}", path.display())]
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
-    /// What it was meant for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// What is wrong.
+    /// The problem.
     pub reason: Reason,
 }
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// A certificate shown to clients.
@@ -49,22 +48,22 @@ impl std::fmt::Display for Purpose {
     }
 }
 
-/// What is wrong with a file.
+/// The problem with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
-    /// It is missing, or may not be read.
+    /// It is missing, or there is no permission to read it.
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
-    /// Beyond [`MAX_FILE_BYTES`].
+    /// It is larger than [`MAX_FILE_BYTES`].
     #[error("it is larger than {MAX_FILE_BYTES} bytes, so it is something else")]
     TooLarge,
-    /// Not PEM, or cut off.
+    /// It is not PEM, or is cut off.
     #[error("it is not valid PEM: {0}")]
     NotPem(String),
-    /// PEM, but of something else.
+    /// PEM without a certificate.
     #[error("it holds no certificate (-----BEGIN CERTIFICATE-----)")]
     NoCertificate,
-    /// PEM, but of something else.
+    /// PEM without a private key.
     #[error("it holds no private key (-----BEGIN PRIVATE KEY-----)")]
     NoKey,
     /// A certificate that cannot be parsed.
@@ -82,18 +81,18 @@ pub enum Reason {
     /// Before its validity.
     #[error("it is valid from {0} only; is the clock of this machine right?")]
     NotYetValid(Timestamp),
-    /// Signed by somebody else.
+    /// Another CA signed it.
     #[error("it was not issued by the CA in {}", .0.display())]
     OtherAuthority(PathBuf),
-    /// Of another server or cluster.
+    /// It belongs to another server or cluster.
     #[error("it lacks the name {expected}, by which other nodes know this server; its names are: {found}")]
     OtherName {
         /// The name that it should have.
         expected: String,
-        /// Those it has.
+        /// The names that it has.
         found: String,
     },
-    /// Anything else that the TLS library finds.
+    /// Any other problem that the TLS library finds.
     #[error("{0}")]
     Refused(String),
 }
@@ -101,7 +100,7 @@ pub enum Reason {
 /// A parsed certificate.
 #[derive(Debug)]
 pub(super) struct Certificate {
-    /// As it is sent.
+    /// In the encoding that is sent.
     pub der: CertificateDer<'static>,
     /// Begin of its validity.
     pub not_before: Timestamp,
@@ -125,7 +124,7 @@ impl Certificate {
         Ok(Self { der, not_before, not_after, names })
     }
 
-    /// Refuses one outside its validity.
+    /// Refuses a certificate outside its validity.
     pub(super) fn check_validity(&self, now: Timestamp) -> Result<(), Reason> {
         if now > self.not_after {
             return Err(Reason::Expired(self.not_after));
@@ -149,7 +148,7 @@ fn name(general: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// All certificates of a file, at least one; the first is the one that the others vouch for.
+/// All certificates of a file, at least one. The first is the one for which the others vouch.
 pub(super) fn read_certificates(path: &Path, purpose: Purpose) -> Result<Vec<Certificate>, FileError> {
     let error = |reason| FileError { path: path.to_owned(), purpose, reason };
     let bytes = read(path).map_err(error)?;
@@ -196,8 +195,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Reason> {
     Ok(bytes)
 }
 
-/// Whether everybody on this machine may read a file that nobody else should; `None` when that
-/// cannot be told.
+/// Whether every user of this machine may read a private file; `None` when that is unknown.
 pub(super) fn is_open_to_all(path: &Path) -> Option<bool> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o004 != 0)

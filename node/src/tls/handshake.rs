@@ -1,4 +1,4 @@
-//! Handshakes, each with a deadline and with the certificates that are loaded at the time.
+//! Handshakes, each with a deadline and with the certificates that are loaded at that time.
 
 use std::io;
 use std::time::Duration;
@@ -12,39 +12,39 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use super::{Certificates, HTTP_2};
 use crate::config::NodeFiles;
 
-/// How long a handshake may take. Two round trips and a signature; what takes longer ties up a
-/// place for nothing.
+/// How long a handshake may take. It needs two round trips and a signature; a slower one only
+/// blocks a place.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First byte of every TLS connection: a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Why a connection was not made.
+/// Why a TLS connection was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// Not done within [`HANDSHAKE_TIMEOUT`].
+    /// The handshake took longer than [`HANDSHAKE_TIMEOUT`].
     #[error("it took longer than {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
-    /// The other side speaks something else; the connection is given back for a word of
-    /// explanation.
-    #[error("the other side does not speak TLS")]
+    /// The other end does not speak TLS. The connection is given back, so that the caller can
+    /// explain.
+    #[error("the other end does not speak TLS")]
     Plaintext(TcpStream),
-    /// Refused by one of the two sides, or broken off.
+    /// One of the two ends refused or broke off.
     #[error("{0}")]
     Refused(String),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
-    /// A valid certificate of the wrong server.
+    /// A valid certificate, but of the wrong server.
     #[error("{0}")]
     WrongServer(String),
-    /// This process has no certificates; impossible where TLS was set up.
+    /// This process has no certificates; impossible if TLS was set up.
     #[error("no certificates are loaded")]
     NotLoaded,
 }
 
 impl HandshakeError {
-    /// Whether somebody should look into it. Connections that break or stall are everyday: a
+    /// Whether an operator should look into it. Broken and stalled connections are common: a
     /// process that ends, a probe of the port.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -65,16 +65,16 @@ impl HttpsAcceptor {
         Self { certificates }
     }
 
-    /// Makes a TLS connection of a fresh one, and says whether the client chose HTTP/2.
+    /// Makes a TLS connection on a new connection, and returns whether the client chose HTTP/2.
     ///
     /// # Errors
-    /// Whatever kept it from being made; the connection is closed then, unless the client speaks
-    /// plain HTTP.
+    /// The reason for the failure. The connection is closed then, unless the client speaks plain
+    /// HTTP.
     pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, bool), HandshakeError> {
-        self.shake_hands(stream).await.inspect_err(|_| self.certificates.metrics().refused_with_client())
+        self.accept_client(stream).await.inspect_err(|_| self.certificates.metrics().refused_with_client())
     }
 
-    async fn shake_hands(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, bool), HandshakeError> {
+    async fn accept_client(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, bool), HandshakeError> {
         let handshake = async {
             let mut first = [0];
             if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
@@ -90,8 +90,8 @@ impl HttpsAcceptor {
     }
 }
 
-/// TLS between nodes, both directions. Either side proves with a certificate of the cluster's CA
-/// which server it is.
+/// TLS between nodes, in both directions. Each end proves its server with a certificate of the
+/// cluster's CA.
 #[derive(Clone)]
 pub struct NodeTls {
     certificates: Certificates,
@@ -102,10 +102,10 @@ impl NodeTls {
         Self { certificates }
     }
 
-    /// Accepts a connection of another node, and says which server that is.
+    /// Accepts a connection from another node, and returns the id of its server.
     ///
     /// # Errors
-    /// Whatever kept it from being made; the connection is closed then.
+    /// The reason for the failure; the connection is closed then.
     pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, u16), HandshakeError> {
         self.accept_node(stream).await.inspect_err(|_| self.certificates.metrics().refused_with_node())
     }
@@ -126,7 +126,7 @@ impl NodeTls {
     /// deadline.
     ///
     /// # Errors
-    /// Whatever kept it from being made; the connection is closed then.
+    /// The reason for the failure; the connection is closed then.
     pub async fn connect(
         &self,
         server: u16,
@@ -147,8 +147,8 @@ impl NodeTls {
         let handshake =
             tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| HandshakeError::Timeout)?;
         let secure = handshake.map_err(|error| self.refused(error))?;
-        // The library has checked that the name of the server is among those of the certificate;
-        // this, that no other server's is.
+        // The library has checked that the certificate names the server; this checks that it names
+        // no other.
         let shown = secure.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let shown = shown.ok_or_else(|| HandshakeError::WrongServer("it shows no certificate".to_owned()))?;
         match names.server_of(shown).map_err(HandshakeError::WrongServer)? {
@@ -157,16 +157,17 @@ impl NodeTls {
         }
     }
 
-    /// Waits until the other side has accepted this node's certificate. It looks at it after the
-    /// caller's handshake is done (TLS 1.3): its refusal comes in place of its first bytes, which
-    /// are left in the stream. Only for protocols in which it speaks first, such as HTTP/2.
+    /// Waits until the other end has accepted this node's certificate. It checks the certificate
+    /// after the caller's handshake is done (TLS 1.3): a refusal arrives instead of its first
+    /// bytes, which stay in the stream. Only for protocols in which the other end speaks first,
+    /// such as HTTP/2.
     ///
     /// # Errors
-    /// Its refusal, or the end of the connection.
+    /// The refusal, or the end of the connection.
     pub async fn confirm(&self, stream: &mut client::TlsStream<TcpStream>) -> Result<(), HandshakeError> {
         let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.fill_buf()).await;
         match first.map_err(|_| HandshakeError::Timeout)?.map_err(|error| self.refused(error))? {
-            [] => Err(HandshakeError::Refused("the other side closed the connection".to_owned())),
+            [] => Err(HandshakeError::Refused("the other end closed the connection".to_owned())),
             _ => Ok(()),
         }
     }
@@ -176,16 +177,16 @@ impl NodeTls {
     }
 }
 
-/// Says whose fault it is, and which file to look at.
+/// Tells which end caused the failure, and which file to check.
 fn refused(error: io::Error, files: Option<NodeFiles<'_>>) -> HandshakeError {
     use AlertDescription as Alert;
     let found = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    let said = match (found, files) {
+    let explanation = match (found, files) {
         (None, _) => return HandshakeError::Broken(error),
         (Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)), _) => {
-            "the other side does not speak TLS".to_owned()
+            "the other end does not speak TLS".to_owned()
         }
-        (Some(Error::NoCertificatesPresented), _) => "the other side shows no certificate".to_owned(),
+        (Some(Error::NoCertificatesPresented), _) => "the other end shows no certificate".to_owned(),
         (Some(Error::InvalidCertificate(error)), Some(files)) => match error {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 format!("its certificate was not issued by a CA in {}", files.ca.display())
@@ -212,8 +213,8 @@ fn refused(error: io::Error, files: Option<NodeFiles<'_>>) -> HandshakeError {
                 | Alert::AccessDenied),
             )),
             Some(files),
-        ) => format!("the other side refuses the certificate in {}: {alert:?}", files.pair.certificate.display()),
+        ) => format!("the other end refuses the certificate in {}: {alert:?}", files.pair.certificate.display()),
         (Some(other), _) => other.to_string(),
     };
-    HandshakeError::Refused(said)
+    HandshakeError::Refused(explanation)
 }

@@ -1,5 +1,5 @@
-//! Files to configurations of the TLS library, with every check that can be made before the first
-//! handshake.
+//! Loads files into configurations of the TLS library, with every check that is possible before the
+//! first handshake.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::files::{self, Certificate, FileError, Purpose, Reason};
 use super::names::ServerNames;
 use crate::config::{KeyPair, NodeFiles, TlsFiles};
 
-/// Protocols offered to clients, the preferred one first.
+/// Protocols offered to clients, in order of preference.
 const CLIENT_PROTOCOLS: [&[u8]; 2] = [super::HTTP_2, b"http/1.1"];
 
-/// What a file is valid until, for warnings.
+/// The end of validity of a file, for warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expiry {
     /// The file.
@@ -31,27 +31,27 @@ pub(super) struct Expiry {
     pub at: Timestamp,
 }
 
-/// Everything loaded from the files at one time.
+/// The result of loading the files once.
 pub(super) struct Loaded {
     /// For HTTPS.
     pub clients: Option<Arc<ServerConfig>>,
     /// For other nodes.
     pub nodes: Option<Arc<NodeConfigs>>,
-    /// When what expires.
+    /// The ends of validity.
     pub expiries: Vec<Expiry>,
-    /// Keys that everybody on the machine may read.
+    /// Keys that every user of this machine may read.
     pub open_keys: Vec<PathBuf>,
 }
 
-/// Both directions between nodes.
+/// The configurations for both directions between nodes.
 pub(super) struct NodeConfigs {
-    /// For connections of other nodes.
+    /// For connections from other nodes.
     pub server: Arc<ServerConfig>,
     /// For connections to other nodes.
     pub client: Arc<ClientConfig>,
 }
 
-/// Loads and checks all files that are named.
+/// Loads and checks all configured files.
 pub(super) fn load(files: &TlsFiles, names: &ServerNames, server_id: u16, now: Timestamp) -> Result<Loaded, FileError> {
     let mut loaded = Loaded { clients: None, nodes: None, expiries: Vec::new(), open_keys: Vec::new() };
     if let Some(pair) = files.for_clients() {
@@ -67,7 +67,7 @@ pub(super) fn load(files: &TlsFiles, names: &ServerNames, server_id: u16, now: T
     Ok(loaded)
 }
 
-/// Cryptography by ring: it needs a C compiler and nothing else.
+/// Cryptography by ring, which needs only a C compiler.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(crypto::ring::default_provider())
 }
@@ -98,8 +98,8 @@ impl Loaded {
     }
 }
 
-/// The CAs that vouch for nodes. During a change of the CA the file holds the old one and the new
-/// one; one that has expired no longer counts, and it is no reason to refuse the other.
+/// The CAs that vouch for nodes. During a change of the CA the file holds both the old and the new
+/// one. An expired CA is ignored, and is not a reason to refuse the other.
 fn read_roots(files: &NodeFiles<'_>, now: Timestamp, loaded: &mut Loaded) -> Result<Arc<RootCertStore>, FileError> {
     let error = |reason| FileError { path: files.ca.to_owned(), purpose: Purpose::Authority, reason };
     let all = files::read_certificates(files.ca, Purpose::Authority)?;
@@ -126,7 +126,7 @@ fn check_name(files: &NodeFiles<'_>, chain: &[Certificate], expected: &str) -> R
     Err(refused(files.pair, Purpose::NodeCertificate, reason))
 }
 
-/// Key and chain together; the key has to be that of the first certificate.
+/// Combines key and chain; the key must belong to the first certificate.
 fn certified_key(pair: KeyPair<'_>, chain: Vec<Certificate>) -> Result<Arc<CertifiedKey>, FileError> {
     let error = |reason| FileError { path: pair.key.to_owned(), purpose: Purpose::Key, reason };
     let key = files::read_key(pair.key)?;
@@ -143,7 +143,7 @@ fn certified_key(pair: KeyPair<'_>, chain: Vec<Certificate>) -> Result<Arc<Certi
 fn for_clients(pair: KeyPair<'_>, chain: Vec<Certificate>) -> Result<ServerConfig, FileError> {
     let certified = certified_key(pair, chain)?;
     let mut config = ServerConfig::builder_with_provider(provider())
-        // Nothing older: 1.0 and 1.1 are no longer secure (RFC 8996), and the library has not got
+        // Nothing older: 1.0 and 1.1 are insecure (RFC 8996), and the library does not support
         // them.
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(|error| refused(pair, Purpose::ClientCertificate, Reason::Refused(error.to_string())))?
@@ -170,8 +170,8 @@ fn for_nodes(
     let verify_servers =
         WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(|error| unusable(&error))?;
 
-    // What the others will check with each handshake is checked here first, where the message
-    // reaches who can mend it.
+    // The checks that the other nodes make at each handshake are made here first, where the message
+    // reaches the operator who can correct the file.
     let (leaf, intermediates) = split(&chain).ok_or_else(|| unusable(&Reason::NoCertificate))?;
     let own_name = names.server_name(server_id).map_err(|error| unusable(&error))?;
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_second().max(0).unsigned_abs()));
@@ -195,8 +195,8 @@ fn for_nodes(
         .with_client_cert_verifier(verify_clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified.clone())));
     server.alpn_protocols = vec![super::HTTP_2.to_vec()];
-    // A resumed session would bring in a certificate that was checked at another time. Nodes
-    // connect rarely: each time in full.
+    // A resumed session would rely on a certificate that was checked at another time. Nodes connect
+    // rarely, so each handshake is a full one.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     let mut client = ClientConfig::builder_with_provider(provider())

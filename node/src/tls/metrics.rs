@@ -1,4 +1,4 @@
-//! What monitoring should know of certificates and handshakes.
+//! Metrics of certificates and handshakes.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -14,13 +14,13 @@ struct File {
     file: String,
 }
 
-/// Whom a handshake was with, as label.
+/// The kind of the other end of a handshake, as label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Side {
     with: &'static str,
 }
 
-/// Counters and gauges of this room. Clones count together.
+/// Counters and gauges of this room. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct TlsMetrics {
     expiry: Family<File, Gauge>,
@@ -28,7 +28,7 @@ pub struct TlsMetrics {
 }
 
 impl TlsMetrics {
-    /// Makes them known; their names get the prefix of the registry.
+    /// Registers the metrics; their names get the prefix of the registry.
     pub fn register(&self, registry: &mut Registry) {
         let expiry = "When the certificate in a file that is in use expires, in seconds since 1970";
         registry.register_with_unit("tls_certificate_expiry", expiry, Unit::Seconds, self.expiry.clone());
@@ -44,12 +44,12 @@ impl TlsMetrics {
         }
     }
 
-    /// Counts a handshake with a client that failed.
+    /// Counts a failed handshake with a client.
     pub(super) fn refused_with_client(&self) {
         self.refused.get_or_create(&Side { with: "client" }).inc();
     }
 
-    /// Counts a handshake with another node that failed, in either direction.
+    /// Counts a failed handshake with another node, in either direction.
     pub(super) fn refused_with_node(&self) {
         self.refused.get_or_create(&Side { with: "node" }).inc();
     }

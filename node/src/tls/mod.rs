@@ -1,9 +1,9 @@
 //! TLS for clients and between nodes: loading certificates, checking them, replacing them while the
 //! node runs, and handshakes.
 //!
-//! What a node may be told is in [`crate::config::TlsFiles`]. Clients see one certificate and show
-//! none. Nodes show each other certificates of the cluster's own CA, in both directions, and each
-//! certificate names the server it belongs to ([`ServerNames`]).
+//! The options are in [`crate::config::TlsFiles`]. Clients see one certificate and show none. Nodes
+//! show each other certificates of the cluster's own CA, in both directions, and each certificate
+//! names its server ([`ServerNames`]).
 
 mod create;
 #[cfg(test)]
@@ -33,16 +33,16 @@ pub use names::ServerNames;
 
 use crate::config::TlsFiles;
 
-/// How often a running node looks whether a certificate expires soon.
+/// How often a running node checks whether a certificate expires soon.
 const REMIND_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
-/// Certificates that expire within this time are warned of.
+/// A warning is logged when a certificate expires within this time.
 pub const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// Name of HTTP/2 in the negotiation of protocols.
+/// HTTP/2 in protocol negotiation.
 pub const HTTP_2: &[u8] = b"h2";
 
-/// The certificates of this node as they were loaded last. Cheap to clone; all clones see a reload.
+/// The certificates of this node as last loaded. Cheap to clone; all clones see a reload.
 #[derive(Clone)]
 pub struct Certificates {
     inner: Arc<Inner>,
@@ -54,17 +54,17 @@ struct Inner {
     server_id: u16,
     clients: Option<ArcSwap<ServerConfig>>,
     nodes: Option<ArcSwap<NodeConfigs>>,
-    /// When what is in use expires.
+    /// The ends of validity of the certificates in use.
     expiries: ArcSwap<Vec<Expiry>>,
     metrics: TlsMetrics,
 }
 
 impl Certificates {
-    /// Loads what `files` name, for the server with this id, and warns of what expires soon. Reads
-    /// files.
+    /// Loads the files in `files` for the server with this id, and warns of certificates that
+    /// expire soon. Reads files.
     ///
     /// # Errors
-    /// The first file that cannot be used, and why.
+    /// The first unusable file, and why.
     pub fn load(files: &TlsFiles, server_id: u16) -> Result<Self, FileError> {
         let names = ServerNames::new(files.cluster_name.clone());
         let now = Timestamp::now();
@@ -84,9 +84,8 @@ impl Certificates {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Loads the same files again. Handshakes from now on use what is in them; connections that are
-    /// open stay as they are. All files or none: when one cannot be used, everything stays as it
-    /// was.
+    /// Loads the same files again. New handshakes use the new content; open connections stay as
+    /// they are. All files or none: when one is unusable, nothing changes.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -109,8 +108,8 @@ impl Certificates {
         Ok(())
     }
 
-    /// Looks every day for what expires soon, until `stop`: a node may run for longer than its
-    /// certificates are valid.
+    /// Checks every day for certificates that expire soon, until `stop`: a node may run longer than
+    /// its certificates are valid.
     pub async fn remind(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -120,12 +119,12 @@ impl Certificates {
         }
     }
 
-    /// TLS with clients, if there is a certificate for it.
+    /// TLS for clients, if there is a certificate for it.
     pub fn for_clients(&self) -> Option<HttpsAcceptor> {
         self.inner.clients.is_some().then(|| HttpsAcceptor::new(self.clone()))
     }
 
-    /// TLS with other nodes, if there are certificates for it.
+    /// TLS between nodes, if there are certificates for it.
     pub fn for_nodes(&self) -> Option<NodeTls> {
         self.inner.nodes.is_some().then(|| NodeTls::new(self.clone()))
     }
@@ -144,11 +143,11 @@ impl Certificates {
     }
 }
 
-/// Tells the operator what will go wrong later.
+/// Warns the operator of later problems.
 fn warn(loaded: &Loaded, now: Timestamp) {
     warn_of_expiry(&loaded.expiries, now);
     for path in &loaded.open_keys {
-        tracing::warn!(file = %path.display(), "everybody on this machine may read this private key: chmod 600 it");
+        tracing::warn!(file = %path.display(), "every user of this machine may read this private key: chmod 600 it");
     }
 }
 
@@ -159,7 +158,7 @@ fn warn_of_expiry(expiries: &[Expiry], now: Timestamp) {
             tracing::error!(
                 file = %path.display(),
                 expired = %at,
-                "a certificate has expired, nobody accepts it any more: replace it and send this process SIGHUP (docs/security.md)"
+                "a certificate has expired and is no longer accepted: replace it and send this process SIGHUP (docs/security.md)"
             );
         } else if left < EXPIRY_WARNING {
             tracing::warn!(

@@ -1,15 +1,15 @@
-//! The name by which nodes know each other: a DNS name in the certificate that says which server it
-//! belongs to.
+//! The names by which nodes recognise each other: a DNS name in the certificate identifies its
+//! server.
 //!
 //! `server-<id>.headwater.internal`, and `server-<id>.<cluster>.headwater.internal` when the
-//! cluster has a name. A DNS name, so that the ordinary check of names does the work; below
-//! `internal`, which no public CA signs for (docs/adr/0006-tls.md).
+//! cluster has a name. It is a DNS name, so that the ordinary check of names applies; it is below
+//! `internal`, where no public CA issues certificates (docs/adr/0006-tls.md).
 
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
 use super::files::Certificate;
 
-/// What all names end with.
+/// Suffix of all names.
 const DOMAIN: &str = "headwater.internal";
 
 /// The names of the servers of one cluster.
@@ -19,7 +19,7 @@ pub struct ServerNames {
 }
 
 impl ServerNames {
-    /// Names within the cluster of this name.
+    /// The names within the given cluster.
     pub fn new(cluster: Option<String>) -> Self {
         Self { cluster }
     }
@@ -37,9 +37,9 @@ impl ServerNames {
         ServerName::try_from(self.of(server)).map_err(|error| error.to_string())
     }
 
-    /// The server that a certificate names, whose chain was verified before. Exactly one: a
-    /// certificate for two servers, or for all of them by a wildcard, would let one stand in for
-    /// another.
+    /// The server that a certificate names; its chain has been verified before. Exactly one: a
+    /// certificate for two servers, or for all of them by a wildcard, would let one server
+    /// impersonate another.
     pub fn server_of(&self, certificate: &CertificateDer<'_>) -> Result<u16, String> {
         let certificate = Certificate::parse(certificate.clone().into_owned())?;
         let ours: Vec<&String> = certificate.names.iter().filter(|name| is_in_domain(name)).collect();
@@ -51,8 +51,8 @@ impl ServerNames {
             });
         };
         self.parse(name).ok_or_else(|| match &self.cluster {
-            Some(cluster) => format!("the certificate is of {name}, which is no server of the cluster {cluster}"),
-            None => format!("the certificate is of {name}, which is no server of this cluster"),
+            Some(cluster) => format!("the certificate is for {name}, which is not a server of the cluster {cluster}"),
+            None => format!("the certificate is for {name}, which is not a server of this cluster"),
         })
     }
 
@@ -62,7 +62,7 @@ impl ServerNames {
     }
 }
 
-/// Whether a name of a certificate says of which server it is.
+/// Whether a name in a certificate claims to name a server.
 pub(super) fn is_in_domain(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.strip_suffix(DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

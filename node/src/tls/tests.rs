@@ -1,4 +1,4 @@
-//! Certificates that are what they should be, and every way in which they are not.
+//! Valid certificates, and every way in which certificates are invalid.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// A CA and a directory for what it issues.
+/// A CA and a directory for its certificates.
 struct Pki {
     authority: Authority,
     directory: tempfile::TempDir,
@@ -42,8 +42,8 @@ impl Pki {
         self.path(name)
     }
 
-    /// Files of a server whose certificate has these names, valid from and for so many days from
-    /// now.
+    /// Files of a server whose certificate has these names and is valid from `from_days` from now,
+    /// for `days`.
     fn files_as(&self, file: &str, names: &[&str], from_days: i64, days: u32) -> TlsFiles {
         let hosts: Vec<String> = names.iter().skip(1).map(|name| (*name).to_owned()).collect();
         let now = SystemTime::now();
@@ -68,7 +68,7 @@ impl Pki {
     }
 }
 
-/// Loads at a moment of the past, for certificates that have expired since.
+/// Loads at a moment in the past, for certificates that have expired since.
 fn load_at(files: &TlsFiles, server_id: u16, at: SystemTime) -> Certificates {
     let names = ServerNames::new(files.cluster_name.clone());
     let loaded = load::load(files, &names, server_id, Timestamp::try_from(at).unwrap()).unwrap();
@@ -86,9 +86,9 @@ fn load_at(files: &TlsFiles, server_id: u16, at: SystemTime) -> Certificates {
     }
 }
 
-/// What came of a connection from one node to another: whom the accepting side took the caller for,
-/// and what the caller thought of it. A byte is echoed, because a refusal of the caller's
-/// certificate reaches it only after its own handshake.
+/// The result of a connection between two nodes: the caller that the accepting end recognised, and
+/// the caller's own result. A byte is echoed, because a refusal of the caller's certificate reaches
+/// it only after its own handshake.
 async fn meet(
     caller: &Certificates,
     callee: &Certificates,
@@ -127,7 +127,7 @@ async fn nodes_of_one_cluster_know_each_other() {
 }
 
 #[tokio::test]
-async fn a_node_at_the_address_of_another_is_not_talked_to() {
+async fn a_node_at_the_address_of_another_is_refused() {
     let pki = Pki::new();
     let (accepted, called) = meet(&pki.server(1), &pki.server(2), 3).await;
     assert!(called.unwrap_err().contains("server-3.headwater.internal"));
@@ -142,7 +142,7 @@ async fn certificates_of_another_ca_are_refused_in_both_directions() {
     let accepted = accepted.unwrap_err();
     assert!(accepted.contains("refuses the certificate in") && accepted.contains("server-2.crt"), "{accepted}");
 
-    // A caller that believes in our CA and shows a certificate of its own.
+    // A caller that trusts our CA and shows a certificate of its own.
     let mut files = theirs.files(1);
     let trusting = theirs.server(1);
     files.ca_file = ours.files(1).ca_file;
@@ -155,7 +155,7 @@ async fn certificates_of_another_ca_are_refused_in_both_directions() {
 }
 
 impl Certificates {
-    /// Calls that check the other side as `other` does, and show the certificate of `self`.
+    /// Calls that check the other end as `other` does, and show the certificate of `self`.
     fn with_client_trust_of(&self, other: &Self) -> Self {
         let own = self.node_configs().unwrap();
         let mut client = (*other.node_configs().unwrap().client).clone();
@@ -202,7 +202,7 @@ async fn a_certificate_of_no_server_of_several_or_of_another_cluster_is_refused(
     for (certificates, reason) in [
         (named("two", &[one, "server-3.headwater.internal"], None), "more than one server"),
         (named("all", &[one, "*.headwater.internal"], None), "more than one server"),
-        (named("other", &["server-1.orders.headwater.internal"], Some("orders")), "no server of this cluster"),
+        (named("other", &["server-1.orders.headwater.internal"], Some("orders")), "not a server of this cluster"),
     ] {
         let caller = certificates.with_client_trust_of(&two);
         let (accepted, called) = meet(&caller, &two, 2).await;
@@ -264,7 +264,7 @@ async fn peers_without_certificate_or_tls_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_go_on_ends_at_its_deadline() {
+async fn a_stalled_handshake_ends_at_its_deadline() {
     let pki = Pki::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -324,11 +324,11 @@ async fn a_ca_is_replaced_in_three_rounds_and_nodes_meet_at_every_step() {
 }
 
 #[tokio::test]
-async fn a_bad_file_at_a_reload_leaves_everything_as_it_was() {
+async fn a_bad_file_at_a_reload_changes_nothing() {
     let pki = Pki::new();
     let files = pki.files(2);
     let two = Certificates::load(&files, 2).unwrap();
-    // The first file is good and new, the second is not its key: neither is taken.
+    // The first file is valid and new, but the second is not its key: neither is used.
     let renewed = pki.files_as("renewed", &["server-2.headwater.internal"], -1, 10);
     let before = two.client_config().unwrap();
     std::fs::copy(renewed.cert_file.unwrap(), files.cert_file.as_ref().unwrap()).unwrap();
@@ -410,7 +410,7 @@ fn an_expired_ca_counts_no_longer_and_is_an_error_when_there_is_no_other() {
 }
 
 #[tokio::test]
-async fn clients_may_see_another_certificate_than_nodes_and_use_tls_1_2_which_nodes_do_not() {
+async fn clients_may_see_a_different_certificate_than_nodes_and_use_tls_1_2_which_nodes_do_not() {
     let (public, own) = (Pki::new(), Pki::new());
     let node = own.files(1);
     let clients = public.files_as("site", &["headwater.example"], -1, 10);
@@ -442,7 +442,7 @@ async fn clients_may_see_another_certificate_than_nodes_and_use_tls_1_2_which_no
 }
 
 #[tokio::test]
-async fn the_refusal_of_its_own_certificate_is_told_to_the_caller_before_it_sends_anything() {
+async fn the_refusal_of_its_own_certificate_reaches_the_caller_before_it_sends_anything() {
     let (ours, theirs) = (Pki::new(), Pki::new());
     let two = ours.server(2);
     let caller = theirs.server(1).with_client_trust_of(&two);
@@ -454,8 +454,8 @@ async fn the_refusal_of_its_own_certificate_is_told_to_the_caller_before_it_send
         nodes.confirm(&mut stream).await.unwrap_err().to_string()
     };
     let accepting = async { two.for_nodes().unwrap().accept(listener.accept().await.unwrap().0).await };
-    let (told, refused) = tokio::join!(calling, accepting);
-    assert!(told.contains("refuses the certificate in") && told.contains("server-1.crt"), "{told}");
+    let (refusal, refused) = tokio::join!(calling, accepting);
+    assert!(refusal.contains("refuses the certificate in") && refusal.contains("server-1.crt"), "{refusal}");
     assert!(refused.is_err());
 }
 
@@ -484,7 +484,7 @@ fn the_earliest_end_of_validity_of_each_file_is_known() {
     std::fs::set_permissions(files.key_file.as_ref().unwrap(), open).unwrap();
     let loaded = load::load(&files, &ServerNames::default(), 1, Timestamp::now()).unwrap();
     let days = |at: Timestamp| at.duration_since(Timestamp::now()).as_hours() / 24;
-    assert_eq!(loaded.open_keys, [files.key_file.clone().unwrap()], "a key that everybody may read is told of");
+    assert_eq!(loaded.open_keys, [files.key_file.clone().unwrap()], "a key that every user may read is reported");
     let found: Vec<_> = loaded.expiries.iter().map(|expiry| (expiry.path.clone(), days(expiry.at))).collect();
     assert_eq!(found, [(files.cert_file.clone().unwrap(), 18), (files.ca_file.clone().unwrap(), 99)]);
 }
