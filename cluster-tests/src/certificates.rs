@@ -1,4 +1,4 @@
-//! Certificates of a cluster under test, made by `headwater certs` as an operator would.
+//! Certificates of a cluster under test, made by `headwater certs` like those of an operator.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,7 +32,7 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Both CAs, for clients; the second is in use after [`Self::replace`] only.
+    /// Both CAs, for clients; the second is used only after [`Self::replace`].
     pub fn authorities(&self) -> &[String] {
         &self.authorities
     }
@@ -43,7 +43,7 @@ impl Certificates {
         for directory in [&self.current, &self.next] {
             for entry in std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
                 let path = entry?.path();
-                // Former keys have something behind the name.
+                // Replaced keys have a suffix after the name.
                 if path.file_name().is_some_and(|name| name.to_string_lossy().contains(".key")) {
                     keys.push(read(&path)?);
                 }
@@ -52,7 +52,7 @@ impl Certificates {
         Ok(keys)
     }
 
-    /// Lets the nodes trust these CAs, from their next start or reload on.
+    /// Makes the nodes trust these CAs, from their next start or reload on.
     pub fn trust(&self, authorities: &[String]) -> anyhow::Result<()> {
         std::fs::write(self.trusted(), authorities.concat()).context("cannot write the list of CAs")
     }

@@ -15,11 +15,11 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::history::{Answer, SentEvent};
 
-/// Longer than any deadline a node has of its own (writes: 10 s, contract/streams 1.1), so that a
-/// request which runs into this limit shows a node that hung.
+/// Longer than any deadline of a node (writes: 10 s, contract/streams 1.1), so that a request that
+/// reaches this limit reveals a node that hangs.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(12);
 
-/// For questions whose answer is at hand or worthless.
+/// For requests that a healthy node answers at once.
 const QUICK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Media type of feeds.
@@ -39,7 +39,7 @@ pub fn basic((login, password): (&str, &str)) -> String {
 /// Media type of event arrays.
 pub const EVENTS_JSON: &str = "application/vnd.eventstore.events+json";
 
-/// Talks to any node; follows no redirect. Cheap to clone.
+/// Sends requests to any node; follows no redirect. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -111,7 +111,7 @@ impl Client {
         response.json().await.with_context(|| format!("GET {url}: not JSON"))
     }
 
-    /// Whether `/health/ready` says so.
+    /// Whether `/health/ready` reports readiness.
     pub async fn is_ready(&self, base: &str) -> bool {
         let answer = self.http.get(format!("{base}/health/ready")).timeout(QUICK_LIMIT).send().await;
         answer.is_ok_and(|response| response.status().is_success())
@@ -167,8 +167,8 @@ fn events_body(events: &[SentEvent]) -> String {
     format!("[{}]", items.join(","))
 }
 
-/// TLS that trusts nothing but these CAs, each in PEM. Those of the machine play no part: there may
-/// be none.
+/// TLS that trusts only these CAs, each in PEM. The CAs of the machine are not used: there may be
+/// none.
 fn tls(authorities: &[String]) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
@@ -191,7 +191,7 @@ async fn answer_of(sent: Result<Response, reqwest::Error>) -> Answer {
     };
     let status = response.status();
     let headers = response.headers().clone();
-    // The status decides; the body only has to end.
+    // The status decides; the body only has to be complete.
     let reason = match response.text().await {
         Ok(body) => format!("{status} {body}"),
         Err(error) => format!("{status}, body cut: {error}"),

@@ -16,7 +16,7 @@ use crate::ports::ReservedPort;
 use crate::process::{ServerProcess, headwater_binary};
 use crate::wait;
 
-/// A node that is not ready and does not take writes by then counts as hung.
+/// A node that is not ready and takes no writes by then counts as hung.
 pub const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// An ordered shutdown transfers leadership, flushes and closes; longer is a hang.
@@ -35,8 +35,8 @@ pub struct Options {
     pub binary: Option<PathBuf>,
 }
 
-/// Which nodes clients should use: the load avoids a node from shortly before its fault until it is
-/// ready again.
+/// The nodes that clients should use. The load avoids a node from shortly before its fault until it
+/// is ready again.
 #[derive(Debug, Clone)]
 pub struct Liveness(Arc<[AtomicBool]>);
 
@@ -69,12 +69,12 @@ struct Node {
     logs: Vec<PathBuf>,
 }
 
-/// The nodes, their files and their fates. Server ids count from 1.
+/// The nodes, their files and their processes. Server ids count from 1.
 #[derive(Debug)]
 pub struct Cluster {
     /// `Some` until dropped; kept on disk unless the test has passed.
     root: Option<tempfile::TempDir>,
-    /// Whether the files are of no further interest.
+    /// Whether the files are no longer needed.
     passed: bool,
     binary: PathBuf,
     extra: Vec<String>,
@@ -131,7 +131,7 @@ impl Cluster {
         self.nodes.iter().map(|node| node.id).collect()
     }
 
-    /// The client used for questions to nodes.
+    /// The client for requests of the harness.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -146,7 +146,7 @@ impl Cluster {
         self.certificates.as_ref().context("this cluster has no TLS")
     }
 
-    /// SIGHUP, and waits until the node says that it has loaded its certificates again.
+    /// Sends SIGHUP and waits until the node logs that it has loaded its certificates again.
     pub async fn reload(&mut self, id: u16) -> anyhow::Result<()> {
         let loaded = |log: String| log.matches("loaded the certificates again").count();
         let before = loaded(self.last_log(id));
@@ -158,7 +158,7 @@ impl Cluster {
         .await
     }
 
-    /// Which nodes clients may use.
+    /// The nodes that clients may use.
     pub fn liveness(&self) -> Liveness {
         self.liveness.clone()
     }
@@ -235,14 +235,14 @@ impl Cluster {
         Ok(process.pid())
     }
 
-    /// Waits until a node says that it is ready; fails at once when its process ends.
+    /// Waits until a node reports that it is ready; fails at once when its process ends.
     pub async fn wait_ready(&mut self, id: u16) -> anyhow::Result<()> {
         let base = self.base(id);
         let client = self.client.clone();
         let started = std::time::Instant::now();
         while !client.is_ready(&base).await {
             if let Some(status) = self.exited(id)? {
-                anyhow::bail!("node {id} ended while it should become ready: {status}\n{}", self.log_tail(id));
+                anyhow::bail!("node {id} ended before it was ready: {status}\n{}", self.log_tail(id));
             }
             anyhow::ensure!(
                 started.elapsed() < READY_LIMIT,
@@ -270,7 +270,7 @@ impl Cluster {
         self.take_down(id)?.kill().await
     }
 
-    /// `kill -9` of all running nodes, with nothing in between but the system calls.
+    /// `kill -9` of all running nodes, as close together as the system calls permit.
     pub async fn kill_all(&mut self) -> anyhow::Result<()> {
         let mut processes = Vec::new();
         for id in self.ids() {
@@ -287,14 +287,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// SIGTERM, and waits for the node to end.
+    /// Sends SIGTERM and waits for the node to end.
     pub async fn terminate(&mut self, id: u16) -> anyhow::Result<ExitStatus> {
         let mut process = self.take_down(id)?;
         process.signal(Signal::TERM)?;
         process.wait_exit(SHUTDOWN_LIMIT).await
     }
 
-    /// SIGTERM, without waiting for the end of the process.
+    /// Sends SIGTERM, without waiting for the end of the process.
     pub fn ask_to_end(&mut self, id: u16) -> anyhow::Result<()> {
         self.liveness.set(id, false);
         self.process_mut(id)?.signal(Signal::TERM)
@@ -331,7 +331,7 @@ impl Cluster {
         std::fs::remove_dir_all(&node.data_dir).with_context(|| format!("cannot remove {}", node.data_dir.display()))
     }
 
-    /// The one node that says it leads, once all other ready nodes agree that they do not.
+    /// The one node that reports that it leads, once all other ready nodes report that they do not.
     pub async fn leader(&self) -> anyhow::Result<u16> {
         let up: Vec<(u16, String)> = self.bases().into_iter().filter(|(id, _)| self.liveness.is_up(*id)).collect();
         wait::until("exactly one node leads", READY_LIMIT, || async {
@@ -343,7 +343,7 @@ impl Cluster {
             }
             match leaders.as_slice() {
                 [leader] => Ok(*leader),
-                _ => anyhow::bail!("nodes that say they lead: {leaders:?}"),
+                _ => anyhow::bail!("nodes that report that they lead: {leaders:?}"),
             }
         })
         .await
@@ -373,7 +373,8 @@ impl Cluster {
             .collect()
     }
 
-    /// The test has passed, if the logs hold no secret: the files may go when this value does.
+    /// Marks the test as passed, if the logs contain no secret: the files are removed with this
+    /// value.
     pub fn passed(&mut self) -> anyhow::Result<()> {
         let keys = self.certificates.as_ref().map(Certificates::private_keys).transpose()?.unwrap_or_default();
         let logins = [ADMIN, OPERATOR].iter().flat_map(|(login, password)| secrets::of_login(login, password));

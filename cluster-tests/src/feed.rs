@@ -1,5 +1,4 @@
-//! Reading the whole log of a node through `$all`, the way a client does: page by page along
-//! `previous`.
+//! Reads the whole log of a node through `$all` as a client does: page by page along `previous`.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,7 @@ pub struct NodeFeed {
     pub events: Vec<ReadEvent>,
 }
 
-/// A reader that remembers where it is.
+/// A reader that remembers its place.
 #[derive(Debug)]
 pub struct FeedReader {
     base: String,
@@ -48,7 +47,7 @@ impl FeedReader {
         Self { base: base.to_owned(), next, feed: NodeFeed { node, events: Vec::new() } }
     }
 
-    /// Reads on until the node shows no more; answers how many events it has shown in all.
+    /// Reads on until the node shows no more events; returns how many it has shown in all.
     pub async fn read_on(&mut self, client: &Client) -> anyhow::Result<usize> {
         loop {
             let page = client.get_feed(&self.next, &[]).await?;
@@ -72,7 +71,7 @@ impl FeedReader {
 }
 
 /// Reads `$all` of every node given as (server id, base address), until all show equally many
-/// events, but no longer than `limit`: a difference that stays is the checkers' matter, not an
+/// events, but no longer than `limit`. A remaining difference is left to the checkers and is not an
 /// error here.
 pub async fn read_all(
     client: &Client,
@@ -122,7 +121,7 @@ pub fn link(page: &Value, relation: &str) -> Option<String> {
     found.get("uri").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Links do not carry the embed level of the page they are on.
+/// Links do not repeat the embed level of their page.
 fn with_embed(uri: String) -> String {
     if uri.contains('?') { uri } else { format!("{uri}?embed=body") }
 }

@@ -48,7 +48,7 @@ pub fn cut(path: &Path, bytes: u64) -> anyhow::Result<()> {
     file.set_len(length - bytes).context("cannot cut")
 }
 
-/// Adds bytes that no writer wrote to the end of a file.
+/// Adds random bytes to the end of a file.
 pub fn append_rubbish(path: &Path, bytes: usize) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let length = file.metadata()?.len();
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_where_it_was_asked_for() {
+    fn damage_is_where_it_was_requested() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("000009.log");
         std::fs::write(directory.path().join("000012.log"), b"").unwrap();

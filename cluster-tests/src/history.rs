@@ -1,4 +1,4 @@
-//! What the clients of one run did and heard: the evidence the checkers judge by.
+//! The requests and answers of the clients of one run: the evidence of the checkers.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ pub struct SentEvent {
     pub id: String,
     /// Event type.
     pub event_type: String,
-    /// The bytes a node must store for it, as text (contract/streams 6.4: JSON values are stored
-    /// indented by two).
+    /// The bytes that a node must store for it, as text (contract/streams 6.4: JSON values are
+    /// stored indented by two).
     pub stored_data: String,
 }
 
@@ -26,8 +26,8 @@ pub enum Answer {
         /// From `ES-Position`.
         position: u64,
     },
-    /// A status that promises that nothing was or will be written by this attempt: 4xx, 503,
-    /// connection refused.
+    /// A status that promises that this attempt did not and will not write: 4xx, 503, connection
+    /// refused.
     Refused {
         /// Status code, 0 when no connection was made.
         status: u16,
@@ -68,7 +68,7 @@ pub struct Write {
     pub expected_version: i64,
     /// The events, in order.
     pub events: Vec<SentEvent>,
-    /// Whether the sender knew that it must be refused (a stale version with fresh ids).
+    /// Whether the sender knew that it must be refused (a stale version with new ids).
     pub must_be_refused: bool,
     /// Every request made for it, in order.
     pub attempts: Vec<Attempt>,
@@ -94,7 +94,7 @@ impl Write {
     }
 }
 
-/// Harm done to the cluster.
+/// A fault injected into the cluster.
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// The fault in words, for the report.
@@ -124,7 +124,7 @@ impl History {
     }
 }
 
-/// The pen: cheap to clone, used by every writer and by the test that does the harm.
+/// Records the history. Cheap to clone; used by every writer and by the test that injects faults.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     started: Instant,
@@ -159,8 +159,8 @@ impl Recorder {
         self.history.with(|history| history.acknowledged_events())
     }
 
-    /// When the newest acknowledgement of a write that was sent after `since` was heard, if there
-    /// is one.
+    /// The time of the first acknowledgement of a write that was sent after `since`, if there is
+    /// one.
     pub fn first_acknowledgement_sent_after(&self, since: Duration) -> Option<Duration> {
         self.history.with(|history| {
             history
@@ -179,7 +179,7 @@ impl Recorder {
     }
 }
 
-/// A value shared between tasks whose every use is short.
+/// A value shared between tasks; every use of it is short.
 mod parking {
     use std::sync::{Arc, Mutex, PoisonError};
 
@@ -187,7 +187,7 @@ mod parking {
     pub(super) struct Shared<T>(Arc<Mutex<T>>);
 
     impl<T> Shared<T> {
-        /// A writer that panicked mid-push leaves a usable vector, so poison is passed over.
+        /// A writer that panicked while adding leaves a usable vector, so poisoning is ignored.
         pub(super) fn with<R>(&self, use_it: impl FnOnce(&mut T) -> R) -> R {
             use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
         }

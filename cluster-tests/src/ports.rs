@@ -1,9 +1,9 @@
 //! TCP ports on loopback that belong to one test for as long as it lives.
 //!
-//! Asking the kernel for port 0 and giving the number away is a race: a node that is killed and
-//! restarted must get the same port again, and in between any outgoing connection of the machine
-//! may take it. So ports come from below the kernel's ephemeral range, and a lock on a file named
-//! after the port keeps other test processes away.
+//! Taking port 0 from the kernel and releasing it would be a race: a node that is killed and
+//! restarted must get the same port again, and meanwhile any outgoing connection of the machine may
+//! take it. So ports come from below the kernel's ephemeral range, and a lock on a file named after
+//! the port keeps other test processes away.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -11,16 +11,16 @@ use std::ops::Range;
 
 use anyhow::Context;
 
-/// Below `net.ipv4.ip_local_port_range` (32768 on Linux), so that no outgoing connection is ever
-/// given one of these.
+/// Below `net.ipv4.ip_local_port_range` (32768 on Linux), so that no outgoing connection ever gets
+/// one of these ports.
 const RANGE: Range<u16> = 15_000..32_000;
 
-/// A port that no other user of this module takes while the value lives.
+/// A port that no other user of this module takes while this value lives.
 #[derive(Debug)]
 pub struct ReservedPort {
     /// The number.
     port: u16,
-    /// Holds the lock; the kernel releases it when the file is closed, also when this process is
+    /// Holds the lock. The kernel releases it when the file is closed, even when this process is
     /// killed.
     _lock: File,
 }

@@ -1,4 +1,4 @@
-//! A node as an operating system process: started, signalled and awaited by its own pid.
+//! A node as a process of the operating system: started, signalled and awaited by its own pid.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::client::{ADMIN, OPERATOR};
 /// A process that has not stopped by then waits for its disk or is stuck in the kernel.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A running (or just ended) server process whose output goes to a file.
+/// A server process that runs or has just ended. Its output goes to a file.
 #[derive(Debug)]
 pub struct ServerProcess {
     /// Killed when dropped, so that a failing test leaves nothing behind.
     child: Child,
-    /// Kept apart because `Child::id` forgets it once the process was awaited.
+    /// Stored separately, because `Child::id` is empty once the process was awaited.
     pid: u32,
-    /// Where standard output and standard error go.
+    /// The file for standard output and standard error.
     log: PathBuf,
 }
 
@@ -60,13 +60,13 @@ impl ServerProcess {
             anyhow::bail!("process {} has already ended: {status}", self.pid);
         }
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("pid out of range")?;
-        // The child was not awaited, so the pid is still this child's.
+        // The child was not awaited yet, so the pid still belongs to it.
         rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal process {}", self.pid))
     }
 
-    /// SIGSTOP, and waits until it has its effect: the signal stops the process only when one of
-    /// its threads gets to handle it, and on a busy machine the others may go on working, and
-    /// answering, until then.
+    /// Sends SIGSTOP and waits until it takes effect. The signal stops the process only when one of
+    /// its threads handles it; on a busy machine the other threads may go on working and answering
+    /// until then.
     pub fn pause(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)?;
         let started = std::time::Instant::now();
@@ -79,7 +79,7 @@ impl ServerProcess {
 
     fn all_threads_stopped(&self) -> anyhow::Result<bool> {
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid)).context("no such process")? {
-            // A thread may end while it is looked at.
+            // A thread may end meanwhile.
             let Ok(status) = std::fs::read_to_string(thread?.path().join("stat")) else { continue };
             // The state follows the name, which is in brackets and may contain anything.
             if !status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
@@ -107,7 +107,7 @@ impl ServerProcess {
         self.child.kill().await.with_context(|| format!("cannot kill process {}", self.pid))
     }
 
-    /// The file that receives its output.
+    /// The file with its output.
     pub fn log(&self) -> &Path {
         &self.log
     }

@@ -1,4 +1,4 @@
-//! The end that every fault test has: heal, read every node, judge.
+//! The common end of every fault test: heal, read every node, judge.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ const AGREEMENT_LIMIT: Duration = Duration::from_secs(30);
 /// Events per page when a whole log is read; the most that a page may have (contract/streams 2.5).
 const PAGE: usize = 4096;
 
-/// Stops the load, reads all nodes (all must run and be ready) and applies every rule;
-/// `also_allowed` are log lines that this test provokes. Prints how long each fault interrupted
-/// writes.
+/// Stops the load, reads all nodes (all must run and be ready) and applies every rule.
+/// `also_allowed` lists the log lines that this test provokes. Prints how long each fault
+/// interrupted writes.
 pub async fn judge(
     cluster: &mut Cluster,
     workload: Workload,

@@ -1,14 +1,14 @@
 //! One fault test at a time.
 //!
-//! A fault test starts three nodes and measures how long they take to recover. Two of them at once
-//! on a small machine measure each other. The lock is a file, so it also holds between test
-//! processes (nextest, two terminals).
+//! A fault test starts three nodes and measures how long they take to recover. Two tests at once on
+//! a small machine would distort each other's measurements. The lock is a file, so it also holds
+//! between test processes (nextest, two terminals).
 
 use std::fs::{File, OpenOptions};
 
 use anyhow::Context;
 
-/// While it lives no other fault test on this machine runs.
+/// While this value lives, no other fault test runs on this machine.
 #[derive(Debug)]
 pub struct Turn {
     _lock: File,
@@ -16,8 +16,8 @@ pub struct Turn {
 
 /// Waits until no other fault test runs.
 ///
-/// There is no deadline of its own: the wait ends when the tests before it end, and each of those
-/// has deadlines.
+/// It has no deadline of its own: the wait ends when the earlier tests end, and each of those has
+/// deadlines.
 pub fn my_turn() -> anyhow::Result<Turn> {
     let path = std::env::temp_dir().join("headwater-fault-tests.lock");
     let lock = OpenOptions::new()

@@ -1,4 +1,4 @@
-//! A small file system in memory, to fill up.
+//! A small file system in memory that a test can fill.
 
 use std::ffi::CString;
 use std::io::Write as _;
@@ -26,19 +26,19 @@ impl SmallDisk {
         Ok(Self { mount_point, _root: root })
     }
 
-    /// The same for a test, which is left out, and says so, where that is not permitted.
+    /// The same for a test, which is skipped with a message where mounting is not permitted.
     pub fn mount_or_skip(bytes: u64) -> Option<Self> {
         // Not by `eprintln!`, whose lines are not shown when a test passes.
         let tell = |reason: &anyhow::Error| drop(writeln!(std::io::stderr(), "SKIPPED, needs root: {reason:#}"));
         Self::mount(bytes).inspect_err(tell).ok()
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     pub fn path(&self) -> &Path {
         &self.mount_point
     }
 
-    /// Takes `bytes` of the space; deleting the returned file frees them.
+    /// Occupies `bytes` of the space; deleting the returned file frees them.
     pub fn ballast(&self, bytes: u64) -> anyhow::Result<PathBuf> {
         let path = self.mount_point.join("ballast");
         let file = std::fs::File::create(&path).context("cannot create the ballast file")?;

@@ -1,16 +1,15 @@
-//! Waiting for conditions, never for times.
+//! Waits for conditions, never for a fixed time.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Pause between two looks at a condition: short against every time that is measured, long against
-/// the cost of a look.
+/// Pause between two checks of a condition: short compared with every measured time, long compared
+/// with the cost of a check.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Looks at `condition` until it gives a value, and fails with `what` and the last reason after
-/// `limit`.
+/// Checks `condition` until it yields a value; after `limit` fails with `what` and the last reason.
 ///
-/// The condition answers `Ok(value)` when it holds and `Err(reason)` when it does not hold yet.
+/// The condition yields `Ok(value)` when it holds, and `Err(reason)` while it does not.
 pub async fn until<T, F, Fut>(what: &str, limit: Duration, mut condition: F) -> anyhow::Result<T>
 where
     F: FnMut() -> Fut,
@@ -23,14 +22,14 @@ where
             Err(reason) => reason,
         };
         if started.elapsed() >= limit {
-            anyhow::bail!("waited {limit:?} in vain: {what}: {reason:#}");
+            anyhow::bail!("{what}: not within {limit:?}: {reason:#}");
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// Looks at `condition` during all of `period` and fails as soon as it does not hold: for what must
-/// *not* happen.
+/// Checks `condition` during all of `period` and fails as soon as it does not hold: for events that
+/// must *not* happen.
 pub async fn holds_during<F, Fut>(what: &str, period: Duration, mut condition: F) -> anyhow::Result<()>
 where
     F: FnMut() -> Fut,

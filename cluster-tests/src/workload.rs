@@ -12,36 +12,36 @@ use crate::client::Client;
 use crate::cluster::{Cluster, Liveness};
 use crate::history::{Answer, History, Recorder, SentEvent, Write};
 
-/// Two shared streams are hot enough for writers to meet, two so that one stream's order is not all
-/// order.
+/// Two shared streams are few enough for writers to collide, and enough that the order of one
+/// stream is not the order of the log.
 const SHARED_STREAMS: u64 = 2;
 
 /// One of this many writes is sent again after its acknowledgement, through another node.
 const REPEAT_EVERY: u64 = 10;
 
-/// One of this many writes is sent with a version that is surely stale.
+/// One of this many writes is sent with a version that is certainly stale.
 const STALE_EVERY: u64 = 15;
 
-/// Pause before a write is tried again: an error that comes back at once must not become a flood.
+/// Pause before a write is repeated: an immediate error must not cause a flood of requests.
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
 
-/// A write without an answer by then is given up; the checkers count that as a hang.
+/// A write without an answer by then is abandoned; the checkers report it as a hang.
 const GIVE_UP: Duration = Duration::from_secs(40);
 
-/// How much load.
+/// The amount of load.
 #[derive(Debug, Clone)]
 pub struct Rate {
-    /// Writers per node; half of them write their own streams with exact versions, half shared ones
-    /// with -2.
+    /// Writers per node. Half of them write streams of their own with exact versions, the other
+    /// half shared streams with -2.
     pub writers_per_node: u16,
-    /// Writes each of them sends in a second.
+    /// Writes that each writer sends per second.
     pub writes_per_second: u32,
     /// Bytes of text in each event's data.
     pub payload_bytes: usize,
 }
 
 impl Default for Rate {
-    /// About 240 writes a second on three nodes: enough for several writes in flight at any moment,
+    /// Some 240 writes a second on three nodes: enough for several writes in flight at any moment,
     /// few enough for a debug build on two shared cores.
     fn default() -> Self {
         Self { writers_per_node: 4, writes_per_second: 20, payload_bytes: 100 }
@@ -70,8 +70,7 @@ impl Workload {
                     own_stream: index % 2 == 0,
                     nodes: cluster.bases(),
                     liveness: cluster.liveness(),
-                    // One client each: a connection that hangs at one node must not delay another
-                    // writer.
+                    // One client each, so that a hanging connection does not delay another writer.
                     client: cluster.new_client()?,
                     recorder: recorder.clone(),
                     stopping: Arc::clone(&stopping),
@@ -83,12 +82,12 @@ impl Workload {
         Ok(Self { recorder, stopping, writers })
     }
 
-    /// The pen of this run's history.
+    /// The recorder of this run's history.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 
-    /// Waits until `events` more events have been acknowledged than when it is called.
+    /// Waits until `events` more events have been acknowledged than at the call.
     pub async fn progress(&self, events: usize, limit: Duration) -> anyhow::Result<()> {
         let target = self.recorder.acknowledged_events() + events;
         crate::wait::until("more acknowledged events", limit, || async {
@@ -99,7 +98,7 @@ impl Workload {
         .await
     }
 
-    /// Waits until a write that was sent from now on is acknowledged, and answers how long that
+    /// Waits until a write that was sent after the call is acknowledged, and returns how long that
     /// took.
     pub async fn resumed(&self, limit: Duration) -> anyhow::Result<Duration> {
         let since = self.recorder.now();
@@ -122,10 +121,10 @@ impl Workload {
     }
 }
 
-/// One client.
+/// One client that writes.
 struct Writer {
     name: String,
-    /// The node it prefers.
+    /// The node that it prefers.
     home: u16,
     /// Exact versions on a stream of its own, instead of -2 on shared streams.
     own_stream: bool,
@@ -157,7 +156,7 @@ impl Writer {
                     format!("shared-{}", sequence % SHARED_STREAMS)
                 },
                 expected_version: if stale {
-                    // On a stream with events -1 is stale for ever, so a late copy of this write
+                    // For a stream with events, -1 is stale for ever, so a late copy of this write
                     // cannot succeed.
                     -1
                 } else if self.own_stream {
@@ -177,8 +176,8 @@ impl Writer {
             if acknowledged {
                 next_number += events;
             } else if self.own_stream && !stale {
-                // Without an answer the next version is not known: this client is done, and the
-                // checkers will say so.
+                // Without an answer the next version is unknown: this writer stops, and the
+                // checkers report it.
                 return;
             }
         }
@@ -198,8 +197,8 @@ impl Writer {
         }
     }
 
-    /// Sends the same events until a node says yes or a definite no, each time through another
-    /// living node.
+    /// Sends the same events until a node accepts or finally refuses them, each time through
+    /// another live node.
     async fn send_until_answered(&self, mut write: Write, repeat: bool) -> Write {
         let started = Instant::now();
         for turn in 0.. {
@@ -210,8 +209,8 @@ impl Writer {
                     }
                     return write;
                 }
-                // 503 and "connection refused" promise that nothing was written, but ask to come
-                // again.
+                // 503 and "connection refused" promise that nothing was written, but invite a
+                // repetition.
                 Answer::Refused { status, .. } if status != 503 && status != 0 => return write,
                 Answer::Malformed { .. } => return write,
                 Answer::Refused { .. } | Answer::Unknown { .. } => {}

@@ -3,7 +3,7 @@
 use crate::stored::{Append, AppendAll, Command, Purpose, command::Kind};
 
 impl Command {
-    /// What a client asks of streams: their access lists decide whether the write may be made.
+    /// A client's write to streams: the access lists of the streams decide whether it is allowed.
     pub fn of_streams(kind: Kind) -> Self {
         Self { kind: Some(kind), purpose: Purpose::Streams.into() }
     }

@@ -1,4 +1,4 @@
-//! After each fault writes resume by themselves within a bound.
+//! After each fault, writes resume without help within a time limit.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::history::{Fault, History, Write};
 
 const RULE: &str = "availability";
 
-/// Writes resume within this time after any fault that leaves a majority (the project's promise: 3
+/// Writes resume within this time after any fault that leaves a majority (the project promises 3
 /// seconds).
 pub const RESUME_LIMIT: Duration = Duration::from_secs(3);
 
@@ -44,7 +44,7 @@ pub fn recoveries(history: &History) -> Vec<Recovery> {
         .collect()
 }
 
-/// Objects to every fault after which writes took longer than `limit` to resume.
+/// Reports every fault after which writes took longer than `limit` to resume.
 pub fn check(history: &History, limit: Duration) -> Vec<Violation> {
     let slow = |recovery: &Recovery| recovery.resumed_after.is_none_or(|after| after > limit);
     recoveries(history)

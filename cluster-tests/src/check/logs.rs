@@ -1,5 +1,5 @@
-//! The nodes' logs are clean: no panic, and no WARN or ERROR line but those on the list, each with
-//! its reason.
+//! The nodes' logs are clean: no panic, and no WARN or ERROR line except those on the list, each
+//! with its reason.
 
 use super::Violation;
 
@@ -44,8 +44,8 @@ fn parse(text: &str) -> anyhow::Result<Vec<Allowed>> {
     Ok(allowed)
 }
 
-/// Judges all lines of all logs, given as (file name, text). `also_allowed` is for what this one
-/// test provokes.
+/// Judges all lines of all logs, given as (file name, text). `also_allowed` lists the lines that
+/// this test provokes.
 pub fn check(logs: &[(String, String)], also_allowed: &[&str]) -> anyhow::Result<Vec<Violation>> {
     let mut allowed = parse(ALLOWED)?;
     allowed.extend(
@@ -63,7 +63,7 @@ pub fn check(logs: &[(String, String)], also_allowed: &[&str]) -> anyhow::Result
 }
 
 fn is_complaint(line: &str) -> bool {
-    // The level stands between the time stamp and the target; deeper in a line the words prove
+    // The level stands between the time stamp and the target; these words deeper in a line mean
     // nothing.
     let level = line.split_whitespace().find(|word| ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(word));
     matches!(level, Some("WARN" | "ERROR"))

@@ -1,8 +1,8 @@
 //! The checkers: one file each, each a function from evidence to violations.
 //!
-//! The log is its own witness: with the complete `$all` of every node and the history of the
-//! clients every check is linear in their size. Every checker has tests that feed it a broken
-//! history and demand that it objects.
+//! The log is the evidence: with the complete `$all` of every node and the history of the clients,
+//! every check is linear in their size. Every checker has tests with a broken history, which it
+//! must report.
 
 pub mod answered;
 pub mod availability;
@@ -24,7 +24,7 @@ use std::fmt;
 use crate::feed::NodeFeed;
 use crate::history::History;
 
-/// Something that must not be.
+/// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The checker's name.
@@ -45,7 +45,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A broken cluster breaks every event: this many of each rule are shown.
+/// Violations of each rule that are shown: a broken cluster breaks every event.
 const SHOWN_PER_RULE: usize = 5;
 
 /// Evidence in, violations out.
@@ -86,8 +86,8 @@ pub fn none(violations: &[Violation]) -> anyhow::Result<()> {
     anyhow::bail!("{} violations ({})\n{}", violations.len(), totals.join(", "), lines.join("\n"))
 }
 
-/// Position of every event by (stream, id); the first occurrence counts, doubles are `once`'s
-/// matter.
+/// Position of every event by (stream, id). The first occurrence counts; `once` reports repeated
+/// ones.
 fn positions(feed: &NodeFeed) -> HashMap<(&str, &str), usize> {
     let mut positions = HashMap::with_capacity(feed.events.len());
     for (position, event) in feed.events.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The events of one write stand together, in the order in which they were sent: a write is stored
-//! wholly or not at all.
+//! The events of one write are adjacent, in the order in which they were sent: a write is stored as
+//! a whole or not at all.
 
 use super::{Violation, positions};
 use crate::feed::NodeFeed;
@@ -7,7 +7,7 @@ use crate::history::History;
 
 const RULE: &str = "order";
 
-/// Judges acknowledged writes and those whose outcome stayed unknown alike.
+/// Judges acknowledged writes and writes with an unknown outcome alike.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for feed in feeds {

@@ -1,5 +1,4 @@
-//! Every event of a user stream that is read was sent by someone, to this stream and with these
-//! bytes.
+//! Every event in a user stream was sent by a client, to this stream and with these bytes.
 
 use std::collections::HashMap;
 
@@ -19,12 +18,12 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for feed in feeds {
         for (position, event) in feed.events.iter().enumerate() {
-            // The server writes these by itself: users and their metadata.
+            // The server itself writes these: users and their metadata.
             if event.stream.starts_with('$') {
                 continue;
             }
             let fault = match sent.get(&(event.stream.as_str(), event.id.as_str())) {
-                None => "nobody sent it",
+                None => "no client sent it",
                 Some(sent) if event.data.as_deref() != Some(sent.stored_data.as_str()) => "it was sent with other data",
                 Some(_) => continue,
             };

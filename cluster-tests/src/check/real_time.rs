@@ -1,4 +1,4 @@
-//! A write that was acknowledged before another was first sent stands before it in the log.
+//! A write that was acknowledged before another was first sent precedes it in the log.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::history::History;
 
 const RULE: &str = "real time";
 
-/// Judges with the first node's log: that all are equal is another rule.
+/// Judges with the first node's log; another rule checks that all logs are equal.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     let Some(feed) = feeds.first() else { return Vec::new() };
     let positions = positions(feed);

@@ -1,5 +1,5 @@
-//! A definite error never shows up later as stored, a write that had to be refused was not
-//! acknowledged, and one that had no reason to be refused was not refused for good.
+//! A refused event is never stored later, a write that had to be refused was not acknowledged, and
+//! a write without a reason for refusal was not finally refused.
 
 use super::{Violation, positions};
 use crate::feed::NodeFeed;

@@ -1,5 +1,5 @@
-//! The nodes' logs hold no secret: no password, plain or encoded, no hash of a password, no private
-//! key.
+//! The nodes' logs contain no secret: no password, plain or encoded, no hash of a password, no
+//! private key.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,12 +11,12 @@ const RULE: &str = "secrets";
 /// The signs of a secret, whatever its value: the hash of a password, a key in PEM.
 const SIGNS: &[&str] = &["$argon2", "PRIVATE KEY-----"];
 
-/// A password and everything that is as good as it.
+/// A password and its equivalents.
 pub fn of_login(login: &str, password: &str) -> [String; 2] {
     [password.to_owned(), STANDARD.encode(format!("{login}:{password}"))]
 }
 
-/// The lines between begin and end of a key in PEM. A shorter last line would be found in any text.
+/// The lines between begin and end of a key in PEM. A short last line would be found in any text.
 pub fn of_key(pem: &str) -> Vec<String> {
     const SHORTEST: usize = 16;
     let body = pem.lines().filter(|line| !line.starts_with("-----") && line.len() >= SHORTEST);

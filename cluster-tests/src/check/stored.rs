@@ -1,5 +1,5 @@
 //! Every acknowledged event is in every node's `$all`, with the same stream, number, type and
-//! bytes, at the position that its acknowledgement named.
+//! bytes, at the position in its acknowledgement.
 
 use super::{Violation, positions};
 use crate::feed::NodeFeed;
@@ -7,7 +7,7 @@ use crate::history::{History, SentEvent};
 
 const RULE: &str = "stored";
 
-/// Judges every acknowledgement, also those of repeated requests.
+/// Judges every acknowledgement, including those of repeated requests.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     feeds.iter().flat_map(|feed| check_node(history, feed)).collect()
 }
@@ -48,16 +48,16 @@ fn difference(
 ) -> Option<String> {
     let stored = feed.events.get(position)?;
     if stored.number != expected_number {
-        return Some(format!("has number {}, acknowledged was {expected_number}", stored.number));
+        return Some(format!("has number {}, but {expected_number} was acknowledged", stored.number));
     }
     if Some(position as u64) != expected_position {
-        return Some(format!("is at position {position}, acknowledged was {expected_position:?}"));
+        return Some(format!("is at position {position}, but {expected_position:?} was acknowledged"));
     }
     if stored.event_type != sent.event_type {
-        return Some(format!("has type {:?}, sent was {:?}", stored.event_type, sent.event_type));
+        return Some(format!("has type {:?}, but {:?} was sent", stored.event_type, sent.event_type));
     }
     if stored.data.as_deref() != Some(sent.stored_data.as_str()) {
-        return Some(format!("has data {:?}, sent was {:?}", stored.data, sent.stored_data));
+        return Some(format!("has data {:?}, but {:?} was sent", stored.data, sent.stored_data));
     }
     None
 }

@@ -1,4 +1,4 @@
-//! A write with an exact expected version is stored right behind the event it expected.
+//! A write with an exact expected version is stored directly after the event that it expected.
 
 use super::{Violation, positions};
 use crate::feed::NodeFeed;
@@ -6,7 +6,7 @@ use crate::history::History;
 
 const RULE: &str = "versions";
 
-/// Judges what is stored, acknowledged or not. Numbers count without holes by another rule.
+/// Judges stored writes, acknowledged or not. Another rule checks that numbers have no holes.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for feed in feeds {

@@ -1,5 +1,5 @@
-//! A plain server that shows the cost of HTTP alone: axum, as a node uses it, with nothing behind
-//! it.
+//! A plain server that shows the cost of HTTP alone: axum, as a node uses it, without a store
+//! behind it.
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ pub(crate) fn serve(port: u16) -> anyhow::Result<()> {
             .route("/not-modified", get(not_modified));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.context("cannot listen")?;
         let listener = listener.tap_io(|stream| {
-            // Without it every answer would wait for the client's acknowledgement of the previous
+            // Otherwise every answer would wait for the client's acknowledgement of the previous
             // answer.
             if let Err(error) = stream.set_nodelay(true) {
                 eprintln!("no TCP_NODELAY: {error}");
@@ -39,7 +39,7 @@ pub(crate) fn serve(port: u16) -> anyhow::Result<()> {
     })
 }
 
-/// Takes the whole body of an append and answers as small as a node would.
+/// Reads the whole body of an append, and gives as short an answer as a node would.
 async fn take(Path(name): Path<String>, body: Bytes) -> impl IntoResponse {
     (StatusCode::CREATED, [(header::LOCATION, format!("http://127.0.0.1/streams/{name}/{}", body.len()))])
 }
@@ -83,7 +83,7 @@ impl EchoServer {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port.number()))
     }

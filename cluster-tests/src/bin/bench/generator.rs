@@ -1,7 +1,7 @@
 //! The load generator: raw HTTP/1.1 over keep-alive connections on one thread.
 //!
-//! It parses only enough to know where a response ends and whether it was a success, so that most
-//! of the machine is left to the servers under measurement.
+//! It parses only enough to know where a response ends and whether it was a success, which leaves
+//! most of the machine to the servers under measurement.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,10 +27,10 @@ use crate::requests::Template;
 /// A request without an answer for this long is an error and closes its connection.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
-/// Headers of a response; the node sends fewer than half of it.
+/// Headers of a response; a node sends fewer than half as many.
 const MAX_HEADERS: usize = 64;
 
-/// Highest latency told apart: the answer limit, in nanoseconds.
+/// Highest latency that is recorded: the answer limit with a margin, in nanoseconds.
 const HIGHEST_LATENCY_NS: u64 = 20_000_000_000;
 
 /// How requests are released.
@@ -38,29 +38,29 @@ const HIGHEST_LATENCY_NS: u64 = 20_000_000_000;
 pub(crate) enum Pace {
     /// Each connection sends its next request when it has the answer.
     Closed,
-    /// So many requests per second, however fast the answers come. Latency counts from the intended
-    /// time of sending, so a stall is charged to every request that it delayed.
+    /// This many requests per second, however fast the answers come. Latency counts from the
+    /// intended time of sending, so a stall is charged to every request that it delayed.
     Open(f64),
 }
 
 /// One load.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
-    /// Where to.
+    /// The address of the server.
     pub(crate) address: SocketAddr,
     /// Keep-alive connections.
     pub(crate) connections: usize,
-    /// What to send.
+    /// The requests to send.
     pub(crate) template: Template,
-    /// Number of the first request: earlier requests must not be sent again.
+    /// Number of the first request; numbers of earlier loads must not be used again.
     pub(crate) first_number: u64,
     /// Status that counts as success.
     pub(crate) expected_status: u16,
-    /// For how long, or
+    /// How long it lasts, or
     pub(crate) duration: Duration,
-    /// how many requests, whichever comes first.
+    /// how many requests it sends, whichever limit is reached first.
     pub(crate) requests: u64,
-    /// How.
+    /// When requests are sent.
     pub(crate) pace: Pace,
 }
 
@@ -177,7 +177,7 @@ async fn connection(shared: Rc<Shared>, mut stream: TcpStream) {
                 }
                 None
             }
-            // The answer is complete, so the connection can be used on.
+            // The answer is complete, so the connection can be used again.
             Ok(Ok(response)) => {
                 shared.fail(format!("status {}: {}", response.status, String::from_utf8_lossy(&response.head)));
                 if response.keep_alive {
@@ -203,7 +203,7 @@ async fn connection(shared: Rc<Shared>, mut stream: TcpStream) {
 }
 
 impl Shared {
-    /// When the next request is (or was) meant to be sent; `None` at the end.
+    /// The time at which the next request is (or was) due; `None` at the end.
     async fn next_send_time(&self) -> Option<Instant> {
         match self.load.pace {
             Pace::Closed => {
@@ -236,8 +236,8 @@ impl Shared {
     }
 }
 
-/// Releases requests at a fixed rate. Runtime timers have a grain of 1 ms, more than the latencies
-/// measured here, so it waits on a timer of the kernel.
+/// Releases requests at a fixed rate. Timers of the runtime have a resolution of 1 ms, coarser than
+/// the latencies measured here, so this waits for a timer of the kernel.
 async fn pace(shared: Rc<Shared>, rate: f64) -> anyhow::Result<()> {
     let timer = Timer::new().context("cannot create a timer")?;
     let total = (rate * shared.load.duration.as_secs_f64()) as u64;
@@ -274,7 +274,7 @@ impl Timer {
     async fn wait_until(&self, time: Instant) -> io::Result<()> {
         let left = time.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            // Late already: let the connections run before looking again.
+            // Already late: let the connections run before checking again.
             tokio::task::yield_now().await;
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The nodes under measurement: the harness's cluster, and what a bench needs besides.
+//! The nodes under measurement: the harness's cluster, with additions for the bench.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,14 +12,13 @@ use crate::generator::{self, Load, Pace};
 use crate::processes;
 use crate::requests::Template;
 
-/// Streams over which appends are spread, so that neither one stream nor one stream per event is
-/// measured.
+/// Streams over which appends are spread: neither one stream nor one stream per event is measured.
 pub(crate) const STREAMS: u64 = 1_000;
 
-/// How long [`Headwater::settle`] looks at the processor time used.
+/// How long [`Headwater::settle`] observes the processor time used.
 const SETTLE_WINDOW: Duration = Duration::from_secs(2);
 
-/// How long it waits at most.
+/// How long it waits in all.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Bytes of data in an event.
@@ -31,7 +30,7 @@ const BATCH: usize = 250;
 /// Connections that fill a store.
 const LOADERS: usize = 8;
 
-/// How a node is ended.
+/// How to stop a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
     /// By SIGTERM.
@@ -40,11 +39,11 @@ pub(crate) enum End {
     Killed,
 }
 
-/// A cluster of one or three, and which request numbers were already used on it.
+/// A cluster of one or three nodes, and the request numbers already used on it.
 #[derive(Debug)]
 pub(crate) struct Headwater {
     cluster: Cluster,
-    /// Makes streams and ids of this cluster differ from another's.
+    /// Makes streams and ids of this cluster differ from those of other clusters.
     pub(crate) run: u32,
     next_number: u64,
 }
@@ -55,10 +54,10 @@ impl Headwater {
         Self::start_with(nodes, None).await
     }
 
-    /// The same with a program other than the one beside the bench.
+    /// The same with another program than the one next to the bench.
     pub(crate) async fn start_with(nodes: u16, binary: Option<PathBuf>) -> anyhow::Result<Self> {
         let mut cluster = Cluster::started(nodes, Options { binary, ..Options::default() }).await?;
-        // A bench leaves nothing behind, even when it fails.
+        // A bench leaves no files behind, even when it fails.
         cluster.passed()?;
         Ok(Self { cluster, run: rand::random(), next_number: 0 })
     }
@@ -131,7 +130,7 @@ impl Headwater {
         Ok(())
     }
 
-    /// Ends a node, starts it again and answers the time to readiness.
+    /// Stops a node, starts it again and returns the time to readiness.
     pub(crate) async fn restart(&mut self, id: u16, end: End) -> anyhow::Result<Duration> {
         match end {
             End::Ordered => {
@@ -146,7 +145,7 @@ impl Headwater {
         Ok(started.elapsed())
     }
 
-    /// Kills all nodes at once and answers the time from their start until all are ready.
+    /// Kills all nodes at once and returns the time from their start until all are ready.
     pub(crate) async fn restart_all(&mut self) -> anyhow::Result<Duration> {
         self.cluster.kill_all().await?;
         let started = Instant::now();
@@ -155,7 +154,7 @@ impl Headwater {
         Ok(started.elapsed())
     }
 
-    /// Ends all nodes the orderly way, in which an instrumented program writes its counts
+    /// Stops all nodes in order, so that an instrumented program writes its counts
     /// (`scripts/profile`).
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         for id in self.cluster.ids() {
@@ -165,7 +164,7 @@ impl Headwater {
         Ok(())
     }
 
-    /// A node that follows.
+    /// The id of a follower.
     pub(crate) async fn follower_id(&self) -> anyhow::Result<u16> {
         self.cluster.follower().await
     }
@@ -175,8 +174,8 @@ impl Headwater {
         self.pids()?.into_iter().map(|pid| Ok(processes::resident_bytes(pid)?.1)).collect()
     }
 
-    /// Waits until the flushes and compactions of a bulk load are done: all nodes together use
-    /// little of one core.
+    /// Waits until the flushes and compactions after a bulk load are done: all nodes together then
+    /// use little of one core.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         let pids = self.pids()?;
         let deadline = tokio::time::Instant::now() + SETTLE_DEADLINE;

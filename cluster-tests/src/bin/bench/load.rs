@@ -1,4 +1,4 @@
-//! Interleaved rounds: A B A B, so that other work of the machine hits both.
+//! Interleaved rounds, A B A B, so that other work on the machine affects both sides.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::processes;
 pub(crate) struct Contender {
     /// Name in the report.
     pub(crate) name: String,
-    /// What to send to it, round after round.
+    /// The load to send to it in every round.
     pub(crate) load: Load,
     /// Processes whose CPU time is charged.
     pub(crate) pids: Vec<u32>,
@@ -42,16 +42,16 @@ pub(crate) struct Round {
 /// All rounds of one side.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Series {
-    /// Whose.
+    /// Name of the side.
     pub(crate) name: String,
     /// Connections.
     pub(crate) connections: usize,
-    /// In order.
+    /// The rounds, in order.
     pub(crate) rounds: Vec<Round>,
 }
 
 impl Series {
-    /// The middle of a figure over the rounds.
+    /// The median of a figure over the rounds.
     pub(crate) fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
         median(self.rounds.iter().map(figure).collect())
     }
@@ -73,12 +73,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Share of a round that is run before it, unmeasured: connections, caches and allocators find
-/// their shape.
+/// Part of a round that is run before it, unmeasured, to warm up connections, caches and
+/// allocators.
 const WARM_UP_SHARE: u32 = 4;
 
 /// Runs `rounds` rounds of every contender, interleaved. Every second round runs in the opposite
-/// order, so that none is always the one that follows the other's compaction.
+/// order, so that no contender always runs after the compaction of the same other one.
 pub(crate) async fn interleaved(contenders: &mut [Contender], rounds: usize) -> anyhow::Result<Vec<Series>> {
     let mut series: Vec<Series> = contenders
         .iter()

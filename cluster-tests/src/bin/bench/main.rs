@@ -1,9 +1,10 @@
-//! `bench`: how fast Headwater is beside etcd and a plain HTTP server, in one run on one machine.
+//! `bench`: the speed of Headwater compared with etcd and a plain HTTP server, in one run on one
+//! machine.
 //!
-//! It starts everything it measures on loopback, with data on the disk of the temporary directory,
-//! drives it with its own light generator, and prints ratios: absolute numbers of a shared machine
-//! mean little, ratios of interleaved rounds do. docs/performance.md explains the method and keeps
-//! the figures.
+//! It starts all servers on loopback, with data on the disk of the temporary directory, drives them
+//! with its own light generator, and prints ratios: absolute numbers of a shared machine mean
+//! little, ratios of interleaved rounds do. docs/performance.md explains the method and keeps the
+//! figures.
 
 mod echo;
 mod etcd;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// The echo server must not lose by its allocator: the node uses the same.
+/// The echo server must not be slower because of its allocator: the node uses the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -67,7 +68,7 @@ struct Selection {
     /// Events of the grown store.
     #[arg(long)]
     events: Option<u64>,
-    /// Another `headwater` program to measure beside this one, round by round (repeatable;
+    /// Another `headwater` program to measure compared with this one, round by round (repeatable;
     /// scenarios `versions-..`).
     #[arg(long)]
     beside: Vec<PathBuf>,
@@ -79,23 +80,23 @@ struct Selection {
 /// One group of comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// The generator itself: its cost per request against the echo server, and etcd beside it.
+    /// The generator itself: its cost per request against the echo server, and that of etcd.
     Generator,
-    /// Appends of 256 B to three nodes beside etcd's puts, closed loop.
+    /// Appends of 256 B to three nodes compared with etcd's puts, closed loop.
     Appends,
     /// The same at a fixed rate: half and four fifths of the closed loop's rate.
     OpenLoop,
-    /// Appends through a follower beside appends through the leader.
+    /// Appends through a follower compared with appends through the leader.
     Follower,
-    /// A single node beside the echo server.
+    /// A single node compared with the echo server.
     Single,
-    /// Appends and pages, authenticated beside anonymous.
+    /// Appends and pages, authenticated compared with anonymous.
     Authenticated,
-    /// Pages, 304 and single events beside the echo server.
+    /// Pages, 304 and single events compared with the echo server.
     Reads,
     /// Appends and reads of a young and of a grown store, then start-up of the grown one.
     Growth,
-    /// This program beside others that `--beside` names: appends to one node.
+    /// This program compared with those of `--beside`: appends to one node.
     VersionsSingle,
     /// The same for three nodes.
     VersionsCluster,
@@ -108,7 +109,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// Whether it has no meaning without another program.
+    /// Whether it needs another program for comparison.
     fn compares_programs(self) -> bool {
         matches!(
             self,
@@ -121,7 +122,7 @@ impl Scenario {
     }
 }
 
-/// All that the scenarios need to know.
+/// The parameters of the scenarios.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Length of a round.
@@ -132,7 +133,7 @@ pub(crate) struct Plan {
     pub(crate) connections: Vec<usize>,
     /// Size of the grown store.
     pub(crate) events: u64,
-    /// What to run.
+    /// The scenarios to run.
     pub(crate) scenarios: Vec<Scenario>,
     /// Other programs to measure.
     pub(crate) beside: Vec<PathBuf>,
@@ -172,8 +173,8 @@ fn measure(selection: &Selection, full: bool) -> anyhow::Result<()> {
         eprintln!("NOTE: this is a debug build; its figures mean nothing. Use `make bench`.");
     }
     let plan = Plan::new(selection, full);
-    // One thread: the generator shares the cores with the servers under measurement and must take
-    // as little of them as it can.
+    // One thread: the generator shares the cores with the servers under measurement and must use as
+    // little of them as possible.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let report = runtime.block_on(scenarios::run(&plan))?;
     print!("{}", report.table());

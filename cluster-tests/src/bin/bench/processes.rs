@@ -1,4 +1,4 @@
-//! What the kernel knows about a process.
+//! Facts that the kernel reports about a process.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use procfs::process::Process;
 
 fn process(pid: u32) -> anyhow::Result<Process> {
-    Process::new(i32::try_from(pid)?).with_context(|| format!("process {pid} is not there"))
+    Process::new(i32::try_from(pid)?).with_context(|| format!("process {pid} does not exist"))
 }
 
 /// CPU time of all threads of a process so far, user and system.
@@ -23,7 +23,7 @@ pub(crate) fn cpu_time_of_all(pids: &[u32]) -> anyhow::Result<Duration> {
 /// Resident memory now, and the highest it ever was, in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<(u64, u64)> {
     let status = process(pid)?.status().with_context(|| format!("cannot read the memory of process {pid}"))?;
-    let (now, highest) = status.vmrss.zip(status.vmhwm).context("the kernel does not tell resident memory")?;
+    let (now, highest) = status.vmrss.zip(status.vmhwm).context("the kernel does not report resident memory")?;
     Ok((now * 1024, highest * 1024))
 }
 

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::load::{Series, median};
 
-/// A measured ratio beside its target.
+/// A measured ratio with its target.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ratio {
     /// The two sides of the ratio.
     pub(crate) name: String,
-    /// Middle of the rounds.
+    /// Median of the rounds.
     pub(crate) median: f64,
     /// Lowest round.
     pub(crate) lowest: f64,
@@ -22,7 +22,7 @@ pub(crate) struct Ratio {
 }
 
 impl Ratio {
-    /// Divides round by round: rounds with the same number ran side by side.
+    /// Divides round by round: rounds with the same number ran at almost the same time.
     pub(crate) fn of(
         name: impl Into<String>,
         target: &str,
@@ -45,11 +45,11 @@ impl Ratio {
 /// A single figure.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Fact {
-    /// What it is.
+    /// Its name.
     pub(crate) name: String,
-    /// How much.
+    /// Its value.
     pub(crate) value: f64,
-    /// Of what.
+    /// Its unit.
     pub(crate) unit: &'static str,
     /// The target, for people; empty when there is none.
     pub(crate) target: String,
@@ -64,7 +64,7 @@ pub(crate) struct Section {
     pub(crate) series: Vec<Series>,
     /// Comparisons.
     pub(crate) ratios: Vec<Ratio>,
-    /// Everything else.
+    /// All other figures.
     pub(crate) facts: Vec<Fact>,
 }
 
@@ -83,7 +83,7 @@ impl Section {
 /// Everything that was measured.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Report {
-    /// In the order of measuring.
+    /// In the order of measurement.
     pub(crate) sections: Vec<Section>,
 }
 

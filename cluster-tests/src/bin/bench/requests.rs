@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use headwater_cluster_tests::client;
 
-/// Where a request gets its bytes from.
+/// The bytes of a request, with marked places that change.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     bytes: Vec<u8>,
     /// Decimal digits (a stream's number) replaced for each request, with the number of different
     /// values.
     stream: Option<(Range<usize>, u64)>,
-    /// The same for the number at which a page begins: it changes once all streams had their turn.
+    /// The same for the number at which a page begins: it changes after every round over all
+    /// streams.
     page: Option<(Range<usize>, u64)>,
     /// Hexadecimal digits that make the request unique.
     unique: Vec<Range<usize>>,
@@ -35,8 +36,8 @@ impl Template {
         template
     }
 
-    /// The same with [`PAGE_MARK`] in `suffix` standing for numbers below `pages`: so many pages of
-    /// each stream are asked for in turn.
+    /// The same, with [`PAGE_MARK`] in `suffix` standing for numbers below `pages`: this many pages
+    /// of each stream are requested in turn.
     pub(crate) fn get_of_pages(run: u32, suffix: &str, streams: u64, pages: u64, headers: &[(&str, &str)]) -> Self {
         let mut template = Self::get_of_streams(run, suffix, streams, headers);
         let text = String::from_utf8_lossy(&template.bytes);
@@ -44,7 +45,7 @@ impl Template {
         template
     }
 
-    /// Fixed bytes.
+    /// A request that is always the same.
     pub(crate) fn get(path: &str, headers: &[(&str, &str)]) -> Self {
         let mut text = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n");
         for (name, value) in headers {

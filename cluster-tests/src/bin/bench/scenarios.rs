@@ -29,10 +29,11 @@ const FILLED_STREAMS: u64 = 40;
 /// Pages of one filled stream that begin at different numbers and have 20 events.
 const PAGES_PER_STREAM: u64 = 230;
 
-/// Old pages that differ from all that were asked for lately, more of them than a node keeps.
+/// Old pages that differ from all recently requested ones; there are more of them than a node
+/// keeps.
 const OTHER_PAGES: &str = "/PPPPPPPP/forward/20";
 
-/// A node's memory stays below this through everything (docs/limits.md).
+/// A node's memory stays below this in all scenarios (docs/limits.md).
 const MEMORY_TARGET: &str = "target: below 600";
 
 pub(crate) const MIB: f64 = 1024.0 * 1024.0;
@@ -82,7 +83,7 @@ pub(crate) fn plain(
     }
 }
 
-/// Etcd's side of an append comparison. Each call draws a key prefix of its own.
+/// Etcd's side of an append comparison. Each call uses a new key prefix.
 async fn etcd_puts(etcd: &Etcd, connections: usize, plan: &Plan) -> anyhow::Result<Contender> {
     let template = Template::etcd_put(rand::random(), EVENT_BYTES);
     let load = plain(etcd.leader().await?, connections, template, 200, plan);
@@ -94,7 +95,7 @@ async fn leader_appends(headwater: &Headwater, connections: usize, plan: &Plan) 
     Ok(Contender { name: "headwater, append on leader".to_owned(), load, pids: headwater.pids()? })
 }
 
-/// Runs contenders and notes which request numbers of `headwater` they used; contender 0 is its.
+/// Runs contenders and records the request numbers that the first of them used on `headwater`.
 async fn compare(
     headwater: &mut Headwater,
     contenders: &mut [Contender],
@@ -115,8 +116,8 @@ fn note_memory(section: &mut Section, headwater: &Headwater, when: &str) -> anyh
     Ok(())
 }
 
-/// Without any node: shows that the generator takes little enough of the machine to be left out of
-/// the comparison.
+/// Without any node: shows that the generator uses so little of the machine that it can be left out
+/// of the comparison.
 async fn generator(plan: &Plan) -> anyhow::Result<Section> {
     let mut section = Section::new("The load generator against an echo server and etcd");
     let echo = EchoServer::start().await?;
@@ -205,7 +206,7 @@ async fn follower(plan: &Plan) -> anyhow::Result<Section> {
     for connections in [1, MANY] {
         let on_leader = leader_appends(&headwater, connections, plan).await?;
         let load = headwater.appends(headwater.follower().await?, connections, plan.round, Pace::Closed);
-        // Their ids must differ from those sent to the leader meanwhile.
+        // The ids must differ from those sent to the leader meanwhile.
         let load = Load { first_number: load.first_number + (1 << 40), ..load };
         let through_follower =
             Contender { name: "headwater, append on follower".to_owned(), load, pids: headwater.pids()? };
@@ -260,7 +261,7 @@ async fn authenticated(plan: &Plan) -> anyhow::Result<Section> {
     let anonymous = headwater.appends(headwater.leader().await?, MANY, plan.round, Pace::Closed);
     let (first, rounds) = (anonymous.first_number, plan.rounds);
     let with_user = Load { template: anonymous.template.clone().authenticated(), ..anonymous.clone() };
-    // Their numbers must not meet: the ids of the requests are made of them.
+    // The two must not share numbers, from which the ids of the requests are made.
     let apart = Load { first_number: first + (1 << 40), ..anonymous.clone() };
     let pids = headwater.pids()?;
     let contender = |name: &str, load: Load| Contender { name: name.to_owned(), load, pids: pids.clone() };
@@ -284,7 +285,7 @@ async fn authenticated(plan: &Plan) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-/// Asks once, to know size and entity tag of an answer.
+/// Requests a page once, for the size and entity tag of the answer.
 pub(crate) async fn probe(address: SocketAddr, path: &str, accept: &str) -> anyhow::Result<(usize, Option<String>)> {
     let client = Client::new()?;
     let response = client.get(&format!("http://{address}{path}"), &[("Accept", accept)]).await?;
@@ -376,7 +377,8 @@ async fn growth(plan: &Plan) -> anyhow::Result<Section> {
     grown.settle().await?;
 
     let target = "target: 0.85 to 1.15";
-    // Reads first: appends make the young store older. Both are read in streams that both have.
+    // Reads come first, because appends make the young store older. Both are read in streams that
+    // both contain.
     for (name, suffix) in
         [("head page", ""), ("old page", "/0/forward/20"), ("another old page each time", OTHER_PAGES)]
     {
@@ -401,20 +403,20 @@ async fn growth(plan: &Plan) -> anyhow::Result<Section> {
     section.series.extend(series);
     note_memory(&mut section, &grown, "after reads and appends")?;
 
-    // Alone: start-up competes with nothing but its own cluster.
+    // Alone, so that start-up competes only with its own cluster.
     drop(young);
     start_up(&mut section, &mut grown).await?;
     note_memory(&mut section, &grown, "after start-up")?;
     Ok(section)
 }
 
-/// Requests for pages of which each is asked for once before any is asked for again.
+/// Requests for pages, each requested once before any is requested again.
 pub(crate) fn other_pages(run: u32, query: &str) -> Template {
     let suffix = format!("{OTHER_PAGES}{query}");
     Template::get_of_pages(run, &suffix, FILLED_STREAMS, PAGES_PER_STREAM, &[("Accept", ATOM_JSON)])
 }
 
-/// Reads of one kind of page, in turn from streams that every filled store has.
+/// Reads of one kind of page, in turn from streams that every filled store contains.
 async fn page_reads(headwater: &Headwater, name: String, suffix: &str, plan: &Plan) -> anyhow::Result<Contender> {
     let template = match suffix {
         OTHER_PAGES => other_pages(headwater.run, ""),

@@ -1,5 +1,5 @@
-//! This program beside others: the same load for each in turn, with the plain server as a measure of
-//! how fast the machine is in these minutes.
+//! This program compared with others: the same load for each in turn. The plain server shows the
+//! current speed of the machine.
 
 use crate::Plan;
 use crate::echo::EchoServer;
@@ -14,13 +14,13 @@ use headwater_cluster_tests::client::ATOM_JSON;
 /// The requests by which programs are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compared {
-    /// Appends to stores that are empty at first.
+    /// Appends to stores that are empty at the beginning.
     Appends,
-    /// Appends to stores that hold the plan's number of events already.
+    /// Appends to stores that already hold the plan's number of events.
     AppendsToGrown,
-    /// One page again and again.
+    /// One page, requested again and again.
     OnePage,
-    /// Pages that were not read lately.
+    /// Pages that were not read recently.
     OtherPages,
 }
 
@@ -46,7 +46,7 @@ struct Program {
     nodes: Headwater,
 }
 
-/// Compares this program with those that the plan names, on clusters of `nodes` each.
+/// Compares this program with those in the plan, on clusters of `nodes` nodes each.
 pub(crate) async fn compare(nodes: u16, compared: Compared, plan: &Plan) -> anyhow::Result<Section> {
     let mut section = Section::new(format!("{compared:?} of this program beside others, {nodes} nodes"));
     let echo = EchoServer::start().await?;
@@ -69,7 +69,7 @@ pub(crate) async fn compare(nodes: u16, compared: Compared, plan: &Plan) -> anyh
     Ok(section)
 }
 
-/// Pages are compared at one number of connections; appends at those of the plan.
+/// Pages are compared at one number of connections, appends at those of the plan.
 fn connections(compared: Compared, plan: &Plan) -> &[usize] {
     if compared.are_appends() { &plan.connections } else { &[MANY] }
 }
@@ -122,7 +122,7 @@ fn page(nodes: &Headwater) -> String {
     format!("/streams/{}/100/forward/20", stream_name(nodes.run, 7))
 }
 
-/// Of each program beside the plain server and beside the first program.
+/// Ratios of each program to the plain server and to the first program.
 fn add_ratios(section: &mut Section, series: &[Series]) {
     let Some((echo, programs)) = series.split_last() else { return };
     for program in programs {
