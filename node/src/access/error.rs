@@ -1,6 +1,7 @@
 //! Why a login fails, and why a user is not changed.
 
 use super::password::HashError;
+use super::user::NameError;
 use crate::cluster::WriteError;
 use crate::store::ReadError;
 
@@ -44,6 +45,15 @@ impl From<HashError> for LoginError {
 /// Why a user was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManageError {
+    /// A new user cannot have this name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The change needs a password.
+    #[error("a password is missing")]
+    NoPassword,
+    /// The password is longer than [`super::limits::MAX_PASSWORD_BYTES`].
+    #[error("the password is too long")]
+    PasswordTooLong,
     /// There is no such user.
     #[error("no such user")]
     NotFound,

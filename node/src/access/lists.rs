@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::admission::Admission;
 use super::rules::{self, Caller, Policy, Right};
 use crate::event::metadata::{Acl, DefaultAcls};
 use crate::event::stream_name;
@@ -24,33 +25,29 @@ pub(super) struct Lists {
     defaults: ArcSwap<DefaultAcls>,
     /// Held while `defaults` is read and replaced, so that the newest value stays.
     refreshing: Mutex<()>,
-    /// Whether anonymous callers may use streams at all.
-    anonymous_allowed: bool,
+    /// Which callers may do anything at all.
+    admission: Admission,
 }
 
 impl Lists {
-    pub(super) fn new(store: Store, anonymous_allowed: bool) -> Self {
+    pub(super) fn new(store: Store, admission: Admission) -> Self {
         Self {
             store,
             of_streams: Slots::new(KEPT_LISTS),
             defaults: ArcSwap::default(),
             refreshing: Mutex::new(()),
-            anonymous_allowed,
+            admission,
         }
     }
 
     /// The policy for a read.
     pub(super) fn policy(&self, caller: &Caller) -> Policy {
-        Policy {
-            caller: caller.clone(),
-            defaults: self.defaults.load_full(),
-            anonymous_allowed: self.anonymous_allowed,
-        }
+        Policy { caller: caller.clone(), defaults: self.defaults.load_full(), admission: self.admission }
     }
 
     /// Whether the caller, with the roles given in it, has the right.
     pub(super) async fn allow(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
-        if *caller == Caller::Anonymous && !self.anonymous_allowed {
+        if !self.admission.to_streams(caller) {
             return Ok(false);
         }
         let Some((owner, right)) = rules::subject(stream, right) else { return Ok(false) };

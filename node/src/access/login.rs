@@ -9,11 +9,12 @@ use subtle::ConstantTimeEq;
 
 use super::attempts::Attempts;
 use super::error::LoginError;
+use super::limits::MAX_LOGIN_BYTES;
 use super::password::HashError;
 use super::rules::Principal;
 use super::user::User;
 use super::users::StoredUser;
-use super::{Access, MAX_LOGIN_BYTES};
+use super::{Access, audit};
 use crate::store::ReadError;
 use crate::store::slots::Slots;
 
@@ -76,12 +77,17 @@ impl Logins {
 }
 
 impl Access {
-    /// The user that logs in with this name and password from this address. Once verified, a
-    /// password costs one fast hash until the user changes.
+    /// Who logs in with this name and password from this address. Once verified, a password costs
+    /// one fast hash until the user changes. A refusal is in the audit log.
     ///
     /// # Errors
     /// See [`LoginError`].
     pub async fn login(&self, login: &str, password: &str, from: IpAddr) -> Result<Arc<Principal>, LoginError> {
+        let outcome = self.verify_login(login, password, from).await;
+        outcome.inspect_err(|error| audit::refused_login(error, login, from))
+    }
+
+    async fn verify_login(&self, login: &str, password: &str, from: IpAddr) -> Result<Arc<Principal>, LoginError> {
         if !self.users_exist() || !self.inner.cluster.has_recovered() {
             return Err(LoginError::NotReady);
         }

@@ -4,44 +4,51 @@
 //! discards it in the step that applies a change. So a node that has applied a change never decides
 //! by older data.
 
+mod admission;
 pub(crate) mod attempts;
+mod audit;
 mod authorizer;
 pub(crate) mod change;
+mod client;
 pub(crate) mod defaults;
 mod error;
 pub(crate) mod hashing;
+pub(crate) mod limits;
 pub(crate) mod lists;
 pub(crate) mod login;
 pub(crate) mod manage;
 pub(crate) mod password;
+mod profile;
+mod read_users;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 pub(crate) mod user;
+mod user_change;
 pub(crate) mod users;
 
 use std::sync::{Arc, Weak};
 
+pub(crate) use admission::Admission;
+pub(crate) use client::Client;
 pub(crate) use error::{LoginError, ManageError};
+pub(crate) use profile::{Profile, ProfileTooLarge};
+pub(crate) use read_users::ReadUsersError;
 pub(crate) use rules::{Caller, Policy, Principal, Right};
+pub(crate) use user_change::UserChange;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::event::metadata::Acl;
 use crate::event::{StreamNameRef, stream_name};
-use crate::store::{ChangedStream, Changes, ReadError};
+pub(crate) use crate::store::ReadError;
+use crate::store::{ChangedStream, Changes};
 use hashing::Hashing;
 use lists::Lists;
 use login::Logins;
 use password::HashError;
 use user::{USER_PREFIX, USERS};
 use users::{StoredUser, Users};
-
-/// Bytes of a user's name. It is a part of stream names.
-pub(crate) const MAX_LOGIN_BYTES: usize = 256;
-
-/// Bytes of a password; hashing reads all of them.
-pub(crate) const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// Handle on this room. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +58,7 @@ pub struct Access {
 
 struct Inner {
     cluster: Cluster,
+    admission: Admission,
     lists: Lists,
     users: Users,
     logins: Logins,
@@ -64,8 +72,10 @@ impl Access {
     /// The system provides no randomness, or no memory to hash a password.
     pub fn new(cluster: Cluster, config: &Config) -> Result<Self, HashError> {
         let store = cluster.store().clone();
+        let admission = Admission::new(config);
         let inner = Arc::new(Inner {
-            lists: Lists::new(store.clone(), config.allow_anonymous_stream_access),
+            admission,
+            lists: Lists::new(store.clone(), admission),
             users: Users::new(store.clone()),
             logins: Logins::new()?,
             hashing: Hashing::new()?,
@@ -84,7 +94,12 @@ impl Access {
         Ok(access)
     }
 
-    /// The policy for a read.
+    /// Which callers may use which resources at all.
+    pub fn admission(&self) -> Admission {
+        self.inner.admission
+    }
+
+    /// What a read decides with.
     pub fn policy(&self, caller: &Caller) -> Policy {
         self.inner.lists.policy(caller)
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::admission::Admission;
 pub(crate) use crate::event::caller::{ADMINS, Caller, Principal, is_reserved};
 use crate::event::metadata::{Acl, DefaultAcls};
 use crate::event::{StreamNameRef, stream_name};
@@ -110,14 +111,14 @@ pub struct Policy {
     pub caller: Caller,
     /// For streams without a list of their own.
     pub defaults: Arc<DefaultAcls>,
-    /// Whether anonymous callers may read anything at all; if not, nothing is public.
-    pub anonymous_allowed: bool,
+    /// Which callers may read anything at all; without anonymous ones nothing is public.
+    pub admission: Admission,
 }
 
 impl Policy {
     /// Whether the caller may read the stream, given its state.
     pub fn may_read(&self, stream: &str, info: &StreamInfo) -> bool {
-        if self.caller == Caller::Anonymous && !self.anonymous_allowed {
+        if !self.admission.to_streams(&self.caller) {
             return false;
         }
         match subject(stream, Right::Read) {
@@ -128,7 +129,7 @@ impl Policy {
 
     /// Whether every caller may read the stream, so that shared caches may keep its pages.
     pub fn is_public(&self, stream: &str, info: &StreamInfo) -> bool {
-        self.anonymous_allowed
+        self.admission.to_streams(&Caller::Anonymous)
             && subject(stream, Right::Read)
                 .is_some_and(|(owner, right)| is_open(owner, right, own_list(info), &self.defaults))
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_LOGIN_BYTES;
+use super::limits::MAX_LOGIN_BYTES;
 use super::password::StoredPassword;
 use super::rules::{ADMINS, Principal, is_reserved};
 use crate::event::{Credential, StreamNameRef};
@@ -26,7 +26,10 @@ pub(crate) const USER_METADATA: &str = r#"{"$acl":{"$w":"$admins","$d":"$admins"
 /// Metadata of [`NOTIFICATIONS`]; an hour is enough.
 pub(crate) const NOTIFICATIONS_METADATA: &str = r#"{"$maxAge":3600}"#;
 
-/// No user logs in without a password.
+/// Stands for the caller where a user is named; no user has this name.
+pub(crate) const CURRENT: &str = "$current";
+
+/// Nobody logs in without a password.
 const NO_PASSWORD: Credential = Credential([0; 16]);
 
 /// A user.
@@ -63,8 +66,8 @@ struct StoredDocument {
 
 /// Why a name is refused. A sentence for the caller that chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NameError {
-    /// It is missing, or longer than [`MAX_LOGIN_BYTES`].
+pub enum NameError {
+    /// There is none, or it is longer than [`MAX_LOGIN_BYTES`].
     #[error("The login name is missing or too long.")]
     Length,
     /// It would look like a role of the server in access lists, or like `/users/$current` in paths.

@@ -2,8 +2,9 @@
 //! ask, the media types of bodies and answers, and the handler. The rest of the server knows routes
 //! only through this table, and `openapi.json` describes exactly its rows.
 
+use crate::http::exchange::audience::Audience;
 use crate::http::exchange::negotiate::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
-use crate::http::exchange::router::{Audience, Route};
+use crate::http::exchange::router::Route;
 use crate::http::resources::{
     all, append, event, feed, filtered, gossip, health, node, openapi, stats, streams, users, web,
 };

@@ -135,10 +135,10 @@ async fn the_time_of_an_answer_does_not_tell_a_wrong_name_from_a_wrong_password(
         found.push(spread(&quickest(&access, &logins, 4).await));
     }
     assert!(found.last().is_some_and(|spread| *spread <= ALIKE), "the slowest answer by the quickest: {found:?}");
-    // The measure does find a password that is not hashed, because it is too long. A name that is
-    // too long for a look-up takes a hash like any other.
-    let long = "x".repeat(crate::access::MAX_LOGIN_BYTES + 1);
-    let unhashed = "y".repeat(crate::access::MAX_PASSWORD_BYTES + 1);
+    // What the measure would say of a user whose password is not hashed: a name that is too long to
+    // be looked up is no exception.
+    let long = "x".repeat(crate::access::limits::MAX_LOGIN_BYTES + 1);
+    let unhashed = "y".repeat(crate::access::limits::MAX_PASSWORD_BYTES + 1);
     let times = quickest(&access, &[("ann", "wrong"), (&long, "wrong"), ("ann", &unhashed)], 4).await;
     assert!(spread(&times) > 2.0 * ALIKE, "the measure finds nothing: {times:?}");
     assert!(times[1] > 2 * times[2], "{times:?}");

@@ -37,7 +37,6 @@ mod source;
 mod subscribe;
 mod walk;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -55,7 +54,8 @@ pub(crate) use refusal::Refusal;
 pub(crate) use source::Source;
 pub(crate) use subscribe::{Piece, Subscribe, SubscribeError, Subscription, SubscriptionStart};
 
-use crate::access::{Access, Caller};
+use crate::access::Access;
+pub(crate) use crate::access::Client;
 use crate::budget::MemoryBudget;
 use crate::cluster::Cluster;
 use crate::event::Ticks;
@@ -76,22 +76,6 @@ pub struct Streams {
     /// Memory of large pieces that subscribers have not taken yet. Apart from `answers`, so that
     /// slow subscribers do not keep others from reading pages.
     large_pieces: MemoryBudget,
-}
-
-/// Where a request for a write comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Client<'a> {
-    /// Has proved who it is, as far as the request says.
-    pub caller: &'a Caller,
-    /// Where it called from, for the audit log.
-    pub address: IpAddr,
-}
-
-impl Client<'_> {
-    /// What the audit log calls it.
-    fn login(&self) -> &str {
-        self.caller.login().unwrap_or("(anonymous)")
-    }
 }
 
 impl Streams {

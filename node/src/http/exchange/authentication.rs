@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::access::{Caller, LoginError, Principal};
+use crate::access::{Caller, Principal};
 use crate::http::AppState;
 use crate::http::exchange::error::ApiError;
 use crate::http::limits::MAX_CREDENTIALS_BYTES;
@@ -30,10 +30,7 @@ pub(crate) async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr
             return Err(ApiError::BadCredentials);
         };
         // On the heap: it is five times as large as the rest of this step, and rare.
-        return match Box::pin(state.access.login(&login, &password, from)).await {
-            Ok(principal) => Ok(Caller::User(principal)),
-            Err(error) => Err(refused(error, &login, from)),
-        };
+        return Ok(Caller::User(Box::pin(state.access.login(&login, &password, from)).await?));
     }
     let trusted = &state.config.trusted_auth_from;
     if !trusted.is_empty()
@@ -51,21 +48,6 @@ pub(crate) async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr
         });
     }
     Ok(Caller::Anonymous)
-}
-
-fn refused(error: LoginError, login: &str, from: IpAddr) -> ApiError {
-    match error {
-        LoginError::Wrong => {
-            tracing::info!(target: "audit", user = ?login, %from, "audit: a login was refused: wrong name or password");
-        }
-        // Logged above for each wrong password that was verified; a line for each further attempt
-        // would let a guesser fill the log.
-        LoginError::Exhausted => {
-            tracing::debug!(target: "audit", user = ?login, %from, "audit: a login was refused: too many wrong passwords");
-        }
-        LoginError::NotReady | LoginError::Busy | LoginError::Internal => {}
-    }
-    error.into()
 }
 
 /// The credentials in an Authorization header: `None` for a scheme other than Basic, `Some(None)`

@@ -6,14 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::access::{LoginError, ManageError};
+use crate::access::{LoginError, ManageError, ProfileTooLarge, ReadError, ReadUsersError};
 use crate::budget::Exhausted;
 use crate::http::Reply;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
 use crate::http::format::body::BodyError;
 use crate::http::resources::users::UserRefusal;
-use crate::store::ReadError;
 use crate::streams::events::EventError;
 use crate::streams::{AppendError, CommitError, PatternError, ReadEventError, ReadPageError, Refusal, SubscribeError};
 
@@ -155,6 +154,9 @@ impl ApiError {
     /// Why the user `login` was not changed.
     pub(crate) fn of_user_change(error: ManageError, login: &str) -> Self {
         let refusal = match error {
+            ManageError::Name(error) => return Self::BadRequest(error.to_string().into()),
+            ManageError::NoPassword => return Self::BadRequest("A password is missing.".into()),
+            ManageError::PasswordTooLong => return Self::BadRequest("The password is too long.".into()),
             ManageError::NotFound => UserRefusal::NotFound,
             // The last administrator is a conflict with what has to stay possible.
             ManageError::Exists | ManageError::LastAdmin => UserRefusal::Conflict,
@@ -167,6 +169,26 @@ impl ApiError {
             ManageError::Unknown => return Self::WriteTimeout,
         };
         Self::User { login: login.to_owned(), refusal }
+    }
+
+    /// Why users are not shown (contract/services 2).
+    pub(crate) fn of_read_users(error: ReadUsersError) -> Self {
+        match error {
+            ReadUsersError::NotReady => Self::NotReady,
+            ReadUsersError::Denied => Self::Unauthorized,
+            ReadUsersError::NotFound => Self::User { login: String::new(), refusal: UserRefusal::NotFound },
+            ReadUsersError::Store(error) => error.into(),
+        }
+    }
+
+    /// Why the user who asks is not shown: only here a denial is answered with a document.
+    pub(crate) fn of_read_caller(error: ReadUsersError) -> Self {
+        match error {
+            ReadUsersError::Denied => Self::User { login: String::new(), refusal: UserRefusal::Unauthorized },
+            ReadUsersError::NotReady | ReadUsersError::NotFound | ReadUsersError::Store(_) => {
+                Self::of_read_users(error)
+            }
+        }
     }
 
     /// Why no page is shown (contract/streams 8 and 10).
@@ -304,6 +326,12 @@ impl From<PatternError> for ApiError {
             PatternError::InvalidRegex => "Invalid regular expression",
         };
         Self::BadRequest(reason.into())
+    }
+}
+
+impl From<ProfileTooLarge> for ApiError {
+    fn from(error: ProfileTooLarge) -> Self {
+        Self::BadRequest(error.to_string().into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! One request and its answer, whatever the resource: routing, authentication, negotiation, errors,
 //! delivery, caching.
 
-pub(super) mod audit;
+pub(super) mod audience;
 pub(super) mod authentication;
 pub(super) mod caching;
 pub(super) mod compress;

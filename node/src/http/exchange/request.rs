@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use http::HeaderMap;
 
-use crate::access::Caller;
-use crate::cluster::{BarrierError, LeaderHint};
+use crate::access::{Caller, Client};
+use crate::cluster::LeaderHint;
 use crate::http::AppState;
+use crate::http::exchange::authentication::client_address;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::negotiate::{Chosen, MediaType};
 use crate::http::exchange::router::Params;
 use crate::http::format::links::Base;
-use crate::streams::{Client, ReadBarrier};
 
 /// The connection that a request came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,14 +67,11 @@ impl Request<'_> {
         extract::query(self.uri.query(), name)
     }
 
-    /// The sender as it is now; refuses one who would not be let in any more.
-    pub(crate) async fn present(&self) -> Result<Caller, ApiError> {
-        self.state.access.caller_now(&self.caller).await?.ok_or(ApiError::Unauthorized)
-    }
-
     /// Where the request comes from, for operations that write.
     pub(crate) fn client(&self) -> Client<'_> {
-        Client { caller: &self.caller, address: self.client_address() }
+        let trusted = &self.state.config.trusted_proxies;
+        let address = client_address(self.headers, self.connection.peer.ip(), trusted);
+        Client { caller: &self.caller, address }
     }
 
     /// The answer that sends the client to the leader.
@@ -83,20 +80,5 @@ impl Request<'_> {
         let base = Base::of_node(self.headers, self.connection.scheme(), &address);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))
-    }
-
-    /// Waits until this node sees every change of users that was answered anywhere before, as if
-    /// the leader itself was asked. Where no leader is known, the node answers from its own copy
-    /// (contract/services 5.2 and 5.4), but never from before its last start.
-    pub(crate) async fn users_barrier(&self) -> Result<(), ApiError> {
-        // Users are read on every node alike: nobody is sent to the leader for them
-        // (contract/services 5.3).
-        let barrier = ReadBarrier { require_leader: false, ..extract::read_barrier(self.headers)? };
-        let ready = self.state.streams.read_barrier(barrier).await;
-        ready.map_err(|error| ApiError::of_refusal(error, self))?;
-        match self.state.cluster.catch_up().await {
-            Ok(()) | Err(BarrierError::NoLeader | BarrierError::NotLeader(_)) => Ok(()),
-            Err(BarrierError::Behind) => Err(ApiError::NotReady),
-        }
     }
 }

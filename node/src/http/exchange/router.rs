@@ -10,10 +10,8 @@ use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
-use crate::access::Caller;
-use crate::access::rules::OPERATORS;
-use crate::config::Config;
 use crate::http::Reply;
+use crate::http::exchange::audience::Audience;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::Request;
@@ -46,36 +44,6 @@ pub(crate) type Handler = for<'r> fn(&'r Request<'r>, Incoming) -> Answering<'r>
 
 /// A handler at work.
 pub(crate) type Answering<'r> = Pin<Box<dyn Future<Output = Result<Response<Reply>, ApiError>> + Send + 'r>>;
-
-/// Who may ask for a route, before anything else about the request is looked at
-/// (contract/services 1.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
-    /// Everybody, always.
-    Anybody,
-    /// Users; everybody where streams are open to anonymous callers, which is the default.
-    Streams,
-    /// Users; everybody where the other resources are open to anonymous callers, which is the
-    /// default.
-    Users,
-    /// Administrators; everybody where the other resources are open to anonymous callers.
-    Admins,
-    /// Administrators and operators, whatever is configured: these routes tell how the node is run.
-    Operators,
-}
-
-impl Audience {
-    /// Whether the caller is among them.
-    pub(crate) fn admits(self, caller: &Caller, config: &Config) -> bool {
-        match self {
-            Self::Anybody => true,
-            Self::Streams => config.allow_anonymous_stream_access || caller.principal().is_some(),
-            Self::Users => config.allow_anonymous_endpoint_access || caller.principal().is_some(),
-            Self::Admins => config.allow_anonymous_endpoint_access || caller.is_admin(),
-            Self::Operators => caller.is_admin() || caller.has_role(OPERATORS),
-        }
-    }
-}
 
 /// The parts of a path that have names, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -67,7 +67,7 @@ async fn exchange(
         return refused(ApiError::UnsupportedMediaType, NO_METHODS);
     };
     let Some(chosen) = choose(route, head) else { return refused(ApiError::NotAcceptable, NO_METHODS) };
-    if !route.audience.admits(&caller, &state.config) {
+    if !route.audience.includes(&caller, state.access.admission()) {
         return refused(ApiError::NotAdmitted, allowed);
     }
     let (headers, uri, params) = (&head.headers, &head.uri, &params);

@@ -3,25 +3,18 @@
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::access::MAX_PASSWORD_BYTES;
+use crate::access::Profile;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::request_body;
 use crate::http::format::json::tree::{Members, Text};
 use crate::http::limits::MAX_USER_DOCUMENT_BYTES;
 
-/// Bytes of a user's full name and of the name of each group.
-const MAX_NAME_BYTES: usize = 1024;
-
-/// Groups of a user.
-const MAX_GROUPS: usize = 256;
-
 /// What request bodies say; each route uses some of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct UserDocument {
     pub(super) login_name: Option<String>,
-    pub(super) full_name: Option<String>,
-    pub(super) groups: Option<Vec<String>>,
+    pub(super) profile: Profile,
     pub(super) password: Option<String>,
     pub(super) current_password: Option<String>,
     pub(super) new_password: Option<String>,
@@ -37,52 +30,36 @@ impl UserDocument {
         if body.bytes.len() > MAX_USER_DOCUMENT_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
-        let document = Self::parse(&body.bytes).ok_or_else(|| bad("The request body is no user document."))?;
-        if document.is_too_long() {
-            return Err(bad("The full name or a group is too long, or there are too many groups."));
-        }
-        Ok(document)
-    }
-
-    fn is_too_long(&self) -> bool {
-        let is_long = |name: &String| name.len() > MAX_NAME_BYTES;
-        let groups = self.groups.as_deref().unwrap_or_default();
-        self.full_name.as_ref().is_some_and(is_long) || groups.len() > MAX_GROUPS || groups.iter().any(is_long)
+        Self::parse(&body.bytes)
     }
 
     /// Names match in any case, unknown ones are ignored, null is as good as missing
     /// (contract/services 0.8).
-    fn parse(body: &[u8]) -> Option<Self> {
-        let Members(members) = serde_json::from_slice(body).ok()?;
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let invalid = || ApiError::BadRequest("The request body is no user document.".into());
+        let Members(members) = serde_json::from_slice(body).map_err(|_| invalid())?;
         let mut document = Self::default();
+        let (mut full_name, mut groups) = (None, None);
         for (name, value) in members {
             let field = match name.to_ascii_lowercase().as_str() {
                 "groups" => {
-                    document.groups = match value.get() {
+                    groups = match value.get() {
                         "null" => None,
-                        list => Some(serde_json::from_str(list).ok()?),
+                        list => Some(serde_json::from_str(list).map_err(|_| invalid())?),
                     };
                     continue;
                 }
                 "loginname" => &mut document.login_name,
-                "fullname" => &mut document.full_name,
+                "fullname" => &mut full_name,
                 "password" => &mut document.password,
                 "currentpassword" => &mut document.current_password,
                 "newpassword" => &mut document.new_password,
                 _ => continue,
             };
-            *field = text(value.get())?;
+            *field = text(value.get()).ok_or_else(invalid)?;
         }
-        Some(document)
-    }
-}
-
-/// The password that a request has to contain.
-pub(super) fn required(password: Option<String>) -> Result<String, ApiError> {
-    match password.filter(|password| !password.is_empty()) {
-        Some(password) if password.len() > MAX_PASSWORD_BYTES => Err(bad("The password is too long.")),
-        Some(password) => Ok(password),
-        None => Err(bad("A password is missing.")),
+        document.profile = Profile::new(full_name, groups)?;
+        Ok(document)
     }
 }
 
@@ -98,10 +75,6 @@ fn text(value: &str) -> Option<Option<String>> {
     })
 }
 
-fn bad(reason: &'static str) -> ApiError {
-    ApiError::BadRequest(reason.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,15 +84,15 @@ mod tests {
         let body = br#"{"LOGINNAME":"x","fullname":"X","Password":5,"GROUPS":["g"],"other":{},"newPassword":null}"#;
         let expected = UserDocument {
             login_name: Some("x".into()),
-            full_name: Some("X".into()),
-            groups: Some(vec!["g".into()]),
+            profile: Profile::new(Some("X".into()), Some(vec!["g".into()])).unwrap(),
             password: Some("5".into()),
             ..UserDocument::default()
         };
-        assert_eq!(UserDocument::parse(body), Some(expected));
-        assert_eq!(UserDocument::parse(b"{}"), Some(UserDocument::default()));
+        assert_eq!(UserDocument::parse(body), Ok(expected));
+        assert_eq!(UserDocument::parse(b"{}"), Ok(UserDocument::default()));
         for garbage in ["", "{", "[]", "5", "null", r#"{"groups":"a"}"#, r#"{"groups":[1]}"#, r#"{"loginName":{}}"#] {
-            assert_eq!(UserDocument::parse(garbage.as_bytes()), None, "{garbage}");
+            let refused = UserDocument::parse(garbage.as_bytes());
+            assert_eq!(refused, Err(ApiError::BadRequest("The request body is no user document.".into())), "{garbage}");
         }
     }
 
