@@ -167,8 +167,7 @@ impl Node {
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
         let streams = Streams::new(cluster.clone(), access.clone(), config.read_wait);
-        let state =
-            http::AppState::new(streams, cluster.clone(), access.clone(), config.clone(), metrics, http_metrics);
+        let state = http::AppState::new(streams, cluster.view(), access.clone(), config.clone(), metrics, http_metrics);
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());

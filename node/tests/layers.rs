@@ -10,10 +10,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
-        &[
-            "streams", "access", "cluster", "store", "event", "config", "metrics", "tls", "listen", "fatal", "files",
-            "budget",
-        ],
+        &["streams", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal", "files", "budget"],
     ),
     ("streams", &["subscribe", "access", "cluster", "store", "event", "budget"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
@@ -39,6 +36,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Rooms of which one file alone uses another room: the rest sees a trait. Tests may use it, too.
 const SEAMS: &[(&str, &str, &str)] = &[("machine", "store", "on_store.rs")];
+
+/// Rooms that use one file of another room only: a door looks at the cluster, and neither reads
+/// the state nor writes through it (docs/adr/0017).
+const WINDOWS: &[(&str, &str, &str)] = &[("http", "cluster", "view")];
 
 /// The composition root puts everything together; the crate root only names the rooms.
 const FREE: &[&str] = &["node", "main", "lib"];
@@ -136,6 +137,25 @@ fn past_the_seam(room: &str, file: &str, source: &str) -> Vec<String> {
     past.map(|(of, to, at)| format!("{of} -> {to}, which only {at} may use")).collect()
 }
 
+/// Uses of another room in one file past what its room may see of it.
+fn past_the_window(room: &str, source: &str) -> Vec<String> {
+    let code = without_comments(source);
+    let mut past = Vec::new();
+    for (_, seen, through) in WINDOWS.iter().filter(|(of, ..)| *of == room) {
+        let (window, whole) = (format!("{seen}::{through}::"), format!("crate::{seen}"));
+        let names = |text: &str| first_name(text).as_deref() == Some(*seen);
+        let is_past = |(at, found): (usize, &str)| {
+            let used = code[at + found.len()..].trim_start();
+            let hidden = used.starts_with('{') && top_level_names(&used[1..]).iter().any(|name| name == seen);
+            hidden || (names(used) && !used.starts_with(&window))
+        };
+        if code.match_indices("crate::").any(is_past) {
+            past.push(format!("{room} -> {whole}, of which only {through} may be used"));
+        }
+    }
+    past
+}
+
 fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -162,6 +182,7 @@ fn rooms_use_only_what_is_below_them() {
         // Tests of the log make entries, and the composition root serves what it composes.
         if !FREE.contains(&room.as_str()) && !relative.components().any(|part| part.as_os_str() == "tests") {
             found.extend(foreign_libraries(&room, &source));
+            found.extend(past_the_window(&room, &source));
             found.extend(past_the_seam(&room, relative.file_name().unwrap().to_str().unwrap(), &source));
         }
         all.extend(found.into_iter().map(|edge| format!("{}: {edge}", relative.display())));
@@ -195,6 +216,23 @@ fn a_file_that_goes_past_the_seam_of_its_room_is_found() {
     assert!(past_the_seam("machine", "on_store.rs", source).is_empty());
     assert!(past_the_seam("apply", "append.rs", source).is_empty());
     assert_eq!(past_the_seam("machine", "append.rs", source), ["machine -> store, which only on_store.rs may use"]);
+}
+
+#[test]
+fn a_door_that_sees_more_of_the_cluster_than_its_view_is_found() {
+    for source in [
+        "use crate::cluster::Cluster;",
+        "use crate::cluster::{view::Leader, Write};",
+        "use crate::{cluster::view, event};",
+        "fn f(cluster: &crate::cluster::Cluster) {}",
+    ] {
+        let expected = ["http -> crate::cluster, of which only view may be used"];
+        assert_eq!(past_the_window("http", source), expected, "{source}");
+    }
+    let source = "use crate::cluster::view::{ClusterView, Leader};\nuse crate::http::cluster;";
+    assert!(past_the_window("http", source).is_empty());
+    assert!(past_the_window("streams", "use crate::cluster::Write;").is_empty());
+    assert_eq!(violations("http", "use crate::store::ReadError;"), ["http -> store"]);
 }
 
 #[test]

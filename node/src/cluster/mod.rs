@@ -19,6 +19,7 @@ mod read_barrier;
 mod recovery;
 pub(crate) mod service;
 mod status;
+pub mod view;
 mod wire;
 mod writes;
 

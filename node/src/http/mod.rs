@@ -16,7 +16,7 @@ pub use exchange::metrics::HttpMetrics;
 pub use exchange::reply::Reply;
 
 use crate::access::Access;
-use crate::cluster::Cluster;
+use crate::cluster::view::ClusterView;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
@@ -26,8 +26,8 @@ use crate::streams::Streams;
 pub struct AppState {
     /// What is done with streams.
     pub streams: Streams,
-    /// The cluster this node is part of.
-    pub cluster: Cluster,
+    /// What is seen of the cluster this node is part of.
+    pub cluster: ClusterView,
     /// Users and access lists.
     pub access: Access,
     /// The configuration.
@@ -50,7 +50,7 @@ impl AppState {
     /// The state of a node's HTTP API.
     pub fn new(
         streams: Streams,
-        cluster: Cluster,
+        cluster: ClusterView,
         access: Access,
         config: Arc<Config>,
         metrics: Arc<Metrics>,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::HeaderMap;
 
 use crate::access::{Caller, Client};
-use crate::cluster::LeaderHint;
+use crate::cluster::view::LeaderHint;
 use crate::http::AppState;
 use crate::http::exchange::authentication::client_address;
 use crate::http::exchange::error::ApiError;

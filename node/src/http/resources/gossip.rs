@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use uuid::Uuid;
 
-use crate::cluster::{MemberStatus, Role};
+use crate::cluster::view::{MemberStatus, Role};
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;

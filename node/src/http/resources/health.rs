@@ -3,7 +3,7 @@
 
 use http::{Response, StatusCode};
 
-use crate::cluster::Leader;
+use crate::cluster::view::Leader;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;

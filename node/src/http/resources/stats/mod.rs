@@ -11,7 +11,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::cluster::figures::Follower;
+use crate::cluster::view::Follower;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;

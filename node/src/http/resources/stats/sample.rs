@@ -11,8 +11,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::system::{self, Drive, Machine, Process, Socket};
-use crate::cluster::Cluster;
-use crate::cluster::figures::{Connection, Ends, Figures};
+use crate::cluster::view::{ClusterView, Connection, Ends, Figures};
 use crate::event::Ticks;
 
 /// How long a sample is used.
@@ -119,7 +118,7 @@ impl Stats {
     }
 
     /// The figures of this second; `None` when the system does not provide them.
-    pub async fn sample(&self, cluster: &Cluster) -> Option<Arc<Sample>> {
+    pub async fn sample(&self, cluster: &ClusterView) -> Option<Arc<Sample>> {
         // Requests that come meanwhile wait, and get the same sample.
         let mut last = self.last.lock().await;
         if let Some(taken) = last.as_ref().filter(|taken| taken.counts.at.elapsed() < LIFETIME) {
@@ -140,7 +139,12 @@ impl Stats {
     }
 }
 
-fn take(cluster: &Cluster, started: SystemTime, data_dir: &std::path::Path, before: &Counts) -> std::io::Result<Taken> {
+fn take(
+    cluster: &ClusterView,
+    started: SystemTime,
+    data_dir: &std::path::Path,
+    before: &Counts,
+) -> std::io::Result<Taken> {
     let (process, machine, drive) = (Process::now()?, Machine::now()?, Drive::of(data_dir)?);
     let (traffic, figures) = (cluster.traffic(), cluster.figures());
     let sockets = system::sockets().into_iter().map(|socket| ((socket.local, socket.remote), socket)).collect();
