@@ -11,9 +11,10 @@ mod routes;
 use std::sync::Arc;
 
 pub use connection::server::serve;
-use exchange::kept_pages::KeptPages;
 pub use exchange::metrics::HttpMetrics;
 pub use exchange::reply::Reply;
+use exchange::router::Router;
+use resources::kept_pages::KeptPages;
 
 use crate::access::Access;
 use crate::cluster::view::ClusterView;
@@ -24,6 +25,8 @@ use crate::streams::Streams;
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
+    /// What can be asked for.
+    pub(crate) router: Arc<Router>,
     /// What is done with streams.
     pub streams: Streams,
     /// What is seen of the cluster this node is part of.
@@ -59,6 +62,7 @@ impl AppState {
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         Self {
+            router: Arc::new(Router::new(routes::ROUTES)),
             streams,
             cluster,
             access,

@@ -6,15 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::access::{LoginError, ManageError, ProfileTooLarge, ReadError, ReadUsersError};
+use crate::access::{LoginError, ProfileTooLarge, ReadError};
 use crate::budget::Exhausted;
 use crate::http::Reply;
-use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
+use crate::http::exchange::user_refusal::UserRefusal;
 use crate::http::format::body::BodyError;
-use crate::http::resources::users::UserRefusal;
+use crate::streams::PatternError;
 use crate::streams::events::EventError;
-use crate::streams::{AppendError, CommitError, PatternError, ReadEventError, ReadPageError, Refusal, SubscribeError};
 
 /// Value of Retry-After in a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -110,115 +109,6 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
-    /// Why this node does not do what it was asked for, whatever that is (contract/streams 3.1 and
-    /// 16).
-    pub(crate) fn of_refusal(refusal: Refusal, request: &Request<'_>) -> Self {
-        match refusal {
-            Refusal::NotLeader(leader) => request.to_leader(&leader),
-            Refusal::NotReady => Self::NotReady,
-            Refusal::Busy => Self::TooBusy,
-            Refusal::Denied => Self::Unauthorized,
-            Refusal::Store(error) => error.into(),
-        }
-    }
-
-    /// Why nothing was appended (contract/streams 6.8).
-    pub(crate) fn of_append(error: AppendError, request: &Request<'_>) -> Self {
-        match error {
-            AppendError::AccessList(error) => Self::BadRequest(error.to_string().into()),
-            AppendError::TooLarge => Self::BodyTooLarge,
-            AppendError::Commit(error) => Self::of_commit(error, Self::WriteTimeout, request),
-        }
-    }
-
-    /// Why nothing was deleted (contract/streams 7).
-    pub(crate) fn of_delete(error: CommitError, request: &Request<'_>) -> Self {
-        Self::of_commit(error, Self::DeleteTimeout, request)
-    }
-
-    /// Why nothing was written; `unknown` if nobody knows.
-    fn of_commit(error: CommitError, unknown: Self, request: &Request<'_>) -> Self {
-        match error {
-            CommitError::Refused(refusal) => Self::of_refusal(refusal, request),
-            CommitError::Unknown => unknown,
-            CommitError::WrongExpectedVersion { current } => Self::WrongExpectedVersion(current),
-            CommitError::StreamDeleted => Self::StreamDeleted,
-            CommitError::Rejected { reason } => Self::BadRequest(reason.into()),
-            CommitError::Answer(_) => {
-                tracing::error!("{error}");
-                Self::Internal
-            }
-        }
-    }
-
-    /// Why the user `login` was not changed.
-    pub(crate) fn of_user_change(error: ManageError, login: &str) -> Self {
-        let refusal = match error {
-            ManageError::Name(error) => return Self::BadRequest(error.to_string().into()),
-            ManageError::NoPassword => return Self::BadRequest("A password is missing.".into()),
-            ManageError::PasswordTooLong => return Self::BadRequest("The password is too long.".into()),
-            ManageError::NotFound => UserRefusal::NotFound,
-            // The last administrator is a conflict with what has to stay possible.
-            ManageError::Exists | ManageError::LastAdmin => UserRefusal::Conflict,
-            ManageError::StreamGone => UserRefusal::StreamGone,
-            ManageError::WrongPassword | ManageError::Denied => UserRefusal::Unauthorized,
-            ManageError::TryAgain => UserRefusal::TryAgain,
-            ManageError::Internal => UserRefusal::Failed,
-            ManageError::NotReady => return Self::NotReady,
-            ManageError::Busy => return Self::TooBusy,
-            ManageError::Unknown => return Self::WriteTimeout,
-        };
-        Self::User { login: login.to_owned(), refusal }
-    }
-
-    /// Why users are not shown (contract/services 2).
-    pub(crate) fn of_read_users(error: ReadUsersError) -> Self {
-        match error {
-            ReadUsersError::NotReady => Self::NotReady,
-            ReadUsersError::Denied => Self::Unauthorized,
-            ReadUsersError::NotFound => Self::User { login: String::new(), refusal: UserRefusal::NotFound },
-            ReadUsersError::Store(error) => error.into(),
-        }
-    }
-
-    /// Why the user who asks is not shown: only here a denial is answered with a document.
-    pub(crate) fn of_read_caller(error: ReadUsersError) -> Self {
-        match error {
-            ReadUsersError::Denied => Self::User { login: String::new(), refusal: UserRefusal::Unauthorized },
-            ReadUsersError::NotReady | ReadUsersError::NotFound | ReadUsersError::Store(_) => {
-                Self::of_read_users(error)
-            }
-        }
-    }
-
-    /// Why no page is shown (contract/streams 8 and 10).
-    pub(crate) fn of_read_page(error: ReadPageError, request: &Request<'_>) -> Self {
-        match error {
-            ReadPageError::Refused(refusal) => Self::of_refusal(refusal, request),
-            ReadPageError::Unchanged => Self::NotModified,
-            ReadPageError::NotFound => Self::NotFound,
-            ReadPageError::Deleted => Self::Deleted,
-        }
-    }
-
-    /// Why no event is shown (contract/streams 9.1).
-    pub(crate) fn of_read_event(error: ReadEventError, request: &Request<'_>) -> Self {
-        match error {
-            ReadEventError::Refused(refusal) => Self::of_refusal(refusal, request),
-            ReadEventError::NotFound | ReadEventError::NoMetadata { .. } => Self::NotFound,
-            ReadEventError::Deleted => Self::Deleted,
-        }
-    }
-
-    /// Why a subscription does not begin (contract/streams 17).
-    pub(crate) fn of_subscribe(error: SubscribeError, request: &Request<'_>) -> Self {
-        match error {
-            SubscribeError::Refused(refusal) => Self::of_refusal(refusal, request),
-            SubscribeError::TooMany => Self::TooBusy,
-            SubscribeError::Deleted => Self::Deleted,
-        }
-    }
-
     /// The answer.
     pub(crate) fn into_response(self) -> Response<Reply> {
         match self {

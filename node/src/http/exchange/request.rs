@@ -11,7 +11,7 @@ use crate::http::exchange::authentication::client_address;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::negotiate::{Chosen, MediaType};
-use crate::http::exchange::router::Params;
+use crate::http::exchange::params::Params;
 use crate::http::format::links::Base;
 
 /// The connection that a request came over.

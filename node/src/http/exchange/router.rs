@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::pin::Pin;
-use std::sync::LazyLock;
 
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
@@ -14,8 +13,8 @@ use crate::http::Reply;
 use crate::http::exchange::audience::Audience;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::params::Params;
 use crate::http::exchange::request::Request;
-use crate::http::routes::ROUTES;
 
 /// Something that can be asked for, and what the steps before its handler have to know of it.
 pub(crate) struct Route {
@@ -45,23 +44,6 @@ pub(crate) type Handler = for<'r> fn(&'r Request<'r>, Incoming) -> Answering<'r>
 /// A handler at work.
 pub(crate) type Answering<'r> = Pin<Box<dyn Future<Output = Result<Response<Reply>, ApiError>> + Send + 'r>>;
 
-/// The parts of a path that have names, decoded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Params<'path> {
-    /// Name of a stream.
-    pub(crate) stream: Cow<'path, str>,
-    /// Login name of a user.
-    pub(crate) user: Cow<'path, str>,
-    /// Event number, position or `head`.
-    pub(crate) number: Option<Cow<'path, str>>,
-    /// Size of a page.
-    pub(crate) count: Option<Cow<'path, str>>,
-    /// Event id.
-    pub(crate) guid: Option<Cow<'path, str>>,
-    /// All segments from here to the end of the path but the empty ones.
-    pub(crate) path: Vec<Cow<'path, str>>,
-}
-
 /// What the table says about a path.
 pub(crate) struct Found<'path> {
     /// Value of Access-Control-Allow-Methods.
@@ -77,23 +59,39 @@ impl Found<'_> {
     }
 }
 
-/// Looks the raw path up; `None` when no route has it: 404.
-pub(crate) fn find<'path>(method: &Method, path: &'path str) -> Option<Found<'path>> {
-    let segments = Segments::of(path.strip_prefix('/')?)?;
-    let mut methods: Vec<&Method> = Vec::with_capacity(4);
-    let mut best: Option<&Template> = None;
-    for template in BY_LENGTH[segments.count].iter().filter(|template| template.matches(segments.as_slice())) {
-        methods.push(&template.route.method);
-        if template.route.method == *method && best.is_none_or(|best| template.wins_over(best)) {
-            best = Some(template);
+/// A table of routes, made ready to look paths up.
+pub(crate) struct Router {
+    /// The templates that can match a path of so many segments, in the order of the table: most are
+    /// of another length.
+    by_length: [Vec<Template>; MAX_SEGMENTS + 1],
+}
+
+impl Router {
+    /// Of the table.
+    pub(crate) fn new(routes: &'static [Route]) -> Self {
+        let templates =
+            |length| routes.iter().map(Template::of).filter(|template| template.fits(length)).collect::<Vec<_>>();
+        Self { by_length: std::array::from_fn(templates) }
+    }
+
+    /// Looks the raw path up; `None` when no route has it: 404.
+    pub(crate) fn find<'path>(&self, method: &Method, path: &'path str) -> Option<Found<'path>> {
+        let segments = Segments::of(path.strip_prefix('/')?)?;
+        let mut methods: Vec<&Method> = Vec::with_capacity(4);
+        let mut best: Option<&Template> = None;
+        for template in self.by_length[segments.count].iter().filter(|of| of.matches(segments.as_slice())) {
+            methods.push(&template.route.method);
+            if template.route.method == *method && best.is_none_or(|best| template.wins_over(best)) {
+                best = Some(template);
+            }
         }
+        if methods.is_empty() {
+            return None;
+        }
+        let allowed = allowed(&methods);
+        let served_by = best.map(|template| (template.route, template.params(segments)));
+        Some(Found { allowed, served_by })
     }
-    if methods.is_empty() {
-        return None;
-    }
-    let allowed = allowed(&methods);
-    let served_by = best.map(|template| (template.route, template.params(segments)));
-    Some(Found { allowed, served_by })
 }
 
 /// Longest path that any template matches, in segments.
@@ -174,12 +172,6 @@ struct Template {
     parts: Vec<Part>,
 }
 
-/// The templates that can match a path of so many segments, in the order of the table: most are of
-/// another length.
-static BY_LENGTH: LazyLock<[Vec<Template>; MAX_SEGMENTS + 1]> = LazyLock::new(|| {
-    std::array::from_fn(|length| ROUTES.iter().map(Template::of).filter(|template| template.fits(length)).collect())
-});
-
 impl Template {
     fn of(route: &'static Route) -> Self {
         Self { route, parts: route.path.split('/').skip(1).map(Part::of).collect() }
@@ -251,7 +243,16 @@ fn allowed(methods: &[&Method]) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+    use crate::http::routes::ROUTES;
+
+    static ROUTER: LazyLock<Router> = LazyLock::new(|| Router::new(ROUTES));
+
+    fn find<'path>(method: &Method, path: &'path str) -> Option<Found<'path>> {
+        ROUTER.find(method, path)
+    }
 
     /// The path in the table that serves a request.
     fn serving(method: &str, path: &str) -> Option<&'static str> {

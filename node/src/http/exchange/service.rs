@@ -13,7 +13,7 @@ use crate::http::exchange::extract;
 use crate::http::exchange::negotiate::{self, Chosen, MediaType};
 use crate::http::exchange::request::{Connection, Request};
 use crate::http::exchange::response::{add_challenge, add_common_headers, status_only};
-use crate::http::exchange::router::{self, Found, Route};
+use crate::http::exchange::router::{Found, Route};
 use crate::http::{AppState, Reply};
 
 /// Answers a request. Always answers, never panics.
@@ -25,7 +25,7 @@ pub(crate) async fn answer(
     extract::rename_later_headers(request.headers_mut());
     let (head, body) = request.into_parts();
     let compression = Compression::of_request(&head.headers, head.version);
-    let found = router::find(method(state, &head), head.uri.path());
+    let found = state.router.find(method(state, &head), head.uri.path());
     let route = found.as_ref().and_then(Found::name).unwrap_or("none");
     let mut answer = exchange(state, connection, &head, found, body).await;
     if answer.status() == StatusCode::UNAUTHORIZED {

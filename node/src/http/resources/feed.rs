@@ -7,8 +7,8 @@ use crate::event::paging::PageStart;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
-use crate::http::exchange::kept_pages::Kept;
 use crate::http::exchange::request::Request;
+use crate::http::resources::kept_pages::Kept;
 use crate::http::resources::page::{self, FeedFormat};
 use crate::http::resources::{live, streams};
 

@@ -8,6 +8,7 @@ pub(super) mod filter;
 pub(super) mod filtered;
 pub(super) mod gossip;
 pub(super) mod health;
+pub(super) mod kept_pages;
 pub(super) mod live;
 pub(super) mod node;
 pub(super) mod openapi;

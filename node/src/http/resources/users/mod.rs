@@ -3,7 +3,6 @@
 mod answer;
 mod document;
 
-pub(crate) use answer::UserRefusal;
 use document::UserDocument;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
