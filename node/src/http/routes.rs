@@ -3,7 +3,7 @@
 //! only through this table, and `openapi.json` describes exactly its rows.
 
 use crate::http::exchange::audience::Audience;
-use crate::http::exchange::negotiate::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
+use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
     all, append, event, feed, filtered, gossip, health, node, openapi, stats, streams, users, web,

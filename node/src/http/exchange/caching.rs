@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::http::Reply;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 
 const NO_CACHE: HeaderValue = HeaderValue::from_static("max-age=0, no-cache, must-revalidate");
 

@@ -8,6 +8,7 @@ pub(super) mod compress;
 pub(super) mod delivery;
 pub(super) mod error;
 pub(super) mod extract;
+pub(super) mod media_type;
 pub(super) mod metrics;
 pub(super) mod negotiate;
 pub(super) mod params;

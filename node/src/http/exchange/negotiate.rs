@@ -1,205 +1,8 @@
-//! Media types: which one answers a request, and which ones bodies may have (contract/streams 4).
+//! Which media type answers a request, and which one a body has (contract/streams 4).
 
 use http::HeaderValue;
 
-/// A media type this API knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum MediaType {
-    /// application/vnd.eventstore.streamdesc+json
-    StreamDescription,
-    /// application/atom+xml
-    AtomXml,
-    /// application/vnd.eventstore.atom+json
-    AtomJson,
-    /// text/xml
-    TextXml,
-    /// application/xml
-    Xml,
-    /// application/json
-    Json,
-    /// application/vnd.eventstore.event+xml
-    EventXml,
-    /// application/vnd.eventstore.event+json
-    EventJson,
-    /// application/vnd.eventstore.events+xml
-    EventsXml,
-    /// application/vnd.eventstore.events+json
-    EventsJson,
-    /// text/html
-    Html,
-    /// application/octet-stream
-    OctetStream,
-    /// text/event-stream
-    EventStream,
-    /// text/plain
-    Text,
-}
-
-use MediaType::*;
-
-/// Answers of pages, in order of preference.
-pub(crate) const FEED: &[MediaType] =
-    &[StreamDescription, AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, EventsXml, EventsJson, Html];
-/// Answers of the newest pages, which have a live form, too.
-pub(crate) const LIVE_FEED: &[MediaType] = &[
-    StreamDescription,
-    AtomXml,
-    AtomJson,
-    TextXml,
-    Xml,
-    Json,
-    EventXml,
-    EventJson,
-    EventsXml,
-    EventsJson,
-    Html,
-    EventStream,
-];
-/// Answers of single events.
-pub(crate) const EVENT: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, EventXml, EventJson, OctetStream, Html];
-/// Bodies and answers of writes.
-pub(crate) const WRITE: &[MediaType] = &[
-    StreamDescription,
-    AtomXml,
-    AtomJson,
-    TextXml,
-    Xml,
-    Json,
-    EventXml,
-    EventJson,
-    EventsXml,
-    EventsJson,
-    OctetStream,
-];
-/// Bodies of `/incoming`; octet-stream is an extension that makes its 307 useful
-/// (contract/streams 6.6).
-pub(crate) const INCOMING_BODY: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json, OctetStream];
-/// Answers of `/incoming` (contract/streams 2.2).
-pub(crate) const INCOMING: &[MediaType] = &[AtomXml, AtomJson, TextXml, Xml, Json];
-
-/// Bodies and answers of the users API (contract/services 2).
-pub(crate) const USERS: &[MediaType] = &[Json];
-
-/// Answers of the routes that describe the node in JSON only (contract/services 0.6 and 4).
-pub(crate) const NODE: &[MediaType] = &[Json];
-
-/// Answers of `/ping` (contract/services 4.1).
-pub(crate) const PING: &[MediaType] = &[Json, TextXml, Xml, Text];
-
-const ALL: &[MediaType] = &[
-    StreamDescription,
-    AtomXml,
-    AtomJson,
-    TextXml,
-    Xml,
-    Json,
-    EventXml,
-    EventJson,
-    EventsXml,
-    EventsJson,
-    Html,
-    OctetStream,
-];
-
-impl MediaType {
-    /// `type/subtype`
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            StreamDescription => "application/vnd.eventstore.streamdesc+json",
-            AtomXml => "application/atom+xml",
-            AtomJson => "application/vnd.eventstore.atom+json",
-            TextXml => "text/xml",
-            Xml => "application/xml",
-            Json => "application/json",
-            EventXml => "application/vnd.eventstore.event+xml",
-            EventJson => "application/vnd.eventstore.event+json",
-            EventsXml => "application/vnd.eventstore.events+xml",
-            EventsJson => "application/vnd.eventstore.events+json",
-            Html => "text/html",
-            OctetStream => "application/octet-stream",
-            EventStream => "text/event-stream",
-            Text => "text/plain",
-        }
-    }
-
-    /// The Content-Type of an answer.
-    pub(crate) fn header(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            StreamDescription => "application/vnd.eventstore.streamdesc+json; charset=utf-8",
-            AtomXml => "application/atom+xml; charset=utf-8",
-            AtomJson => "application/vnd.eventstore.atom+json; charset=utf-8",
-            TextXml => "text/xml; charset=utf-8",
-            Xml => "application/xml; charset=utf-8",
-            Json => "application/json; charset=utf-8",
-            EventXml => "application/vnd.eventstore.event+xml; charset=utf-8",
-            EventJson => "application/vnd.eventstore.event+json; charset=utf-8",
-            EventsXml => "application/vnd.eventstore.events+xml; charset=utf-8",
-            EventsJson => "application/vnd.eventstore.events+json; charset=utf-8",
-            Html => "text/html; charset=utf-8",
-            OctetStream => "application/octet-stream",
-            EventStream => "text/event-stream; charset=utf-8",
-            Text => "text/plain; charset=utf-8",
-        })
-    }
-
-    /// The alias of the type, by later versions (contract/streams 17).
-    const fn alias(self) -> Option<&'static str> {
-        match self {
-            StreamDescription => Some("application/vnd.kurrent.streamdesc+json"),
-            AtomJson => Some("application/vnd.kurrent.atom+json"),
-            EventJson => Some("application/vnd.kurrent.event+json"),
-            EventsJson => Some("application/vnd.kurrent.events+json"),
-            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream | Text => None,
-        }
-    }
-
-    fn alias_header(self) -> Option<HeaderValue> {
-        Some(HeaderValue::from_static(match self {
-            StreamDescription => "application/vnd.kurrent.streamdesc+json; charset=utf-8",
-            AtomJson => "application/vnd.kurrent.atom+json; charset=utf-8",
-            EventJson => "application/vnd.kurrent.event+json; charset=utf-8",
-            EventsJson => "application/vnd.kurrent.events+json; charset=utf-8",
-            AtomXml | TextXml | Xml | Json | EventXml | EventsXml | Html | OctetStream | EventStream | Text => {
-                return None;
-            }
-        }))
-    }
-
-    fn is_alias(self, name: &str) -> bool {
-        self.alias().is_some_and(|alias| name.eq_ignore_ascii_case(alias))
-    }
-
-    /// Whether answers of this type are JSON.
-    pub(crate) fn is_json(self) -> bool {
-        matches!(self, StreamDescription | AtomJson | Json | EventJson | EventsJson)
-    }
-
-    /// The number after the `;` in ETags (contract/streams 8.7).
-    pub(crate) const fn hash(self) -> i32 {
-        let text = self.as_str().as_bytes();
-        let (mut even, mut odd) = (5381i32, 5381i32);
-        let mut at = 0;
-        while at < text.len() {
-            even = even.wrapping_mul(33) ^ text[at] as i32;
-            if at + 1 < text.len() {
-                odd = odd.wrapping_mul(33) ^ text[at + 1] as i32;
-            }
-            at += 2;
-        }
-        even.wrapping_add(odd.wrapping_mul(1_566_083_941))
-    }
-
-    fn is_covered_by(self, range: &str) -> bool {
-        let name = self.as_str();
-        if range == "*/*" || range.eq_ignore_ascii_case(name) || self.is_alias(range) {
-            return true;
-        }
-        let (Some(major), Some((own_major, _))) = (range.strip_suffix("/*"), name.split_once('/')) else {
-            return false;
-        };
-        major.eq_ignore_ascii_case(own_major)
-    }
-}
+use crate::http::exchange::media_type::{ALL, MediaType};
 
 /// The media type of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,14 +37,7 @@ pub(crate) fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u
         set.contains(&media_type).then_some(chosen)
     };
     if let Some(format) = format {
-        return match format.to_ascii_lowercase().as_str() {
-            "json" => exactly(Json),
-            "xml" => exactly(TextXml),
-            "text" => exactly(Text),
-            "atom" => exactly(AtomXml),
-            "atomxj" => exactly(AtomJson),
-            _ => None,
-        };
+        return MediaType::of_word(format).and_then(exactly);
     }
     let accept = accept.unwrap_or_default().trim_ascii();
     if accept.is_empty() {
@@ -255,7 +51,7 @@ pub(crate) fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u
         let item = item.trim();
         accepts_anything |= item == "*/*";
         let Some((range, quality)) = parse_item(item) else { continue };
-        let Some(covered) = set.iter().find(|media_type| media_type.is_covered_by(range)) else { continue };
+        let Some(covered) = set.iter().find(|media_type| is_covered(**media_type, range)) else { continue };
         // Among equals the first item wins.
         if best.is_none_or(|(best_quality, ..)| quality > best_quality) {
             best = Some((quality, *covered, range));
@@ -267,6 +63,18 @@ pub(crate) fn choose(set: &[MediaType], format: Option<&str>, accept: Option<&[u
         accepts_anything,
         by_alias: media_type.is_alias(range),
     })
+}
+
+/// Whether a range of an Accept header covers the type.
+fn is_covered(media_type: MediaType, range: &str) -> bool {
+    let name = media_type.as_str();
+    if range == "*/*" || range.eq_ignore_ascii_case(name) || media_type.is_alias(range) {
+        return true;
+    }
+    let (Some(major), Some((own_major, _))) = (range.strip_suffix("/*"), name.split_once('/')) else {
+        return false;
+    };
+    major.eq_ignore_ascii_case(own_major)
 }
 
 /// `None` for an item that cannot be read.
@@ -293,8 +101,8 @@ fn parse_item(item: &str) -> Option<(&str, f32)> {
 pub(crate) fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Option<MediaType> {
     let content_type = content_type?;
     // Nearly all bodies have this type.
-    if content_type == EventsJson.as_str().as_bytes() {
-        return set.contains(&EventsJson).then_some(EventsJson);
+    if content_type == MediaType::EventsJson.as_str().as_bytes() {
+        return set.contains(&MediaType::EventsJson).then_some(MediaType::EventsJson);
     }
     let text = std::str::from_utf8(content_type).ok()?;
     let mut parts = text.split(';');
@@ -304,7 +112,7 @@ pub(crate) fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Op
     for parameter in parts {
         if let Some((name, value)) = parameter.split_once('=')
             && name.trim().eq_ignore_ascii_case("charset")
-            && (media_type == OctetStream || !value.trim().eq_ignore_ascii_case("utf-8"))
+            && (media_type == MediaType::OctetStream || !value.trim().eq_ignore_ascii_case("utf-8"))
         {
             return None;
         }
@@ -316,19 +124,13 @@ pub(crate) fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Op
 mod tests {
     use proptest::prelude::*;
 
+    use MediaType::*;
+
     use super::*;
+    use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, LIVE_FEED, WRITE};
 
     fn chosen(set: &[MediaType], accept: &str) -> Option<MediaType> {
         choose(set, None, Some(accept.as_bytes())).map(|chosen| chosen.media_type)
-    }
-
-    #[test]
-    fn hashes_are_those_of_the_classic_string_hash() {
-        assert_eq!(AtomJson.hash(), -2_060_438_500);
-        assert_eq!(AtomXml.hash(), -1_359_611_486);
-        assert_eq!(Json.hash(), 1_391_431_453);
-        assert_eq!(TextXml.hash(), -650_849_973);
-        assert_eq!(Xml.hash(), 421_361_534);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::http::AppState;
 use crate::http::exchange::authentication::client_address;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
-use crate::http::exchange::negotiate::{Chosen, MediaType};
+use crate::http::exchange::media_type::MediaType;
+use crate::http::exchange::negotiate::Chosen;
 use crate::http::exchange::params::Params;
 use crate::http::format::links::Base;
 

@@ -7,7 +7,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::config::Challenge;
 use crate::http::Reply;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 use crate::http::format::json::Object;
 
 /// Number of the stream's last event, in answers to a wrong expected version.

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use crate::http::Reply;
 use crate::http::exchange::audience::Audience;
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::params::Params;
 use crate::http::exchange::request::Request;
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE, StreamName};
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{extract, request_body, response};
 use crate::http::format::body::{self, BodyError, EventsFormat};
@@ -82,13 +82,13 @@ fn parse(request: &Request<'_>, source: Source) -> Result<Parsed, ApiError> {
     let event_type = extract::text(headers, &extract::EVENT_TYPE);
     let (id, event_type) = match source {
         Source::Stream => {
-            if event_type.is_none() && !is_array(media_type) {
+            if event_type.is_none() && !names_its_events(media_type) {
                 return Err(bad(
                     "Must include an event type with the request either in body or as ES-EventType header.",
                 ));
             }
             let id = extract::event_id(headers)?;
-            if id.is_none() && !is_array(media_type) {
+            if id.is_none() && !names_its_events(media_type) {
                 return Ok(Parsed::NeedsId);
             }
             (id, event_type)
@@ -115,9 +115,26 @@ fn bad(reason: &'static str) -> ApiError {
     ApiError::BadRequest(reason.into())
 }
 
-fn is_array(media_type: MediaType) -> bool {
-    use MediaType::*;
-    matches!(media_type, EventsJson | EventJson | EventsXml | EventXml | StreamDescription)
+/// Whether a body of this type says the types and ids of its events itself, so that no header has
+/// to. That of a feed does, too, but as in the reference its request has to name both
+/// (contract/streams 6.2).
+fn names_its_events(media_type: MediaType) -> bool {
+    match media_type {
+        MediaType::EventsJson
+        | MediaType::EventJson
+        | MediaType::EventsXml
+        | MediaType::EventXml
+        | MediaType::StreamDescription => true,
+        MediaType::AtomXml
+        | MediaType::AtomJson
+        | MediaType::TextXml
+        | MediaType::Xml
+        | MediaType::Json
+        | MediaType::Html
+        | MediaType::OctetStream
+        | MediaType::EventStream
+        | MediaType::Text => false,
+    }
 }
 
 /// How the body holds its events; `id` and `event_type` are those of the only one (contract/streams

@@ -6,7 +6,7 @@ use crate::event::{EventNumber, ResolvedRef, StreamName};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{self, Embed};

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::config::print;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::{Form, MediaType};
 use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
 use crate::http::resources::gossip::role_name;
@@ -17,20 +17,13 @@ const PONG: &str = "Ping request successfully handled";
 /// GET /ping
 pub(crate) async fn ping(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let media_type = request.chosen.media_type;
-    let body = match media_type {
-        MediaType::TextXml | MediaType::Xml => format!("<textMessage><text>{PONG}</text></textMessage>"),
-        MediaType::Text => PONG.to_owned(),
-        MediaType::Json
-        | MediaType::StreamDescription
-        | MediaType::AtomXml
-        | MediaType::AtomJson
-        | MediaType::EventXml
-        | MediaType::EventJson
-        | MediaType::EventsXml
-        | MediaType::EventsJson
-        | MediaType::Html
-        | MediaType::OctetStream
-        | MediaType::EventStream => return Ok(response::json(StatusCode::OK, |object| object.string("text", PONG))),
+    let body = match media_type.form() {
+        Form::Xml => format!("<textMessage><text>{PONG}</text></textMessage>"),
+        Form::Text => PONG.to_owned(),
+        // No answer to this request has one of the last three.
+        Form::Json | Form::Html | Form::Bytes | Form::Events => {
+            return Ok(response::json(StatusCode::OK, |object| object.string("text", PONG)));
+        }
     };
     Ok(response::with_body(StatusCode::OK, media_type.header(), body.into_bytes()))
 }

@@ -11,7 +11,7 @@ use crate::event::{EventNumber, Position, ResolvedRef, Ticks};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Freshness};
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::{Form, MediaType};
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{Embed, Feed, FeedWriter, Format, Notation};
@@ -30,12 +30,12 @@ pub(crate) struct FeedFormat {
 impl FeedFormat {
     /// What the request asks for. `stream` is where the page for browsers leads.
     pub(crate) fn of_request(request: &Request<'_>, stream: &str) -> Self {
-        let (notation, embed) = match request.chosen.media_type {
-            MediaType::Html => (Notation::Html { stream: stream.to_owned() }, Embed::Pretty),
-            media_type => {
-                let notation = if media_type.is_json() { Notation::Json } else { Notation::Xml };
-                (notation, Embed::parse(request.query("embed").as_deref()))
-            }
+        let asked = || Embed::parse(request.query("embed").as_deref());
+        let (notation, embed) = match request.chosen.media_type.form() {
+            Form::Html => (Notation::Html { stream: stream.to_owned() }, Embed::Pretty),
+            Form::Json => (Notation::Json, asked()),
+            // No page has one of the last three.
+            Form::Xml | Form::Bytes | Form::Events | Form::Text => (Notation::Xml, asked()),
         };
         Self { feed: Format { notation, embed, base: request.base() }, filter: None }
     }

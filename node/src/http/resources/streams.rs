@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{extract, response};
 use crate::http::format::json::Object;

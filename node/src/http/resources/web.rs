@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
 

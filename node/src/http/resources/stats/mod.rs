@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::cluster::view::Follower;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
-use crate::http::exchange::negotiate::MediaType;
+use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::response;
 pub(crate) use sample::Stats;
