@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Response, header};
 
+use crate::config::Config;
 use crate::http::Reply;
 use crate::http::exchange::media_type::MediaType;
 
@@ -19,20 +20,44 @@ pub(crate) enum Freshness {
     },
 }
 
+impl Freshness {
+    /// As far as the node is configured to let answers be cached at all.
+    pub(crate) fn allowed_by(self, config: &Config) -> Self {
+        if config.disable_http_caching { Self::Head { cache_control_s: None } } else { self }
+    }
+}
+
+/// Which caches may keep an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Every cache: everybody may read it.
+    Public,
+    /// That of the client alone.
+    Private,
+}
+
+impl Sharing {
+    /// Of what everybody may read, or only some.
+    pub(crate) fn of(is_public: bool) -> Self {
+        if is_public { Self::Public } else { Self::Private }
+    }
+}
+
 /// Adds Cache-Control and Vary.
-pub(crate) fn add_headers(answer: &mut Response<Reply>, freshness: Freshness, is_public: bool, disabled: bool) {
-    let scope = if is_public { "public" } else { "private" };
-    let value = match freshness {
-        _ if disabled => NO_CACHE,
-        Freshness::Immutable if is_public => HeaderValue::from_static("max-age=31536000, public"),
-        Freshness::Immutable => HeaderValue::from_static("max-age=31536000, private"),
-        Freshness::Head { cache_control_s: None } => NO_CACHE,
-        Freshness::Head { cache_control_s: Some(seconds) } => {
-            HeaderValue::try_from(format!("max-age={seconds}, {scope}")).unwrap_or(NO_CACHE)
-        }
+pub(crate) fn add_headers(answer: &mut Response<Reply>, freshness: Freshness, sharing: Sharing) {
+    let value = match (freshness, sharing) {
+        (Freshness::Immutable, Sharing::Public) => HeaderValue::from_static("max-age=31536000, public"),
+        (Freshness::Immutable, Sharing::Private) => HeaderValue::from_static("max-age=31536000, private"),
+        (Freshness::Head { cache_control_s: None }, _) => NO_CACHE,
+        (Freshness::Head { cache_control_s: Some(seconds) }, Sharing::Public) => max_age(seconds, "public"),
+        (Freshness::Head { cache_control_s: Some(seconds) }, Sharing::Private) => max_age(seconds, "private"),
     };
     answer.headers_mut().insert(header::CACHE_CONTROL, value);
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+}
+
+fn max_age(seconds: u64, scope: &str) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={seconds}, {scope}")).unwrap_or(NO_CACHE)
 }
 
 /// `{version};{hash}`, unquoted; version -1 for a stream without events.

@@ -161,14 +161,14 @@ impl ApiError {
 
     /// The answer to a single-event read that asked for JSON: `{}` as body where there would be
     /// none (contract/streams 1.3).
-    pub(crate) fn into_event_response(self, is_json: bool) -> Response<Reply> {
+    pub(crate) fn into_json_response(self) -> Response<Reply> {
         // A request that cannot be understood and a node that failed answer without the form that
         // was asked for.
-        let is_formless = matches!(self, Self::BadRequest(_) | Self::Internal);
-        let mut answer = self.into_response();
-        if is_json && !is_formless {
-            *answer.body_mut() = Reply::new(Bytes::from_static(b"{}"));
+        if matches!(self, Self::BadRequest(_) | Self::Internal) {
+            return self.into_response();
         }
+        let mut answer = self.into_response();
+        *answer.body_mut() = Reply::new(Bytes::from_static(b"{}"));
         answer
     }
 }

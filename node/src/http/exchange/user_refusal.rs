@@ -41,7 +41,9 @@ impl UserRefusal {
             Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "Error"),
         };
         response::json(status, |object| {
-            result(object, login, false, word);
+            login_name(object, login);
+            object.bool("success", false);
+            object.string("error", word);
             if self == Self::StreamGone {
                 object.string("message", "The stream of this user was deleted for good. Choose another login name.");
             }
@@ -49,11 +51,9 @@ impl UserRefusal {
     }
 }
 
-/// How every document about users ends.
-pub(crate) fn result(object: &mut Object<'_>, login: &str, is_success: bool, word: &str) {
+/// The user that a document is about, if it names one.
+pub(crate) fn login_name(object: &mut Object<'_>, login: &str) {
     if !login.is_empty() {
         object.string("loginName", login);
     }
-    object.bool("success", is_success);
-    object.string("error", word);
 }

@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 
 use crate::event::{EventNumber, ResolvedRef, StreamName};
 use crate::http::Reply;
-use crate::http::exchange::caching::{self, Freshness};
+use crate::http::exchange::caching::{self, Freshness, Sharing};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
@@ -27,8 +27,7 @@ fn with_json_errors(
     request: &Request<'_>,
     answer: Result<Response<Reply>, ApiError>,
 ) -> Result<Response<Reply>, ApiError> {
-    let is_json = request.chosen.media_type.is_json();
-    answer.or_else(|error| Ok(error.into_event_response(is_json)))
+    if request.chosen.media_type.is_json() { answer.or_else(|error| Ok(error.into_json_response())) } else { answer }
 }
 
 async fn stream_event(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
@@ -47,7 +46,7 @@ async fn metadata_event(request: &Request<'_>) -> Result<Response<Reply>, ApiErr
     let number = read.number;
     match request.state.streams.read_event(&request.caller, read).await {
         Ok(found) => Ok(render(request, number, found)),
-        Err(ReadEventError::NoMetadata { is_public }) => Ok(no_metadata(request, is_public)),
+        Err(ReadEventError::NoMetadata { is_public }) => Ok(no_metadata(request, Sharing::of(is_public))),
         Err(error) => Err(ApiError::of_read_event(error, request)),
     }
 }
@@ -74,7 +73,8 @@ fn render(request: &Request<'_>, number: Option<EventNumber>, found: EventRead) 
         Some(_) => Freshness::Immutable,
         None => Freshness::Head { cache_control_s: found.cache_control_s },
     };
-    caching::add_headers(&mut answer, freshness, found.is_public, request.state.config.disable_http_caching);
+    let freshness = freshness.allowed_by(&request.state.config);
+    caching::add_headers(&mut answer, freshness, Sharing::of(found.is_public));
     if number.is_none() {
         caching::add_tag(&mut answer, &caching::tag(found.event.original.number as i64, media_type));
     }
@@ -101,10 +101,10 @@ fn body(request: &Request<'_>, event: &ResolvedRef<'_>) -> Vec<u8> {
     }
 }
 
-fn no_metadata(request: &Request<'_>, is_public: bool) -> Response<Reply> {
+fn no_metadata(request: &Request<'_>, sharing: Sharing) -> Response<Reply> {
     let media_type = request.chosen.media_type;
     let body = if media_type.is_json() { b"{}".to_vec() } else { Vec::new() };
     let mut answer = response::with_body(StatusCode::OK, request.chosen.header(), body);
-    caching::add_headers(&mut answer, Freshness::Head { cache_control_s: None }, is_public, false);
+    caching::add_headers(&mut answer, Freshness::Head { cache_control_s: None }, sharing);
     answer
 }

@@ -20,20 +20,21 @@ pub(crate) async fn live(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
 /// GET /health/ready
 pub(crate) async fn ready(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let status = request.state.cluster.status();
-    Ok(health(status.ready, status.not_ready_reason))
+    Ok(if status.ready { well() } else { unwell(status.not_ready_reason.unwrap_or_default()) })
 }
 
 /// GET /health/leader
 pub(crate) async fn leader(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let is_leader = request.state.cluster.leader() == Leader::Local;
-    Ok(health(is_leader, Some("not the leader".to_owned())))
+    let leads = request.state.cluster.leader() == Leader::Local;
+    Ok(if leads { well() } else { unwell("not the leader".to_owned()) })
 }
 
-fn health(is_well: bool, reason: Option<String>) -> Response<Reply> {
-    if is_well {
-        return response::status_only(StatusCode::NO_CONTENT, "No Content");
-    }
+fn well() -> Response<Reply> {
+    response::status_only(StatusCode::NO_CONTENT, "No Content")
+}
+
+fn unwell(reason: String) -> Response<Reply> {
     let mut answer = response::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
-    *answer.body_mut() = Reply::new(reason.unwrap_or_default().into());
+    *answer.body_mut() = Reply::new(reason.into());
     answer
 }

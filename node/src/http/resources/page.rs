@@ -9,7 +9,7 @@ use crate::event::paging::{Direction, PageLinks, PageSize, PageStart, StreamPage
 use crate::event::stream_name::ALL;
 use crate::event::{EventNumber, Position, ResolvedRef, Ticks};
 use crate::http::Reply;
-use crate::http::exchange::caching::{self, Freshness};
+use crate::http::exchange::caching::{self, Freshness, Sharing};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::media_type::{Form, MediaType};
 use crate::http::exchange::request::Request;
@@ -227,7 +227,8 @@ pub(crate) fn answer<F: PageFormat>(
     } else {
         Freshness::Head { cache_control_s: page.cache_control_s }
     };
-    caching::add_headers(&mut answer, freshness, page.is_public, request.state.config.disable_http_caching);
+    let freshness = freshness.allowed_by(&request.state.config);
+    caching::add_headers(&mut answer, freshness, Sharing::of(page.is_public));
     if !page.is_immutable {
         caching::add_tag(&mut answer, &caching::tag(page.version, request.chosen.media_type));
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::{Embed, Feed, Printer, content, updated};
+use super::{Embed, EntryContent, Feed, Printer, updated};
 use crate::event::{EventRef, ResolvedRef};
 use crate::http::format::body::text as text_of;
 use crate::http::format::json::{Object, indent, indent_into, push_escaped, push_string};
@@ -43,7 +43,7 @@ pub(crate) fn entry_of_feed(
 ) {
     out.extend_from_slice(if is_first { b"\n    " } else { b",\n    " });
     let mut object = Object::open(out, 4);
-    members(&mut object, entry, &IN_FEED, printer, embed, embed == Embed::Content);
+    members(&mut object, entry, &IN_FEED, printer, embed, EntryContent::of_feed(embed));
     object.close();
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn end(out: &mut Vec<u8>, has_entries: bool) {
 pub(crate) fn entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
-    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, true);
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, EntryContent::Shown);
     document.close();
     out
 }
@@ -65,7 +65,7 @@ pub(crate) fn entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u
 pub(crate) fn feed_entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
-    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, embed == Embed::Content);
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, EntryContent::of_feed(embed));
     document.close();
     out
 }
@@ -128,7 +128,7 @@ fn members(
     text: &Text,
     printer: &mut Printer<'_>,
     embed: Embed,
-    with_content: bool,
+    content: EntryContent,
 ) {
     if embed >= Embed::Rich
         && let Some(event) = entry.shown()
@@ -145,7 +145,7 @@ fn members(
     out.extend_from_slice(&text.to_summary);
     push_escaped(out, entry.original.event_type);
     out.push(b'"');
-    if with_content && let Some(event) = content(entry) {
+    if let Some(event) = content.of(entry) {
         object.object("content", |content| event_members(content, event));
     }
     let out = object.prepared(&text.to_edit);

@@ -34,6 +34,31 @@ impl Embed {
     }
 }
 
+/// Whether an entry carries its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EntryContent {
+    Shown,
+    LeftOut,
+}
+
+impl EntryContent {
+    /// What the entries of a feed with this embedding have.
+    fn of_feed(embed: Embed) -> Self {
+        match embed {
+            Embed::Content => Self::Shown,
+            Embed::None | Embed::Rich | Embed::Body | Embed::Pretty | Embed::TryHarder => Self::LeftOut,
+        }
+    }
+
+    /// The event that the entry carries, where this says so and a document can hold it.
+    fn of<'a>(self, entry: &ResolvedRef<'a>) -> Option<EventRef<'a>> {
+        match self {
+            Self::Shown => content(entry),
+            Self::LeftOut => None,
+        }
+    }
+}
+
 /// The event whose content an entry shows: only plain JSON events have one.
 fn content<'a>(entry: &ResolvedRef<'a>) -> Option<EventRef<'a>> {
     let is_plain = matches!(entry.target, LinkTarget::NotFollowed) && entry.original.is_json;

@@ -1,6 +1,6 @@
 //! Feeds, entries and events as XML (contract/streams 8.4, 8.5, 9.2).
 
-use super::{Embed, Feed, Printer, content, updated};
+use super::{Embed, EntryContent, Feed, Printer, updated};
 use crate::event::{EventRef, ResolvedRef};
 use crate::http::format::body::text as text_of;
 use crate::http::format::json::tree::{Json, parse};
@@ -66,7 +66,7 @@ pub(crate) fn start(out: &mut Vec<u8>, feed: &Feed) {
 
 /// The next entry of a feed.
 pub(crate) fn entry_of_feed(out: &mut Vec<u8>, entry: &ResolvedRef<'_>, printer: &mut Printer<'_>, embed: Embed) {
-    push_entry(out, &IN_FEED, "", entry, printer, embed == Embed::Content);
+    push_entry(out, &IN_FEED, "", entry, printer, EntryContent::of_feed(embed));
 }
 
 /// A feed behind its last entry.
@@ -79,7 +79,7 @@ pub(crate) fn entry(entry: &ResolvedRef<'_>, base: &Base) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(DECLARATION);
     let namespace = format!(" xmlns:atom=\"{NAMESPACE}\"");
-    push_entry(&mut out, &ALONE, &namespace, entry, &mut Printer::new(base), true);
+    push_entry(&mut out, &ALONE, &namespace, entry, &mut Printer::new(base), EntryContent::Shown);
     out
 }
 
@@ -105,7 +105,7 @@ fn push_entry(
     attributes: &str,
     entry: &ResolvedRef<'_>,
     printer: &mut Printer<'_>,
-    with_content: bool,
+    content: EntryContent,
 ) {
     let (number, stream) = entry.identity();
     let uri = format!("{}{number}", printer.around_number(stream).0);
@@ -119,7 +119,7 @@ fn push_entry(
     push_element(out, names.summary, entry.original.event_type);
     link(out, names, &uri, "edit");
     link(out, names, &uri, "alternate");
-    if with_content && let Some(event) = content(entry) {
+    if let Some(event) = content.of(entry) {
         open(out, names.content, " type=\"application/xml\"");
         event_elements(out, event, names.no_namespace);
         close(out, names.content);

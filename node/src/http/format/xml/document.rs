@@ -78,8 +78,8 @@ impl<'a> Document<'a> {
             let start = std::mem::replace(&mut self.at, end);
             let source = self.text.get(start..end).ok_or(Malformed)?;
             let is_fine = match event {
-                Event::Start(_) => return self.open(between(source, "<", ">")?, false).map(Some),
-                Event::Empty(_) => return self.open(between(source, "<", "/>")?, true).map(Some),
+                Event::Start(_) => return self.open(between(source, "<", ">")?).map(Some),
+                Event::Empty(_) => return self.open_and_close(between(source, "<", "/>")?).map(Some),
                 // The reader has checked that the name fits.
                 Event::End(_) => {
                     self.namespaces.leave(self.depth);
@@ -117,20 +117,32 @@ impl<'a> Document<'a> {
     }
 
     /// An element begins; `inside` is what its tag has between the brackets.
-    fn open(&mut self, inside: &'a str, is_self_closing: bool) -> Result<Part<'a>, DocumentError> {
-        let is_second_root = self.depth == 0 && std::mem::replace(&mut self.has_root, true);
-        if is_second_root || (!is_self_closing && self.depth >= MAX_NESTING) {
+    fn open(&mut self, inside: &'a str) -> Result<Part<'a>, DocumentError> {
+        if self.depth >= MAX_NESTING {
+            return Err(Malformed);
+        }
+        let (name, attributes) = self.begin(inside)?;
+        Ok(Part::Open(Tag { name, attributes, is_self_closing: false }))
+    }
+
+    /// An element without content.
+    fn open_and_close(&mut self, inside: &'a str) -> Result<Part<'a>, DocumentError> {
+        let (name, attributes) = self.begin(inside)?;
+        self.namespaces.leave(self.depth);
+        self.depth -= 1;
+        Ok(Part::Open(Tag { name, attributes, is_self_closing: true }))
+    }
+
+    /// Name and attributes of an element, which is a level deeper than the one around it.
+    fn begin(&mut self, inside: &'a str) -> Result<(&'a str, Vec<Attribute<'a>>), DocumentError> {
+        if self.depth == 0 && std::mem::replace(&mut self.has_root, true) {
             return Err(Malformed);
         }
         let (name, attributes) = split_name(inside).ok_or(Malformed)?;
         let attributes = attributes_of(attributes)?;
         self.depth += 1;
         self.check_names(name, &attributes)?;
-        if is_self_closing {
-            self.namespaces.leave(self.depth);
-            self.depth -= 1;
-        }
-        Ok(Part::Open(Tag { name, attributes, is_self_closing }))
+        Ok((name, attributes))
     }
 
     /// No attribute comes twice, and all prefixes are declared.

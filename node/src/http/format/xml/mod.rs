@@ -12,23 +12,32 @@ use crate::http::format::json::tree::Json;
 
 /// Appends text content; characters that XML 1.0 cannot hold become U+FFFD.
 pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
-    push_escaped(out, text, false);
+    push_escaped(out, text, Place::Content);
 }
 
 /// Appends the inside of an attribute in double quotes.
 pub(crate) fn push_attribute(out: &mut Vec<u8>, text: &str) {
-    push_escaped(out, text, true);
+    push_escaped(out, text, Place::Attribute);
 }
 
-fn push_escaped(out: &mut Vec<u8>, text: &str, in_attribute: bool) {
+/// Where a text stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Between tags.
+    Content,
+    /// In an attribute, in double quotes.
+    Attribute,
+}
+
+fn push_escaped(out: &mut Vec<u8>, text: &str, place: Place) {
     for c in text.chars() {
         match c {
             '&' => out.extend_from_slice(b"&amp;"),
             '<' => out.extend_from_slice(b"&lt;"),
             '>' => out.extend_from_slice(b"&gt;"),
-            '"' if in_attribute => out.extend_from_slice(b"&quot;"),
+            '"' if place == Place::Attribute => out.extend_from_slice(b"&quot;"),
             '\r' => out.extend_from_slice(b"&#xD;"),
-            '\n' | '\t' if in_attribute => out.extend_from_slice(format!("&#x{:X};", c as u32).as_bytes()),
+            '\n' | '\t' if place == Place::Attribute => out.extend_from_slice(format!("&#x{:X};", c as u32).as_bytes()),
             '\n' | '\t' => out.push(c as u8),
             '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => push_char(out, char::REPLACEMENT_CHARACTER),
             _ => push_char(out, c),

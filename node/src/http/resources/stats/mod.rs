@@ -26,14 +26,17 @@ const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("max-age=1, public")
 /// GET /stats, and the part of it that the rest of the path names
 pub(crate) async fn figures(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let is_grouped = !request.query("group").is_some_and(|group| group.eq_ignore_ascii_case("false"));
-    let has_metadata = request.query("metadata").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+    let printed: fn(&Leaf) -> Value = match request.query("metadata") {
+        Some(flag) if flag.eq_ignore_ascii_case("true") => described,
+        Some(_) | None => plain,
+    };
     let path = &request.params.path;
     if !is_grouped && !path.is_empty() {
         let reason = "Dynamic stats selection works only with grouping enabled";
         return Ok(response::text(StatusCode::BAD_REQUEST, reason));
     }
     let Some(sample) = sample(request).await else { return Ok(no_sample()) };
-    let document = if is_grouped { grouped(&sample.leaves, has_metadata) } else { flat(&sample.leaves, has_metadata) };
+    let document = if is_grouped { grouped(&sample.leaves, printed) } else { flat(&sample.leaves, printed) };
     let part = path.iter().try_fold(&document, |part, name| part.get(&**name));
     // A single figure does not count as a part, as in the reference.
     Ok(match part.filter(|part| part.is_object() && part.get("drawChart").is_none()) {
@@ -72,8 +75,14 @@ fn answer(document: &Value) -> Response<Reply> {
     answer
 }
 
-fn printed(leaf: &Leaf, has_metadata: bool) -> Value {
-    match leaf.title.filter(|_| has_metadata) {
+/// A figure by itself.
+fn plain(leaf: &Leaf) -> Value {
+    leaf.value.clone()
+}
+
+/// A figure with its title, if it has one.
+fn described(leaf: &Leaf) -> Value {
+    match leaf.title {
         None => leaf.value.clone(),
         Some((category, title)) => {
             json!({ "value": leaf.value, "category": category, "title": title, "drawChart": true })
@@ -82,21 +91,21 @@ fn printed(leaf: &Leaf, has_metadata: bool) -> Value {
 }
 
 /// A tree along the paths of the figures.
-fn grouped(leaves: &[Leaf], has_metadata: bool) -> Value {
+fn grouped(leaves: &[Leaf], printed: fn(&Leaf) -> Value) -> Value {
     let mut root = Value::Object(Map::new());
     for leaf in leaves {
         let mut at = &mut root;
         for name in &leaf.path {
             at = &mut at[name.as_str()];
         }
-        *at = printed(leaf, has_metadata);
+        *at = printed(leaf);
     }
     root
 }
 
 /// One level, the paths joined to names.
-fn flat(leaves: &[Leaf], has_metadata: bool) -> Value {
-    leaves.iter().map(|leaf| (leaf.path.join("-"), printed(leaf, has_metadata))).collect()
+fn flat(leaves: &[Leaf], printed: fn(&Leaf) -> Value) -> Value {
+    leaves.iter().map(|leaf| (leaf.path.join("-"), printed(leaf))).collect()
 }
 
 fn connection(of: &Transfer) -> Value {
@@ -146,15 +155,15 @@ mod tests {
     #[test]
     fn figures_are_a_tree_or_flat_names() {
         let tree = json!({"proc": {"id": 7, "tcp": {"connections": 2}}, "sys": {"cpu": 1.5}});
-        assert_eq!(grouped(&leaves(), false), tree);
-        assert_eq!(flat(&leaves(), false), json!({"proc-id": 7, "proc-tcp-connections": 2, "sys-cpu": 1.5}));
+        assert_eq!(grouped(&leaves(), plain), tree);
+        assert_eq!(flat(&leaves(), plain), json!({"proc-id": 7, "proc-tcp-connections": 2, "sys-cpu": 1.5}));
     }
 
     #[test]
     fn metadata_wraps_titled_documents() {
         let wrapped = json!({"value": 1.5, "category": "Machine", "title": "Machine CPU", "drawChart": true});
-        assert_eq!(grouped(&leaves(), true)["sys"]["cpu"], wrapped);
-        assert_eq!(flat(&leaves(), true)["sys-cpu"], wrapped);
-        assert_eq!(grouped(&leaves(), true)["proc"]["id"], json!(7));
+        assert_eq!(grouped(&leaves(), described)["sys"]["cpu"], wrapped);
+        assert_eq!(flat(&leaves(), described)["sys-cpu"], wrapped);
+        assert_eq!(grouped(&leaves(), described)["proc"]["id"], json!(7));
     }
 }

@@ -6,14 +6,21 @@ use crate::access::user::User;
 use crate::event::Ticks;
 use crate::http::Reply;
 use crate::http::exchange::response;
-use crate::http::exchange::user_refusal::result;
+use crate::http::exchange::user_refusal::login_name;
 use crate::http::format::json::Object;
 use crate::http::format::json::write::push_string;
 use crate::http::format::links::{Base, encode};
 
 /// A change was made.
 pub(super) fn changed(status: StatusCode, login: &str) -> Response<Reply> {
-    response::json(status, |object| result(object, login, true, "Success"))
+    response::json(status, |object| success(object, login))
+}
+
+/// How every document but that of a refusal ends.
+fn success(object: &mut Object<'_>, login: &str) {
+    login_name(object, login);
+    object.bool("success", true);
+    object.string("error", "Success");
 }
 
 /// All users.
@@ -23,7 +30,7 @@ pub(super) fn list(users: &[User], base: &Base) -> Response<Reply> {
             members(object, user, None);
             links(object, user, base);
         });
-        result(object, "", true, "Success");
+        success(object, "");
     })
 }
 
@@ -34,7 +41,7 @@ pub(super) fn single(user: &User, base: &Base) -> Response<Reply> {
             members(object, user, None);
             links(object, user, base);
         });
-        result(object, "", true, "Success");
+        success(object, "");
     })
 }
 
@@ -44,7 +51,7 @@ pub(super) fn current(user: &User, updated: Ticks) -> Response<Reply> {
     let updated = updated.to_string().replace('Z', "+00:00");
     response::json(StatusCode::OK, |object| {
         object.object("data", |object| members(object, user, Some(&updated)));
-        result(object, "", true, "Success");
+        success(object, "");
     })
 }
 
