@@ -41,6 +41,12 @@ const SEAMS: &[(&str, &str, &str)] = &[("machine", "store", "on_store.rs")];
 /// the state nor writes through it (docs/adr/0017).
 const WINDOWS: &[(&str, &str, &str)] = &[("http", "cluster", "view")];
 
+/// Folders inside a room, and what of the room their files must not use: it stands above them.
+const FLOORS: &[(&str, &[&str])] = &[
+    ("http/exchange", &["crate::http::resources", "crate::http::routes"]),
+    ("http/format", &["crate::http::resources", "crate::http::routes", "crate::http::exchange"]),
+];
+
 /// The composition root puts everything together; the crate root only names the rooms.
 const FREE: &[&str] = &["node", "main", "lib"];
 
@@ -156,6 +162,14 @@ fn past_the_window(room: &str, source: &str) -> Vec<String> {
     past
 }
 
+/// Parts of its own room that a file uses although they stand above its folder; its tests may.
+fn above_the_floor(file: &str, source: &str) -> Vec<String> {
+    let code = without_comments(source.split("#[cfg(test)]").next().unwrap_or_default());
+    let floors = FLOORS.iter().filter(|(folder, _)| file.starts_with(folder));
+    let above = floors.flat_map(|(folder, above)| above.iter().map(move |part| (folder, part)));
+    above.filter(|(_, part)| code.contains(**part)).map(|(folder, part)| format!("{folder} -> {part}")).collect()
+}
+
 fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -183,6 +197,7 @@ fn rooms_use_only_what_is_below_them() {
         if !FREE.contains(&room.as_str()) && !relative.components().any(|part| part.as_os_str() == "tests") {
             found.extend(foreign_libraries(&room, &source));
             found.extend(past_the_window(&room, &source));
+            found.extend(above_the_floor(relative.to_str().unwrap(), &source));
             found.extend(past_the_seam(&room, relative.file_name().unwrap().to_str().unwrap(), &source));
         }
         all.extend(found.into_iter().map(|edge| format!("{}: {edge}", relative.display())));
@@ -233,6 +248,14 @@ fn a_door_that_sees_more_of_the_cluster_than_its_view_is_found() {
     assert!(past_the_window("http", source).is_empty());
     assert!(past_the_window("streams", "use crate::cluster::Write;").is_empty());
     assert_eq!(violations("http", "use crate::store::ReadError;"), ["http -> store"]);
+}
+
+#[test]
+fn a_file_that_uses_what_stands_above_its_folder_is_found() {
+    let source = "use crate::http::routes::ROUTES;";
+    assert_eq!(above_the_floor("http/exchange/router.rs", source), ["http/exchange -> crate::http::routes"]);
+    assert!(above_the_floor("http/resources/openapi.rs", source).is_empty());
+    assert!(above_the_floor("http/exchange/router.rs", &format!("#[cfg(test)]\nmod tests {{ {source} }}")).is_empty());
 }
 
 #[test]
