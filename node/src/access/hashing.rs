@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::MAX_PASSWORD_BYTES;
+use super::limits::MAX_PASSWORD_BYTES;
 use super::error::LoginError;
 use super::password::{HashError, Passwords, StoredPassword, Verdict};
 

@@ -5,11 +5,11 @@
 //! One RocksDB database in a directory of its own, WAL on, and beside it the file [`durable_mark`].
 //!
 //! - `append` writes, unsynced, inside the call; one thread ([`sync`]) makes the write durable and
-//! then calls back, in order.
+//!   then calls back, in order.
 //! - Reads take what the [`tail_cache`] holds, and scan the disk for the rest. No lock is held
-//! across a scan.
+//!   across a scan.
 //! - A failed write or sync ends the process ([`disk`]). Damaged files are detected when the log is
-//! opened ([`open`]) or read.
+//!   opened ([`open`]) or read.
 
 mod disk;
 mod durable_mark;
