@@ -1,4 +1,5 @@
-//! Points in time with the resolution of the Atom documents: 100 ns.
+//! Points in time with the resolution that is stored: 100 ns. Texts show whole microseconds, as
+//! many digits as all clients can read.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,9 @@ impl Ticks {
     /// Ticks in a second.
     pub const PER_SECOND: u64 = 10_000_000;
 
+    /// Ticks in a microsecond.
+    const PER_MICROSECOND: u64 = 10;
+
     /// The given moment; 0 before 1970.
     pub fn from_system_time(time: SystemTime) -> Self {
         Self(time.duration_since(UNIX_EPOCH).map_or(0, |d| (d.as_nanos() / 100) as u64))
@@ -17,11 +21,12 @@ impl Ticks {
 }
 
 impl std::fmt::Display for Ticks {
-    /// `YYYY-MM-DDThh:mm:ss[.fffffff]Z`, trailing zeros cut (contract/streams 8.3).
+    /// `YYYY-MM-DDThh:mm:ss[.ffffff]Z`, cut off and without trailing zeros (contract/streams 8.3).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match jiff::Timestamp::from_nanosecond(i128::from(self.0) * 100) {
+        let microseconds = (self.0 / Self::PER_MICROSECOND) as i64;
+        match jiff::Timestamp::from_microsecond(microseconds) {
             Ok(timestamp) => timestamp.fmt(f),
-            Err(_) => f.write_str("9999-12-31T23:59:59.9999999Z"),
+            Err(_) => f.write_str("9999-12-31T23:59:59.999999Z"),
         }
     }
 }
@@ -38,17 +43,18 @@ pub struct TimePrinter {
 impl TimePrinter {
     /// Appends what [`Ticks`] displays.
     pub fn push(&mut self, out: &mut Vec<u8>, time: Ticks) {
-        let (second, fraction) = (time.0 / Ticks::PER_SECOND, time.0 % Ticks::PER_SECOND);
+        let second = time.0 / Ticks::PER_SECOND;
+        let microseconds = time.0 % Ticks::PER_SECOND / Ticks::PER_MICROSECOND;
         if second != self.second || self.text.is_empty() {
             self.second = second;
             self.text = Ticks(second * Ticks::PER_SECOND).to_string();
             self.text.truncate(self.text.len() - 1);
         }
         out.extend_from_slice(self.text.as_bytes());
-        // The last moment of all may already have a fraction in its text.
-        if fraction != 0 && !self.text.contains('.') {
-            let mut digits = *b".0000000";
-            let mut rest = fraction;
+        // The text of the last moment that has one holds a fraction of its own.
+        if microseconds != 0 && !self.text.contains('.') {
+            let mut digits = *b".000000";
+            let mut rest = microseconds;
             for digit in digits[1..].iter_mut().rev() {
                 *digit += (rest % 10) as u8;
                 rest /= 10;
@@ -76,13 +82,30 @@ mod tests {
                 prop_assert_eq!(String::from_utf8(out).unwrap(), Ticks(time).to_string());
             }
         }
+
+        #[test]
+        fn what_is_printed_is_the_time_in_whole_microseconds(time in 0..253_402_207_200 * Ticks::PER_SECOND) {
+            let text = Ticks(time).to_string();
+            let digits = text.split_once('.').map_or("", |(_, fraction)| fraction.trim_end_matches('Z'));
+            prop_assert!(digits.len() <= 6 && !digits.ends_with('0') && text.ends_with('Z'), "{}", text);
+            let read: jiff::Timestamp = text.parse().unwrap();
+            prop_assert_eq!(read.as_microsecond() as u64, time / 10);
+        }
     }
 
     #[test]
-    fn fractions_have_up_to_seven_digits_without_trailing_zeros() {
+    fn fractions_are_cut_to_six_digits_without_trailing_zeros() {
         let base = 1_561_723_079 * Ticks::PER_SECOND;
-        assert_eq!(Ticks(base).to_string(), "2019-06-28T11:57:59Z");
-        assert_eq!(Ticks(base + 1).to_string(), "2019-06-28T11:57:59.0000001Z");
-        assert_eq!(Ticks(base + 7_311_920).to_string(), "2019-06-28T11:57:59.731192Z");
+        for (ticks, expected) in [
+            (0, "2019-06-28T11:57:59Z"),
+            (1, "2019-06-28T11:57:59Z"),
+            (9, "2019-06-28T11:57:59Z"),
+            (19, "2019-06-28T11:57:59.000001Z"),
+            (7_311_920, "2019-06-28T11:57:59.731192Z"),
+            (9_999_999, "2019-06-28T11:57:59.999999Z"),
+        ] {
+            assert_eq!(Ticks(base + ticks).to_string(), expected);
+        }
+        assert_eq!(Ticks(u64::MAX).to_string(), "9999-12-31T23:59:59.999999Z");
     }
 }
