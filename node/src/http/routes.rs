@@ -79,9 +79,12 @@ routes! {
     POST   "/users/{user}/command/change-password"                "user_change_password" Users     USERS         USERS     users::change_password(body);
 
     GET    "/ping"                                                "ping"                 Anybody   -             PING      node::ping();
-    GET    "/info"                                                "info"                 Anybody   -             -         node::info();
+    GET    "/info"                                                "info"                 Anybody   -             NODE      node::info();
     GET    "/info/options"                                        "options"              Operators -             NODE      node::options();
     GET    "/sys/subsystems"                                      "subsystems"           Operators -             NODE      node::subsystems();
+    GET    "/histogram/{name}"                                    "histogram"            Operators -             -         node::histogram();
+    GET    "/subscriptions"                                       "subscriptions"        Streams   -             NODE      node::subscriptions();
+    GET    "/subscriptions/{stream}"                              "subscriptions"        Streams   -             NODE      node::subscriptions_of_stream();
     GET    "/gossip"                                              "gossip"               Anybody   -             NODE      gossip::members();
     GET    "/health/live"                                         "health_live"          Anybody   -             -         health::live();
     HEAD   "/health/live"                                         "health_live"          Anybody   -             -         health::live();

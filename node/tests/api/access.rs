@@ -56,6 +56,8 @@ async fn a_locked_down_node_admits_only_callers_with_a_login() {
             ("/info", 200, 200, 200),
             ("/ping", 200, 200, 200),
             ("/gossip", 200, 200, 200),
+            ("/subscriptions", 401, 200, 200),
+            ("/histogram/x", 401, 404, 404),
         ] {
             let of = |headers: &[(&'static str, String)]| get(&base, path, headers).status;
             let found = (of(&[]), of(&[basic("ops:changeit")]), of(&[basic("admin:changeit")]));

@@ -144,6 +144,8 @@ enum Part {
     Number,
     Count,
     Guid,
+    /// A name that no handler needs.
+    Name,
     /// Everything that is left, even nothing; the last part of its template.
     Path,
 }
@@ -156,6 +158,7 @@ impl Part {
             "{number}" => Self::Number,
             "{count}" => Self::Count,
             "{guid}" => Self::Guid,
+            "{name}" => Self::Name,
             "{path}" => Self::Path,
             literal => Self::Is(literal),
         }
@@ -190,7 +193,7 @@ impl Template {
     fn matches(&self, segments: &[Cow<'_, str>]) -> bool {
         self.parts.iter().zip(segments).all(|(part, segment)| match part {
             Part::Is(literal) => segment == literal,
-            Part::Stream | Part::User | Part::Number | Part::Count | Part::Guid => !segment.is_empty(),
+            Part::Stream | Part::User | Part::Number | Part::Count | Part::Guid | Part::Name => !segment.is_empty(),
             Part::Path => true,
         })
     }
@@ -207,7 +210,7 @@ impl Template {
         let mut segments = segments.decoded.into_iter().take(segments.count);
         for (part, segment) in self.parts.iter().zip(&mut segments) {
             match part {
-                Part::Is(_) => {}
+                Part::Is(_) | Part::Name => {}
                 Part::Stream => params.stream = segment,
                 Part::User => params.user = segment,
                 Part::Number => params.number = Some(segment),
