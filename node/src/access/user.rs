@@ -79,6 +79,9 @@ pub enum NameError {
     /// Basic authentication cannot carry them (RFC 7617), and in logs they would be misleading.
     #[error("The login name must not contain control characters.")]
     Control,
+    /// Clients and proxies take such a segment out of the path of the user.
+    #[error("The login name must not be '.' or '..'.")]
+    Dots,
 }
 
 /// Whether a new user may have this name.
@@ -91,6 +94,7 @@ pub(crate) fn check_name(login: &str) -> Result<(), NameError> {
         _ if is_reserved(login) => Err(NameError::Reserved),
         _ if login.contains(':') => Err(NameError::Colon),
         _ if login.contains(char::is_control) => Err(NameError::Control),
+        "." | ".." => Err(NameError::Dots),
         _ => Ok(()),
     }
 }
@@ -167,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_log_in_or_that_grants_by_itself_is_refused() {
-        for good in ["ann", "a/b", "ann / \u{e9}", "a$", "ops", "a;b, c", &"x".repeat(MAX_LOGIN_BYTES)] {
+        for good in ["ann", "...", ".a", "a/b", "ann / \u{e9}", "a$", "ops", "a;b, c", &"x".repeat(MAX_LOGIN_BYTES)] {
             assert_eq!(check_name(good), Ok(()), "{good}");
         }
         for (bad, error) in [
@@ -177,6 +181,8 @@ mod tests {
             ("$all", NameError::Reserved),
             ("$current", NameError::Reserved),
             ("a:b", NameError::Colon),
+            (".", NameError::Dots),
+            ("..", NameError::Dots),
             ("a\nb", NameError::Control),
             ("a\u{7f}", NameError::Control),
             ("a\u{85}", NameError::Control),

@@ -28,6 +28,10 @@ pub enum StreamNameError {
     /// The name is longer than [`MAX_STREAM_NAME_BYTES`].
     #[error("the name of a stream has at most {MAX_STREAM_NAME_BYTES} bytes")]
     TooLong,
+    /// It is `.` or `..`, behind the prefix of metastreams, too: clients and proxies take such a
+    /// segment out of a path, encoded or not, and ask for something else (contract/streams 2.1).
+    #[error("the name of a stream must not be '.' or '..'")]
+    Dots,
 }
 
 impl StreamName {
@@ -45,6 +49,9 @@ impl StreamName {
         }
         if counted.0.len() > MAX_STREAM_NAME_BYTES {
             return Err(StreamNameError::TooLong);
+        }
+        if matches!(counted.0, "." | "..") {
+            return Err(StreamNameError::Dots);
         }
         Ok(Self(name))
     }
@@ -131,6 +138,16 @@ mod tests {
             (" ", Ok(())),
         ] {
             assert_eq!(StreamName::parse(name).map(drop), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_no_step_within_a_path() {
+        for name in [".", "..", "$$.", "$$.."] {
+            assert_eq!(StreamName::parse(name), Err(StreamNameError::Dots), "{name}");
+        }
+        for name in ["...", ".x", "x.", "..x", "$.", "$..", "$$$..", ". "] {
+            assert!(StreamName::parse(name).is_ok(), "{name}");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::http::exchange::error::ApiError;
 /// The name of a stream that is read or deleted.
 pub(crate) fn stream(name: &str) -> Result<StreamName, ApiError> {
     StreamName::parse(name).map_err(|error| match error {
-        StreamNameError::Empty => ApiError::BadRequest(format!("Invalid stream name '{name}'").into()),
+        StreamNameError::Empty | StreamNameError::Dots => invalid_stream_name(name),
         StreamNameError::TooLong => stream_name_too_long(),
     })
 }
@@ -26,6 +26,7 @@ pub(crate) fn appended_stream(name: &str) -> Result<StreamName, ApiError> {
     StreamName::parse(name).map_err(|error| match error {
         StreamNameError::Empty => ApiError::BadRequest("Invalid request. Stream must be non-empty string".into()),
         StreamNameError::TooLong => stream_name_too_long(),
+        StreamNameError::Dots => invalid_stream_name(name),
     })
 }
 
@@ -37,7 +38,12 @@ pub(crate) fn appended_metastream(name: &str) -> Result<StreamName, ApiError> {
         Ok(stream) => stream.metastream().ok_or_else(refused),
         Err(StreamNameError::Empty) => Err(refused()),
         Err(StreamNameError::TooLong) => Err(stream_name_too_long()),
+        Err(StreamNameError::Dots) => Err(invalid_stream_name(name)),
     }
+}
+
+fn invalid_stream_name(name: &str) -> ApiError {
+    ApiError::BadRequest(format!("Invalid stream name '{name}'").into())
 }
 
 fn stream_name_too_long() -> ApiError {
