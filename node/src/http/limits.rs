@@ -87,6 +87,9 @@ pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Number of request headers.
 pub const MAX_HEADERS: usize = 100;
 
+/// Bytes of names in Access-Control-Request-Headers that the answer to a preflight repeats.
+pub const MAX_PREFLIGHT_NAMES_BYTES: usize = 8 * 1024;
+
 /// How long a client may take to send the request line and headers; also how long an idle
 /// connection is kept.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);

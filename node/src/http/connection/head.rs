@@ -11,11 +11,14 @@ use crate::http::limits::MAX_HEADER_BYTES;
 /// Answers a request whose head is too large or ambiguous.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
     // hyper takes a larger head if it arrives in one piece.
-    if head_bytes(request) > MAX_HEADER_BYTES {
-        let reason = "Request Header Fields Too Large";
-        return Some(response::closing(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
-    }
-    ambiguity(request).map(|reason| response::closing(StatusCode::BAD_REQUEST, reason))
+    let (status, reason) = if head_bytes(request) > MAX_HEADER_BYTES {
+        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large")
+    } else {
+        (StatusCode::BAD_REQUEST, ambiguity(request)?)
+    };
+    let mut answer = response::closing(status, reason);
+    response::add_common_headers(&mut answer, response::NO_METHODS);
+    Some(answer)
 }
 
 /// Moves the authority of a target into Host, whose value it replaces (RFC 9112 3.2.2). Path and
@@ -79,6 +82,22 @@ mod tests {
         ] {
             let parsed = Request::get(target).header("Host", "n").header("Accept", "a/b").body(()).unwrap();
             assert_eq!(head_bytes(&parsed), request.len());
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_the_headers_of_every_answer() {
+        let refused = refusal(&Request::get("/streams/a").body(()).unwrap()).unwrap();
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+        for (name, value) in [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, ""),
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+            (header::CONNECTION, "close"),
+        ] {
+            assert_eq!(refused.headers()[&name], value, "{name}");
+        }
+        for name in [header::ACCESS_CONTROL_ALLOW_HEADERS, header::ACCESS_CONTROL_EXPOSE_HEADERS] {
+            assert!(refused.headers().contains_key(&name), "{name}");
         }
     }
 

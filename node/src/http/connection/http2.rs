@@ -158,7 +158,10 @@ impl Activity {
 async fn answer(state: &AppState, connection: Connection, mut request: Request<Incoming>) -> Response<Reply> {
     let is_head = request.method() == Method::HEAD;
     let mut answer = if request.headers().len() > MAX_HEADERS {
-        response::status_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large")
+        let reason = "Request Header Fields Too Large";
+        let mut refusal = response::status_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason);
+        response::add_common_headers(&mut refusal, response::NO_METHODS);
+        refusal
     } else {
         into_origin_form(&mut request);
         service::answer(state, connection, request).await

@@ -1,5 +1,7 @@
 //! Answers: status, reason phrase, and the headers that every answer has (contract/streams 1.2).
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
@@ -9,6 +11,7 @@ use crate::config::Challenge;
 use crate::http::Reply;
 use crate::http::exchange::media_type::MediaType;
 use crate::http::format::json::Object;
+use crate::http::limits::MAX_PREFLIGHT_NAMES_BYTES;
 
 /// Number of the stream's last event, in answers to a wrong expected version.
 pub(crate) const ES_CURRENT_VERSION: HeaderName = HeaderName::from_static("es-currentversion");
@@ -21,14 +24,21 @@ pub(crate) const ES_POSITION: HeaderName = HeaderName::from_static("es-position"
 pub(crate) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Content-Type, X-Requested-With, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Proto, X-Forwarded-Prefix, X-PINGOTHER, \
+const USUAL_HEADERS_OF_REQUESTS: &str = "Content-Type, X-Requested-With, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Proto, X-Forwarded-Prefix, X-PINGOTHER, \
      Authorization, If-None-Match, ES-LongPoll, ES-ExpectedVersion, ES-EventId, ES-EventType, ES-RequiresMaster, \
      ES-RequireMaster, ES-RequireLeader, ES-HardDelete, ES-ResolveLinkTos, ES-MinPosition, Last-Event-ID, \
      Kurrent-LongPoll, Kurrent-ExpectedVersion, Kurrent-EventId, Kurrent-EventType, Kurrent-RequireLeader, \
-     Kurrent-HardDelete, Kurrent-ResolveLinkTos, Kurrent-MinPosition",
-);
-const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Location, ES-Position, ES-CurrentVersion");
+     Kurrent-HardDelete, Kurrent-ResolveLinkTos, Kurrent-MinPosition";
+const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(USUAL_HEADERS_OF_REQUESTS);
+const EXPOSE_HEADERS: HeaderValue =
+    HeaderValue::from_static("Location, ES-Position, ES-CurrentVersion, ETag, Retry-After, ES-MinPosition");
+
+/// Access-Control-Allow-Methods of answers that are made before the methods of a path count
+/// (contract/streams 1.2).
+pub(crate) const NO_METHODS: HeaderValue = HeaderValue::from_static("");
+
+/// How long a browser may keep the answer to a preflight, in seconds (contract/streams 1.2).
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// Longest reason phrase: it may repeat a part of the path.
 const MAX_REASON_BYTES: usize = 256;
@@ -126,4 +136,93 @@ pub(crate) fn add_common_headers(answer: &mut Response<Reply>, allowed: HeaderVa
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+}
+
+/// Lets a script of another page send any header: adds what the answer to its preflight `asked` for
+/// has beside the headers of every answer (contract/streams 1.2). No answer allows credentials, so a
+/// browser adds none of its own to a request that needed a preflight.
+pub(crate) fn add_preflight_headers(answer: &mut Response<Reply>, asked: &HeaderMap) {
+    let signs = [header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_REQUEST_HEADERS];
+    if !signs.iter().any(|name| asked.contains_key(name)) {
+        return;
+    }
+    let headers = answer.headers_mut();
+    if let Some(allowed) = allowed_beside_the_usual(asked) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
+    headers.insert(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+}
+
+/// The usual list and the names asked for that are not in it, as they were sent; `None` when there
+/// are none. What is no name of a header is left out, and so is what is beyond
+/// [`MAX_PREFLIGHT_NAMES_BYTES`].
+fn allowed_beside_the_usual(asked: &HeaderMap) -> Option<HeaderValue> {
+    let usual = USUAL_HEADERS_OF_REQUESTS;
+    let is_usual = |name: &str| usual.split(", ").any(|known| known.eq_ignore_ascii_case(name));
+    let lines = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|line| line.to_str().ok());
+    let mut left = MAX_PREFLIGHT_NAMES_BYTES;
+    let mut list = usual.to_owned();
+    for name in lines.flat_map(|line| line.split(',')).map(str::trim) {
+        if is_usual(name) || HeaderName::from_bytes(name.as_bytes()).is_err() {
+            continue;
+        }
+        let Some(rest) = left.checked_sub(name.len()) else { break };
+        left = rest;
+        // Writing to a String cannot fail.
+        let _ = write!(list, ", {name}");
+    }
+    if list.len() == usual.len() { None } else { HeaderValue::try_from(list).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is allowed beside the usual headers.
+    fn allowed_for(asked: &[&str]) -> Option<String> {
+        let lines = asked.iter().map(|line| HeaderValue::from_str(line).unwrap());
+        let mut asked = HeaderMap::new();
+        for line in lines {
+            asked.append(header::ACCESS_CONTROL_REQUEST_HEADERS, line);
+        }
+        let mut answer = status_only(StatusCode::OK, "OK");
+        add_common_headers(&mut answer, NO_METHODS);
+        add_preflight_headers(&mut answer, &asked);
+        let allowed = answer.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS].to_str().unwrap();
+        let more = allowed.strip_prefix(USUAL_HEADERS_OF_REQUESTS).unwrap();
+        more.strip_prefix(", ").map(str::to_owned)
+    }
+
+    #[test]
+    fn a_preflight_is_allowed_every_header_that_it_asks_for() {
+        for (asked, expected) in [
+            (&[][..], None),
+            (&["traceparent"], Some("traceparent")),
+            (&["traceparent,X-A , cache-control"], Some("traceparent, X-A, cache-control")),
+            (&["traceparent", "x-a"], Some("traceparent, x-a")),
+            (&["es-longpoll, CONTENT-TYPE, kurrent-eventid"], None),
+            (&["", " ,, "], None),
+            (&["a b, x/y, <x>, good"], Some("good")),
+        ] {
+            assert_eq!(allowed_for(asked).as_deref(), expected, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_names_are_repeated() {
+        let names: Vec<String> = (0..2_000).map(|number| format!("x-{number:06}")).collect();
+        let allowed = allowed_for(&[&names.join(",")]).unwrap();
+        assert_eq!(allowed.split(", ").count(), MAX_PREFLIGHT_NAMES_BYTES / names[0].len());
+    }
+
+    #[test]
+    fn an_answer_that_is_no_preflight_stays_as_it_is() {
+        let mut answer = status_only(StatusCode::OK, "OK");
+        add_preflight_headers(&mut answer, &HeaderMap::new());
+        assert!(answer.headers().is_empty());
+        let asked = HeaderMap::from_iter([(header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("PUT"))]);
+        add_preflight_headers(&mut answer, &asked);
+        assert_eq!(answer.headers()[header::ACCESS_CONTROL_MAX_AGE], "600");
+    }
 }

@@ -13,7 +13,9 @@ use crate::http::exchange::extract;
 use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::negotiate::{self, Chosen};
 use crate::http::exchange::request::{Connection, Request};
-use crate::http::exchange::response::{add_challenge, add_common_headers, status_only};
+use crate::http::exchange::response::{
+    NO_METHODS, add_challenge, add_common_headers, add_preflight_headers, status_only,
+};
 use crate::http::exchange::router::{Found, Route};
 use crate::http::{AppState, Reply};
 
@@ -44,9 +46,6 @@ fn method<'head>(state: &AppState, head: &'head Parts) -> &'head Method {
     if head.method == Method::HEAD && state.config.head_requests { &Method::GET } else { &head.method }
 }
 
-/// In answers of steps before the methods of a path count (contract/streams 1.2).
-const NO_METHODS: HeaderValue = HeaderValue::from_static("");
-
 /// The steps of an exchange, each of which may end it.
 async fn exchange(
     state: &AppState,
@@ -61,7 +60,9 @@ async fn exchange(
     };
     let Some(Found { allowed, served_by }) = found else { return refused(ApiError::UnknownPath, NO_METHODS) };
     if head.method == Method::OPTIONS {
-        return with_methods(status_only(StatusCode::OK, "OK"), allowed);
+        let mut answer = with_methods(status_only(StatusCode::OK, "OK"), allowed);
+        add_preflight_headers(&mut answer, &head.headers);
+        return answer;
     }
     let Some((route, params)) = served_by else { return refused(ApiError::MethodNotAllowed, allowed) };
     let Some(body_type) = body_type(route, &head.headers) else {
