@@ -7,10 +7,12 @@ use bytes::Bytes;
 
 use super::Streams;
 use super::limits::{PART_BYTES, PART_MEMORY_BYTES, PART_MEMORY_WAIT};
+use super::links::LinkAccess;
 use super::page::PagePlan;
 use super::page_format::PageFormat;
 use super::page_parts::PartCursor;
 use super::refusal::Refusal;
+use crate::access::Policy;
 use crate::budget::{Exhausted, MemoryBudget, Reservation};
 use crate::store::{ReadError, Store};
 
@@ -18,6 +20,13 @@ use crate::store::{ReadError, Store};
 pub(crate) struct PageRead<F> {
     /// What it shows.
     pub(crate) document: Document<F>,
+    /// What else is known of it.
+    pub(crate) facts: PageFacts,
+}
+
+/// What is known of a page beside its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageFacts {
     /// The version of what was read: number of the stream's last event, or position of the log's;
     /// -1 for none.
     pub(crate) version: i64,
@@ -29,6 +38,16 @@ pub(crate) struct PageRead<F> {
     pub(crate) is_public: bool,
 }
 
+impl PageFacts {
+    /// Whether they cannot be told before the links on the page are looked at: a cache may keep it,
+    /// for everybody only if everybody may read what they lead to. What is shown to a caller who did
+    /// not log in may be shown to everybody.
+    pub(super) fn depend_on_links(&self, policy: &Policy) -> bool {
+        let may_be_kept = self.is_immutable || self.cache_control_s.is_some();
+        may_be_kept && self.is_public && LinkAccess::of_unseen(policy) != LinkAccess::Public
+    }
+}
+
 /// Why a page is not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadPageError {
@@ -36,9 +55,9 @@ pub(crate) enum ReadPageError {
     /// what a link on it leads to.
     #[error(transparent)]
     Refused(Refusal),
-    /// The stream or log is at a version that the caller knows.
+    /// The stream or log is at a version that the caller knows; what stands beside the document.
     #[error("the caller knows this version")]
-    Unchanged,
+    Unchanged(PageFacts),
     /// The stream never had an event, or is soft-deleted. The log always exists.
     #[error("there is no such stream")]
     NotFound,

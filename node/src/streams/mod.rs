@@ -44,7 +44,7 @@ pub(crate) use append::{Append, AppendError, Appended};
 pub(crate) use barrier::ReadBarrier;
 pub(crate) use commit::CommitError;
 pub(crate) use delete::{Delete, DeleteKind, Deleted};
-pub(crate) use document::{Document, PageParts, PageRead, PartError, ReadPageError};
+pub(crate) use document::{Document, PageFacts, PageParts, PageRead, PartError, ReadPageError};
 pub(crate) use filter::{Filter, FilterBy, Pattern, PatternError};
 pub(crate) use links::Links;
 pub(crate) use page_format::{Detail, PageFormat, PageHead, PageIdentity, PageKind, PageWriter};

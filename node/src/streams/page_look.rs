@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::document::{Content, ReadPageError};
+use super::document::{Content, PageFacts, ReadPageError};
 use super::filter::Filter;
 use super::links::{LinkAccess, LinkResolver};
 use super::page::{self, Beginning, PageEnds, PageEvents, PagePlan};
@@ -36,13 +36,10 @@ pub(super) struct PageLook<F> {
     pub(super) page: Result<FoundPage<F>, ReadPageError>,
 }
 
-/// A page that was found. The fields but the first are those of [`super::PageRead`].
+/// A page that was found.
 pub(super) struct FoundPage<F> {
     pub(super) content: Content<F>,
-    pub(super) version: i64,
-    pub(super) is_immutable: bool,
-    pub(super) cache_control_s: Option<u64>,
-    pub(super) is_public: bool,
+    pub(super) facts: PageFacts,
 }
 
 /// How far a look has come.
@@ -85,8 +82,13 @@ impl<F: PageFormat> PageReader<F> {
             Err(error) => Err(error),
             Ok((readable, visible)) => {
                 let page = Page::Stream(self.stream_page(visible));
-                let document = self.format.recall(self.identity(&state.info, page, visible)?)?;
-                Ok(self.found(readable, state, page, Content::Small(document), LinkAccess::Public))
+                match self.unchanged(readable, state, page) {
+                    Some(unchanged) => Err(unchanged),
+                    None => {
+                        let document = self.format.recall(self.identity(&state.info, page, visible)?)?;
+                        self.found(readable, state, page, Content::Small(document), LinkAccess::Public)
+                    }
+                }
             }
         };
         Some(self.looked(state, self.begins_behind_the_end(state), page))
@@ -106,37 +108,74 @@ impl<F: PageFormat> PageReader<F> {
         let mut awaits_events = self.begins_behind_the_end(&state);
         let page = match self.readable(&state) {
             Err(error) => Err(error),
-            Ok((readable, visible)) => {
-                let events = match &self.target.source {
-                    Source::Stream { .. } => self.events_of_stream(view, &state.info, visible)?,
-                    Source::Log { filter: None } => self.events_of_log(state.end),
-                    Source::Log { filter: Some(filter) } => {
-                        let search = self.search(view, state.end, begun, filter)?;
-                        if !search.is_done() {
-                            return Ok(Looked::Unfinished(search));
+            Ok((readable, visible)) => match self.unchanged_before_its_events(readable, &state, visible) {
+                Some(unchanged) => Err(unchanged),
+                None => {
+                    let events = match &self.target.source {
+                        Source::Stream { .. } => self.events_of_stream(view, &state.info, visible)?,
+                        Source::Log { filter: None } => self.events_of_log(state.end),
+                        Source::Log { filter: Some(filter) } => {
+                            let search = self.search(view, state.end, begun, filter)?;
+                            if !search.is_done() {
+                                return Ok(Looked::Unfinished(search));
+                            }
+                            awaits_events = search.awaits_events() && !self.is_known(readable);
+                            Events::found(search)
                         }
-                        awaits_events = search.awaits_events();
-                        Events::found(search)
-                    }
-                };
-                self.write(view, &state, readable, visible, events)?
-            }
+                    };
+                    self.write(view, &state, readable, visible, events)?
+                }
+            },
         };
         Ok(Looked::Done(self.looked(&state, awaits_events, page), state))
     }
 
-    /// What comes before any event: whether the caller may read the source, whether it knows this
-    /// version, and what is visible.
+    /// What comes before any event: whether the caller may read the source, and what is visible.
     fn readable<'a>(&'a self, state: &'a SourceState) -> Result<(Readable<'a>, VisibleEvents), ReadPageError> {
         let readable = self.target.source.readable(state, &self.policy)?;
-        if self.target.page.known_versions.contains(&readable.version()) {
-            return Err(ReadPageError::Unchanged);
-        }
         match readable.visibility(self.now) {
             Visibility::Readable(visible) => Ok((readable, visible)),
+            // The version is compared before anything else about a stream (contract/streams 8.7).
+            Visibility::NotFound | Visibility::Deleted if self.is_known(readable) => {
+                Err(ReadPageError::Unchanged(facts(readable, state, false, LinkAccess::Public)))
+            }
             Visibility::NotFound => Err(ReadPageError::NotFound),
             Visibility::Deleted => Err(ReadPageError::Deleted),
         }
+    }
+
+    /// Whether the caller knows this version of the source.
+    fn is_known(&self, readable: Readable<'_>) -> bool {
+        self.target.page.known_versions.contains(&readable.version())
+    }
+
+    /// The answer to a caller that knows this version, where it can be told before the links on the
+    /// page are looked at.
+    fn unchanged(&self, readable: Readable<'_>, state: &SourceState, page: Page) -> Option<ReadPageError> {
+        if !self.is_known(readable) {
+            return None;
+        }
+        let facts = facts(readable, state, page.is_immutable(), LinkAccess::Public);
+        (!facts.depend_on_links(&self.policy)).then_some(ReadPageError::Unchanged(facts))
+    }
+
+    /// The same before the events of the page are found. A forward page of a filtered log has to be
+    /// found first: it never changes once enough is on it.
+    fn unchanged_before_its_events(
+        &self,
+        readable: Readable<'_>,
+        state: &SourceState,
+        visible: VisibleEvents,
+    ) -> Option<ReadPageError> {
+        if !self.is_known(readable) {
+            return None;
+        }
+        let page = match &self.target.source {
+            Source::Stream { .. } => Page::Stream(self.stream_page(visible)),
+            Source::Log { filter: Some(_) } if self.target.page.start.direction() == Direction::Forward => return None,
+            Source::Log { .. } => Page::Log(self.log_page(state.end)),
+        };
+        self.unchanged(readable, state, page)
     }
 
     /// Whether a forward page begins where nothing is yet (contract/streams 8.8). What a filter
@@ -161,6 +200,11 @@ impl<F: PageFormat> PageReader<F> {
 
     fn stream_page(&self, visible: VisibleEvents) -> StreamPage {
         StreamPage::new(visible.bounds, self.target.page.start, self.target.page.size)
+    }
+
+    fn log_page(&self, end: Position) -> LogPage {
+        let PageRequest { start, size, .. } = self.target.page;
+        LogPage::of_all(start, size, end, &log_paging::positions(start, size, end))
     }
 
     /// The events of a page of a stream are found in its index.
@@ -191,10 +235,9 @@ impl<F: PageFormat> PageReader<F> {
     /// The events of a page of the whole log are where the page says: positions are dense.
     fn events_of_log(&self, end: Position) -> Events {
         let PageRequest { start, size, .. } = self.target.page;
-        let positions = log_paging::positions(start, size, end);
         Events {
-            page: Page::Log(LogPage::of_all(start, size, end, &positions)),
-            places: PageEvents::Positions(positions),
+            page: Page::Log(self.log_page(end)),
+            places: PageEvents::Positions(log_paging::positions(start, size, end)),
             headings: None,
             link_access: None,
         }
@@ -262,9 +305,10 @@ impl<F: PageFormat> PageReader<F> {
             }
             Beginning::Head(head) => Content::Large { head, plan },
         };
-        Ok(Ok(self.found(readable, state, page, content, access)))
+        Ok(self.found(readable, state, page, content, access))
     }
 
+    /// The page; of one that the caller knows, only what stands beside it.
     fn found(
         &self,
         readable: Readable<'_>,
@@ -272,14 +316,9 @@ impl<F: PageFormat> PageReader<F> {
         page: Page,
         content: Content<F>,
         access: LinkAccess,
-    ) -> FoundPage<F> {
-        FoundPage {
-            content,
-            version: readable.version(),
-            is_immutable: page.is_immutable(),
-            cache_control_s: state.info.metadata.cache_control_s,
-            is_public: access == LinkAccess::Public && readable.is_public(),
-        }
+    ) -> Result<FoundPage<F>, ReadPageError> {
+        let facts = facts(readable, state, page.is_immutable(), access);
+        if self.is_known(readable) { Err(ReadPageError::Unchanged(facts)) } else { Ok(FoundPage { content, facts }) }
     }
 
     /// All that the document of the page depends on; `None` when that is more than its numbers: the
@@ -297,6 +336,15 @@ impl<F: PageFormat> PageReader<F> {
             head: page.head(Some(lowest)),
             links: self.target.source.links(),
         })
+    }
+}
+
+fn facts(readable: Readable<'_>, state: &SourceState, is_immutable: bool, access: LinkAccess) -> PageFacts {
+    PageFacts {
+        version: readable.version(),
+        is_immutable,
+        cache_control_s: state.info.metadata.cache_control_s,
+        is_public: access == LinkAccess::Public && readable.is_public(),
     }
 }
 

@@ -66,13 +66,7 @@ impl Streams {
             look = self.look_for_page(caller, &target, &format).await?;
         }
         let found = look.page?;
-        Ok(PageRead {
-            document: self.document(found.content).await?,
-            version: found.version,
-            is_immutable: found.is_immutable,
-            cache_control_s: found.cache_control_s,
-            is_public: found.is_public,
-        })
+        Ok(PageRead { document: self.document(found.content).await?, facts: found.facts })
     }
 
     /// Looks for the page once: in memory, or under a view of the store. A search may take several

@@ -5,7 +5,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 
 use crate::http::Reply;
 use crate::http::exchange::response;
-use crate::http::format::links::is_host;
+use crate::http::format::authority::is_host;
 use crate::http::limits::MAX_HEADER_BYTES;
 
 /// Answers a request whose head is too large or ambiguous.

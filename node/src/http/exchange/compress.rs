@@ -4,45 +4,14 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use flate2::write::{DeflateEncoder, GzEncoder};
-use http::{HeaderMap, HeaderValue, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::http::Reply;
+use crate::http::exchange::caching;
 use crate::http::limits::COMPRESS_APART_BYTES;
 
 /// Pages are texts that repeat themselves: the fastest level already makes them ten times smaller.
 const LEVEL: flate2::Compression = flate2::Compression::fast();
-
-/// How the body of an answer is to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Compression {
-    coding: Coding,
-    /// Something between the client and this node may keep the answer for others.
-    is_cached: bool,
-}
-
-impl Compression {
-    /// The compression that a request asks for; `None` when its answer is to be sent as it is.
-    pub(crate) fn of_request(headers: &HeaderMap, version: Version) -> Option<Self> {
-        let coding = Coding::choose(headers)?;
-        Some(Self { coding, is_cached: comes_through_a_proxy(headers, version) })
-    }
-
-    fn add_headers(self, headers: &mut HeaderMap) {
-        headers.insert(header::CONTENT_ENCODING, self.coding.name());
-        // A shared cache must not hand the compressed form to clients that did not ask for it; the
-        // plain form suits all. A client that asks directly gets only the Vary of the contract.
-        if self.is_cached {
-            headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        }
-    }
-}
-
-/// Whether a request shows that a proxy passed it on: the proxy names itself, or speaks HTTP/1.0,
-/// as some do to the servers behind them.
-fn comes_through_a_proxy(headers: &HeaderMap, version: Version) -> bool {
-    let names_one = |name: &str| name == "via" || name == "forwarded" || name.starts_with("x-forwarded-");
-    version == Version::HTTP_10 || headers.keys().any(|name| names_one(name.as_str()))
-}
 
 /// How a body can be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +31,12 @@ impl Coding {
             "deflate" => Some(Self::Deflate),
             _ => None,
         })
+    }
+
+    fn add_header(self, headers: &mut HeaderMap) {
+        headers.insert(header::CONTENT_ENCODING, self.name());
+        // A shared cache must not hand it to clients that did not ask for it.
+        caching::vary_by_form(headers);
     }
 
     fn name(self) -> HeaderValue {
@@ -130,9 +105,8 @@ impl Encoder {
 }
 
 /// Compresses the body, if there is one and the client asks for it.
-pub(crate) async fn compress(answer: Response<Reply>, compression: Option<Compression>) -> Response<Reply> {
-    let Some(compression) = compression else { return answer };
-    let coding = compression.coding;
+pub(crate) async fn compress(answer: Response<Reply>, coding: Option<Coding>) -> Response<Reply> {
+    let Some(coding) = coding else { return answer };
     if answer.body().is_live() {
         // An encoder would keep events back until it has enough of them.
         return answer;
@@ -143,7 +117,7 @@ pub(crate) async fn compress(answer: Response<Reply>, compression: Option<Compre
         Ok(plain) => plain,
         // A large body is compressed piece by piece as it comes.
         Err(pieces) => {
-            compression.add_headers(&mut head.headers);
+            coding.add_header(&mut head.headers);
             return Response::from_parts(head, pieces.encoded(coding.encoder()));
         }
     };
@@ -156,7 +130,7 @@ pub(crate) async fn compress(answer: Response<Reply>, compression: Option<Compre
     let Some(encoded) = encoded else {
         return Response::from_parts(head, Reply::new(plain));
     };
-    compression.add_headers(&mut head.headers);
+    coding.add_header(&mut head.headers);
     Response::from_parts(head, Reply::new(Bytes::from(encoded)))
 }
 
@@ -190,9 +164,9 @@ mod tests {
         assert_eq!(Coding::choose(&HeaderMap::new()), None);
     }
 
-    async fn answer(body: Vec<u8>, coding: Coding, is_cached: bool) -> (HeaderMap, Bytes) {
+    async fn answer(body: Vec<u8>, coding: Coding) -> (HeaderMap, Bytes) {
         let plain = Response::new(Reply::new(Bytes::from(body)));
-        let (head, body) = compress(plain, Some(Compression { coding, is_cached })).await.into_parts();
+        let (head, body) = compress(plain, Some(coding)).await.into_parts();
         let body = body.collect().await.unwrap();
         (head.headers, body.to_bytes())
     }
@@ -202,15 +176,14 @@ mod tests {
         for size in [1, 1024, COMPRESS_APART_BYTES] {
             let body: Vec<u8> = b"event ".iter().copied().cycle().take(size).collect();
             let mut plain = Vec::new();
-            let (headers, gzip) = answer(body.clone(), Coding::Gzip, true).await;
+            let (headers, gzip) = answer(body.clone(), Coding::Gzip).await;
             assert_eq!(headers[header::CONTENT_ENCODING], "gzip");
-            assert_eq!(headers[header::VARY], "Accept-Encoding");
+            assert_eq!(headers[header::VARY], "Accept, Accept-Encoding");
             flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut plain).unwrap();
             assert_eq!(plain, body);
             plain.clear();
-            let (headers, deflate) = answer(body.clone(), Coding::Deflate, false).await;
+            let (headers, deflate) = answer(body.clone(), Coding::Deflate).await;
             assert_eq!(headers[header::CONTENT_ENCODING], "deflate");
-            assert!(!headers.contains_key(header::VARY));
             flate2::read::DeflateDecoder::new(&deflate[..]).read_to_end(&mut plain).unwrap();
             assert_eq!(plain, body);
         }
@@ -218,21 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn empty_bodies_stay_as_they_are() {
-        let (headers, body) = answer(Vec::new(), Coding::Gzip, true).await;
+        let (headers, body) = answer(Vec::new(), Coding::Gzip).await;
         assert!(headers.is_empty() && body.is_empty());
-    }
-
-    #[test]
-    fn proxies_are_recognised_by_the_headers_they_add() {
-        let of = |name: &'static str, version| {
-            let headers = [(header::ACCEPT_ENCODING, "gzip"), (header::HeaderName::from_static(name), "x")];
-            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
-            Compression::of_request(&HeaderMap::from_iter(headers), version).unwrap().is_cached
-        };
-        assert!(!of("accept", Version::HTTP_11));
-        assert!(of("accept", Version::HTTP_10));
-        for name in ["via", "forwarded", "x-forwarded-for", "x-forwarded-prefix"] {
-            assert!(of(name, Version::HTTP_11), "{name}");
-        }
     }
 }

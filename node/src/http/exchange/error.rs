@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::access::{LoginError, ProfileTooLarge, ReadError};
 use crate::budget::Exhausted;
@@ -74,9 +74,9 @@ pub(crate) enum ApiError {
     /// The stream's last number, -1 for none, is not what was expected.
     #[error("wrong expected version")]
     WrongExpectedVersion(i64),
-    /// If-None-Match holds the current version.
+    /// If-None-Match holds the current version; what the page would have beside its document.
     #[error("not modified")]
-    NotModified,
+    NotModified(Box<HeaderMap>),
     /// More events asked for than a page may have.
     #[error("page too large")]
     PageTooLarge,
@@ -142,7 +142,12 @@ impl ApiError {
                 }
                 answer
             }
-            Self::NotModified => response::text(StatusCode::NOT_MODIFIED, "Not Modified"),
+            // No Content-Type: caches would take it over for the page that they have.
+            Self::NotModified(headers) => {
+                let mut answer = response::status_only(StatusCode::NOT_MODIFIED, "Not Modified");
+                answer.headers_mut().extend(*headers);
+                answer
+            }
             Self::PageTooLarge => {
                 response::text(StatusCode::INTERNAL_SERVER_ERROR, "Read size too big, should be less than 4096 items")
             }

@@ -1,11 +1,14 @@
 //! What the operations of the rooms below are refused for, as errors of this API: one full match for
 //! each operation.
 
+use http::HeaderMap;
+
 use crate::access::{ManageError, ReadUsersError};
+use crate::http::exchange::caching;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::user_refusal::UserRefusal;
-use crate::streams::{AppendError, CommitError, ReadEventError, ReadPageError, Refusal, SubscribeError};
+use crate::streams::{AppendError, CommitError, PageFacts, ReadEventError, ReadPageError, Refusal, SubscribeError};
 
 impl ApiError {
     /// Why this node does not do what it was asked for, whatever that is (contract/streams 3.1 and
@@ -93,10 +96,16 @@ impl ApiError {
     pub(crate) fn of_read_page(error: ReadPageError, request: &Request<'_>) -> Self {
         match error {
             ReadPageError::Refused(refusal) => Self::of_refusal(refusal, request),
-            ReadPageError::Unchanged => Self::NotModified,
+            ReadPageError::Unchanged(page) => Self::not_modified(&page, request),
             ReadPageError::NotFound => Self::NotFound,
             ReadPageError::Deleted => Self::Deleted,
         }
+    }
+
+    fn not_modified(page: &PageFacts, request: &Request<'_>) -> Self {
+        let mut headers = HeaderMap::new();
+        caching::add_page_headers(&mut headers, page, request);
+        Self::NotModified(Box::new(headers))
     }
 
     /// Why no event is shown (contract/streams 9.1).

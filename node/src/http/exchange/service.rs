@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::http::exchange::authentication;
-use crate::http::exchange::compress::{Compression, compress};
+use crate::http::exchange::caching;
+use crate::http::exchange::compress::{Coding, compress};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::media_type::MediaType;
@@ -27,14 +29,17 @@ pub(crate) async fn answer(
 ) -> Response<Reply> {
     extract::rename_later_headers(request.headers_mut());
     let (head, body) = request.into_parts();
-    let compression = Compression::of_request(&head.headers, head.version);
+    let coding = Coding::choose(&head.headers);
     let found = state.router.find(method(state, &head), head.uri.path());
     let route = found.as_ref().and_then(Found::name).unwrap_or("none");
     let mut answer = exchange(state, connection, &head, found, body).await;
     if answer.status() == StatusCode::UNAUTHORIZED {
         add_challenge(&mut answer, state.config.challenge);
     }
-    let answer = compress(answer, compression).await;
+    if answer.status() == StatusCode::OK && !answer.body().is_end_stream() {
+        caching::vary_by_form(answer.headers_mut());
+    }
+    let answer = compress(answer, coding).await;
     state.http_metrics.answered(route, answer.status().as_u16());
     answer
 }

@@ -1,17 +1,13 @@
 //! The base of generated links, and URIs of streams, pages and events (contract/streams 14).
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::http::format::authority::{is_authority, split_port};
+use crate::http::format::forwarded::{self, Forwarded, ForwardedPort};
 
 /// Everything is encoded except letters, digits and `-._~` (contract/streams 2.1).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// How the names of all headers begin by which a proxy says what its client asked for.
-const FORWARDED: &str = "x-forwarded-";
-static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// A stream's name as it stands in a path.
 pub(crate) fn encode(stream: &str) -> impl std::fmt::Display + '_ {
@@ -26,25 +22,20 @@ impl Base {
     /// The base for the links of an answer. `scheme` is that of the connection; `local` stands in
     /// for a missing Host header.
     pub(crate) fn of_request(headers: &HeaderMap, scheme: &'static str, advertised: Option<&str>, local: &str) -> Self {
-        let text = |name: &HeaderName| {
-            headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim)
-        };
-        let own = advertised.or_else(|| text(&header::HOST)).filter(|host| is_authority(host)).unwrap_or(local);
-        let (mut host, mut port) = split_port(own);
-        // One look at all names instead of a search for each: most requests have none of these.
-        if !headers.keys().any(|name| name.as_str().starts_with(FORWARDED)) {
+        let sent = || headers.get(header::HOST).and_then(|value| value.to_str().ok()).map(str::trim);
+        let own = advertised.or_else(sent).filter(|host| is_authority(host)).unwrap_or(local);
+        let (host, port) = split_port(own);
+        if !forwarded::is_sent(headers) {
             return Self::new(scheme, host, port, "");
         }
-        if let Some(forwarded) = text(&FORWARDED_PORT).and_then(|port| port.parse::<u16>().ok()) {
-            port = Some(forwarded);
-        }
-        let first = text(&FORWARDED_HOST).and_then(|hosts| hosts.split(',').next()).map(str::trim);
-        if let Some(forwarded) = first.filter(|host| is_authority(host)) {
-            let (forwarded_host, forwarded_port) = split_port(forwarded);
-            host = forwarded_host;
-            port = forwarded_port.or(port);
-        }
-        Self::new(forwarded_scheme(headers, scheme), host, port, &forwarded_prefix(headers))
+        let forwarded = Forwarded::of(headers);
+        let port = match forwarded.port {
+            ForwardedPort::Unsaid => port,
+            ForwardedPort::Is(port) => Some(port),
+            ForwardedPort::DefaultOfScheme => None,
+        };
+        let host = forwarded.host.as_deref().unwrap_or(host);
+        Self::new(forwarded.scheme.unwrap_or(scheme), host, port, &forwarded.prefix)
     }
 
     fn new(scheme: &str, host: &str, port: Option<u16>, prefix: &str) -> Self {
@@ -61,16 +52,10 @@ impl Base {
         Self(base)
     }
 
-    /// The address of the request as the client sent it, for redirects on this node: no X-Forwarded
-    /// headers.
-    pub(crate) fn of_raw_request(headers: &HeaderMap, scheme: &str, local: &str) -> Self {
-        let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).filter(|host| is_authority(host));
-        Self(format!("{scheme}://{}", host.unwrap_or(local)))
-    }
-
     /// The same path on another node: scheme and prefix as forwarded, host and port of that node.
     pub(crate) fn of_node(headers: &HeaderMap, scheme: &'static str, address: &str) -> Self {
-        Self(format!("{}://{address}{}", forwarded_scheme(headers, scheme), forwarded_prefix(headers)))
+        let forwarded = Forwarded::of(headers);
+        Self(format!("{}://{address}{}", forwarded.scheme.unwrap_or(scheme), forwarded.prefix))
     }
 
     /// The text.
@@ -100,95 +85,6 @@ impl Base {
     const ROOM_BEHIND_STREAM: usize = 24;
 }
 
-/// The scheme that the client used: what a proxy says, else that of the connection.
-fn forwarded_scheme(headers: &HeaderMap, own: &'static str) -> &'static str {
-    let Some(value) = headers.get(&FORWARDED_PROTO) else { return own };
-    // Proxies in a row make a list; the first one spoke with the client.
-    let first = value.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-    match () {
-        () if first.eq_ignore_ascii_case(b"https") => "https",
-        () if first.eq_ignore_ascii_case(b"http") => "http",
-        () => own,
-    }
-}
-
-/// Empty, or the prefix with a slash before it and none behind it. A prefix that is no plain path
-/// is ignored.
-fn forwarded_prefix(headers: &HeaderMap) -> String {
-    let prefix = headers.get(&FORWARDED_PREFIX).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let prefix = prefix.trim().trim_matches('/');
-    if prefix.is_empty() || !consists_of(prefix, &OF_PREFIX) { String::new() } else { format!("/{prefix}") }
-}
-
-/// Letters, digits and `others`: which bytes a text may have, at the price of one look-up for each.
-const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        table[byte as usize] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    table
-}
-
-static OF_AUTHORITY: [bool; 256] = alphanumeric_and(b"-._~:[]%");
-static OF_NAME: [bool; 256] = alphanumeric_and(b"-._~%!$&'()*+,;=");
-static OF_PREFIX: [bool; 256] = alphanumeric_and(b"-._~/%!$&'()*+,;=:@");
-
-fn consists_of(text: &str, allowed: &[bool; 256]) -> bool {
-    text.bytes().all(|byte| allowed[usize::from(byte)])
-}
-
-fn is_authority(text: &str) -> bool {
-    consists_of(text, &OF_AUTHORITY) && !text.is_empty() && !text.starts_with(':') && split_address(text).is_some()
-}
-
-/// Whether a Host header may have this value: a name or an address, and perhaps a port (RFC 9110
-/// 7.2). An empty one stands for a target without a host.
-pub(crate) fn is_host(text: &str) -> bool {
-    let Some((address, rest)) = split_address(text) else { return false };
-    let (name, port) = match rest.split_once(':') {
-        Some((name, port)) => (name, Some(port)),
-        None => (rest, None),
-    };
-    let is_port =
-        |port: &str| port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
-    let has_host = if address.is_empty() { !name.is_empty() || port.is_none() } else { name.is_empty() };
-    has_host && consists_of(name, &OF_NAME) && port.is_none_or(is_port)
-}
-
-/// Splits an IPv6 address in brackets off, if there is one. `None` for brackets around or beside
-/// anything else.
-fn split_address(text: &str) -> Option<(&str, &str)> {
-    let Some(inner) = text.strip_prefix('[') else {
-        let has_bracket = memchr::memchr2(b'[', b']', text.as_bytes()).is_some();
-        return (!has_bracket).then_some(("", text));
-    };
-    let (address, rest) = inner.split_once(']')?;
-    let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
-    (is_address && (rest.is_empty() || rest.starts_with(':'))).then_some((address, rest))
-}
-
-/// Host and port of an authority. A port that is no number counts as none. Of so few bytes each is
-/// looked at: a search that is made for many takes longer.
-fn split_port(authority: &str) -> (&str, Option<u16>) {
-    // The colons of an IPv6 address stand in brackets.
-    let host_end = authority.bytes().position(|byte| byte == b']').map_or(0, |bracket| bracket + 1);
-    match authority.bytes().skip(host_end).position(|byte| byte == b':') {
-        Some(colon) => {
-            let (host, ports) = authority.split_at(host_end + colon);
-            let port = ports.bytes().rposition(|byte| byte == b':').map_or(ports, |colon| &ports[colon + 1..]);
-            (host, port.parse().ok())
-        }
-        None => (authority, None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,7 +103,6 @@ mod tests {
         headers.insert("host", http::HeaderValue::from_static("node:2113"));
         let of_request = |headers: &HeaderMap| Base::of_request(headers, "https", None, "x:1").0;
         assert_eq!(of_request(&headers), "https://node:2113");
-        assert_eq!(Base::of_raw_request(&headers, "https", "x:1").0, "https://node:2113");
         assert_eq!(Base::of_node(&headers, "https", "leader:1").0, "https://leader:1");
         headers.insert("x-forwarded-proto", http::HeaderValue::from_static("http"));
         assert_eq!(of_request(&headers), "http://node:2113");
@@ -260,21 +155,32 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_names_or_addresses_with_or_without_a_port() {
-        for host in ["", "node", "node:2113", "node:", "127.0.0.1:80", "[::1]", "[::1]:2113", "a_b.c-d:1", "n%61"] {
-            assert!(is_host(host), "{host}");
-        }
-        for host in [
-            "[::1", "::1]", "[::1]x", "[x]", "[]:1", "x:abc", "x:70000", "x:-1", ":80", "a:b:c", "::1", "a/b", "a b",
-            "u@h",
-        ] {
-            assert!(!is_host(host), "{host}");
-        }
-        // Where a proxy says something else than a host, it says nothing.
+    fn a_forwarded_host_that_is_none_is_ignored() {
         let host = ("host", "node:2113");
         for forwarded in ["[::1", "[x]:1", "a]b", "[::1]x"] {
             assert_eq!(base(&[host, ("x-forwarded-host", forwarded)]), "http://node:2113", "{forwarded}");
         }
+    }
+
+    #[test]
+    fn of_every_list_the_first_item_counts() {
+        let host = ("host", "node:2113");
+        assert_eq!(base(&[host, ("x-forwarded-port", "81, 82")]), "http://node:81");
+        assert_eq!(base(&[host, ("x-forwarded-port", "x, 82")]), "http://node:2113");
+        assert_eq!(base(&[host, ("x-forwarded-prefix", "/a/, /b")]), "http://node:2113/a");
+        assert_eq!(base(&[host, ("x-forwarded-prefix", ",, /b")]), "http://node:2113/b");
+        assert_eq!(base(&[host, ("x-forwarded-host", " , a:1")]), "http://a:1");
+    }
+
+    #[test]
+    fn the_host_of_a_forwarded_header_has_the_port_that_its_client_asked_for() {
+        let host = ("host", "node:2113");
+        assert_eq!(base(&[host, ("forwarded", "host=a;proto=https")]), "https://a");
+        assert_eq!(base(&[host, ("forwarded", "host=\"a:8080\"")]), "http://a:8080");
+        assert_eq!(base(&[host, ("forwarded", "proto=https")]), "https://node:2113");
+        assert_eq!(base(&[host, ("forwarded", "host=a"), ("x-forwarded-prefix", "p")]), "http://a/p");
+        let headers = HeaderMap::from_iter([(header::FORWARDED, http::HeaderValue::from_static("proto=https;host=a"))]);
+        assert_eq!(Base::of_node(&headers, "http", "leader:1").0, "https://leader:1");
     }
 
     #[test]

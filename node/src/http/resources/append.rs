@@ -12,7 +12,6 @@ use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{extract, request_body, response};
 use crate::http::format::body::{self, BodyError, EventsFormat};
-use crate::http::format::links::Base;
 use crate::streams::events::ProposedEvent;
 use crate::streams::{Append, Appended};
 
@@ -161,7 +160,7 @@ fn events_format(
 
 /// 307 to a URI with a fresh id, so that a repeated request is recognised (contract/streams 6.6).
 fn redirect_to_incoming(request: &Request<'_>) -> Response<Reply> {
-    let base = Base::of_raw_request(request.headers, request.connection.scheme(), &request.state.local_address);
+    let base = request.base();
     let mut answer = response::text(StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect");
     let path = request.uri.path();
     response::set_location(&mut answer, &format!("{}{path}/incoming/{}", base.as_str(), Uuid::new_v4()));

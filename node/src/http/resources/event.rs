@@ -73,10 +73,9 @@ fn render(request: &Request<'_>, number: Option<EventNumber>, found: EventRead) 
         Some(_) => Freshness::Immutable,
         None => Freshness::Head { cache_control_s: found.cache_control_s },
     };
-    let freshness = freshness.allowed_by(&request.state.config);
-    caching::add_headers(&mut answer, freshness, Sharing::of(found.is_public));
+    caching::add_headers(answer.headers_mut(), freshness, Sharing::of(found.is_public), request);
     if number.is_none() {
-        caching::add_tag(&mut answer, &caching::tag(found.event.original.number as i64, media_type));
+        caching::add_tag(answer.headers_mut(), &caching::tag(found.event.original.number as i64, media_type));
     }
     answer
 }
@@ -105,6 +104,6 @@ fn no_metadata(request: &Request<'_>, sharing: Sharing) -> Response<Reply> {
     let media_type = request.chosen.media_type;
     let body = if media_type.is_json() { b"{}".to_vec() } else { Vec::new() };
     let mut answer = response::with_body(StatusCode::OK, request.chosen.header(), body);
-    caching::add_headers(&mut answer, Freshness::Head { cache_control_s: None }, sharing);
+    caching::add_headers(answer.headers_mut(), Freshness::Head { cache_control_s: None }, sharing, request);
     answer
 }

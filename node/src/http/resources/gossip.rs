@@ -23,7 +23,6 @@ pub(crate) async fn members(request: &Request<'_>) -> Result<Response<Reply>, Ap
     });
     let no_cache = HeaderValue::from_static("max-age=0, no-cache, must-revalidate");
     answer.headers_mut().insert(header::CACHE_CONTROL, no_cache);
-    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     Ok(answer)
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::event::{ResolvedEvent, resolved};
 use crate::http::Reply;
+use crate::http::exchange::caching::{self, Varies};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{extract, response};
@@ -69,7 +70,7 @@ async fn answer(
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, request.chosen.header());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    caching::add_vary(headers, Varies::Page, request);
     // Proxies of the nginx family would keep events back until a buffer is full.
     headers.insert(response::X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(answer)

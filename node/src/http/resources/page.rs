@@ -9,7 +9,7 @@ use crate::event::paging::{Direction, PageLinks, PageSize, PageStart, StreamPage
 use crate::event::stream_name::ALL;
 use crate::event::{EventNumber, Position, ResolvedRef, Ticks};
 use crate::http::Reply;
-use crate::http::exchange::caching::{self, Freshness, Sharing};
+use crate::http::exchange::caching;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::media_type::{Form, MediaType};
 use crate::http::exchange::request::Request;
@@ -222,15 +222,6 @@ pub(crate) fn answer<F: PageFormat>(
     let page = page.map_err(|error| ApiError::of_read_page(error, request))?;
     let reply = delivery::document(page.document);
     let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
-    let freshness = if page.is_immutable {
-        Freshness::Immutable
-    } else {
-        Freshness::Head { cache_control_s: page.cache_control_s }
-    };
-    let freshness = freshness.allowed_by(&request.state.config);
-    caching::add_headers(&mut answer, freshness, Sharing::of(page.is_public));
-    if !page.is_immutable {
-        caching::add_tag(&mut answer, &caching::tag(page.version, request.chosen.media_type));
-    }
+    caching::add_page_headers(answer.headers_mut(), &page.facts, request);
     Ok(answer)
 }

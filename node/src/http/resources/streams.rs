@@ -3,12 +3,13 @@
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::http::Reply;
+use crate::http::exchange::caching::{self, Varies};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{extract, response};
 use crate::http::format::json::Object;
-use crate::http::format::links::{Base, encode};
+use crate::http::format::links::encode;
 use crate::streams::{Delete, Deleted};
 
 /// DELETE /streams/{S} (contract/streams 7).
@@ -27,12 +28,13 @@ pub(crate) async fn delete(request: &Request<'_>) -> Result<Response<Reply>, Api
 
 /// Redirects to the same URI without the slash at the end of its path (contract/streams 2.4).
 pub(crate) async fn without_slash(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let base = Base::of_raw_request(request.headers, request.connection.scheme(), &request.state.local_address);
+    let base = request.base();
     let path = request.uri.path().trim_end_matches('/');
     let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut answer = response::text(StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect");
     response::set_location(&mut answer, &format!("{}{path}{query}", base.as_str()));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=31536000, public"));
+    caching::add_vary(answer.headers_mut(), Varies::Linked, request);
     *answer.body_mut() = Reply::new(bytes::Bytes::from_static(b"Moved Permanently"));
     Ok(answer)
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use crate::http::Reply;
+use crate::http::exchange::caching::{self, Varies};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
@@ -15,6 +16,7 @@ const INDEX: &[u8] = include_bytes!("web_index.html");
 pub(crate) async fn redirect(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let mut answer = response::text(StatusCode::FOUND, "Found");
     response::set_location(&mut answer, &format!("{}/web/index.html", request.base().as_str()));
+    caching::add_vary(answer.headers_mut(), Varies::Linked, request);
     *answer.body_mut() = Reply::new(Bytes::from_static(b"Moved"));
     Ok(answer)
 }

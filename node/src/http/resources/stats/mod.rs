@@ -71,7 +71,6 @@ fn answer(document: &Value) -> Response<Reply> {
     let body = serde_json::to_vec_pretty(document).unwrap_or_default();
     let mut answer = response::with_body(StatusCode::OK, MediaType::Json.header(), body);
     answer.headers_mut().insert(header::CACHE_CONTROL, CACHE_CONTROL);
-    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     answer
 }
 

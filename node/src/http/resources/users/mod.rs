@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use crate::access::{ManageError, ReadUsersError, UserChange};
 use crate::event::Position;
 use crate::http::Reply;
+use crate::http::exchange::caching::{self, Varies};
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{extract, response};
@@ -17,14 +18,20 @@ use crate::http::exchange::{extract, response};
 /// GET /users
 pub(crate) async fn list(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let users = request.state.access.list_users(&request.caller, min_position(request)?).await;
-    Ok(answer::list(&users.map_err(ApiError::of_read_users)?, &request.base()))
+    Ok(with_links(request, answer::list(&users.map_err(ApiError::of_read_users)?, &request.base())))
 }
 
 /// GET /users/{user}
 pub(crate) async fn single(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let (access, min_position) = (&request.state.access, min_position(request)?);
     let found = access.show_user(&request.caller, &request.params.user, min_position).await;
-    Ok(answer::single(&found.map_err(ApiError::of_read_users)?.user, &request.base()))
+    Ok(with_links(request, answer::single(&found.map_err(ApiError::of_read_users)?.user, &request.base())))
+}
+
+/// A cache must not hand everybody the links that one client made up.
+fn with_links(request: &Request<'_>, mut answer: Response<Reply>) -> Response<Reply> {
+    caching::add_vary(answer.headers_mut(), Varies::Linked, request);
+    answer
 }
 
 /// GET /users/$current
