@@ -1,10 +1,11 @@
 """Reads the feeds of a fresh node with the software of others. Run by scripts/clients; the
 arguments are the node's base and the password of its user admin."""
-import asyncio, contextlib, json, logging, os, socket, subprocess, sys, tempfile, time, types, uuid
+import asyncio, contextlib, datetime, json, logging, os, socket, subprocess, sys, tempfile, time, types, uuid
 
 import aiohttp
 import feedparser
 import requests
+from cachecontrol import CacheControl
 from atomicpuppy.atomicpuppy import StreamReader, SubscriptionInfoStore
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -150,6 +151,23 @@ def a_caching_proxy_keeps_old_pages_and_no_others(node, proxy):
     assert packed.json() == plain.json()
 
 
+def a_cache_of_a_client_keeps_the_type(node):
+    """CacheControl takes over the headers of a 304 for the page that it has."""
+    session = CacheControl(requests.Session())
+    answers = [session.get(f'{node}/streams/books', headers={'Accept': ATOM_XML}) for _ in range(3)]
+    assert [answer.from_cache for answer in answers] == [False, True, True], [answer.from_cache for answer in answers]
+    for answer in answers:
+        assert answer.headers['Content-Type'].startswith(ATOM_XML) and answer.headers['ETag'], answer.headers
+        assert answer.content == answers[0].content
+
+
+def times_are_read_by_strict_parsers(node):
+    page = PLAIN.get(f'{node}/streams/books', headers={'Accept': ATOM_JSON}).json()
+    for text in [page['updated']] + [entry['updated'] for entry in page['entries']]:
+        digits = text.partition('.')[2].rstrip('Z')
+        datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%S.%fZ' if digits else '%Y-%m-%dT%H:%M:%SZ')
+
+
 def nginx_conf(directory, port, node):
     return f'''
 daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_processes 1;
@@ -175,6 +193,122 @@ http {{
 '''
 
 
+def nginx_cache_conf(directory, port, node):
+    """deploy/nginx.cache.conf with the ports of this test."""
+    with open(f'{HERE}/../deploy/nginx.cache.conf') as file:
+        conf = file.read()
+    for documented, used in [('/var/cache/nginx/headwater', f'{directory}/cache'), ('listen 80', f'listen 127.0.0.1:{port}'), ('feeds.example.com:80', f'127.0.0.1:{port}'),
+                             ('feeds.example.com', '127.0.0.1'), ('http://node1:2113', node)]:
+        assert documented in conf, documented
+        conf = conf.replace(documented, used)
+    return f'''
+daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body; proxy_temp_path {directory}/temp; fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+{conf}
+}}
+'''
+
+
+def varnish_vcl(directory, port, node):
+    """deploy/varnish.vcl with the ports of this test."""
+    with open(f'{HERE}/../deploy/varnish.vcl') as file:
+        vcl = file.read()
+    host, node_port = node.removeprefix('http://').split(':')
+    for documented, used in [('feeds.example.com:80', f'127.0.0.1:{port}'), ('feeds.example.com', f'127.0.0.1:{port}'), ('"node1"', f'"{host}"'), ('"2113"', f'"{node_port}"')]:
+        assert documented in vcl, documented
+        vcl = vcl.replace(documented, used)
+    return vcl
+
+
+def varnish_plain_vcl(directory, port, node):
+    """What Varnish does by itself."""
+    host, node_port = node.removeprefix('http://').split(':')
+    return f'vcl 4.1; backend default {{ .host = "{host}"; .port = "{node_port}"; }}'
+
+
+def haproxy_cache_conf(directory, port, node):
+    """The headers of deploy/haproxy.cfg before the cache of HAProxy."""
+    with open(f'{HERE}/../deploy/haproxy.cfg') as file:
+        headers = [line.strip() for line in file if line.strip().startswith(('http-request del-header', 'http-request set-header'))]
+    assert len(headers) == 5, headers
+    rules = '\n    '.join(headers)
+    return f'''
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 70s
+    timeout server 70s
+cache feeds
+    total-max-size 4
+    process-vary on
+frontend http
+    bind 127.0.0.1:{port}
+    {rules}
+    http-request cache-use feeds
+    http-response cache-store feeds
+    default_backend node
+backend node
+    server node {node.removeprefix('http://')}
+'''
+
+
+# Name, how its file is written, how it is run, and whether it tells hits from misses.
+PROXIES = [
+    ('nginx', nginx_conf, lambda file, directory, port: ['nginx', '-c', file, '-e', f'{directory}/error.log'], True),
+    ('nginx as documented', nginx_cache_conf, lambda file, directory, port: ['nginx', '-c', file, '-e', f'{directory}/error.log'], True),
+    ('Varnish', varnish_plain_vcl, lambda file, directory, port: varnishd(file, directory, port), False),
+    ('Varnish as documented', varnish_vcl, lambda file, directory, port: varnishd(file, directory, port), False),
+    ('HAProxy', haproxy_cache_conf, lambda file, directory, port: ['haproxy', '-db', '-f', file], False),
+]
+
+
+def varnishd(file, directory, port):
+    return ['varnishd', '-F', '-n', f'{directory}/work', '-a', f'127.0.0.1:{port}', '-f', file, '-s', 'malloc,16m', '-j', 'none']
+
+
+# What an attacker sends, in order that others get the answer to it.
+POISON = [
+    ('Host', 'evil.example'), ('Host', 'evil.example:80'), ('X-Forwarded-Host', 'evil.example'), ('X-Forwarded-Host', 'evil.example:443'), ('X-Forwarded-Port', '666'),
+    ('X-Forwarded-Proto', 'https'), ('X-Forwarded-Prefix', '/attacker'), ('Forwarded', 'host=evil.example;proto=https'), ('ES-ResolveLinkTos', 'false'),
+    ('Kurrent-ResolveLinkTos', 'false'), ('Accept-Encoding', 'gzip'), ('Accept', ATOM_XML), ('Accept', 'application/vnd.eventstore.streamdesc+json'),
+]
+
+
+def nobody_poisons_a_cache(node):
+    for name, conf, command, tells_hits in PROXIES:
+        with tempfile.TemporaryDirectory() as directory:
+            # The workers of nginx give up the rights of root and must reach their cache.
+            os.chmod(directory, 0o755)
+            port = free_port()
+            file = f'{directory}/conf'
+            with open(file, 'w') as opened:
+                opened.write(conf(directory, port, node))
+            with running(command(file, directory, port), f'http://127.0.0.1:{port}/ping'):
+                poison(name, node, f'127.0.0.1:{port}', tells_hits)
+
+
+def poison(name, node, proxy, tells_hits):
+    """Asks with each header of POISON first, then twice as everybody does, whom nobody may have deceived."""
+    for number, (header, value) in enumerate(POISON):
+        # The number makes the path another one; the node does not look at it.
+        for path in [f'links/0/forward/2?embed=body&{number}', f'books/3?{number}', f'books/?{number}', f'books?{number}', f'nowhere-{number}']:
+            def get(address, **headers):
+                return PLAIN.get(f'{address}/streams/{path}', headers={'Accept': ATOM_JSON, **headers}, allow_redirects=False)
+
+            get(f'http://{proxy}', **{header: value})
+            honest = [get(f'http://{proxy}') for _ in range(2)]
+            expected = get(node, Host=proxy)
+            for answer in honest:
+                for part in [lambda answer: answer.status_code, lambda answer: answer.headers.get('Location'), lambda answer: answer.headers.get('Content-Encoding'),
+                             lambda answer: answer.headers.get('Content-Type'), lambda answer: answer.content]:
+                    assert part(answer) == part(expected), (name, header, value, path, part(answer), part(expected))
+            if tells_hits and path.startswith(('links', 'books/3')):
+                assert honest[1].headers['X-Cache'] == 'HIT', (name, header, value, path, honest[1].headers)
+
+
 def main(base, password):
     logging.disable(logging.CRITICAL)
     append(base, 'books', [{'eventType': 'sold', 'data': {'n': n}, 'metadata': {'by': 'card'}} for n in range(EVENTS)])
@@ -196,6 +330,9 @@ def main(base, password):
                                      (a_client_of_the_original_walks_a_stream, [base]), (a_caching_proxy_keeps_old_pages_and_no_others, [base, proxy])]:
                 check(*arguments)
                 print('ok  ', check.__name__.replace('_', ' '))
+    for check in [nobody_poisons_a_cache, a_cache_of_a_client_keeps_the_type, times_are_read_by_strict_parsers]:
+        check(base)
+        print('ok  ', check.__name__.replace('_', ' '))
 
 
 if __name__ == '__main__':
