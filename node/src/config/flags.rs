@@ -8,8 +8,8 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use super::Secret;
 use super::certs::CertsCommand;
 use super::values::{
-    Challenge, MAX_INTERVAL_S, MemberList, NetworkList, parse_bytes, parse_challenge, parse_cluster_name,
-    parse_members, parse_ms, parse_networks,
+    Challenge, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, parse_bytes, parse_challenge, parse_cluster_name,
+    parse_members, parse_ms, parse_networks, parse_origins,
 };
 
 /// Prefix of environment variables.
@@ -176,6 +176,10 @@ pub(super) struct Flags {
     /// where a request came from [default: none]
     #[arg(long, value_name = "LIST", value_parser = parse_networks, help_heading = "Access (docs/security.md)")]
     pub trusted_proxies: Option<NetworkList>,
+    /// Origins of web pages, separated by commas, such as https://admin.example, whose scripts may
+    /// change something with credentials; pages of this node always may [default: none]
+    #[arg(long, value_name = "LIST", value_parser = parse_origins, help_heading = "Access (docs/security.md)")]
+    pub trusted_origins: Option<OriginList>,
     /// Scheme that a 401 asks for: BasicCustom keeps browsers from opening a dialog, Basic suits
     /// clients that wait to be asked
     #[arg(long, value_name = "SCHEME", default_value = "BasicCustom", value_parser = parse_challenge, help_heading = "Access (docs/security.md)")]

@@ -87,6 +87,8 @@ pub struct Config {
     pub trusted_auth_from: Vec<IpNet>,
     /// Peers whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins of web pages whose requests may change something with credentials.
+    pub trusted_origins: Vec<String>,
     /// The scheme that a 401 asks for.
     pub challenge: Challenge,
     /// Log filter, `tracing` syntax.
@@ -201,6 +203,7 @@ impl Config {
             allow_anonymous_endpoint_access: flags.allow_anonymous_endpoint_access,
             trusted_auth_from: flags.trusted_auth_from.map(|list| list.0).unwrap_or_default(),
             trusted_proxies: flags.trusted_proxies.map(|list| list.0).unwrap_or_default(),
+            trusted_origins: flags.trusted_origins.map(|list| list.0).unwrap_or_default(),
             challenge: flags.challenge,
             log_filter: flags.log_filter,
             log_json: flags.log_json,

@@ -118,8 +118,9 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "block_cache_bytes" => config.block_cache_bytes.to_string(),
         "allow_anonymous_stream_access" => config.allow_anonymous_stream_access.to_string(),
         "allow_anonymous_endpoint_access" => config.allow_anonymous_endpoint_access.to_string(),
-        "trusted_auth_from" => networks(&config.trusted_auth_from)?,
-        "trusted_proxies" => networks(&config.trusted_proxies)?,
+        "trusted_auth_from" => list(&config.trusted_auth_from)?,
+        "trusted_proxies" => list(&config.trusted_proxies)?,
+        "trusted_origins" => list(&config.trusted_origins)?,
         "challenge" => config.challenge.as_str().to_owned(),
         "log_filter" => quoted(&config.log_filter),
         "log_json" => config.log_json.to_string(),
@@ -129,7 +130,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
 }
 
 /// `None` for an empty list, which is the default.
-fn networks(list: &[ipnet::IpNet]) -> Option<String> {
+fn list(list: &[impl ToString]) -> Option<String> {
     let list: Vec<String> = list.iter().map(ToString::to_string).collect();
     (!list.is_empty()).then(|| quoted(&list.join(",")))
 }

@@ -93,6 +93,7 @@ fn every_option_can_be_set_in_every_source() {
         ("allow_anonymous_endpoint_access", "false"),
         ("trusted_auth_from", "10.0.0.1"),
         ("trusted_proxies", "10.0.0.0/8,fd00::/8"),
+        ("trusted_origins", "https://a.example,http://b:8080"),
         ("challenge", "Basic"),
         ("log_filter", "debug"),
         ("log_json", "true"),
@@ -150,6 +151,7 @@ fn printed_configuration_is_read_back_as_the_same() {
             "--log-json",
             "--advertise-http=x:1",
             "--trusted-proxies=10.0.0.0/8,::1",
+            "--trusted-origins=https://a.example,http://b:8080",
             "--challenge=Basic",
         ],
     ];
@@ -258,6 +260,7 @@ fn unknown_and_contradictory_options_are_refused_with_advice() {
         (&["certs", "create", "--members=1=a:1/a:2", "--days=0"], &[], None, &["--days"]),
         (&["certs", "renew"], &[], None, &["--server-id"]),
         (&["--trusted-proxies=10.0.0.1,proxy"], &[], None, &["--trusted-proxies", "'proxy'", "10.0.0.0/8"]),
+        (&["--trusted-origins=a.example"], &[], None, &["--trusted-origins", "'a.example'", "https://HOST"]),
         (&["--challenge=Digest"], &[], None, &["--challenge", "BasicCustom or Basic"]),
         (&["--default-admin-password="], &[], None, &["--default-admin-password"]),
         (&["--log-filter=a=loud"], &[], None, &["--log-filter 'a=loud'"]),

@@ -36,6 +36,10 @@ impl Challenge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NetworkList(pub Vec<IpNet>);
 
+/// Origins of web pages, separated by commas.
+#[derive(Debug, Clone)]
+pub(super) struct OriginList(pub Vec<String>);
+
 /// The parsed list of members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberList(pub Vec<MemberConfig>);
@@ -82,6 +86,27 @@ pub(super) fn parse_networks(text: &str) -> Result<NetworkList, String> {
         })
     };
     text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(NetworkList)
+}
+
+/// Origins as browsers send them: `scheme://host` or `scheme://host:port`, in lower case, without the
+/// port of the scheme.
+pub(super) fn parse_origins(text: &str) -> Result<OriginList, String> {
+    let origin = |text: &str| {
+        let refused = || format!("'{text}' is no origin; write http://HOST:PORT or https://HOST");
+        let origin = text.to_ascii_lowercase();
+        let (scheme, host) = origin.split_once("://").ok_or_else(refused)?;
+        let port = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return Err(refused()),
+        };
+        let host = host.strip_suffix(port).unwrap_or(host);
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let checked = if has_port { check_host_port(host) } else { check_host_port(&format!("{host}{port}")) };
+        checked.map_err(|_| refused())?;
+        Ok(format!("{scheme}://{host}"))
+    };
+    text.split(',').map(str::trim).map(origin).collect::<Result<_, _>>().map(OriginList)
 }
 
 pub(super) fn parse_members(text: &str) -> Result<MemberList, String> {
@@ -142,6 +167,26 @@ mod tests {
         }
         for text in ["", "MiB", "-1", "1.5GiB", "64mib", "99999999TiB", "1 x"] {
             assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_are_kept_as_browsers_send_them() {
+        let parsed = |text: &str| parse_origins(text).map(|list| list.0.join(" "));
+        for (text, origins) in [
+            ("https://admin.example", "https://admin.example"),
+            ("HTTPS://Admin.example:443, http://a:8080", "https://admin.example http://a:8080"),
+            ("http://a:80", "http://a"),
+            ("http://[::1]", "http://[::1]"),
+            ("http://[::1]:81", "http://[::1]:81"),
+            ("https://a:80", "https://a:80"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(origins), "{text}");
+        }
+        for text in
+            ["", "null", "*", "a.example", "ftp://a", "http://", "http://a/", "http://a:0", "http://a:x", "http://a,"]
+        {
+            assert!(parsed(text).is_err(), "{text}");
         }
     }
 

@@ -13,6 +13,7 @@ mod kept_pages;
 mod links;
 mod long_polls;
 mod metrics;
+mod origins;
 mod requests;
 mod script;
 #[path = "../support/mod.rs"]

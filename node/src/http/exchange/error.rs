@@ -30,6 +30,10 @@ pub(crate) enum ApiError {
     /// Routes have this path, but none with this method.
     #[error("method not allowed")]
     MethodNotAllowed,
+    /// A browser sends this with credentials for a page that is not one of this node
+    /// (contract/services 1.2).
+    #[error("a write from a foreign page")]
+    ForeignPage,
     /// The route takes no body of this media type.
     #[error("invalid or missing Content-Type")]
     UnsupportedMediaType,
@@ -114,6 +118,8 @@ impl ApiError {
         match self {
             Self::UnknownPath => response::status_only(StatusCode::NOT_FOUND, "Not Found"),
             Self::MethodNotAllowed => response::status_only(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            // No challenge: it would make the browser ask its user for a password.
+            Self::ForeignPage => response::text(StatusCode::FORBIDDEN, "Forbidden"),
             Self::UnsupportedMediaType => {
                 response::status_only(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Invalid or missing Content-Type")
             }

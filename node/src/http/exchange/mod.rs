@@ -11,6 +11,7 @@ pub(super) mod extract;
 pub(super) mod media_type;
 pub(super) mod metrics;
 pub(super) mod negotiate;
+mod origin;
 pub(super) mod params;
 pub(super) mod refusals;
 pub(super) mod reply;

@@ -14,6 +14,7 @@ use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::negotiate::{self, Chosen};
+use crate::http::exchange::origin;
 use crate::http::exchange::request::{Connection, Request};
 use crate::http::exchange::response::{
     NO_METHODS, add_challenge, add_common_headers, add_preflight_headers, status_only,
@@ -70,6 +71,13 @@ async fn exchange(
         return answer;
     }
     let Some((route, params)) = served_by else { return refused(ApiError::MethodNotAllowed, allowed) };
+    if origin::may_write(&head.method)
+        && caller.principal().is_some()
+        && origin::is_foreign(state, &connection, &head.headers)
+    {
+        origin::log_refusal(state, &connection, &head.headers, &caller);
+        return refused(ApiError::ForeignPage, allowed);
+    }
     let Some(body_type) = body_type(route, &head.headers) else {
         return refused(ApiError::UnsupportedMediaType, NO_METHODS);
     };

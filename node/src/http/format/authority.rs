@@ -24,7 +24,7 @@ pub(super) fn consists_of(text: &str, allowed: &[bool; 256]) -> bool {
 }
 
 /// Whether links may have this host, with or without a port.
-pub(super) fn is_authority(text: &str) -> bool {
+pub(crate) fn is_authority(text: &str) -> bool {
     consists_of(text, &OF_AUTHORITY) && !text.is_empty() && !text.starts_with(':') && split_address(text).is_some()
 }
 
@@ -56,7 +56,7 @@ fn split_address(text: &str) -> Option<(&str, &str)> {
 
 /// Host and port of an authority. A port that is no number counts as none. Of so few bytes each is
 /// looked at: a search that is made for many takes longer.
-pub(super) fn split_port(authority: &str) -> (&str, Option<u16>) {
+pub(crate) fn split_port(authority: &str) -> (&str, Option<u16>) {
     // The colons of an IPv6 address stand in brackets.
     let host_end = authority.bytes().position(|byte| byte == b']').map_or(0, |bracket| bracket + 1);
     match authority.bytes().skip(host_end).position(|byte| byte == b':') {

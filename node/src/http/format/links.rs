@@ -58,6 +58,12 @@ impl Base {
         Self(format!("{}://{address}{}", forwarded.scheme.unwrap_or(scheme), forwarded.prefix))
     }
 
+    /// Host and port.
+    pub(crate) fn authority(&self) -> &str {
+        let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
+        authority.split('/').next().unwrap_or_default()
+    }
+
     /// The text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -146,6 +152,13 @@ mod tests {
         let host = ("host", "node:2113");
         assert_eq!(base(&[host, ("x-forwarded-proto", "https, http")]), "https://node:2113");
         assert_eq!(base(&[host, ("x-forwarded-proto", " HTTPS ,http")]), "https://node:2113");
+    }
+
+    #[test]
+    fn the_authority_stands_between_scheme_and_prefix() {
+        for (base, authority) in [("http://a:1", "a:1"), ("https://a/p/q", "a"), ("http://[::1]:1/p", "[::1]:1")] {
+            assert_eq!(Base(base.to_owned()).authority(), authority);
+        }
     }
 
     #[test]
