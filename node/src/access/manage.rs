@@ -7,9 +7,9 @@ use super::change::{append, created, creation, event, expecting};
 use super::error::ManageError;
 use super::password::StoredPassword;
 use super::rules::Caller;
-use super::user::{USERS, User, metastream_of, stream_of};
+use super::user::{USER_METADATA, USERS, User, metastream_of, stream_of};
 use crate::cluster::Requester;
-use crate::event::metadata::SOFT_DELETE_DOCUMENT;
+use crate::event::metadata::soft_delete_document;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 use crate::store::ReadError;
 
@@ -127,7 +127,7 @@ impl Access {
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
             let stream = stream_of(login);
-            let deletion = event(METADATA_EVENT_TYPE, true, SOFT_DELETE_DOCUMENT);
+            let deletion = event(METADATA_EVENT_TYPE, true, &soft_delete_document(USER_METADATA.as_bytes()));
             let mut appends = vec![
                 append(&metastream_of(&stream), ExpectedVersion::Any, vec![deletion]),
                 append(&stream, ExpectedVersion::Exactly(found.number), Vec::new()),

@@ -101,11 +101,38 @@ fn every_operation_by_every_role_under_every_list_is_decided_as_the_contract_say
 }
 
 #[test]
-fn a_right_falls_through_alone_and_not_with_the_whole_list() {
-    let own = acl(Right::Write, Some(&["ann"]));
+fn a_right_falls_through_by_itself_and_not_with_the_whole_list() {
+    let own = acl(Right::MetaWrite, Some(&["ann"]));
     let (ann, bob) = (callers().remove(1).0, callers().remove(2).0);
     let defaults = DefaultAcls::default();
     let may = |caller: &Caller, right| allows(caller, "s", right, Some(&own), &defaults);
-    assert!(may(&ann, Right::Write) && !may(&bob, Right::Write));
+    assert!(may(&ann, Right::MetaWrite) && !may(&bob, Right::MetaWrite));
     assert!(may(&bob, Right::Read) && may(&Caller::Anonymous, Right::Delete));
+}
+
+#[test]
+fn a_list_that_says_who_writes_and_not_who_deletes_lets_only_writers_delete() {
+    for writers in SAYINGS {
+        for deleters in SAYINGS {
+            for settings in SAYINGS {
+                let list = Acl { delete: acl(Right::Delete, deleters).delete, ..acl(Right::Write, writers) };
+                for own in [true, false] {
+                    // In the list of the stream, and in that of `$settings`, which is asked next.
+                    let of_settings = if own { acl(Right::Delete, settings) } else { list.clone() };
+                    let defaults = DefaultAcls { user_streams: of_settings, ..DefaultAcls::default() };
+                    let own_list = own.then_some(&list);
+                    let after = if own { settings } else { None };
+                    for (caller, roles) in callers() {
+                        let says = deleters.or(writers).or(after);
+                        let expected = expected("s", Right::Delete, says, None, roles, caller == Caller::Anonymous);
+                        let found = allows(&caller, "s", Right::Delete, own_list, &defaults);
+                        assert_eq!(found, expected, "$w {writers:?} $d {deleters:?} then {after:?}: {roles:?}");
+                        if writers.is_some() && deleters.is_none() {
+                            assert_eq!(found, allows(&caller, "s", Right::Write, own_list, &defaults), "{roles:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The meaning of a stream's metadata (contract/streams 12).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -239,8 +240,29 @@ pub fn with_truncate_before(document: &[u8], number: EventNumber) -> Option<Vec<
     Some(text.into_bytes())
 }
 
-/// The data of the event that soft-deletes a stream, to the byte (contract/streams 7).
+/// The data of the event that soft-deletes a stream without an access list, to the byte
+/// (contract/streams 7).
 pub const SOFT_DELETE_DOCUMENT: &[u8] = br#"{"$tb":9223372036854775807}"#;
+
+/// The data of the event that soft-deletes a stream with this metadata document. The access list is
+/// kept as it is written, so that what was protected stays protected when somebody brings the
+/// stream back. A document that means nothing has no list in force, and nothing of it is kept.
+pub fn soft_delete_document(present: &[u8]) -> Cow<'static, [u8]> {
+    let acl = match StreamMetadata::parse(present) {
+        Some(StreamMetadata { acl: Some(_), .. }) => acl_text(present),
+        Some(_) | None => None,
+    };
+    match acl {
+        Some(acl) => format!("{{\"$tb\":{MAX_NUMBER},\"{STREAM_ACL}\":{acl}}}").into_bytes().into(),
+        None => SOFT_DELETE_DOCUMENT.into(),
+    }
+}
+
+/// The value of `$acl` in a document, as it is written there.
+fn acl_text(document: &[u8]) -> Option<&str> {
+    let RawObject(members) = serde_json::from_slice(document).ok()?;
+    members.into_iter().find(|(key, _)| key == STREAM_ACL).map(|(_, value)| value.get())
+}
 
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
@@ -451,6 +473,16 @@ mod tests {
         }
 
         #[test]
+        fn after_a_soft_delete_the_same_list_is_in_force(document in acl_documents()) {
+            let before = parse(&document).and_then(|metadata| metadata.acl);
+            let deleted = soft_delete_document(document.as_bytes());
+            let after = StreamMetadata::parse(&deleted).expect("a document with a meaning");
+            proptest::prop_assert!(after.is_soft_deleted());
+            proptest::prop_assert_eq!(after.acl, before);
+            proptest::prop_assert_eq!(soft_delete_document(&deleted), deleted, "deleted once more");
+        }
+
+        #[test]
         fn no_document_makes_the_reader_fail(bytes: Vec<u8>) {
             let _ = check_acl(&bytes, true);
             let _ = check_settings(&bytes);
@@ -493,5 +525,26 @@ mod tests {
         assert_eq!(rewrite(r#"{"x":1}"#).unwrap(), r#"{"x":1,"$tb":7}"#);
         assert_eq!(rewrite("[]"), None);
         assert_eq!(StreamMetadata::parse(SOFT_DELETE_DOCUMENT).map(|m| m.is_soft_deleted()), Some(true));
+    }
+
+    #[test]
+    fn a_soft_delete_keeps_the_list_in_force_as_it_is_written_and_nothing_else() {
+        let plain = r#"{"$tb":9223372036854775807}"#;
+        for (present, deleted) in [
+            (r#"{"own":1,"$acl":{ "$r" : ["a"] },"$maxCount":5}"#, r#"{"$tb":9223372036854775807,"$acl":{ "$r" : ["a"] }}"#),
+            (r#"{"$tb":3,"\u0024acl":{"$w":"\u0061"}}"#, r#"{"$tb":9223372036854775807,"$acl":{"$w":"\u0061"}}"#),
+            (r#"{"$acl":{"$w":"a"},"$acl":{"$w":"b"}}"#, r#"{"$tb":9223372036854775807,"$acl":{"$w":"b"}}"#),
+            (r#"{"$acl":{}}"#, r#"{"$tb":9223372036854775807,"$acl":{}}"#),
+            // Nothing of these is in force.
+            (r#"{"$acl":{"$read":"a"}}"#, plain),
+            (r#"{"$acl":{"$w":"a"},"$maxCount":"5"}"#, plain),
+            (r#"{"$acl":{"$w":"a"}"#, plain),
+            (r#"[{"$acl":{"$w":"a"}}]"#, plain),
+            (r#"{"a":{"$acl":{"$w":"a"}}}"#, plain),
+            ("{}", plain),
+            ("", plain),
+        ] {
+            assert_eq!(std::str::from_utf8(&soft_delete_document(present.as_bytes())), Ok(deleted), "{present}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::append::{Attempt, Decision, decide};
 use super::state::{Batch, View};
 use super::{event_id, expected_version, metadata, rejected};
-use crate::event::metadata::SOFT_DELETE_DOCUMENT;
+use crate::event::metadata::{SOFT_DELETE_DOCUMENT, soft_delete_document};
 use crate::event::{
     ExpectedVersion, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks, WriteOutcome, stream_name,
 };
@@ -27,8 +27,13 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Delete) -> Re
         Decision::Ok | Decision::Idempotent { .. } => {}
         Decision::Refused(outcome) => return Ok(outcome),
     }
-    let position =
-        if command.hard { state.append_tombstone(stream, time, id) } else { soft_delete(state, time, stream, id)? };
+    let position = if command.hard {
+        state.append_tombstone(stream, time, id)
+    } else {
+        let metastream = metadata::metastream_of(state, stream)?;
+        let document = mark_of_deletion(state, metastream, &command)?;
+        soft_delete(state, time, stream, metastream, id, document)?
+    };
     Ok(WriteOutcome::Deleted { position })
 }
 
@@ -58,17 +63,34 @@ fn soft_delete_with_id<S: View>(state: &mut S, stream: S::Stream, id: Uuid) -> R
     }
 }
 
-/// Replaces the metadata by the mark of a deleted stream; all other metadata is lost.
-fn soft_delete<S: Batch>(state: &mut S, time: Ticks, stream: S::Stream, id: Uuid) -> Result<Position, S::Error> {
-    let metastream = metadata::metastream_of(state, stream)?;
+/// The metadata document of a stream that is soft-deleted: besides the mark the access list that
+/// was in force. Deletes of older versions erased the list, and a replay has to do so again.
+fn mark_of_deletion<S: View>(state: &S, metastream: S::Stream, command: &Delete) -> Result<Bytes, S::Error> {
+    if command.keeps_access_list
+        && let Some((true, present)) = metadata::last_document(state, metastream)?
+    {
+        return Ok(soft_delete_document(&present).into_owned().into());
+    }
+    Ok(Bytes::from_static(SOFT_DELETE_DOCUMENT))
+}
+
+/// Replaces the metadata by the mark; what is not in it is gone.
+fn soft_delete<S: Batch>(
+    state: &mut S,
+    time: Ticks,
+    stream: S::Stream,
+    metastream: S::Stream,
+    id: Uuid,
+    document: Bytes,
+) -> Result<Position, S::Error> {
     let event = NewEvent {
         event_id: Bytes::copy_from_slice(id.as_bytes()),
         event_type: METADATA_EVENT_TYPE.to_owned(),
         is_json: true,
-        data: Bytes::from_static(SOFT_DELETE_DOCUMENT),
+        data: document.clone(),
         metadata: Bytes::new(),
     };
     let position = state.append(metastream, time, id, event)?;
-    state.set_metadata(stream, StreamMetadata::parse(SOFT_DELETE_DOCUMENT));
+    state.set_metadata(stream, StreamMetadata::parse(&document));
     Ok(position)
 }

@@ -18,7 +18,14 @@ pub(super) fn metastream_of<S: View>(state: &mut S, stream: S::Stream) -> Result
     state.stream(&name)
 }
 
-/// Lets a soft-deleted stream begin again at `first_number`. All other metadata is kept.
+/// The newest event of a metastream: whether it is JSON, and its data. `None` when there is none.
+pub(super) fn last_document<S: View>(state: &S, metastream: S::Stream) -> Result<Option<(bool, Bytes)>, S::Error> {
+    let last = state.head(metastream).last_number;
+    let position = last.map(|number| state.position_of(metastream, number)).transpose()?.flatten();
+    position.map(|position| state.data_at(position)).transpose()
+}
+
+/// Lets a soft-deleted stream begin again at `first_number`, all other metadata kept.
 pub(super) fn recreate<S: Batch>(
     state: &mut S,
     time: Ticks,
@@ -26,13 +33,10 @@ pub(super) fn recreate<S: Batch>(
     first_number: EventNumber,
 ) -> Result<(), S::Error> {
     let metastream = metastream_of(state, stream)?;
-    let last = state.head(metastream).last_number;
-    let position = last.map(|number| state.position_of(metastream, number)).transpose()?.flatten();
-    let Some(position) = position else {
+    let Some((_, document)) = last_document(state, metastream)? else {
         let stream = state.name(stream);
         return Err(Damaged(format!("stream '{stream}' is soft-deleted but has no metadata event")).into());
     };
-    let (_, document) = state.data_at(position)?;
     truncate(state, time, stream, metastream, &document, first_number)?;
     Ok(())
 }

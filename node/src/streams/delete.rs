@@ -26,7 +26,8 @@ pub struct Delete<'a> {
 /// What a delete leaves of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteKind {
-    /// Its events are out of sight; the next append begins it again.
+    /// Its events are out of sight; the next append begins it again, under the access list that it
+    /// had.
     Soft,
     /// A tombstone: nobody can ever append to it again.
     Hard,
@@ -51,8 +52,11 @@ impl Streams {
         let list = self.access.list_of(stream.as_str()).await?;
         let outcome = self.commit(grant, encode(delete)).await?;
         let WriteOutcome::Deleted { position } = outcome else { return Err(CommitError::of(outcome)) };
-        // The metadata is gone, and the access list with it.
-        audit::list(client, stream.as_str(), list.as_deref(), None);
+        let list_after = match delete.kind {
+            DeleteKind::Soft => list.as_deref(),
+            DeleteKind::Hard => None,
+        };
+        audit::list(client, stream.as_str(), list.as_deref(), list_after);
         Ok(Deleted { position })
     }
 }
@@ -69,6 +73,7 @@ fn encode(delete: Delete<'_>) -> Bytes {
         },
         // Copies of the delete have it in common, and so are stored once.
         event_id: Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),
+        keeps_access_list: true,
     };
     stored::Command::of_streams(command::Kind::Delete(delete)).encode_to_vec().into()
 }

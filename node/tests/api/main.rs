@@ -41,7 +41,7 @@ const TABLES: &[(&str, usize)] = &[
     (include_str!("cases-all.txt"), 12),
     (include_str!("extensions.txt"), 17),
     (include_str!("node-cases.txt"), 7),
-    (include_str!("access-cases.txt"), 43),
+    (include_str!("access-cases.txt"), 45),
 ];
 
 /// Runs all tables against a node and reports every case that fails.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::memory::Memory;
-use super::rules::{append, copy_of, delete, deleted, event, repeated, stored};
+use super::rules::{append, copy_of, delete, deleted, erasing_delete, event, repeated, stored};
 use crate::event::{MAX_NUMBER, StreamMetadata, Ticks, WriteOutcome};
 use crate::store::{StateWriter, Store};
 
@@ -188,7 +188,8 @@ impl Model {
                     self.events.push((stream.clone(), MAX_NUMBER, Some(id), String::new()));
                     self.dead.push(stream.clone());
                 } else {
-                    self.push(&format!("$${stream}"), Some(id), TB_MAX);
+                    let text = self.soft_deleted(stream, delete.keeps_access_list);
+                    self.push(&format!("$${stream}"), Some(id), &text);
                     self.soft.insert((stream.clone(), id), position);
                 }
                 WriteOutcome::Deleted { position }
@@ -199,6 +200,16 @@ impl Model {
     fn undo(&mut self, stream: &str) {
         if let Some(recreated) = self.recreations.get_mut(stream) {
             recreated.undone = true;
+        }
+    }
+
+    /// The metadata document of a stream that is soft-deleted now.
+    fn soft_deleted(&self, stream: &str, keeps_access_list: bool) -> String {
+        let document = self.document(stream).filter(|_| keeps_access_list && self.metadata(stream).acl.is_some());
+        let value = document.map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
+        match value {
+            Some(value) => format!(r#"{{"$tb":9223372036854775807,"$acl":{}}}"#, value["$acl"]),
+            None => TB_MAX.to_owned(),
         }
     }
 
@@ -228,8 +239,17 @@ enum Step {
 
 fn commands() -> impl Strategy<Value = Command> {
     let names = prop::sample::select(vec!["a", "b", "c"]);
-    let documents =
-        prop::sample::select(vec!["{}", r#"{"$tb":1}"#, TB_MAX, r#"{"x":1,"$maxCount":2}"#, "no", r#"{"$tb":"x"}"#]);
+    let documents = prop::sample::select(vec![
+        "{}",
+        r#"{"$tb":1}"#,
+        TB_MAX,
+        r#"{"x":1,"$maxCount":2}"#,
+        r#"{"x":1,"$acl":{"$w":["ann"]}}"#,
+        r#"{"$tb":2,"$acl":{"$r":"bob","$d":[]}}"#,
+        "no",
+        r#"{"$tb":"x"}"#,
+        r#"{"$tb":"x","$acl":{"$r":[]}}"#,
+    ]);
     let version = prop_oneof![3 => Just(-2i64), 1 => Just(-4), 2 => Just(-1), 4 => 0..6i64];
     let ids = prop::collection::vec(1..12u128, 1..4);
     prop_oneof![
@@ -244,6 +264,8 @@ fn commands() -> impl Strategy<Value = Command> {
             append(&format!("$${name}"), version, vec![event(id, true, document)])
         }),
         2 => (names.clone(), -2..4i64, 100..106u128).prop_map(|(name, version, id)| delete(name, version, false, id)),
+        // Of an older version.
+        1 => (names, -2..4i64, 100..106u128).prop_map(|(name, version, id)| erasing_delete(name, version, id)),
         1 => (Just("c"), -2..4i64, 200..202u128).prop_map(|(name, version, id)| delete(name, version, true, id)),
     ]
 }

@@ -43,7 +43,23 @@ fn append_all(appends: Vec<(&str, i64, Vec<NewEvent>)>) -> Command {
 
 pub(super) fn delete(stream: &str, expected_version: i64, hard: bool, id: u128) -> Command {
     let event_id = Bytes::copy_from_slice(&id.to_be_bytes());
-    Command::of_streams(Kind::Delete(Delete { stream: stream.into(), expected_version, hard, event_id }))
+    let keeps_access_list = true;
+    Command::of_streams(Kind::Delete(Delete {
+        stream: stream.into(),
+        expected_version,
+        hard,
+        event_id,
+        keeps_access_list,
+    }))
+}
+
+/// A soft delete as versions that erased the access list encoded it.
+pub(super) fn erasing_delete(stream: &str, expected_version: i64, id: u128) -> Command {
+    let mut command = delete(stream, expected_version, false, id);
+    if let Some(Kind::Delete(delete)) = &mut command.kind {
+        delete.keeps_access_list = false;
+    }
+    command
 }
 
 /// A state in memory to apply commands to.
@@ -322,6 +338,45 @@ fn soft_delete_replaces_the_metadata_to_the_byte() {
     assert_eq!(bench.apply(delete("new", -2, false, 92)), deleted(5));
     assert_eq!(bench.documents("new"), [TB_MAX]);
     assert_eq!(bench.last_number("new"), None);
+}
+
+#[test]
+fn soft_delete_keeps_the_access_list_in_force_and_so_do_the_ways_back() {
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.describe("s", 3, r#"{"a":1,"$acl":{"$r": "ann"},"$maxCount":9}"#);
+    let list = bench.metadata("s").acl;
+    assert!(list.is_some());
+    let kept = r#"{"$tb":9223372036854775807,"$acl":{"$r": "ann"}}"#;
+    for id in [90, 91] {
+        assert!(matches!(bench.apply(delete("s", -2, false, id)), WriteOutcome::Deleted { .. }));
+        assert_eq!(bench.documents("s").last().map(String::as_str), Some(kept));
+        assert_eq!((bench.metadata("s").acl, bench.metadata("s").max_count), (list.clone(), None));
+        assert!(bench.metadata("s").is_soft_deleted());
+    }
+    bench.append("s", -2, &[4]);
+    assert_eq!(bench.documents("s").last().map(String::as_str), Some(r#"{"$tb":2,"$acl":{"$r": "ann"}}"#));
+    assert_eq!(bench.metadata("s").acl, list);
+    // A list that is not in force, because its document is not JSON, does not come into force.
+    bench.apply(append("$$s", -2, vec![event(5, false, r#"{"$acl":{"$r":"eve"}}"#)]));
+    bench.apply(delete("s", -2, false, 92));
+    assert_eq!(bench.documents("s").last().map(String::as_str), Some(TB_MAX));
+}
+
+/// A soft delete of `s` with the event id 90, written down as it lies in the logs of versions that
+/// knew no `keeps_access_list`.
+const DELETE_OF_AN_OLDER_VERSION: &[u8] =
+    b"\x12\x17\x0a\x01s\x10\x03\x22\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x5a\x20\x01";
+
+#[test]
+fn a_delete_of_an_older_version_is_applied_as_it_was_decided_then() {
+    assert_eq!(erasing_delete("s", -2, 90).encode_to_vec(), DELETE_OF_AN_OLDER_VERSION);
+    let mut bench = Bench::new();
+    bench.append("s", -1, &[1, 2]);
+    bench.describe("s", 3, r#"{"$acl":{"$r":"ann"}}"#);
+    assert_eq!(bench.apply_bytes(Bytes::from_static(DELETE_OF_AN_OLDER_VERSION)), deleted(3));
+    assert_eq!(bench.documents("s").last().map(String::as_str), Some(TB_MAX));
+    assert_eq!(bench.metadata("s").acl, None);
 }
 
 #[test]
