@@ -13,7 +13,7 @@ use super::user::{
     CREATED_TYPE, NOTIFICATIONS, PASSWORD_CHANGED_TYPE, UPDATED_TYPE, USER_METADATA, USER_TYPE, User, metastream_of,
     stream_of,
 };
-use super::users::StoredUser;
+use super::users::{StoredUser, UserPlace};
 use crate::cluster::{Requester, Write};
 use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, WriteOutcome};
 
@@ -102,14 +102,24 @@ impl Access {
     }
 }
 
-/// The appends that create the streams of a user. The access list comes first: it also brings back
-/// the stream of a deleted user, whose former events then stay invisible.
-pub(super) fn creation(user: &User, expected: ExpectedVersion) -> Vec<Append> {
+/// The appends that create the streams of a user, where the state is still as in `place`. The access
+/// list first: it also brings back the stream of a deleted user, whose former events then stay out
+/// of sight.
+pub(crate) fn creation_in(place: &UserPlace, user: &User) -> Vec<Append> {
+    creation(user, expecting(place.last), expecting(place.metadata_last))
+}
+
+/// The appends that create the streams of one of the first users, before which there are none.
+pub(super) fn first_creation(user: &User) -> Vec<Append> {
+    creation(user, ExpectedVersion::NoStream, ExpectedVersion::Any)
+}
+
+fn creation(user: &User, expected: ExpectedVersion, expected_of_metadata: ExpectedVersion) -> Vec<Append> {
     let stream = stream_of(&user.login);
     let metadata = event(METADATA_EVENT_TYPE, true, USER_METADATA.as_bytes());
     let created = event(CREATED_TYPE, true, &user.to_data());
     vec![
-        append(&metastream_of(&stream), ExpectedVersion::Any, vec![metadata]),
+        append(&metastream_of(&stream), expected_of_metadata, vec![metadata]),
         append(&stream, expected, vec![created]),
     ]
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Access;
-use super::change::{append, created, creation, event};
+use super::change::{append, created, event, first_creation};
 use super::password::StoredPassword;
 use super::rules::{ADMINS, OPERATORS};
 use super::user::{NOTIFICATIONS, NOTIFICATIONS_METADATA, USERS, User, metastream_of};
@@ -85,8 +85,8 @@ impl Access {
         let operator = first_user(OPERATOR, "Event Store Operations", OPERATORS, ops_password);
         let admin = first_user(ADMIN, "Event Store Administrator", ADMINS, admin_password);
         let notifications = event(METADATA_EVENT_TYPE, true, NOTIFICATIONS_METADATA.as_bytes());
-        let mut appends = creation(&operator, ExpectedVersion::NoStream);
-        appends.append(&mut creation(&admin, ExpectedVersion::NoStream));
+        let mut appends = first_creation(&operator);
+        appends.append(&mut first_creation(&admin));
         appends.push(append(USERS, ExpectedVersion::NoStream, vec![created(OPERATOR), created(ADMIN)]));
         appends.push(append(&metastream_of(NOTIFICATIONS), ExpectedVersion::Any, vec![notifications]));
         Some(appends)

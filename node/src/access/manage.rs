@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Access;
-use super::change::{append, created, creation, event, expecting};
+use super::change::{append, created, creation_in, event, expecting};
 use super::error::ManageError;
 use super::password::StoredPassword;
 use super::rules::Caller;
@@ -19,7 +19,8 @@ const MAX_TRIES: usize = 8;
 
 impl Access {
     /// Creates a user on behalf of the requester, like every change here. Creating it again with
-    /// the same password changes nothing and is not an error.
+    /// the same password changes nothing and is no error; of several who create it at once with
+    /// other passwords, one does.
     ///
     /// # Errors
     /// See [`ManageError`].
@@ -34,7 +35,8 @@ impl Access {
         self.sync(requester, Caller::is_admin).await?;
         let mut hash = None;
         for _ in 0..MAX_TRIES {
-            if let Some(found) = self.user(login).await? {
+            let place = self.inner.users.place(login).await?;
+            if let Some(found) = place.found {
                 let is_same = self.inner.hashing.verify(found.user.password, password).await?.is_right;
                 return if is_same { Ok(()) } else { Err(ManageError::Exists) };
             }
@@ -49,8 +51,7 @@ impl Access {
                 password: Some(hash),
                 disabled: false,
             };
-            let expected = expecting(self.inner.users.last_number(stream_of(login)).await?);
-            let mut appends = creation(&user, expected);
+            let mut appends = creation_in(&place, &user);
             appends.push(append(USERS, ExpectedVersion::Any, vec![created(login)]));
             if self.store_all(requester, appends).await? {
                 return Ok(());
@@ -129,7 +130,8 @@ impl Access {
             let stream = stream_of(login);
             let deletion = event(METADATA_EVENT_TYPE, true, &soft_delete_document(USER_METADATA.as_bytes()));
             let mut appends = vec![
-                append(&metastream_of(&stream), ExpectedVersion::Any, vec![deletion]),
+                // Of two who delete the user at once, the second finds none.
+                append(&metastream_of(&stream), expecting(found.metadata_number), vec![deletion]),
                 append(&stream, ExpectedVersion::Exactly(found.number), Vec::new()),
             ];
             if found.user.is_active_admin() {

@@ -48,6 +48,8 @@ use lists::Lists;
 use login::Logins;
 use password::HashError;
 use user::{USER_PREFIX, USERS};
+#[cfg(test)]
+use users::UserPlace;
 use users::{StoredUser, Users};
 
 /// Handle on this room. Cheap to clone.
@@ -161,7 +163,13 @@ impl Access {
         self.inner.users.find(login).await
     }
 
-    /// Whether logins are possible: the first users were created.
+    /// The streams of this name, for tests of what is decided on them.
+    #[cfg(test)]
+    pub(crate) async fn place(&self, login: &str) -> Result<UserPlace, ReadError> {
+        self.inner.users.place(login).await
+    }
+
+    /// Whether anybody can log in: the first users were created.
     pub fn users_exist(&self) -> bool {
         self.inner.users.exist()
     }

@@ -28,6 +28,17 @@ pub struct StoredUser {
     pub metadata_number: Option<EventNumber>,
 }
 
+/// What the streams of one name hold, all as of the same moment: what is decided on it is stored
+/// only if it is still so.
+pub(crate) struct UserPlace {
+    /// The user, unless there is none or it was deleted.
+    pub(super) found: Option<StoredUser>,
+    /// Number of the last event of its stream, those of deleted users included.
+    pub(super) last: Option<EventNumber>,
+    /// Number of the last event of the metadata of its stream.
+    pub(super) metadata_last: Option<EventNumber>,
+}
+
 /// The streams of users in the state.
 pub(super) struct Users {
     store: Store,
@@ -62,15 +73,22 @@ impl Users {
 
     /// The user of this name, unless there is none or it was deleted.
     pub(super) async fn find(&self, login: &str) -> Result<Option<StoredUser>, ReadError> {
+        Ok(self.place(login).await?.found)
+    }
+
+    /// The streams of this name.
+    pub(super) async fn place(&self, login: &str) -> Result<UserPlace, ReadError> {
         let stream = stream_of(login);
         let read = move |view: &ReadView<'_>| {
-            Ok((view.last_visible_event(&stream)?, view.stream(&metastream_of(&stream))?.last_number))
+            let event = view.last_visible_event(&stream)?;
+            Ok((event, view.stream(&stream)?.last_number, view.stream(&metastream_of(&stream))?.last_number))
         };
-        let (event, metadata_number) = self.store.read(read).await?;
-        Ok(event.and_then(|event| {
+        let (event, last, metadata_last) = self.store.read(read).await?;
+        let found = event.and_then(|event| {
             let user = User::from_data(&event.data).filter(|user| user.login == login)?;
-            Some(StoredUser { user, number: event.number, time: event.time, metadata_number })
-        }))
+            Some(StoredUser { user, number: event.number, time: event.time, metadata_number: metadata_last })
+        });
+        Ok(UserPlace { found, last, metadata_last })
     }
 
     /// All users, sorted by name.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::support::nodes::Nodes;
 use super::support::until;
-use crate::access::change::{append, event};
+use crate::access::change::{append, creation_in, event};
 use crate::access::rules::ADMINS;
 use crate::access::user::stream_of;
 use crate::access::{Access, Caller, LoginError, ManageError, Principal, Right};
@@ -183,6 +183,54 @@ async fn an_administrator_remains_when_two_are_removed_at_once() {
     assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
     let users = access.users().await.unwrap();
     assert_eq!(users.iter().filter(|user| user.is_active_admin()).count(), 1);
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_who_create_or_delete_a_user_at_once_one_does() {
+    let (nodes, access) = start().await;
+    for round in 0..3 {
+        let create = |password| access.create_user(&NODE, "ann", None, None, password);
+        let (one, two, three) = tokio::join!(create("one"), create("two"), create("three"));
+        let outcomes = [("one", one), ("two", two), ("three", three)];
+        for (password, outcome) in &outcomes {
+            let expected = if outcome.is_ok() { Ok(()) } else { Err(LoginError::Wrong) };
+            assert_eq!(access.login("ann", password, HERE).await.map(drop), expected, "round {round}: {outcome:?}");
+        }
+        let refused = outcomes.iter().filter(|(_, outcome)| *outcome == Err(ManageError::Exists)).count();
+        assert_eq!(refused, 2, "round {round}: {outcomes:?}");
+
+        let delete = || access.delete_user(&NODE, "ann");
+        let (one, two) = tokio::join!(delete(), delete());
+        assert!(one.is_ok() != two.is_ok(), "round {round}: {one:?} {two:?}");
+        assert!([one, two].contains(&Err(ManageError::NotFound)), "round {round}");
+    }
+    // The same user, created twice at once, is one.
+    let create = || access.create_user(&NODE, "bob", None, None, "one");
+    let (one, two) = tokio::join!(create(), create());
+    assert_eq!((one, two), (Ok(()), Ok(())));
+    assert_eq!(access.user("bob").await.unwrap().map(|found| found.number), Some(0));
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_creation_counts_only_where_the_name_is_as_free_as_when_it_was_decided() {
+    let (nodes, access) = start().await;
+    let creation = async |password: &str| {
+        let (place, mut user) = (access.place("ann").await.unwrap(), access.user("ops").await.unwrap().unwrap().user);
+        (user.login, user.full_name) = ("ann".to_owned(), Some(password.to_owned()));
+        creation_in(&place, &user)
+    };
+    // Both have looked before either has written; and once more where the name had a user before.
+    for _ in 0..2 {
+        let (first, second) = (creation("first").await, creation("second").await);
+        assert_eq!(access.store_all(&NODE, first).await, Ok(true));
+        assert_eq!(access.store_all(&NODE, second).await, Ok(false));
+        let found = access.user("ann").await.unwrap().unwrap();
+        assert_eq!(found.user.full_name.as_deref(), Some("first"));
+        access.delete_user(&NODE, "ann").await.unwrap();
+        assert!(access.user("ann").await.unwrap().is_none());
+    }
     nodes.stop().await;
 }
 

@@ -129,6 +129,61 @@ async fn a_user_is_known_on_every_node_as_soon_as_its_creation_was_answered() {
     nodes.stop().await;
 }
 
+/// Sends the same request several times at once, with other bodies, to the nodes in turn; their
+/// statuses.
+fn at_once(bases: &[String], method: &'static str, path: &str, bodies: Vec<String>) -> Vec<u16> {
+    let start = std::sync::Barrier::new(bodies.len());
+    std::thread::scope(|scope| {
+        let threads = bodies.into_iter().zip(bases.iter().cycle()).map(|(body, base)| {
+            let start = &start;
+            scope.spawn(move || {
+                let headers = [basic("admin:changeit"), ("Content-Type", "application/json".to_owned())];
+                start.wait();
+                client::send(base, method, path, &headers, body.as_bytes()).status
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// How many of the statuses are this one.
+fn count(statuses: &[u16], wanted: u16) -> usize {
+    statuses.iter().filter(|status| **status == wanted).count()
+}
+
+/// Creates and deletes one user several times, each time from several clients at once.
+fn create_and_delete_at_once(bases: &[String]) {
+    const CREATORS: usize = 6;
+    let document = |password: usize| format!(r#"{{"loginName":"ann","password":"p{password}"}}"#);
+    for round in 0..4 {
+        let created = at_once(bases, "POST", "/users", (0..CREATORS).map(document).collect());
+        assert_eq!((count(&created, 201), count(&created, 409)), (1, CREATORS - 1), "round {round}: {created:?}");
+        let winner = created.iter().position(|status| *status == 201).unwrap();
+        for password in 0..CREATORS {
+            let login = [basic(&format!("ann:p{password}"))];
+            let expected = if password == winner { 200 } else { 401 };
+            assert_eq!(get(&bases[0], "/users/$current", &login).status, expected, "round {round}: {password}");
+        }
+        let events = get(&bases[0], "/streams/$user-ann", &[basic("admin:changeit")]).json();
+        assert_eq!(events["entries"].as_array().unwrap().len(), 1, "round {round}");
+        let deleted = at_once(bases, "DELETE", "/users/ann", vec![String::new(); 2]);
+        assert_eq!((count(&deleted, 200), count(&deleted, 404)), (1, 1), "round {round}: {deleted:?}");
+    }
+    // The same user, sent twice, is one.
+    assert_eq!(at_once(bases, "POST", "/users", vec![document(0), document(0)]), [201, 201]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_who_create_or_delete_a_user_at_once_one_does() {
+    for count in [1, 3] {
+        let nodes = Nodes::start(count).await;
+        let bases = nodes.all();
+        tokio::task::spawn_blocking(move || create_and_delete_at_once(&bases)).await.unwrap();
+        nodes.stop().await;
+    }
+}
+
 /// A change of a user that ends or alters its rights.
 fn change(base: &str, user: &str, how: &str) {
     let admin = [basic("admin:changeit"), ("Content-Type", "application/json".to_owned())];
