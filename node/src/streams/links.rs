@@ -11,8 +11,11 @@ use crate::store::{EventPlace, ReadError, ReadView, StreamInfo};
 /// What a read does with links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Links {
-    /// It shows what they lead to.
+    /// It shows what they lead to, and is refused where the caller may not read that.
     Followed,
+    /// It shows what they lead to, and as they are stored those whose targets the caller may not
+    /// read. In the log of all events anybody can write one, and must not close the log by it.
+    FollowedWhereAllowed,
     /// It shows them as they are stored.
     AsStored,
 }
@@ -24,6 +27,9 @@ pub(super) enum LinkAccess {
     Public,
     /// The caller may, but not everybody: shared caches must not keep the answer.
     Private,
+    /// The caller may not read all of it, and is shown the links alone where that is so; others may
+    /// be shown more.
+    Withheld,
     /// The caller may not read all of it, and so not what shows the links (contract/services 1.6).
     Denied,
 }
@@ -33,6 +39,14 @@ impl LinkAccess {
     /// shown to everybody.
     pub(super) fn of_unseen(policy: &Policy) -> Self {
         if policy.caller == Caller::Anonymous { Self::Public } else { Self::Private }
+    }
+
+    /// Whether the caller may not read the target.
+    fn is_closed(self) -> bool {
+        match self {
+            Self::Public | Self::Private => false,
+            Self::Withheld | Self::Denied => true,
+        }
     }
 }
 
@@ -72,7 +86,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         self.has_met_links = true;
         let access = self.access_to(stream)?;
         self.access = self.access.max(access);
-        if access == LinkAccess::Denied {
+        if access.is_closed() {
             return Ok(LinkTarget::NotFollowed);
         }
         let dangling = || LinkTarget::Dangling { number, stream: stream.to_owned() };
@@ -99,7 +113,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
     /// How many stored bytes [`Self::target`] reads.
     pub(super) fn target_bytes(&mut self, event: EventRef<'_>) -> Result<u64, ReadError> {
         let Some((number, stream)) = self.link(event) else { return Ok(0) };
-        if self.access_to(stream)? == LinkAccess::Denied {
+        if self.access_to(stream)?.is_closed() {
             return Ok(0);
         }
         Ok(self.place(number, stream)?.map_or(0, |(place, _)| place.bytes.into()))
@@ -108,7 +122,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
     /// Number and stream of the target of a link that is to be followed.
     fn link<'a>(&self, event: EventRef<'a>) -> Option<(EventNumber, &'a str)> {
         match self.links {
-            Links::Followed => event.link_target(),
+            Links::Followed | Links::FollowedWhereAllowed => event.link_target(),
             Links::AsStored => None,
         }
     }
@@ -134,7 +148,10 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
             // anybody would close the log of all events, and every stream it is written to, for
             // administrators, too.
             () if rules::is_sealed(stream) => LinkAccess::Public,
-            () if !self.policy.may_read(stream, &info) => LinkAccess::Denied,
+            () if !self.policy.may_read(stream, &info) => match self.links {
+                Links::FollowedWhereAllowed => LinkAccess::Withheld,
+                Links::Followed | Links::AsStored => LinkAccess::Denied,
+            },
             () if !self.policy.is_public(stream, &info) => LinkAccess::Private,
             () => LinkAccess::Public,
         };

@@ -116,7 +116,7 @@ impl<F: PageFormat> PagePlan<F> {
     ) -> Result<Option<(Beginning, LinkAccess)>, ReadError> {
         let events: Vec<_> = headings.events(stream).collect();
         let may_be_followed =
-            |event: &EventRef<'_>| self.links == Links::Followed && event.event_type == LINK_EVENT_TYPE;
+            |event: &EventRef<'_>| self.links != Links::AsStored && event.event_type == LINK_EVENT_TYPE;
         if self.format.detail() != Detail::Heading
             || events.len() as u64 * PAGE_ENTRY_BYTES > SMALL_PAGE_BYTES
             || events.iter().any(may_be_followed)
@@ -188,10 +188,12 @@ impl<F: PageFormat> PagePlan<F> {
     }
 
     fn access_of_unseen_links(&self) -> LinkAccess {
-        match self.link_access {
-            Some(access) => access,
-            None if self.links == Links::Followed => LinkAccess::of_unseen(&self.policy),
-            None => LinkAccess::Public,
+        match (self.link_access, self.links) {
+            (Some(access), _) => access,
+            (None, Links::Followed) => LinkAccess::of_unseen(&self.policy),
+            // Nobody looks whether one is withheld that others may be shown.
+            (None, Links::FollowedWhereAllowed) => LinkAccess::Private,
+            (None, Links::AsStored) => LinkAccess::Public,
         }
     }
 

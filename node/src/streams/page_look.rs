@@ -113,8 +113,8 @@ impl<F: PageFormat> PageReader<F> {
                 None => {
                     let events = match &self.target.source {
                         Source::Stream { .. } => self.events_of_stream(view, &state.info, visible)?,
-                        Source::Log { filter: None } => self.events_of_log(state.end),
-                        Source::Log { filter: Some(filter) } => {
+                        Source::Log { filter: None, .. } => self.events_of_log(state.end),
+                        Source::Log { filter: Some(filter), .. } => {
                             let search = self.search(view, state.end, begun, filter)?;
                             if !search.is_done() {
                                 return Ok(Looked::Unfinished(search));
@@ -182,7 +182,7 @@ impl<F: PageFormat> PageReader<F> {
     /// leaves is not known before the search.
     fn begins_behind_the_end(&self, state: &SourceState) -> bool {
         match (&self.target.source, self.target.page.start) {
-            (Source::Log { filter: Some(_) }, _) => false,
+            (Source::Log { filter: Some(_), .. }, _) => false,
             (_, PageStart::Forward(first)) => first >= state.end,
             (_, PageStart::Head | PageStart::Backward(_)) => false,
         }

@@ -40,10 +40,11 @@ impl Streams {
         &self,
         caller: &Caller,
         filter: Option<Filter>,
+        links: Links,
         page: PageRequest,
         format: F,
     ) -> Result<PageRead<F>, ReadPageError> {
-        self.read_page(caller, Source::Log { filter: filter.map(Arc::new) }, page, format).await
+        self.read_page(caller, Source::Log { filter: filter.map(Arc::new), links }, page, format).await
     }
 
     async fn read_page<F: PageFormat>(

@@ -28,6 +28,9 @@ pub(crate) enum Source {
     Log {
         /// Without one, all events.
         filter: Option<Arc<Filter>>,
+        /// What is done with links. [`Links::Followed`] is not for the log, where one event of
+        /// anybody would close the page (contract/streams 10).
+        links: Links,
     },
 }
 
@@ -58,11 +61,10 @@ impl Source {
         }
     }
 
-    /// What is done with links. They are always followed in the log (contract/streams 10).
+    /// What is done with links.
     pub(super) fn links(&self) -> Links {
         match self {
-            Self::Stream { links, .. } => *links,
-            Self::Log { .. } => Links::Followed,
+            Self::Stream { links, .. } | Self::Log { links, .. } => *links,
         }
     }
 

@@ -130,6 +130,15 @@ fn a_subscription_has_the_past_and_then_the_present(writer: &str, reader: &str) 
     let again = client::subscribe(reader, "/streams/$all", &[("Last-Event-ID", first.id)]).ids(ids.len() - 1);
     assert_eq!(again, ids[1..]);
 
+    // There, too, links are shown as they are stored to those who ask for it.
+    let as_stored = [("ES-ResolveLinkTos", "false".to_owned()), headers[0].clone()];
+    for path in ["/streams/$all", "/streams/$all/filtered?context=streamid&type=prefix&data=linked"] {
+        let mut all = client::subscribe(reader, path, &as_stored);
+        let link = std::iter::from_fn(|| all.next()).find(|sent| sent.data.contains("linked")).unwrap();
+        assert_eq!(link.event, "$>", "{path}: {}", link.data);
+        assert!(link.data.contains("\"title\": \"0@linked\""), "{path}: {}", link.data);
+    }
+
     // A filter leaves out the rest, also of later events.
     let path = "/streams/$all/filtered?context=streamid&type=regex&data=%5Etold%24&exclude-system-events=true";
     let mut filtered = client::subscribe(reader, path, &headers);

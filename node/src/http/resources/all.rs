@@ -53,6 +53,7 @@ pub(super) async fn answer(
     page: PageRequest,
 ) -> Result<Response<Reply>, ApiError> {
     let format = FeedFormat { filter: filter.as_ref().map(filter::query), ..FeedFormat::of_request(request, ALL) };
-    let page = request.state.streams.read_all(&request.caller, filter, page, format).await;
+    let links = extract::links_of_log(request.headers);
+    let page = request.state.streams.read_all(&request.caller, filter, links, page, format).await;
     page::answer(request, page)
 }

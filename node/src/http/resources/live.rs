@@ -29,7 +29,8 @@ pub(crate) async fn stream(request: &Request<'_>) -> Result<Response<Reply>, Api
 /// GET of the log of all events as server-sent events.
 pub(crate) async fn log(request: &Request<'_>, filter: Option<Filter>) -> Result<Response<Reply>, ApiError> {
     let start = start(request, extract::position)?;
-    answer(request, Source::Log { filter: filter.map(Arc::new) }, start, PlaceOf::Log).await
+    let links = extract::links_of_log(request.headers);
+    answer(request, Source::Log { filter: filter.map(Arc::new), links }, start, PlaceOf::Log).await
 }
 
 /// `Last-Event-ID` is what a client has got already and wins, because it repeats the URI when it

@@ -129,6 +129,15 @@ pub(crate) fn links(headers: &HeaderMap) -> Result<Links, ApiError> {
     Ok(if are_followed { Links::Followed } else { Links::AsStored })
 }
 
+/// ES-ResolveLinkTos for the log of all events, where every other value than `false` is as good as
+/// none (contract/streams 10).
+pub(crate) fn links_of_log(headers: &HeaderMap) -> Links {
+    match text(headers, &RESOLVE_LINK_TOS).and_then(|text| flag(text.trim())) {
+        Some(false) => Links::AsStored,
+        Some(true) | None => Links::FollowedWhereAllowed,
+    }
+}
+
 /// What a read demands of the node that answers it.
 pub(crate) fn read_barrier(headers: &HeaderMap) -> Result<ReadBarrier, ApiError> {
     Ok(ReadBarrier { require_leader: require_leader(headers)?, min_position: min_position(headers)? })
