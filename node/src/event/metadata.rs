@@ -531,7 +531,10 @@ mod tests {
     fn a_soft_delete_keeps_the_list_in_force_as_it_is_written_and_nothing_else() {
         let plain = r#"{"$tb":9223372036854775807}"#;
         for (present, deleted) in [
-            (r#"{"own":1,"$acl":{ "$r" : ["a"] },"$maxCount":5}"#, r#"{"$tb":9223372036854775807,"$acl":{ "$r" : ["a"] }}"#),
+            (
+                r#"{"own":1,"$acl":{ "$r" : ["a"] },"$maxCount":5}"#,
+                r#"{"$tb":9223372036854775807,"$acl":{ "$r" : ["a"] }}"#,
+            ),
             (r#"{"$tb":3,"\u0024acl":{"$w":"\u0061"}}"#, r#"{"$tb":9223372036854775807,"$acl":{"$w":"\u0061"}}"#),
             (r#"{"$acl":{"$w":"a"},"$acl":{"$w":"b"}}"#, r#"{"$tb":9223372036854775807,"$acl":{"$w":"b"}}"#),
             (r#"{"$acl":{}}"#, r#"{"$tb":9223372036854775807,"$acl":{}}"#),

@@ -12,9 +12,11 @@ use super::page::PagePlan;
 use super::page_format::PageFormat;
 use super::page_parts::PartCursor;
 use super::refusal::Refusal;
-use crate::access::Policy;
+use super::source::Source;
+use super::still_readable::{CutShort, Shown, StillReadable};
+use crate::access::Caller;
 use crate::budget::{Exhausted, MemoryBudget, Reservation};
-use crate::store::{ReadError, Store};
+use crate::store::Store;
 
 /// A page that was read.
 pub(crate) struct PageRead<F> {
@@ -72,14 +74,32 @@ impl<E: Into<Refusal>> From<E> for ReadPageError {
     }
 }
 
+impl From<CutShort> for ReadPageError {
+    fn from(error: CutShort) -> Self {
+        match error {
+            CutShort::Refused(refusal) => Self::Refused(refusal),
+            CutShort::NotFound => Self::NotFound,
+            CutShort::Deleted => Self::Deleted,
+        }
+    }
+}
+
 /// The document of a page.
 pub(crate) enum Document<F> {
     /// All of it, and it is small.
     Small(Bytes),
-    /// All of it, in the memory reserved for it.
-    Large(Vec<u8>, Reservation),
+    /// All of it.
+    Large(Vec<u8>, LargeAnswer),
     /// To be taken part by part.
     InParts(PageParts<F>),
+}
+
+/// What a large answer has until it is sent.
+pub(crate) struct LargeAnswer {
+    /// The memory for it.
+    pub(crate) memory: Reservation,
+    /// Who reads it, to be asked whether that is still allowed.
+    pub(crate) reader: StillReadable,
 }
 
 /// What a look at the store wrote of a page.
@@ -91,20 +111,29 @@ pub(super) enum Content<F> {
 }
 
 impl Streams {
-    /// The document of a page. A large one reserves its memory before anything more of it is read;
-    /// then its links are looked at, and its first part is written.
+    /// The document of a page of `source`. A large one reserves its memory before anything more of it is read; then its links are looked at, and its first part is
+    /// written.
     ///
     /// # Errors
     /// The caller may not read what one of the links leads to, and so not the page; other documents
-    /// have held the memory for too long; or the store did not answer.
-    pub(super) async fn document<F: PageFormat>(&self, content: Content<F>) -> Result<Document<F>, Refusal> {
+    /// have held the memory for too long; the stream is not there any more; or the store did not
+    /// answer.
+    pub(super) async fn document<F: PageFormat>(
+        &self,
+        caller: &Caller,
+        source: &Source,
+        content: Content<F>,
+    ) -> Result<Document<F>, CutShort> {
         let (head, plan) = match content {
             Content::Small(document) => return Ok(Document::Small(document)),
             Content::Large { head, plan } => (head, plan),
         };
         let memory = self.answers.reserve(PART_MEMORY_BYTES).await?;
+        let shown = Shown::page_of(source.clone());
         let mut parts = PageParts {
             store: self.cluster.store().clone(),
+            reader: StillReadable::new(self, caller, vec![shown.clone()], plan.now),
+            shown,
             budget: self.answers.with_patience(PART_MEMORY_WAIT),
             cursor: plan.first_part(),
             plan: Arc::new(plan),
@@ -114,7 +143,7 @@ impl Streams {
         parts.check_links().await?;
         let first = parts.write(head).await?;
         if parts.cursor.is_at_end() {
-            return Ok(Document::Large(first, memory));
+            return Ok(Document::Large(first, LargeAnswer { memory, reader: parts.reader }));
         }
         parts.memory = Some(memory);
         parts.written = Some(first);
@@ -130,6 +159,9 @@ impl Streams {
 /// A large page on its way. Each part is read and written when it is asked for.
 pub(crate) struct PageParts<F> {
     store: Store,
+    /// Asked again for each part.
+    reader: StillReadable,
+    shown: Shown,
     budget: MemoryBudget,
     plan: Arc<PagePlan<F>>,
     cursor: PartCursor,
@@ -139,22 +171,14 @@ pub(crate) struct PageParts<F> {
     memory: Option<Reservation>,
 }
 
-/// Why a page ends before its last part.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PartError {
-    /// Other answers have held the memory for the next part for too long.
-    #[error(transparent)]
-    Busy(#[from] Exhausted),
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] ReadError),
-}
-
 impl<F: PageFormat> PageParts<F> {
     /// The next part; `None` behind the last one. The memory of the part before is given back
     /// first: between two parts nothing is held, so that a page which waits for memory waits for
     /// clients and never for another page that waits.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, PartError> {
+    ///
+    /// # Errors
+    /// Nothing more may be sent, or could be.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, CutShort> {
         let part = match self.written.take() {
             Some(first) => first,
             None if self.cursor.is_at_end() => {
@@ -173,6 +197,11 @@ impl<F: PageFormat> PageParts<F> {
         Ok(Some(part))
     }
 
+    /// Who reads the page, to be asked between two pieces of a part.
+    pub(crate) fn reader(&self) -> &StillReadable {
+        &self.reader
+    }
+
     /// Whether the caller may read what the links lead to, as far as they are looked at before
     /// anything is sent.
     async fn check_links(&self) -> Result<(), Refusal> {
@@ -184,15 +213,21 @@ impl<F: PageFormat> PageParts<F> {
         if check.is_denied() { Err(Refusal::Denied) } else { Ok(()) }
     }
 
-    /// Appends events to `out` until it has the size of a part or the document is complete.
-    async fn write(&mut self, mut out: Vec<u8>) -> Result<Vec<u8>, ReadError> {
+    /// Appends events to `out` until it has the size of a part or the document is complete. The
+    /// reader is asked under the view that the events are read from, so that nothing falls between.
+    async fn write(&mut self, mut out: Vec<u8>) -> Result<Vec<u8>, CutShort> {
         while !self.cursor.is_at_end() && out.len() < PART_BYTES {
-            let (plan, cursor) = (self.plan.clone(), self.cursor);
+            let (plan, cursor, shown) = (self.plan.clone(), self.cursor, self.shown.clone());
+            let policy = self.reader.policy().await?;
             let read = self.store.read_apart(move |view| {
-                let cursor = plan.part(view, cursor, &mut out)?;
-                Ok((out, cursor))
+                let sight = match shown.sight(view, policy, plan.now)? {
+                    Ok(sight) => sight,
+                    Err(cut_short) => return Ok(Err(cut_short)),
+                };
+                let cursor = plan.part(view, cursor, &sight, &mut out)?;
+                Ok(Ok((out, cursor)))
             });
-            (out, self.cursor) = read.await?;
+            (out, self.cursor) = read.await??;
         }
         Ok(out)
     }

@@ -34,6 +34,7 @@ mod read_event;
 mod read_page;
 mod refusal;
 mod source;
+mod still_readable;
 mod subscribe;
 mod walk;
 
@@ -44,7 +45,7 @@ pub(crate) use append::{Append, AppendError, Appended};
 pub(crate) use barrier::ReadBarrier;
 pub(crate) use commit::CommitError;
 pub(crate) use delete::{Delete, DeleteKind, Deleted};
-pub(crate) use document::{Document, PageFacts, PageParts, PageRead, PartError, ReadPageError};
+pub(crate) use document::{Document, LargeAnswer, PageFacts, PageParts, PageRead, ReadPageError};
 pub(crate) use filter::{Filter, FilterBy, Pattern, PatternError};
 pub(crate) use links::Links;
 pub(crate) use page_format::{Detail, PageFormat, PageHead, PageIdentity, PageKind, PageWriter};
@@ -52,6 +53,7 @@ pub(crate) use page_request::PageRequest;
 pub(crate) use read_event::{EventRead, ReadEvent, ReadEventError};
 pub(crate) use refusal::Refusal;
 pub(crate) use source::Source;
+pub(crate) use still_readable::{CutShort, StillReadable};
 pub(crate) use subscribe::{Piece, Subscribe, SubscribeError, Subscription, SubscriptionStart};
 
 use crate::access::Access;

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use super::limits::{PAGE_ENTRY_BYTES, PART_BYTES, SMALL_PAGE_BYTES};
 use super::links::{LinkAccess, LinkResolver, Links};
 use super::page_format::{Detail, PageFormat, PageHead, PageWriter};
-use crate::access::Policy;
+use super::still_readable::Sight;
 use crate::event::paging::Direction;
-use crate::event::visibility::VisibleEvents;
 use crate::event::{EventNumber, EventRef, LINK_EVENT_TYPE, LinkTarget, Position, ResolvedRef, Ticks};
 use crate::store::{EventPlace, Headings, ReadError, ReadView};
 
@@ -25,12 +24,11 @@ pub(super) struct PagePlan<F> {
     pub(super) links: Links,
     /// Who may read what the links lead to, where that is known already.
     pub(super) link_access: Option<LinkAccess>,
-    /// What of its source is visible: other events are not shown.
-    pub(super) visible: VisibleEvents,
     /// When it was asked for.
     pub(super) now: Ticks,
-    /// Who asked for it, and what that allows.
-    pub(super) policy: Policy,
+    /// What the reader might see when the page was found. Parts are written by what it may see
+    /// then.
+    pub(super) sight: Sight,
 }
 
 /// Where the events of a page are.
@@ -136,8 +134,8 @@ impl<F: PageFormat> PagePlan<F> {
         direction: Direction,
         head: impl FnOnce(PageEnds) -> PageHead<'h>,
     ) -> Result<(Beginning, LinkAccess), ReadError> {
-        events.retain(|event| self.is_visible(*event));
-        let mut resolver = self.resolver(view);
+        events.retain(|event| self.sight.shows(*event));
+        let mut resolver = self.resolver(view, &self.sight);
         let dated = match direction {
             Direction::Backward => events.last(),
             Direction::Forward => events.first(),
@@ -153,7 +151,7 @@ impl<F: PageFormat> PagePlan<F> {
         writer.start(&mut out, &head);
         let head_bytes = out.len();
         for event in events.into_iter().rev() {
-            self.write(event, &mut resolver, &mut writer, &mut out)?;
+            self.write(event, &self.sight, &mut resolver, &mut writer, &mut out)?;
             // Links may lead to large events, and long names are repeated with each event.
             if out.len() > PART_BYTES {
                 out.truncate(head_bytes);
@@ -170,7 +168,7 @@ impl<F: PageFormat> PagePlan<F> {
         positions: Range<Position>,
         head: impl FnOnce(PageEnds) -> PageHead<'h>,
     ) -> Result<(Beginning, LinkAccess), ReadError> {
-        let mut resolver = self.resolver(view);
+        let mut resolver = self.resolver(view, &self.sight);
         let mut ends = PageEnds { lowest: None, updated: None };
         view.log_down(positions, |newest| {
             ends.updated = shown_time(&mut resolver, newest)?;
@@ -179,7 +177,7 @@ impl<F: PageFormat> PagePlan<F> {
         let mut out = Vec::with_capacity(16 << 10);
         self.format.writer(false).start(&mut out, &head(ends));
         let head_bytes = out.len();
-        let (cursor, access) = self.write_some(view, self.first_part(), &mut out, SMALL_PAGE_BYTES)?;
+        let (cursor, access) = self.write_some(view, self.first_part(), &self.sight, &mut out, SMALL_PAGE_BYTES)?;
         if !cursor.is_at_end() {
             out.truncate(head_bytes);
             return Ok((Beginning::Head(out), access.max(self.access_of_unseen_links())));
@@ -190,7 +188,7 @@ impl<F: PageFormat> PagePlan<F> {
     fn access_of_unseen_links(&self) -> LinkAccess {
         match (self.link_access, self.links) {
             (Some(access), _) => access,
-            (None, Links::Followed) => LinkAccess::of_unseen(&self.policy),
+            (None, Links::Followed) => LinkAccess::of_unseen(&self.sight.policy),
             // Nobody looks whether one is withheld that others may be shown.
             (None, Links::FollowedWhereAllowed) => LinkAccess::Private,
             (None, Links::AsStored) => LinkAccess::Public,
@@ -200,7 +198,7 @@ impl<F: PageFormat> PagePlan<F> {
     /// Looks for the visible ends of a page that is too large to be read at once.
     fn ends(&self, view: &ReadView<'_>, places: &[EventPlace], direction: Direction) -> Result<PageEnds, ReadError> {
         let visible = |place: &EventPlace| -> Result<bool, ReadError> {
-            Ok(self.visible.is_ageless() || self.is_visible(view.event_at(*place)?.borrowed()))
+            Ok(self.sight.visible.is_ageless() || self.sight.shows(view.event_at(*place)?.borrowed()))
         };
         let find = |places: &mut dyn Iterator<Item = &EventPlace>| -> Result<Option<EventPlace>, ReadError> {
             for place in places {
@@ -216,32 +214,33 @@ impl<F: PageFormat> PagePlan<F> {
             Direction::Forward => lowest,
         };
         let event = view.event_at(dated)?;
-        let updated = shown_time(&mut self.resolver(view), event.borrowed())?;
+        let updated = shown_time(&mut self.resolver(view, &self.sight), event.borrowed())?;
         Ok(PageEnds { lowest: Some(lowest.number), updated })
     }
 
-    pub(super) fn resolver<'view, 'db>(&'view self, view: &'view ReadView<'db>) -> LinkResolver<'view, 'db> {
-        LinkResolver::new(view, self.links, self.now, &self.policy)
+    pub(super) fn resolver<'view, 'db>(
+        &self,
+        view: &'view ReadView<'db>,
+        sight: &'view Sight,
+    ) -> LinkResolver<'view, 'db> {
+        LinkResolver::new(view, self.links, self.now, &sight.policy)
     }
 
     pub(super) fn write(
         &self,
         event: EventRef<'_>,
+        sight: &Sight,
         resolver: &mut LinkResolver<'_, '_>,
         writer: &mut impl PageWriter,
         out: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
-        if self.is_visible(event) {
+        if sight.shows(event) {
             writer.event(out, &ResolvedRef { original: event, target: &resolver.target(event)? });
         }
         Ok(())
     }
 
-    /// Whether the page shows this event.
-    pub(super) fn is_visible(&self, event: EventRef<'_>) -> bool {
-        self.visible.shows(event.number, event.time)
-    }
-}
+    /// Whether the page shows this event.}
 
 /// The time of the event that a reader sees at this place, if it can be read.
 fn shown_time(resolver: &mut LinkResolver<'_, '_>, event: EventRef<'_>) -> Result<Option<Ticks>, ReadError> {

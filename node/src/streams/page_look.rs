@@ -12,6 +12,7 @@ use super::page_request::PageRequest;
 use super::page_search::PageSearch;
 use super::refusal::Refusal;
 use super::source::{Readable, Source, SourceState};
+use super::still_readable::Sight;
 use crate::access::Policy;
 use crate::event::log_paging::{self, LogPage};
 use crate::event::paging::{Direction, PageStart, StreamPage};
@@ -279,9 +280,8 @@ impl<F: PageFormat> PageReader<F> {
             format: self.format.clone(),
             links: self.target.source.links(),
             link_access,
-            visible,
             now: self.now,
-            policy: self.policy.clone(),
+            sight: Sight { policy: self.policy.clone(), visible },
         };
         let head = |ends: PageEnds| PageHead { page: page.kind(stream, ends), updated: ends.updated };
         let by_headings = match headings {

@@ -9,6 +9,7 @@ use super::limits::{
 use super::links::{LinkAccess, Links};
 use super::page::{PageEvents, PagePlan};
 use super::page_format::{PageFormat, PageWriter};
+use super::still_readable::Sight;
 use crate::event::EventRef;
 use crate::store::{EventPlace, ReadError, ReadView};
 
@@ -61,7 +62,7 @@ impl<F: PageFormat> PagePlan<F> {
     /// Where [`Self::check`] begins. There is nothing to look at where no link can close the page or
     /// all were looked at, and for administrators.
     pub(super) fn first_check(&self) -> LinkCheck {
-        let is_needed = self.links == Links::Followed && self.link_access.is_none() && !self.policy.caller.is_admin();
+        let is_needed = self.links == Links::Followed && self.link_access.is_none() && !self.sight.policy.caller.is_admin();
         let left = if is_needed { self.first_part().left } else { 0 };
         LinkCheck { left, read_bytes: 0, access: LinkAccess::Public }
     }
@@ -72,9 +73,9 @@ impl<F: PageFormat> PagePlan<F> {
     pub(super) fn check(&self, view: &ReadView<'_>, check: LinkCheck) -> Result<LinkCheck, ReadError> {
         let LinkCheck { mut left, mut read_bytes, mut access } = check;
         let read_up_to = (read_bytes + MAX_PART_READ_BYTES).min(MAX_CHECKED_BYTES);
-        let mut resolver = self.resolver(view);
+        let mut resolver = self.resolver(view, &self.sight);
         let mut look = |event: EventRef<'_>| -> Result<LinkAccess, ReadError> {
-            if self.is_visible(event) {
+            if self.sight.shows(event) {
                 resolver.check(event)?;
             }
             Ok(resolver.access())
@@ -110,14 +111,15 @@ impl<F: PageFormat> PagePlan<F> {
     }
 
     /// Appends the next events, about [`PART_BYTES`] of them or one, and the end of the document
-    /// behind the last.
+    /// behind the last. `sight` is what the reader may see under this view.
     pub(super) fn part(
         &self,
         view: &ReadView<'_>,
         cursor: PartCursor,
+        sight: &Sight,
         out: &mut Vec<u8>,
     ) -> Result<PartCursor, ReadError> {
-        Ok(self.write_some(view, cursor, out, MAX_PART_READ_BYTES)?.0)
+        Ok(self.write_some(view, cursor, sight, out, MAX_PART_READ_BYTES)?.0)
     }
 
     /// Stops where `out` has the size of a part, or so much was read.
@@ -125,12 +127,13 @@ impl<F: PageFormat> PagePlan<F> {
         &self,
         view: &ReadView<'_>,
         cursor: PartCursor,
+        sight: &Sight,
         out: &mut Vec<u8>,
         max_read: u64,
     ) -> Result<(PartCursor, LinkAccess), ReadError> {
         let mut left = cursor.left;
         let mut read = 0;
-        let mut resolver = self.resolver(view);
+        let mut resolver = self.resolver(view, sight);
         let mut writer = self.format.writer(cursor.has_events);
         match &self.events {
             PageEvents::Places(places) => {
@@ -139,14 +142,14 @@ impl<F: PageFormat> PagePlan<F> {
                     left -= step.len();
                     read += step.iter().map(|place| u64::from(place.bytes)).sum::<u64>();
                     for row in view.rows(step)?.iter().rev() {
-                        self.write(row.event()?, &mut resolver, &mut writer, out)?;
+                        self.write(row.event()?, sight, &mut resolver, &mut writer, out)?;
                     }
                 }
             }
             PageEvents::Positions(positions) => {
                 let mut next = positions.start;
                 view.log_down(positions.start..positions.start + left as u64, |event| {
-                    self.write(event, &mut resolver, &mut writer, out)?;
+                    self.write(event, sight, &mut resolver, &mut writer, out)?;
                     read += (event.data.len() + event.metadata.len()) as u64 + PAGE_ENTRY_BYTES;
                     if out.len() < PART_BYTES && read < max_read {
                         return Ok(ControlFlow::Continue(()));

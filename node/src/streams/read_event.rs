@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Streams;
 use super::barrier::ReadBarrier;
+use super::document::LargeAnswer;
 use super::limits::SMALL_PAGE_BYTES;
 use super::links::{LinkAccess, LinkResolver, Links};
 use super::refusal::Refusal;
 use super::source::{Source, SourceState};
+use super::still_readable::{Shown, StillReadable};
 use crate::access::{Caller, Policy};
-use crate::budget::Reservation;
 use crate::event::{EventNumber, LinkTarget, ResolvedEvent, StreamName, StreamNameRef, Ticks, Visibility};
 use crate::store::{ReadError, ReadView, StreamInfo};
 
@@ -27,7 +28,6 @@ pub(crate) struct ReadEvent {
 }
 
 /// An event that was read.
-#[derive(Debug)]
 pub(crate) struct EventRead {
     /// It, and what it leads to.
     pub(crate) event: ResolvedEvent,
@@ -35,8 +35,8 @@ pub(crate) struct EventRead {
     pub(crate) cache_control_s: Option<u64>,
     /// Whether everybody may read it.
     pub(crate) is_public: bool,
-    /// The memory for an answer with it, if it is large.
-    pub(crate) memory: Option<Reservation>,
+    /// What an answer with it has until it is sent, if it is large.
+    pub(crate) large: Option<LargeAnswer>,
 }
 
 /// Why an event is not read.
@@ -99,7 +99,11 @@ impl Streams {
         if let Some(place) = place {
             store.remember_stream(place, source.stream(), &info);
         }
-        Ok(EventRead { event, cache_control_s: info.metadata.cache_control_s, is_public, memory })
+        let large = memory.map(|memory| {
+            let shown = shown(&source, &event);
+            LargeAnswer { memory, reader: StillReadable::new(self, caller, shown, super::now()) }
+        });
+        Ok(EventRead { event, cache_control_s: info.metadata.cache_control_s, is_public, large })
     }
 
     async fn event_reader(
@@ -110,6 +114,22 @@ impl Streams {
     ) -> Result<EventReader, Refusal> {
         Ok(EventReader { source: source.clone(), number, policy: self.policy(caller).await?, now: super::now() })
     }
+}
+
+/// What an answer with the event shows: it and, of a link, what it leads to.
+fn shown(source: &Source, event: &ResolvedEvent) -> Vec<Shown> {
+    let mut shown = vec![Shown::event_of(source.clone(), event.original.number)];
+    match &event.target {
+        LinkTarget::Event(target) => {
+            // A name that is stored and could not be sent is one of older data.
+            if let Ok(name) = StreamName::parse(target.stream.as_str()) {
+                let source = Source::Stream { name, links: Links::AsStored };
+                shown.push(Shown::event_of(source, target.number));
+            }
+        }
+        LinkTarget::NotFollowed | LinkTarget::Dangling { .. } => {}
+    }
+    shown
 }
 
 struct FoundEvent {

@@ -67,7 +67,8 @@ impl Streams {
             look = self.look_for_page(caller, &target, &format).await?;
         }
         let found = look.page?;
-        Ok(PageRead { document: self.document(found.content).await?, facts: found.facts })
+        let document = self.document(caller, &target.source, found.content).await?;
+        Ok(PageRead { document, facts: found.facts })
     }
 
     /// Looks for the page once: in memory, or under a view of the store. A search may take several

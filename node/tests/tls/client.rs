@@ -63,6 +63,41 @@ pub(crate) async fn read_nothing(address: &str, ca_pem: &str, path: &str) {
     assert!(ended.unwrap().is_err(), "cut off, not closed in order");
 }
 
+/// Asks for `path` over HTTP/2, takes the beginning of the answer, waits for `meanwhile`, and takes
+/// the rest: how much came in all, and whether the server called that complete.
+pub(crate) async fn read_in_two_steps(
+    address: &str,
+    ca_pem: &str,
+    path: &str,
+    meanwhile: impl Future<Output = ()>,
+) -> (usize, bool) {
+    const WINDOW_BYTES: u32 = 64 * 1024;
+    let io = TokioIo::new(secure(address, ca_pem, Version::Http2).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
+    let (mut sender, connection) = builder.handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get(format!("https://{address}{path}"))
+        .header("accept", "application/vnd.eventstore.atom+json")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    let mut bytes = body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    meanwhile.await;
+    let rest = async {
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) => bytes += frame.into_data().map_or(0, |data| data.len()),
+                Some(Err(_)) => return (bytes, false),
+                None => return (bytes, true),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, rest).await.expect("the answer ends")
+}
+
 /// Connects to `address`, offering this version alone and trusting this CA.
 pub(crate) async fn connect(address: &str, ca_pem: &str, version: Version) -> std::io::Result<Connection> {
     let secure = secure(address, ca_pem, version).await?;

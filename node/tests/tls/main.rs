@@ -10,7 +10,7 @@ mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
-use client::connect;
+use client::{connect, read_in_two_steps};
 use headwater::tls::Certificates;
 use headwater::transport::Dialer;
 use headwater::transport::listener::{MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS};
@@ -275,5 +275,31 @@ async fn certificates_are_renewed_under_load_without_dropping_a_connection() {
     for writer in load {
         assert!(writer.await.unwrap() > 0);
     }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_answer_over_http_2_ends_when_its_reader_may_not_have_it_any_more() {
+    const EVENT_BYTES: usize = 2 << 20;
+    const EVENTS: usize = 4;
+    let pki = Pki::new();
+    let cluster = Nodes::start_with_tls(1, &pki).await;
+    let address = &cluster.places.http[0];
+    let mut writer = connect(address, pki.ca_pem(), Version::Http2).await.unwrap();
+    let mut write = async |path: &str, event_type: &str, body: &str| {
+        let id = uuid::Uuid::new_v4().to_string();
+        let headers = [("content-type", "application/json"), ("es-eventtype", event_type), ("es-eventid", &*id)];
+        assert_eq!(writer.send("POST", path, &headers, body).await.unwrap().status, 201, "{path}");
+    };
+    let data = format!("\"{}\"", "x".repeat(EVENT_BYTES));
+    for _ in 0..EVENTS {
+        write("/streams/large", "t", &data).await;
+    }
+    let path = "/streams/large/head/backward/100?embed=body";
+    let read = read_in_two_steps(address, pki.ca_pem(), path, async {}).await;
+    assert!(read.1 && read.0 >= EVENTS * EVENT_BYTES, "nothing changed: {read:?}");
+    let closing = write("/streams/large/metadata", "$metadata", r#"{"$acl":{"$r":[]}}"#);
+    let read = read_in_two_steps(address, pki.ca_pem(), path, closing).await;
+    assert!(!read.1 && read.0 < EVENT_BYTES, "closed meanwhile: {read:?}");
     cluster.stop().await;
 }

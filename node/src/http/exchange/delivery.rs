@@ -2,17 +2,16 @@
 
 use bytes::Bytes;
 
-use crate::budget::Reservation;
 use crate::http::exchange::reply::{PieceSender, Reply};
 use crate::http::limits::{PIECE_BYTES, SEND_TIMEOUT};
 use crate::streams::limits::SMALL_PAGE_BYTES;
-use crate::streams::{Document, PageFormat, PageParts, PartError};
+use crate::streams::{CutShort, Document, LargeAnswer, PageFormat, PageParts, Refusal, StillReadable};
 
 /// The body with the document of a page.
 pub(crate) fn document<F: PageFormat>(document: Document<F>) -> Reply {
     match document {
         Document::Small(body) => Reply::new(body),
-        Document::Large(body, memory) => whole(memory, body),
+        Document::Large(body, answer) => whole(body, answer),
         Document::InParts(parts) => {
             let (reply, sender) = Reply::in_pieces(None);
             tokio::spawn(send_parts(parts, sender));
@@ -22,7 +21,8 @@ pub(crate) fn document<F: PageFormat>(document: Document<F>) -> Reply {
 }
 
 /// Sends a body that is in memory: a small one as it is, else piece by piece with its length.
-pub(crate) fn whole(mut memory: Reservation, body: Vec<u8>) -> Reply {
+pub(crate) fn whole(body: Vec<u8>, answer: LargeAnswer) -> Reply {
+    let LargeAnswer { mut memory, reader } = answer;
     if body.len() as u64 <= SMALL_PAGE_BYTES {
         return Reply::new(Bytes::from(body));
     }
@@ -30,7 +30,7 @@ pub(crate) fn whole(mut memory: Reservation, body: Vec<u8>) -> Reply {
     let (reply, sender) = Reply::in_pieces(Some(body.len() as u64));
     tokio::spawn(async move {
         let _memory = memory;
-        if send(&sender, body).await {
+        if send(&sender, body, &reader).await {
             sender.end().await;
         }
     });
@@ -47,25 +47,39 @@ async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender)
         let part = match part {
             Ok(Some(part)) => part,
             Ok(None) => return sender.end().await,
-            Err(PartError::Busy(error)) => {
-                return tracing::warn!("a large answer was given up before its next part: {error}");
-            }
-            Err(PartError::Store(error)) => return tracing::error!(%error, "a large answer was given up"),
+            Err(error) => return log(error),
         };
-        if !send(&sender, part).await {
+        if !send(&sender, part, parts.reader()).await {
             return;
         }
     }
 }
 
 /// Sends one part in copied pieces: a piece that is stuck in a connection must not keep the part.
-/// False when the client left or did not take a piece in time.
-async fn send(sender: &PieceSender, part: Vec<u8>) -> bool {
+/// False when the client left or did not take a piece in time, or may not have the next one.
+async fn send(sender: &PieceSender, part: Vec<u8>, reader: &StillReadable) -> bool {
     for piece in part.chunks(PIECE_BYTES) {
+        if let Err(error) = reader.ask().await {
+            log(error);
+            return false;
+        }
         let sent = tokio::time::timeout(SEND_TIMEOUT, sender.send(Bytes::copy_from_slice(piece))).await;
         if !matches!(sent, Ok(true)) {
             return false;
         }
     }
     true
+}
+
+/// An answer ends before its end. That a right was withdrawn is the business of who withdrew it.
+fn log(error: CutShort) {
+    match error {
+        CutShort::Refused(Refusal::Busy) => {
+            tracing::warn!("a large answer was given up before its next part: there was no memory for it in time");
+        }
+        CutShort::Refused(Refusal::Store(error)) => tracing::error!(%error, "a large answer was given up"),
+        CutShort::Refused(Refusal::Denied | Refusal::NotLeader(_) | Refusal::NotReady)
+        | CutShort::NotFound
+        | CutShort::Deleted => tracing::debug!(%error, "a large answer was cut off"),
+    }
 }

@@ -64,8 +64,8 @@ fn parse(request: &Request<'_>, stream: StreamName) -> Result<ReadEvent, ApiErro
 fn render(request: &Request<'_>, number: Option<EventNumber>, found: EventRead) -> Response<Reply> {
     let media_type = request.chosen.media_type;
     let body = body(request, &found.event.borrowed());
-    let reply = match found.memory {
-        Some(memory) => delivery::whole(memory, body),
+    let reply = match found.large {
+        Some(answer) => delivery::whole(body, answer),
         None => Reply::new(body.into()),
     };
     let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
