@@ -1,7 +1,8 @@
 //! File system operations for the rooms that keep directories.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Makes creations, renames and removals in a directory durable.
@@ -9,16 +10,60 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Creates a directory and its parents, and makes their names durable: otherwise a power loss would
-/// take everything in it.
+/// Creates a directory and what lies above it, for the user of this process alone, and makes their
+/// names durable: else a loss of power takes all that is in it.
 pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-    fs::create_dir_all(path)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     missing.into_iter().try_for_each(sync_name)
 }
 
-/// Replaces the content of a file, atomically and durably: after a crash the file holds the old or
-/// the new content.
+/// What group and others may do with a file.
+const OF_OTHERS: u32 = 0o077;
+
+/// Takes from group and others every right to a directory and all that is below it. Links are left
+/// alone, and so is what they lead to. What cannot be closed does not keep the rest open.
+///
+/// # Errors
+/// The first thing that stayed open, and why.
+pub(crate) fn make_private(root: &Path) -> Result<(), StaysOpen> {
+    let mut first = None;
+    let mut open = vec![root.to_owned()];
+    while let Some(path) = open.pop() {
+        match close_to_others(&path, path == root) {
+            Ok(below) => open.extend(below),
+            // Removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => drop(first.get_or_insert(StaysOpen { path, source })),
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Something below a directory that others may look at all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{} stays open to other users: {source}", path.display())]
+pub(crate) struct StaysOpen {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Closes one file or directory; what is in it. The root may be a link to the directory that is
+/// meant.
+fn close_to_others(path: &Path, is_root: bool) -> io::Result<Vec<PathBuf>> {
+    let metadata = if is_root { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
+    if metadata.is_symlink() {
+        return Ok(Vec::new());
+    }
+    let mode = metadata.permissions().mode();
+    if mode & OF_OTHERS != 0 {
+        fs::set_permissions(path, Permissions::from_mode(mode & !OF_OTHERS))?;
+    }
+    if metadata.is_dir() { fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect() } else { Ok(Vec::new()) }
+}
+
+/// Puts `content` in the place of a file, at once and durably: after a crash there is the old or
+/// the new one.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
@@ -128,6 +173,41 @@ mod tests {
         }
         assert_eq!(fs::read_dir(&deep).unwrap().count(), 1, "nothing is left of the replacement");
         assert_eq!((parent(Path::new("data")), parent(&file)), (Path::new("."), &*deep));
+    }
+
+    #[test]
+    fn a_directory_is_closed_with_all_below_it_and_nothing_behind_links() {
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+        let open = |path: &Path, mode: u32| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let (target, data) = (elsewhere.path().join("file"), root.path().join("data"));
+        create_directory(&data.join("log/deep")).unwrap();
+        assert_eq!((mode(&data), mode(&data.join("log/deep"))), (0o700, 0o700));
+        for path in [&target, &data.join("identity"), &data.join("log/deep/000001.sst")] {
+            fs::write(path, b"x").unwrap();
+            open(path, 0o644);
+        }
+        for path in [&data, &data.join("log"), &data.join("log/deep"), elsewhere.path()] {
+            open(path, 0o755);
+        }
+        std::os::unix::fs::symlink(&target, data.join("link-to-file")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), data.join("log/link-to-directory")).unwrap();
+        // The data directory itself may be a link.
+        let named = root.path().join("named");
+        std::os::unix::fs::symlink(&data, &named).unwrap();
+        make_private(&named).unwrap();
+        for (path, expected) in [
+            (&data, 0o700),
+            (&data.join("identity"), 0o600),
+            (&data.join("log"), 0o700),
+            (&data.join("log/deep"), 0o700),
+            (&data.join("log/deep/000001.sst"), 0o600),
+            (&target, 0o644),
+            (&elsewhere.path().to_owned(), 0o755),
+        ] {
+            assert_eq!(mode(path), expected, "{}", path.display());
+        }
+        make_private(&root.path().join("absent")).unwrap();
     }
 
     #[test]

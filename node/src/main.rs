@@ -8,6 +8,7 @@ use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::http::limits::MAX_CONNECTIONS;
 use headwater::raft::StartError;
 use headwater::{config, fatal, node, telemetry, tls};
+use rustix::fs::Mode;
 
 /// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and
 /// contend.
@@ -55,6 +56,8 @@ fn certs(command: &CertsCommand) -> ExitCode {
 }
 
 fn run(config: Config) -> ExitCode {
+    // Whatever the node creates is for its own user alone: events, hashes of passwords, keys.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

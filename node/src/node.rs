@@ -28,7 +28,7 @@ use crate::streams::Streams;
 use crate::tls::Certificates;
 use crate::transport::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
 use crate::transport::{Dialer, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, listener};
-use crate::{fatal, http, log};
+use crate::{fatal, files, http, log};
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
@@ -108,6 +108,10 @@ impl Node {
         let http_listener = listen(config.http_listen, "http-listen").await?;
         let raft_listener = listen(config.raft_listen, "raft-listen").await?;
 
+        // Before anything is read or written there; data of older versions lie open.
+        if let Err(error) = files::make_private(&config.data_dir) {
+            tracing::warn!("{error}; let the user of this node own its data directory");
+        }
         let identity = Arc::new(Identity::open(&config.data_dir, config.server_id)?);
         identity.require_log(raft::log_directory(&config.data_dir).join(log::MARK_FILE_NAME))?;
         tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");

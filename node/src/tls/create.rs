@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::files::{self, FileError, Purpose, Reason};
 use super::load;
 use super::names::{ServerNames, is_in_domain};
-use crate::config::{CertsCommand, CreateCerts, RenewCerts, TlsFiles};
+use crate::config::{CertsCommand, CreateCerts, MemberConfig, RenewCerts, TlsFiles};
 
 /// Certificates are valid from this long before they are made, because clocks differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(3_600);
@@ -59,7 +59,15 @@ pub enum CreateError {
         /// What the certificate is instead.
         reason: String,
     },
-    /// The certificate library refuses, for example a name that it cannot encode.
+    /// A host that would make the certificate one of another server.
+    #[error(
+        "{0} is the name of a server of a cluster; hosts are the names and addresses that clients and nodes connect to"
+    )]
+    NameOfAServer(String),
+    /// A renewal of this moment was made before.
+    #[error("{} is there already: renew again in a second, or move it away", .0.display())]
+    KeptThere(PathBuf),
+    /// The library for certificates refuses, as with a name that it cannot encode.
     #[error("the certificate cannot be made: {0}")]
     Library(#[from] rcgen::Error),
 }
@@ -157,6 +165,13 @@ impl Authority {
     }
 }
 
+/// No host may be the name of another server, in whatever spelling, nor a pattern for such names:
+/// nodes know each other by the names in their certificates.
+fn check_hosts(server_name: &str, hosts: &[String]) -> Result<(), CreateError> {
+    let names_another = |host: &&String| is_in_domain(host) && *host != server_name;
+    hosts.iter().find(names_another).map_or(Ok(()), |host| Err(CreateError::NameOfAServer(host.clone())))
+}
+
 fn from_now(days: u32) -> Range<SystemTime> {
     let now = SystemTime::now();
     now - CLOCK_SKEW..now + DAY * days
@@ -194,6 +209,11 @@ impl Directory<'_> {
 
 fn create(options: &CreateCerts) -> Result<String, CreateError> {
     let directory = Directory(&options.dir);
+    let names = ServerNames::new(options.cluster_name.clone());
+    // Before the first file is written.
+    for member in &options.members.0 {
+        check_hosts(&names.of(member.id), &hosts_of(member, options))?;
+    }
     std::fs::create_dir_all(&options.dir).map_err(|source| CreateError::Write { path: options.dir.clone(), source })?;
     let mut report = Vec::new();
 
@@ -212,16 +232,13 @@ fn create(options: &CreateCerts) -> Result<String, CreateError> {
         authority
     };
 
-    let names = ServerNames::new(options.cluster_name.clone());
     for member in &options.members.0 {
         let (certificate, key) = directory.server(member.id);
         if pair_exists(&certificate, &key)? {
             report.push(format!("kept  {} and its key; `certs renew` replaces them", certificate.display()));
             continue;
         }
-        let mut hosts = vec![host(&member.http_address), host(&member.raft_address)];
-        hosts.extend(options.host.iter().cloned());
-        let made = authority.issue(&names.of(member.id), &hosts, from_now(options.days))?;
+        let made = authority.issue(&names.of(member.id), &hosts_of(member, options), from_now(options.days))?;
         write_pair((&certificate, &made.0), (&key, &made.1))?;
         check(member.id, names.clone(), &certificate, &key, &ca)?;
         report.push(format!("wrote {} and {}, for server {} alone", certificate.display(), key.display(), member.id));
@@ -240,6 +257,12 @@ fn create(options: &CreateCerts) -> Result<String, CreateError> {
     Ok(report.join("\n"))
 }
 
+/// Where a server is reached.
+fn hosts_of(member: &MemberConfig, options: &CreateCerts) -> Vec<String> {
+    let own = [host(&member.http_address), host(&member.raft_address)];
+    own.into_iter().chain(options.host.iter().cloned()).collect()
+}
+
 fn renew(options: &RenewCerts) -> Result<String, CreateError> {
     let directory = Directory(&options.dir);
     let (ca, ca_key) = directory.authority();
@@ -256,13 +279,21 @@ fn renew(options: &RenewCerts) -> Result<String, CreateError> {
         server: options.server_id,
         reason,
     })?;
+    check_hosts(&names.of(options.server_id), &options.host)?;
     hosts.extend(options.host.iter().cloned());
 
     let made = authority.issue(&names.of(options.server_id), &hosts, from_now(options.days))?;
-    // Written beside the old pair and checked there, so that the only pair is never half old and
-    // half new.
-    let new_file = |path: &Path| path.with_extension(format!("{}.new", extension(path)));
-    let (new_certificate, new_key) = (new_file(&certificate), new_file(&key));
+    let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let kept = |current: &Path| current.with_extension(format!("{}.replaced-{time}", extension(current)));
+    for current in [&certificate, &key] {
+        if kept(current).symlink_metadata().is_ok() {
+            return Err(CreateError::KeptThere(kept(current)));
+        }
+    }
+    // Written beside the old pair and checked there, so that at no time the only pair is half of
+    // each.
+    let beside = |path: &Path| path.with_extension(format!("{}.new", extension(path)));
+    let (new_certificate, new_key) = (beside(&certificate), beside(&key));
     write_pair((&new_certificate, &made.0), (&new_key, &made.1))?;
     if let Err(error) = check(options.server_id, names, &new_certificate, &new_key, &ca) {
         for path in [new_certificate, new_key] {
@@ -270,15 +301,11 @@ fn renew(options: &RenewCerts) -> Result<String, CreateError> {
         }
         return Err(error.into());
     }
-    let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let mut report = Vec::new();
     for (new, current) in [(&new_certificate, &certificate), (&new_key, &key)] {
-        let kept = current.with_extension(format!("{}.replaced-{time}", extension(current)));
-        let moved = if current.exists() { std::fs::rename(current, &kept) } else { Ok(()) };
-        moved
-            .and_then(|()| std::fs::rename(new, current))
-            .map_err(|source| CreateError::Write { path: current.clone(), source })?;
-        report.push(format!("wrote {}; the former one is {}", current.display(), kept.display()));
+        let kept = kept(current);
+        replace_and_keep(new, current, &kept).map_err(|source| CreateError::Write { path: current.clone(), source })?;
+        report.push(format!("wrote {}; the one before is {}", current.display(), kept.display()));
     }
     report.push(format!(
         "\nNext: put both files in the place of those of server {} and send its process SIGHUP (kill -HUP PID):\n\
@@ -286,6 +313,17 @@ fn renew(options: &RenewCerts) -> Result<String, CreateError> {
         options.server_id
     ));
     Ok(report.join("\n"))
+}
+
+/// Puts `new` into the place of `current`, which keeps another name. At no time is there no
+/// `current`, and no file that has the other name already is lost.
+pub(super) fn replace_and_keep(new: &Path, current: &Path, kept: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(current, kept) {
+        // A key without its certificate may be missing.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        linked => linked?,
+    }
+    std::fs::rename(new, current)
 }
 
 /// The cluster that a certificate names, if it names this server of it.

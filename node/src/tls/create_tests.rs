@@ -120,3 +120,62 @@ fn renew_refuses_certificates_it_cannot_renew() {
     assert!(refused.contains("was not issued by the CA in"), "{refused}");
     assert_eq!(contents(ours.path()), before, "nothing is left behind");
 }
+
+#[test]
+fn renewing_twice_in_a_second_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = format!("--dir={}", directory.path().display());
+    certs(&["create", MEMBERS, &dir]).unwrap();
+    // However the seconds fall: of three in a row at least two are of the same one, or all are kept.
+    let mut written = 0;
+    for _ in 0..3 {
+        let before = contents(directory.path());
+        match certs(&["renew", "--server-id=2", &dir]) {
+            Ok(_) => written += 1,
+            Err(refused) => {
+                assert!(refused.contains("is there already: renew again in a second"), "{refused}");
+                assert_eq!(contents(directory.path()), before, "nothing is changed and nothing left behind");
+            }
+        }
+        // Every pair that ever was is there, and the one in use fits.
+        assert_eq!(contents(directory.path()).len(), 6 + 2 * written);
+        assert!(Certificates::load(&files_of(directory.path(), 2), 2).is_ok());
+    }
+    // A name that is taken, whatever is behind it.
+    let current = directory.path().join("server-1.crt");
+    let (new, kept) = (directory.path().join("new"), directory.path().join("kept"));
+    std::fs::write(&new, "new").unwrap();
+    std::fs::write(&kept, "kept").unwrap();
+    let before = std::fs::read(&current).unwrap();
+    super::create::replace_and_keep(&new, &current, &kept).unwrap_err();
+    assert_eq!((std::fs::read(&kept).unwrap(), std::fs::read(&current).unwrap()), (b"kept".to_vec(), before));
+}
+
+#[test]
+fn no_server_gets_the_name_of_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = format!("--dir={}", directory.path().display());
+    for host in [
+        "server-2.headwater.internal",
+        "Server-2.Headwater.INTERNAL",
+        "server-2.headwater.internal.",
+        "*.headwater.internal",
+        "headwater.internal",
+        "server-1.orders.headwater.internal",
+    ] {
+        let refused = certs(&["create", MEMBERS, &dir, &format!("--host={host}")]).unwrap_err();
+        assert!(refused.contains(&format!("{host} is the name of a server")), "{refused}");
+        assert!(contents(directory.path()).is_empty(), "nothing is written");
+    }
+    let swapped = "--members=1=10.0.0.1:1/node1:2,2=server-1.headwater.internal:3/node2:4";
+    let refused = certs(&["create", swapped, &dir]).unwrap_err();
+    assert!(refused.contains("server-1.headwater.internal is the name of a server"), "{refused}");
+    assert!(contents(directory.path()).is_empty(), "nothing is written");
+    certs(&["create", MEMBERS, &dir]).unwrap();
+    let before = contents(directory.path());
+    let refused = certs(&["renew", "--server-id=1", &dir, "--host=server-2.headwater.internal"]).unwrap_err();
+    assert!(refused.contains("is the name of a server"), "{refused}");
+    assert_eq!(contents(directory.path()), before);
+    // Its own is no other.
+    certs(&["renew", "--server-id=1", &dir, "--host=server-1.headwater.internal"]).unwrap();
+}

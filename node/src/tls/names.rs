@@ -62,9 +62,11 @@ impl ServerNames {
     }
 }
 
-/// Whether a name in a certificate claims to name a server.
+/// Whether a name of a certificate says of which server it is. With a dot at its end it is the same
+/// name.
 pub(super) fn is_in_domain(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
     name.strip_suffix(DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
@@ -107,6 +109,7 @@ mod tests {
             ("*.headwater.internal", true),
             ("a.B.Headwater.Internal", true),
             ("headwater.internal", true),
+            ("Server-1.headwater.internal.", true),
             ("myheadwater.internal", false),
             ("node1", false),
             ("10.0.0.1", false),

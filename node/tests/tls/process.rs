@@ -1,5 +1,7 @@
 //! What an operator sees: the binary, its files, its signals and its log.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -95,6 +97,57 @@ fn a_node_does_not_start_with_files_it_cannot_use_and_names_them() {
     assert!(said.starts_with("headwater: ") && said.lines().count() == 1, "{said}");
     assert!(said.contains("cannot be used as private key"), "{said}");
     assert!(!directory.path().join("data").exists(), "nothing was touched");
+}
+
+/// All that lies below a directory and that another user could look at, and how much there is.
+fn open_below(directory: &Path) -> (Vec<String>, usize) {
+    let (mut open, mut seen, mut left) = (Vec::new(), 0, vec![directory.to_owned()]);
+    while let Some(path) = left.pop() {
+        // Files come and go while a node runs.
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        seen += 1;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            open.push(format!("{mode:o} {}", path.display()));
+        }
+        if metadata.is_dir() {
+            left.extend(std::fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()));
+        }
+    }
+    (open, seen)
+}
+
+#[test]
+fn the_data_directory_is_for_the_user_of_the_node_alone_whatever_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let option = format!("--data-dir={}", data.display());
+    // A snapshot as soon as can be.
+    let options = [option.as_str(), "--snapshot-interval-s=1"];
+    for _ in 0..2 {
+        let (node, base) = Process::start_single(&options);
+        for _ in 0..20 {
+            let id = ("ES-EventId", uuid::Uuid::new_v4().to_string());
+            let headers = [("Content-Type", "application/json".into()), ("ES-EventType", "t".into()), id];
+            assert_eq!(super::support::client::send(&base, "POST", "/streams/s", &headers, b"{}").status, 201);
+        }
+        super::support::block_until("there is a snapshot", || {
+            std::fs::read_dir(data.join("snapshots")).is_ok_and(|found| found.count() > 0)
+        });
+        let (open, seen) = open_below(&data);
+        assert!(open.is_empty() && seen > 10, "{seen} files, open: {open:?}");
+        drop(node);
+        // As an older version left it.
+        let mut left = vec![data.clone()];
+        while let Some(path) = left.pop() {
+            let is_directory = path.is_dir();
+            let mode = if is_directory { 0o755 } else { 0o644 };
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            if is_directory {
+                left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+    }
 }
 
 #[test]
