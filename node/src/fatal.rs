@@ -1,6 +1,7 @@
 //! The end of a node that must not continue: a failed write or sync, or damaged files.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Exit code of a node that refused to start or to continue, or that ended before it had stopped in
@@ -10,7 +11,60 @@ pub const EXIT_REFUSED: i32 = 1;
 /// Exit code of a process that stopped because of a disk failure.
 pub const EXIT_STORAGE: i32 = 74; // EX_IOERR of sysexits.h
 
-/// Logs that `what` failed and why, and ends the process at once.
+/// Why files cannot be used, as far as the exit code of a node that does not start depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A file is missing, or is not what it has to be.
+    Damage,
+    /// The disk fails, is full or takes no writes.
+    Disk,
+    /// Nothing is wrong with disk and files: a permission, a limit of the process, another process
+    /// that uses them.
+    Setting,
+}
+
+impl Cause {
+    /// Of an error of the system.
+    pub fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => Self::Disk,
+            ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Self::Damage,
+            _ if error.raw_os_error() == Some(libc::EIO) => Self::Disk,
+            _ => Self::Setting,
+        }
+    }
+
+    /// Of a complaint of RocksDB, which passes errors of the system on as text.
+    pub fn of_rocksdb(complaint: &str) -> Self {
+        const OF_SETTING: &[&str] = &[
+            "While lock file",
+            "lock hold by current process",
+            "Permission denied",
+            "Operation not permitted",
+            "Resource temporarily unavailable",
+            "Too many open files",
+            "Cannot allocate memory",
+            "Not a directory",
+        ];
+        if !complaint.contains("IO error") || complaint.contains("No such file") {
+            Self::Damage
+        } else if OF_SETTING.iter().any(|text| complaint.contains(text)) {
+            Self::Setting
+        } else {
+            Self::Disk
+        }
+    }
+
+    /// Whether a node that does not start for it ends with [`EXIT_STORAGE`].
+    pub fn is_of_storage(self) -> bool {
+        match self {
+            Self::Damage | Self::Disk => true,
+            Self::Setting => false,
+        }
+    }
+}
+
+/// Logs `what` failed and why, and ends the process at once.
 ///
 /// Nothing is flushed, closed or retried on the way out: after a failed fsync the kernel may have
 /// dropped the dirty pages, so the process may be wrong about its files. Acknowledged writes are in
@@ -95,6 +149,56 @@ pub fn numbered_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_system_are_of_the_disk_of_the_files_or_of_neither() {
+        for (code, cause) in [
+            (libc::ENOSPC, Cause::Disk),
+            (libc::EDQUOT, Cause::Disk),
+            (libc::EROFS, Cause::Disk),
+            (libc::EIO, Cause::Disk),
+            (libc::ENOENT, Cause::Damage),
+            (libc::EACCES, Cause::Setting),
+            (libc::EPERM, Cause::Setting),
+            (libc::EMFILE, Cause::Setting),
+            (libc::ENFILE, Cause::Setting),
+            (libc::ENOTDIR, Cause::Setting),
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(Cause::of_io(&error), cause, "{error}");
+        }
+    }
+
+    #[test]
+    fn complaints_of_rocksdb_are_of_the_disk_of_the_files_or_of_neither() {
+        for (complaint, cause) in [
+            (
+                "IO error: No space left on device: While appending to file: /d/log/000004.log: No space left on device",
+                Cause::Disk,
+            ),
+            ("IO error: While fsync: /d/000004.log: Input/output error", Cause::Disk),
+            ("IO error: While open a file for appending: /d/LOG: Read-only file system", Cause::Disk),
+            ("IO error: While pwrite to file: /d/1.sst: Disk quota exceeded", Cause::Disk),
+            (
+                "IO error: No such file or directory: While open a file for sequentially reading: /d/MANIFEST-000009: No such file or directory",
+                Cause::Damage,
+            ),
+            ("Corruption: CURRENT file does not end with newline", Cause::Damage),
+            ("Invalid argument: /d: does not exist (create_if_missing is false)", Cause::Damage),
+            ("IO error: While lock file: /d/LOCK: Resource temporarily unavailable", Cause::Setting),
+            (
+                "IO error: lock hold by current process, acquire time 1 acquiring thread 2: /d/LOCK: No locks available",
+                Cause::Setting,
+            ),
+            ("IO error: While open a file for lock: /d/LOCK: Permission denied", Cause::Setting),
+            (
+                "IO error: While opening a file for sequentially reading: /d/CURRENT: Too many open files",
+                Cause::Setting,
+            ),
+        ] {
+            assert_eq!(Cause::of_rocksdb(complaint), cause, "{complaint}");
+        }
+    }
 
     #[test]
     fn a_complaint_without_a_name_gets_the_names_it_may_mean() {

@@ -62,19 +62,15 @@ fn run(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fatal::tell(&format!("{error:#}"));
-            fatal::leave(if is_damage(&error) { fatal::EXIT_STORAGE } else { fatal::EXIT_REFUSED })
+            fatal::leave(if is_of_storage(&error) { fatal::EXIT_STORAGE } else { fatal::EXIT_REFUSED })
         }
     }
 }
 
-/// Whether the files on disk are damaged or do not match.
-fn is_damage(error: &anyhow::Error) -> bool {
-    let identity = error.downcast_ref::<IdentityError>();
-    error.downcast_ref::<StartError>().is_some_and(StartError::is_damage)
-        || matches!(
-            identity,
-            Some(IdentityError::Damaged { .. } | IdentityError::Missing { .. } | IdentityError::LogMissing { .. })
-        )
+/// Whether the disk fails or is full, or what is on it is damaged or does not fit together.
+fn is_of_storage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<StartError>().is_some_and(StartError::is_of_storage)
+        || error.downcast_ref::<IdentityError>().is_some_and(IdentityError::is_of_storage)
 }
 
 /// Connections at their limit, the files of both databases, and some for other nodes.

@@ -117,8 +117,12 @@ impl Patient {
     }
 
     fn judge_refused(&self, file: &Path, status: std::process::ExitStatus) -> anyhow::Result<Outcome> {
-        anyhow::ensure!(!status.success(), "a refusal must not look like success");
         let log = self.cluster.last_log(1);
+        anyhow::ensure!(
+            status.code() == Some(crate::EXIT_STORAGE),
+            "damage must end with {}, not with {status}:\n{log}",
+            crate::EXIT_STORAGE
+        );
         let panicked = log.contains("panicked at") || log.contains("panic;");
         anyhow::ensure!(!panicked, "a refusal is an error, not a panic:\n{log}");
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -152,6 +156,37 @@ async fn a_torn_tail_of_the_log_is_refused_or_recovered_completely() -> anyhow::
     }
     // The patient is healthy again when its files are.
     assert_eq!(patient.try_with(&wal, |_| Ok(())).await?, Outcome::Complete);
+    patient.cluster.passed()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_missing_or_misnamed_is_refused() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let mut patient = Patient::prepare(false).await?;
+    let files = files::files_below(&patient.backup)?;
+    let relative = |name: &str| -> anyhow::Result<Vec<PathBuf>> {
+        let is_meant =
+            |path: &&PathBuf| path.file_name().is_some_and(|found| found.to_string_lossy().starts_with(name));
+        // Snapshots have such files, too, and nothing at the start depends on them.
+        let of_databases = files.iter().filter(is_meant).map(|path| path.strip_prefix(&patient.backup));
+        let paths =
+            of_databases.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|path| !path.starts_with("snapshots"));
+        Ok(paths.map(Path::to_owned).collect())
+    };
+    let (manifests, pointers) = (relative("MANIFEST-")?, relative("CURRENT")?);
+    anyhow::ensure!(manifests.len() == 2 && pointers.len() >= 2, "log and state: {manifests:?}, {pointers:?}");
+    for manifest in manifests {
+        let outcome = patient.try_with(&manifest, |path| Ok(std::fs::remove_file(path)?)).await?;
+        anyhow::ensure!(outcome == Outcome::Refused, "{} removed: {outcome:?}", manifest.display());
+    }
+    for pointer in pointers {
+        for content in ["MANIFEST-999999\n", "", "nonsense\n"] {
+            let outcome = patient.try_with(&pointer, |path| Ok(std::fs::write(path, content)?)).await;
+            let outcome = outcome.map_err(|error| error.context(format!("{content:?} in {}", pointer.display())))?;
+            anyhow::ensure!(outcome == Outcome::Refused, "{content:?} in {}: {outcome:?}", pointer.display());
+        }
+    }
     patient.cluster.passed()?;
     Ok(())
 }

@@ -8,6 +8,8 @@ use headwater_cluster_tests::tmpfs::SmallDisk;
 use headwater_cluster_tests::{check, feed, serial};
 use rand::RngExt;
 
+use crate::EXIT_STORAGE;
+
 /// Room for log and state of a node while the ballast is gone, with a margin for compaction.
 const DISK_BYTES: u64 = 512 << 20;
 
@@ -20,8 +22,8 @@ const EVENT_BYTES: usize = 256 << 10;
 /// More than can fit: a node that has not failed by then has not noticed.
 const MOST_EVENTS: u64 = 4 * DISK_BYTES / EVENT_BYTES as u64;
 
-/// Exit code of a node whose disk failed it (sysexits: EX_IOERR).
-const EXIT_STORAGE: i32 = 74;
+/// Room for a node that does little.
+const START_DISK_BYTES: u64 = 128 << 20;
 
 /// A page of big events must stay small enough for one answer.
 const PAGE: usize = 8;
@@ -65,6 +67,31 @@ async fn a_node_with_a_full_disk_stops_and_comes_back_with_everything() -> anyho
     check::none(&violations)?;
     eprintln!("{} events acknowledged before and after", history.acknowledged_events());
     cluster.passed()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_ends_with_the_code_of_a_full_disk() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    for has_data in [false, true] {
+        let Some(disk) = SmallDisk::mount_or_skip(START_DISK_BYTES) else { return Ok(()) };
+        let options = Options { data_dirs: vec![(1, disk.path().join("data"))], ..Options::default() };
+        let mut cluster = Cluster::new(1, options)?;
+        if has_data {
+            cluster.start(1)?;
+            cluster.wait_ready(1).await?;
+            cluster.terminate(1).await?;
+        }
+        // As much as there is.
+        let _ = disk.ballast(START_DISK_BYTES);
+        cluster.start(1)?;
+        let status = cluster.wait_exit(1, Duration::from_secs(30)).await?;
+        let log = cluster.last_log(1);
+        anyhow::ensure!(
+            status.code() == Some(EXIT_STORAGE) && log.contains("No space left"),
+            "with data: {has_data}: {status}\n{log}"
+        );
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use headwater_proto::stored;
 
+use crate::fatal::Cause;
 use crate::files;
 use crate::transport::{LocalIdentity, NodeId};
 
@@ -71,6 +72,18 @@ pub enum IdentityError {
         /// Cluster of the caller.
         other: Uuid,
     },
+}
+
+impl IdentityError {
+    /// Whether the disk fails or is full, or files are damaged or missing, as opposed to settings
+    /// and permissions.
+    pub fn is_of_storage(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => Cause::of_io(error).is_of_storage(),
+            Self::Damaged { .. } | Self::Missing { .. } | Self::LogMissing { .. } => true,
+            Self::OtherServer { .. } | Self::OtherCluster { .. } => false,
+        }
+    }
 }
 
 /// The identity of this disk. The node id never changes; the cluster id is set once.

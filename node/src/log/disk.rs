@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, IteratorMode, WriteBatch, WriteOptions};
 
 use super::{LogError, Record, keys, options};
-use crate::fatal;
+use crate::fatal::{self, Cause};
 
 /// Advice for the operator about damaged files.
 pub const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
@@ -238,11 +238,16 @@ pub(super) fn damaged(path: &Path, what: &str) -> LogError {
     LogError::Damaged(format!("{} {what}; {ADVICE}", path.display()))
 }
 
-/// Restoring files helps only against what RocksDB calls corruption.
+/// Only damage calls for a restore: what RocksDB calls corruption, and a file that is not there.
 fn read_error(directory: &Path, what: &str, error: &rocksdb::Error) -> LogError {
     match error.kind() {
         ErrorKind::Corruption | ErrorKind::InvalidArgument => {
             damaged(directory, &format!("{what} ({})", fatal::name_files(directory, error.as_ref())))
+        }
+        ErrorKind::IOError => {
+            let complaint = fatal::name_files(directory, error.as_ref());
+            let cause = Cause::of_rocksdb(error.as_ref());
+            LogError::of(cause, format!("the log in {} {what} ({complaint})", directory.display()))
         }
         _ => LogError::Unusable(format!("the log in {} {what} ({error})", directory.display())),
     }

@@ -39,7 +39,7 @@ pub use self::durable_mark::FILE_NAME as MARK_FILE_NAME;
 use self::sync::GroupCommit;
 use self::tail_cache::TailCache;
 pub use self::volume::Volume;
-use crate::fatal;
+use crate::fatal::{self, Cause};
 
 /// Weight of the decoded records kept in memory: some four seconds at 20,000 entries of 256 bytes a
 /// second, more than a healthy follower or the apply thread ever lags behind.
@@ -97,10 +97,24 @@ pub enum LogError {
     /// The files are damaged; the text names the file and the remedy.
     #[error("{0}")]
     Damaged(String),
-    /// The files are unusable, but there is no sign of damage: missing permission, in use by
-    /// another process, an IO error.
+    /// The disk fails, is full or takes no writes.
+    #[error("{0}")]
+    Failed(String),
+    /// The files cannot be used, but nothing says that they are damaged: no permission, in use by
+    /// another process, of another version.
     #[error("{0}")]
     Unusable(String),
+}
+
+impl LogError {
+    /// That files cannot be used, for a reason that need not be damage.
+    fn of(cause: Cause, what: String) -> Self {
+        match cause {
+            Cause::Damage => Self::Damaged(format!("{what}; {ADVICE}")),
+            Cause::Disk => Self::Failed(what),
+            Cause::Setting => Self::Unusable(what),
+        }
+    }
 }
 
 /// The log of one node. Cheap to clone; one writer (Raft's core task), many readers.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::disk::{ADVICE, Disk, damaged};
 use super::durable_mark::{self, Durable, DurableMark};
 use super::{Extent, LogError, keys};
-use crate::{fatal, files};
+use crate::fatal::{self, Cause};
+use crate::files;
 
 /// A log that was found intact. All of it is durable.
 pub(super) struct Opened {
@@ -24,7 +25,9 @@ pub(super) struct Opened {
 
 /// Opens or creates the log in `directory`.
 pub(super) fn open(directory: &Path) -> Result<Opened, LogError> {
-    let io = |error: io::Error| LogError::Unusable(format!("{} cannot be used ({error})", directory.display()));
+    let io = |error: io::Error| {
+        LogError::of(Cause::of_io(&error), format!("{} cannot be used ({error})", directory.display()))
+    };
     std::fs::create_dir_all(directory).map_err(io)?;
     files::sync_name(directory).map_err(io)?;
 
@@ -57,7 +60,7 @@ fn read_mark(directory: &Path) -> Result<Option<Durable>, LogError> {
     }
     DurableMark::read(directory).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => damaged(&path, &format!("is damaged ({error})")),
-        _ => LogError::Unusable(format!("{} cannot be read ({error})", path.display())),
+        _ => LogError::of(Cause::of_io(&error), format!("{} cannot be read ({error})", path.display())),
     })
 }
 

@@ -18,6 +18,7 @@ use super::types::{self, NodeId, TypeConfig};
 use super::{Parts, Raft, StateMachine, network, settings};
 use crate::apply::{ApplyHandle, DurableGate};
 use crate::config::Config;
+use crate::fatal::Cause;
 use crate::log::{Log, LogError, SyncReport, volume};
 use crate::metrics::Metrics;
 use crate::snapshot::{Outgoing, SnapshotStore};
@@ -76,12 +77,14 @@ impl From<Fatal<TypeConfig>> for StartError {
 }
 
 impl StartError {
-    /// Whether files are damaged or do not match, as opposed to wrong settings, missing permissions
-    /// and the like.
-    pub fn is_damage(&self) -> bool {
+    /// Whether the disk fails or is full, or files are damaged or do not fit each other, as opposed
+    /// to settings, permissions and the like.
+    pub fn is_of_storage(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Io(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
-            Self::State(_) | Self::StateRead(_) | Self::Log(LogError::Damaged(_)) | Self::Consensus(_) => true,
+            Self::Settings(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
+            Self::Io(error) => Cause::of_io(error).is_of_storage(),
+            Self::State(error) => error.is_of_storage(),
+            Self::StateRead(_) | Self::Log(LogError::Damaged(_) | LogError::Failed(_)) | Self::Consensus(_) => true,
         }
     }
 }

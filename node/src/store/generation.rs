@@ -19,12 +19,13 @@ use rocksdb::{Cache, ColumnFamily, DB};
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options};
 use crate::event::Position;
-use crate::{fatal, files};
+use crate::fatal::{self, Cause};
+use crate::files;
 
 const POINTER: &str = "CURRENT-GENERATION";
 
-/// Advice for the operator about damaged files.
-const REMEDY: &str = "restore the file, or remove the data directory and start once with --rejoin so that the cluster \
+/// What an operator does about damaged files.
+pub(super) const REMEDY: &str = "restore the file, or remove the data directory and start once with --rejoin so that the cluster \
                       replaces it; on a single node restore a backup";
 
 /// An open database. The last handle closes it, and removes it if it was replaced.
@@ -97,16 +98,14 @@ impl Generation {
     /// Opens the database in `state/<number>` and checks what is cheap to check.
     pub(super) fn open(state: &Path, number: u64, create: bool, cache: &Cache) -> Result<Self, OpenError> {
         let path = directory(state, number);
-        let damaged = |reason: &dyn std::fmt::Display| OpenError::Damaged {
-            path: path.display().to_string(),
-            reason: format!("{reason}; {REMEDY}"),
-        };
+        let failed =
+            |complaint: &str| OpenError::of(Cause::of_rocksdb(complaint), &path, &fatal::name_files(&path, complaint));
         let db = DB::open_cf_descriptors(&options::database(create), &path, options::families(cache))
-            .map_err(|error| damaged(&fatal::name_files(&path, error.as_ref())))?;
+            .map_err(|error| failed(error.as_ref()))?;
         let db = Arc::new(db);
         let removal = RemoveWhenReplaced { db: Some(db.clone()), path: path.clone(), armed: AtomicBool::new(false) };
         let generation = Self { db, number, removal };
-        generation.check().map_err(|error| damaged(&fatal::name_files(&path, &error.to_string())))?;
+        generation.check().map_err(|error| failed(&error.to_string()))?;
         Ok(generation)
     }
 
@@ -152,17 +151,13 @@ fn known_formats() -> impl Iterator<Item = u32> {
 
 /// Opens the current generation under `state`, and creates the first one if there is none.
 pub(super) fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError> {
-    let damaged = |reason: String| OpenError::Damaged {
-        path: state.display().to_string(),
-        reason: format!("{reason}; {REMEDY}"),
-    };
-    let failed = |error: io::Error| damaged(error.to_string());
+    let failed = |error: io::Error| OpenError::of(Cause::of_io(&error), state, &error.to_string());
     fs::create_dir_all(state).map_err(failed)?;
     let Some(number) = read_pointer(state).map_err(failed)? else {
         for (_, path) in directories(state).map_err(failed)? {
             if holds_tables(&path).map_err(failed)? {
-                let path = path.display();
-                return Err(damaged(format!("the file {POINTER} is missing although {path} holds data")));
+                let reason = format!("the file {POINTER} is missing although {} holds data", path.display());
+                return Err(OpenError::of(Cause::Damage, state, &reason));
             }
         }
         remove_all_but(state, None).map_err(failed)?;
@@ -193,7 +188,8 @@ fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
         Err(error) => return Err(error),
     };
     let number = text.trim().parse();
-    number.map(Some).map_err(|_| io::Error::other(format!("the file {POINTER} holds no number")))
+    let no_number = || io::Error::new(io::ErrorKind::InvalidData, format!("the file {POINTER} holds no number"));
+    number.map(Some).map_err(|_| no_number())
 }
 
 /// Every generation directory, whatever it contains.

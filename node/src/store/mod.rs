@@ -42,6 +42,7 @@ pub use slots::SlotPlace;
 pub use write::{ChangedStream, ChangedStreams};
 pub use writer::StateWriter;
 
+use crate::fatal::Cause;
 use generation::Generation;
 use known_streams::KnownStreams;
 use read::Tier;
@@ -122,6 +123,41 @@ pub enum OpenError {
         /// The problem and the remedy.
         reason: String,
     },
+    /// The disk fails, is full or takes no writes.
+    #[error("state database in {path}: {reason}")]
+    Failed {
+        /// Directory of the database.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing is wrong with disk and files: no permission, in use by another process.
+    #[error("state database in {path}: {reason}")]
+    Unusable {
+        /// Directory of the database.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    fn of(cause: Cause, path: &Path, reason: &str) -> Self {
+        let path = path.display().to_string();
+        match cause {
+            Cause::Damage => Self::Damaged { path, reason: format!("{reason}; {}", generation::REMEDY) },
+            Cause::Disk => Self::Failed { path, reason: reason.to_owned() },
+            Cause::Setting => Self::Unusable { path, reason: reason.to_owned() },
+        }
+    }
+
+    /// Whether the disk or the files are the reason, and not permissions or other processes.
+    pub fn is_of_storage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Failed { .. } => true,
+            Self::Unusable { .. } => false,
+        }
+    }
 }
 
 impl Store {

@@ -296,6 +296,19 @@ fn unacknowledged_entries_behind_a_gap_are_dropped() {
 }
 
 #[test]
+fn a_manifest_that_is_missing_or_misnamed_is_damage() {
+    let whole = stopped();
+    let current = fs::read_to_string(whole.path().join("CURRENT")).unwrap();
+    fs::remove_file(whole.path().join(current.trim())).unwrap();
+    assert!(refusal(whole.path()).contains(current.trim()));
+    for content in ["MANIFEST-999999\n", "", "nonsense", "nonsense\n"] {
+        let whole = stopped();
+        fs::write(whole.path().join("CURRENT"), content).unwrap();
+        assert!(refusal(whole.path()).contains("CURRENT"), "{content:?}");
+    }
+}
+
+#[test]
 fn a_log_in_use_is_not_called_damaged() {
     let directory = tempfile::tempdir().unwrap();
     let _log = open(directory.path());
