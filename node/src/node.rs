@@ -9,7 +9,7 @@ mod stale_follower_tests;
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use headwater_proto::cluster::cluster_server::ClusterServer;
@@ -98,6 +98,7 @@ impl Node {
     /// Opens the stores and starts all parts; returns when the listeners are up. The node joins its
     /// cluster by itself.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        check_clock(SystemTime::now())?;
         let config = Arc::new(config);
         let metrics = Metrics::new();
         let certificates = load_certificates(&config).await?;
@@ -125,6 +126,7 @@ impl Node {
             identity: identity.clone(),
             consensus: parts.consensus(),
             store: parts.store.clone(),
+            stamps: parts.stamps.clone(),
             metrics: metrics.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),
             log_progress: parts.log_progress(),
@@ -241,6 +243,21 @@ async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates>
     Ok(tokio::task::spawn_blocking(move || Certificates::load(&config.tls, config.server_id)).await??)
 }
 
+/// Times that a clock can say: a day after those that count from zero, and a day before those of five
+/// digits, which no document of the API can hold.
+const CLOCK_SECONDS: std::ops::Range<u64> = 86_400..253_370_678_400;
+
+/// Refuses a clock that was never set: what it stamps stays for ever.
+fn check_clock(now: SystemTime) -> anyhow::Result<()> {
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if CLOCK_SECONDS.contains(&seconds) {
+        return Ok(());
+    }
+    let time =
+        jiff::Timestamp::try_from(now).map_or_else(|_| "a time of no calendar".to_owned(), |time| time.to_string());
+    anyhow::bail!("the clock of this machine says {time}; set it: events keep the times that they are stamped with")
+}
+
 async fn listen(address: std::net::SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
@@ -266,4 +283,28 @@ fn configured_addresses(config: &Arc<Config>) -> Resolve {
             |m| Member { raft_address: m.raft_address.clone(), http_address: m.http_address.clone() },
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_never_set_is_refused() {
+        let at = |seconds: u64| check_clock(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        for (seconds, says) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (CLOCK_SECONDS.start - 1, "1970-01-01T23:59:59Z"),
+            (CLOCK_SECONDS.end, "9998-12-31T00:00:00Z"),
+            (300_000_000_000, "a time of no calendar"),
+        ] {
+            let refused = at(seconds).unwrap_err().to_string();
+            assert!(refused.contains(&format!("says {says}; set it")), "{refused}");
+        }
+        let before = check_clock(SystemTime::UNIX_EPOCH - Duration::from_secs(3_600)).unwrap_err().to_string();
+        assert!(before.contains("1969-12-31T23:00:00Z"), "{before}");
+        for seconds in [CLOCK_SECONDS.start, 1_800_000_000, CLOCK_SECONDS.end - 1] {
+            at(seconds).unwrap();
+        }
+    }
 }

@@ -140,10 +140,17 @@ impl TestCluster {
     /// not yet confirmed by a majority answers that it surely did not append; then it is asked
     /// again.
     async fn append(&self, number: u64, bytes: usize) -> u64 {
+        self.append_at(number, bytes, |_, _| Ticks(number)).await
+    }
+
+    /// The same with the time that the leader stamps.
+    async fn append_at(&self, number: u64, bytes: usize, stamp: impl Fn(NodeId, &Node) -> Ticks) -> u64 {
         let appended = async {
             loop {
-                let consensus = self.nodes[&self.leader().await].parts.consensus();
-                let results = consensus.propose(vec![proposal(number, bytes)]);
+                let leader = self.leader().await;
+                let node = &self.nodes[&leader];
+                let consensus = node.parts.consensus();
+                let results = consensus.propose(vec![proposal(number, bytes, stamp(leader, node))]);
                 match results.collect::<Vec<_>>().await.pop() {
                     Some(EntryResult::Applied { index, outcomes }) => break (index, outcomes),
                     Some(EntryResult::NotLeader) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -178,7 +185,7 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| next()).collect()
 }
 
-fn proposal(number: u64, bytes: usize) -> Proposal {
+fn proposal(number: u64, bytes: usize, time: Ticks) -> Proposal {
     let event = stored::NewEvent {
         event_id: u128::from(number + 1).to_be_bytes().to_vec().into(),
         event_type: "counted".to_owned(),
@@ -193,7 +200,7 @@ fn proposal(number: u64, bytes: usize) -> Proposal {
         ..stored::Append::default()
     };
     let command = stored::Command::of_streams(stored::command::Kind::Append(append));
-    Proposal { time: Ticks(number), commands: [command.encode_to_vec().into()].into() }
+    Proposal { time, commands: [command.encode_to_vec().into()].into() }
 }
 
 /// Small limits, and no log kept below a snapshot.
@@ -313,5 +320,47 @@ async fn leadership_can_be_handed_over() {
     until("the successor leads", || cluster.nodes.values().all(|node| node.leader() == Some(successor))).await;
     let index = cluster.append(1, 10).await;
     cluster.applied_everywhere(index).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_never_go_back_in_the_log_whatever_the_clocks_of_the_leaders_say() {
+    const ROUNDS: u64 = 7;
+    let mut cluster = TestCluster::start().await;
+    let ids = cluster.ids();
+    // One clock is right, one an hour behind, one an hour ahead; each moves on with every write.
+    let clocks: BTreeMap<NodeId, u64> = ids.iter().copied().zip([36_000, 32_400, 39_600]).collect();
+    let mut number = 0;
+    for round in 0..ROUNDS {
+        let mut index = 0;
+        for _ in 0..3 {
+            let stamp = |leader, node: &Node| node.parts.stamps.next(Ticks(clocks[&leader] + number));
+            index = cluster.append_at(number, 10, stamp).await;
+            number += 1;
+        }
+        cluster.applied_everywhere(index).await;
+        let leader = cluster.leader().await;
+        if round == ROUNDS / 2 {
+            // Whoever starts again knows what it had.
+            let other = *ids.iter().find(|id| **id != leader).unwrap();
+            let newest = cluster.nodes[&other].parts.stamps.newest();
+            cluster.stop_node(other).await;
+            cluster.start_node(other).await;
+            assert_eq!(cluster.nodes[&other].parts.stamps.newest(), newest);
+        }
+        let at = ids.iter().position(|id| *id == leader).unwrap();
+        let successor = ids[(at + 1) % ids.len()];
+        cluster.nodes[&leader].parts.consensus().transfer_leadership(successor).await.unwrap();
+        until("another node leads", || cluster.nodes.values().all(|node| node.leader().is_some_and(|id| id != leader)))
+            .await;
+    }
+    for node in cluster.nodes.values() {
+        let events = node.parts.store.read(|view| view.log_forward(0, usize::MAX, usize::MAX)).await.unwrap();
+        let times: Vec<u64> = events.iter().map(|event| event.time.0).collect();
+        assert_eq!(times.len() as u64, 3 * ROUNDS);
+        assert!(times.is_sorted(), "{times:?}");
+        assert!(times.last() > Some(&39_600), "the clock that is ahead has led: {times:?}");
+        assert_eq!(node.parts.stamps.newest().0, times[times.len() - 1]);
+    }
     cluster.stop().await;
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use headwater::apply::ApplyHandle;
+use headwater::event::Stamps;
 use headwater::log::Log;
 use headwater::metrics::Metrics;
 use headwater::raft::log_storage::LogStorage;
@@ -30,7 +31,9 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
         // nothing to wait for.
         let apply = ApplyHandle::start(state, Arc::new(|_| {}), metrics.clone()).unwrap();
         let snapshots = Arc::new(SnapshotStore::open(directory.path(), metrics).unwrap());
-        Ok((directory, LogStorage::new(log).unwrap(), StateMachine::new(apply, snapshots).0))
+        let stamps = Arc::<Stamps>::default();
+        let state_machine = StateMachine::new(apply, snapshots, stamps.clone()).0;
+        Ok((directory, LogStorage::new(log, stamps).unwrap(), state_machine))
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::clock::ClockWatch;
 use super::connector::Connector;
 use super::identity::Identity;
 use super::leadership::{Leader, LeaderHint, LeaderTerm, Leadership, LeadershipWatcher};
@@ -24,7 +25,7 @@ use super::writes::forward::Forwards;
 use super::writes::gate::{Gate, GateWorker};
 use super::writes::write::{Write, WriteError, WriteLimits, Writes};
 use crate::config::Config;
-use crate::event::{Position, WriteOutcome};
+use crate::event::{Position, Stamps, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, LogProgress};
 use crate::store::Store;
@@ -62,6 +63,8 @@ pub(crate) struct Dependencies {
     pub(crate) consensus: Consensus,
     /// The local copy of the state.
     pub(crate) store: Store,
+    /// What writes are stamped with.
+    pub(crate) stamps: Arc<Stamps>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Connections to peers.
@@ -75,6 +78,7 @@ pub(crate) struct Dependencies {
 /// The background work of the room, not yet started.
 pub(crate) struct Background {
     gate: GateWorker,
+    clock: ClockWatch,
     peers: PeerPoll,
     leadership: LeadershipWatcher,
     formation: Formation,
@@ -86,6 +90,7 @@ impl Background {
     /// the room is gone: writes queued before a stop are still answered.
     pub(crate) fn start(self, stop: &CancellationToken) {
         tokio::spawn(self.gate.run());
+        tokio::spawn(self.clock.run(stop.clone()));
         tokio::spawn(self.peers.run(stop.clone()));
         tokio::spawn(self.leadership.run(stop.clone()));
         tokio::spawn(self.formation.run(stop.clone()));
@@ -96,8 +101,17 @@ impl Background {
 impl Cluster {
     /// Puts the parts together. Nothing happens until the background work is started.
     pub(crate) fn new(dependencies: Dependencies) -> (Self, Background) {
-        let Dependencies { config, identity, consensus, store, metrics, connector, log_progress, log_entries_at_start } =
-            dependencies;
+        let Dependencies {
+            config,
+            identity,
+            consensus,
+            store,
+            stamps,
+            metrics,
+            connector,
+            log_progress,
+            log_entries_at_start,
+        } = dependencies;
         let own = identity.node_id();
         let lifecycle = Arc::<Lifecycle>::default();
         let leadership = Arc::new(Leadership::new(own, consensus.clone(), config.election_timeout_max));
@@ -112,7 +126,7 @@ impl Cluster {
             store: store.clone(),
             read_wait: config.read_wait,
         });
-        let (gate, gate_worker) = Gate::new(consensus.clone(), metrics.clone(), leadership.changes());
+        let (gate, gate_worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
         let writes = Arc::new(Writes::new(
             leadership.clone(),
             gate,
@@ -152,6 +166,7 @@ impl Cluster {
         });
         let background = Background {
             gate: gate_worker,
+            clock: ClockWatch::new(stamps, &metrics),
             peers: PeerPoll { peers: peers.clone(), statistics: statistics.clone() },
             leadership: LeadershipWatcher { leadership: leadership.clone(), connector: connector.clone(), metrics },
             formation: Formation {

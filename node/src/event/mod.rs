@@ -21,7 +21,7 @@ pub use recorded::{EventRef, RecordedEvent};
 pub use resolved::{LinkTarget, ResolvedEvent, ResolvedRef};
 pub use stream_head::{Recreation, StreamHead};
 pub use stream_name::{StreamName, StreamNameError, StreamNameRef};
-pub use time::{Ticks, TimePrinter};
+pub use time::{Stamps, Ticks, TimePrinter};
 pub use visibility::Visibility;
 
 /// Index of an event in the log of all events: dense from 0, equal on every node.

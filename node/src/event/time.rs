@@ -1,6 +1,7 @@
 //! Points in time with the resolution that is stored: 100 ns. Texts show whole microseconds, as
 //! many digits as all clients can read.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// 100-nanosecond ticks since the Unix epoch, UTC.
@@ -31,8 +32,34 @@ impl std::fmt::Display for Ticks {
     }
 }
 
-/// Prints many points in time. Those of a page are mostly close together, so the text of the last
-/// second is kept.
+/// The times that a node stamps writes with while it leads. None is before that of a write which the
+/// node knows of, whatever its clock does and whoever led before: where the clock is behind, the
+/// time of the newest write is stamped again.
+#[derive(Debug, Default)]
+pub struct Stamps {
+    /// Of the newest write, in ticks.
+    newest: AtomicU64,
+}
+
+impl Stamps {
+    /// A write with this time is in the log or the state of this node.
+    pub fn see(&self, time: Ticks) {
+        self.newest.fetch_max(time.0, Ordering::Relaxed);
+    }
+
+    /// The time for a write at this moment of the clock.
+    pub fn next(&self, clock: Ticks) -> Ticks {
+        Ticks(self.newest.fetch_max(clock.0, Ordering::Relaxed).max(clock.0))
+    }
+
+    /// The time of the newest write.
+    pub fn newest(&self) -> Ticks {
+        Ticks(self.newest.load(Ordering::Relaxed))
+    }
+}
+
+/// Prints many points in time. Those of a page mostly lie close together, so the text of the second
+/// is kept.
 #[derive(Debug, Default)]
 pub struct TimePrinter {
     second: u64,
@@ -90,6 +117,20 @@ mod tests {
             prop_assert!(digits.len() <= 6 && !digits.ends_with('0') && text.ends_with('Z'), "{}", text);
             let read: jiff::Timestamp = text.parse().unwrap();
             prop_assert_eq!(read.as_microsecond() as u64, time / 10);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stamps_never_fall_and_follow_a_clock_that_goes_on(clock: Vec<u64>, seen: Vec<u64>) {
+            let stamps = Stamps::default();
+            seen.iter().for_each(|time| stamps.see(Ticks(*time)));
+            let mut highest = seen.iter().copied().max().unwrap_or(0);
+            for time in clock {
+                highest = highest.max(time);
+                prop_assert_eq!(stamps.next(Ticks(time)), Ticks(highest));
+                prop_assert_eq!(stamps.newest(), Ticks(highest));
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::types::{self, NodeId, TypeConfig};
 use super::{Parts, Raft, StateMachine, network, settings};
 use crate::apply::{ApplyHandle, DurableGate};
 use crate::config::Config;
+use crate::event::{Stamps, Ticks};
 use crate::fatal::Cause;
 use crate::log::{Log, LogError, SyncReport, volume};
 use crate::metrics::Metrics;
@@ -114,7 +115,7 @@ pub async fn build(
     let settings = settings::raft_config(config)?;
     let opening = (config.clone(), metrics.clone());
     let opened = tokio::task::spawn_blocking(move || Opened::open(&opening.0, &opening.1));
-    let Opened { log, state, snapshots, volume } = opened.await.map_err(io::Error::other)??;
+    let Opened { log, state, newest_time, snapshots, volume } = opened.await.map_err(io::Error::other)??;
     let log_end_at_start = log.extent().end;
 
     let gate_log = log.clone();
@@ -126,15 +127,17 @@ pub async fn build(
     let sending =
         network::SnapshotSending { outgoing: outgoing.clone(), bytes_per_second: config.snapshot_bytes_per_second };
     let network = network::Network::new(identity.clone(), dialer, resolve, metrics, sending);
-    let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone());
-    let mut log_storage = LogStorage::new(log.clone())?;
+    let stamps = Arc::<Stamps>::default();
+    stamps.see(newest_time);
+    let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone(), stamps.clone());
+    let mut log_storage = LogStorage::new(log.clone(), stamps.clone())?;
     check_members(config, &mut log_storage, &mut state_machine).await?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);
     let closing = CancellationToken::new().drop_guard();
     let store = apply.store().clone();
     let calls = TaskTracker::new();
-    Ok(Parts { raft, store, log_end_at_start, log, apply, released, snapshots, outgoing, closing, calls })
+    Ok(Parts { raft, store, stamps, log_end_at_start, log, apply, released, snapshots, outgoing, closing, calls })
 }
 
 /// Refuses data of a cluster that has other servers than the list names. Only server ids count:
@@ -156,6 +159,8 @@ async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateM
 struct Opened {
     log: Log<types::LogEntry>,
     state: StateWriter,
+    /// Of the newest write that the state has.
+    newest_time: Ticks,
     snapshots: Arc<SnapshotStore>,
     /// See [`volume::estimate`].
     volume: Vec<(u64, u64)>,
@@ -168,7 +173,8 @@ impl Opened {
         let state = StateWriter::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
         let snapshots = Arc::new(SnapshotStore::open(&config.data_dir, metrics.clone())?);
         let volume = volume::estimate(&log, applied_entries(&state)?)?;
-        Ok(Self { log, state, snapshots, volume })
+        let newest_time = newest_time(&state);
+        Ok(Self { log, state, newest_time, snapshots, volume })
     }
 }
 
@@ -177,6 +183,11 @@ fn count_sync(metrics: &Metrics, sync: &SyncReport) {
     metrics.log_sync_seconds.observe(sync.duration.as_secs_f64());
     metrics.log_sync_batch.observe(sync.callers as f64);
     metrics.log_bytes.inc_by(sync.bytes);
+}
+
+#[expect(clippy::disallowed_methods, reason = "runs at the start, on a thread that may block")]
+fn newest_time(store: &Store) -> Ticks {
+    store.read_blocking(|view| view.newest_time()).unwrap_or_default()
 }
 
 /// How many log entries the state holds.

@@ -7,21 +7,28 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt};
 use headwater_proto::stored;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use prost::Message;
 
 use super::codec::{self, CodecError};
 use super::types::{LogEntry, LogId, TypeConfig, Vote};
+use crate::event::{Stamps, Ticks};
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
 
 /// Approximate bytes of encoded entries in one append request. This keeps a request far below
 /// gRPC's message limit.
 pub const READ_BYTES: usize = 1 << 20;
+
+/// Entries without writes behind the newest one with some, as far as they are looked through at a
+/// start.
+const MAX_LOOK_BACK_ENTRIES: u64 = 4_096;
+
 #[cfg(test)]
 mod tests;
 
@@ -29,12 +36,15 @@ mod tests;
 #[derive(Clone)]
 pub struct LogStorage {
     log: Log<LogEntry>,
+    /// Sees the time of every write in the log.
+    stamps: Arc<Stamps>,
 }
 
 impl LogStorage {
-    /// Wraps an open log; refuses a log whose purge mark does not meet its first entry.
-    pub fn new(log: Log<LogEntry>) -> Result<Self, LogError> {
-        let storage = Self { log };
+    /// Wraps an open log; refuses one whose purge mark does not meet its first entry. `stamps` sees
+    /// the newest write that it has.
+    pub fn new(log: Log<LogEntry>, stamps: Arc<Stamps>) -> Result<Self, LogError> {
+        let storage = Self { log, stamps };
         let purged = storage.log_id(LAST_PURGED)?.map_or(0, |purged| purged.index + 1);
         // Damage is found now rather than in the middle of an election.
         storage.log_id(COMMITTED)?;
@@ -44,10 +54,26 @@ impl LogStorage {
             let what = format!("the log begins at entry {first}, but its purge mark covers everything before {purged}");
             return Err(damaged(&what));
         }
+        storage.see_newest_write()?;
         Ok(storage)
     }
 
-    /// The underlying log.
+    /// Looks for the newest entry with writes. Those after it have none: every new leader and every
+    /// change of members adds one.
+    fn see_newest_write(&self) -> Result<(), LogError> {
+        let extent = self.log.extent();
+        let oldest = extent.first.max(extent.end.saturating_sub(MAX_LOOK_BACK_ENTRIES));
+        for index in (oldest..extent.end).rev() {
+            let entries = self.log.read_bounded(index..index + 1, 0)?;
+            if let Some(time) = entries.iter().find_map(time_of_writes) {
+                self.stamps.see(time);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The log below.
     pub fn log(&self) -> &Log<LogEntry> {
         &self.log
     }
@@ -74,6 +100,14 @@ impl LogStorage {
         let log = self.log.clone();
         let entries = tokio::task::spawn_blocking(move || log.or_stop(log.read_bounded(range, max_bytes))).await;
         entries.map_err(io::Error::other)
+    }
+}
+
+/// When the writes of an entry were stamped.
+fn time_of_writes(entry: &LogEntry) -> Option<Ticks> {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => Some(proposal.time),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
     }
 }
 
@@ -181,6 +215,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<LogEntry> = entries.into_iter().collect();
+        // Before they count as stored: what this node may lead with, it has seen.
+        entries.iter().filter_map(time_of_writes).for_each(|time| self.stamps.see(time));
         self.log.append(entries, Box::new(move || callback.io_completed(Ok(()))));
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::types::{self, TypeConfig};
 use super::{Consensus, Raft};
 use crate::apply::ApplyHandle;
 use crate::config::Config;
+use crate::event::Stamps;
 use crate::fatal;
 use crate::log::Log;
 use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
@@ -34,7 +35,9 @@ pub struct Parts {
     pub(super) raft: Raft,
     /// The state.
     pub store: Store,
-    /// Index after the last entry of the log when it was opened: the target of recovery.
+    /// What the node stamps writes with while it leads.
+    pub stamps: Arc<Stamps>,
+    /// Index after the last entry that the log held when it was opened: what recovery has to reach.
     pub log_end_at_start: u64,
     pub(super) log: Log<types::LogEntry>,
     pub(super) apply: ApplyHandle,

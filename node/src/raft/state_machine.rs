@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec::{self, CodecError};
 use super::types::{LogId, Outcomes, StoredMembership, TypeConfig};
 use crate::apply::{Answer, ApplyHandle, ApplyStopped, MAX_CHUNK_BYTES, MAX_CHUNK_ENTRIES};
+use crate::event::Stamps;
 use crate::snapshot::{SnapshotDir, SnapshotStore};
 
 /// openraft's view of a snapshot.
@@ -26,16 +27,22 @@ pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 pub struct StateMachine {
     apply: ApplyHandle,
     snapshots: Arc<SnapshotStore>,
-    /// Never used for sending: it closes once openraft has dropped this value.
+    /// Sees the time of the newest write of an installed snapshot.
+    stamps: Arc<Stamps>,
+    /// Never sent through: closed once openraft has let go of this value.
     _in_use: mpsc::Sender<Infallible>,
 }
 
 impl StateMachine {
-    /// An adapter to a running apply thread and the snapshots of the same node. The receiver yields
-    /// `None` once openraft will apply no more; its worker outlives its shutdown.
-    pub fn new(apply: ApplyHandle, snapshots: Arc<SnapshotStore>) -> (Self, mpsc::Receiver<Infallible>) {
+    /// Over a running apply thread and the snapshots of the same node. The receiver yields `None`
+    /// once openraft, whose worker outlives its shutdown, will apply no more.
+    pub fn new(
+        apply: ApplyHandle,
+        snapshots: Arc<SnapshotStore>,
+        stamps: Arc<Stamps>,
+    ) -> (Self, mpsc::Receiver<Infallible>) {
         let (in_use, released) = mpsc::channel(1);
-        (Self { apply, snapshots, _in_use: in_use }, released)
+        (Self { apply, snapshots, stamps, _in_use: in_use }, released)
     }
 }
 
@@ -131,6 +138,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             // The entries that the snapshot covers were never in this node's log.
             self.apply.volume().lock().add(log_id.index, 0);
         }
+        let newest = self.apply.store().read(|view| view.newest_time()).await.map_err(invalid)?;
+        self.stamps.see(newest.unwrap_or_default());
         Ok(())
     }
 

@@ -300,6 +300,17 @@ impl<'db> ReadView<'db> {
         take_events(rows, count, max_bytes, DBRawIterator::prev)
     }
 
+    /// The time of the newest of all events; `None` when there is none.
+    pub fn newest_time(&self) -> Result<Option<Ticks>, ReadError> {
+        let next = self.next_position()?;
+        let mut newest = None;
+        self.log_down(next.saturating_sub(1)..next, |event| {
+            newest = Some(event.time);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(newest)
+    }
+
     /// Position the next event will get = number of events ever stored, as of this view.
     pub fn next_position(&self) -> Result<Position, ReadError> {
         let row = self.get(options::SYSTEM, system_row::COUNTERS)?;

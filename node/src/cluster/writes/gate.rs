@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::cluster::leadership::Leader;
-use crate::event::{Ticks, WriteOutcome};
+use crate::event::{Stamps, Ticks, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, EntryResult, Proposal};
 
@@ -78,11 +78,12 @@ impl Gate {
     /// A gate and the worker behind it.
     pub(crate) fn new(
         consensus: Consensus,
+        stamps: Arc<Stamps>,
         metrics: Arc<Metrics>,
         leader: watch::Receiver<Leader>,
     ) -> (Self, GateWorker) {
         let (queue, queued) = mpsc::channel(QUEUED_PROPOSALS);
-        (Self { queue }, GateWorker { queued, proposer: Proposer { consensus, metrics, leader } })
+        (Self { queue }, GateWorker { queued, proposer: Proposer { consensus, stamps, metrics, leader } })
     }
 
     /// Commands that wait for the next batch.
@@ -161,6 +162,7 @@ fn gather(queued: &mut mpsc::Receiver<QueuedCommand>, gathered: &mut Vec<QueuedC
 #[derive(Clone)]
 struct Proposer {
     consensus: Consensus,
+    stamps: Arc<Stamps>,
     metrics: Arc<Metrics>,
     leader: watch::Receiver<Leader>,
 }
@@ -168,8 +170,9 @@ struct Proposer {
 impl Proposer {
     /// Proposes one batch and hands out its answers in order.
     async fn commit(mut self, queued: Vec<QueuedCommand>) {
-        let Batch { proposals, mut waiting } = batch(queued);
-        // Marked as seen before the proposal, so that no later change is missed.
+        let time = self.stamps.next(Ticks::from_system_time(SystemTime::now()));
+        let Batch { proposals, mut waiting } = batch(queued, time);
+        // Marked as seen before anything is proposed, so that no change after this is missed.
         if *self.leader.borrow_and_update() != Leader::Local {
             return waiting.into_iter().for_each(|one| one.answer(Proposed::NotLeader));
         }
@@ -251,10 +254,10 @@ struct Batch {
     waiting: VecDeque<Waiting>,
 }
 
-/// Packs commands into entries. A command whose deadline has passed is answered at once.
-fn batch(queued: Vec<QueuedCommand>) -> Batch {
+/// Packs commands into entries with this time. A command whose deadline has passed is answered at
+/// once.
+fn batch(queued: Vec<QueuedCommand>, time: Ticks) -> Batch {
     let now = Instant::now();
-    let time = Ticks::from_system_time(SystemTime::now());
     let mut batch = Batch { proposals: Vec::new(), waiting: VecDeque::with_capacity(queued.len()) };
     let mut commands = Vec::with_capacity(queued.len());
     let mut bytes = 0;
@@ -283,6 +286,8 @@ mod tests {
 
     use super::*;
 
+    const TIME: Ticks = Ticks(7);
+
     fn command(bytes: usize, time_left: Duration, answered: &Arc<AtomicUsize>) -> QueuedCommand {
         let answered = answered.clone();
         let respond = Box::new(move |_| {
@@ -299,10 +304,11 @@ mod tests {
     fn small_commands_share_an_entry_and_large_ones_get_their_own() {
         let answered = Arc::default();
         let commands = |all: &[usize]| all.iter().map(|bytes| command(*bytes, Duration::MAX / 4, &answered)).collect();
-        assert_eq!(sizes(&batch(commands(&[10; 500]))), [500]);
-        assert_eq!(sizes(&batch(commands(&[ENTRY_BYTES, 1]))), [1, 1]);
-        assert_eq!(sizes(&batch(commands(&[1, 3 * ENTRY_BYTES, 1, 1]))), [1, 1, 2]);
-        assert_eq!(sizes(&batch(commands(&[ENTRY_BYTES / 2, ENTRY_BYTES / 2, 1]))), [2, 1]);
+        assert_eq!(sizes(&batch(commands(&[10; 500]), TIME)), [500]);
+        assert_eq!(sizes(&batch(commands(&[ENTRY_BYTES, 1]), TIME)), [1, 1]);
+        assert_eq!(sizes(&batch(commands(&[1, 3 * ENTRY_BYTES, 1, 1]), TIME)), [1, 1, 2]);
+        assert_eq!(sizes(&batch(commands(&[ENTRY_BYTES / 2, ENTRY_BYTES / 2, 1]), TIME)), [2, 1]);
+        assert!(batch(commands(&[1, ENTRY_BYTES]), TIME).proposals.iter().all(|proposal| proposal.time == TIME));
         assert_eq!(answered.load(Ordering::Relaxed), 0);
     }
 
@@ -326,7 +332,7 @@ mod tests {
     fn commands_beyond_their_deadline_are_answered_and_left_out() {
         let answered = Arc::default();
         let late = |_| command(1, Duration::ZERO, &answered);
-        let batch = batch((0..3).map(late).chain([command(1, Duration::from_secs(60), &answered)]).collect());
+        let batch = batch((0..3).map(late).chain([command(1, Duration::from_secs(60), &answered)]).collect(), TIME);
         assert_eq!((sizes(&batch), batch.waiting.len()), (vec![1], 1));
         assert_eq!(answered.load(Ordering::Relaxed), 3);
     }
@@ -335,7 +341,7 @@ mod tests {
     fn a_command_that_waits_too_long_is_answered_while_others_wait_on() {
         let answered = Arc::default();
         let soon = command(1, Duration::from_secs(30), &answered);
-        let Batch { mut waiting, .. } = batch(vec![soon, command(1, Duration::from_secs(60), &answered)]);
+        let Batch { mut waiting, .. } = batch(vec![soon, command(1, Duration::from_secs(60), &answered)], TIME);
         let first = earliest_deadline(&waiting).unwrap();
         give_up_late(&mut waiting, first);
         assert_eq!(answered.load(Ordering::Relaxed), 1);

@@ -10,7 +10,7 @@ use crate::event::Ticks;
 use crate::raft::types::{NodeId, Proposal};
 
 fn open(directory: &Path) -> LogStorage {
-    LogStorage::new(Log::open(directory, Box::new(|_| {})).unwrap()).unwrap()
+    LogStorage::new(Log::open(directory, Box::new(|_| {})).unwrap(), Arc::default()).unwrap()
 }
 
 fn log_id(index: u64) -> LogId {
@@ -48,6 +48,32 @@ async fn entries_vote_and_marks_survive_a_restart() {
     assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(3)), Some(log_id(9))));
     let entries = storage.try_get_log_entries(..).await.unwrap();
     assert_eq!(entries, (4..10).map(|index| entry(index, 20)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_newest_write_in_the_log_bounds_the_stamps_of_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let newest = |storage: &LogStorage| storage.stamps.newest();
+    {
+        let mut storage = open(directory.path());
+        assert_eq!(newest(&storage), Ticks(0));
+        append(&mut storage, (0..10).map(|index| entry(index, 20))).await;
+    }
+    {
+        let mut storage = open(directory.path());
+        assert_eq!(newest(&storage), Ticks(9));
+        // Leaders came and went without a write.
+        append(&mut storage, (10..20).map(|index| LogEntry::new(log_id(index), EntryPayload::Blank))).await;
+    }
+    let mut storage = open(directory.path());
+    assert_eq!(newest(&storage), Ticks(9));
+    storage.truncate_after(Some(log_id(4))).await.unwrap();
+    drop(storage);
+    let mut storage = open(directory.path());
+    assert_eq!(newest(&storage), Ticks(4));
+    storage.purge(log_id(4)).await.unwrap();
+    drop(storage);
+    assert_eq!(newest(&open(directory.path())), Ticks(0), "the state has it");
 }
 
 #[tokio::test]
@@ -101,6 +127,6 @@ async fn a_purge_mark_that_does_not_meet_the_first_entry_is_refused() {
         storage.log.put_hint(LAST_PURGED, above);
     }
     let log = Log::open(directory.path(), Box::new(|_| {})).unwrap();
-    let error = LogStorage::new(log).map(drop).unwrap_err().to_string();
+    let error = LogStorage::new(log, Arc::default()).map(drop).unwrap_err().to_string();
     assert!(error.contains("purge mark") && error.contains("--rejoin"), "{error}");
 }
