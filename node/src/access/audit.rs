@@ -4,16 +4,19 @@ use std::net::IpAddr;
 
 use super::client::Client;
 use super::error::LoginError;
+use super::limits::MAX_LOGIN_BYTES;
 
 /// A user was changed, or was not.
 pub(super) fn user(client: Client<'_>, change: &'static str, login: &str, result: &str) {
     let (who, from) = (client.login(), client.address);
     // Clients choose the names: quoted, they cannot end the line.
+    let login = cut(login);
     tracing::info!(target: "audit", change, user = ?login, result, ?who, %from, "audit: users");
 }
 
 /// A login was refused.
 pub(super) fn refused_login(error: &LoginError, login: &str, from: IpAddr) {
+    let login = cut(login);
     match error {
         LoginError::Wrong => {
             tracing::info!(target: "audit", user = ?login, %from, "audit: a login was refused: wrong name or password");
@@ -25,4 +28,9 @@ pub(super) fn refused_login(error: &LoginError, login: &str, from: IpAddr) {
         }
         LoginError::NotReady | LoginError::Busy | LoginError::Internal => {}
     }
+}
+
+/// No user has a longer name, so a longer one is not worth its place in the log.
+fn cut(login: &str) -> &str {
+    &login[..login.floor_char_boundary(MAX_LOGIN_BYTES)]
 }

@@ -16,13 +16,17 @@ use super::user::User;
 use super::users::StoredUser;
 use super::{Access, audit};
 use crate::store::ReadError;
-use crate::store::slots::Slots;
+use crate::store::slots::{SlotPlace, Slots};
 
 /// Recent logins that are remembered; any other login is verified from scratch.
 pub(crate) const KEPT_LOGINS: usize = 4_096;
 
-/// A user can change while its password is being verified. Then it is verified again, at most this
-/// often.
+/// Bytes of a user, with its groups, beyond which it is not kept: each of its requests reads it, and
+/// hashes its password, again. Administrators alone can make such users.
+pub(crate) const MAX_KEPT_BYTES: usize = 16 << 10;
+
+/// A user can change while its password is being verified; then it is verified again, but not for
+/// ever.
 const MAX_TRIES: usize = 4;
 
 /// Recent logins and attempts.
@@ -66,7 +70,25 @@ impl Logins {
         self.accounts.everything_changed();
     }
 
-    /// Represents a verified name and password in memory; reveals neither.
+    /// Keeps what a user is now, unless that takes too much memory.
+    fn keep_account(&self, place: SlotPlace, login: &str, account: Option<&Arc<Principal>>) {
+        let weight = account.map_or(0, |principal| principal.weight());
+        if login.len() + weight <= MAX_KEPT_BYTES {
+            self.accounts.put(place, login, account.cloned());
+        }
+    }
+
+    /// Keeps who logged in, unless that takes too much memory. Says whether the user is still what
+    /// it was when `place` was taken.
+    fn keep_login(&self, place: SlotPlace, login: &str, verified: VerifiedLogin) -> bool {
+        if login.len() + verified.principal.weight() <= MAX_KEPT_BYTES {
+            self.verified.put(place, login, verified)
+        } else {
+            self.verified.is_current(place)
+        }
+    }
+
+    /// What stands for a verified name and password in memory. From it neither can be found.
     fn tag(&self, login: &str, password: &str) -> [u8; 32] {
         let mut mac = Blake2sMac256::new(&self.key.into());
         mac.update(&(login.len() as u64).to_le_bytes());
@@ -117,8 +139,8 @@ impl Access {
             let now = found.user.principal();
             // Shared by all logins of this user, so that all of them learn of a renewed hash.
             let principal = account.flatten().filter(|account| account.is_alike(&now)).unwrap_or_else(|| Arc::new(now));
-            logins.accounts.put(account_place, login, Some(principal.clone()));
-            if !logins.verified.put(place, login, VerifiedLogin { principal: principal.clone(), tag }) {
+            logins.keep_account(account_place, login, Some(&principal));
+            if !logins.keep_login(place, login, VerifiedLogin { principal: principal.clone(), tag }) {
                 continue;
             }
             logins.attempts.succeeded(counter);
@@ -142,8 +164,8 @@ impl Access {
         }
         let found = self.user(login).await?.filter(|found| !found.user.disabled);
         let account = found.map(|found| Arc::new(found.user.principal()));
-        // Changed meanwhile or not: this was the state when it was read.
-        logins.accounts.put(place, login, account.clone());
+        // Changed meanwhile or not: this is what the state said when it was asked.
+        logins.keep_account(place, login, account.as_ref());
         Ok(account)
     }
 
