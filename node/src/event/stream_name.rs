@@ -10,9 +10,9 @@ pub const SETTINGS: &str = "$settings";
 /// Prefix of a metastream, the stream that holds the metadata of the stream named after it.
 const METASTREAM_PREFIX: &str = "$$";
 
-/// Bytes of a stream's name. Every link of a page repeats the name, and it is a key in the
-/// database.
-pub const MAX_STREAM_NAME_BYTES: usize = 1024;
+/// Bytes of a stream's name. It is a key in the database, and an entry of a page repeats it some ten
+/// times, in links with up to three bytes for each of them.
+pub const MAX_STREAM_NAME_BYTES: usize = 4 * 1024;
 
 /// A valid stream name, as clients write it, not percent-encoded. Requests name streams by this
 /// type, so the name is always checked.
