@@ -112,9 +112,9 @@ fn a_right_falls_through_by_itself_and_not_with_the_whole_list() {
 
 #[test]
 fn a_list_that_says_who_writes_and_not_who_deletes_lets_only_writers_delete() {
-    for writers in SAYINGS {
-        for deleters in SAYINGS {
-            for settings in SAYINGS {
+    for writers in ROLE_LISTS {
+        for deleters in ROLE_LISTS {
+            for settings in ROLE_LISTS {
                 let list = Acl { delete: acl(Right::Delete, deleters).delete, ..acl(Right::Write, writers) };
                 for own in [true, false] {
                     // In the list of the stream, and in that of `$settings`, which is asked next.

@@ -14,7 +14,7 @@ use super::page_parts::PartCursor;
 use super::refusal::Refusal;
 use super::source::Source;
 use super::still_readable::{CutShort, Shown, StillReadable};
-use crate::access::Caller;
+use crate::access::{Caller, Policy};
 use crate::budget::{Exhausted, MemoryBudget, Reservation};
 use crate::store::Store;
 

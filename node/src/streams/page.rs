@@ -239,8 +239,7 @@ impl<F: PageFormat> PagePlan<F> {
         }
         Ok(())
     }
-
-    /// Whether the page shows this event.}
+}
 
 /// The time of the event that a reader sees at this place, if it can be read.
 fn shown_time(resolver: &mut LinkResolver<'_, '_>, event: EventRef<'_>) -> Result<Option<Ticks>, ReadError> {
