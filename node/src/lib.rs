@@ -19,6 +19,7 @@ pub mod apply;
 mod budget;
 pub mod cluster;
 pub mod config;
+pub mod descriptors;
 pub mod event;
 pub mod fatal;
 mod files;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use headwater::cluster::identity::IdentityError;
 use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
-use headwater::http::limits::MAX_CONNECTIONS;
+use headwater::descriptors::OpenFiles;
+use headwater::node::OPEN_FILES;
 use headwater::raft::StartError;
 use headwater::{config, fatal, node, telemetry, tls};
 use rustix::fs::Mode;
@@ -73,26 +74,27 @@ fn is_of_storage(error: &anyhow::Error) -> bool {
         || error.downcast_ref::<IdentityError>().is_some_and(IdentityError::is_of_storage)
 }
 
-/// Connections at their limit, the files of both databases, and some for other nodes.
-const OPEN_FILES: u64 = MAX_CONNECTIONS as u64 + 2_048;
-
-/// Many systems start processes with 1,024 open files, and permit more on request.
-fn allow_open_files() {
-    match rlimit::increase_nofile_limit(OPEN_FILES) {
-        Ok(allowed) if allowed >= OPEN_FILES => {}
-        Ok(allowed) => tracing::warn!(allowed, wanted = OPEN_FILES, "few open files are allowed; raise `ulimit -n`"),
-        Err(error) => tracing::warn!(%error, "the number of open files cannot be raised; raise `ulimit -n`"),
+/// What the parts of the node may open. Many systems start processes with 1,024 open files and let
+/// them have more when they ask.
+fn open_files() -> anyhow::Result<OpenFiles> {
+    let wanted = OPEN_FILES.sum();
+    let allowed = rlimit::increase_nofile_limit(wanted).or_else(|_| rlimit::Resource::NOFILE.get_soft())?;
+    let parts = OPEN_FILES.within(allowed)?;
+    if parts != OPEN_FILES {
+        let clients = parts.clients;
+        tracing::warn!(allowed, wanted, clients, "few open files are allowed, so few clients, too; raise `ulimit -n`");
     }
+    Ok(parts)
 }
 
 fn start(config: Config) -> anyhow::Result<()> {
     telemetry::start(&config.log_filter, config.log_json)?;
-    allow_open_files();
+    let open_files = open_files()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)
         .thread_name("headwater-worker")
         .enable_all()
         .build()?;
-    runtime.block_on(node::Node::run(config))
+    runtime.block_on(node::Node::run(config, open_files))
 }

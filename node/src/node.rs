@@ -22,13 +22,14 @@ use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
 use crate::cluster::{Cluster, Dependencies};
 use crate::config::Config;
+use crate::descriptors::OpenFiles;
 use crate::metrics::Metrics;
 use crate::raft;
 use crate::streams::Streams;
 use crate::tls::Certificates;
 use crate::transport::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
 use crate::transport::{Dialer, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, listener};
-use crate::{fatal, files, http, log};
+use crate::{fatal, files, http, log, store};
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
@@ -46,6 +47,14 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// and cutting off its leader would not help.
 const ABANDONED_CALLS: usize = 1_024;
 
+/// Open files of a node that may open as many as it likes.
+pub const OPEN_FILES: OpenFiles = OpenFiles {
+    state_tables: store::options::MAX_OPEN_FILES,
+    log_tables: log::MAX_OPEN_TABLES,
+    nodes: listener::MAX_CONNECTIONS as u64,
+    clients: http::limits::MAX_CONNECTIONS as u64,
+};
+
 /// A running node.
 pub struct Node {
     cluster: Cluster,
@@ -60,17 +69,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Runs a node until SIGTERM or SIGINT, then stops it in order. On a second signal, or when
-    /// stopping takes longer than [`STOP_DEADLINE`], the process ends at once.
+    /// Runs a node, within so many open files, until SIGTERM or SIGINT, then stops it in order. On a
+    /// second signal, or when stopping takes longer than [`STOP_DEADLINE`], the process ends at once.
     ///
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
     /// [`crate::fatal`]).
-    pub async fn run(config: Config) -> anyhow::Result<()> {
+    pub async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-        let node = Self::start(config).await?;
+        let node = Self::start(config, open_files).await?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {
@@ -97,7 +106,7 @@ impl Node {
 
     /// Opens the stores and starts all parts; returns when the listeners are up. The node joins its
     /// cluster by itself.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, open_files: OpenFiles) -> anyhow::Result<Self> {
         check_clock(SystemTime::now())?;
         let config = Arc::new(config);
         let metrics = Metrics::new();
@@ -119,7 +128,9 @@ impl Node {
         let resolve = configured_addresses(&config);
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
-        let parts = raft::build(&config, identity.local(), dialer.clone(), resolve.clone(), metrics.clone()).await?;
+        let parts =
+            raft::build(&config, identity.local(), dialer.clone(), resolve.clone(), metrics.clone(), open_files)
+                .await?;
 
         let (cluster, background) = Cluster::new(Dependencies {
             config: config.clone(),
@@ -149,15 +160,16 @@ impl Node {
             .add_service(parts.service(identity.local()))
             .add_service(cluster_service);
         let (stop, node_tls) = (stop_all.clone(), certificates.for_nodes());
+        let most_nodes = open_files.nodes as usize;
         let raft_server = tokio::spawn(async move {
             let stopped = stop.clone().cancelled_owned();
             let served = match node_tls {
                 None => {
-                    let connections = listener::plain(raft_listener, traffic, stop);
+                    let connections = listener::plain(raft_listener, most_nodes, traffic, stop);
                     grpc.serve_with_incoming_shutdown(connections, stopped).await
                 }
                 Some(tls) => {
-                    let connections = listener::secure(raft_listener, tls, traffic, stop);
+                    let connections = listener::secure(raft_listener, most_nodes, tls, traffic, stop);
                     grpc.serve_with_incoming_shutdown(connections, stopped).await
                 }
             };
@@ -177,7 +189,8 @@ impl Node {
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());
-        let http_server = tokio::spawn(http::serve(http_listener, https, state, stop_http.clone()));
+        let most_clients = open_files.clients as usize;
+        let http_server = tokio::spawn(http::serve(http_listener, most_clients, https, state, stop_http.clone()));
         tracing::info!(http = %http_address, http_tls, raft = %config.raft_listen, raft_tls, "listening");
         Ok(Self { cluster, access, certificates, parts, stop_http, stop_all, http_server, raft_server })
     }

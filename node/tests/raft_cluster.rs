@@ -16,6 +16,7 @@ use futures::StreamExt;
 use headwater::config::{Config, MemberConfig};
 use headwater::event::{Ticks, WriteOutcome};
 use headwater::metrics::Metrics;
+use headwater::node::OPEN_FILES;
 use headwater::raft::{self, EntryResult, Parts, Proposal, Seen};
 use headwater::transport::{Dialer, LocalIdentity, Member, NodeId, Resolve};
 use headwater_proto::stored;
@@ -45,7 +46,8 @@ impl Node {
         let metrics = Metrics::new();
         let identity = Arc::new(LocalIdentity::new(id, Some(CLUSTER_ID)));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
-        let parts = raft::build(&config, identity.clone(), Dialer::default(), resolve, metrics.clone()).await.unwrap();
+        let parts = raft::build(&config, identity.clone(), Dialer::default(), resolve, metrics.clone(), OPEN_FILES);
+        let parts = parts.await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let stop = CancellationToken::new();
         let grpc = tonic::transport::Server::builder().tcp_nodelay(true).add_service(parts.service(identity));

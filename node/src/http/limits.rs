@@ -100,7 +100,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take none of the bytes that wait for it.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Open connections; the next one waits in the listen queue until one ends.
+/// Open connections, where the process may open files enough. The next one takes the place of one
+/// that is idle, or waits until there is one.
 pub const MAX_CONNECTIONS: usize = 10_000;
 
 /// TLS handshakes of clients under way; the next one waits for its turn, within the time it has.

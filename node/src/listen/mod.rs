@@ -2,14 +2,16 @@
 //! out of file descriptors, and with handshakes that do not delay other connections.
 
 mod handshakes;
+mod places;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use handshakes::{Handshakes, NoTurn};
+use places::Places;
+pub(crate) use places::{InUse, Place};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait after a failed accept: the process is out of file descriptors, and an immediate
@@ -22,7 +24,7 @@ pub(crate) struct Port {
     name: &'static str,
     socket: TcpListener,
     /// One place for each open connection.
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// An accepted connection.
@@ -31,15 +33,16 @@ pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     /// The address of the other end.
     pub(crate) peer: SocketAddr,
-    /// Its place among the open connections, to be held while it is open.
-    pub(crate) place: OwnedSemaphorePermit,
+    /// Its place among the open connections, to be held for as long as it is open.
+    pub(crate) place: Place,
 }
 
 impl Port {
-    /// Accepts connections on `socket`, which is listening already. At most `most` are open at a
-    /// time; the next one waits in the listen queue until one ends.
+    /// Takes connections in on `socket`, which listens already. At most `most` are served at a time;
+    /// the next one waits until one ends, which an idle one does for it, and those behind it wait in
+    /// the listen queue.
     pub(crate) fn new(name: &'static str, socket: TcpListener, most: usize) -> Self {
-        Self { name, socket, places: Arc::new(Semaphore::new(most)) }
+        Self { name, socket, places: Places::new(most) }
     }
 
     /// Passes every connection to `serve` until `stop`. Tasks that `serve` has started continue.
@@ -58,8 +61,6 @@ impl Port {
     /// The next connection, ready for small messages. `None` is impossible: the semaphore is never
     /// closed.
     async fn accept(&self) -> Option<Accepted> {
-        // The place is taken before accepting: beyond the limit, clients wait in the listen queue.
-        let place = self.places.clone().acquire_owned().await.ok()?;
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
@@ -69,6 +70,8 @@ impl Port {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "cannot set TCP_NODELAY");
                     }
+                    // It has a descriptor already, the only one without a place.
+                    let place = self.places.take(peer.ip()).await?;
                     return Some(Accepted { stream, peer, place });
                 }
                 Err(error) => {

@@ -34,8 +34,8 @@ pub(super) struct Scan<R> {
 
 impl Disk {
     /// Opens the database; `fresh` allows it to be created.
-    pub(super) fn open(directory: &Path, fresh: bool) -> Result<Self, LogError> {
-        let db = DB::open_cf_descriptors(&options::database(fresh), directory, options::families())
+    pub(super) fn open(directory: &Path, fresh: bool, open_tables: u64) -> Result<Self, LogError> {
+        let db = DB::open_cf_descriptors(&options::database(fresh, open_tables), directory, options::families())
             .map_err(|error| read_error(directory, "cannot be opened", &error))?;
         Ok(Self { db, directory: directory.to_owned() })
     }

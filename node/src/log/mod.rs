@@ -36,6 +36,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::disk::ADVICE;
 pub use self::durable_mark::FILE_NAME as MARK_FILE_NAME;
+pub use self::options::MAX_OPEN_TABLES;
 use self::sync::GroupCommit;
 use self::tail_cache::TailCache;
 pub use self::volume::Volume;
@@ -153,11 +154,26 @@ impl<R: Record> Log<R> {
     ///
     /// Refuses damaged files, and a log that ends before its acknowledged end.
     pub fn open(directory: &Path, observer: SyncObserver) -> Result<Self, LogError> {
-        Self::open_with_cache(directory, observer, TAIL_CACHE_BYTES)
+        Self::open_within(directory, MAX_OPEN_TABLES, observer)
     }
 
+    /// Opens it with so many open table files at most.
+    pub fn open_within(directory: &Path, open_tables: u64, observer: SyncObserver) -> Result<Self, LogError> {
+        Self::open_sized(directory, open_tables, observer, TAIL_CACHE_BYTES)
+    }
+
+    #[cfg(test)]
     fn open_with_cache(directory: &Path, observer: SyncObserver, cache_bytes: usize) -> Result<Self, LogError> {
-        let open::Opened { disk, mark, extent, meta } = open::open(directory)?;
+        Self::open_sized(directory, MAX_OPEN_TABLES, observer, cache_bytes)
+    }
+
+    fn open_sized(
+        directory: &Path,
+        open_tables: u64,
+        observer: SyncObserver,
+        cache_bytes: usize,
+    ) -> Result<Self, LogError> {
+        let open::Opened { disk, mark, extent, meta } = open::open(directory, open_tables)?;
         let (group, thread) = GroupCommit::start(disk, mark, extent.end, observer)
             .map_err(|error| LogError::Unusable(format!("the log's sync thread cannot be started ({error})")))?;
         let state = State { extent, deletions: 0, cache: TailCache::new(extent.end, cache_bytes) };

@@ -23,8 +23,8 @@ pub(super) struct Opened {
     pub meta: BTreeMap<String, Vec<u8>>,
 }
 
-/// Opens or creates the log in `directory`.
-pub(super) fn open(directory: &Path) -> Result<Opened, LogError> {
+/// Opens or creates the log in `directory`, with so many open table files.
+pub(super) fn open(directory: &Path, open_tables: u64) -> Result<Opened, LogError> {
     let io = |error: io::Error| {
         LogError::of(Cause::of_io(&error), format!("{} cannot be used ({error})", directory.display()))
     };
@@ -37,7 +37,7 @@ pub(super) fn open(directory: &Path) -> Result<Opened, LogError> {
     let fresh = promised == Durable::default();
     let mut mark = DurableMark::open(directory).map_err(io)?;
     let suspects = Suspects::before_opening(directory);
-    let disk = Disk::open(directory, fresh)?;
+    let disk = Disk::open(directory, fresh, open_tables)?;
     let mut meta: BTreeMap<_, _> = disk.all_meta()?.into_iter().collect();
     check_format(&disk, &mut meta, fresh)?;
     let found = find_extent(&disk, &meta)?;

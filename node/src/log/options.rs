@@ -41,9 +41,13 @@ const REUSED_WALS: usize = 2;
 /// RocksDB's own text log, with flushes and errors. Two files of this size are kept.
 const INFO_LOG_BYTES: usize = 4 * MIB;
 
-/// Options of the whole database. `fresh` permits creating it: an established log that has
-/// disappeared must not silently be replaced by an empty one.
-pub(super) fn database(fresh: bool) -> Options {
+/// Open table files, where the process may open files enough: those of a log of several GiB, which
+/// a leader keeps for a node that catches up. As a rule there are a dozen.
+pub const MAX_OPEN_TABLES: u64 = 256;
+
+/// Options of the whole database, with so many open tables. `fresh` says that it may be created: an
+/// established log that has disappeared must not be replaced by an empty one in silence.
+pub(super) fn database(fresh: bool, open_tables: u64) -> Options {
     let mut options = Options::default();
     options.create_if_missing(fresh);
     options.create_missing_column_families(fresh);
@@ -70,11 +74,12 @@ pub(super) fn database(fresh: bool) -> Options {
     // One flush and one compaction (which only moves files here) at a time; the cores belong to the
     // node.
     options.set_max_background_jobs(2);
-    // All tables stay open: there are few, and at the start each is checked for existence and an
-    // intact footer.
-    options.set_max_open_files(-1);
-    // SST files are written to disk steadily, not all at the end, where they would delay syncs of
-    // the WAL.
+    // A log may grow while clients hold connections, and a file that cannot be opened ends the
+    // node. At the start each table is checked for existence and size, and the first ones are
+    // opened.
+    options.set_max_open_files(i32::try_from(open_tables).unwrap_or(i32::MAX));
+    // Written SST files go to the disk steadily, not all at the end, where they would delay the
+    // WAL's syncs.
     options.set_bytes_per_sync(MIB as u64);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(INFO_LOG_BYTES);

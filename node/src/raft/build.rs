@@ -18,6 +18,7 @@ use super::types::{self, NodeId, TypeConfig};
 use super::{Parts, Raft, StateMachine, network, settings};
 use crate::apply::{ApplyHandle, DurableGate};
 use crate::config::Config;
+use crate::descriptors::OpenFiles;
 use crate::event::{Stamps, Ticks};
 use crate::fatal::Cause;
 use crate::log::{Log, LogError, SyncReport, volume};
@@ -111,10 +112,11 @@ pub async fn build(
     dialer: Dialer,
     resolve: Resolve,
     metrics: Arc<Metrics>,
+    open_files: OpenFiles,
 ) -> Result<Parts, StartError> {
     let settings = settings::raft_config(config)?;
     let opening = (config.clone(), metrics.clone());
-    let opened = tokio::task::spawn_blocking(move || Opened::open(&opening.0, &opening.1));
+    let opened = tokio::task::spawn_blocking(move || Opened::open(&opening.0, &opening.1, open_files));
     let Opened { log, state, newest_time, snapshots, volume } = opened.await.map_err(io::Error::other)??;
     let log_end_at_start = log.extent().end;
 
@@ -167,10 +169,12 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+    fn open(config: &Config, metrics: &Arc<Metrics>, open_files: OpenFiles) -> Result<Self, StartError> {
         let sync_metrics = metrics.clone();
-        let log = Log::open(&log_directory(&config.data_dir), Box::new(move |sync| count_sync(&sync_metrics, sync)))?;
-        let state = StateWriter::open(&config.data_dir.join("state"), config.block_cache_bytes)?;
+        let observer = Box::new(move |sync: &SyncReport| count_sync(&sync_metrics, sync));
+        let log = Log::open_within(&log_directory(&config.data_dir), open_files.log_tables, observer)?;
+        let directory = config.data_dir.join("state");
+        let state = StateWriter::open_within(&directory, config.block_cache_bytes, open_files.state_tables)?;
         let snapshots = Arc::new(SnapshotStore::open(&config.data_dir, metrics.clone())?);
         let volume = volume::estimate(&log, applied_entries(&state)?)?;
         let newest_time = newest_time(&state);

@@ -166,6 +166,7 @@ async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
 mod tests {
     use super::super::{Member, NodeId, build, settings};
     use super::*;
+    use crate::descriptors::OpenFiles;
     use crate::metrics::Metrics;
     use crate::transport::{Dialer, Resolve};
 
@@ -173,7 +174,8 @@ mod tests {
         let config = settings::config_for_tests(data.path());
         let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
-        let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
+        let parts =
+            build(&config, identity, Dialer::default(), resolve, Metrics::new(), OpenFiles::AMPLE).await.unwrap();
         parts.raft.run();
         parts
     }
@@ -213,7 +215,8 @@ mod tests {
             let config = settings::config_for_tests(data.path());
             let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
             let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
-            let parts = build(&config, identity, Dialer::default(), resolve, Metrics::new()).await.unwrap();
+            let parts =
+                build(&config, identity, Dialer::default(), resolve, Metrics::new(), OpenFiles::AMPLE).await.unwrap();
             parts.run(&config, &CancellationToken::new()).await;
             let _ = parts.raft.with_raft_state(|_| panic!("on purpose")).await;
             // Only a node that does not notice the end gets past this line.

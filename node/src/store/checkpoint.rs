@@ -14,8 +14,11 @@ use super::writer_memory::WriterMemory;
 use super::{Applied, AppliedMark, Changes, Inner, options, system_row};
 use crate::files;
 
-/// See [`super::StateWriter::checkpoint`]. Its exclusive use means that the copy ends with a whole
-/// chunk.
+/// Open table files while the mark of a checkpoint is read, which takes one or two of them.
+const MARK_OPEN_FILES: u64 = 32;
+
+/// See [`super::StateWriter::checkpoint`], whose exclusive use means that the copy ends with a
+/// whole chunk.
 pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
     let generation = inner.current.load_full();
     let checkpoint = rocksdb::checkpoint::Checkpoint::new(generation.db()).map_err(io::Error::other)?;
@@ -32,7 +35,7 @@ pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
 /// See [`super::Store::checkpoint_mark`].
 pub(super) fn mark(checkpoint: &Path) -> io::Result<AppliedMark> {
     let cache = rocksdb::Cache::new_lru_cache(1 << 20);
-    let options = options::database(false);
+    let options = options::database(false, MARK_OPEN_FILES);
     let db = DB::open_cf_descriptors_read_only(&options, checkpoint, options::families(&cache), false)
         .map_err(io::Error::other)?;
     let family = db.cf_handle(options::SYSTEM).ok_or_else(|| io::Error::other("family system is missing"))?;
@@ -93,5 +96,5 @@ fn prepare(inner: &Inner, checkpoint: &Path, number: u64) -> io::Result<Generati
     }
     files::sync_directory(&directory)?;
     files::sync_directory(&inner.state)?;
-    Generation::open(&inner.state, number, false, &inner.cache).map_err(io::Error::other)
+    Generation::open(&inner.state, number, false, &inner.cache, inner.open_tables).map_err(io::Error::other)
 }

@@ -96,11 +96,17 @@ impl Generation {
     }
 
     /// Opens the database in `state/<number>` and checks what is cheap to check.
-    pub(super) fn open(state: &Path, number: u64, create: bool, cache: &Cache) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        state: &Path,
+        number: u64,
+        create: bool,
+        cache: &Cache,
+        open_tables: u64,
+    ) -> Result<Self, OpenError> {
         let path = directory(state, number);
         let failed =
             |complaint: &str| OpenError::of(Cause::of_rocksdb(complaint), &path, &fatal::name_files(&path, complaint));
-        let db = DB::open_cf_descriptors(&options::database(create), &path, options::families(cache))
+        let db = DB::open_cf_descriptors(&options::database(create, open_tables), &path, options::families(cache))
             .map_err(|error| failed(error.as_ref()))?;
         let db = Arc::new(db);
         let removal = RemoveWhenReplaced { db: Some(db.clone()), path: path.clone(), armed: AtomicBool::new(false) };
@@ -150,7 +156,7 @@ fn known_formats() -> impl Iterator<Item = u32> {
 }
 
 /// Opens the current generation under `state`, and creates the first one if there is none.
-pub(super) fn open_current(state: &Path, cache: &Cache) -> Result<Generation, OpenError> {
+pub(super) fn open_current(state: &Path, cache: &Cache, open_tables: u64) -> Result<Generation, OpenError> {
     let failed = |error: io::Error| OpenError::of(Cause::of_io(&error), state, &error.to_string());
     fs::create_dir_all(state).map_err(failed)?;
     let Some(number) = read_pointer(state).map_err(failed)? else {
@@ -161,12 +167,12 @@ pub(super) fn open_current(state: &Path, cache: &Cache) -> Result<Generation, Op
             }
         }
         remove_all_but(state, None).map_err(failed)?;
-        let generation = Generation::open(state, 1, true, cache)?;
+        let generation = Generation::open(state, 1, true, cache, open_tables)?;
         write_pointer(state, 1).map_err(failed)?;
         return Ok(generation);
     };
     // Opened before anything is removed: if the pointer is wrong, the right directory still exists.
-    let generation = Generation::open(state, number, false, cache)?;
+    let generation = Generation::open(state, number, false, cache, open_tables)?;
     remove_all_but(state, Some(number)).map_err(failed)?;
     Ok(generation)
 }

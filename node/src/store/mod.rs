@@ -61,6 +61,8 @@ struct Inner {
     state: PathBuf,
     /// Shared by all families and generations.
     cache: Cache,
+    /// Table files that each generation may have open.
+    open_tables: u64,
     current: ArcSwap<Generation>,
     applied: AppliedWatch,
     unflushed_bytes: AtomicU64,
@@ -161,9 +163,9 @@ impl OpenError {
 }
 
 impl Store {
-    fn open(directory: &Path, block_cache_bytes: usize) -> Result<(Self, WriterMemory), OpenError> {
+    fn open(directory: &Path, block_cache_bytes: usize, open_tables: u64) -> Result<(Self, WriterMemory), OpenError> {
         let cache = options::block_cache(block_cache_bytes);
-        let generation = Arc::new(generation::open_current(directory, &cache)?);
+        let generation = Arc::new(generation::open_current(directory, &cache, open_tables)?);
         let damaged =
             |error: ReadError| OpenError::Damaged { path: directory.display().to_string(), reason: error.to_string() };
         let memory = WriterMemory::new(&generation).map_err(damaged)?;
@@ -172,6 +174,7 @@ impl Store {
         let inner = Inner {
             state: directory.to_owned(),
             cache,
+            open_tables,
             current: ArcSwap::new(generation),
             applied: AppliedWatch::new(applied),
             unflushed_bytes: AtomicU64::new(0),

@@ -36,9 +36,9 @@ const INDEX_MEMTABLE_BYTES: usize = 32 << 20;
 /// Memtables of the other small rows, large enough not to force a flush before the payloads do.
 const ROW_MEMTABLE_BYTES: usize = 16 << 20;
 
-/// Open table files. 5 million events of 1 KiB need about 100 files; a table reader keeps the index
-/// of a table of events.
-const MAX_OPEN_FILES: i32 = 512;
+/// Open table files, where the process may open files enough; 5 million events of 1 KiB are about
+/// 100 files, of those with events a table reader keeps the index.
+pub const MAX_OPEN_FILES: u64 = 512;
 
 /// Size of a table file: few files to link for a checkpoint, small enough to send one by one.
 const TABLE_FILE_BYTES: u64 = 64 << 20;
@@ -58,8 +58,8 @@ const FILTER_PART_BYTES: usize = 16 << 10;
 /// large enough for any block.
 const CACHE_SHARD_BITS: i32 = 3;
 
-/// Options of the database as a whole.
-pub fn database(create: bool) -> Options {
+/// Options of the database as a whole, with so many open tables.
+pub fn database(create: bool, open_tables: u64) -> Options {
     let mut options = Options::default();
     // A pointer file names the directory, so a missing database there is damage and must not be
     // hidden.
@@ -72,8 +72,8 @@ pub fn database(create: bool) -> Options {
     options.set_allow_concurrent_memtable_write(false);
     // The two cores also serve requests: one flush and one compaction at a time.
     options.set_max_background_jobs(2);
-    // Bounds file handles and table readers. Opening then does not touch every file either.
-    options.set_max_open_files(MAX_OPEN_FILES);
+    // Bounds file handles and table readers; opening then does not touch every file either.
+    options.set_max_open_files(i32::try_from(open_tables).unwrap_or(i32::MAX));
     options.set_skip_stats_update_on_db_open(true);
     // One bound for the memory of all memtables, flushing ones included.
     options.set_db_write_buffer_size(MEMTABLES_BYTES);

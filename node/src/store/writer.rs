@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::write::Chunk;
 use super::writer_memory::WriterMemory;
-use super::{OpenError, Store, checkpoint};
+use super::{OpenError, Store, checkpoint, options};
 
 /// Writes the state of one node. Its owner alone applies commands, copies the state and replaces
 /// it. It is a reader as well; other readers get clones of its [`Store`].
@@ -18,7 +18,12 @@ impl StateWriter {
     /// Opens the current state under `directory` (created when missing), with this much memory for
     /// blocks of table files.
     pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
-        let (store, memory) = Store::open(directory, block_cache_bytes)?;
+        Self::open_within(directory, block_cache_bytes, options::MAX_OPEN_FILES)
+    }
+
+    /// Opens it with so many open table files at most.
+    pub fn open_within(directory: &Path, block_cache_bytes: usize, open_tables: u64) -> Result<Self, OpenError> {
+        let (store, memory) = Store::open(directory, block_cache_bytes, open_tables)?;
         Ok(Self { store, memory })
     }
 

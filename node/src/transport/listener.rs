@@ -12,18 +12,19 @@ use futures::Stream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use super::traffic::{Counted, Ends, Traffic};
-use crate::listen::{Accepted, Handshakes, NoTurn, Port};
+use crate::listen::{Accepted, Handshakes, NoTurn, Place, Port};
 use crate::tls::{HANDSHAKE_TIMEOUT, NodeTls};
 
-/// Open connections from other nodes; the next one waits in the listen queue until one ends. A node
-/// opens a few connections to each peer, and there are some dozens of nodes at most.
+/// Open connections of other nodes, where the process may open enough files; the next one waits
+/// until one ends. A node opens a few connections to each peer, and there are some dozens of nodes
+/// at most.
 pub const MAX_CONNECTIONS: usize = 1_024;
 
 /// TLS handshakes of other nodes under way; the next one waits for its turn, within its time limit.
@@ -56,16 +57,17 @@ pub struct NodeStream<S> {
     stream: Counted<S>,
     proven: Proven,
     /// Its place among the open connections.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
-/// Connections without TLS, counted in `traffic`, until `stop`.
+/// At most `most` connections at a time without TLS, counted in `traffic`, until `stop`.
 pub fn plain(
     socket: TcpListener,
+    most: usize,
     traffic: Traffic,
     stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<NodeStream<TcpStream>>> {
-    connections(socket, stop, move |accepted, connections| {
+    connections(socket, most, stop, move |accepted, connections| {
         let Accepted { stream, place, .. } = accepted;
         let ends = Ends::of(&stream);
         let stream = traffic.incoming(stream, ends, None);
@@ -75,9 +77,10 @@ pub fn plain(
     })
 }
 
-/// Connections with TLS, counted in `traffic`, until `stop`.
+/// At most `most` connections at a time with TLS, counted in `traffic`, until `stop`.
 pub fn secure(
     socket: TcpListener,
+    most: usize,
     tls: NodeTls,
     traffic: Traffic,
     stop: CancellationToken,
@@ -88,7 +91,7 @@ pub fn secure(
         handshakes: Handshakes::new(MAX_HANDSHAKES, Some(MAX_HANDSHAKES_PER_ADDRESS)),
         refusals: RefusalLog::default(),
     });
-    connections(socket, stop, move |accepted, connections| {
+    connections(socket, most, stop, move |accepted, connections| {
         let acceptor = acceptor.clone();
         tokio::spawn(async move { acceptor.accept(accepted, connections).await });
     })
@@ -97,11 +100,12 @@ pub fn secure(
 /// Accepts connections on `socket`; `take` passes them on to the returned stream.
 fn connections<S: Send + 'static>(
     socket: TcpListener,
+    most: usize,
     stop: CancellationToken,
     mut take: impl FnMut(Accepted, mpsc::Sender<S>) + Send + 'static,
 ) -> ReceiverStream<S> {
     let (sender, connections) = mpsc::channel(1);
-    let port = Port::new(PORT, socket, MAX_CONNECTIONS);
+    let port = Port::new(PORT, socket, most);
     tokio::spawn(async move { port.run(&stop, |accepted| take(accepted, sender.clone())).await });
     ReceiverStream::new(connections)
 }

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use headwater::cluster::Leader;
 use headwater::config::{Config, Invocation};
-use headwater::node::Node;
+use headwater::node::{Node, OPEN_FILES};
 use tempfile::TempDir;
 
 use super::pki::Pki;
@@ -106,7 +106,7 @@ impl Nodes {
             format!("--data-dir={}", self.directories[index].path().display()),
         ];
         options.extend(self.options.iter().chain(further).map(|option| option.replace("{id}", &id)));
-        self.nodes[index] = Some(Node::start(configured(&options)).await.unwrap());
+        self.nodes[index] = Some(Node::start(configured(&options), OPEN_FILES).await.unwrap());
     }
 
     /// Stops a node in order.

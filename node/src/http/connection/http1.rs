@@ -11,14 +11,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::connection::head;
+use crate::http::connection::in_use::ReplyInUse;
 use crate::http::connection::stall::StallGuard;
 use crate::http::exchange::request::Connection;
 use crate::http::exchange::service;
 use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, STALL_TIMEOUT};
 use crate::http::{AppState, Reply};
+use crate::listen::Place;
 
 /// A connection over which a client speaks HTTP/1.1.
 pub(super) struct Http1Connection<S> {
@@ -32,7 +33,7 @@ pub(super) struct Http1Connection<S> {
     /// dropped.
     pub(super) watcher: Watcher,
     /// Its place among the open connections.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
 
 impl<S> Http1Connection<S>
@@ -43,11 +44,15 @@ where
     /// the stream twice.
     pub(super) fn run(self) -> impl Future<Output = ()> {
         let Self { stream, connection, state, watcher, place } = self;
+        let usage = place.usage();
         let service = service_fn(move |request| {
-            let state = state.clone();
+            let (state, in_use) = (state.clone(), usage.begin());
             // On the heap, because the connection would otherwise keep room for it while nothing is
             // asked.
-            Box::pin(async move { Ok::<_, Infallible>(answer(&state, connection, request).await) })
+            Box::pin(async move {
+                let answer = answer(&state, connection, request).await;
+                Ok::<_, Infallible>(answer.map(|reply| ReplyInUse::new(reply, in_use)))
+            })
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -55,10 +60,15 @@ where
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
-        let served = watcher.watch(served);
+        // On the heap, because the task would otherwise keep room for it twice.
+        let served = Box::pin(watcher.watch(served));
         async move {
-            if let Err(error) = served.await {
-                tracing::debug!(%error, "an HTTP connection ended early");
+            tokio::select! {
+                biased;
+                ended = served => if let Err(error) = ended {
+                    tracing::debug!(%error, "an HTTP connection ended early");
+                },
+                () = place.recalled() => tracing::debug!(peer = %connection.peer, "an idle connection made room"),
             }
             drop(place);
         }

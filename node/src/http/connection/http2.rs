@@ -14,16 +14,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::connection::head::into_origin_form;
+use crate::http::connection::in_use::ReplyInUse;
 use crate::http::connection::pacing::Requests;
 use crate::http::connection::stall::StallGuard;
 use crate::http::exchange::request::Connection;
 use crate::http::exchange::{response, service};
 use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, MAX_STREAMS, PING_INTERVAL, STALL_TIMEOUT};
 use crate::http::{AppState, Reply};
+use crate::listen::Place;
 
 /// How often a connection is looked at for silence and for answers that nobody reads.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -46,7 +48,7 @@ pub(super) struct Http2Connection<S> {
     /// The node waits with its end until this is dropped.
     pub(super) watcher: Watcher,
     /// Its place among the open connections.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
 
 impl<S> Http2Connection<S>
@@ -59,14 +61,16 @@ where
         let Self { stream, connection, state, places, shutdown, watcher, place } = self;
         let requests = Arc::new(Requests::default());
         let mut activity = Activity::new(requests.clone());
+        let usage = place.usage();
         let service = service_fn(move |request| {
             let (state, places, underway) = (state.clone(), places.clone(), requests.begin());
+            let in_use = usage.begin();
             async move {
                 // Never closed; waiting for a place is bounded by the deadlines of those who have
                 // one.
                 let _place = places.acquire().await;
                 let answer = answer(&state, connection, request).await;
-                Ok::<_, Infallible>(answer.map(|reply| underway.answer(reply)))
+                Ok::<_, Infallible>(answer.map(|reply| ReplyInUse::new(underway.answer(reply), in_use)))
             }
         });
         let served = http2::Builder::new(TokioExecutor::new())
@@ -84,6 +88,10 @@ where
                 () = shutdown.cancelled(), if !activity.is_leaving => {
                     activity.is_leaving = true;
                     served.as_mut().graceful_shutdown();
+                }
+                () = place.recalled() => {
+                    tracing::debug!(peer = %connection.peer, "an idle HTTP/2 connection made room");
+                    break Ok(());
                 }
                 () = tokio::time::sleep(LOOK_INTERVAL) => match activity.look() {
                     Verdict::GoOn => {}

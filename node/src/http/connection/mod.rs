@@ -5,6 +5,7 @@ mod head;
 mod http1;
 mod http2;
 mod https;
+mod in_use;
 pub(super) mod pacing;
 pub(super) mod server;
 pub(super) mod stall;

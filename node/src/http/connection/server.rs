@@ -11,17 +11,23 @@ use crate::http::AppState;
 use crate::http::connection::http1::Http1Connection;
 use crate::http::connection::https::Https;
 use crate::http::exchange::request::Connection;
-use crate::http::limits::{DRAIN_TIMEOUT, MAX_CONNECTIONS};
+use crate::http::limits::DRAIN_TIMEOUT;
 use crate::listen::{Accepted, Port};
 use crate::tls::HttpsAcceptor;
 
-/// Serves until `shutdown`, then lets open requests finish for at most [`DRAIN_TIMEOUT`]. With
-/// `https` every client has to speak TLS.
-pub async fn serve(listener: TcpListener, https: Option<HttpsAcceptor>, state: AppState, shutdown: CancellationToken) {
+/// Serves at most `most` connections at a time until `shutdown`, then lets open requests finish for
+/// at most [`DRAIN_TIMEOUT`]. With `https` every client has to speak TLS.
+pub async fn serve(
+    listener: TcpListener,
+    most: usize,
+    https: Option<HttpsAcceptor>,
+    state: AppState,
+    shutdown: CancellationToken,
+) {
     let state = Arc::new(state);
     let https = https.map(|acceptor| Arc::new(Https::new(acceptor, state.clone(), shutdown.clone())));
     let graceful = GracefulShutdown::new();
-    let port = Port::new("clients", listener, MAX_CONNECTIONS);
+    let port = Port::new("clients", listener, most);
     port.run(&shutdown, |accepted| {
         let watcher = graceful.watcher();
         match &https {
