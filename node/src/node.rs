@@ -184,7 +184,7 @@ impl Node {
         metrics.register(|registry| http_metrics.register(registry));
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
-        let streams = Streams::new(cluster.clone(), access.clone(), config.read_wait);
+        let streams = Streams::start(cluster.clone(), access.clone(), config.read_wait)?;
         let state = http::AppState::new(streams, cluster.view(), access.clone(), config.clone(), metrics, http_metrics);
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();

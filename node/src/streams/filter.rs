@@ -1,9 +1,11 @@
 //! Which events of the log a reader wants: by the beginning of their stream or type, or by a
 //! regular expression.
 
+use std::borrow::Cow;
+
 use regex::{Regex, RegexBuilder};
 
-use super::limits::{MAX_FILTER_BYTES, MAX_FILTER_PREFIXES, MAX_FILTER_REGEX_BYTES};
+use super::limits::{MAX_FILTER_BYTES, MAX_FILTER_PREFIXES, MAX_FILTER_REGEX_BYTES, USUAL_FILTER_REGEX_BYTES};
 use crate::event::RecordedEvent;
 
 /// A filter of events. A link is looked at as such, not what it leads to.
@@ -30,7 +32,15 @@ pub(crate) enum Pattern {
     /// It begins with one of these.
     Prefixes(Vec<String>),
     /// It matches somewhere.
-    Regex(Regex),
+    Regex(Expression),
+}
+
+/// A compiled regular expression.
+#[derive(Debug, Clone)]
+pub(crate) struct Expression {
+    regex: Regex,
+    /// What it takes at most, compiled and while it runs.
+    memory_bytes: usize,
 }
 
 /// Why a pattern is none.
@@ -82,23 +92,58 @@ impl Pattern {
         if expression.len() > MAX_FILTER_BYTES {
             return Err(PatternError::TooLong);
         }
-        let mut builder = RegexBuilder::new(expression);
-        let built = builder.size_limit(MAX_FILTER_REGEX_BYTES).dfa_size_limit(MAX_FILTER_REGEX_BYTES).build();
-        built.map(Self::Regex).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => PatternError::RegexTooLarge,
-            _ => PatternError::InvalidRegex,
-        })
+        // Most are small, and should not count as the largest.
+        match Expression::compile(expression, USUAL_FILTER_REGEX_BYTES) {
+            Err(PatternError::RegexTooLarge) => Expression::compile(expression, MAX_FILTER_REGEX_BYTES),
+            compiled => compiled,
+        }
+        .map(Self::Regex)
     }
 
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Prefixes(prefixes) => prefixes.iter().any(|prefix| text.starts_with(prefix)),
-            Self::Regex(regex) => regex.is_match(text),
+            Self::Regex(expression) => expression.regex.is_match(text),
         }
     }
 }
 
+impl Expression {
+    /// Within `most_bytes`, and as much again for what it keeps while it runs.
+    fn compile(expression: &str, most_bytes: usize) -> Result<Self, PatternError> {
+        let built = RegexBuilder::new(expression).size_limit(most_bytes).dfa_size_limit(most_bytes).build();
+        built.map(|regex| Self { regex, memory_bytes: 2 * most_bytes }).map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => PatternError::RegexTooLarge,
+            _ => PatternError::InvalidRegex,
+        })
+    }
+
+    /// As the client sent it.
+    pub(crate) fn as_str(&self) -> &str {
+        self.regex.as_str()
+    }
+}
+
 impl Filter {
+    /// Whether it may take long for one event. Prefixes do not.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.pattern, Some((_, Pattern::Regex(_))))
+    }
+
+    /// The same filter for one step. What an expression keeps while it runs goes with it: there is
+    /// more of that than of the expression, and it would stay with every subscription.
+    pub(super) fn for_one_step(&self) -> Cow<'_, Self> {
+        if self.is_slow() { Cow::Owned(self.clone()) } else { Cow::Borrowed(self) }
+    }
+
+    /// What it takes while it is at work, if that is worth counting.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.pattern {
+            Some((_, Pattern::Regex(expression))) => expression.memory_bytes,
+            Some((_, Pattern::Prefixes(_))) | None => 0,
+        }
+    }
+
     /// Whether the reader wants this event.
     pub(crate) fn matches(&self, event: &RecordedEvent) -> bool {
         if self.without_system_events && event.event_type.starts_with('$') {

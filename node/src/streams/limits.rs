@@ -94,3 +94,22 @@ pub(crate) const MAX_FILTER_PREFIXES: usize = 100;
 
 /// Memory of a compiled regular expression, and again as much of what it keeps while it runs.
 pub(crate) const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
+
+/// The same of one as most are: what needs no more holds no more.
+pub(crate) const USUAL_FILTER_REGEX_BYTES: usize = 64 * 1024;
+
+/// Memory of all regular expressions of pages being read and of subscriptions: 256 usual ones, or 64
+/// of the largest. One more is refused.
+pub(crate) const FILTERS_BYTES: usize = 32 * 1024 * 1024;
+
+/// Steps that wait for the thread on which expressions are matched. One more is refused: with a
+/// full queue each waits for a second already.
+pub(crate) const MAX_WAITING_FILTERS: usize = 256;
+
+/// How long one step matches: the others wait for their turn meanwhile. It looks at one event at
+/// least, and the slowest expressions take tens of milliseconds for the longest type.
+pub(crate) const MATCH_STEP_TIME: Duration = Duration::from_millis(2);
+
+/// How long one read of a filtered page matches and waits for its turn. Then the page is shorter,
+/// and its links lead on.
+pub(crate) const MATCH_PAGE_TIME: Duration = Duration::from_millis(500);

@@ -21,6 +21,7 @@ mod delete;
 mod document;
 pub(crate) mod events;
 mod filter;
+mod filters;
 pub(crate) mod limits;
 mod links;
 mod metadata;
@@ -62,6 +63,7 @@ use crate::budget::MemoryBudget;
 use crate::cluster::Cluster;
 use crate::event::Ticks;
 use crate::subscribe::Waiters;
+use filters::Filters;
 use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES};
 
 /// The operations on streams. Cheap to clone.
@@ -78,19 +80,25 @@ pub struct Streams {
     /// Memory of large pieces that subscribers have not taken yet. Apart from `answers`, so that
     /// slow subscribers do not keep others from reading pages.
     large_pieces: MemoryBudget,
+    /// Filters that are at work.
+    filters: Filters,
 }
 
 impl Streams {
     /// The operations of the node behind `cluster`. A large answer waits for its memory as long as
     /// a read may wait.
-    pub fn new(cluster: Cluster, access: Access, read_wait: Duration) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The thread of filters cannot be started.
+    pub fn start(cluster: Cluster, access: Access, read_wait: Duration) -> std::io::Result<Self> {
+        Ok(Self {
             cluster,
             access,
             waiters: Arc::default(),
             answers: MemoryBudget::new(MAX_LARGE_ANSWERS_BYTES, read_wait),
             large_pieces: MemoryBudget::new(MAX_LARGE_PIECES * LARGE_PIECE_BYTES, Duration::ZERO),
-        }
+            filters: Filters::start()?,
+        })
     }
 
     /// Ends the waits of all readers, present and future: the node shuts down.

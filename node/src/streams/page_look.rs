@@ -74,6 +74,8 @@ struct Events {
     headings: Option<Headings>,
     /// Who may read what links among them lead to, where that is known already.
     link_access: Option<LinkAccess>,
+    /// Whether every look finds the same ones.
+    is_complete: bool,
 }
 
 impl<F: PageFormat> PageReader<F> {
@@ -241,6 +243,7 @@ impl<F: PageFormat> PageReader<F> {
             places: PageEvents::Positions(log_paging::positions(start, size, end)),
             headings: None,
             link_access: None,
+            is_complete: true,
         }
     }
 
@@ -253,7 +256,7 @@ impl<F: PageFormat> PageReader<F> {
         filter: &Filter,
     ) -> Result<PageSearch, ReadError> {
         let PageRequest { start, size, .. } = self.target.page;
-        let mut search = begun.unwrap_or_else(|| PageSearch::new(start, size, end));
+        let mut search = begun.unwrap_or_else(|| PageSearch::new(start, size, end, filter));
         if !search.is_done() {
             let links = self.target.source.links();
             search.step(view, LinkResolver::new(view, links, self.now, &self.policy), filter)?;
@@ -270,7 +273,7 @@ impl<F: PageFormat> PageReader<F> {
         visible: VisibleEvents,
         events: Events,
     ) -> Result<Result<FoundPage<F>, ReadPageError>, ReadError> {
-        let Events { page, places, headings, link_access } = events;
+        let Events { page, places, headings, link_access, is_complete } = events;
         if link_access == Some(LinkAccess::Denied) {
             return Ok(Err(Refusal::Denied.into()));
         }
@@ -305,7 +308,7 @@ impl<F: PageFormat> PageReader<F> {
             }
             Beginning::Head(head) => Content::Large { head, plan },
         };
-        Ok(self.found(readable, state, page, content, access))
+        Ok(self.found(readable, state, page.is_immutable() && is_complete, content, access))
     }
 
     /// The page; of one that the caller knows, only what stands beside it.
@@ -313,11 +316,11 @@ impl<F: PageFormat> PageReader<F> {
         &self,
         readable: Readable<'_>,
         state: &SourceState,
-        page: Page,
+        is_immutable: bool,
         content: Content<F>,
         access: LinkAccess,
     ) -> Result<FoundPage<F>, ReadPageError> {
-        let facts = facts(readable, state, page.is_immutable(), access);
+        let facts = facts(readable, state, is_immutable, access);
         if self.is_known(readable) { Err(ReadPageError::Unchanged(facts)) } else { Ok(FoundPage { content, facts }) }
     }
 
@@ -381,13 +384,13 @@ impl Events {
         headings: Option<Headings>,
         link_access: Option<LinkAccess>,
     ) -> Self {
-        Self { page: Page::Stream(page), places: PageEvents::Places(places), headings, link_access }
+        Self { page: Page::Stream(page), places: PageEvents::Places(places), headings, link_access, is_complete: true }
     }
 
     fn found(search: PageSearch) -> Self {
-        let link_access = Some(search.access());
+        let (link_access, is_complete) = (Some(search.access()), search.is_complete());
         let (page, places) = search.into_page();
-        Self { page: Page::Log(page), places: PageEvents::Places(places), headings: None, link_access }
+        Self { page: Page::Log(page), places: PageEvents::Places(places), headings: None, link_access, is_complete }
     }
 }
 

@@ -2,8 +2,10 @@
 //! by looking at one event after the other. A search looks at a bounded number of them; a page that
 //! ends there is shorter than asked for, and its links lead on from there.
 
+use std::time::Instant;
+
 use super::filter::Filter;
-use super::limits::{MAX_SCANNED_BYTES, MAX_SCANNED_EVENTS, SCAN_STEP_EVENTS, SMALL_PAGE_BYTES};
+use super::limits::{MATCH_PAGE_TIME, MAX_SCANNED_BYTES, MAX_SCANNED_EVENTS, SCAN_STEP_EVENTS, SMALL_PAGE_BYTES};
 use super::links::{LinkAccess, LinkResolver};
 use super::walk::{self, StepLimits};
 use crate::event::log_paging::{self, LogPage};
@@ -38,11 +40,13 @@ pub(super) struct PageSearch {
     examined: u64,
     /// Their payload.
     examined_bytes: usize,
+    /// When it ends whatever it has found; only with a slow filter.
+    deadline: Option<Instant>,
 }
 
 impl PageSearch {
     /// Of a page of a log whose next event is at `end`.
-    pub(super) fn new(start: PageStart, size: PageSize, end: Position) -> Self {
+    pub(super) fn new(start: PageStart, size: PageSize, end: Position, filter: &Filter) -> Self {
         Self {
             start,
             size,
@@ -53,11 +57,17 @@ impl PageSearch {
             shown_bytes: 0,
             examined: 0,
             examined_bytes: 0,
+            deadline: filter.is_slow().then(|| Instant::now() + MATCH_PAGE_TIME),
         }
     }
 
-    /// Whether the page is full, the log ends, or enough was looked at.
+    /// Whether the page is full, the log ends, enough was looked at, or it took too long.
     pub(super) fn is_done(&self) -> bool {
+        self.is_complete() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Whether another search would come to the same page: time has played no part.
+    pub(super) fn is_complete(&self) -> bool {
         self.is_at_the_end()
             || self.found.len() as u64 >= self.size.get()
             || self.examined >= MAX_SCANNED_EVENTS

@@ -56,6 +56,8 @@ impl Streams {
     ) -> Result<PageRead<F>, ReadPageError> {
         self.read_barrier(page.barrier).await?;
         let target = Arc::new(PageTarget { source, page });
+        // Held until the page is found.
+        let _memory = self.filters.hold(target.source.filter()).await?;
         let format = Arc::new(format);
         let mut look = self.look_for_page(caller, &target, &format).await?;
         if let Some(wait) = target.page.long_poll
@@ -100,7 +102,7 @@ impl Streams {
                 };
                 reader.look(view, state, begun.clone())
             };
-            match store.read(look).await? {
+            match self.filters.read(source.filter(), store, look).await? {
                 Looked::Done(look, state) => {
                     if let Some(place) = place {
                         store.remember_stream(place, source.stream(), &state.info);

@@ -1,6 +1,7 @@
 //! What any operation can be refused for. The steps that operations share end in a [`Refusal`], each
 //! operation's error takes it over as it is, and a door answers it in one place.
 
+use super::filters::StepError;
 use crate::budget::Exhausted;
 use crate::cluster::{BarrierError, LeaderHint};
 use crate::store::ReadError;
@@ -31,6 +32,15 @@ impl From<BarrierError> for Refusal {
         match error {
             BarrierError::NotLeader(hint) => Self::NotLeader(hint),
             BarrierError::NoLeader | BarrierError::Behind => Self::NotReady,
+        }
+    }
+}
+
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Busy(exhausted) => exhausted.into(),
+            StepError::Store(error) => error.into(),
         }
     }
 }

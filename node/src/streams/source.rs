@@ -68,6 +68,14 @@ impl Source {
         }
     }
 
+    /// What leaves out a part of the log.
+    pub(super) fn filter(&self) -> Option<&Filter> {
+        match self {
+            Self::Stream { .. } => None,
+            Self::Log { filter, .. } => filter.as_deref(),
+        }
+    }
+
     /// What has to change for the source to grow.
     pub(super) fn watched(&self) -> Watched<'_> {
         match self {

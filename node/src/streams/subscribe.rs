@@ -75,6 +75,7 @@ impl Streams {
         let Subscribe { source, start, barrier, longest_silence } = subscribe;
         self.read_barrier(barrier).await?;
         self.authorize_read(caller, source.stream()).await?;
+        let filter_memory = self.filters.hold(source.filter()).await?;
         let store = self.cluster.store();
         // Before the first look, so that nothing falls between that and the first wait.
         let watch = self.waiters.follow(store, source.watched()).ok_or(SubscribeError::TooMany)?;
@@ -99,6 +100,7 @@ impl Streams {
             longest_silence,
             large_pieces: self.large_pieces.with_patience(longest_silence),
             memory: None,
+            _filter_memory: filter_memory,
         })
     }
 }
@@ -118,6 +120,8 @@ pub(crate) struct Subscription {
     large_pieces: MemoryBudget,
     /// Kept while a piece beyond [`LIVE_PIECE_BYTES`] is on its way.
     memory: Option<Reservation>,
+    /// Kept for as long as the filter is.
+    _filter_memory: Option<Reservation>,
 }
 
 /// What a subscriber is told.
@@ -219,7 +223,7 @@ impl Subscription {
             let has_come_on = step.reached > next;
             Ok(Ok(has_come_on.then_some(step)))
         };
-        self.streams.cluster.store().read(look).await?
+        self.streams.filters.read(self.source.filter(), self.streams.cluster.store(), look).await?
     }
 }
 

@@ -1,8 +1,10 @@
 //! Steps along a stream or along the log of all events, for reads that cannot know beforehand where
 //! their events are: those with a filter, and those that follow what comes.
 
+use std::time::Instant;
+
 use super::filter::Filter;
-use super::limits::{NAMES_PER_ENTRY, PAGE_ENTRY_BYTES};
+use super::limits::{MATCH_STEP_TIME, NAMES_PER_ENTRY, PAGE_ENTRY_BYTES};
 use super::links::LinkResolver;
 use super::source::{Source, SourceState};
 use crate::event::paging::Direction;
@@ -26,6 +28,9 @@ pub(super) struct StepLimits {
     pub(super) most_bytes: usize,
 }
 
+/// Events that are read at a time for a slow filter, which may have time for a few only.
+const SLOW_BATCH_EVENTS: u64 = 32;
+
 /// What one step found.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -43,7 +48,7 @@ pub(super) struct Step {
 }
 
 /// A step along the log: the next events that `filter` leaves of those at `position` and after it,
-/// or of those before it.
+/// or of those before it. With a slow filter it ends after [`MATCH_STEP_TIME`], too.
 pub(super) fn along_log(
     view: &ReadView<'_>,
     resolver: &mut LinkResolver<'_, '_>,
@@ -52,29 +57,42 @@ pub(super) fn along_log(
     filter: Option<&Filter>,
     limits: StepLimits,
 ) -> Result<Step, ReadError> {
-    let (count, bytes) = (limits.examined as usize, limits.examined_bytes);
-    let events = match direction {
-        Direction::Backward => view.log_backward(position, count, bytes)?,
-        Direction::Forward => view.log_forward(position, count, bytes)?,
-    };
-    let behind = |event: &RecordedEvent| match direction {
-        Direction::Backward => event.position,
-        Direction::Forward => event.position + 1,
-    };
+    let is_slow = filter.is_some_and(Filter::is_slow);
+    let filter = filter.map(Filter::for_one_step);
+    let batch = if is_slow { SLOW_BATCH_EVENTS } else { limits.examined };
+    let started = Instant::now();
     let mut step = Step::at(position);
-    for event in events {
-        if step.is_enough(limits) {
+    while step.examined < limits.examined && step.examined_bytes < limits.examined_bytes {
+        let events = step.read(view, direction, batch, limits)?;
+        if events.is_empty() {
             break;
         }
-        let (behind, bytes) = (behind(&event), event.data.len() + event.metadata.len());
-        if filter.is_none_or(|filter| filter.matches(&event)) && !step.take(event, resolver, limits)? {
+        for event in events {
+            if step.is_enough(limits) || (is_slow && step.examined > 0 && started.elapsed() >= MATCH_STEP_TIME) {
+                return Ok(step);
+            }
+            let (behind, bytes) = (behind(direction, &event), event.data.len() + event.metadata.len());
+            let is_wanted = filter.as_deref().is_none_or(|filter| filter.matches(&event));
+            if is_wanted && !step.take(event, resolver, limits)? {
+                return Ok(step);
+            }
+            step.reached = behind;
+            step.examined += 1;
+            step.examined_bytes += bytes;
+        }
+        if !is_slow {
             break;
         }
-        step.reached = behind;
-        step.examined += 1;
-        step.examined_bytes += bytes;
     }
     Ok(step)
+}
+
+/// Where a walk goes on behind an event of the log.
+fn behind(direction: Direction, event: &RecordedEvent) -> Position {
+    match direction {
+        Direction::Backward => event.position,
+        Direction::Forward => event.position + 1,
+    }
 }
 
 /// A step forward along a source of which this is visible, from a number or position on.
@@ -137,6 +155,22 @@ fn along_stream(
 impl Step {
     fn at(reached: u64) -> Self {
         Self { events: Vec::new(), shown_bytes: 0, reached, examined: 0, examined_bytes: 0 }
+    }
+
+    /// The next events of the log.
+    fn read(
+        &self,
+        view: &ReadView<'_>,
+        direction: Direction,
+        batch: u64,
+        limits: StepLimits,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        let count = batch.min(limits.examined - self.examined) as usize;
+        let bytes = limits.examined_bytes - self.examined_bytes;
+        match direction {
+            Direction::Backward => view.log_backward(self.reached, count, bytes),
+            Direction::Forward => view.log_forward(self.reached, count, bytes),
+        }
     }
 
     fn is_enough(&self, limits: StepLimits) -> bool {

@@ -275,6 +275,41 @@ async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
     nodes.stop().await;
 }
 
+/// An event whose type is `so_many` letters, `a` or `b` by chance, and ends so. Expressions that look
+/// back are slow for it.
+fn slow_to_match(so_many: usize, end: &str) -> serde_json::Value {
+    let mut event_type = String::new();
+    while event_type.len() < so_many {
+        event_type.extend(uuid::Uuid::new_v4().as_bytes().iter().map(|byte| if byte & 1 == 0 { 'a' } else { 'b' }));
+    }
+    event_type.truncate(so_many);
+    event_type.push_str(end);
+    serde_json::json!({"eventId": uuid::Uuid::new_v4().to_string(), "eventType": event_type, "data": {}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_takes_long_gets_short_pages_whose_links_lead_on() {
+    const EVENTS: usize = 1_200;
+    let nodes = Nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        let wanted = format!("a{}c", "b".repeat(300));
+        let mut events = vec![slow_to_match(0, &wanted)];
+        events.extend((0..EVENTS).map(|_| slow_to_match(900, "")));
+        let body = serde_json::Value::Array(events).to_string();
+        let headers = [("Content-Type", "application/vnd.eventstore.events+json".to_owned())];
+        assert_eq!(client::send(&base, "POST", "/streams/slow", &headers, body.as_bytes()).status, 201);
+        let query = "?context=eventtype&type=regex&data=%5Bab%5D*a%5Bab%5D%7B300%7Dc";
+        let (found, pages) = walk(&base, &format!("/streams/$all/filtered{query}"), "next");
+        assert_eq!(found, ["0@slow"]);
+        assert!(pages > 1, "one page has looked at all {EVENTS} events");
+        let mut live = client::subscribe(&base, &format!("/streams/$all/filtered{query}"), &[]);
+        assert_eq!(live.next().unwrap().id.len(), "0".len(), "one of the first positions");
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_filtered_page_has_the_entries_that_the_log_has() {
     let nodes = Nodes::start(1).await;

@@ -54,7 +54,7 @@ pub(crate) fn query(filter: &Filter) -> String {
                 let encoded: Vec<String> = prefixes.iter().map(|prefix| encode(prefix).to_string()).collect();
                 ("prefix", encoded.join(","))
             }
-            Pattern::Regex(regex) => ("regex", encode(regex.as_str()).to_string()),
+            Pattern::Regex(expression) => ("regex", encode(expression.as_str()).to_string()),
         };
         // Writing to a String cannot fail.
         let _ = write!(query, "context={context}&type={kind}&data={data}");
