@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults bench profile clients conformance openapi deny doc clean system
+.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults hostile hostile-short bench profile clients conformance openapi deny doc clean system
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 # Needs no network, no root and no other service, and installs nothing. (Some tests call curl.)
 check: fmt-check lint unit ## Format, lint, unit and API tests: what every change must pass, in minutes
 
-test: system check deny conformance openapi clients faults ## Everything that must pass; installs what it needs
+test: system check deny conformance openapi clients faults hostile-short ## Everything that must pass; installs what it needs
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -44,7 +44,7 @@ fmt-check:
 	cargo fmt --all -- --check
 
 lint: ## Clippy, warnings are errors
-	$(CARGO) clippy --workspace --all-targets --test faults --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --test faults --test hostile --locked -- -D warnings
 
 # Always the whole workspace and always as tests, so that every duty builds the dependencies with
 # the same features, once: `cargo build` leaves out the features that only tests need, and would
@@ -58,6 +58,15 @@ faults: system ## Faults against real processes
 	# They start the binary of this profile; it must be there and new.
 	$(DEBUG_BUILD)
 	$(CARGO) test --workspace --locked --test faults
+
+hostile: system ## Attacks as outsiders make them against one node and three, honest clients beside; half an hour
+	@$(RELEASE)
+	export HOSTILE=long HEADWATER_BIN=$(CURDIR)/target/release/headwater; $(CARGO) test --workspace --locked --test hostile
+
+# The same, short and with wider bounds, against the debug build; three minutes.
+hostile-short: system
+	$(DEBUG_BUILD)
+	$(CARGO) test --workspace --locked --test hostile
 
 bench: system ## Measure (release build); see docs/performance.md
 	$(RELEASE)

@@ -169,7 +169,7 @@ fn events_body(events: &[SentEvent]) -> String {
 
 /// TLS that trusts only these CAs, each in PEM. The CAs of the machine are not used: there may be
 /// none.
-fn tls(authorities: &[String]) -> anyhow::Result<ClientConfig> {
+pub fn tls(authorities: &[String]) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).context("not a certificate in PEM")?;

@@ -89,7 +89,7 @@ impl<F: PageFormat> PageReader<F> {
                     Some(unchanged) => Err(unchanged),
                     None => {
                         let document = self.format.recall(self.identity(&state.info, page, visible)?)?;
-                        self.found(readable, state, page, Content::Small(document), LinkAccess::Public)
+                        self.found(readable, state, page.is_immutable(), Content::Small(document), LinkAccess::Public)
                     }
                 }
             }

@@ -1,0 +1,155 @@
+//! One attack, with honest clients before it, beside it and after it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::Form;
+use crate::attack::{self, Attack};
+use crate::door::Door;
+use crate::honest::{self, Figures};
+use crate::memory::{Memory, mib};
+
+/// Delays below this are the noise of a busy machine: twice nothing is nothing.
+const LEAST_DELAY: Duration = Duration::from_millis(25);
+
+/// Trials of one attack.
+const ATTEMPTS: usize = 3;
+
+/// Memory counts as settled when it grows by less than this in [`SETTLED_FOR`].
+const SETTLED_BYTES: u64 = 4 << 20;
+const SETTLED_FOR: Duration = Duration::from_millis(500);
+
+/// What has not settled by then is judged as it is.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// After an attack a node is what it was before within this.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What honest clients got, and what the node held.
+#[derive(Debug)]
+struct Trial {
+    name: &'static str,
+    connections: usize,
+    before: Figures,
+    beside: Figures,
+    after: Figures,
+    /// More than before the attack.
+    grown_bytes: u64,
+    bound_bytes: u64,
+}
+
+/// The nodes that a trial is about.
+pub(crate) struct Doors<'a> {
+    /// Is attacked.
+    pub(crate) attacked: &'a Door,
+    pub(crate) attacked_memory: Memory,
+    /// Serves honest clients.
+    pub(crate) honest: &'a Door,
+}
+
+/// Makes an attack and returns what does not hold. A busy machine may spoil one trial, but not each
+/// of several.
+pub(crate) async fn faults(doors: &Doors<'_>, attack: &Attack, form: Form) -> Vec<String> {
+    let mut faults = Vec::new();
+    for _ in 0..ATTEMPTS {
+        faults = match run(doors, attack, form).await {
+            Ok(trial) => {
+                eprintln!("{}", trial.line());
+                trial.faults(form)
+            }
+            Err(error) => vec![format!("{error:#}")],
+        };
+        if faults.is_empty() {
+            break;
+        }
+    }
+    faults.into_iter().map(|fault| format!("{}: {fault}", attack.name)).collect()
+}
+
+async fn run(doors: &Doors<'_>, attack: &Attack, form: Form) -> anyhow::Result<Trial> {
+    let connections = form.connections();
+    let memory = doors.attacked_memory;
+    let before = honest::work(doors.honest, form.period()).await?;
+    let resident = memory.resident()?;
+    memory.forget_peak()?;
+    let held =
+        tokio::time::timeout(attack::BEGIN_LIMIT, (attack.begin)(doors.attacked.with_small_buffers(), connections));
+    let held = held.await.context("the attack did not begin in time")??;
+    settle(memory).await?;
+    let beside = honest::work(doors.honest, form.period()).await?;
+    let grown_bytes = memory.peak()?.saturating_sub(resident);
+    drop(held);
+    let after = recovered(doors.honest, form).await?;
+    let bound_bytes = attack.bound.bytes(connections);
+    Ok(Trial { name: attack.name, connections, before, beside, after, grown_bytes, bound_bytes })
+}
+
+/// Waits until the memory no longer grows.
+async fn settle(memory: Memory) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut last = memory.resident()?;
+    while started.elapsed() < SETTLE_LIMIT {
+        tokio::time::sleep(SETTLED_FOR).await;
+        let now = memory.resident()?;
+        if now < last + SETTLED_BYTES {
+            break;
+        }
+        last = now;
+    }
+    Ok(())
+}
+
+/// What honest clients get once they all get it.
+async fn recovered(door: &Door, form: Form) -> anyhow::Result<Figures> {
+    let started = Instant::now();
+    loop {
+        let figures = honest::work(door, form.period()).await?;
+        if figures.errors.is_empty() {
+            return Ok(figures);
+        }
+        let waited = started.elapsed();
+        anyhow::ensure!(waited < RECOVERY_LIMIT, "not served {waited:?} after the attack: {:?}", figures.errors);
+    }
+}
+
+impl Trial {
+    /// What does not hold.
+    fn faults(&self, form: Form) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.beside.errors.is_empty() {
+            faults.push(format!("honest clients were not served: {}", self.beside.errors.join("; ")));
+        }
+        // The slower of both: the machine may be busier with something else now than before.
+        let rate = self.before.rate.min(self.after.rate);
+        if self.beside.rate < form.least_rate() * rate {
+            faults.push(format!("{:.0} answers a second instead of {rate:.0}", self.beside.rate));
+        }
+        let p99 = self.before.p99.max(self.after.p99).max(LEAST_DELAY);
+        if self.beside.p99 > p99.mul_f64(form.most_delay()) {
+            faults.push(format!("the slowest hundredth took {:?} instead of {p99:?}", self.beside.p99));
+        }
+        if self.grown_bytes > self.bound_bytes {
+            let (grown, bound) = (mib(self.grown_bytes), mib(self.bound_bytes));
+            faults.push(format!("{grown} MiB more in memory, and {bound} MiB are the most"));
+        }
+        faults
+    }
+
+    /// One line for people.
+    fn line(&self) -> String {
+        format!(
+            "{}, {} connections: {:.0} -> {:.0} -> {:.0} answers a second, p99 {:?} -> {:?} -> {:?}, {} of {} MiB",
+            self.name,
+            self.connections,
+            self.before.rate,
+            self.beside.rate,
+            self.after.rate,
+            self.before.p99,
+            self.beside.p99,
+            self.after.p99,
+            mib(self.grown_bytes),
+            mib(self.bound_bytes),
+        )
+    }
+}
