@@ -62,6 +62,7 @@ pub(crate) use crate::access::Client;
 use crate::budget::MemoryBudget;
 use crate::cluster::Cluster;
 use crate::event::Ticks;
+pub(crate) use crate::subscribe::LongPoll;
 use crate::subscribe::Waiters;
 use filters::Filters;
 use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES};

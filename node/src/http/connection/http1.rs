@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::http::connection::half_close::{Answer, HalfClose, Progress};
 use crate::http::connection::head;
 use crate::http::connection::in_use::ReplyInUse;
 use crate::http::connection::stall::StallGuard;
@@ -26,7 +27,7 @@ pub(super) struct Http1Connection<S> {
     /// Carries the bytes.
     pub(super) stream: S,
     /// What its requests have to know of it.
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     /// What handlers work with.
     pub(super) state: Arc<AppState>,
     /// Ends the connection after its current request when the node stops, which waits until this is
@@ -45,13 +46,17 @@ where
     pub(super) fn run(self) -> impl Future<Output = ()> {
         let Self { stream, connection, state, watcher, place } = self;
         let usage = place.usage();
+        let progress = Progress::new(connection.closed.clone());
+        let guarded = HalfClose::new(StallGuard::new(stream, STALL_TIMEOUT), progress.clone());
+        let peer = connection.peer;
         let service = service_fn(move |request| {
-            let (state, in_use) = (state.clone(), usage.begin());
+            let (state, connection, in_use) = (state.clone(), connection.clone(), usage.begin());
+            let answering = progress.begin();
             // On the heap, because the connection would otherwise keep room for it while nothing is
             // asked.
             Box::pin(async move {
-                let answer = answer(&state, connection, request).await;
-                Ok::<_, Infallible>(answer.map(|reply| ReplyInUse::new(reply, in_use)))
+                let answer = answer(&state, &connection, request).await;
+                Ok::<_, Infallible>(answer.map(|reply| ReplyInUse::new(Answer::new(reply, answering), in_use)))
             })
         });
         let served = http1::Builder::new()
@@ -59,7 +64,7 @@ where
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
+            .serve_connection(TokioIo::new(guarded), service);
         // On the heap, because the task would otherwise keep room for it twice.
         let served = Box::pin(watcher.watch(served));
         async move {
@@ -68,7 +73,7 @@ where
                 ended = served => if let Err(error) = ended {
                     tracing::debug!(%error, "an HTTP connection ended early");
                 },
-                () = place.recalled() => tracing::debug!(peer = %connection.peer, "an idle connection made room"),
+                () = place.recalled() => tracing::debug!(%peer, "an idle connection made room"),
             }
             drop(place);
         }
@@ -77,7 +82,7 @@ where
 
 fn answer(
     state: &AppState,
-    connection: Connection,
+    connection: &Connection,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Response<Reply>> {
     if let Some(refusal) = head::refusal(&request) {

@@ -38,7 +38,7 @@ pub(super) struct Http2Connection<S> {
     /// Carries the bytes.
     pub(super) stream: S,
     /// What its requests have to know of it.
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     /// What handlers work with.
     pub(super) state: Arc<AppState>,
     /// Places for requests, shared with all other connections of this version.
@@ -59,17 +59,17 @@ where
     /// [`HEADER_TIMEOUT`], or the client does not read one of its answers for [`STALL_TIMEOUT`].
     pub(super) async fn run(self) {
         let Self { stream, connection, state, places, shutdown, watcher, place } = self;
-        let requests = Arc::new(Requests::default());
+        let (requests, peer) = (Arc::new(Requests::default()), connection.peer);
         let mut activity = Activity::new(requests.clone());
         let usage = place.usage();
         let service = service_fn(move |request| {
             let (state, places, underway) = (state.clone(), places.clone(), requests.begin());
-            let in_use = usage.begin();
+            let (connection, in_use) = (connection.clone(), usage.begin());
             async move {
                 // Never closed; waiting for a place is bounded by the deadlines of those who have
                 // one.
                 let _place = places.acquire().await;
-                let answer = answer(&state, connection, request).await;
+                let answer = answer(&state, &connection, request).await;
                 Ok::<_, Infallible>(answer.map(|reply| ReplyInUse::new(underway.answer(reply), in_use)))
             }
         });
@@ -97,7 +97,7 @@ where
                     Verdict::GoOn => {}
                     Verdict::Leave => served.as_mut().graceful_shutdown(),
                     Verdict::Cut(reason) => {
-                        tracing::debug!(peer = %connection.peer, reason, "an HTTP/2 connection was cut");
+                        tracing::debug!(%peer, reason, "an HTTP/2 connection was cut");
                         break Ok(());
                     }
                 },
@@ -163,7 +163,7 @@ impl Activity {
     }
 }
 
-async fn answer(state: &AppState, connection: Connection, mut request: Request<Incoming>) -> Response<Reply> {
+async fn answer(state: &AppState, connection: &Connection, mut request: Request<Incoming>) -> Response<Reply> {
     let is_head = request.method() == Method::HEAD;
     let mut answer = if request.headers().len() > MAX_HEADERS {
         let reason = "Request Header Fields Too Large";
