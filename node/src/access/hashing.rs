@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::limits::MAX_PASSWORD_BYTES;
 use super::error::LoginError;
+use super::limits::MAX_PASSWORD_BYTES;
 use super::password::{HashError, Passwords, StoredPassword, Verdict};
 
 /// Passwords that are hashed at the same time: each takes a core for some 20 ms and 19 MiB.

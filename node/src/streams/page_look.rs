@@ -175,7 +175,9 @@ impl<F: PageFormat> PageReader<F> {
         }
         let page = match &self.target.source {
             Source::Stream { .. } => Page::Stream(self.stream_page(visible)),
-            Source::Log { filter: Some(_), .. } if self.target.page.start.direction() == Direction::Forward => return None,
+            Source::Log { filter: Some(_), .. } if self.target.page.start.direction() == Direction::Forward => {
+                return None;
+            }
             Source::Log { .. } => Page::Log(self.log_page(state.end)),
         };
         self.unchanged(readable, state, page)

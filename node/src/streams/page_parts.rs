@@ -62,7 +62,8 @@ impl<F: PageFormat> PagePlan<F> {
     /// Where [`Self::check`] begins. There is nothing to look at where no link can close the page or
     /// all were looked at, and for administrators.
     pub(super) fn first_check(&self) -> LinkCheck {
-        let is_needed = self.links == Links::Followed && self.link_access.is_none() && !self.sight.policy.caller.is_admin();
+        let is_needed =
+            self.links == Links::Followed && self.link_access.is_none() && !self.sight.policy.caller.is_admin();
         let left = if is_needed { self.first_part().left } else { 0 };
         LinkCheck { left, read_bytes: 0, access: LinkAccess::Public }
     }

@@ -107,7 +107,9 @@ pub(super) fn forward(
 ) -> Result<Step, ReadError> {
     match (source, state.info.id) {
         _ if next >= state.end => Ok(Step::at(next)),
-        (Source::Log { filter, .. }, _) => along_log(view, resolver, Direction::Forward, next, filter.as_deref(), limits),
+        (Source::Log { filter, .. }, _) => {
+            along_log(view, resolver, Direction::Forward, next, filter.as_deref(), limits)
+        }
         (Source::Stream { .. }, Some(id)) => along_stream(view, resolver, id, visible, next, limits),
         (Source::Stream { .. }, None) => Ok(Step::at(next)),
     }

@@ -90,7 +90,7 @@ where
                     served.as_mut().graceful_shutdown();
                 }
                 () = place.recalled() => {
-                    tracing::debug!(peer = %connection.peer, "an idle HTTP/2 connection made room");
+                    tracing::debug!(peer = %peer, "an idle HTTP/2 connection made room");
                     break Ok(());
                 }
                 () = tokio::time::sleep(LOOK_INTERVAL) => match activity.look() {
