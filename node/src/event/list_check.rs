@@ -283,7 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::metadata::DefaultAcls;
+    use crate::event::metadata::{DefaultAcls, soft_delete_document};
 
     fn check(document: &str) -> Result<(), String> {
         check_acl(document.as_bytes(), true).map_err(|error| error.to_string())
@@ -490,6 +490,16 @@ mod tests {
                 let metadata = StreamMetadata::parse(&encoded).filter(|_| is_json);
                 prop_assert!(metadata.is_some_and(|metadata| metadata.acl.is_some()), "{encoded:?}");
             }
+        }
+
+        #[test]
+        fn after_a_soft_delete_the_same_list_is_in_force(document in acl_documents("\\$acl")) {
+            let before = StreamMetadata::parse(document.as_bytes()).and_then(|metadata| metadata.acl);
+            let deleted = soft_delete_document(document.as_bytes());
+            let after = StreamMetadata::parse(&deleted).expect("a document with a meaning");
+            prop_assert!(after.is_soft_deleted());
+            prop_assert_eq!(after.acl, before);
+            prop_assert_eq!(soft_delete_document(&deleted), deleted, "deleted once more");
         }
 
         #[test]

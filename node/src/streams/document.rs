@@ -111,8 +111,8 @@ pub(super) enum Content<F> {
 }
 
 impl Streams {
-    /// The document of a page of `source`. A large one reserves its memory before anything more of it is read; then its links are looked at, and its first part is
-    /// written.
+    /// The document of a page of `source`. A large one reserves its memory before anything more of it
+    /// is read; then its links are looked at, and its first part is written.
     ///
     /// # Errors
     /// The caller may not read what one of the links leads to, and so not the page; other documents

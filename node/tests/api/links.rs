@@ -82,7 +82,9 @@ async fn a_large_page_with_an_unreadable_link_is_refused_as_a_whole() {
         for (path, shown, of_secret) in
             [("/streams/%24all/head/backward/4096", 4, 2), ("/streams/$all/filtered/head/backward/4096", 1, 1)]
         {
-            for query in ["?embed=body", "?embed=tryharder"] {
+            for query in ["?embed=body", "?embed=tryharder"]
+                .map(|query| format!("{query}&context=streamid&type=prefix&data=many"))
+            {
                 let of = |headers: &[(&str, &str)]| {
                     let answer = get(&base, &format!("{path}{query}"), headers);
                     assert_eq!(answer.status, 200, "{path} {query}");

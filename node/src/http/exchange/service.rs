@@ -73,9 +73,9 @@ async fn exchange(
     let Some((route, params)) = served_by else { return refused(ApiError::MethodNotAllowed, allowed) };
     if origin::may_write(&head.method)
         && caller.principal().is_some()
-        && origin::is_foreign(state, &connection, &head.headers)
+        && origin::is_foreign(state, connection, &head.headers)
     {
-        origin::log_refusal(state, &connection, &head.headers, &caller);
+        origin::log_refusal(state, connection, &head.headers, &caller);
         return refused(ApiError::ForeignPage, allowed);
     }
     let body_type = match body_type(route, &head.headers) {
