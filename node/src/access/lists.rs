@@ -11,8 +11,8 @@ use crate::event::stream_name;
 use crate::store::slots::Slots;
 use crate::store::{ReadError, Store};
 
-/// Streams whose access lists are kept in memory, at about 100 bytes each for short names. A write
-/// to another one reads one row more.
+/// Streams whose access lists are kept in memory, at about 100 bytes each for short names and at
+/// most 1 KiB. A write to another one, or to one with a longer list, reads one row more.
 pub(crate) const KEPT_LISTS: usize = 16_384;
 
 /// What decides who may do what with a stream.
@@ -67,7 +67,7 @@ impl Lists {
         let name = stream.to_owned();
         let list = self.store.read(move |view| view.acl(&name)).await?.map(Arc::new);
         // Changed meanwhile or not: this is what the state said when it was asked.
-        self.of_streams.put(place, stream, list.clone());
+        self.of_streams.put_light(place, stream, list.clone(), list.as_deref().map_or(0, Acl::weight));
         Ok(list)
     }
 

@@ -15,10 +15,14 @@ use super::user::User;
 use super::users::StoredUser;
 use super::{Access, MAX_LOGIN_BYTES};
 use crate::store::ReadError;
-use crate::store::slots::Slots;
+use crate::store::slots::{SlotPlace, Slots};
 
 /// Users who logged in lately; another one is verified from scratch.
 pub(crate) const KEPT_LOGINS: usize = 4_096;
+
+/// Bytes of a user, with its groups, beyond which it is not kept: each of its requests reads it, and
+/// hashes its password, again. Administrators alone can make such users.
+pub(crate) const MAX_KEPT_BYTES: usize = 16 << 10;
 
 /// A user can change while its password is being verified; then it is verified again, but not for
 /// ever.
@@ -63,6 +67,24 @@ impl Logins {
     pub(super) fn everything_changed(&self) {
         self.verified.everything_changed();
         self.accounts.everything_changed();
+    }
+
+    /// Keeps what a user is now, unless that takes too much memory.
+    fn keep_account(&self, place: SlotPlace, login: &str, account: Option<&Arc<Principal>>) {
+        let weight = account.map_or(0, |principal| principal.weight());
+        if login.len() + weight <= MAX_KEPT_BYTES {
+            self.accounts.put(place, login, account.cloned());
+        }
+    }
+
+    /// Keeps who logged in, unless that takes too much memory. Says whether the user is still what
+    /// it was when `place` was taken.
+    fn keep_login(&self, place: SlotPlace, login: &str, verified: VerifiedLogin) -> bool {
+        if login.len() + verified.principal.weight() <= MAX_KEPT_BYTES {
+            self.verified.put(place, login, verified)
+        } else {
+            self.verified.is_current(place)
+        }
     }
 
     /// What stands for a verified name and password in memory. From it neither can be found.
@@ -112,8 +134,8 @@ impl Access {
             let now = found.user.principal();
             // One for all who log in as this user, so that all hear of a renewed hash.
             let principal = account.flatten().filter(|account| account.is_alike(&now)).unwrap_or_else(|| Arc::new(now));
-            logins.accounts.put(account_place, login, Some(principal.clone()));
-            if !logins.verified.put(place, login, VerifiedLogin { principal: principal.clone(), tag }) {
+            logins.keep_account(account_place, login, Some(&principal));
+            if !logins.keep_login(place, login, VerifiedLogin { principal: principal.clone(), tag }) {
                 continue;
             }
             logins.attempts.succeeded(counter);
@@ -138,7 +160,7 @@ impl Access {
         let found = self.user(login).await?.filter(|found| !found.user.disabled);
         let account = found.map(|found| Arc::new(found.user.principal()));
         // Changed meanwhile or not: this is what the state said when it was asked.
-        logins.accounts.put(place, login, account.clone());
+        logins.keep_account(place, login, account.as_ref());
         Ok(account)
     }
 

@@ -68,6 +68,12 @@ impl Principal {
         &self.groups
     }
 
+    /// Bytes that it occupies in memory, about.
+    pub fn weight(&self) -> usize {
+        let groups: usize = self.groups.iter().map(|group| size_of::<String>() + group.len()).sum();
+        size_of::<Self>() + self.login.len() + groups
+    }
+
     /// The groups it is in and its own name are its roles (contract/services 1.4). The roles of the
     /// server are given by groups alone: nobody administers the cluster, or is everybody, because
     /// of a name.

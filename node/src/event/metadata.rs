@@ -93,8 +93,22 @@ pub enum AclError {
         /// The right.
         key: String,
     },
+    /// More roles than a list may name.
+    #[error("{0} has more than {MAX_ACL_ROLES} roles")]
+    TooManyRoles(&'static str),
+    /// Longer roles than a list may name.
+    #[error("the roles of {0} have more than {MAX_ACL_BYTES} bytes")]
+    TooLarge(&'static str),
+    /// A key that is not `$acl`, though whoever wrote it believes that it is.
+    #[error("the key '{0}' looks like $acl and would not be in force; write $acl")]
+    Resembles(String),
+    /// A right that stands in no list.
+    #[error("the key '{0}' has a meaning only in $acl, at the top of the document; elsewhere it would not be in force")]
+    Misplaced(String),
     /// The document is no JSON object, or not stored as JSON, and so counts as none.
-    #[error("metadata with $acl must be a JSON object, stored as JSON, because otherwise none of it would be in force")]
+    #[error(
+        "metadata with $acl must be a JSON object in UTF-8, stored as JSON, because otherwise none of it would be in force"
+    )]
     NotJson,
     /// The list is right, but another key makes the document as a whole count as none.
     #[error("metadata with $acl must not have a value of a wrong type, because then none of it would be in force")]
@@ -107,11 +121,18 @@ pub enum AclError {
     UnknownSetting(String),
 }
 
+/// Roles that one access list names, those of all rights together. Every decision may compare each
+/// of them with the caller's.
+pub const MAX_ACL_ROLES: usize = 1_000;
+
+/// Bytes of all roles that one access list names.
+pub const MAX_ACL_BYTES: usize = 64 << 10;
+
 /// Where the list of one stream stands in its metadata.
-const STREAM_ACL: &str = "$acl";
+pub(super) const STREAM_ACL: &str = "$acl";
 /// Where the lists for streams without their own stand in `$settings`.
-const USER_STREAM_ACL: &str = "$userStreamAcl";
-const SYSTEM_STREAM_ACL: &str = "$systemStreamAcl";
+pub(super) const USER_STREAM_ACL: &str = "$userStreamAcl";
+pub(super) const SYSTEM_STREAM_ACL: &str = "$systemStreamAcl";
 
 impl Acl {
     /// Bytes that the list occupies in memory, about.
@@ -122,7 +143,7 @@ impl Acl {
 
     /// Reads the value under the key `list`. A right that is null is as good as missing
     /// (contract/services 1.6).
-    fn parse(list: &'static str, value: &RawValue) -> Result<Self, AclError> {
+    pub(super) fn parse(list: &'static str, value: &RawValue) -> Result<Self, AclError> {
         let object: RawObject = serde_json::from_str(value.get()).map_err(|_| AclError::NoObject(list))?;
         let mut acl = Self::default();
         for (key, value) in object.0 {
@@ -142,25 +163,6 @@ impl Acl {
             };
         }
         Ok(acl)
-    }
-}
-
-/// Whether a metadata document with an access list means what it says. One that does not would
-/// count as no metadata and open the stream to everybody, so it must not be stored
-/// (contract/services 1.6). A document that does not speak of `$acl` is fine, whatever it is.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
-    const KEY: &[u8] = b"$acl";
-    match serde_json::from_slice::<RawObject<'_>>(document) {
-        Ok(RawObject(members)) if is_json => {
-            let Some((_, acl)) = members.iter().find(|(key, _)| key == "$acl") else { return Ok(()) };
-            Acl::parse(STREAM_ACL, acl)?;
-            StreamMetadata::parse(document).map(drop).ok_or(AclError::Void)
-        }
-        _ if document.windows(KEY.len()).any(|part| part == KEY) => Err(AclError::NotJson),
-        _ => Ok(()),
     }
 }
 
@@ -193,23 +195,6 @@ impl DefaultAcls {
             }
         }
         Ok(lists)
-    }
-}
-
-/// Whether a document for `$settings` means what it says: one that does not would leave open what
-/// it was to close, so it must not be stored. Keys of the server's own kind, and what looks like an
-/// access list, have to be right; others are kept and have no effect.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
-    DefaultAcls::parse(document)?;
-    let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
-    let is_known = |key: &str| key == USER_STREAM_ACL || key == SYSTEM_STREAM_ACL;
-    let is_meant = |key: &str| key.starts_with('$') || key.to_ascii_lowercase().contains("acl");
-    match members.into_iter().find(|(key, _)| !is_known(key) && is_meant(key)) {
-        Some((key, _)) => Err(AclError::UnknownSetting(key)),
-        None => Ok(()),
     }
 }
 
@@ -260,7 +245,7 @@ fn integer(value: &RawValue) -> Option<Option<u64>> {
 
 /// Members of a JSON object in their order, values as they are written; of repeated keys the last
 /// value counts.
-struct RawObject<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct RawObject<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for RawObject<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -362,30 +347,6 @@ mod tests {
     }
 
     #[test]
-    fn an_access_list_that_would_not_be_in_force_is_refused() {
-        let check = |text: &str| check_acl(text.as_bytes(), true).map_err(|error| error.to_string());
-        for fine in ["", "x", "[]", "{}", r#"{"$maxCount":"3"}"#, r#"{"$acl":{}}"#, r#"{"$acl":{"$mw":[],"$r":null}}"#]
-        {
-            assert_eq!(check(fine), Ok(()), "{fine}");
-        }
-        for (text, part) in [
-            (r#"{"$acl":{"$read":"ann"}}"#, "unknown key '$read'"),
-            (r#"{"$acl":{"$R":"ann"}}"#, "unknown key '$R'"),
-            (r#"{"$acl":{"$r":5}}"#, "'$r'"),
-            (r#"{"$acl":{"$r":["a",null]}}"#, "'$r'"),
-            (r#"{"$acl":"ann"}"#, "an object"),
-            (r#"{"$acl":null}"#, "an object"),
-            (r#"{"$acl":{"$r":"ann"}"#, "a JSON object"),
-            (r#"[{"$acl":{"$r":"ann"}}]"#, "a JSON object"),
-            (r#"{"$acl":{"$r":"ann"},"$maxCount":"3"}"#, "none of it"),
-        ] {
-            let error = check(text).unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
-        }
-        assert_eq!(check_acl(br#"{"$acl":{"$r":"ann"}}"#, false), Err(AclError::NotJson));
-    }
-
-    #[test]
     fn default_lists_are_read_from_settings() {
         let lists =
             DefaultAcls::parse(br#"{"$userStreamAcl":{"$w":"ann"},"$systemStreamAcl":null,"other":1}"#).unwrap();
@@ -395,87 +356,6 @@ mod tests {
         for text in ["", "[{}]", "null", r#"{"$userStreamAcl":{"$w":"ann"}"#, r#"{"$userStreamAcl":{"w":"ann"}}"#] {
             assert!(DefaultAcls::parse(text.as_bytes()).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn settings_that_would_not_be_in_force_are_refused() {
-        let check = |text: &str| check_settings(text.as_bytes()).map_err(|error| error.to_string());
-        for fine in [
-            "{}",
-            r#"{"$userStreamAcl":{}}"#,
-            r#"{"$userStreamAcl":{"$r":["a"],"$w":null},"$systemStreamAcl":null}"#,
-            r#"{"comment":"mine","$systemStreamAcl":{"$mw":[]}}"#,
-        ] {
-            assert_eq!(check(fine), Ok(()), "{fine}");
-        }
-        for (text, part) in [
-            ("", "a JSON object"),
-            ("5", "a JSON object"),
-            (r#"{"$userStreamAcl":{"$w":"ann"}"#, "a JSON object"),
-            (r#"[{"eventId":"x","data":{"$userStreamAcl":{"$w":"ann"}}}]"#, "a JSON object"),
-            (r#"{"$userStreamAcl":{"$write":"ann"}}"#, "$userStreamAcl has the unknown key '$write'"),
-            (r#"{"$systemStreamAcl":{"$R":"ann"}}"#, "$systemStreamAcl has the unknown key '$R'"),
-            (r#"{"$userStreamAcl":{},"$systemStreamAcl":[]}"#, "$systemStreamAcl must be an object"),
-            (r#"{"$userStreamAcl":"ann"}"#, "$userStreamAcl must be an object"),
-            (r#"{"$userStreamAcl":{"$w":5}}"#, "'$w' in $userStreamAcl"),
-            (r#"{"$userStreamACL":{"$w":"ann"}}"#, "unknown key '$userStreamACL'"),
-            (r#"{"userStreamAcl":{"$w":"ann"}}"#, "unknown key 'userStreamAcl'"),
-            (r#"{"$acl":{"$w":"ann"}}"#, "unknown key '$acl'"),
-            (r#"{"$w":"ann"}"#, "unknown key '$w'"),
-        ] {
-            let error = check(text).unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_access_list_is_refused_or_in_force(document in acl_documents()) {
-            let refused = check_acl(document.as_bytes(), true).is_err();
-            let in_force = parse(&document).is_some_and(|metadata| metadata.acl.is_some());
-            proptest::prop_assert!(refused != in_force, "{document}");
-        }
-
-        #[test]
-        fn any_default_list_is_refused_or_in_force(document in acl_documents()) {
-            let document: serde_json::Value = serde_json::from_str(&document).unwrap();
-            let list = &document["$acl"];
-            let own = parse(&format!("{{\"$acl\":{list}}}")).and_then(|metadata| metadata.acl);
-            let settings = format!("{{\"$userStreamAcl\":{list}}}");
-            let accepted = check_settings(settings.as_bytes()).ok();
-            let in_force = accepted.and_then(|()| DefaultAcls::parse(settings.as_bytes()).ok());
-            // No list at all is as good as an empty one.
-            let expected = if list.is_null() { Some(Acl::default()) } else { own };
-            proptest::prop_assert_eq!(in_force.map(|lists| lists.user_streams), expected, "{}", list);
-        }
-
-        #[test]
-        fn no_document_makes_the_reader_fail(bytes: Vec<u8>) {
-            let _ = check_acl(&bytes, true);
-            let _ = check_settings(&bytes);
-        }
-    }
-
-    /// Objects with `$acl` and perhaps more, right and wrong.
-    fn acl_documents() -> impl proptest::strategy::Strategy<Value = String> {
-        use proptest::prelude::*;
-        let value = prop_oneof![
-            Just("null".to_owned()),
-            Just("5".to_owned()),
-            Just("[]".to_owned()),
-            Just("{}".to_owned()),
-            Just("[1]".to_owned()),
-            "\"[a-z$]{0,5}\"",
-            "\\[\"[a-z$]{0,5}\"(,\"[a-z]{0,5}\")?\\]",
-        ];
-        let key = prop_oneof!["\\$(r|w|d|mr|mw)", "[$a-z]{0,3}"];
-        let member = (key, value.clone()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
-        let acl = prop_oneof![
-            proptest::collection::vec(member, 0..4).prop_map(|all| format!("{{{}}}", all.join(","))),
-            value.clone()
-        ];
-        let other = prop_oneof!["\\$(maxCount|tb|maxAge|tmp)", "[a-z]{1,3}"];
-        (acl, other, value).prop_map(|(acl, key, value)| format!("{{\"$acl\":{acl},\"{key}\":{value}}}"))
     }
 
     #[test]

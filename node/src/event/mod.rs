@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod expected_version;
+pub mod list_check;
 pub mod log_paging;
 pub mod metadata;
 pub mod outcome;

@@ -8,13 +8,12 @@
 use std::sync::Arc;
 
 use super::StreamInfo;
-use super::head::MAX_HEAD_BYTES;
 use super::slots::{SlotPlace, Slots};
 use crate::event::StreamNameRef;
 use crate::event::metadata::Acl;
 
-/// Streams whose state is kept for readers, at about 300 bytes each; another one costs two short
-/// reads.
+/// Streams whose state is kept for readers, at about 300 bytes each and at most 1 KiB; another one
+/// costs two short reads.
 pub const KEPT_STREAMS: usize = 16_384;
 
 /// See the module. Metastreams are left out: what they are depends on two streams.
@@ -33,11 +32,11 @@ impl KnownStreams {
     }
 
     /// Keeps what was read after `place` was taken, unless the stream was changed meanwhile.
-    /// Unusually long access lists are not kept.
+    /// Unusually long names and access lists are not kept.
     pub(super) fn put(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
         let weight = info.metadata.acl.as_ref().map_or(0, Acl::weight);
-        if weight <= MAX_HEAD_BYTES && !StreamNameRef::new(stream).is_metastream() {
-            self.streams.put(place, stream, info.clone());
+        if !StreamNameRef::new(stream).is_metastream() {
+            self.streams.put_light(place, stream, info.clone(), weight);
         }
     }
 

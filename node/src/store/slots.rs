@@ -10,6 +10,10 @@ use std::hash::BuildHasher;
 use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
 
+/// Bytes of a key and of what is known of it beyond which [`Slots::put_light`] remembers nothing:
+/// places are bounded in number, so what lies in them has to be bounded, too.
+pub const MAX_LIGHT_BYTES: usize = 1 << 10;
+
 /// What is known by name. `V` is cheap to clone.
 pub struct Slots<V> {
     slots: Box<[Mutex<Slot<V>>]>,
@@ -62,6 +66,13 @@ impl<V: Clone> Slots<V> {
             slot.entry = Some((key.into(), value));
         }
         is_current
+    }
+
+    /// [`Self::put`], unless the key and a value that weighs so many bytes are too large together.
+    pub fn put_light(&self, place: SlotPlace, key: &str, value: V, weight: usize) {
+        if key.len() + weight <= MAX_LIGHT_BYTES {
+            self.put(place, key, value);
+        }
     }
 
     /// Forgets `key`, and what is being learnt about it at this moment.
@@ -162,6 +173,20 @@ mod tests {
         let (settled, _) = slots.get("a");
         assert!(slots.put(settled, "a", 3));
         assert_eq!(slots.get("a").1, Some(3));
+    }
+
+    #[test]
+    fn what_is_too_heavy_is_not_remembered() {
+        let slots = Slots::new(4);
+        let (place, _) = slots.get("a");
+        slots.put_light(place, "a", 1, MAX_LIGHT_BYTES);
+        assert_eq!(slots.get("a").1, None);
+        slots.put_light(place, "a", 1, MAX_LIGHT_BYTES - 1);
+        assert_eq!(slots.get("a").1, Some(1));
+        let long = "x".repeat(MAX_LIGHT_BYTES + 1);
+        let (place, _) = slots.get(&long);
+        slots.put_light(place, &long, 2, 0);
+        assert_eq!(slots.get(&long).1, None);
     }
 
     #[test]

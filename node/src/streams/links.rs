@@ -128,7 +128,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         if let Some((_, access)) = self.streams.get(stream) {
             return Ok(*access);
         }
-        let info = self.view.stream(stream)?;
+        let mut info = self.view.stream(stream)?;
         let access = match () {
             // What nobody may ever read is no more than what does not exist. Else one event of
             // anybody would close the log of all events, and every stream it is written to, for
@@ -138,6 +138,8 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
             () if !self.policy.is_public(stream, &info) => LinkAccess::Private,
             () => LinkAccess::Public,
         };
+        // Decided: lists of hundreds of targets would be much to hold.
+        (info.metadata.acl, info.described) = (None, None);
         self.streams.insert(stream.to_owned(), (info, access));
         Ok(access)
     }

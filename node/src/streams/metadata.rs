@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::events::CheckedEvents;
 use super::{Client, Streams, audit};
-use crate::event::metadata::{Acl, AclError, check_acl, check_settings};
+use crate::event::list_check::{check_acl, check_beside, check_settings};
+use crate::event::metadata::{Acl, AclError};
 use crate::event::stream_name::SETTINGS;
 use crate::event::{StreamMetadata, StreamName};
 use crate::store::ReadError;
@@ -37,12 +38,14 @@ impl<'a> AccessChange<'a> {
         if stream.as_str() == SETTINGS {
             for event in events {
                 check_settings(&event.data)?;
+                check_beside(&event.metadata)?;
             }
             return Ok(Self::Settings);
         }
         let Some(described) = stream.borrowed().described() else { return Ok(Self::Nothing) };
         for event in events {
             check_acl(&event.data, event.is_json)?;
+            check_beside(&event.metadata)?;
         }
         let last = events.last().filter(|event| event.is_json);
         let after = last.and_then(|event| StreamMetadata::parse(&event.data)).and_then(|metadata| metadata.acl);
@@ -71,6 +74,7 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use uuid::Uuid;
 
     use super::*;
@@ -109,6 +113,19 @@ mod tests {
         assert_eq!(after.read, Some(vec!["bob".to_owned()]));
         let change = AccessChange::of(&metastream, &events(&[r#"{"$acl":{"$r":"ann"}}"#, "{}"]));
         assert!(matches!(change, Ok(AccessChange::List { described: "s", after: None })));
+    }
+
+    #[test]
+    fn no_event_of_an_append_may_have_a_list_beside_its_document() {
+        let (id, event_type) = (Some(Uuid::from_u128(7)), Some("t".to_owned()));
+        let (data, metadata) = (Bytes::from_static(b"{}"), Bytes::from_static(br#"{"$acl":{"$r":"ann"}}"#));
+        let event = ProposedEvent { id, event_type, is_json: true, data, metadata };
+        let events = CheckedEvents::one(event).unwrap();
+        for name in ["$$s", SETTINGS].map(stream) {
+            let refused = AccessChange::of(&name, &events);
+            assert!(matches!(refused, Err(AclError::Misplaced(_))), "{name}");
+        }
+        assert!(AccessChange::of(&stream("s"), &events).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::access::MAX_LOGIN_BYTES;
 use crate::http::exchange::authentication::client_address;
 use crate::http::exchange::request::Request;
 
@@ -21,6 +22,7 @@ impl Request<'_> {
 /// A user was changed, or was not.
 pub(crate) fn user(request: &Request<'_>, change: &'static str, login: &str, result: &str) {
     let (who, from) = (request.who(), request.client_address());
-    // Clients choose the names: quoted, they cannot end the line.
+    // Clients choose the names: quoted, they cannot end the line, and no user has a longer one.
+    let login = &login[..login.floor_char_boundary(MAX_LOGIN_BYTES)];
     tracing::info!(target: "audit", change, user = ?login, result, ?who, %from, "audit: users");
 }

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::access::{Caller, LoginError, Principal};
+use crate::access::{Caller, LoginError, MAX_LOGIN_BYTES, Principal};
 use crate::http::AppState;
 use crate::http::exchange::error::ApiError;
 use crate::http::limits::MAX_CREDENTIALS_BYTES;
@@ -54,6 +54,8 @@ pub(crate) async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr
 }
 
 fn refused(error: LoginError, login: &str, from: IpAddr) -> ApiError {
+    // No user has a longer name, and whoever logs in chooses it.
+    let login = &login[..login.floor_char_boundary(MAX_LOGIN_BYTES)];
     match error {
         LoginError::Wrong => {
             tracing::info!(target: "audit", user = ?login, %from, "audit: a login was refused: wrong name or password");
