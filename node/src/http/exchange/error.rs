@@ -35,6 +35,12 @@ pub(crate) enum ApiError {
     /// The route takes no body of this media type.
     #[error("invalid or missing Content-Type")]
     UnsupportedMediaType,
+    /// The body is compressed, or encoded in another way.
+    #[error("unsupported Content-Encoding")]
+    UnsupportedCoding,
+    /// The body says of itself that it is not in UTF-8.
+    #[error("unsupported charset")]
+    UnsupportedCharset,
     /// The route has no answer of a media type that the request accepts.
     #[error("not available in the requested format")]
     NotAcceptable,
@@ -205,6 +211,16 @@ impl ApiError {
             Self::UnsupportedMediaType => {
                 response::status_only(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Invalid or missing Content-Type")
             }
+            Self::UnsupportedCoding => {
+                let mut answer =
+                    response::status_only(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Content-Encoding");
+                // What would be supported (RFC 9110 15.5.16).
+                answer.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+                answer
+            }
+            Self::UnsupportedCharset => {
+                response::status_only(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported charset")
+            }
             Self::NotAcceptable => {
                 let reason = "Requested URI is not available in requested format";
                 response::status_only(StatusCode::NOT_ACCEPTABLE, reason)
@@ -271,6 +287,7 @@ impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Invalid => Self::BadRequest("Write request body invalid.".into()),
+            BodyError::Charset => Self::UnsupportedCharset,
             BodyError::TooLarge => Self::BodyTooLarge,
             BodyError::Event(error) => error.into(),
         }

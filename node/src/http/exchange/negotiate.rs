@@ -1,6 +1,6 @@
 //! Media types: which one answers a request, and which ones bodies may have (contract/streams 4).
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header};
 
 /// A media type this API knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -312,6 +312,18 @@ pub(crate) fn request_type(set: &[MediaType], content_type: Option<&[u8]>) -> Op
     set.contains(&media_type).then_some(media_type)
 }
 
+/// Whether the body is as its Content-Type says, and not compressed or encoded besides
+/// (contract/streams 1.5).
+pub(crate) fn is_uncoded(headers: &HeaderMap) -> bool {
+    let mut codings =
+        headers.get_all(header::CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    codings.all(|coding| {
+        let coding = coding.trim_ascii();
+        // A list may have empty items (RFC 9110 5.6.1).
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -336,6 +348,47 @@ mod tests {
         assert_eq!(choose(FEED, None, None).unwrap().media_type, StreamDescription);
         assert!(choose(FEED, None, Some(b"")).unwrap().is_default);
         assert_eq!(choose(EVENT, None, None).unwrap().media_type, AtomXml);
+    }
+
+    fn coded(lines: &[&str]) -> HeaderMap {
+        let value = |line: &&str| HeaderValue::from_bytes(line.as_bytes()).unwrap();
+        lines.iter().map(|line| (header::CONTENT_ENCODING, value(line))).collect()
+    }
+
+    #[test]
+    fn a_body_is_uncoded_when_no_line_and_no_item_names_a_coding() {
+        for lines in [&[][..], &[""], &["identity"], &[" Identity\t, ,IDENTITY"], &["identity", "identity"]] {
+            assert!(is_uncoded(&coded(lines)), "{lines:?}");
+        }
+        for lines in [
+            &["gzip"][..],
+            &["GZip"],
+            &["identity, gzip"],
+            &["identity", "br"],
+            &["x-gzip"],
+            &["identity;q=1"],
+            &["identity deflate"],
+            &["\u{e9}"],
+        ] {
+            assert!(!is_uncoded(&coded(lines)), "{lines:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_with_another_coding_than_identity_is_coded(
+            items in proptest::collection::vec("[ \t]?(identity|IDENTITY|)[ \t]?", 0..4),
+            coding in "[a-z*;=\u{e9}]{1,9}",
+            at in 0..4_usize,
+        ) {
+            proptest::prop_assume!(coding != "identity");
+            prop_assert!(is_uncoded(&coded(&[&items.join(",")])));
+            let mut with_coding = items;
+            with_coding.insert(at.min(with_coding.len()), coding);
+            prop_assert!(!is_uncoded(&coded(&[&with_coding.join(",")])));
+            let lines: Vec<&str> = with_coding.iter().map(String::as_str).collect();
+            prop_assert!(!is_uncoded(&coded(&lines)));
+        }
     }
 
     #[test]

@@ -63,8 +63,9 @@ async fn exchange(
         return with_methods(status_only(StatusCode::OK, "OK"), allowed);
     }
     let Some((route, params)) = served_by else { return refused(ApiError::MethodNotAllowed, allowed) };
-    let Some(body_type) = body_type(route, &head.headers) else {
-        return refused(ApiError::UnsupportedMediaType, NO_METHODS);
+    let body_type = match body_type(route, &head.headers) {
+        Ok(body_type) => body_type,
+        Err(error) => return refused(error, NO_METHODS),
     };
     let Some(chosen) = choose(route, head) else { return refused(ApiError::NotAcceptable, NO_METHODS) };
     if !route.audience.admits(&caller, &state.config) {
@@ -85,10 +86,12 @@ fn with_methods(mut answer: Response<Reply>, allowed: HeaderValue) -> Response<R
     answer
 }
 
-/// The media type of the body; `None` is 415. Where the route looks at none, any body is bytes.
-fn body_type(route: &Route, headers: &HeaderMap) -> Option<MediaType> {
-    let Some(accepted) = route.accepts else { return Some(MediaType::OctetStream) };
-    negotiate::request_type(accepted, headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes))
+/// The media type of the body. Where the route looks at none, any body is bytes.
+fn body_type(route: &Route, headers: &HeaderMap) -> Result<MediaType, ApiError> {
+    let Some(accepted) = route.accepts else { return Ok(MediaType::OctetStream) };
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let body_type = negotiate::request_type(accepted, content_type).ok_or(ApiError::UnsupportedMediaType)?;
+    if negotiate::is_uncoded(headers) { Ok(body_type) } else { Err(ApiError::UnsupportedCoding) }
 }
 
 /// The media type of the answer; `None` is 406.

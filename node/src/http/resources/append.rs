@@ -11,7 +11,7 @@ use crate::http::exchange::error::ApiError;
 use crate::http::exchange::negotiate::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{extract, request_body, response};
-use crate::http::format::body::{self, BodyError, EventsFormat};
+use crate::http::format::body::{self, BodyError, EventsFormat, Text};
 use crate::http::format::links::Base;
 use crate::streams::events::ProposedEvent;
 use crate::streams::{Append, Appended};
@@ -127,19 +127,19 @@ fn events_format(
     id: Option<Uuid>,
     event_type: Option<String>,
 ) -> Result<EventsFormat, ApiError> {
-    let (is_json, is_text) = match media_type {
+    let (is_json, text) = match media_type {
         MediaType::EventsJson | MediaType::EventJson | MediaType::AtomJson => return Ok(EventsFormat::JsonArray),
         MediaType::EventsXml | MediaType::EventXml | MediaType::AtomXml => return Ok(EventsFormat::XmlList),
         MediaType::StreamDescription | MediaType::Html | MediaType::EventStream | MediaType::Text => {
             return Err(BodyError::Invalid.into());
         }
-        MediaType::Json => (true, true),
-        MediaType::TextXml | MediaType::Xml => (false, true),
-        MediaType::OctetStream => (false, false),
+        MediaType::Json => (true, Some(Text::Json)),
+        MediaType::TextXml | MediaType::Xml => (false, Some(Text::Xml)),
+        MediaType::OctetStream => (false, None),
     };
     let event = ProposedEvent { id, event_type, is_json, ..ProposedEvent::default() };
     event.check_identity()?;
-    Ok(EventsFormat::One { event, is_text })
+    Ok(EventsFormat::One { event, text })
 }
 
 /// 307 to a URI with a fresh id, so that a repeated request is recognised (contract/streams 6.6).

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::http::format::json::{IndentError, indent, indent_value};
+use crate::http::format::xml::markup::{self, Encoding};
 use crate::http::limits::MAX_BODY_BYTES;
 use crate::streams::events::{CheckedEvents, EventError, ProposedEvent};
 
@@ -20,6 +21,9 @@ pub(crate) enum BodyError {
     /// Not what the content type says.
     #[error("the body is not what its content type says")]
     Invalid,
+    /// In another encoding than UTF-8, as it says of itself.
+    #[error("the body is not in UTF-8")]
+    Charset,
     /// As text the body is longer than [`MAX_BODY_BYTES`].
     #[error("the body is too large as text")]
     TooLarge,
@@ -39,9 +43,18 @@ pub(crate) enum EventsFormat {
     One {
         /// The event without its data.
         event: ProposedEvent,
-        /// Whether the data is text, and so UTF-8.
-        is_text: bool,
+        /// Which text the data is, and so UTF-8; `None` for bytes.
+        text: Option<Text>,
     },
+}
+
+/// Texts that the data of a single event can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// Has no place to name its encoding, which is UTF-8.
+    Json,
+    /// May name its encoding.
+    Xml,
 }
 
 impl EventsFormat {
@@ -52,13 +65,30 @@ impl EventsFormat {
     pub(crate) fn parse(self, body: Bytes) -> Result<CheckedEvents, BodyError> {
         match self {
             Self::JsonArray => json::parse_events(&bounded_text(&body)?),
-            Self::XmlList => xml::parse_events(&bounded_text(&body)?),
-            Self::One { event, is_text } => {
-                let data = if is_text { utf8(body) } else { body };
+            Self::XmlList => {
+                check_encoding(&body)?;
+                xml::parse_events(&bounded_text(&body)?)
+            }
+            Self::One { event, text } => {
+                if text == Some(Text::Xml) {
+                    check_encoding(&body)?;
+                }
+                let data = if text.is_some() { utf8(body) } else { body };
                 Ok(CheckedEvents::one(ProposedEvent { data, ..event })?)
             }
         }
     }
+}
+
+/// Whether an XML body is in UTF-8, by what it says of itself (contract/streams 1.5). In another
+/// encoding it would be stored as something else than was sent.
+fn check_encoding(body: &[u8]) -> Result<(), BodyError> {
+    let is_utf8 = match markup::encoding_of(body) {
+        Encoding::Utf16 => false,
+        Encoding::Named(name) => name.eq_ignore_ascii_case(b"utf-8"),
+        Encoding::Unnamed => true,
+    };
+    if is_utf8 { Ok(()) } else { Err(BodyError::Charset) }
 }
 
 /// A body as UTF-8; what is none in it becomes U+FFFD.
@@ -157,7 +187,84 @@ impl From<Draft> for ProposedEvent {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What comes of a body of text/xml and of an XML list.
+    fn as_xml(body: &[u8]) -> [Result<CheckedEvents, BodyError>; 2] {
+        let body = Bytes::copy_from_slice(body);
+        let event = ProposedEvent { id: Some(Uuid::from_u128(1)), event_type: Some("t".into()), ..Default::default() };
+        [EventsFormat::One { event, text: Some(Text::Xml) }.parse(body.clone()), EventsFormat::XmlList.parse(body)]
+    }
+
+    fn is_refused_for_its_charset(body: &[u8]) -> bool {
+        let [one, list] = as_xml(body).map(|result| result == Err(BodyError::Charset));
+        assert_eq!(one, list, "{body:?}");
+        one
+    }
+
+    #[test]
+    fn an_xml_body_that_says_that_it_is_not_utf8_is_refused() {
+        for body in [
+            "",
+            "text",
+            "<a encoding='latin1'/>",
+            "<?xml version=\"1.0\"?><a/>",
+            "<?xml version='1.0' encoding='UTF-8'?><a/>",
+            "<?xml version='1.0'\tencoding =\n\"utf-8\" standalone='yes'?><a/>",
+            "\u{feff}<?xml version='1.0' encoding=\"Utf-8\"?><a/>",
+            "<?xml-stylesheet encoding='latin1'?><a/>",
+            "<?xml version='1.0'?><a>encoding='latin1'</a>",
+            "<?xml version='1.0' encoding",
+        ] {
+            assert!(!is_refused_for_its_charset(body.as_bytes()), "{body}");
+        }
+        for body in [
+            "<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><a/>",
+            "<?xml version='1.0' encoding='utf-16'?><a/>",
+            "<?xml version='1.0' encoding='utf-8x'?><a/>",
+            "<?xml version='1.0' encoding=''?><a/>",
+            "<?xml encoding='latin1' version='1.0'?><a/>",
+            "<?xml\nencoding\t=\r\n\"windows-1252\"?><a/>",
+            "\u{feff}<?xml version='1.0' encoding='latin1'?><a/>",
+            "\n <?xml version='1.0' encoding='latin1'?><a/>",
+            "<?xml version='1.0' encoding='latin1",
+        ] {
+            assert!(is_refused_for_its_charset(body.as_bytes()), "{body}");
+        }
+        let utf16 = |order: fn(u16) -> [u8; 2], text: &str| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        for text in ["\u{feff}<a/>", "<a/>", "\u{feff}\u{e9}"] {
+            assert!(is_refused_for_its_charset(&utf16(u16::to_le_bytes, text)), "{text}");
+            assert!(is_refused_for_its_charset(&utf16(u16::to_be_bytes, text)), "{text}");
+        }
+        for wide in [&[0xff, 0xfe, 0, 0, b'<', 0, 0, 0][..], &[b'<', 0, 0, 0], &[0, 0, 0, b'<']] {
+            assert!(is_refused_for_its_charset(wide), "{wide:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_xml_declaration_is_understood_however_it_is_written(
+            mark in "\u{feff}?",
+            white in "[ \t\r\n]{1,3}",
+            around in "[ \t\r\n]{0,2}",
+            quote in "[\"']",
+            encoding in "([uU][tT][fF]-8)|[a-zA-Z][a-zA-Z0-9._-]{0,12}",
+            rest in "( standalone='yes')?",
+        ) {
+            let body = format!(
+                "{mark}<?xml{white}version='1.0'{white}encoding{around}={around}{quote}{encoding}{quote}{rest}?><a/>"
+            );
+            prop_assert_eq!(is_refused_for_its_charset(body.as_bytes()), !encoding.eq_ignore_ascii_case("utf-8"));
+        }
+
+        #[test]
+        fn no_bytes_make_the_check_fail(bytes: Vec<u8>, declared in "[ encoding='\"=<?>x]{0,40}") {
+            let _ = is_refused_for_its_charset(&bytes);
+            let _ = is_refused_for_its_charset(format!("<?xml {declared}").as_bytes());
+        }
+    }
 
     #[test]
     fn guids_are_read_in_any_usual_notation() {

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+
 use super::error::DocumentError::{self, Malformed, TooLarge};
 use super::{is_name_part, is_name_start};
 use crate::http::limits::MAX_XML_NODES;
@@ -149,6 +151,43 @@ pub(crate) fn reference(name: &str) -> Option<char> {
         }
         .filter(|c| is_char(*c)),
     }
+}
+
+/// What a document says of its encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding<'a> {
+    /// It begins as only UTF-16 and UTF-32 do.
+    Utf16,
+    /// Its declaration names one.
+    Named(&'a [u8]),
+    /// Nothing.
+    Unnamed,
+}
+
+/// Bytes in which the declaration of a document names its encoding, or never.
+const MAX_DECLARATION_BYTES: usize = 1 << 10;
+
+/// What a document says of its encoding. It need not be well-formed otherwise, so that the answer
+/// names the graver mistake.
+pub(crate) fn encoding_of(document: &[u8]) -> Encoding<'_> {
+    let beginning = &document[..document.len().min(4)];
+    let is_wide = beginning.contains(&0) && beginning.contains(&b'<');
+    if is_wide || beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]) {
+        return Encoding::Utf16;
+    }
+    declared_encoding(document).map_or(Encoding::Unnamed, Encoding::Named)
+}
+
+fn declared_encoding(document: &[u8]) -> Option<&[u8]> {
+    let document = document.strip_prefix("\u{feff}".as_bytes()).unwrap_or(document).trim_ascii_start();
+    let declaration =
+        document.strip_prefix(b"<?xml").filter(|rest| rest.first().is_some_and(u8::is_ascii_whitespace))?;
+    let declaration = &declaration[..declaration.len().min(MAX_DECLARATION_BYTES)];
+    let declaration = &declaration[..memmem::find(declaration, b"?>").unwrap_or(declaration.len())];
+    let named = memmem::find(declaration, b"encoding")?;
+    let value = declaration[named + b"encoding".len()..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let (quote, value) = value.split_first().filter(|(quote, _)| matches!(quote, b'"' | b'\''))?;
+    value.split(|byte| byte == quote).next()
 }
 
 /// Whether this follows `<?xml`: the version, then encoding and standalone if they are there. The
