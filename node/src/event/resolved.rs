@@ -68,6 +68,12 @@ impl ResolvedEvent {
         ResolvedRef { original: self.original.borrowed(), target: &self.target }
     }
 
+    /// Bytes of the longest name of a stream that it shows.
+    pub fn name_bytes(&self) -> usize {
+        let (_, stream) = self.borrowed().identity();
+        stream.len().max(self.original.stream.len())
+    }
+
     /// Bytes of the payload that it shows.
     pub fn payload_bytes(&self) -> usize {
         self.borrowed().shown().map_or(0, |event| event.data.len() + event.metadata.len())

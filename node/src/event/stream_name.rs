@@ -11,8 +11,9 @@ pub const SETTINGS: &str = "$settings";
 /// it.
 const METASTREAM_PREFIX: &str = "$$";
 
-/// Bytes of a stream's name. Every link of a page repeats it, and it is a key in the database.
-pub const MAX_STREAM_NAME_BYTES: usize = 1024;
+/// Bytes of a stream's name. It is a key in the database, and an entry of a page repeats it some ten
+/// times, in links with up to three bytes for each of them.
+pub const MAX_STREAM_NAME_BYTES: usize = 4 * 1024;
 
 /// A name that a stream can have, as clients write it, not percent-encoded. What a caller asks for
 /// is named by this type, so it was checked.

@@ -28,6 +28,9 @@ pub(crate) const SMALL_PAGE_BYTES: u64 = 128 * 1024;
 /// What an entry takes in a document besides its payload, about.
 pub(crate) const PAGE_ENTRY_BYTES: u64 = 512;
 
+/// How often an entry repeats the name of its stream, about.
+pub(crate) const NAMES_PER_ENTRY: usize = 10;
+
 /// Bytes of stored events that a page reads in one step; a larger event is read alone.
 pub(crate) const PAGE_READ_STEP_BYTES: u64 = 256 * 1024;
 
@@ -37,7 +40,7 @@ pub(crate) const PART_BYTES: usize = 256 * 1024;
 
 /// Before the first part of a page is sent its links are looked at: those in events of at most this
 /// size, which is some names long, ...
-pub(crate) const MAX_CHECKED_LINK_BYTES: u64 = 8 * 1024;
+pub(crate) const MAX_CHECKED_LINK_BYTES: u64 = 16 * 1024;
 
 /// ... until so much was read of the page.
 pub(crate) const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;

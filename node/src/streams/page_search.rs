@@ -11,7 +11,7 @@ use crate::event::paging::{Direction, PageSize, PageStart};
 use crate::event::{Position, RecordedEvent};
 use crate::store::{EventPlace, ReadError, ReadView};
 
-/// Payload of a filtered page, and of a step to it, as far as that can be helped: one event may be
+/// What a filtered page shows, and a step to it, as far as that can be helped: one event may be
 /// larger.
 const STEP_BYTES: usize = SMALL_PAGE_BYTES as usize;
 
@@ -32,7 +32,7 @@ pub(super) struct PageSearch {
     found: Vec<EventPlace>,
     /// Who may read what the links found lead to.
     access: LinkAccess,
-    /// Payload that the events found show.
+    /// What the events found show: their payload, and long names.
     shown_bytes: usize,
     /// Events that were looked at.
     examined: u64,
@@ -98,7 +98,7 @@ impl PageSearch {
         self.found.extend(step.events.iter().map(|event| place(&event.original)));
         self.reached = step.reached;
         self.access = self.access.max(resolver.access());
-        self.shown_bytes += step.payload_bytes;
+        self.shown_bytes += step.shown_bytes;
         self.examined += step.examined;
         self.examined_bytes += step.examined_bytes;
         Ok(())

@@ -61,6 +61,8 @@ impl Streams {
             && look.awaits_events
         {
             let (source, end) = (target.clone(), look.end);
+            // Thousands wait, and each has an access list and a page with names that may be long.
+            drop(look);
             let has_grown = move |view: &ReadView<'_>| Ok(source.source.state(view)?.end > end);
             self.waiters.wait_for(self.cluster.store(), target.source.watched(), has_grown, wait).await?;
             look = self.look_for_page(caller, &target, &format).await?;

@@ -167,7 +167,7 @@ impl Subscription {
                     Woken::Closed => break,
                 }
             };
-            if self.memory.is_none() && step.payload_bytes > LIVE_PIECE_BYTES {
+            if self.memory.is_none() && step.shown_bytes > LIVE_PIECE_BYTES {
                 // Not kept while others have their turn.
                 drop(step);
                 match self.large_pieces.reserve(LARGE_PIECE_BYTES).await {

@@ -2,6 +2,7 @@
 //! their events are: those with a filter, and those that follow what comes.
 
 use super::filter::Filter;
+use super::limits::{NAMES_PER_ENTRY, PAGE_ENTRY_BYTES};
 use super::links::LinkResolver;
 use super::source::{Source, SourceState};
 use crate::event::paging::Direction;
@@ -18,10 +19,10 @@ pub(super) struct StepLimits {
     pub(super) examined_bytes: usize,
     /// Events that it takes.
     pub(super) taken: u64,
-    /// Payload beyond which it takes no further event.
+    /// Bytes to show beyond which it takes no further event.
     pub(super) enough_bytes: usize,
-    /// Payload that it takes, unless its first event alone is larger. Links may lead to more than
-    /// was looked at.
+    /// Bytes to show that it takes, unless its first event alone has more. Links may lead to more
+    /// than was looked at.
     pub(super) most_bytes: usize,
 }
 
@@ -30,8 +31,8 @@ pub(super) struct StepLimits {
 pub(super) struct Step {
     /// The events, in the order of the walk.
     pub(super) events: Vec<ResolvedEvent>,
-    /// Payload that they show.
-    pub(super) payload_bytes: usize,
+    /// What they show: their payload, and long names.
+    pub(super) shown_bytes: usize,
     /// How far it came: on the way forward the number or position where the next step begins, on
     /// the way backward the one before which it does.
     pub(super) reached: u64,
@@ -135,11 +136,11 @@ fn along_stream(
 
 impl Step {
     fn at(reached: u64) -> Self {
-        Self { events: Vec::new(), payload_bytes: 0, reached, examined: 0, examined_bytes: 0 }
+        Self { events: Vec::new(), shown_bytes: 0, reached, examined: 0, examined_bytes: 0 }
     }
 
     fn is_enough(&self, limits: StepLimits) -> bool {
-        self.events.len() as u64 >= limits.taken || self.payload_bytes > limits.enough_bytes
+        self.events.len() as u64 >= limits.taken || self.shown_bytes > limits.enough_bytes
     }
 
     /// Takes an event, unless it is too much for this step.
@@ -150,12 +151,57 @@ impl Step {
         limits: StepLimits,
     ) -> Result<bool, ReadError> {
         let event = resolver.resolve(event)?;
-        let payload_bytes = self.payload_bytes + event.payload_bytes();
-        if payload_bytes > limits.most_bytes && !self.events.is_empty() {
+        let shown_bytes = self.shown_bytes + shown_bytes(&event);
+        if shown_bytes > limits.most_bytes && !self.events.is_empty() {
             return Ok(false);
         }
-        self.payload_bytes = payload_bytes;
+        self.shown_bytes = shown_bytes;
         self.events.push(event);
         Ok(true)
+    }
+}
+
+/// What an event adds to an answer: its payload, and its names as far as they exceed what every
+/// entry takes anyway.
+fn shown_bytes(event: &ResolvedEvent) -> usize {
+    let names = NAMES_PER_ENTRY * event.name_bytes();
+    event.payload_bytes() + names.saturating_sub(PAGE_ENTRY_BYTES as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::stream_name::MAX_STREAM_NAME_BYTES;
+    use crate::event::{LinkTarget, Ticks};
+    use crate::streams::limits::LIVE_PIECE_BYTES;
+
+    fn event(stream: &str, data: usize) -> RecordedEvent {
+        RecordedEvent {
+            stream: stream.to_owned(),
+            number: 0,
+            position: 0,
+            event_id: Uuid::nil(),
+            event_type: "t".to_owned(),
+            is_json: false,
+            time: Ticks(0),
+            data: vec![0; data].into(),
+            metadata: Vec::new().into(),
+        }
+    }
+
+    #[test]
+    fn long_names_count_for_what_a_step_shows_and_short_ones_do_not() {
+        let shown = |original, target| shown_bytes(&ResolvedEvent { original, target });
+        assert_eq!(shown(event("s", 100), LinkTarget::NotFollowed), 100);
+        let longest = "x".repeat(MAX_STREAM_NAME_BYTES);
+        let of_names = NAMES_PER_ENTRY * MAX_STREAM_NAME_BYTES - PAGE_ENTRY_BYTES as usize;
+        assert_eq!(shown(event(&longest, 100), LinkTarget::NotFollowed), 100 + of_names);
+        assert_eq!(shown(event("s", 9), LinkTarget::Event(event(&longest, 100))), 100 + of_names);
+        let dangling = LinkTarget::Dangling { number: 1, stream: longest };
+        assert_eq!(shown(event("s", 9), dangling), of_names);
+        // A piece of a subscription has one event of them.
+        assert!(of_names < LIVE_PIECE_BYTES && 2 * of_names > LIVE_PIECE_BYTES);
     }
 }

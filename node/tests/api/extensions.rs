@@ -296,6 +296,29 @@ async fn a_large_filtered_page_has_the_entries_that_the_log_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_with_the_longest_names_come_a_few_at_a_time_and_all_of_them() {
+    const EVENTS: usize = 40;
+    let nodes = Nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        let name = "n".repeat(4096);
+        for _ in 0..EVENTS {
+            append(&base, &name, "t", "{}");
+        }
+        let path = "/streams/$all/filtered?context=streamid&type=prefix&data=nnnn";
+        let (titles, pages) = walk(&base, path, "next");
+        let expected: Vec<String> = (0..EVENTS).rev().map(|number| format!("{number}@{name}")).collect();
+        assert!(titles == expected, "{} events", titles.len());
+        // By their number they would fit on two.
+        assert!(pages > 4, "{pages} pages");
+        assert_eq!(client::subscribe(&base, path, &[]).ids(EVENTS).len(), EVENTS);
+        assert_eq!(walk(&base, &format!("/streams/{name}"), "next").0.len(), EVENTS);
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_subscriber_delays_no_other_and_misses_nothing() {
     const EVENTS: usize = 100;
     let nodes = Nodes::start(1).await;

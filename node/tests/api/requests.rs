@@ -9,7 +9,7 @@ use crate::support::nodes::Nodes;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Bytes that a stream's name may have.
-const MAX_NAME_BYTES: usize = 1024;
+const MAX_NAME_BYTES: usize = 4 * 1024;
 
 /// Runs `check` with the `host:port` of a single node.
 async fn on_a_node(check: impl FnOnce(&str) + Send + 'static) {
