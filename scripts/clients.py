@@ -68,7 +68,7 @@ def a_feed_reader_reads_every_page(base):
 
 def documents_follow_the_grammar_of_atom(base, password):
     paths = ['books', 'books?embed=content', 'books/0/forward/20', 'books/45/forward/20', 'books/metadata/head/backward/5', 'books/0',
-             'odd?embed=content', 'odd/0', 'odd/1', 'odd/2', 'links', 'links/0', 'empty', '%24all/head/backward/100', 'books/head']
+             'odd?embed=content', 'odd/0', 'odd/1', 'odd/2', 'odd/3', 'links', 'links/0', 'empty', '%24all/head/backward/100', 'books/head']
     for path in paths:
         answer = PLAIN.get(f'{base}/streams/{path}', headers={'Accept': ATOM_XML}, auth=('admin', password))
         assert answer.status_code == 200, (path, answer.status_code)
@@ -179,7 +179,8 @@ def main(base, password):
     logging.disable(logging.CRITICAL)
     append(base, 'books', [{'eventType': 'sold', 'data': {'n': n}, 'metadata': {'by': 'card'}} for n in range(EVENTS)])
     append(base, '$$books', [{'eventType': '$metadata', 'data': {'$cacheControl': 0, 'of': 'books'}}])
-    append(base, 'odd', [{'eventType': 'o<&>', 'data': {'$a': [1, [2], None], 'b c': '<&"\u20ac\u0001'}}, {'eventType': 'text', 'data': 'plain <&>'}, {'eventType': 'list', 'data': [1, {'x': []}]}])
+    append(base, 'odd', [{'eventType': 'o<&>', 'data': {'$a': [1, [2], None], 'b c': '<&"\u20ac\u0001'}}, {'eventType': 'text', 'data': 'plain <&>'}, {'eventType': 'list', 'data': [1, {'x': []}]},
+                         {'eventType': 'names', 'data': {'@xmlns': 'urn:d', '@xmlns:p': 'urn:p', 'p:a': {'@xml:lang': 'en', '@p:b': 1}, 'q:a': 2}}])
     append(base, 'links', [{'eventType': '$>', 'data': '1@books'}, {'eventType': '$>', 'data': '7@nowhere'}])
     append(base, 'empty', [{'eventType': 't', 'data': {}}])
     append(base, '$$empty', [{'eventType': '$metadata', 'data': {'$tb': 1}}])

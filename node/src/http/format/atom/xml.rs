@@ -5,7 +5,8 @@ use crate::event::{EventRef, ResolvedRef};
 use crate::http::format::body::text as text_of;
 use crate::http::format::json::tree::{Json, parse};
 use crate::http::format::links::Base;
-use crate::http::format::xml::{close, open, push_attribute, push_element, push_json, push_text};
+use crate::http::format::xml::from_json::push_json;
+use crate::http::format::xml::{close, open, push_attribute, push_element, push_text};
 use crate::http::limits::MAX_PAYLOAD_AS_XML_BYTES;
 
 const DECLARATION: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>";

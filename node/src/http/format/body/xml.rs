@@ -1,7 +1,7 @@
 //! An XML list of events (contract/streams 6.5): each child of the root is one event.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{BodyError, Draft, Payload, parse_guid};
 use crate::http::format::json::{push_indent, push_string};
@@ -95,6 +95,8 @@ enum Node<'a> {
     Element { name: &'a str, end: u32, is_self_closing: bool },
     /// An attribute; its value follows as text.
     Attribute(&'a str),
+    /// A prefix that is declared around the payload; its namespace follows as text.
+    Declaration(&'a str),
     /// Text between two tags that is not layout.
     Text(Cow<'a, str>),
 }
@@ -107,11 +109,46 @@ struct Content<'a> {
     nodes: Vec<Node<'a>>,
 }
 
+/// The prefixes of names in a payload that are declared around it, as .NET writes them, on the root
+/// of the body. They have to be stored with the payload, because nothing else of the body is.
+struct UsedPrefixes<'a> {
+    /// Depth of the payload's own element.
+    depth: usize,
+    /// Each of them, and its namespace, in the order of their first use.
+    declared_around: Vec<(&'a str, String)>,
+    seen: HashSet<&'a str>,
+}
+
+impl<'a> UsedPrefixes<'a> {
+    /// None yet of the payload that begins with this tag, the last part that was read.
+    fn of(document: &Document<'a>, tag: &Tag<'a>) -> Self {
+        let depth = document.depth() + usize::from(tag.is_self_closing);
+        Self { depth, declared_around: Vec::new(), seen: HashSet::new() }
+    }
+
+    /// The last part that was read of the payload is this tag.
+    fn look_at(&mut self, document: &Document<'a>, tag: &Tag<'a>) {
+        let names = tag.attributes.iter().map(|(name, _)| *name).chain([tag.name]);
+        for (prefix, _) in names.filter_map(|name| name.split_once(':')) {
+            // A tag without content has ended already, and its own declarations with it.
+            let declares_it = || tag.attributes.iter().any(|(name, _)| name.strip_prefix("xmlns:") == Some(prefix));
+            if prefix == "xmlns" || self.seen.contains(prefix) || declares_it() {
+                continue;
+            }
+            if let Some(namespace) = document.inherited_namespace(prefix, self.depth) {
+                self.declared_around.push((prefix, namespace.to_owned()));
+                self.seen.insert(prefix);
+            }
+        }
+    }
+}
+
 impl<'a> Content<'a> {
     /// Reads the element that begins with this tag. `count` is what the event has of elements and
     /// attributes so far.
     fn read(document: &mut Document<'a>, tag: Tag<'a>, count: &mut usize) -> Result<Self, BodyError> {
         let mut content = Self::default();
+        let mut used = UsedPrefixes::of(document, &tag);
         let mut open = Vec::new();
         // The text before the next tag; comments do not end it.
         let mut text: Option<Cow<'a, str>> = None;
@@ -132,6 +169,7 @@ impl<'a> Content<'a> {
                         if *count > MAX_XML_NODES {
                             return Err(EventError::TooLarge.into());
                         }
+                        used.look_at(document, &tag);
                         content.begin(tag);
                         open.push(element);
                         if is_self_closing {
@@ -141,11 +179,30 @@ impl<'a> Content<'a> {
                     _ => content.end(open.pop()),
                 }
                 if open.is_empty() {
+                    content.declare(used.declared_around);
                     return Ok(content);
                 }
             }
             part = document.next_part()?.ok_or(BodyError::Invalid)?;
         }
+    }
+
+    /// Puts declarations before the attributes of the whole, which could not be understood without
+    /// them.
+    fn declare(&mut self, declarations: Vec<(&'a str, String)>) {
+        if declarations.is_empty() {
+            return;
+        }
+        let added = 2 * declarations.len() as u32;
+        for node in &mut self.nodes {
+            if let Node::Element { end, .. } = node {
+                *end += added;
+            }
+        }
+        let nodes = declarations
+            .into_iter()
+            .flat_map(|(prefix, namespace)| [Node::Declaration(prefix), Node::Text(Cow::Owned(namespace))]);
+        self.nodes.splice(1..1, nodes);
     }
 
     fn begin(&mut self, tag: Tag<'a>) {
@@ -168,7 +225,7 @@ impl<'a> Content<'a> {
     fn after(&self, at: usize) -> usize {
         match self.nodes[at] {
             Node::Element { end, .. } => end as usize,
-            Node::Attribute(_) => at + 2,
+            Node::Attribute(_) | Node::Declaration(_) => at + 2,
             Node::Text(_) => at + 1,
         }
     }
@@ -224,7 +281,7 @@ impl<'a> Content<'a> {
     fn push_member(&self, out: &mut Vec<u8>, at: usize, indent: usize) -> Result<(), BodyError> {
         match &self.nodes[at] {
             Node::Element { .. } => self.push_value(out, at, indent)?,
-            Node::Attribute(_) => return self.push_member(out, at + 1, indent),
+            Node::Attribute(_) | Node::Declaration(_) => return self.push_member(out, at + 1, indent),
             Node::Text(text) => push_string(out, text),
         }
         Ok(())
@@ -251,7 +308,7 @@ impl<'a> Content<'a> {
         let mut at = element + 1;
         while at < self.after(element) {
             let number = match &self.nodes[at] {
-                Node::Attribute(_) => next,
+                Node::Attribute(_) | Node::Declaration(_) => next,
                 _ => *numbers.entry(self.name(at)).or_insert(next),
             };
             next = next.max(number + 1);
@@ -267,6 +324,7 @@ impl<'a> Content<'a> {
         match &self.nodes[at] {
             Node::Element { name, .. } => member_of(name),
             Node::Attribute(name) => Cow::Owned(format!("@{}", member_of(name))),
+            Node::Declaration(prefix) => Cow::Owned(format!("@xmlns:{}", member_of(prefix))),
             Node::Text(_) => Cow::Borrowed("#text"),
         }
     }
@@ -279,7 +337,7 @@ mod tests {
 
     use super::*;
     use crate::http::format::json::tree;
-    use crate::http::format::xml::push_json;
+    use crate::http::format::xml::from_json::push_json;
     use crate::streams::limits::MAX_EVENTS_PER_APPEND;
 
     const ID: &str = "48b5f36d-1bb1-5326-9f65-406bc3ab6435";
@@ -308,6 +366,47 @@ mod tests {
             "{\n  \"a\": [\n    \"1\",\n    \"2 & A\"\n  ],\n  \"c\": null,\n  \"d\": \"\"\n}"
         );
         assert_eq!(data("<_x0024_a>1</_x0024_a>"), "{\n  \"$a\": \"1\"\n}");
+    }
+
+    /// The data of an event in a body whose root has these attributes.
+    fn data_within(root: &str, payload: &str) -> serde_json::Value {
+        let body =
+            format!("<e {root}><v xmlns:v=\"urn:v\"><eventId>{ID}</eventId><eventType>t</eventType>{payload}</v></e>");
+        serde_json::from_slice(&first(&body).data).unwrap()
+    }
+
+    #[test]
+    fn namespaces_are_stored_with_the_payload_that_uses_them() {
+        let root = "xmlns=\"urn:d\" xmlns:i=\"urn:i\" xmlns:j=\"urn:j\"";
+        for (payload, expected) in [
+            ("<data><i:a/></data>", r#"{"@xmlns:i":"urn:i","i:a":null}"#),
+            (
+                "<data b=\"1\"><a i:nil=\"true\"/><v:c/></data>",
+                r#"{"@xmlns:i":"urn:i","@xmlns:v":"urn:v","@b":"1","a":{"@i:nil":"true"},"v:c":null}"#,
+            ),
+            ("<data i:b=\"1\"/>", r#"{"@xmlns:i":"urn:i","@i:b":"1"}"#),
+            ("<data i:b=\"1\">x</data>", r##"{"@xmlns:i":"urn:i","@i:b":"1","#text":"x"}"##),
+            // Declared inside: as it is written.
+            ("<data xmlns:i=\"urn:k\"><i:a/></data>", r#"{"@xmlns:i":"urn:k","i:a":null}"#),
+            ("<data xmlns:i=\"urn:k\" i:a=\"1\"/>", r#"{"@xmlns:i":"urn:k","@i:a":"1"}"#),
+            ("<data><i:a xmlns:i=\"urn:k\"/></data>", r#"{"i:a":{"@xmlns:i":"urn:k"}}"#),
+            ("<data><b xmlns:i=\"urn:k\"><i:a/></b></data>", r#"{"b":{"@xmlns:i":"urn:k","i:a":null}}"#),
+            // Both.
+            (
+                "<data><b xmlns:i=\"urn:k\"><i:a/></b><i:a/></data>",
+                r#"{"@xmlns:i":"urn:i","b":{"@xmlns:i":"urn:k","i:a":null},"i:a":null}"#,
+            ),
+            // Nothing is used: the default namespace, `xml`, and prefixes in text are not.
+            ("<data><a xml:lang=\"en\">i:a</a></data>", r##"{"a":{"@xml:lang":"en","#text":"i:a"}}"##),
+        ] {
+            assert_eq!(data_within(root, payload).to_string(), expected, "{payload}");
+        }
+        let metadata = format!(
+            "<e {root}><v><eventId>{ID}</eventId><eventType>t</eventType><data><i:a/></data><metadata><j:a/></metadata></v></e>"
+        );
+        let event = first(&metadata);
+        let stored: serde_json::Value = serde_json::from_slice(&event.metadata).unwrap();
+        assert_eq!(stored.to_string(), r#"{"@xmlns:j":"urn:j","j:a":null}"#);
     }
 
     #[test]
@@ -416,7 +515,93 @@ mod tests {
         object(prop_oneof![leaf, inner].boxed())
     }
 
+    /// An element with namespaces that JSON can say: equal names stand together, text stands alone.
+    /// `declared` are the prefixes around it.
+    fn any_element(declared: Vec<&'static str>, levels: u32) -> BoxedStrategy<String> {
+        let declares = proptest::sample::subsequence(vec!["p", "q", "r"], 0..=2);
+        let (default, of_prefix) = (proptest::option::of("[uv]?"), "[uvw]{1,2}");
+        (declares, default, of_prefix, 0..3_usize)
+            .prop_flat_map(move |(declares, default, of_prefix, shape)| {
+                let mut prefixes = declared.clone();
+                prefixes.extend(&declares);
+                prefixes.sort_unstable();
+                prefixes.dedup();
+                let mut attributes: String = default.map(|uri| format!(" xmlns=\"{uri}\"")).unwrap_or_default();
+                // Different ones, so that no two attributes are the same.
+                for prefix in declares {
+                    attributes.push_str(&format!(" xmlns:{prefix}=\"{of_prefix}{prefix}\""));
+                }
+                let name = if prefixes.is_empty() {
+                    "[abc]".boxed()
+                } else {
+                    prop_oneof![
+                        "[abc]",
+                        (proptest::sample::select(prefixes.clone()), "[abc]").prop_map(|(p, x)| format!("{p}:{x}"))
+                    ]
+                    .boxed()
+                };
+                let more = proptest::collection::btree_set(name.clone(), 0..3)
+                    .prop_map(|names| names.into_iter().map(|name| format!(" {name}=\"1\"")).collect::<String>());
+                let inside = if levels == 0 || shape == 0 {
+                    Just("text".to_owned()).boxed()
+                } else {
+                    proptest::collection::vec(any_element(prefixes.clone(), levels - 1), 1..3)
+                        .prop_map(|all| {
+                            all.iter().enumerate().map(|(at, one)| one.replacen('?', &format!("{at}"), 2)).collect()
+                        })
+                        .boxed()
+                };
+                (name, more, inside).prop_map(move |(name, more, inside)| {
+                    // The number that follows keeps the names of siblings apart.
+                    format!("<{name}?{attributes}{more}>{inside}</{name}?>")
+                })
+            })
+            .boxed()
+    }
+
+    /// All parts of a document, prefixes replaced by what they stand for.
+    fn parts(xml: &str) -> String {
+        let mut document = Document::new(xml).unwrap();
+        let mut shown = String::new();
+        while let Some(part) = document.next_part().unwrap() {
+            match part {
+                Part::Open(tag) => {
+                    let expanded = |name: &str| match name.split_once(':') {
+                        Some((prefix, local)) if prefix != "xmlns" => {
+                            let namespace = document.inherited_namespace(prefix, usize::MAX).unwrap();
+                            format!("{{{namespace}}}{local}")
+                        }
+                        _ => name.to_owned(),
+                    };
+                    let mut attributes: Vec<String> =
+                        tag.attributes.iter().map(|(name, value)| format!("{}={value}", expanded(name))).collect();
+                    attributes.sort();
+                    shown.push_str(&format!("<{} {}>", expanded(tag.name), attributes.join(" ")));
+                }
+                Part::Close => shown.push_str("</>"),
+                Part::Text(text) => shown.push_str(&text),
+            }
+        }
+        shown
+    }
+
     proptest! {
+        #[test]
+        fn xml_with_namespaces_comes_back_as_it_was(element in any_element(vec!["p"], 3)) {
+            let element = element.replacen('?', "0", 2).replace('?', "");
+            let payload = format!("<data xmlns:p=\"outside\">{element}</data>");
+            let event = first(&format!(
+                "<e xmlns:p=\"outside\"><v><eventId>{ID}</eventId><eventType>t</eventType><data>{element}</data></v></e>"
+            ));
+            let stored = std::str::from_utf8(&event.data).unwrap();
+            let mut xml = Vec::new();
+            push_json(&mut xml, "data", "", &tree::parse(stored).unwrap(), usize::MAX).unwrap();
+            let xml = String::from_utf8(xml).unwrap();
+            // A prefix that is not used is not stored.
+            let payload = if xml.starts_with("<data>") { payload.replacen(" xmlns:p=\"outside\"", "", 1) } else { payload };
+            prop_assert_eq!(parts(&xml), parts(&payload), "{} became {} and {}", payload, stored, xml);
+        }
+
         #[test]
         fn json_written_as_xml_is_read_as_the_same_json(value in any_object()) {
             let text = value.to_string();

@@ -5,21 +5,19 @@
 //! entity can be made to grow.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hash;
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::error::DocumentError::{self, Malformed, TooLarge};
+use super::error::DocumentError::{self, Malformed};
 use super::markup::{
     Attribute, attributes_of, is_allowed, is_declaration, is_doctype, is_instruction, is_white, reference, split_name,
     with_line_feeds,
 };
-use crate::http::limits::{MAX_NESTING, MAX_XML_NAMESPACES};
-
-const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
-const XMLNS_NAMESPACE: &str = "http://www.w3.org/2000/xmlns/";
+use super::namespaces::{Namespaces, is_reserved};
+use crate::http::limits::MAX_NESTING;
 
 /// An element as it begins.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +66,17 @@ impl<'a> Document<'a> {
         let reader = Reader::from_str(text);
         let namespaces = Namespaces::default();
         Ok(Self { text, reader, at: 0, depth: 0, has_doctype: false, has_root: false, namespaces })
+    }
+
+    /// Elements that are open.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// What a prefix stands for behind the part that was read last, if an element above this depth
+    /// declares it so.
+    pub(crate) fn inherited_namespace(&self, prefix: &str, depth: usize) -> Option<&str> {
+        self.namespaces.inherited(prefix, depth)
     }
 
     /// The next part; `None` after the whole document.
@@ -160,50 +169,6 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The namespaces that prefixes stand for where the document is being read.
-#[derive(Default)]
-struct Namespaces<'a> {
-    bound: HashMap<&'a str, String>,
-    /// What each declaration replaced, and at which depth; the innermost last.
-    declared: Vec<(usize, &'a str, Option<String>)>,
-}
-
-impl<'a> Namespaces<'a> {
-    fn declare(&mut self, depth: usize, prefix: &'a str, namespace: &str) -> Result<(), DocumentError> {
-        match prefix {
-            "xml" if namespace == XML_NAMESPACE => return Ok(()),
-            "xml" | "xmlns" => return Err(Malformed),
-            _ if namespace.is_empty() || is_reserved(namespace) => return Err(Malformed),
-            _ => {}
-        }
-        if self.declared.len() == MAX_XML_NAMESPACES {
-            return Err(TooLarge);
-        }
-        let before = self.bound.insert(prefix, namespace.to_owned());
-        self.declared.push((depth, prefix, before));
-        Ok(())
-    }
-
-    /// The element at this depth has ended.
-    fn leave(&mut self, depth: usize) {
-        while let Some((_, prefix, before)) = self.declared.pop_if(|(of, ..)| *of == depth) {
-            match before {
-                Some(namespace) => self.bound.insert(prefix, namespace),
-                None => self.bound.remove(prefix),
-            };
-        }
-    }
-
-    fn of(&self, prefix: &str) -> Option<&str> {
-        if prefix == "xml" { Some(XML_NAMESPACE) } else { self.bound.get(prefix).map(String::as_str) }
-    }
-}
-
-/// Namespaces that only their own prefixes may stand for.
-fn is_reserved(namespace: &str) -> bool {
-    namespace == XML_NAMESPACE || namespace == XMLNS_NAMESPACE
-}
-
 fn has_doubles<T: Eq + Hash>(count: usize, mut items: impl Iterator<Item = T>) -> bool {
     // Nearly no element has more than one attribute.
     if count < 2 {
@@ -220,8 +185,9 @@ fn between<'a>(source: &'a str, start: &str, end: &str) -> Result<&'a str, Docum
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::DocumentError::TooLarge;
     use super::*;
-    use crate::http::limits::MAX_XML_NODES;
+    use crate::http::limits::{MAX_XML_NAMESPACES, MAX_XML_NODES};
 
     /// Everything in the document, as `name[attribute=value](content)`.
     fn read(text: &str) -> Result<String, DocumentError> {
