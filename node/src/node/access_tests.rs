@@ -213,6 +213,34 @@ async fn lists_are_in_force_once_their_write_was_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_too_much_memory_to_be_kept_is_in_force_all_the_same() {
+    let (nodes, access) = start().await;
+    let ann = Caller::User(Arc::new(Principal::vouched_for("ann", Vec::new())));
+    // Longer than a client can write a list now; an earlier version has taken it.
+    let others = vec!["\"bob\""; 50_000].join(",");
+    for (list, may_write) in [(others.clone(), false), (format!("{others},\"ann\""), true), (others, false)] {
+        let metadata = event("$metadata", true, format!("{{\"$acl\":{{\"$w\":[{list}]}}}}").as_bytes());
+        let stored = access.store_all(&NODE, vec![append("$$s", ExpectedVersion::Any, vec![metadata])]).await;
+        assert_eq!(stored, Ok(true));
+        for _ in 0..2 {
+            assert_eq!(access.allows(&ann, "s", Right::Write).await.unwrap(), may_write);
+        }
+    }
+    let groups = (0..200).map(|number| format!("{number:0>100}")).collect();
+    access.create_user(&NODE, "joe", None, Some(groups), "one").await.unwrap();
+    let before = access.computed_hashes();
+    let joe = Caller::User(access.login("joe", "one", HERE).await.unwrap());
+    assert!(access.login("joe", "one", HERE).await.is_ok());
+    assert_eq!(access.login("joe", "two", HERE).await, Err(LoginError::Wrong));
+    assert_eq!(access.computed_hashes(), before + 3);
+    assert!(access.caller_now(&joe).await.unwrap().is_some_and(|joe| joe.has_role(&format!("{:0>100}", 199))));
+    access.set_disabled(&NODE, "joe", true).await.unwrap();
+    assert_eq!(access.caller_now(&joe).await.unwrap(), None);
+    assert_eq!(access.login("joe", "one", HERE).await, Err(LoginError::Wrong));
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_counts_for_the_password_of_now_and_the_groups_of_now() {
     let (nodes, access) = start().await;
     let staff = || Some(vec!["staff".to_owned()]);
