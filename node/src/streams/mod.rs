@@ -59,6 +59,7 @@ use crate::access::{Access, Caller};
 use crate::budget::MemoryBudget;
 use crate::cluster::Cluster;
 use crate::event::Ticks;
+pub(crate) use crate::subscribe::LongPoll;
 use crate::subscribe::Waiters;
 use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES};
 

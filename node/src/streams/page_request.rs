@@ -1,9 +1,8 @@
 //! What a read of a page asks for, whether its page is one of a stream or of the log.
 
-use std::time::Duration;
-
 use super::barrier::ReadBarrier;
 use crate::event::paging::{PageSize, PageStart};
+use crate::subscribe::LongPoll;
 
 /// The part of a read that is the same for all pages.
 #[derive(Debug, Clone)]
@@ -19,5 +18,5 @@ pub(crate) struct PageRequest {
     pub(crate) known_versions: Vec<i64>,
     /// How long a forward page that begins beyond the last event, or shows none, waits for the
     /// next.
-    pub(crate) long_poll: Option<Duration>,
+    pub(crate) long_poll: Option<LongPoll>,
 }

@@ -57,14 +57,14 @@ impl Streams {
         let target = Arc::new(PageTarget { source, page });
         let format = Arc::new(format);
         let mut look = self.look_for_page(caller, &target, &format).await?;
-        if let Some(wait) = target.page.long_poll
+        if let Some(poll) = &target.page.long_poll
             && look.awaits_events
         {
             let (source, end) = (target.clone(), look.end);
             // Thousands wait, and each has an access list and a page with names that may be long.
             drop(look);
             let has_grown = move |view: &ReadView<'_>| Ok(source.source.state(view)?.end > end);
-            self.waiters.wait_for(self.cluster.store(), target.source.watched(), has_grown, wait).await?;
+            self.waiters.wait_for(self.cluster.store(), target.source.watched(), has_grown, poll).await?;
             look = self.look_for_page(caller, &target, &format).await?;
         }
         let found = look.page?;

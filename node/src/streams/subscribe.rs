@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Streams;
 use super::barrier::ReadBarrier;
 use super::limits::{CHECKPOINT_EVENTS, LARGE_PIECE_BYTES, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
@@ -31,6 +33,8 @@ pub(crate) struct Subscribe {
     pub(crate) barrier: ReadBarrier,
     /// How long the subscriber waits for a word at most.
     pub(crate) longest_silence: Duration,
+    /// The subscriber has closed its sending side: it gets what is stored, and waits for nothing.
+    pub(crate) closed: CancellationToken,
 }
 
 /// Where a subscription begins.
@@ -72,12 +76,12 @@ impl Streams {
         caller: &Caller,
         subscribe: Subscribe,
     ) -> Result<Subscription, SubscribeError> {
-        let Subscribe { source, start, barrier, longest_silence } = subscribe;
+        let Subscribe { source, start, barrier, longest_silence, closed } = subscribe;
         self.read_barrier(barrier).await?;
         self.authorize_read(caller, source.stream()).await?;
         let store = self.cluster.store();
         // Before the first look, so that nothing falls between that and the first wait.
-        let watch = self.waiters.follow(store, source.watched()).ok_or(SubscribeError::TooMany)?;
+        let watch = self.waiters.follow(store, source.watched(), closed).ok_or(SubscribeError::TooMany)?;
         let state = {
             let source = source.clone();
             store.read(move |view| source.state(view)).await?
@@ -141,9 +145,9 @@ pub(crate) enum SubscriptionEnd {
     /// The stream was hard-deleted.
     #[error("the stream is deleted")]
     Deleted,
-    /// The node shuts down.
-    #[error("the node shuts down")]
-    ShuttingDown,
+    /// The node shuts down, or the subscriber waits for nothing more.
+    #[error("the node shuts down, or the subscriber waits for nothing more")]
+    Closed,
 }
 
 impl<E: Into<Refusal>> From<E> for SubscriptionEnd {
@@ -188,7 +192,7 @@ impl Subscription {
             // A long way without events must not keep a worker from its other work.
             tokio::task::yield_now().await;
         }
-        Err(SubscriptionEnd::ShuttingDown)
+        Err(SubscriptionEnd::Closed)
     }
 
     /// After a way without events, says how far that led, so that it is not gone again.

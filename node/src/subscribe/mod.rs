@@ -40,11 +40,11 @@ impl Waiters {
     }
 
     /// Begins to follow `watched`, which is to be read after that; `None` when all places are
-    /// taken.
-    pub fn follow(&self, store: &Store, watched: Watched<'_>) -> Option<ChangeWatch> {
+    /// taken. `reader` is cancelled when it is not to wait for anything more.
+    pub fn follow(&self, store: &Store, watched: Watched<'_>, reader: CancellationToken) -> Option<ChangeWatch> {
         let place = self.subscriptions.clone().try_acquire_owned().ok()?;
         let change = watched.change(store);
-        Some(ChangeWatch { change, closed: self.closed.clone(), _place: place })
+        Some(ChangeWatch { change, closed: self.closed.clone(), reader, _place: place })
     }
 
     /// Ends all waits, present and future: the node shuts down.
@@ -57,37 +57,47 @@ impl Waiters {
         self.slots.available_permits()
     }
 
-    /// Returns when a look finds that `watched` has grown as far as is wanted, or after `wait`,
-    /// whatever comes first.
+    /// Returns when a look finds that `watched` has grown as far as is wanted, or at the end of
+    /// `poll`, whatever comes first.
     pub async fn wait_for<F>(
         &self,
         store: &Store,
         watched: Watched<'_>,
         has_grown: F,
-        wait: Duration,
+        poll: &LongPoll,
     ) -> Result<(), ReadError>
     where
         F: Fn(&ReadView<'_>) -> Result<bool, ReadError> + Clone + Send + 'static,
     {
         let Ok(_slot) = self.slots.try_acquire() else { return Ok(()) };
-        let deadline = Instant::now() + wait;
+        let deadline = Instant::now() + poll.wait;
         // Taken before the first look, so that no event falls between look and wait.
         let mut change = watched.change(store);
         while !store.read(has_grown.clone()).await? {
-            if !self.is_woken(change.changed(), deadline).await {
+            if !self.is_woken(change.changed(), deadline, &poll.closed).await {
                 break;
             }
         }
         Ok(())
     }
 
-    /// False when the deadline passed or the node shuts down.
-    async fn is_woken(&self, change: impl Future<Output = ()>, deadline: Instant) -> bool {
+    /// False when the deadline passed, the node shuts down or the client has closed its side.
+    async fn is_woken(&self, change: impl Future<Output = ()>, deadline: Instant, client: &CancellationToken) -> bool {
         tokio::select! {
             woken = timeout_at(deadline, change) => woken.is_ok(),
             () = self.closed.cancelled() => false,
+            () = client.cancelled() => false,
         }
     }
+}
+
+/// A wish to wait for events.
+#[derive(Debug, Clone)]
+pub struct LongPoll {
+    /// How long at most.
+    pub wait: Duration,
+    /// Whoever asked has closed its sending side. It may be gone, and is answered at once.
+    pub closed: CancellationToken,
 }
 
 /// What a long poll or a subscription waits for.
@@ -115,7 +125,7 @@ pub enum Woken {
     Changed,
     /// Nothing happened for as long as the wait was to be.
     Idle,
-    /// The node shuts down.
+    /// The node shuts down, or the reader wants nothing more.
     Closed,
 }
 
@@ -125,6 +135,7 @@ pub enum Woken {
 pub struct ChangeWatch {
     change: StreamChange,
     closed: CancellationToken,
+    reader: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
@@ -143,6 +154,7 @@ impl ChangeWatch {
                 Err(_) => Woken::Idle,
             },
             () = self.closed.cancelled() => Woken::Closed,
+            () = self.reader.cancelled() => Woken::Closed,
         }
     }
 }
@@ -157,11 +169,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
         let waiters = Waiters::new(1, 2);
-        let first = waiters.follow(&store, Watched::Stream("a")).unwrap();
-        let _second = waiters.follow(&store, Watched::Log).unwrap();
-        assert!(waiters.follow(&store, Watched::Log).is_none());
+        let follow = |watched| waiters.follow(&store, watched, CancellationToken::new());
+        let first = follow(Watched::Stream("a")).unwrap();
+        let _second = follow(Watched::Log).unwrap();
+        assert!(follow(Watched::Log).is_none());
         drop(first);
-        assert!(waiters.follow(&store, Watched::Log).is_some());
+        assert!(follow(Watched::Log).is_some());
     }
 
     #[tokio::test]
@@ -169,11 +182,27 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
         let waiters = Waiters::default();
-        let mut watch = waiters.follow(&store, Watched::Log).unwrap();
+        let mut watch = waiters.follow(&store, Watched::Log, CancellationToken::new()).unwrap();
         assert_eq!(watch.changed(Duration::from_millis(1)).await, Woken::Idle);
         assert!(!watch.is_closed());
         waiters.close();
         assert_eq!(watch.changed(Duration::from_secs(60)).await, Woken::Closed);
         assert!(watch.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_its_side_waits_for_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = StateWriter::open(directory.path(), 1 << 20).unwrap();
+        let waiters = Waiters::default();
+        let closed = CancellationToken::new();
+        let mut watch = waiters.follow(&store, Watched::Log, closed.clone()).unwrap();
+        let poll = LongPoll { wait: Duration::from_secs(3600), closed: closed.clone() };
+        let poll = waiters.wait_for(&store, Watched::Stream("a"), |_: &ReadView<'_>| Ok(false), &poll);
+        let (closing, woken) = (async { closed.cancel() }, watch.changed(Duration::from_secs(3600)));
+        let (poll, woken, ()) = tokio::join!(poll, woken, closing);
+        assert!(poll.is_ok() && woken == Woken::Closed);
+        assert!(!watch.is_closed(), "the node goes on");
+        assert_eq!(waiters.free(), MAX_WAITING);
     }
 }

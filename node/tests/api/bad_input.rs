@@ -356,34 +356,6 @@ async fn hostile_bodies_and_heads_are_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_closes_its_side_early_is_answered_or_cut_off_and_can_repeat_its_write() {
-    let nodes = Nodes::start(1).await;
-    let base = nodes.leader();
-    let exchanges = move || {
-        let host = base.strip_prefix("http://").unwrap();
-        for number in 0..20 {
-            let id = uuid::Uuid::new_v4().to_string();
-            let headers: [(&str, &[u8]); 3] =
-                [("Content-Type", b"application/json"), ("ES-EventType", b"t"), ("ES-EventId", id.as_bytes())];
-            let append = request("POST", "/streams/half", &headers, b"{}");
-            let first = exchange(host, &append, true).expect("the connection is closed");
-            assert!(matches!(status_line(&first), None | Some((201, _))), "append {number}");
-            let again = exchange(host, &append, false).unwrap();
-            assert_eq!(status_line(&again).map(|(status, _)| status), Some(201), "append {number}");
-        }
-        let page = client::send(&base, "GET", "/streams/half/head/backward/40", &[("Accept", "text/xml".into())], b"");
-        assert_eq!(page.text().matches("<entry>").count(), 20, "each is stored once");
-        // Half of a request is none: the connection ends, nothing is stored.
-        let whole = request("POST", "/streams/cut", &[("Content-Type", b"application/json")], b"{\"a\":1}");
-        assert!(exchange(host, &whole[..whole.len() - 3], true).is_some());
-        let cut = client::send(&base, "GET", "/streams/cut", &[("Accept", "application/atom+xml".into())], b"");
-        assert_eq!(cut.status, 404);
-    };
-    tokio::task::spawn_blocking(exchanges).await.unwrap();
-    nodes.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_unfinished_requests_keep_no_other_client_from_being_served() {
     const IDLE: usize = 1_000;
     // Both ends of every connection are in this process.

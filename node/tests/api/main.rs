@@ -9,6 +9,7 @@ mod bad_input;
 mod cluster;
 mod extensions;
 mod feeds;
+mod half_closed;
 mod kept_pages;
 mod links;
 mod long_polls;

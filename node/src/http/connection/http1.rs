@@ -13,6 +13,7 @@ use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::http::connection::half_close::{Answer, HalfClose, Progress};
 use crate::http::connection::head;
 use crate::http::connection::stall::StallGuard;
 use crate::http::exchange::request::Connection;
@@ -25,7 +26,7 @@ pub(super) struct Http1Connection<S> {
     /// Carries the bytes.
     pub(super) stream: S,
     /// What its requests have to know of it.
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     /// What handlers work with.
     pub(super) state: Arc<AppState>,
     /// Ends the connection after its current request when the node stops, which waits until this is
@@ -43,18 +44,23 @@ where
     /// the stream twice.
     pub(super) fn run(self) -> impl Future<Output = ()> {
         let Self { stream, connection, state, watcher, place } = self;
+        let progress = Progress::new(connection.closed.clone());
+        let guarded = HalfClose::new(StallGuard::new(stream, STALL_TIMEOUT), progress.clone());
         let service = service_fn(move |request| {
-            let state = state.clone();
+            let (state, connection, answering) = (state.clone(), connection.clone(), progress.begin());
             // On the heap, because the connection would otherwise keep room for it while nothing is
             // asked.
-            Box::pin(async move { Ok::<_, Infallible>(answer(&state, connection, request).await) })
+            Box::pin(async move {
+                let answer = answer(&state, &connection, request).await;
+                Ok::<_, Infallible>(answer.map(|reply| Answer::new(reply, answering)))
+            })
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
+            .serve_connection(TokioIo::new(guarded), service);
         let served = watcher.watch(served);
         async move {
             if let Err(error) = served.await {
@@ -67,7 +73,7 @@ where
 
 fn answer(
     state: &AppState,
-    connection: Connection,
+    connection: &Connection,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Response<Reply>> {
     if let Some(refusal) = head::refusal(&request) {

@@ -36,7 +36,7 @@ pub(super) struct Http2Connection<S> {
     /// Carries the bytes.
     pub(super) stream: S,
     /// What its requests have to know of it.
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     /// What handlers work with.
     pub(super) state: Arc<AppState>,
     /// Places for requests, shared with all other connections of this version.
@@ -57,15 +57,16 @@ where
     /// [`HEADER_TIMEOUT`], or the client does not read one of its answers for [`STALL_TIMEOUT`].
     pub(super) async fn run(self) {
         let Self { stream, connection, state, places, shutdown, watcher, place } = self;
-        let requests = Arc::new(Requests::default());
+        let (requests, peer) = (Arc::new(Requests::default()), connection.peer);
         let mut activity = Activity::new(requests.clone());
         let service = service_fn(move |request| {
             let (state, places, underway) = (state.clone(), places.clone(), requests.begin());
+            let connection = connection.clone();
             async move {
                 // Never closed; waiting for a place is bounded by the deadlines of those who have
                 // one.
                 let _place = places.acquire().await;
-                let answer = answer(&state, connection, request).await;
+                let answer = answer(&state, &connection, request).await;
                 Ok::<_, Infallible>(answer.map(|reply| underway.answer(reply)))
             }
         });
@@ -89,7 +90,7 @@ where
                     Verdict::GoOn => {}
                     Verdict::Leave => served.as_mut().graceful_shutdown(),
                     Verdict::Cut(reason) => {
-                        tracing::debug!(peer = %connection.peer, reason, "an HTTP/2 connection was cut");
+                        tracing::debug!(%peer, reason, "an HTTP/2 connection was cut");
                         break Ok(());
                     }
                 },
@@ -155,7 +156,7 @@ impl Activity {
     }
 }
 
-async fn answer(state: &AppState, connection: Connection, mut request: Request<Incoming>) -> Response<Reply> {
+async fn answer(state: &AppState, connection: &Connection, mut request: Request<Incoming>) -> Response<Reply> {
     let is_head = request.method() == Method::HEAD;
     let mut answer = if request.headers().len() > MAX_HEADERS {
         response::status_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large")

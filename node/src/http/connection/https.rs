@@ -46,7 +46,7 @@ impl Https {
     /// Serves a connection until it ends.
     pub(super) async fn serve(self: Arc<Self>, accepted: Accepted, watcher: Watcher) {
         let Accepted { stream, peer, place } = accepted;
-        let connection = Connection { peer, is_tls: true };
+        let connection = Arc::new(Connection::new(peer, true));
         let state = self.state.clone();
         let handshake = tokio::select! {
             handshake = self.handshake(stream, peer.ip()) => handshake,

@@ -1,6 +1,7 @@
 //! Connections of clients: accepted, served as HTTP/1.1 or HTTP/2, paced, and ended when they
 //! stall.
 
+mod half_close;
 mod head;
 mod http1;
 mod http2;

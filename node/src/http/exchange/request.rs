@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
 use crate::cluster::{BarrierError, LeaderHint};
@@ -15,17 +16,24 @@ use crate::http::format::links::Base;
 use crate::streams::{Client, ReadBarrier};
 
 /// The connection that a request came over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Connection {
     /// Address of the client, or of the balancer before it.
     pub peer: SocketAddr,
     /// Whether it is TLS.
     pub is_tls: bool,
+    /// The client has closed its sending side: it asks for nothing more. Over HTTP/2 never.
+    pub closed: CancellationToken,
 }
 
 impl Connection {
+    /// A connection that has just begun.
+    pub(crate) fn new(peer: SocketAddr, is_tls: bool) -> Self {
+        Self { peer, is_tls, closed: CancellationToken::new() }
+    }
+
     /// Scheme of links when no header says otherwise.
-    pub(crate) fn scheme(self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         if self.is_tls { "https" } else { "http" }
     }
 }
@@ -35,7 +43,7 @@ pub(crate) struct Request<'a> {
     /// The node.
     pub state: &'a AppState,
     /// What the request came over.
-    pub connection: Connection,
+    pub connection: &'a Connection,
     /// Who sent it.
     pub caller: Caller,
     /// Headers.

@@ -1,11 +1,14 @@
 //! The body of a request, and the events of an append in it.
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use http_body::Frame;
 use http_body_util::BodyExt;
+use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Exhausted, MemoryBudget, Reservation};
-use crate::http::AppState;
 use crate::http::exchange::error::ApiError;
+use crate::http::exchange::request::Request;
 use crate::http::format::body::EventsFormat;
 use crate::http::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES};
 use crate::streams::events::CheckedEvents;
@@ -19,7 +22,7 @@ pub(crate) struct Body {
 
 /// Reads the whole body, within its limits of size and time. A large one first waits for memory in
 /// `budget`.
-pub(crate) async fn read<B>(mut body: B, budget: &MemoryBudget) -> Result<Body, ApiError>
+pub(crate) async fn read<B>(mut body: B, budget: &MemoryBudget, closed: &CancellationToken) -> Result<Body, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -33,12 +36,12 @@ where
         Some(most) if most <= SMALL_BODY_BYTES => None,
         Some(most) => Some(budget.reserve(most).await?),
         // Most of those that do not tell their size are small. The others may become the largest.
-        None if read.up_to(SMALL_BODY_BYTES, &mut body).await? => {
+        None if read.up_to(SMALL_BODY_BYTES, &mut body, closed).await? => {
             return Ok(Body { bytes: read.bytes(), _memory: None });
         }
         None => Some(budget.reserve(MAX_BODY_BYTES).await?),
     };
-    if read.up_to(MAX_BODY_BYTES, &mut body).await? {
+    if read.up_to(MAX_BODY_BYTES, &mut body, closed).await? {
         Ok(Body { bytes: read.bytes(), _memory: memory })
     } else {
         Err(ApiError::BodyTooLarge)
@@ -47,17 +50,18 @@ where
 
 /// Reads the events of an append, and the memory that they take until the append is decided.
 pub(crate) async fn read_events<B>(
-    state: &AppState,
+    request: &Request<'_>,
     body: B,
     format: EventsFormat,
 ) -> Result<(CheckedEvents, EventsMemory), ApiError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let Body { bytes, _memory: of_body } = read(body, &state.budgets.bodies).await?;
+    let budgets = &request.state.budgets;
+    let Body { bytes, _memory: of_body } = read(body, &budgets.bodies, &request.connection.closed).await?;
     let body_bytes = bytes.len();
-    let events = parse_events(&state.budgets.lists, format, bytes).await?;
-    let of_growth = memory_of_growth(&state.budgets.grown_events, body_bytes, events.payload_bytes()).await?;
+    let events = parse_events(&budgets.lists, format, bytes).await?;
+    let of_growth = memory_of_growth(&budgets.grown_events, body_bytes, events.payload_bytes()).await?;
     Ok((events, EventsMemory { _of_body: of_body, _of_growth: of_growth }))
 }
 
@@ -100,6 +104,23 @@ async fn memory_of_growth(
     grown_events.reserve(payload_bytes).await.map(Some)
 }
 
+/// The next frame, `None` in it where there should be one; `None` at the end of the body.
+async fn next_frame<B>(body: &mut B, closed: &CancellationToken) -> Option<Option<Frame<Bytes>>>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let frame = tokio::select! {
+        biased;
+        frame = body.frame() => frame,
+        // Whatever was sent before that is there already, also the end of the body.
+        () = closed.cancelled() => match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => return Some(None),
+        },
+    };
+    frame.map(Result::ok)
+}
+
 /// What was read of a body.
 #[derive(Default)]
 struct Collected {
@@ -111,13 +132,13 @@ struct Collected {
 impl Collected {
     /// Reads on to the end of the body; false when it has more than so many bytes, of which it then
     /// holds a little more.
-    async fn up_to<B>(&mut self, most: usize, body: &mut B) -> Result<bool, ApiError>
+    async fn up_to<B>(&mut self, most: usize, body: &mut B, closed: &CancellationToken) -> Result<bool, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let reading = async {
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|_| ApiError::BadRequest("Write request body invalid.".into()))?;
+            while let Some(frame) = next_frame(body, closed).await {
+                let frame = frame.ok_or_else(|| ApiError::BadRequest("Write request body invalid.".into()))?;
                 let Ok(data) = frame.into_data() else { continue };
                 self.add(data);
                 if self.first.len() + self.all.len() > most {
@@ -149,8 +170,6 @@ impl Collected {
 mod tests {
     use std::time::Duration;
 
-    use futures::FutureExt;
-
     use super::*;
 
     /// A body in pieces that does not tell its size.
@@ -163,16 +182,17 @@ mod tests {
     async fn a_body_of_unknown_size_reserves_memory_only_when_it_turns_out_to_be_large() {
         let budget = MemoryBudget::new(MAX_BODY_BYTES, BODY_TIMEOUT);
         let is_free = |bytes| budget.reserve(bytes).now_or_never().is_some_and(|reserved| reserved.is_ok());
-        let small = read(pieces(&[1, SMALL_BODY_BYTES - 1]), &budget).await.unwrap();
+        let open = CancellationToken::new();
+        let small = read(pieces(&[1, SMALL_BODY_BYTES - 1]), &budget, &open).await.unwrap();
         assert_eq!((small.bytes.len(), is_free(MAX_BODY_BYTES)), (SMALL_BODY_BYTES, true));
-        let large = read(pieces(&[1, SMALL_BODY_BYTES, 1]), &budget).await.unwrap();
+        let large = read(pieces(&[1, SMALL_BODY_BYTES, 1]), &budget, &open).await.unwrap();
         assert_eq!((large.bytes.len(), is_free(1)), (SMALL_BODY_BYTES + 2, false));
         // There is no memory for another one, and still some for those that reserve none.
-        assert!(read(pieces(&[SMALL_BODY_BYTES]), &budget).await.is_ok());
-        let waiting = read(pieces(&[SMALL_BODY_BYTES + 1]), &budget);
+        assert!(read(pieces(&[SMALL_BODY_BYTES]), &budget, &open).await.is_ok());
+        let waiting = read(pieces(&[SMALL_BODY_BYTES + 1]), &budget, &open);
         assert!(waiting.now_or_never().is_none());
         drop(large);
-        let too_large = read(pieces(&[MAX_BODY_BYTES, 1]), &budget).await;
+        let too_large = read(pieces(&[MAX_BODY_BYTES, 1]), &budget, &open).await;
         assert!(matches!(too_large, Err(ApiError::BodyTooLarge)));
         assert!(is_free(MAX_BODY_BYTES));
     }
@@ -189,5 +209,18 @@ mod tests {
         assert_eq!(refused, Err(Exhausted));
         drop(reserved);
         assert!(memory_of_growth(&budget, 10_000, 1 << 20).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn half_a_body_ends_with_the_connection_and_a_whole_one_is_read() {
+        let closed = CancellationToken::new();
+        closed.cancel();
+        let budget = MemoryBudget::new(MAX_BODY_BYTES, BODY_TIMEOUT);
+        let whole = read(pieces(&[3, 4]), &budget, &closed).await.unwrap();
+        assert_eq!(whole.bytes.len(), 7);
+        let half = futures::stream::iter([Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(b"ha")))]);
+        let half = futures::StreamExt::chain(half, futures::stream::pending());
+        let refused = read(http_body_util::StreamBody::new(half), &budget, &closed).now_or_never();
+        assert!(matches!(refused, Some(Err(ApiError::BadRequest(_)))));
     }
 }

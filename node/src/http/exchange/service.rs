@@ -19,7 +19,7 @@ use crate::http::{AppState, Reply};
 /// Answers a request. Always answers, never panics.
 pub(crate) async fn answer(
     state: &AppState,
-    connection: Connection,
+    connection: &Connection,
     mut request: http::Request<Incoming>,
 ) -> Response<Reply> {
     extract::rename_later_headers(request.headers_mut());
@@ -49,7 +49,7 @@ const NO_METHODS: HeaderValue = HeaderValue::from_static("");
 /// The steps of an exchange, each of which may end it.
 async fn exchange(
     state: &AppState,
-    connection: Connection,
+    connection: &Connection,
     head: &Parts,
     found: Option<Found<'_>>,
     body: Incoming,

@@ -63,7 +63,7 @@ async fn append(request: &Request<'_>, source: Source, body: Incoming) -> Result
         Parsed::NeedsId => return Ok(redirect_to_incoming(request)),
     };
     // The memory is kept until the append is decided, because the command is as large as the body.
-    let (events, _memory) = request_body::read_events(request.state, body, format).await?;
+    let (events, _memory) = request_body::read_events(request, body, format).await?;
     let append = Append { stream: &stream, expected_version, events, require_leader };
     let appended = request.state.streams.append(request.client(), append).await;
     let Appended { first_number, position } = appended.map_err(|error| ApiError::of_append(error, request))?;

@@ -55,7 +55,8 @@ async fn answer(
     place_of: PlaceOf,
 ) -> Result<Response<Reply>, ApiError> {
     let barrier = extract::read_barrier(request.headers)?;
-    let subscribe = Subscribe { source, start, barrier, longest_silence: KEEP_ALIVE_INTERVAL };
+    let closed = request.connection.closed.clone();
+    let subscribe = Subscribe { source, start, barrier, longest_silence: KEEP_ALIVE_INTERVAL, closed };
     let subscription = request.state.streams.subscribe(&request.caller, subscribe).await;
     let live = Live {
         subscription: subscription.map_err(|error| ApiError::of_subscribe(error, request))?,

@@ -16,7 +16,9 @@ use crate::http::exchange::request::Request;
 use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{Embed, Feed, FeedWriter, Format, Notation};
 use crate::http::limits::DEFAULT_PAGE_EVENTS;
-use crate::streams::{Detail, PageFormat, PageHead, PageKind, PageRead, PageRequest, PageWriter, ReadPageError};
+use crate::streams::{
+    Detail, LongPoll, PageFormat, PageHead, PageKind, PageRead, PageRequest, PageWriter, ReadPageError,
+};
 
 /// How pages are written for one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -204,7 +206,9 @@ pub(crate) fn request(request: &Request<'_>, count: u64, start: PageStart) -> Re
         barrier: extract::read_barrier(headers)?,
         long_poll: match start.direction() {
             Direction::Backward => None,
-            Direction::Forward => extract::long_poll(headers)?,
+            Direction::Forward => {
+                extract::long_poll(headers)?.map(|wait| LongPoll { wait, closed: request.connection.closed.clone() })
+            }
         },
         size: PageSize::new(count).ok_or(ApiError::PageTooLarge)?,
         known_versions: caching::known_versions(headers, request.chosen.media_type),
