@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::Reply;
+use crate::http::connection::head_memory::HeadMemory;
 use crate::http::exchange::reply::GivenUp;
 
 /// Nothing is asked.
@@ -46,6 +47,11 @@ impl Progress {
     pub(super) fn begin(&self) -> Answering {
         self.phase.store(UNDERWAY, Ordering::Relaxed);
         Answering(self.clone())
+    }
+
+    /// Whether no request is under way.
+    fn is_idle(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == IDLE
     }
 
     /// Everything was sent that hyper had; whether that has ended a request.
@@ -94,18 +100,20 @@ impl Body for Answer {
     }
 }
 
-/// A connection that does not show its end while a request is under way.
+/// A connection that does not show its end while a request is under way, and counts the memory of the
+/// next head while none is.
 pub(super) struct HalfClose<S> {
     connection: S,
     progress: Progress,
     has_ended: bool,
+    head: HeadMemory,
     /// Waits to be told of the end.
     reader: Option<Waker>,
 }
 
 impl<S> HalfClose<S> {
-    pub(super) fn new(connection: S, progress: Progress) -> Self {
-        Self { connection, progress, has_ended: false, reader: None }
+    pub(super) fn new(connection: S, progress: Progress, head: HeadMemory) -> Self {
+        Self { connection, progress, has_ended: false, head, reader: None }
     }
 }
 
@@ -115,13 +123,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for HalfClose<S> {
         if !this.has_ended {
             let before = buffer.filled().len();
             ready!(Pin::new(&mut this.connection).poll_read(context, buffer))?;
-            if buffer.filled().len() > before || buffer.remaining() == 0 {
+            let bytes = buffer.filled().len() - before;
+            if bytes > 0 && this.progress.is_idle() {
+                this.head.read(bytes)?;
+            }
+            if bytes > 0 || buffer.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
             this.has_ended = true;
             this.progress.closed.cancel();
         }
-        if this.progress.phase.load(Ordering::Relaxed) == IDLE {
+        if this.progress.is_idle() {
             return Poll::Ready(Ok(()));
         }
         this.reader = Some(context.waker().clone());
@@ -150,10 +162,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HalfClose<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.connection).poll_flush(context))?;
-        if this.progress.flushed()
-            && let Some(reader) = this.reader.take()
-        {
-            reader.wake();
+        if this.progress.flushed() {
+            this.head.clear();
+            if let Some(reader) = this.reader.take() {
+                reader.wake();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -169,6 +182,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::budget::{Account, Pool};
+
+    fn head() -> HeadMemory {
+        HeadMemory::new(&Account::new(&Pool::new(0)))
+    }
 
     struct Ends {
         closed: CancellationToken,
@@ -181,7 +199,7 @@ mod tests {
         let (node, client) = tokio::io::duplex(64);
         let closed = CancellationToken::new();
         let progress = Progress::new(closed.clone());
-        Ends { closed, progress: progress.clone(), node: HalfClose::new(node, progress), client }
+        Ends { closed, progress: progress.clone(), node: HalfClose::new(node, progress, head()), client }
     }
 
     #[tokio::test]
@@ -242,7 +260,7 @@ mod tests {
         let closed = CancellationToken::new();
         let progress = Progress::new(closed.clone());
         let _request = progress.begin();
-        let error = HalfClose::new(Broken, progress).read(&mut [0; 8]).await.unwrap_err();
+        let error = HalfClose::new(Broken, progress, head()).read(&mut [0; 8]).await.unwrap_err();
         assert_eq!((error.kind(), closed.is_cancelled()), (io::ErrorKind::ConnectionReset, false));
     }
 }

@@ -15,10 +15,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::connection::half_close::{Answer, HalfClose, Progress};
 use crate::http::connection::head;
-use crate::http::connection::stall::StallGuard;
+use crate::http::connection::head_memory::HeadMemory;
+use crate::http::connection::stall::{StallGuard, Unsent};
 use crate::http::exchange::request::Connection;
 use crate::http::exchange::service;
-use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, STALL_TIMEOUT};
+use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS};
 use crate::http::{AppState, Reply};
 
 /// A connection over which a client speaks HTTP/1.1.
@@ -38,14 +39,15 @@ pub(super) struct Http1Connection<S> {
 
 impl<S> Http1Connection<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unsent + Unpin + 'static,
 {
     /// Serves requests until the connection ends. Not an async function, whose future would hold
     /// the stream twice.
     pub(super) fn run(self) -> impl Future<Output = ()> {
         let Self { stream, connection, state, watcher, place } = self;
         let progress = Progress::new(connection.closed.clone());
-        let guarded = HalfClose::new(StallGuard::new(stream, STALL_TIMEOUT), progress.clone());
+        let head = HeadMemory::new(&connection.heads);
+        let guarded = HalfClose::new(StallGuard::new(stream, connection.clone()), progress.clone(), head);
         let service = service_fn(move |request| {
             let (state, connection, answering) = (state.clone(), connection.clone(), progress.begin());
             // On the heap, because the connection would otherwise keep room for it while nothing is

@@ -3,6 +3,7 @@
 
 mod half_close;
 mod head;
+mod head_memory;
 mod http1;
 mod http2;
 mod https;

@@ -1,13 +1,16 @@
 //! What every handler gets, and the steps that reads and writes share.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
+use crate::budget::Account;
 use crate::cluster::{BarrierError, LeaderHint};
 use crate::http::AppState;
+use crate::http::budgets::Budgets;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
 use crate::http::exchange::negotiate::{Chosen, MediaType};
@@ -24,12 +27,25 @@ pub(crate) struct Connection {
     pub is_tls: bool,
     /// The client has closed its sending side: it asks for nothing more. Over HTTP/2 never.
     pub closed: CancellationToken,
+    /// What the heads of its requests make the node hold.
+    pub heads: Arc<Account>,
+    /// The same of their bodies, as far as these are small.
+    pub bodies: Arc<Account>,
+    /// What it makes the node hold of answers, until they are sent.
+    pub answers: Arc<Account>,
 }
 
 impl Connection {
     /// A connection that has just begun.
-    pub(crate) fn new(peer: SocketAddr, is_tls: bool) -> Self {
-        Self { peer, is_tls, closed: CancellationToken::new() }
+    pub(crate) fn new(peer: SocketAddr, is_tls: bool, budgets: &Budgets) -> Self {
+        let (heads, bodies) = (Account::new(&budgets.requests), Account::new(&budgets.requests));
+        let answers = Account::new(&budgets.answers);
+        Self { peer, is_tls, closed: CancellationToken::new(), heads, bodies, answers }
+    }
+
+    /// Whether it holds much of what others wait for.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        [&self.heads, &self.bodies, &self.answers].into_iter().any(|account| account.is_in_the_way())
     }
 
     /// Scheme of links when no header says otherwise.

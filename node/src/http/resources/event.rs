@@ -66,7 +66,7 @@ fn render(request: &Request<'_>, number: Option<EventNumber>, found: EventRead) 
     let media_type = request.chosen.media_type;
     let body = body(request, &found.event.borrowed());
     let reply = match found.memory {
-        Some(memory) => delivery::whole(memory, body),
+        Some(memory) => delivery::whole(request.connection, memory, body),
         None => Reply::new(body.into()),
     };
     let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);

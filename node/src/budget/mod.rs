@@ -1,8 +1,14 @@
 //! Memory that requests share. Whatever is large reserves its bytes before it takes them, so that
 //! many large requests at a time wait, or are refused, instead of filling the memory of the node.
 
+mod arriving;
+mod pool;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use arriving::{Arriving, Room};
+pub(crate) use pool::{Account, FLOOR_BYTES, Held, Pool};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
