@@ -52,7 +52,7 @@ pub(super) fn all() -> Vec<Attack> {
             name: "128 large heads for each HTTP/2 connection",
             needs_tls: true,
             bound: BOUND,
-            in_short_form: true,
+            in_short_form: false,
             begin: |door, count| {
                 Box::pin(async move {
                     let long = "x".repeat(LONG_BYTES);

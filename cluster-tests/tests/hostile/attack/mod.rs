@@ -50,7 +50,8 @@ pub(crate) struct Attack {
     /// It is made over HTTP/2, or against handshakes.
     pub(crate) needs_tls: bool,
     pub(crate) bound: Bound,
-    /// Part of `make test`.
+    /// Part of `make test`: a node holds out against it. Where this is false it does not yet, see
+    /// docs/security.md.
     pub(crate) in_short_form: bool,
     pub(crate) begin: Begin,
 }
