@@ -5,8 +5,8 @@
 //! meanwhile, is compared with the same node before and after the attack ([`trial`]).
 //!
 //! `make hostile` runs the long form: a release build, a thousand connections, one node and three.
-//! The short form is part of `make test`: 40 connections and wider bounds, because a debug build on
-//! a busy machine is noisy. `HOSTILE_ONLY` names a single attack.
+//! The short form has 40 connections and wider bounds, because a debug build on a busy machine is
+//! noisy; what of it compares no rates is part of `make test`. `HOSTILE_ONLY` names a single attack.
 
 mod attack;
 mod descriptors;
