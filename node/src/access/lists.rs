@@ -13,7 +13,7 @@ use crate::store::slots::Slots;
 use crate::store::{ReadError, Store};
 
 /// Streams whose access lists are kept in memory, at about 100 bytes each for short names and at
-/// most 1 KiB. A write to another one, or to one with a longer list, reads one row more.
+/// most 1 KiB. A write to any other stream, or to one with a longer list, reads one row more.
 pub(crate) const KEPT_LISTS: usize = 16_384;
 
 /// The access lists that decide on the use of streams.
@@ -63,7 +63,7 @@ impl Lists {
         }
         let name = stream.to_owned();
         let list = self.store.read(move |view| view.acl(&name)).await?.map(Arc::new);
-        // Changed meanwhile or not: this is what the state said when it was asked.
+        // Changed meanwhile or not: this was the state when it was read.
         self.of_streams.put_light(place, stream, list.clone(), list.as_deref().map_or(0, Acl::weight));
         Ok(list)
     }

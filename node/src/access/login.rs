@@ -21,12 +21,12 @@ use crate::store::slots::{SlotPlace, Slots};
 /// Recent logins that are remembered; any other login is verified from scratch.
 pub(crate) const KEPT_LOGINS: usize = 4_096;
 
-/// Bytes of a user, with its groups, beyond which it is not kept: each of its requests reads it, and
-/// hashes its password, again. Administrators alone can make such users.
+/// Largest user, with its groups, that is kept in memory. For a larger one, each request reads the
+/// user and hashes the password again. Only administrators can create such users.
 pub(crate) const MAX_KEPT_BYTES: usize = 16 << 10;
 
-/// A user can change while its password is being verified; then it is verified again, but not for
-/// ever.
+/// A user can change while its password is being verified. Then it is verified again, at most this
+/// often.
 const MAX_TRIES: usize = 4;
 
 /// Recent logins and attempts.
@@ -70,7 +70,7 @@ impl Logins {
         self.accounts.everything_changed();
     }
 
-    /// Keeps what a user is now, unless that takes too much memory.
+    /// Keeps the current user, unless it takes too much memory.
     fn keep_account(&self, place: SlotPlace, login: &str, account: Option<&Arc<Principal>>) {
         let weight = account.map_or(0, |principal| principal.weight());
         if login.len() + weight <= MAX_KEPT_BYTES {
@@ -78,8 +78,8 @@ impl Logins {
         }
     }
 
-    /// Keeps who logged in, unless that takes too much memory. Says whether the user is still what
-    /// it was when `place` was taken.
+    /// Keeps the login, unless it takes too much memory. Returns whether the user is unchanged
+    /// since `place` was taken.
     fn keep_login(&self, place: SlotPlace, login: &str, verified: VerifiedLogin) -> bool {
         if login.len() + verified.principal.weight() <= MAX_KEPT_BYTES {
             self.verified.put(place, login, verified)
@@ -88,7 +88,7 @@ impl Logins {
         }
     }
 
-    /// What stands for a verified name and password in memory. From it neither can be found.
+    /// Represents a verified name and password in memory; reveals neither.
     fn tag(&self, login: &str, password: &str) -> [u8; 32] {
         let mut mac = Blake2sMac256::new(&self.key.into());
         mac.update(&(login.len() as u64).to_le_bytes());
@@ -164,7 +164,7 @@ impl Access {
         }
         let found = self.user(login).await?.filter(|found| !found.user.disabled);
         let account = found.map(|found| Arc::new(found.user.principal()));
-        // Changed meanwhile or not: this is what the state said when it was asked.
+        // Changed meanwhile or not: this was the state when it was read.
         logins.keep_account(place, login, account.as_ref());
         Ok(account)
     }

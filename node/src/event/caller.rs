@@ -68,15 +68,14 @@ impl Principal {
         &self.groups
     }
 
-    /// Bytes that it occupies in memory, about.
+    /// Its approximate size in memory, in bytes.
     pub fn weight(&self) -> usize {
         let groups: usize = self.groups.iter().map(|group| size_of::<String>() + group.len()).sum();
         size_of::<Self>() + self.login.len() + groups
     }
 
-    /// The groups it is in and its own name are its roles (contract/services 1.4). The roles of the
-    /// server are given by groups alone: nobody administers the cluster, or is everybody, because
-    /// of a name.
+    /// Its roles are its groups and its own name (contract/services 1.4). Only groups give the
+    /// roles of the server: no name makes a caller an administrator or gives it `$all`.
     pub fn has_role(&self, role: &str) -> bool {
         (self.login == role && !is_reserved(role)) || self.groups.iter().any(|group| group == role)
     }

@@ -1,6 +1,6 @@
-//! Whether a document that speaks of access lists means what it says (contract/services 1.6). One
-//! that does not would leave open what it was to close, and whoever wrote it would not know. So it
-//! must not be stored. What is stored already is read by `metadata`, which refuses nothing.
+//! Refuses documents whose access lists would have no effect (contract/services 1.6). Such a
+//! document would leave open what it was meant to close, without its author noticing, so it must
+//! not be stored. Stored documents are read by `metadata`, which refuses nothing.
 
 use std::fmt;
 
@@ -15,11 +15,11 @@ use super::metadata::{
 /// The keys of an access list.
 const RIGHTS: [&str; 5] = ["$r", "$w", "$d", "$mr", "$mw"];
 
-/// Whether a metadata document with an access list means what it says. A document that does not
-/// speak of one is fine, whatever it is (contract/streams 12.3).
+/// Refuses a metadata document whose access list would have no effect. A document without any
+/// access list is accepted, whatever it contains (contract/streams 12.3).
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem with the document.
 pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
     match serde_json::from_slice::<RawObject<'_>>(document) {
         Ok(RawObject(members)) if is_json => check_members(document, &members),
@@ -28,11 +28,11 @@ pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
     }
 }
 
-/// Whether what stands beside the document of a list or of lists, as the metadata of its event,
-/// does not look like one: it would not be in force.
+/// Refuses an access list in the metadata of an event whose data are the document: there it would
+/// have no effect.
 ///
 /// # Errors
-/// It does.
+/// It looks like an access list.
 pub fn check_beside(event_metadata: &[u8]) -> Result<(), AclError> {
     if event_metadata.is_empty() || is_without_lists(event_metadata) {
         Ok(())
@@ -41,7 +41,7 @@ pub fn check_beside(event_metadata: &[u8]) -> Result<(), AclError> {
     }
 }
 
-/// Whether nothing in a text that has no effect looks as if it were to close a stream.
+/// Whether nothing in a text without effect looks as if it were meant to close a stream.
 fn is_without_lists(text: &[u8]) -> bool {
     match serde_json::from_slice::<RawObject<'_>>(text) {
         Ok(RawObject(members)) => {
@@ -68,11 +68,10 @@ fn check_members(document: &[u8], members: &[(String, &RawValue)]) -> Result<(),
     if has_list { StreamMetadata::parse(document).map(drop).ok_or(AclError::Void) } else { Ok(()) }
 }
 
-/// Whether the document for `$settings` means what it says: there is nothing but the two lists in
-/// it, and both are right.
+/// Refuses a document for `$settings` unless it holds nothing but the two lists and both are valid.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem with the document.
 pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
     let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
     for (key, value) in members {
@@ -88,11 +87,11 @@ pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
     Ok(())
 }
 
-/// Whether the list under this key can be read, and is within its bounds. Those are looked at
-/// first, so that no more roles are ever decoded than a list may have.
+/// Refuses the list under this key if it cannot be read or exceeds its limits. The limits are
+/// checked first, so that never more roles are decoded than a list may have.
 fn check_list(list: &'static str, value: &RawValue) -> Result<(), AclError> {
     let mut size = Size::default();
-    // What is no list at all is told below.
+    // A value that is not a list is reported below.
     let _ = (&mut size).deserialize(&mut serde_json::Deserializer::from_str(value.get()));
     if size.roles > MAX_ACL_ROLES {
         return Err(AclError::TooManyRoles(list));
@@ -103,7 +102,7 @@ fn check_list(list: &'static str, value: &RawValue) -> Result<(), AclError> {
     Acl::parse(list, value).map(drop)
 }
 
-/// A part of an access list inside of a value: a batch in its wrapper, sent as one document.
+/// A part of an access list inside a value: a batch in its wrapper, sent as one document.
 fn check_inside(value: &RawValue) -> Result<(), AclError> {
     let text = value.get();
     if !text.starts_with(['{', '[']) {
@@ -112,31 +111,31 @@ fn check_inside(value: &RawValue) -> Result<(), AclError> {
     match first_list_key(text.as_bytes()) {
         Ok(None) => Ok(()),
         Ok(Some(key)) => Err(AclError::Misplaced(key)),
-        // Nested more deeply than anybody looks, or with a number that nobody can hold.
+        // Nested too deeply, or with a number that cannot be represented.
         Err(_) if text.contains(STREAM_ACL) => Err(AclError::Misplaced(STREAM_ACL.to_owned())),
         Err(_) => Ok(()),
     }
 }
 
-/// Whether a document that is no object looks as if it were to close a stream.
+/// Whether a document that is not an object looks as if it were meant to close a stream.
 fn speaks_of_lists(document: &[u8]) -> bool {
     // In UTF-16 and UTF-32 the keys are the same letters with zero bytes between them.
     let mut text: Vec<u8> = document.iter().copied().filter(|byte| *byte != 0).collect();
     text.make_ascii_lowercase();
     let text = String::from_utf8_lossy(&text);
-    // The second and third as XML has them.
+    // The second and third in the form of XML.
     if [STREAM_ACL, "_x0024_acl", "<acl"].iter().any(|part| text.contains(part)) {
         return true;
     }
     match first_list_key(document) {
         Ok(found) => found.is_some(),
-        // What stands between two quotes may be a key.
+        // A text between two quotes may be a key.
         Err(_) => text.split('"').skip(1).any(|part| RIGHTS.contains(&part) || resembles_acl(part)),
     }
 }
 
-/// Whether a key differs from `$acl` only in what is easily overlooked: case, blanks and signs
-/// before, between and behind the letters, full-width forms, the plural.
+/// Whether a key differs from `$acl` only in details that are easily overlooked: case, blanks and
+/// signs before, between and after the letters, full-width forms, the plural.
 fn resembles_acl(key: &str) -> bool {
     let letters = || key.chars().map(half_width).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
     letters().eq("acl".chars()) || letters().eq("acls".chars())
@@ -150,7 +149,7 @@ fn half_width(c: char) -> char {
     }
 }
 
-/// Whether a key inside of a value was meant to be in force: other people's data may well have an
+/// Whether a key inside a value was meant to have an effect: data of applications may well have an
 /// `acl` of their own, but not with this sign.
 fn is_list_key(key: &str) -> bool {
     RIGHTS.contains(&key) || (key.chars().any(|c| half_width(c) == '$') && resembles_acl(key))
@@ -224,7 +223,7 @@ impl<'de> Visitor<'de> for FirstListKey {
     }
 }
 
-/// How many roles a list names, and how long they are together. Counting ends beyond the bounds.
+/// How many roles a list names, and their total length. Counting ends beyond the limits.
 #[derive(Default)]
 struct Size {
     roles: usize,
@@ -269,7 +268,7 @@ impl<'de> Visitor<'de> for &mut Size {
     }
 }
 
-/// A key that means nothing here.
+/// A key without meaning here.
 struct Key;
 
 impl<'de> Deserialize<'de> for Key {
@@ -418,7 +417,7 @@ mod tests {
         assert_eq!(refusal(&format!(r#"{{"$acl":{{"$r":{longest},"$w":"y"}}}}"#)), Some(AclError::TooLarge("$acl")));
         let settings = format!(r#"{{"$systemStreamAcl":{{"$mr":[{most},"y"]}}}}"#);
         assert_eq!(check_settings(settings.as_bytes()), Err(AclError::TooManyRoles("$systemStreamAcl")));
-        // What is stored is read, whatever its size.
+        // A stored list is read, whatever its size.
         let old = StreamMetadata::parse(acl(&most, &most).as_bytes()).and_then(|metadata| metadata.acl);
         assert_eq!(old.and_then(|acl| acl.write).map(|roles| roles.len()), Some(MAX_ACL_ROLES));
     }
@@ -510,7 +509,7 @@ mod tests {
             let settings = format!("{{\"$userStreamAcl\":{list}}}");
             let accepted = check_settings(settings.as_bytes()).ok();
             let in_force = accepted.and_then(|()| DefaultAcls::parse(settings.as_bytes()).ok());
-            // No list at all is as good as an empty one.
+            // No list counts as an empty one.
             let expected = if list.is_null() { Some(Acl::default()) } else { own };
             prop_assert_eq!(in_force.map(|lists| lists.user_streams), expected, "{}", list);
         }

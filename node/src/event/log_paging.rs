@@ -28,9 +28,9 @@ pub fn positions(start: PageStart, size: PageSize, next_position: Position) -> R
 /// A page of the log, or of its filtered events, without the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogPage {
-    /// Where it begins.
+    /// Its start.
     pub start: PageStart,
-    /// How many events were asked for.
+    /// How many events were requested.
     pub count: u64,
     /// How far it goes, if it goes anywhere: the smallest position of a backward page, the position
     /// after a forward page.
@@ -42,7 +42,7 @@ pub struct LogPage {
 }
 
 impl LogPage {
-    /// The page that has all events at these positions.
+    /// The page with all events at these positions.
     pub fn of_all(start: PageStart, size: PageSize, next_position: Position, positions: &Range<Position>) -> Self {
         let count = size.get();
         let end = match start.direction() {
@@ -58,8 +58,8 @@ impl LogPage {
         }
     }
 
-    /// The page with so many events, found on a walk that looked at all between the start of the page
-    /// and `reached`.
+    /// The page with this many events, found on a walk over everything from the start of the page
+    /// to `reached`.
     pub fn of_found(
         start: PageStart,
         size: PageSize,
@@ -76,7 +76,7 @@ impl LogPage {
         Self { start, count, reached, is_full, next_position }
     }
 
-    /// Where it leads.
+    /// The links of the page.
     pub fn links(&self) -> PageLinks {
         let older = self.reached.filter(|_| self.is_full);
         match self.start {
@@ -94,7 +94,7 @@ impl LogPage {
     pub fn is_immutable(&self) -> bool {
         match self.start {
             PageStart::Head => false,
-            // Behind the last event it begins where the log still grows.
+            // After the last event, the page begins where the log still grows.
             PageStart::Backward(position) => position < self.next_position,
             PageStart::Forward(_) => self.is_full,
         }

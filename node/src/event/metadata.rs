@@ -100,13 +100,13 @@ pub enum AclError {
     /// Longer roles than a list may name.
     #[error("the roles of {0} have more than {MAX_ACL_BYTES} bytes")]
     TooLarge(&'static str),
-    /// A key that is not `$acl`, though whoever wrote it believes that it is.
+    /// A key that is not `$acl`, although its author takes it for that.
     #[error("the key '{0}' looks like $acl and would not be in force; write $acl")]
     Resembles(String),
-    /// A right that stands in no list.
+    /// A right outside a list.
     #[error("the key '{0}' has a meaning only in $acl, at the top of the document; elsewhere it would not be in force")]
     Misplaced(String),
-    /// The document is no JSON object, or not stored as JSON, and so counts as none.
+    /// The document is not a JSON object, or is not stored as JSON, so it has no effect.
     #[error(
         "metadata with $acl must be a JSON object in UTF-8, stored as JSON, because otherwise none of it would be in force"
     )]
@@ -122,16 +122,16 @@ pub enum AclError {
     UnknownSetting(String),
 }
 
-/// Roles that one access list names, those of all rights together. Every decision may compare each
-/// of them with the caller's.
+/// Most roles in one access list, over all rights. Every decision may compare each of them with the
+/// caller's roles.
 pub const MAX_ACL_ROLES: usize = 1_000;
 
-/// Bytes of all roles that one access list names.
+/// Most bytes of all roles in one access list.
 pub const MAX_ACL_BYTES: usize = 64 << 10;
 
-/// Where the list of one stream stands in its metadata.
+/// Key of a stream's own list in its metadata.
 pub(super) const STREAM_ACL: &str = "$acl";
-/// Where the lists for streams without their own stand in `$settings`.
+/// Keys of the default lists in `$settings`, for streams without a list of their own.
 pub(super) const USER_STREAM_ACL: &str = "$userStreamAcl";
 pub(super) const SYSTEM_STREAM_ACL: &str = "$systemStreamAcl";
 
@@ -200,8 +200,8 @@ impl DefaultAcls {
     }
 }
 
-/// The same document with another `$tb`; all other keys keep their order and their text. `None`
-/// when it is no JSON object.
+/// The same document with another `$tb`. All other keys keep their order and their text. `None`
+/// when it is not a JSON object.
 ///
 /// Used when a soft-deleted stream comes back (contract/streams 6.7 and 7).
 pub fn with_truncate_before(document: &[u8], number: EventNumber) -> Option<Vec<u8>> {

@@ -6,21 +6,22 @@ use std::ops::RangeInclusive;
 use super::visibility::Bounds;
 use super::{EventNumber, MAX_NUMBER};
 
-/// Where a page begins, and which way it goes from there. A place is a number on a page of a stream
-/// and a position on a page of the log.
+/// The start and the direction of a page. A place is a number on a page of a stream, and a position
+/// on a page of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageStart {
     /// Backward from the newest event.
     Head,
-    /// Backward from this place, which may not exist yet. Of a stream the event with this number
-    /// comes first, of the log the one before this position (contract/streams 10).
+    /// Backward from this place, which may not exist yet. On a page of a stream the event with this
+    /// number comes first, on a page of the log the event before this position (contract/streams
+    /// 10).
     Backward(u64),
     /// Forward from this place: its event comes first.
     Forward(u64),
 }
 
 impl PageStart {
-    /// Which way the page goes.
+    /// The direction of the page.
     pub fn direction(self) -> Direction {
         match self {
             Self::Head | Self::Backward(_) => Direction::Backward,
@@ -93,7 +94,7 @@ pub struct StreamPage {
 }
 
 impl StreamPage {
-    /// The page of a stream whose readers may see these numbers.
+    /// The page of a stream whose visible numbers are given by `bounds`.
     pub fn new(bounds: Bounds, start: PageStart, size: PageSize) -> Self {
         Self { bounds, start, count: size.get() }
     }
@@ -160,8 +161,8 @@ impl StreamPage {
             },
             PageStart::Head | PageStart::Backward(_) => {
                 let has_ended = self.reaches_the_end(lowest_visible);
-                // A head page of a wholly truncated stream reports -1 as its position, so the link
-                // leads to 0.
+                // A head page of a completely truncated stream reports -1 as its position, so the
+                // link leads to 0.
                 let is_empty_head = self.start == PageStart::Head && self.highest() < self.bounds.min;
                 PageLinks {
                     last: !has_ended,

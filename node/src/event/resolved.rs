@@ -68,7 +68,7 @@ impl ResolvedEvent {
         ResolvedRef { original: self.original.borrowed(), target: &self.target }
     }
 
-    /// Bytes of the longest name of a stream that it shows.
+    /// Bytes of the longest stream name that it shows.
     pub fn name_bytes(&self) -> usize {
         let (_, stream) = self.borrowed().identity();
         stream.len().max(self.original.stream.len())

@@ -10,8 +10,8 @@ pub const SETTINGS: &str = "$settings";
 /// Prefix of a metastream, the stream that holds the metadata of the stream named after it.
 const METASTREAM_PREFIX: &str = "$$";
 
-/// Bytes of a stream's name. It is a key in the database, and an entry of a page repeats it some ten
-/// times, in links with up to three bytes for each of them.
+/// Bytes of a stream's name. The name is a key in the database, and an entry of a page repeats it
+/// some ten times, in links with up to three bytes for each byte of it.
 pub const MAX_STREAM_NAME_BYTES: usize = 4 * 1024;
 
 /// A valid stream name, as clients write it, not percent-encoded. Requests name streams by this

@@ -15,12 +15,12 @@ pub enum Visibility {
 }
 
 impl Visibility {
-    /// Of a stream with this last event, if it ever had one, and this metadata.
+    /// For a stream with this last event, if it ever had one, and this metadata.
     pub fn new(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata, now: Ticks) -> Self {
         Self::of(is_tombstoned, last, metadata, oldest_visible(metadata, now))
     }
 
-    /// The same for reads to which no event is too old.
+    /// The same for reads that ignore the age of events.
     pub fn regardless_of_age(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata) -> Self {
         Self::of(is_tombstoned, last, metadata, None)
     }
@@ -41,12 +41,12 @@ impl Visibility {
 pub struct VisibleEvents {
     /// Their numbers.
     pub bounds: Bounds,
-    /// Events from before this time are too old by `$maxAge`; `None` where age does not count.
+    /// Events before this time are too old by `$maxAge`; `None` if age does not count.
     oldest: Option<Ticks>,
 }
 
 impl VisibleEvents {
-    /// Every event. The log of all events hides none.
+    /// Every event: the log of all events hides none.
     pub const ALL: Self = Self { bounds: Bounds { min: 0, last: MAX_NUMBER }, oldest: None };
 
     /// Whether a reader may see the stored event with this number and time.
@@ -54,7 +54,7 @@ impl VisibleEvents {
         self.bounds.contains(number) && self.oldest.is_none_or(|oldest| time >= oldest)
     }
 
-    /// Whether numbers alone say which events are visible, now and later.
+    /// Whether numbers alone decide which events are visible, now and later.
     pub fn is_ageless(&self) -> bool {
         self.oldest.is_none()
     }
@@ -82,7 +82,7 @@ impl Bounds {
     }
 }
 
-/// `None` also for an age before which there was no event at all.
+/// `None` also for an age that reaches back before the first possible event.
 fn oldest_visible(metadata: &StreamMetadata, now: Ticks) -> Option<Ticks> {
     let age = metadata.max_age_s?.saturating_mul(Ticks::PER_SECOND);
     now.0.checked_sub(age).map(Ticks)

@@ -12,11 +12,11 @@ use crate::event::{EventNumber, StreamHead};
 /// short reads.
 const HEADS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
-/// Bytes of all their names and access lists, which are most of what some heads take.
+/// Total size of the names and access lists in the heads, which make up most of some heads.
 const HEADS_BYTES: usize = 32 << 20;
 
-/// Bytes of name and access list with which a head is still remembered. A stream with more is read
-/// from the store each time instead of pushing a thousand others out.
+/// Largest name and access list of a remembered head. A larger head is read from the store each
+/// time instead of displacing a thousand others.
 const MAX_HEAD_BYTES: usize = 4 << 10;
 
 /// The head of a stream, and the rest of its row.
@@ -31,7 +31,7 @@ pub(super) struct StoredHead {
 }
 
 impl StoredHead {
-    /// Bytes of the head that `stream` has, beyond those that every head takes.
+    /// Bytes of the head of `stream` beyond those that every head takes.
     fn weight(&self, stream: &str) -> usize {
         let list = self.head.metadata.as_deref().and_then(|metadata| metadata.acl.as_ref());
         stream.len() + list.map_or(0, Acl::weight)
@@ -42,7 +42,7 @@ impl StoredHead {
 /// of an uncommitted chunk.
 pub(super) struct HeadCache {
     heads: LruCache<Arc<str>, StoredHead>,
-    /// Weight of all of them.
+    /// Weight of all heads.
     bytes: usize,
 }
 
@@ -58,7 +58,7 @@ impl HeadCache {
     pub(super) fn put(&mut self, stream: Arc<str>, head: StoredHead) {
         let weight = head.weight(&stream);
         if weight > MAX_HEAD_BYTES {
-            // Also not what was known before: it would be an older state of the stream.
+            // The known head goes too: it is an older state of the stream.
             let known = self.heads.pop_entry(&stream);
             return self.has_left(known);
         }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::event::StreamMetadata;
 
-    /// A head with so many roles that weigh nothing but their place.
+    /// A head with this many roles that weigh nothing but their place.
     fn head(roles: usize) -> StoredHead {
         let acl = Acl { read: Some(vec![String::new(); roles]), ..Acl::default() };
         let metadata = StreamMetadata { acl: Some(acl), ..StreamMetadata::default() };

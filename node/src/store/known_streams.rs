@@ -11,8 +11,8 @@ use super::slots::{SlotPlace, Slots};
 use crate::event::StreamNameRef;
 use crate::event::metadata::Acl;
 
-/// Streams whose state is kept for readers, at about 300 bytes each and at most 1 KiB; another one
-/// costs two short reads.
+/// Streams whose state is kept for readers, at about 300 bytes each and at most 1 KiB. Any other
+/// stream costs two short reads.
 pub const KEPT_STREAMS: usize = 16_384;
 
 /// See the module. Metastreams are left out, because their state depends on two streams.
@@ -30,8 +30,8 @@ impl KnownStreams {
         self.streams.get(stream)
     }
 
-    /// Keeps what was read after `place` was taken, unless the stream was changed meanwhile.
-    /// Unusually long names and access lists are not kept.
+    /// Keeps what was read after `place` was taken, unless the stream has changed since. Unusually
+    /// long names and access lists are not kept.
     pub(super) fn put(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
         let weight = info.metadata.acl.as_ref().map_or(0, Acl::weight);
         if !StreamNameRef::new(stream).is_metastream() {

@@ -9,11 +9,11 @@ use std::hash::BuildHasher;
 use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
 
-/// Bytes of a key and of what is known of it beyond which [`Slots::put_light`] remembers nothing:
-/// places are bounded in number, so what lies in them has to be bounded, too.
+/// Largest key and value together that [`Slots::put_light`] remembers: the number of slots is
+/// bounded, so their content has to be bounded too.
 pub const MAX_LIGHT_BYTES: usize = 1 << 10;
 
-/// What is known by name. `V` is cheap to clone.
+/// Facts by name. `V` is cheap to clone.
 pub struct Slots<V> {
     slots: Box<[Mutex<Slot<V>>]>,
     hasher: DefaultHashBuilder,
@@ -66,14 +66,14 @@ impl<V: Clone> Slots<V> {
         is_current
     }
 
-    /// [`Self::put`], unless the key and a value that weighs so many bytes are too large together.
+    /// Like [`Self::put`], unless the key and a value of this weight are too large together.
     pub fn put_light(&self, place: SlotPlace, key: &str, value: V, weight: usize) {
         if key.len() + weight <= MAX_LIGHT_BYTES {
             self.put(place, key, value);
         }
     }
 
-    /// Forgets `key`, and what is being learnt about it at this moment.
+    /// Forgets `key`, and rejects what is being read about it at this moment.
     pub fn changed(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.version += 1;
