@@ -9,7 +9,6 @@ use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::serial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::Form;
 use crate::door::{Door, Protocol};
 
 /// A list that names no right to delete.
@@ -17,13 +16,6 @@ const LIST: &str = r#"{"$acl":{"$r":["boss"],"$w":["boss"],"$mr":["boss"],"$mw":
 
 /// What nobody else may read.
 const SECRET: &str = "the-secret";
-
-/// Whether the rules that these tests check are in force. Until then they are part of the long form.
-const IN_SHORT_FORM: bool = false;
-
-fn is_left_out() -> bool {
-    Form::of_this_run() == Form::Short && !IN_SHORT_FORM
-}
 
 /// Asks as a caller, anonymously without one, and returns the whole answer.
 async fn ask(
@@ -65,9 +57,6 @@ fn user(login: &str, password: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_stream_is_no_way_around_its_list() -> anyhow::Result<()> {
-    if is_left_out() {
-        return Ok(());
-    }
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(1, Options::default()).await?;
     let door = Door::of(&cluster, 1)?;
@@ -94,9 +83,6 @@ async fn a_deleted_stream_is_no_way_around_its_list() -> anyhow::Result<()> {
 async fn of_several_who_create_a_user_at_once_one_does() -> anyhow::Result<()> {
     const AT_ONCE: usize = 6;
     const ROUNDS: usize = 5;
-    if is_left_out() {
-        return Ok(());
-    }
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(1, Options::default()).await?;
     let door = Door::of(&cluster, 1)?;
@@ -117,9 +103,6 @@ async fn of_several_who_create_a_user_at_once_one_does() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_link_closes_no_page_of_the_log() -> anyhow::Result<()> {
-    if is_left_out() {
-        return Ok(());
-    }
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(1, Options::default()).await?;
     let door = Door::of(&cluster, 1)?;
@@ -145,9 +128,6 @@ async fn a_strangers_link_closes_no_page_of_the_log() -> anyhow::Result<()> {
 async fn an_answer_under_way_ends_with_the_right_to_read_it() -> anyhow::Result<()> {
     const EVENTS: usize = 10;
     const EVENT_BYTES: usize = 4 << 20;
-    if is_left_out() {
-        return Ok(());
-    }
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(1, Options::default()).await?;
     let door = Door::of(&cluster, 1)?;
@@ -186,9 +166,6 @@ fn open_to_others(directory: &Path, found: &mut Vec<String>) -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_users_of_the_machine_read_nothing_of_the_data() -> anyhow::Result<()> {
-    if is_left_out() {
-        return Ok(());
-    }
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(1, Options::default()).await?;
     let door = Door::of(&cluster, 1)?;

@@ -1,5 +1,6 @@
 //! Readers that are slow but steady get all of an answer; those that read nothing are cut off.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use headwater_cluster_tests::cluster::{Cluster, Options};
@@ -48,6 +49,8 @@ fn request(door: &Door) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_but_steady_reader_gets_all_of_a_large_answer() -> anyhow::Result<()> {
     if Form::of_this_run() == Form::Short && std::env::var_os("HOSTILE_ONLY").is_none() {
+        // It takes minutes. Not by `eprintln!`, whose lines are not shown when a test passes.
+        writeln!(std::io::stderr(), "LEFT OUT of the short form: slow but steady readers")?;
         return Ok(());
     }
     let _turn = serial::my_turn()?;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use handshakes::{Handshakes, NoTurn};
+pub(crate) use places::Place;
 use places::Places;
-pub(crate) use places::{InUse, Place};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 

@@ -13,13 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
-
-use crate::http::Reply;
-use crate::http::exchange::reply::GivenUp;
 
 /// Nothing is asked.
 const IDLE: u8 = 0;
@@ -62,35 +57,6 @@ pub(super) struct Answering(Progress);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.phase.store(WRITTEN, Ordering::Relaxed);
-    }
-}
-
-/// The body of an answer over HTTP/1.1.
-pub(super) struct Answer {
-    reply: Reply,
-    _request: Answering,
-}
-
-impl Answer {
-    pub(super) fn new(reply: Reply, request: Answering) -> Self {
-        Self { reply, _request: request }
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = GivenUp;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
-        Pin::new(&mut self.get_mut().reply).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.reply.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.reply.size_hint()
     }
 }
 

@@ -12,9 +12,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::http::connection::half_close::{Answer, HalfClose, Progress};
+use crate::http::connection::guarded::Guarded;
+use crate::http::connection::half_close::{HalfClose, Progress};
 use crate::http::connection::head;
-use crate::http::connection::in_use::ReplyInUse;
 use crate::http::connection::stall::StallGuard;
 use crate::http::exchange::request::Connection;
 use crate::http::exchange::service;
@@ -56,7 +56,7 @@ where
             // asked.
             Box::pin(async move {
                 let answer = answer(&state, &connection, request).await;
-                Ok::<_, Infallible>(answer.map(|reply| ReplyInUse::new(Answer::new(reply, answering), in_use)))
+                Ok::<_, Infallible>(answer.map(|reply| Guarded::new(reply, (answering, in_use))))
             })
         });
         let served = http1::Builder::new()

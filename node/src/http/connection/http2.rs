@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::connection::guarded::Guarded;
 use crate::http::connection::head::into_origin_form;
-use crate::http::connection::in_use::ReplyInUse;
 use crate::http::connection::pacing::Requests;
 use crate::http::connection::stall::StallGuard;
 use crate::http::exchange::request::Connection;
@@ -70,7 +70,7 @@ where
                 // one.
                 let _place = places.acquire().await;
                 let answer = answer(&state, &connection, request).await;
-                Ok::<_, Infallible>(answer.map(|reply| ReplyInUse::new(underway.answer(reply), in_use)))
+                Ok::<_, Infallible>(answer.map(|reply| Guarded::new(underway.answer(reply), in_use)))
             }
         });
         let served = http2::Builder::new(TokioExecutor::new())

@@ -1,4 +1,5 @@
-//! Answers that tell that their connection is in use until they are sent.
+//! Bodies of answers that hold something until they are sent: the use of a connection, a request
+//! under way.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,21 +8,21 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http::exchange::reply::GivenUp;
-use crate::listen::InUse;
 
-/// The body of an answer. The connection drops it when the last of it was taken.
-pub(super) struct ReplyInUse<B> {
+/// The body of an answer, and a guard that ends with it: the connection drops both when it has
+/// taken the last of the body.
+pub(super) struct Guarded<B, G> {
     reply: B,
-    _in_use: InUse,
+    _guard: G,
 }
 
-impl<B> ReplyInUse<B> {
-    pub(super) fn new(reply: B, in_use: InUse) -> Self {
-        Self { reply, _in_use: in_use }
+impl<B, G> Guarded<B, G> {
+    pub(super) fn new(reply: B, guard: G) -> Self {
+        Self { reply, _guard: guard }
     }
 }
 
-impl<B: Body<Data = Bytes, Error = GivenUp> + Unpin> Body for ReplyInUse<B> {
+impl<B: Body<Data = Bytes, Error = GivenUp> + Unpin, G: Unpin> Body for Guarded<B, G> {
     type Data = Bytes;
     type Error = GivenUp;
 
