@@ -17,6 +17,7 @@ extern crate self as headwater;
 mod access;
 pub mod apply;
 mod budget;
+pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod descriptors;

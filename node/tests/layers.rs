@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["event", "fatal", "files"]),
     ("log", &["fatal", "files"]),
     ("event", &["fatal"]),
+    ("client", &["config"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),
     ("budget", &[]),
@@ -57,7 +58,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("rocksdb", &["store", "log"]),
     ("tonic", &["raft", "transport", "cluster"]),
-    ("hyper", &["http"]),
+    ("hyper", &["http", "client"]),
 ];
 
 fn without_comments(source: &str) -> String {

@@ -1,6 +1,7 @@
 //! The effective configuration of a node, and its sources: flags, environment, file, defaults.
 
 mod certs;
+mod client;
 mod exposure;
 mod flags;
 pub mod print;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use certs::{CertsCommand, CreateCerts, RenewCerts};
+pub use client::{ClientFlags, NodeFlags, Patience};
 use flags::Flags;
 pub use flags::{command, env_name, flag_name, keys};
 use ipnet::IpNet;

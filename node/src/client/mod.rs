@@ -1,0 +1,89 @@
+//! What the command line needs to talk to a running node over HTTP: a login, TLS, deadlines,
+//! repetition of what is safe to repeat, errors that say what to do, and progress.
+//!
+//! Only subcommands use it; nodes talk to each other over [`crate::transport`].
+
+mod call;
+mod error;
+mod login;
+mod progress;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::time::Duration;
+
+pub use call::{Answer, Call, Repeat};
+pub use error::ClientError;
+pub use login::{Login, PASSWORD_VARIABLE};
+pub use progress::{Progress, Unit};
+use reqwest::Url;
+
+use crate::config::{ClientFlags, NodeFlags};
+
+/// Exit code of a subcommand that a second signal ends at once, as a shell reports SIGINT.
+pub const EXIT_INTERRUPTED: i32 = 130;
+
+/// A node as a subcommand sees it. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// Scheme, host and port.
+    base: Url,
+    login: Option<Login>,
+    /// How long a request is repeated.
+    retry: Duration,
+}
+
+impl Client {
+    /// The node that the flags name; asks for the password if neither the environment nor a file
+    /// has it. Makes no connection yet.
+    ///
+    /// # Errors
+    /// There is no password, or a file cannot be used.
+    pub fn new(flags: &NodeFlags) -> Result<Self, ClientError> {
+        Self::of(&flags.url, &flags.client, PASSWORD_VARIABLE)
+    }
+
+    /// The same for a node named otherwise, with its password in another environment variable.
+    ///
+    /// # Errors
+    /// See [`Self::new`].
+    pub fn of(url: &Url, flags: &ClientFlags, password_variable: &str) -> Result<Self, ClientError> {
+        let login = Login::find(flags, url, password_variable)?;
+        let patience = flags.patience;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::trust(flags.ca_file.as_deref())?)
+            // A redirect to another host would need the login there, which is for the user to say.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(patience.connect())
+            .read_timeout(patience.idle())
+            .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ClientError::Setup(error.to_string()))?;
+        Ok(Self { http, base: url.clone(), login, retry: patience.retry() })
+    }
+
+    /// Scheme, host and port, as messages name the node.
+    pub fn name(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+}
+
+/// Runs a subcommand that talks to nodes, on a runtime of its own.
+///
+/// # Errors
+/// Those of the subcommand; or the system gives no runtime.
+pub fn run<T, E: From<std::io::Error>>(command: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .thread_name("headwater-client")
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(command);
+    // A question on a terminal may still hold a thread.
+    runtime.shutdown_background();
+    done
+}
