@@ -31,6 +31,7 @@ mod machine;
 pub mod metrics;
 pub mod node;
 pub mod raft;
+pub mod scavenge;
 pub mod snapshot;
 pub mod store;
 mod streams;

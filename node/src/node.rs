@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::descriptors::OpenFiles;
 use crate::metrics::Metrics;
 use crate::raft;
+use crate::scavenge::{ScavengeMetrics, Scavenger};
 use crate::streams::Streams;
 use crate::tls::Certificates;
 use crate::transport::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
@@ -185,7 +186,19 @@ impl Node {
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
         let streams = Streams::start(cluster.clone(), access.clone(), config.read_wait)?;
-        let state = http::AppState::new(streams, cluster.view(), access.clone(), config.clone(), metrics, http_metrics);
+        let scavenge_metrics = ScavengeMetrics::default();
+        metrics.register(|registry| scavenge_metrics.register(registry));
+        let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
+        tokio::spawn(scavenger.clone().run(stop_all.clone()));
+        let state = http::AppState::new(
+            streams,
+            cluster.view(),
+            access.clone(),
+            scavenger,
+            config.clone(),
+            metrics,
+            http_metrics,
+        );
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());

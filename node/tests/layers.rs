@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
-        &["streams", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal", "files", "budget"],
+        &[
+            "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal",
+            "files", "budget",
+        ],
     ),
     ("streams", &["subscribe", "access", "cluster", "store", "event", "budget"]),
+    ("scavenge", &["cluster", "store", "event", "config"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
     ("cluster", &["raft", "transport", "store", "event", "config", "metrics", "fatal", "files"]),

@@ -12,4 +12,9 @@ impl Command {
     pub fn of_users(appends: Vec<Append>) -> Self {
         Self { kind: Some(Kind::AppendAll(AppendAll { appends })), purpose: Purpose::Users.into() }
     }
+
+    /// Upkeep of the whole store.
+    pub fn of_maintenance(kind: Kind) -> Self {
+        Self { kind: Some(kind), purpose: Purpose::Maintenance.into() }
+    }
 }

@@ -60,6 +60,7 @@ impl Access {
                 || streams.iter().all(|stream| {
                     stream == NOTIFICATIONS || caller.login().is_some_and(|login| *stream == stream_of(login))
                 })),
+            Permission::Maintain => Ok(caller.is_admin()),
             Permission::Unknown => Ok(false),
         }
     }

@@ -326,6 +326,11 @@ impl Cluster {
         self.parts.lifecycle.set_users_exist();
     }
 
+    /// Whether every member can read a state with removed events, as far as this node has heard.
+    pub(crate) fn knows_removals_everywhere(&self) -> bool {
+        self.parts.status.knows_removals_everywhere()
+    }
+
     /// Figures of the work of this node.
     pub(crate) fn figures(&self) -> Figures {
         self.parts.statistics.figures()

@@ -85,6 +85,10 @@ fn outcome_to_wire(outcome: WriteOutcome) -> wire::WriteOutcome {
         WriteOutcome::Deleted { position } => Kind::Deleted(wire::Deleted { position }),
         WriteOutcome::WrongExpectedVersion { current } => Kind::WrongExpectedVersion(current),
         WriteOutcome::StreamDeleted => Kind::StreamDeleted(wire::StreamDeleted {}),
+        WriteOutcome::Scavenged { events, bytes, finished_streams } => {
+            Kind::Scavenged(wire::Scavenged { events, bytes, finished_streams })
+        }
+        WriteOutcome::Redacted { position } => Kind::Redacted(wire::Redacted { position }),
         WriteOutcome::Rejected { reason } => Kind::Rejected(wire::Rejected { reason }),
     };
     wire::WriteOutcome { kind: Some(kind) }
@@ -100,6 +104,10 @@ fn outcome_from_wire(outcome: wire::WriteOutcome) -> Option<WriteOutcome> {
         Kind::Deleted(d) => WriteOutcome::Deleted { position: d.position },
         Kind::WrongExpectedVersion(current) => WriteOutcome::WrongExpectedVersion { current },
         Kind::StreamDeleted(_) => WriteOutcome::StreamDeleted,
+        Kind::Scavenged(s) => {
+            WriteOutcome::Scavenged { events: s.events, bytes: s.bytes, finished_streams: s.finished_streams }
+        }
+        Kind::Redacted(r) => WriteOutcome::Redacted { position: r.position },
         Kind::Rejected(r) => WriteOutcome::Rejected { reason: r.reason },
     })
 }
@@ -136,6 +144,8 @@ mod tests {
             WriteOutcome::Deleted { position: 3 },
             WriteOutcome::WrongExpectedVersion { current: -1 },
             WriteOutcome::StreamDeleted,
+            WriteOutcome::Scavenged { events: 4, bytes: 300, finished_streams: 2 },
+            WriteOutcome::Redacted { position: 5 },
             WriteOutcome::Rejected { reason: "no".into() },
         ] {
             assert_eq!(outcome_from_wire(outcome_to_wire(outcome.clone())), Some(outcome));

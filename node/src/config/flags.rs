@@ -8,8 +8,8 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use super::Secret;
 use super::certs::CertsCommand;
 use super::values::{
-    Challenge, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, parse_bytes, parse_challenge, parse_cluster_name,
-    parse_members, parse_ms, parse_networks, parse_origins,
+    Challenge, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes, parse_challenge,
+    parse_cluster_name, parse_members, parse_ms, parse_networks, parse_origins, parse_window,
 };
 
 /// Prefix of environment variables.
@@ -139,6 +139,16 @@ pub(super) struct Flags {
     /// Take a snapshot after this many seconds if anything was written since the last one
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=MAX_INTERVAL_S), help_heading = "Storage")]
     pub snapshot_interval_s: u64,
+    /// Look for events that nobody can see any more, and remove them if there are many, every so many
+    /// seconds; 0: only when somebody asks
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=MAX_INTERVAL_S), help_heading = "Storage")]
+    pub scavenge_interval_s: u64,
+    /// Hours of the day in which this happens by itself, UTC, like 22:00-05:30 [default: all]
+    #[arg(long, value_name = "HH:MM-HH:MM", value_parser = parse_window, help_heading = "Storage")]
+    pub scavenge_window: Option<TimeWindow>,
+    /// Bytes of events removed, and of tables rewritten, per second at most
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes, help_heading = "Storage")]
+    pub scavenge_bytes_per_second: u64,
     /// Bytes of log kept below the newest snapshot, so that a short absence of a node needs no full
     /// copy
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]

@@ -24,8 +24,8 @@ use ipnet::IpNet;
 pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
-pub use values::Challenge;
 use values::check_host_port;
+pub use values::{Challenge, TimeWindow};
 
 /// The complete, checked configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,12 @@ pub struct Config {
     pub snapshot_log_bytes: u64,
     /// ... or this long after the last one, if anything was written.
     pub snapshot_interval: Duration,
+    /// How often the leader looks for events to remove by itself; zero: never.
+    pub scavenge_interval: Duration,
+    /// When it may do so; `None`: always.
+    pub scavenge_window: Option<TimeWindow>,
+    /// Bytes of events removed, and of tables rewritten, per second at most.
+    pub scavenge_bytes_per_second: u64,
     /// At least this many bytes of log are kept below the newest snapshot, so that a short absence
     /// needs no full copy.
     pub keep_log_bytes: u64,
@@ -192,6 +198,9 @@ impl Config {
             election_timeout_max: ms(flags.election_max_ms),
             snapshot_log_bytes: flags.snapshot_log_bytes,
             snapshot_interval: Duration::from_secs(flags.snapshot_interval_s),
+            scavenge_interval: Duration::from_secs(flags.scavenge_interval_s),
+            scavenge_window: flags.scavenge_window,
+            scavenge_bytes_per_second: flags.scavenge_bytes_per_second,
             keep_log_bytes: flags.keep_log_bytes,
             snapshot_bytes_per_second: flags.snapshot_bytes_per_second,
             ready_lag_events: flags.ready_lag_events,

@@ -84,6 +84,9 @@ fn every_option_can_be_set_in_every_source() {
         ("ready_lag_events", "11"),
         ("snapshot_log_bytes", "12MiB"),
         ("snapshot_interval_s", "13"),
+        ("scavenge_interval_s", "14"),
+        ("scavenge_window", "22:00-05:30"),
+        ("scavenge_bytes_per_second", "17MiB"),
         ("keep_log_bytes", "0"),
         ("snapshot_bytes_per_second", "15MiB"),
         ("block_cache_bytes", "16MiB"),
@@ -210,6 +213,7 @@ fn unknown_and_contradictory_options_are_refused_with_advice() {
         (&["--heartbeat-ms=x"], &[], None, &["--heartbeat-ms", "milliseconds"]),
         (&["--heartbeat-ms=0"], &[], None, &["--heartbeat-ms", "from 1 to"]),
         (&["--block-cache-bytes=1Mb"], &[], None, &["--block-cache-bytes", "64KiB"]),
+        (&["--scavenge-window=22-5"], &[], None, &["--scavenge-window", "22:00-05:30"]),
         (&["--server-id=0"], &[], None, &["--server-id"]),
         (&["--members=1=a:1"], &[], None, &["ID=RAFTHOST:PORT/HTTPHOST:PORT"]),
         (&["--members=0=a:1/a:2"], &[], None, &["1 to 65535"]),
@@ -344,4 +348,17 @@ fn every_option_is_listed_with_its_effective_value_and_passwords_are_masked() {
     // an option.
     assert_eq!(listed.len(), flags::keys().len());
     assert!(!serde_json::to_string(listed).unwrap().contains("s3cret"));
+}
+
+#[test]
+fn a_window_of_time_may_go_over_midnight() {
+    let contains = |window: &str, hours: u64, minutes: u64| {
+        let config = run(&[&format!("--scavenge-window={window}")], &[], None).unwrap();
+        let time = std::time::SystemTime::UNIX_EPOCH
+            + std::time::Duration::from_secs(86_400 * 20_000 + hours * 3_600 + minutes * 60);
+        config.scavenge_window.unwrap().contains(time)
+    };
+    assert!(contains("22:00-05:30", 22, 0) && contains("22:00-05:30", 0, 0) && contains("22:00-05:30", 5, 29));
+    assert!(!contains("22:00-05:30", 21, 59) && !contains("22:00-05:30", 5, 30));
+    assert!(contains("01:15-02:00", 1, 15) && !contains("01:15-02:00", 2, 0) && !contains("01:15-02:00", 0, 0));
 }

@@ -71,6 +71,45 @@ pub(super) fn parse_ms(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Hours of every day, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindow {
+    /// Minute of the day at which it begins.
+    from: u32,
+    /// Minute of the day at which it ends; before `from` when it goes over midnight.
+    to: u32,
+}
+
+impl TimeWindow {
+    /// Whether the time is in the window.
+    pub fn contains(self, time: std::time::SystemTime) -> bool {
+        let seconds = time.duration_since(std::time::SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let minute = (seconds / 60 % (24 * 60)) as u32;
+        if self.from <= self.to {
+            (self.from..self.to).contains(&minute)
+        } else {
+            minute >= self.from || minute < self.to
+        }
+    }
+}
+
+impl std::fmt::Display for TimeWindow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (from, to) = (self.from, self.to);
+        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
+    }
+}
+
+pub(super) fn parse_window(text: &str) -> Result<TimeWindow, String> {
+    let minute = |text: &str| {
+        let (hours, minutes) = text.split_once(':')?;
+        let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
+        (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
+    };
+    let window = text.split_once('-').and_then(|(from, to)| Some(TimeWindow { from: minute(from)?, to: minute(to)? }));
+    window.filter(|window| window.from != window.to).ok_or_else(|| "expected hours like 22:00-05:30, UTC".to_owned())
+}
+
 pub(super) fn parse_challenge(text: &str) -> Result<Challenge, String> {
     [Challenge::BasicCustom, Challenge::Basic]
         .into_iter()

@@ -15,16 +15,6 @@ pub fn first_position(start: PageStart, next_position: Position) -> Position {
     }
 }
 
-/// The positions of a page of all events, given that of the next event. They are dense: no event is
-/// missing between two others.
-pub fn positions(start: PageStart, size: PageSize, next_position: Position) -> Range<Position> {
-    let (count, first) = (size.get(), first_position(start, next_position).min(next_position));
-    match start.direction() {
-        Direction::Backward => first.saturating_sub(count)..first,
-        Direction::Forward => first..first.saturating_add(count).min(next_position),
-    }
-}
-
 /// A page of the log, or of its filtered events, without the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogPage {
@@ -42,20 +32,21 @@ pub struct LogPage {
 }
 
 impl LogPage {
-    /// The page with all events at these positions.
-    pub fn of_all(start: PageStart, size: PageSize, next_position: Position, positions: &Range<Position>) -> Self {
+    /// The page with all events at these positions, so many of them. Positions of events that were
+    /// removed are no part of the page, unless nothing but them is behind its last event.
+    pub fn of_all(
+        start: PageStart,
+        size: PageSize,
+        next_position: Position,
+        positions: &Range<Position>,
+        events: u64,
+    ) -> Self {
         let count = size.get();
         let end = match start.direction() {
             Direction::Backward => positions.start,
             Direction::Forward => positions.end,
         };
-        Self {
-            start,
-            count,
-            reached: (!positions.is_empty()).then_some(end),
-            is_full: positions.end - positions.start >= count,
-            next_position,
-        }
+        Self { start, count, reached: (!positions.is_empty()).then_some(end), is_full: events >= count, next_position }
     }
 
     /// The page with this many events, found on a walk over everything from the start of the page
@@ -109,9 +100,18 @@ mod tests {
         PageSize::new(count).unwrap()
     }
 
+    /// The positions of a page of a log without holes.
+    fn positions(start: PageStart, count: u64, next_position: Position) -> Range<Position> {
+        let first = first_position(start, next_position).min(next_position);
+        match start.direction() {
+            Direction::Backward => first.saturating_sub(count)..first,
+            Direction::Forward => first..first.saturating_add(count).min(next_position),
+        }
+    }
+
     fn page(start: PageStart, next_position: Position) -> (Range<Position>, PageLinks, bool) {
-        let positions = super::positions(start, size(20), next_position);
-        let page = LogPage::of_all(start, size(20), next_position, &positions);
+        let positions = positions(start, 20, next_position);
+        let page = LogPage::of_all(start, size(20), next_position, &positions, positions.end - positions.start);
         (positions, page.links(), page.is_immutable())
     }
 
@@ -159,9 +159,10 @@ mod tests {
         fn following_next_from_first_meets_every_position_once(next_position in 0..200u64, count in 1..50u64) {
             let (mut met, mut start) = (Vec::new(), Some(PageStart::Head));
             while let Some(at) = start {
-                let positions = super::positions(at, size(count), next_position);
+                let positions = positions(at, count, next_position);
                 met.extend(positions.clone().rev());
-                start = LogPage::of_all(at, size(count), next_position, &positions).links().next.map(PageStart::Backward);
+                let page = LogPage::of_all(at, size(count), next_position, &positions, positions.end - positions.start);
+                start = page.links().next.map(PageStart::Backward);
             }
             proptest::prop_assert_eq!(met, (0..next_position).rev().collect::<Vec<_>>());
         }
@@ -170,9 +171,10 @@ mod tests {
         fn following_previous_from_last_meets_every_position_once(next_position in 0..200u64, count in 1..50u64) {
             let (mut met, mut start) = (Vec::new(), Some(PageStart::Forward(0)));
             while let Some(at) = start {
-                let positions = super::positions(at, size(count), next_position);
+                let positions = positions(at, count, next_position);
                 met.extend(positions.clone());
-                start = LogPage::of_all(at, size(count), next_position, &positions).links().previous.map(PageStart::Forward);
+                let page = LogPage::of_all(at, size(count), next_position, &positions, positions.end - positions.start);
+                start = page.links().previous.map(PageStart::Forward);
             }
             proptest::prop_assert_eq!(met, (0..next_position).collect::<Vec<_>>());
         }

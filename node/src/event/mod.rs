@@ -8,6 +8,7 @@ pub mod metadata;
 pub mod outcome;
 pub mod paging;
 pub mod recorded;
+pub mod removal;
 pub mod resolved;
 pub mod stream_head;
 pub mod stream_name;
@@ -19,16 +20,18 @@ pub use expected_version::ExpectedVersion;
 pub use metadata::StreamMetadata;
 pub use outcome::WriteOutcome;
 pub use recorded::{EventRef, RecordedEvent};
+pub use removal::{Removable, RemovalMark, Removed, RemovedEvents};
 pub use resolved::{LinkTarget, ResolvedEvent, ResolvedRef};
 pub use stream_head::{Recreation, StreamHead};
 pub use stream_name::{StreamName, StreamNameError, StreamNameRef};
 pub use time::{Stamps, Ticks, TimePrinter};
 pub use visibility::Visibility;
 
-/// Index of an event in the log of all events: dense from 0, equal on every node.
+/// Index of an event in the log of all events: counted from 0, equal on every node, and never used
+/// again after the event was removed.
 pub type Position = u64;
 
-/// Number of an event in its stream: dense from 0.
+/// Number of an event in its stream, counted from 0.
 pub type EventNumber = u64;
 
 /// The largest number and truncation point, 2^63-1: number of a tombstone, `$tb` of a soft-deleted

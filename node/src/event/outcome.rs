@@ -27,6 +27,20 @@ pub enum WriteOutcome {
     },
     /// The stream is hard-deleted, or soft-deleted where it was expected to exist.
     StreamDeleted,
+    /// What nobody could see any more of some streams is removed.
+    Scavenged {
+        /// Events that are gone.
+        events: u64,
+        /// Bytes of their rows.
+        bytes: u64,
+        /// Streams of the command, from the first on, of which nothing more can be removed now.
+        finished_streams: u32,
+    },
+    /// Data and metadata of the event at this position are blank.
+    Redacted {
+        /// Where the event is.
+        position: Position,
+    },
     /// This version of the state machine always refuses the command; it is never stored.
     Rejected {
         /// A sentence for the client.
@@ -38,8 +52,13 @@ impl WriteOutcome {
     /// Position of the last event of a write that was stored.
     pub fn position(&self) -> Option<Position> {
         match self {
-            Self::Appended { position, .. } | Self::Deleted { position } => Some(*position),
-            Self::WrongExpectedVersion { .. } | Self::StreamDeleted | Self::Rejected { .. } => None,
+            Self::Appended { position, .. } | Self::Deleted { position } | Self::Redacted { position } => {
+                Some(*position)
+            }
+            Self::WrongExpectedVersion { .. }
+            | Self::StreamDeleted
+            | Self::Scavenged { .. }
+            | Self::Rejected { .. } => None,
         }
     }
 }

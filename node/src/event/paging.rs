@@ -244,13 +244,13 @@ mod tests {
 
     #[test]
     fn the_worked_examples_of_truncated_streams() {
-        let five_left = Bounds::new(29, &StreamMetadata { max_count: Some(5), ..StreamMetadata::default() });
+        let five_left = Bounds::new(29, 0, &StreamMetadata { max_count: Some(5), ..StreamMetadata::default() });
         assert_eq!(five_left.min, 25);
         assert_eq!(page(five_left, Head, 20), (Some(25..=29), links(false, None, Some(30))));
         assert_eq!(forward(five_left, 0, 10), (None, links(false, None, Some(10))));
         assert!(!StreamPage::new(five_left, Forward(0), size(10)).reaches_the_head());
         assert_eq!(backward(five_left, 24, 10), (None, links(false, None, Some(25))));
-        let none_left = Bounds::new(29, &StreamMetadata { truncate_before: Some(30), ..StreamMetadata::default() });
+        let none_left = Bounds::new(29, 0, &StreamMetadata { truncate_before: Some(30), ..StreamMetadata::default() });
         assert_eq!(page(none_left, Head, 20), (None, links(false, None, Some(0))));
     }
 
@@ -288,7 +288,7 @@ mod tests {
 
     impl Stream {
         fn bounds(&self) -> Bounds {
-            Bounds::new(self.last, &self.metadata)
+            Bounds::new(self.last, 0, &self.metadata)
         }
 
         fn visible(&self) -> BTreeSet<EventNumber> {

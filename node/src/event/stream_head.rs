@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{EventNumber, Position, StreamMetadata};
+use super::{EventNumber, Position, Removed, StreamMetadata};
 
 /// A write that recreated a soft-deleted stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub struct StreamHead {
     pub metadata: Option<Arc<StreamMetadata>>,
     /// The write that last recreated the stream, if it expected no stream.
     pub recreation: Option<Recreation>,
+    /// What has been removed of its events.
+    pub removed: Removed,
+    /// How many of its events were redacted.
+    pub redactions: u32,
 }
 
 impl StreamHead {

@@ -15,25 +15,36 @@ pub enum Visibility {
 }
 
 impl Visibility {
-    /// For a stream with this last event, if it ever had one, and this metadata.
-    pub fn new(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata, now: Ticks) -> Self {
-        Self::of(is_tombstoned, last, metadata, oldest_visible(metadata, now))
+    /// Of a stream with this metadata.
+    pub fn new(stored: StoredNumbers, metadata: &StreamMetadata, now: Ticks) -> Self {
+        Self::of(stored, metadata, oldest_visible(metadata, now))
     }
 
     /// The same for reads that ignore the age of events.
-    pub fn regardless_of_age(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata) -> Self {
-        Self::of(is_tombstoned, last, metadata, None)
+    pub fn regardless_of_age(stored: StoredNumbers, metadata: &StreamMetadata) -> Self {
+        Self::of(stored, metadata, None)
     }
 
-    fn of(is_tombstoned: bool, last: Option<EventNumber>, metadata: &StreamMetadata, oldest: Option<Ticks>) -> Self {
-        match last {
-            _ if is_tombstoned => Self::Deleted,
+    fn of(stored: StoredNumbers, metadata: &StreamMetadata, oldest: Option<Ticks>) -> Self {
+        match stored.last {
+            _ if stored.is_tombstoned => Self::Deleted,
             Some(last) if !metadata.is_soft_deleted() => {
-                Self::Readable(VisibleEvents { bounds: Bounds::new(last, metadata), oldest })
+                Self::Readable(VisibleEvents { bounds: Bounds::new(last, stored.removed_before, metadata), oldest })
             }
             _ => Self::NotFound,
         }
     }
+}
+
+/// What a stream has of events, whatever its metadata say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoredNumbers {
+    /// The stream is hard-deleted.
+    pub is_tombstoned: bool,
+    /// Number of the last event ever committed, if there was one.
+    pub last: Option<EventNumber>,
+    /// Events with smaller numbers were removed for ever.
+    pub removed_before: EventNumber,
 }
 
 /// The events of a stream that readers may see at one moment.
@@ -70,10 +81,11 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Applies `$maxCount` and `$tb` to a stream whose last event is `last`.
-    pub fn new(last: EventNumber, metadata: &StreamMetadata) -> Self {
+    /// Applies `$maxCount` and `$tb` to a stream whose last event is `last`, and whose events below
+    /// `removed_before` were removed.
+    pub fn new(last: EventNumber, removed_before: EventNumber, metadata: &StreamMetadata) -> Self {
         let by_count = metadata.max_count.map_or(0, |count| (last + 1).saturating_sub(count));
-        Self { min: by_count.max(metadata.truncate_before.unwrap_or(0)), last }
+        Self { min: by_count.max(metadata.truncate_before.unwrap_or(0)).max(removed_before), last }
     }
 
     /// Whether a reader may see this number, if the event is stored and young enough.
@@ -83,7 +95,7 @@ impl Bounds {
 }
 
 /// `None` also for an age that reaches back before the first possible event.
-fn oldest_visible(metadata: &StreamMetadata, now: Ticks) -> Option<Ticks> {
+pub(super) fn oldest_visible(metadata: &StreamMetadata, now: Ticks) -> Option<Ticks> {
     let age = metadata.max_age_s?.saturating_mul(Ticks::PER_SECOND);
     now.0.checked_sub(age).map(Ticks)
 }
@@ -94,8 +106,12 @@ mod tests {
 
     const NOW: Ticks = Ticks(100 * Ticks::PER_SECOND);
 
+    fn numbers(is_tombstoned: bool, last: Option<EventNumber>) -> StoredNumbers {
+        StoredNumbers { is_tombstoned, last, removed_before: 0 }
+    }
+
     fn visible(metadata: &StreamMetadata) -> VisibleEvents {
-        match Visibility::new(false, Some(29), metadata, NOW) {
+        match Visibility::new(numbers(false, Some(29)), metadata, NOW) {
             Visibility::Readable(visible) => visible,
             Visibility::NotFound | Visibility::Deleted => panic!("the stream can be read"),
         }
@@ -130,14 +146,16 @@ mod tests {
         for longer_than_time in [101, u64::MAX] {
             assert!(visible(&metadata(longer_than_time)).is_ageless());
         }
-        let ageless = Visibility::regardless_of_age(false, Some(29), &metadata(40));
+        let ageless = Visibility::regardless_of_age(numbers(false, Some(29)), &metadata(40));
         assert!(matches!(ageless, Visibility::Readable(visible) if visible.is_ageless()));
     }
 
     #[test]
     fn a_hard_deletion_wins_over_a_soft_one_and_over_never_having_existed() {
         let soft = StreamMetadata { truncate_before: Some(MAX_NUMBER), ..Default::default() };
-        let of = |is_tombstoned, last, metadata: &StreamMetadata| Visibility::new(is_tombstoned, last, metadata, NOW);
+        let of = |is_tombstoned, last, metadata: &StreamMetadata| {
+            Visibility::new(numbers(is_tombstoned, last), metadata, NOW)
+        };
         assert_eq!(of(false, Some(29), &soft), Visibility::NotFound);
         assert_eq!(of(true, Some(29), &soft), Visibility::Deleted);
         assert_eq!(of(false, None, &StreamMetadata::default()), Visibility::NotFound);

@@ -20,6 +20,7 @@ use crate::access::Access;
 use crate::cluster::view::ClusterView;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::scavenge::Scavenger;
 use crate::streams::Streams;
 
 /// What handlers work with. Cheap to clone.
@@ -33,6 +34,8 @@ pub struct AppState {
     pub cluster: ClusterView,
     /// Users and access lists.
     pub access: Access,
+    /// What removes what nobody can see.
+    pub scavenger: Scavenger,
     /// The configuration.
     pub config: Arc<Config>,
     /// All metrics, for `/metrics`.
@@ -55,6 +58,7 @@ impl AppState {
         streams: Streams,
         cluster: ClusterView,
         access: Access,
+        scavenger: Scavenger,
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         http_metrics: HttpMetrics,
@@ -66,6 +70,7 @@ impl AppState {
             streams,
             cluster,
             access,
+            scavenger,
             budgets: budgets::Budgets::default(),
             config,
             metrics,

@@ -6,7 +6,7 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, event, feed, filtered, gossip, health, node, openapi, stats, streams, users, web,
+    all, append, event, feed, filtered, gossip, health, node, openapi, scavenge, stats, streams, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -83,6 +83,11 @@ routes! {
     GET    "/info/options"                                        "options"              Operators -             NODE      node::options();
     GET    "/sys/subsystems"                                      "subsystems"           Operators -             NODE      node::subsystems();
     GET    "/histogram/{name}"                                    "histogram"            Operators -             -         node::histogram();
+    POST   "/admin/scavenge"                                      "scavenge_start"       Operators -             NODE      scavenge::start();
+    DELETE "/admin/scavenge/{guid}"                               "scavenge_stop"        Operators -             NODE      scavenge::stop();
+    GET    "/admin/scavenge/current"                              "scavenge_state"       Operators -             NODE      scavenge::current();
+    GET    "/admin/scavenge/last"                                 "scavenge_state"       Operators -             NODE      scavenge::last();
+    POST   "/admin/redact/{stream}/{number}"                      "redact"               Operators -             NODE      scavenge::redact();
     GET    "/subscriptions"                                       "subscriptions"        Streams   -             NODE      node::subscriptions();
     GET    "/subscriptions/{stream}"                              "subscriptions"        Streams   -             NODE      node::subscriptions_of_stream();
     GET    "/gossip"                                              "gossip"               Anybody   -             NODE      gossip::members();

@@ -197,7 +197,9 @@ fn idempotent<S: View>(
 fn has_id_at<S: View>(state: &mut S, stream: S::Stream, number: EventNumber, id: Uuid) -> Result<bool, S::Error> {
     match state.number_of_id(stream, id)? {
         Some(first) if first == number => Ok(true),
-        // The id was used again later, perhaps here.
+        // The id was used again later, perhaps here. Of a removed event that is not known any more,
+        // and nothing is taken for stored that perhaps is not.
+        Some(first) if first < number && number < state.head(stream).removed.before => Ok(false),
         Some(first) if first < number => match state.position_of(stream, number)? {
             Some(position) => Ok(state.event_id_at(position)? == id),
             None => Ok(false),

@@ -6,6 +6,7 @@ mod append_all;
 mod delete;
 mod metadata;
 mod on_store;
+mod scavenge;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,8 @@ pub(crate) fn apply<S: Batch>(state: &mut S, time: Ticks, command: &Bytes) -> Re
         Some(command::Kind::Append(command)) => append::apply(state, time, command),
         Some(command::Kind::Delete(command)) => delete::apply(state, time, command),
         Some(command::Kind::AppendAll(command)) => append_all::apply(state, time, command),
+        Some(command::Kind::Scavenge(command)) => scavenge::apply(state, time, &command),
+        Some(command::Kind::Redact(command)) => scavenge::redact(state, &command),
         None => Ok(rejected("the command is of an unknown kind")),
     }
 }

@@ -6,7 +6,7 @@ use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
 use super::state::{Batch, Damaged, View};
-use crate::event::{EventNumber, Position, Recreation, StreamHead, StreamMetadata, Ticks};
+use crate::event::{EventNumber, Position, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata, Ticks};
 use crate::store::ReadError;
 use crate::store::write::{Chunk, StreamRef};
 
@@ -74,5 +74,23 @@ impl Batch for Chunk<'_> {
 
     fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
         self.set_recreation(stream, recreation);
+    }
+
+    fn remove_events(
+        &mut self,
+        stream: StreamRef,
+        removable: Removable,
+        time: Ticks,
+        most: u64,
+    ) -> Result<RemovedEvents, ReadError> {
+        self.remove_events(stream, removable, time, most)
+    }
+
+    fn forget_ids(&mut self, stream: StreamRef, removed_before: Ticks) {
+        self.forget_ids(stream, removed_before);
+    }
+
+    fn redact(&mut self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
+        self.redact(stream, number)
     }
 }

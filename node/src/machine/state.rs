@@ -7,7 +7,7 @@ use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
-use crate::event::{EventNumber, Position, Recreation, StreamHead, StreamMetadata, Ticks};
+use crate::event::{EventNumber, Position, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata, Ticks};
 
 /// The state contradicts itself: no decision is possible.
 #[derive(Debug, thiserror::Error)]
@@ -68,4 +68,20 @@ pub(crate) trait Batch: View {
     /// Records which write recreated a soft-deleted stream; `None` when a repetition of that write
     /// is recognised by other means.
     fn set_recreation(&mut self, stream: Self::Stream, recreation: Option<Recreation>);
+
+    /// Removes the events at the beginning of a stream that nobody can see, so many at most. The
+    /// newest of all events stays.
+    fn remove_events(
+        &mut self,
+        stream: Self::Stream,
+        removable: Removable,
+        time: Ticks,
+        most: u64,
+    ) -> Result<RemovedEvents, Self::Error>;
+
+    /// Forgets the ids of the events of a stream that were removed before this time.
+    fn forget_ids(&mut self, stream: Self::Stream, removed_before: Ticks);
+
+    /// Blanks data and metadata of an event; `None` when it is not stored.
+    fn redact(&mut self, stream: Self::Stream, number: EventNumber) -> Result<Option<Position>, Self::Error>;
 }

@@ -36,7 +36,7 @@ pub(super) fn take(inner: &Inner, target: &Path) -> io::Result<()> {
 pub(super) fn mark(checkpoint: &Path) -> io::Result<AppliedMark> {
     let cache = rocksdb::Cache::new_lru_cache(1 << 20);
     let options = options::database(false, MARK_OPEN_FILES);
-    let db = DB::open_cf_descriptors_read_only(&options, checkpoint, options::families(&cache), false)
+    let db = DB::open_cf_descriptors_read_only(&options, checkpoint, options::system_family(&cache), false)
         .map_err(io::Error::other)?;
     let family = db.cf_handle(options::SYSTEM).ok_or_else(|| io::Error::other("family system is missing"))?;
     let row = |key: &[u8]| db.get_cf(family, key).map_err(io::Error::other);

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{Cache, ColumnFamily, DB};
 
+use super::forgotten::{self, Forgotten};
+use super::options::FAMILIES_OF_FORMAT_5;
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options};
 use crate::event::Position;
@@ -33,6 +35,10 @@ pub(super) struct Generation {
     db: Arc<DB>,
     /// Number in the name of the directory.
     pub number: u64,
+    /// The ids that are forgotten.
+    pub(super) forgotten: Forgotten,
+    /// Whether an event was ever removed.
+    has_holes: AtomicBool,
     removal: RemoveWhenReplaced,
 }
 
@@ -46,6 +52,17 @@ impl Generation {
     /// The database itself.
     pub(super) fn db(&self) -> &DB {
         &self.db
+    }
+
+    /// Whether an event was ever removed. False as long as none was, so that most stores need not
+    /// look for holes.
+    pub(super) fn has_holes(&self) -> bool {
+        self.has_holes.load(Ordering::Acquire)
+    }
+
+    /// Call it before the commit of the first removal.
+    pub(super) fn set_has_holes(&self) {
+        self.has_holes.store(true, Ordering::Release);
     }
 
     /// Removes the directory after the last reader is gone.
@@ -106,13 +123,30 @@ impl Generation {
         let path = directory(state, number);
         let failed =
             |complaint: &str| OpenError::of(Cause::of_rocksdb(complaint), &path, &fatal::name_files(&path, complaint));
-        let db = DB::open_cf_descriptors(&options::database(create, open_tables), &path, options::families(cache))
+        let options = options::database(create, open_tables);
+        let forgotten = Forgotten::default();
+        if !create {
+            require_families(&path, cache).map_err(|error| failed(&error.to_string()))?;
+        }
+        let db = DB::open_cf_descriptors(&options, &path, options::families(cache, &forgotten))
             .map_err(|error| failed(error.as_ref()))?;
         let db = Arc::new(db);
         let removal = RemoveWhenReplaced { db: Some(db.clone()), path: path.clone(), armed: AtomicBool::new(false) };
-        let generation = Self { db, number, removal };
+        let generation = Self { db, number, forgotten, has_holes: AtomicBool::new(false), removal };
         generation.check().map_err(|error| failed(&error.to_string()))?;
+        generation.load_removals().map_err(|error| failed(&error.to_string()))?;
         Ok(generation)
+    }
+
+    /// What is known in memory of removed events.
+    fn load_removals(&self) -> Result<(), ReadError> {
+        forgotten::load(&self.db, &self.forgotten)?;
+        let mut holes = self.db.raw_iterator_cf(self.family(options::HOLE));
+        holes.seek_to_first();
+        if holes.valid() {
+            self.set_has_holes();
+        }
+        holes.status().map_err(ReadError::from_rocksdb)
     }
 
     /// Format version and agreement of the counters with the events.
@@ -150,6 +184,29 @@ impl Generation {
         if is_of_newest_format { Ok(()) } else { self.put_format() }
     }
 }
+
+/// Opening a database adds the families that it lacks. A database of a format that has them must not
+/// lack any: without its holes, every event that was removed would be taken for damage.
+fn require_families(path: &Path, cache: &Cache) -> Result<(), ReadError> {
+    let options = options::database(false, FEW_OPEN_TABLES);
+    // What is wrong with a database that cannot be listed, opening it tells.
+    let Ok(families) = DB::list_cf(&options, path) else { return Ok(()) };
+    let is_missing = |name: &&&str| !families.iter().any(|family| family == **name);
+    let Some(missing) = FAMILIES_OF_FORMAT_5.iter().find(is_missing) else { return Ok(()) };
+    let Ok(db) = DB::open_cf_descriptors_read_only(&options, path, options::system_family(cache), false) else {
+        return Ok(());
+    };
+    let Some(system) = db.cf_handle(options::SYSTEM) else { return Ok(()) };
+    let format = db.get_cf(system, system_row::FORMAT).map_err(ReadError::from_rocksdb)?;
+    let has_them = |format: Vec<u8>| format.as_slice() >= system_row::FIRST_FORMAT_WITH_HOLES.to_be_bytes().as_slice();
+    if format.is_some_and(has_them) {
+        return Err(ReadError::Damaged(format!("family {missing} is missing")));
+    }
+    Ok(())
+}
+
+/// Open table files while a single row is read.
+const FEW_OPEN_TABLES: u64 = 32;
 
 fn known_formats() -> impl Iterator<Item = u32> {
     system_row::OLDEST_FORMAT_VERSION..=system_row::FORMAT_VERSION

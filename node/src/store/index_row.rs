@@ -35,6 +35,14 @@ pub fn end_key(stream_id: u64) -> [u8; 16] {
     key(stream_id + 1, 0)
 }
 
+/// The numeric id of the stream in a key.
+pub fn stream_id(key: &[u8]) -> Result<u64, ReadError> {
+    match key.first_chunk() {
+        Some(bytes) => Ok(u64::from_be_bytes(*bytes)),
+        None => Err(ReadError::Damaged("family index: key of a wrong length".into())),
+    }
+}
+
 /// The number in a key.
 pub fn number(key: &[u8]) -> Result<EventNumber, ReadError> {
     match key.get(8..).and_then(|bytes| bytes.try_into().ok()) {

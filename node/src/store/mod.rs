@@ -6,15 +6,21 @@ pub mod applied;
 mod checkpoint;
 pub mod event_id_row;
 pub mod event_row;
+mod forgotten;
 mod generation;
 mod head;
 pub mod headings;
+pub mod hole_row;
 pub mod id_filter;
 pub mod index_row;
 pub mod known_streams;
+mod log_rows;
 pub mod options;
 pub mod read;
 pub mod recent_ids;
+mod reclaim;
+mod remove;
+mod scan;
 pub mod slots;
 pub mod stream_row;
 pub mod system_row;
@@ -38,7 +44,10 @@ pub use headings::Headings;
 pub use index_row::EventPlace;
 pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
+pub use reclaim::Reclaimable;
+pub use scan::{Candidate, Scanned};
 pub use slots::SlotPlace;
+pub use system_row::{FIRST_FORMAT_WITH_HOLES, FORMAT_VERSION};
 pub use write::{ChangedStream, ChangedStreams};
 pub use writer::StateWriter;
 
@@ -66,6 +75,10 @@ struct Inner {
     current: ArcSwap<Generation>,
     applied: AppliedWatch,
     unflushed_bytes: AtomicU64,
+    /// See [`Store::removed_rows`].
+    removed_rows: AtomicU64,
+    /// Forgotten numbers when the tables with their rows were last rewritten by this process.
+    forgotten_at_rewrite: AtomicU64,
     /// See [`Store::on_change`].
     on_change: OnceLock<ChangeHook>,
     known_streams: KnownStreams,
@@ -178,6 +191,8 @@ impl Store {
             current: ArcSwap::new(generation),
             applied: AppliedWatch::new(applied),
             unflushed_bytes: AtomicU64::new(0),
+            removed_rows: AtomicU64::new(0),
+            forgotten_at_rewrite: AtomicU64::new(0),
             on_change: OnceLock::new(),
             known_streams: KnownStreams::new(),
             cold_reads: Arc::new(Semaphore::new(COLD_READS)),
@@ -293,10 +308,12 @@ impl Store {
     pub fn flush(&self) -> std::io::Result<()> {
         let generation = self.inner.current.load_full();
         let before = self.inner.unflushed_bytes.load(Ordering::Relaxed);
+        let forgotten = generation.forgotten.pending();
         let families = options::FAMILIES.map(|name| generation.family(name));
         let mut wait = FlushOptions::default();
         wait.set_wait(true);
         generation.db().flush_cfs_opt(&families, &wait).map_err(std::io::Error::other)?;
+        generation.forgotten.flushed(forgotten);
         // Writes committed meanwhile may not be covered.
         let remaining = |now: u64| Some(now.saturating_sub(before));
         let _ = self.inner.unflushed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, remaining);

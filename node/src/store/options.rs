@@ -5,6 +5,8 @@ use rocksdb::{
     LruCacheOptions, Options, WriteOptions,
 };
 
+use super::forgotten::{self, Forgotten};
+
 /// Names of the column families.
 pub const EVENT: &str = "event";
 /// See [`EVENT`].
@@ -16,8 +18,15 @@ pub const EVENT_ID: &str = "event_id";
 /// See [`EVENT`].
 pub const SYSTEM: &str = "system";
 
+/// See [`EVENT`].
+pub const HOLE: &str = "hole";
+/// See [`EVENT`].
+pub const FORGOTTEN: &str = "forgotten";
+
 /// All column families that hold rows of ours.
-pub const FAMILIES: [&str; 5] = [EVENT, STREAM, INDEX, EVENT_ID, SYSTEM];
+pub const FAMILIES: [&str; 7] = [EVENT, STREAM, INDEX, EVENT_ID, SYSTEM, HOLE, FORGOTTEN];
+/// Those that a database of a format before 5 lacks; they are added when it is opened.
+pub const FAMILIES_OF_FORMAT_5: [&str; 2] = [HOLE, FORGOTTEN];
 
 /// Block cache when the configuration names none: holds filters, index blocks and the recent pages
 /// of some million events.
@@ -64,7 +73,8 @@ pub fn database(create: bool, open_tables: u64) -> Options {
     // A pointer file names the directory, so a missing database there is damage and must not be
     // hidden.
     options.create_if_missing(create);
-    options.create_missing_column_families(create);
+    // For databases of older formats; that a newer one has all of its families is checked before.
+    options.create_missing_column_families(true);
     // There is no WAL: the families must reach the disk together or not at all.
     options.set_atomic_flush(true);
     // There is one writer, which inserts many keys in order: each search begins where the last one
@@ -95,11 +105,25 @@ pub fn database(create: bool, open_tables: u64) -> Options {
     options
 }
 
-/// All families with their options, sharing `cache`.
-pub fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
-    let mut all: Vec<_> = FAMILIES.iter().map(|name| ColumnFamilyDescriptor::new(*name, family(name, cache))).collect();
+/// All families with their options, sharing `cache`; what is forgotten leaves them in the background.
+pub(super) fn families(cache: &Cache, forgotten: &Forgotten) -> Vec<ColumnFamilyDescriptor> {
+    let descriptor = |name: &'static str| {
+        let mut options = family(name, cache);
+        if name == INDEX || name == EVENT_ID {
+            options.set_compaction_filter_factory(forgotten::Factory::new(forgotten, name));
+        }
+        ColumnFamilyDescriptor::new(name, options)
+    };
+    let mut all: Vec<_> = FAMILIES.into_iter().map(descriptor).collect();
     all.push(ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, family(SYSTEM, cache)));
     all
+}
+
+/// The family of facts about the database alone, to look into one without opening the rest.
+pub(super) fn system_family(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    [SYSTEM, rocksdb::DEFAULT_COLUMN_FAMILY_NAME]
+        .map(|name| ColumnFamilyDescriptor::new(name, family(SYSTEM, cache)))
+        .into()
 }
 
 /// The block cache that all families share.
@@ -168,7 +192,7 @@ fn family(name: &str, cache: &Cache) -> Options {
         INDEX => INDEX_MEMTABLE_BYTES,
         _ => ROW_MEMTABLE_BYTES,
     });
-    // Small arena blocks: three of the five families are almost empty.
+    // Small arena blocks: most families are almost empty.
     options.set_arena_block_size(256 << 10);
 
     let mut table = BlockBasedOptions::default();

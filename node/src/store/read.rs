@@ -9,10 +9,11 @@ use rocksdb::{DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier, 
 use super::generation::Generation;
 use super::headings::Headings;
 use super::index_row::EventPlace;
+use super::log_rows::{KeptHoles, LogRows};
 use super::system_row::{self, Counters};
 use super::{event_row, index_row, options, stream_row};
 use crate::event::metadata::Acl;
-use crate::event::visibility::VisibleEvents;
+use crate::event::visibility::{StoredNumbers, VisibleEvents};
 use crate::event::{
     EventNumber, EventRef, MAX_NUMBER, Position, RecordedEvent, StreamMetadata, StreamNameRef, Ticks, Visibility,
 };
@@ -56,6 +57,10 @@ pub struct StreamInfo {
     /// Number of the last event ever committed, truncated ones included; `None` when there was
     /// none.
     pub last_number: Option<EventNumber>,
+    /// Events with smaller numbers were removed for ever.
+    pub removed_before: EventNumber,
+    /// How many of its events were redacted: the same page looks different afterwards.
+    pub redactions: u32,
     /// Effective metadata: the fixed one for `$$...` streams, the defaults when there is none.
     pub metadata: StreamMetadata,
     /// For `$$...` streams the metadata of the stream they describe, whose `$mr` names their
@@ -66,7 +71,11 @@ pub struct StreamInfo {
 impl StreamInfo {
     /// What readers may see of the stream at this time.
     pub fn visibility(&self, now: Ticks) -> Visibility {
-        Visibility::new(self.tombstoned, self.last_number, &self.metadata, now)
+        Visibility::new(self.numbers(), &self.metadata, now)
+    }
+
+    fn numbers(&self) -> StoredNumbers {
+        StoredNumbers { is_tombstoned: self.tombstoned, last: self.last_number, removed_before: self.removed_before }
     }
 }
 
@@ -85,6 +94,8 @@ pub struct ReadView<'db> {
     /// The index rows of the last stream read: its last number and its page are usually read
     /// together, and making an iterator costs as much as moving one over a page.
     index_rows: RefCell<Option<(u64, DBRawIterator<'db>)>>,
+    /// The holes that were asked for last.
+    pub(super) holes: RefCell<Option<KeptHoles>>,
     generation: &'db Generation,
     snapshot: Snapshot<'db>,
     tier: Tier,
@@ -96,7 +107,7 @@ impl<'db> ReadView<'db> {
     pub(super) fn new(generation: &'db Generation, tier: Tier) -> Self {
         let snapshot = generation.db().snapshot();
         let options = read_options(&snapshot, tier);
-        Self { generation, snapshot, tier, options, index_rows: RefCell::new(None) }
+        Self { generation, snapshot, tier, options, index_rows: RefCell::new(None), holes: RefCell::new(None) }
     }
 
     /// The state of `stream`; also for streams that never existed.
@@ -110,10 +121,15 @@ impl<'db> ReadView<'db> {
             None => None,
         };
         let id = record.as_ref().map(|record| record.id);
+        let removed_before = record.as_ref().map_or(0, |record| record.removed_before);
+        let redactions = record.as_ref().map_or(0, |record| record.redactions);
         let tombstoned_itself = record.as_ref().is_some_and(|record| record.tombstone_position.is_some());
         let Some(described) = StreamNameRef::new(stream).described() else {
             let metadata = metadata_of(record);
-            return Ok(StreamInfo { id, tombstoned: tombstoned_itself, last_number, metadata, described: None });
+            let tombstoned = tombstoned_itself;
+            let info =
+                StreamInfo { id, tombstoned, last_number, removed_before, redactions, metadata, described: None };
+            return Ok(info);
         };
         let described = self.record(described.as_str())?;
         let described_is_tombstoned = described.as_ref().is_some_and(|record| record.tombstone_position.is_some());
@@ -121,6 +137,8 @@ impl<'db> ReadView<'db> {
             id,
             tombstoned: tombstoned_itself || described_is_tombstoned,
             last_number,
+            removed_before,
+            redactions,
             metadata: StreamMetadata::of_metastream(),
             described: Some(metadata_of(described)),
         })
@@ -137,7 +155,7 @@ impl<'db> ReadView<'db> {
     /// the clock.
     pub fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let info = self.stream(stream)?;
-        let visibility = Visibility::regardless_of_age(info.tombstoned, info.last_number, &info.metadata);
+        let visibility = Visibility::regardless_of_age(info.numbers(), &info.metadata);
         match (visibility, info.id) {
             (Visibility::Readable(VisibleEvents { bounds, .. }), Some(id)) if bounds.contains(bounds.last) => {
                 self.event(id, bounds.last)
@@ -219,29 +237,44 @@ impl<'db> ReadView<'db> {
         self.get(options::INDEX, &key)?.map(|row| index_row::place(&key, &row)).transpose()
     }
 
+    /// Whether an event was ever removed, on this node or on the one that its state came from.
+    pub fn has_holes(&self) -> bool {
+        self.generation.has_holes()
+    }
+
     /// The rows of events at ascending places, all held in memory until the result is dropped.
+    /// Events that were removed since their places were found are left out.
     pub fn rows(&self, places: &[EventPlace]) -> Result<Vec<EventRow<'db>>, ReadError> {
         let keys: Vec<_> = places.iter().map(|place| event_row::key(place.position)).collect();
         let family = self.generation.family(options::EVENT);
         let rows = self.generation.db().batched_multi_get_cf_opt(family, &keys, true, &self.options);
-        let found = |(place, row): (&EventPlace, Result<Option<DBPinnableSlice<'db>>, rocksdb::Error>)| {
-            let value = row.map_err(ReadError::from_rocksdb)?;
-            let value = value.ok_or_else(|| missing(place.position))?;
-            Ok(EventRow { position: place.position, value })
-        };
-        places.iter().zip(rows).map(found).collect()
+        let mut found = Vec::with_capacity(places.len());
+        for (EventPlace { position, .. }, row) in places.iter().zip(rows) {
+            match row.map_err(ReadError::from_rocksdb)? {
+                Some(value) => found.push(EventRow { position: *position, value }),
+                None => self.require_hole(*position)?,
+            }
+        }
+        Ok(found)
     }
 
-    /// The event at a place.
-    pub fn event_at(&self, place: EventPlace) -> Result<RecordedEvent, ReadError> {
-        let row = self.get(options::EVENT, &event_row::key(place.position))?;
-        let value = row.ok_or_else(|| missing(place.position))?;
-        Ok(event_row::read(place.position, &value)?.to_recorded())
+    /// The event at a place; `None` when it was removed since the place was found.
+    pub fn event_at(&self, place: EventPlace) -> Result<Option<RecordedEvent>, ReadError> {
+        match self.get(options::EVENT, &event_row::key(place.position))? {
+            Some(value) => Ok(Some(event_row::read(place.position, &value)?.to_recorded())),
+            None => self.require_hole(place.position).map(|()| None),
+        }
+    }
+
+    /// An event without a row was removed, or it is lost.
+    fn require_hole(&self, position: Position) -> Result<(), ReadError> {
+        if self.is_hole(position)? { Ok(()) } else { Err(missing(position)) }
     }
 
     /// The stored event with this number, raw.
     pub fn event(&self, stream_id: u64, number: EventNumber) -> Result<Option<RecordedEvent>, ReadError> {
-        self.place(stream_id, number)?.map(|place| self.event_at(place)).transpose()
+        let Some(place) = self.place(stream_id, number)? else { return Ok(None) };
+        self.event_at(place)
     }
 
     /// The stored events of a stream with the given numbers, ascending, as [`Self::places`] finds
@@ -263,26 +296,19 @@ impl<'db> ReadView<'db> {
         positions: Range<Position>,
         mut visit: impl FnMut(EventRef<'_>) -> Result<ControlFlow<()>, ReadError>,
     ) -> Result<(), ReadError> {
-        let Some(newest) = positions.end.checked_sub(1).filter(|_| !positions.is_empty()) else { return Ok(()) };
-        let (from, end) = (event_row::key(positions.start), event_row::key(positions.end));
-        let mut rows = self.iterate(options::EVENT, &from, &end);
-        rows.seek_for_prev(event_row::key(newest));
-        while let Some((key, value)) = rows.item() {
-            if visit(event_row::read(event_row::position(key)?, value)?)?.is_break() {
-                return Ok(());
+        let mut rows = LogRows::new(self, positions);
+        while rows.down()? {
+            if visit(rows.event()?.0)?.is_break() {
+                break;
             }
-            rows.prev();
         }
-        rows.status().map_err(ReadError::from_rocksdb)
+        Ok(())
     }
 
     /// Up to `count` events from `from` on, ascending; fewer when the payload of more would exceed
     /// `max_bytes`, but at least one if there is one.
     pub fn log_forward(&self, from: Position, count: usize, max_bytes: usize) -> Result<Vec<RecordedEvent>, ReadError> {
-        let from = event_row::key(from);
-        let mut rows = self.iterate(options::EVENT, &from, &event_row::key(u64::MAX));
-        rows.seek(from);
-        take_events(rows, count, max_bytes, DBRawIterator::next)
+        take_events(LogRows::new(self, from..self.next_position()?), count, max_bytes, LogRows::up)
     }
 
     /// Up to `count` events before `before`, descending; `max_bytes` as in [`Self::log_forward`].
@@ -292,26 +318,20 @@ impl<'db> ReadView<'db> {
         count: usize,
         max_bytes: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        let Some(newest) = before.checked_sub(1) else {
-            return Ok(Vec::new());
-        };
-        let mut rows = self.iterate(options::EVENT, &event_row::key(0), &event_row::key(before));
-        rows.seek_for_prev(event_row::key(newest));
-        take_events(rows, count, max_bytes, DBRawIterator::prev)
+        take_events(LogRows::new(self, 0..before.min(self.next_position()?)), count, max_bytes, LogRows::down)
     }
 
     /// The time of the newest of all events; `None` when there is none.
     pub fn newest_time(&self) -> Result<Option<Ticks>, ReadError> {
-        let next = self.next_position()?;
         let mut newest = None;
-        self.log_down(next.saturating_sub(1)..next, |event| {
+        self.log_down(0..self.next_position()?, |event| {
             newest = Some(event.time);
             Ok(ControlFlow::Break(()))
         })?;
         Ok(newest)
     }
 
-    /// Position the next event will get = number of events ever stored, as of this view.
+    /// Position the next event will get, which is the number of events ever stored, as of this view.
     pub fn next_position(&self) -> Result<Position, ReadError> {
         let row = self.get(options::SYSTEM, system_row::COUNTERS)?;
         Ok(row.map_or(Ok(Counters::default()), |row| Counters::decode(&row))?.next_position)
@@ -337,12 +357,18 @@ impl<'db> ReadView<'db> {
         self.index_rows.take().filter(|(kept_for, _)| *kept_for == stream_id).map(|(_, rows)| rows)
     }
 
-    fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'db>>, ReadError> {
+    pub(super) fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'db>>, ReadError> {
         let family = self.generation.family(family);
         self.generation.db().get_pinned_cf_opt(family, key, &self.options).map_err(ReadError::from_rocksdb)
     }
 
-    fn iterate(&self, family: &str, from: &[u8], end: &[u8]) -> DBRawIterator<'db> {
+    /// Over a whole family.
+    pub(super) fn iterate_all(&self, family: &str) -> DBRawIterator<'db> {
+        let options = read_options(&self.snapshot, self.tier);
+        self.generation.db().raw_iterator_cf_opt(self.generation.family(family), options)
+    }
+
+    pub(super) fn iterate(&self, family: &str, from: &[u8], end: &[u8]) -> DBRawIterator<'db> {
         let mut options = read_options(&self.snapshot, self.tier);
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(end);
@@ -367,31 +393,29 @@ fn places_for(numbers: &RangeInclusive<EventNumber>) -> Vec<EventPlace> {
     Vec::with_capacity(numbers.end().saturating_sub(*numbers.start()).min(PREALLOCATED_PLACES) as usize + 1)
 }
 
-fn missing(position: Position) -> ReadError {
-    ReadError::Damaged(format!("the event at position {position} is missing although it is indexed"))
+/// The event at this position should be there: it was stored, and it was not removed.
+pub(super) fn missing(position: Position) -> ReadError {
+    ReadError::Damaged(format!("the event at position {position} is missing although it was stored"))
 }
 
-/// Up to `count` events from the current row of the iterator, moved by `step`; fewer when the
-/// payload of more would exceed `max_bytes`, but at least one if there is one.
-fn take_events<'db>(
-    mut rows: DBRawIterator<'db>,
+/// Up to `count` of the next events, moved on to by `step`; fewer when the payload of more would
+/// exceed `max_bytes`, but at least one if there is one.
+fn take_events<'view, 'db>(
+    mut rows: LogRows<'view, 'db>,
     count: usize,
     max_bytes: usize,
-    step: impl Fn(&mut DBRawIterator<'db>),
+    step: impl Fn(&mut LogRows<'view, 'db>) -> Result<bool, ReadError>,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
     let mut events = Vec::new();
     let mut bytes = 0usize;
-    while events.len() < count
-        && let Some((key, value)) = rows.item()
-    {
-        bytes += value.len();
+    while events.len() < count && step(&mut rows)? {
+        let (event, size) = rows.event()?;
+        bytes += size;
         if bytes > max_bytes && !events.is_empty() {
             break;
         }
-        events.push(event_row::read(event_row::position(key)?, value)?.to_recorded());
-        step(&mut rows);
+        events.push(event.to_recorded());
     }
-    rows.status().map_err(ReadError::from_rocksdb)?;
     Ok(events)
 }
 

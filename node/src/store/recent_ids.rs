@@ -48,7 +48,7 @@ impl RecentIds {
         };
         let mut recent = Self { before, ..Self::default() };
         let once = read_once();
-        let mut streams: HashMap<String, u64> = HashMap::new();
+        let mut streams: HashMap<String, (u64, EventNumber)> = HashMap::new();
         let mut newest = read_once();
         newest.set_iterate_lower_bound(event_row::key(before));
         newest.set_iterate_upper_bound(event_row::key(counters.next_position));
@@ -58,11 +58,14 @@ impl RecentIds {
             let event = event_row::read(event_row::position(key)?, value)?;
             // Tombstones have no number of their own, and their ids are never looked up.
             if event.number != MAX_NUMBER {
-                let stream_id = match streams.get(event.stream) {
-                    Some(id) => *id,
+                let (stream_id, forgotten_before) = match streams.get(event.stream) {
+                    Some(known) => *known,
                     None => *streams.entry_ref(event.stream).or_insert(numeric_id(generation, event.stream, &once)?),
                 };
-                recent.found(generation, (stream_id, event.event_id), event.number, &once)?;
+                if event.number >= forgotten_before {
+                    let id = (stream_id, event.event_id);
+                    recent.found(generation, id, event.number, forgotten_before, &once)?;
+                }
             }
             rows.next();
         }
@@ -70,19 +73,20 @@ impl RecentIds {
         Ok(recent)
     }
 
-    /// The first commit of an id wins (contract/streams 6.7).
+    /// The first commit of an id wins (contract/streams 6.7), unless it was forgotten since.
     fn found(
         &mut self,
         generation: &Generation,
         id: (u64, Uuid),
         number: EventNumber,
+        forgotten_before: EventNumber,
         options: &ReadOptions,
     ) -> Result<(), ReadError> {
         let key = event_id_row::key(id.0, id.1);
         let family = generation.family(EVENT_ID);
-        let is_stored =
-            generation.db().get_pinned_cf_opt(family, key, options).map_err(ReadError::from_rocksdb)?.is_some();
-        if !is_stored {
+        let row = generation.db().get_pinned_cf_opt(family, key, options).map_err(ReadError::from_rocksdb)?;
+        let stored = row.map(|row| event_id_row::number(&row)).transpose()?;
+        if stored.is_none_or(|stored| stored < forgotten_before) {
             self.ids.entry(id).or_insert(number);
         }
         Ok(())
@@ -103,10 +107,28 @@ impl RecentIds {
         batch: &mut WriteBatch,
         filter: &mut IdFilter,
     ) {
-        self.ids.extend(new);
-        if self.ids.len() < RECENT_IDS && next_position - self.before < RECENT_EVENTS {
+        if self.ids.len() + new.len() < RECENT_IDS && next_position - self.before < RECENT_EVENTS {
+            self.ids.extend(new);
             return;
         }
+        self.write_all(new, next_position, generation, batch, filter);
+    }
+
+    /// The database holds the ids of the events before this position.
+    pub(super) fn before(&self) -> Position {
+        self.before
+    }
+
+    /// Puts all kept ids and the new ones into the batch; otherwise like [`Self::commit`].
+    pub(super) fn write_all(
+        &mut self,
+        new: HashMap<(u64, Uuid), EventNumber>,
+        next_position: Position,
+        generation: &Generation,
+        batch: &mut WriteBatch,
+        filter: &mut IdFilter,
+    ) {
+        self.ids.extend(new);
         self.before = next_position;
         self.ids.keys().for_each(|id| filter.add(id));
         // The order of the keys; comparing numbers finds it several times faster.
@@ -127,10 +149,11 @@ fn read_once() -> ReadOptions {
     options
 }
 
-fn numeric_id(generation: &Generation, stream: &str, options: &ReadOptions) -> Result<u64, ReadError> {
+/// The id of a stream, and the number before which the ids of its events are forgotten.
+fn numeric_id(generation: &Generation, stream: &str, options: &ReadOptions) -> Result<(u64, EventNumber), ReadError> {
     let row = generation.db().get_pinned_cf_opt(generation.family(STREAM), stream_row::key(stream), options);
     match row.map_err(ReadError::from_rocksdb)? {
-        Some(row) => Ok(stream_row::decode(stream, &row)?.id),
+        Some(row) => stream_row::decode(stream, &row).map(|record| (record.id, record.forgotten_before)),
         None => Err(ReadError::Damaged(format!("stream '{stream}' has events but no row"))),
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::ReadError;
 use crate::event::metadata::Acl;
-use crate::event::{Recreation, StreamMetadata};
+use crate::event::{Recreation, RemovalMark, Removed, StreamMetadata, Ticks};
 
 const VERSION: u8 = 1;
 
@@ -83,6 +83,24 @@ pub fn set_recreation(record: &mut StreamRecord, recreation: Option<Recreation>)
     *place = Some(stored);
 }
 
+/// Puts what was removed of the stream into the record.
+pub fn set_removed(record: &mut StreamRecord, removed: &Removed) {
+    record.removed_before = removed.before;
+    record.forgotten_before = removed.forgotten_before;
+    let stored = |mark: &RemovalMark| stored::RemovalMark { before: mark.before, time_ticks: mark.time.0 };
+    record.removals = removed.marks.iter().map(stored).collect();
+}
+
+/// What was removed of the stream.
+pub fn removed(record: &StreamRecord) -> Removed {
+    let mark = |stored: &stored::RemovalMark| RemovalMark { before: stored.before, time: Ticks(stored.time_ticks) };
+    Removed {
+        before: record.removed_before,
+        forgotten_before: record.forgotten_before,
+        marks: record.removals.iter().map(mark).collect(),
+    }
+}
+
 /// The recreation in a record.
 pub fn recreation(record: &StreamRecord) -> Option<Recreation> {
     let (stored, is_undone) = match (&record.recreation, &record.undone_recreation) {
@@ -120,11 +138,15 @@ mod tests {
             };
             let written = Recreation { first_number: 5, events: 2, write_id, is_undone };
             set_recreation(&mut record, Some(written));
+            let marks = vec![RemovalMark { before: 3, time: Ticks(9) }];
+            let gone = Removed { before: 4, forgotten_before: 2, marks };
+            set_removed(&mut record, &gone);
             let mut value = Vec::new();
             encode(&record, &mut value);
             let read = decode("s", &value).unwrap();
             assert_eq!(read, record);
             assert_eq!(recreation(&read), Some(written));
+            assert_eq!(removed(&read), gone);
             assert_eq!(metadata_from_stored(read.metadata.unwrap()), metadata);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `format` | version of all encodings, u32 big-endian, now 4 |
+//! | `format` | version of all encodings, u32 big-endian, now 5 |
 //! | `counters` | version byte 1; next position, next stream id, applied log entries, each u64 big-endian |
 //! | `ids_before` | position u64 big-endian: events before it have their ids in family `event_id` |
 //! | `last_applied` | log id of the last applied entry, encoded by the caller |
@@ -13,8 +13,11 @@ use crate::event::Position;
 
 /// Version of all encodings together. Version 1 has no row `ids_before`, and all ids in their
 /// family; before version 3, rows of `index` end after the size. Version 4 has the rows of version
-/// 3: it keeps programs away that would apply a delete without `keeps_access_list`.
-pub const FORMAT_VERSION: u32 = 4;
+/// 3: it keeps programs away that would apply a delete without `keeps_access_list`. Version 5 adds
+/// the families `hole` and `forgotten`: positions and index rows may be missing.
+pub const FORMAT_VERSION: u32 = 5;
+/// The version from which on events may have been removed.
+pub const FIRST_FORMAT_WITH_HOLES: u32 = 5;
 /// The oldest version that can be opened; it becomes the newest one then, and its rows stay as they
 /// are.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;

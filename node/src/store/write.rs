@@ -2,6 +2,7 @@
 //! batch.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 // Used several times for every command; its hash is seeded like the one of std, and several times
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::generation::Generation;
 use super::head::StoredHead;
 use super::index_row::{Heading, IndexValue};
+use super::remove::Removals;
 use super::system_row::{self, Counters};
 use super::writer_memory::WriterMemory;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
@@ -27,17 +29,17 @@ const USUAL_BATCH_BYTES: usize = 32 << 10;
 
 /// A stream in one chunk, see [`Chunk::stream`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamRef(usize);
+pub struct StreamRef(pub(super) usize);
 
-struct StreamState {
+pub(super) struct StreamState {
     name: Arc<str>,
-    stored: StoredHead,
+    pub(super) stored: StoredHead,
     /// Positions of the events written in this chunk; the last one has number
     /// [`StreamHead::last_number`].
-    positions: Vec<Position>,
+    pub(super) positions: Vec<Position>,
     changed: bool,
-    /// Its metadata has changed in this chunk.
-    metadata_changed: bool,
+    /// Its metadata has changed in this chunk, or what is left of its events.
+    pub(super) metadata_changed: bool,
 }
 
 impl StreamState {
@@ -52,7 +54,8 @@ impl StreamState {
 pub struct ChangedStream<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Whether its metadata changed. Otherwise it got events, or metadata with the same meaning.
+    /// Whether its metadata changed, or what is left of its events. Otherwise it got events, or
+    /// metadata with the same meaning.
     pub has_new_metadata: bool,
 }
 
@@ -69,29 +72,51 @@ impl<'a> ChangedStreams<'a> {
 }
 
 /// An event written in this chunk.
-struct ChunkEvent {
+pub(super) struct ChunkEvent {
     event_id: Uuid,
     is_json: bool,
     data: Bytes,
+    metadata: Bytes,
+    event_type: String,
+    pub(super) time: Ticks,
+    /// Size of its row.
+    pub(super) row_bytes: u32,
+}
+
+impl ChunkEvent {
+    /// Its row.
+    pub(super) fn to_record(&self, stream: &str, number: EventNumber) -> EventRecord {
+        EventRecord {
+            stream: stream.to_owned(),
+            number,
+            event_id: Bytes::copy_from_slice(self.event_id.as_bytes()),
+            event_type: self.event_type.clone(),
+            is_json: self.is_json,
+            time_ticks: self.time.0,
+            data: self.data.clone(),
+            metadata: self.metadata.clone(),
+        }
+    }
 }
 
 /// The writes of some consecutive log entries, invisible to readers until committed. Made by
 /// [`super::StateWriter::begin`]. If dropped without a commit, it leaves no trace.
 pub struct Chunk<'writer> {
-    inner: &'writer Inner,
-    memory: &'writer mut WriterMemory,
-    generation: Arc<Generation>,
+    pub(super) inner: &'writer Inner,
+    pub(super) memory: &'writer mut WriterMemory,
+    pub(super) generation: Arc<Generation>,
     read_options: ReadOptions,
-    batch: WriteBatch,
+    pub(super) batch: WriteBatch,
     counters: Counters,
-    streams: Vec<StreamState>,
+    pub(super) streams: Vec<StreamState>,
     by_name: HashMap<Arc<str>, StreamRef>,
     event_ids: HashMap<(u64, Uuid), EventNumber>,
     /// By position, from `memory.counters.next_position` on.
     events: Vec<ChunkEvent>,
     /// The last id that was not found: its append follows, and need not look again.
     absent: Option<(u64, Uuid)>,
-    buffer: Vec<u8>,
+    pub(super) removals: Removals,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl<'writer> Chunk<'writer> {
@@ -108,6 +133,7 @@ impl<'writer> Chunk<'writer> {
             event_ids: HashMap::new(),
             events: Vec::new(),
             absent: None,
+            removals: Removals::default(),
             buffer: Vec::new(),
         }
     }
@@ -149,11 +175,14 @@ impl<'writer> Chunk<'writer> {
         let (Some(id), Some(_)) = (state.stored.id, state.stored.head.last_number) else {
             return Ok(None);
         };
+        // Rows of forgotten ids may still be there.
+        let forgotten_before = state.stored.head.removed.forgotten_before;
+        let known = |number: EventNumber| (number >= forgotten_before).then_some(number);
         if let Some(number) = self.event_ids.get(&(id, event_id)) {
-            return Ok(Some(*number));
+            return Ok(known(*number));
         }
         if let Some(number) = self.memory.recent_ids.get(&(id, event_id)) {
-            return Ok(Some(number));
+            return Ok(known(number));
         }
         let was_empty_before_chunk = self.first_new_number(state) == Some(0);
         if was_empty_before_chunk || self.absent == Some((id, event_id)) {
@@ -163,7 +192,7 @@ impl<'writer> Chunk<'writer> {
             return Ok(None);
         }
         let row = self.get(options::EVENT_ID, &event_id_row::key(id, event_id))?;
-        let number = row.map(|row| event_id_row::number(&row)).transpose()?;
+        let number = row.map(|row| event_id_row::number(&row)).transpose()?.and_then(known);
         if number.is_none() {
             self.absent = Some((id, event_id));
         }
@@ -180,6 +209,9 @@ impl<'writer> Chunk<'writer> {
             && number >= first
         {
             return Ok(state.positions.get((number - first) as usize).copied());
+        }
+        if number < state.stored.head.removed.forgotten_before {
+            return Ok(None);
         }
         let row = self.get(options::INDEX, &index_row::key(id, number))?;
         row.map(|row| index_row::position(&row)).transpose()
@@ -222,11 +254,11 @@ impl<'writer> Chunk<'writer> {
         let id = self.numeric_id(stream);
         let is_first_use = self.number_of_id(stream, event_id)?.is_none();
         let number = self.head(stream).last_number.map_or(0, |last| last + 1);
-        let (position, event_type) = self.put_event(stream, number, time, event_id, event);
-        let index = self.generation.family(options::INDEX);
+        let position = self.put_event(stream, number, time, event_id, event);
+        let event_type = self.events.last().map_or("", |event| &event.event_type);
         // The row of the event is still in the buffer.
-        let row = IndexValue::new(position, self.buffer.len(), Heading { time, event_type: &event_type });
-        self.batch.put_cf(index, index_row::key(id, number), row);
+        let row = IndexValue::new(position, self.buffer.len(), Heading { time, event_type });
+        self.batch.put_cf(self.generation.family(options::INDEX), index_row::key(id, number), row);
         if is_first_use {
             // The first commit of an id wins (contract/streams 6.7).
             self.event_ids.insert((id, event_id), number);
@@ -245,7 +277,7 @@ impl<'writer> Chunk<'writer> {
             event_type: TOMBSTONE_EVENT_TYPE.to_owned(),
             ..NewEvent::default()
         };
-        let (position, _) = self.put_event(stream, MAX_NUMBER, time, event_id, event);
+        let position = self.put_event(stream, MAX_NUMBER, time, event_id, event);
         let state = &mut self.streams[stream.0];
         state.metadata_changed = true;
         state.stored.head.set_tombstone(position);
@@ -284,10 +316,16 @@ impl<'writer> Chunk<'writer> {
         if let Some(membership) = membership {
             self.batch.put_cf(system, system_row::MEMBERSHIP, membership);
         }
+        let removed = self.put_removals();
         // If the write fails, the process ends, and so does this memory.
         let (new_ids, next_position) = (std::mem::take(&mut self.event_ids), self.counters.next_position);
         let WriterMemory { recent_ids, id_filter, .. } = &mut *self.memory;
-        recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
+        if removed.is_some_and(|newest| newest >= recent_ids.before()) {
+            // The next start could not read their ids from the events any more.
+            recent_ids.write_all(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
+        } else {
+            recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
+        }
         let batch_bytes = self.batch.size_in_bytes() as u64;
         let known = &self.inner.known_streams;
         let another = || self.streams.iter().filter(|state| state.has_changed()).map(|state| &*state.name);
@@ -296,6 +334,8 @@ impl<'writer> Chunk<'writer> {
             crate::fatal::stop("writing to the state database", &error);
         }
         known.end_change(another());
+        self.inner.removed_rows.fetch_add(self.removals.rows(), Ordering::Relaxed);
+        self.generation.forgotten.add(self.removals.forgotten());
         self.inner.add_unflushed(batch_bytes);
         self.memory.counters = self.counters;
         self.inner.changed(Changes::Streams(ChangedStreams(&self.streams)));
@@ -308,18 +348,28 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// Number of the first event that this chunk wrote to the stream.
-    fn first_new_number(&self, state: &StreamState) -> Option<EventNumber> {
+    pub(super) fn first_new_number(&self, state: &StreamState) -> Option<EventNumber> {
         let last = state.stored.head.last_number?;
         let written = state.positions.len() as u64;
         (written > 0).then(|| last + 1 - written)
     }
 
-    fn written(&self, position: Position) -> Option<&ChunkEvent> {
+    /// The event at this position, if this chunk wrote it.
+    pub(super) fn written(&self, position: Position) -> Option<&ChunkEvent> {
         let offset = position.checked_sub(self.memory.counters.next_position)?;
         self.events.get(offset as usize)
     }
 
-    fn stored(&self, position: Position) -> Result<EventRecord, ReadError> {
+    /// Blanks the event at this position, if this chunk wrote it.
+    pub(super) fn blank_written(&mut self, position: Position, data: Bytes) {
+        let offset = position.checked_sub(self.memory.counters.next_position);
+        if let Some(event) = offset.and_then(|offset| self.events.get_mut(offset as usize)) {
+            event.data = data;
+            event.metadata = Bytes::new();
+        }
+    }
+
+    pub(super) fn stored(&self, position: Position) -> Result<EventRecord, ReadError> {
         match self.get(options::EVENT, &event_row::key(position))? {
             Some(row) => event_row::decode(position, Bytes::copy_from_slice(&row)),
             None => {
@@ -328,7 +378,7 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
-    /// Leaves the row in the buffer, and returns the type of the event.
+    /// Leaves the row in the buffer.
     fn put_event(
         &mut self,
         stream: StreamRef,
@@ -336,11 +386,10 @@ impl<'writer> Chunk<'writer> {
         time: Ticks,
         event_id: Uuid,
         event: NewEvent,
-    ) -> (Position, String) {
+    ) -> Position {
         self.numeric_id(stream);
         let position = self.counters.next_position;
         self.counters.next_position += 1;
-        self.events.push(ChunkEvent { event_id, is_json: event.is_json, data: event.data.clone() });
         let record = EventRecord {
             stream: self.name(stream).to_owned(),
             number,
@@ -354,7 +403,10 @@ impl<'writer> Chunk<'writer> {
         event_row::encode(&record, &mut self.buffer);
         self.batch.put_cf(self.generation.family(options::EVENT), event_row::key(position), &self.buffer);
         self.streams[stream.0].changed = true;
-        (position, record.event_type)
+        let EventRecord { event_type, is_json, data, metadata, .. } = record;
+        let row_bytes = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
+        self.events.push(ChunkEvent { event_id, is_json, data, metadata, event_type, time, row_bytes });
+        position
     }
 
     /// Id of the stream; a new stream gets an id and a row.
@@ -369,7 +421,7 @@ impl<'writer> Chunk<'writer> {
         id
     }
 
-    fn put_record(&mut self, stream: StreamRef) {
+    pub(super) fn put_record(&mut self, stream: StreamRef) {
         let id = self.numeric_id(stream);
         let StreamState { name, stored: StoredHead { head, stored_last_number, .. }, .. } = &self.streams[stream.0];
         let mut record = StreamRecord {
@@ -377,9 +429,11 @@ impl<'writer> Chunk<'writer> {
             tombstone_position: head.tombstone,
             metadata: head.metadata.as_deref().map(stream_row::metadata_to_stored),
             last_number: *stored_last_number,
+            redactions: head.redactions,
             ..StreamRecord::default()
         };
         stream_row::set_recreation(&mut record, head.recreation);
+        stream_row::set_removed(&mut record, &head.removed);
         stream_row::encode(&record, &mut self.buffer);
         self.batch.put_cf(self.generation.family(options::STREAM), stream_row::key(name), &self.buffer);
     }
@@ -397,12 +451,14 @@ impl<'writer> Chunk<'writer> {
             last_number: read::last_number(&mut rows, record.id)?.or(record.last_number),
             tombstone: record.tombstone_position,
             recreation: stream_row::recreation(&record),
+            removed: stream_row::removed(&record),
+            redactions: record.redactions,
             metadata: record.metadata.map(|metadata| Arc::new(stream_row::metadata_from_stored(metadata))),
         };
         Ok(StoredHead { id: Some(record.id), stored_last_number: record.last_number, head })
     }
 
-    fn get(&self, family: &str, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, ReadError> {
+    pub(super) fn get(&self, family: &str, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, ReadError> {
         let family = self.generation.family(family);
         self.generation.db().get_pinned_cf_opt(family, key, &self.read_options).map_err(ReadError::from_rocksdb)
     }

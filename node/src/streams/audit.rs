@@ -1,7 +1,8 @@
-//! Who changed access lists, and from where, has to be traceable: one line each, on the target
+//! Who changed access lists or blanked events, and from where, has to be traceable: one line each, on the target
 //! `audit`.
 
 use super::Client;
+use crate::event::EventNumber;
 use crate::event::metadata::Acl;
 
 /// Roles that a line shows of each right, the bytes it shows of each of them, and of the name of a
@@ -23,6 +24,12 @@ pub(super) fn list(client: Client<'_>, stream: &str, before: Option<&Acl>, after
 pub(super) fn settings(client: Client<'_>) {
     let (who, from) = (client.login(), client.address);
     tracing::info!(target: "audit", ?who, %from, "audit: $settings, the access lists of streams without their own, were replaced");
+}
+
+/// Data and metadata of an event were blanked.
+pub(super) fn redaction(client: Client<'_>, stream: &str, number: EventNumber) {
+    let (who, from, stream) = (client.login(), client.address, beginning(stream, SHOWN_NAME_BYTES));
+    tracing::info!(target: "audit", ?stream, number, ?who, %from, "audit: an event was redacted");
 }
 
 /// The text, or as many bytes of it, down to the end of a character.

@@ -63,7 +63,10 @@ impl CommitError {
             WriteOutcome::WrongExpectedVersion { current } => Self::WrongExpectedVersion { current },
             WriteOutcome::StreamDeleted => Self::StreamDeleted,
             WriteOutcome::Rejected { reason } => Self::Rejected { reason },
-            WriteOutcome::Appended { .. } | WriteOutcome::Deleted { .. } => Self::Answer(outcome),
+            WriteOutcome::Appended { .. }
+            | WriteOutcome::Deleted { .. }
+            | WriteOutcome::Scavenged { .. }
+            | WriteOutcome::Redacted { .. } => Self::Answer(outcome),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::links::LinkAccess;
 use super::page::PagePlan;
 use super::page_format::PageFormat;
 use super::page_parts::PartCursor;
+use super::page_request::Version;
 use super::refusal::Refusal;
 use super::source::Source;
 use super::still_readable::{CutShort, Shown, StillReadable};
@@ -29,9 +30,8 @@ pub(crate) struct PageRead<F> {
 /// What is known of a page beside its document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageFacts {
-    /// The version of what was read: number of the stream's last event, or position of the log's;
-    /// -1 for none.
-    pub(crate) version: i64,
+    /// The version of what was read.
+    pub(crate) version: Version,
     /// Whether the page will never show anything else.
     pub(crate) is_immutable: bool,
     /// How long a page that may change may be cached all the same, where its stream says so.

@@ -91,7 +91,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         }
         let dangling = || LinkTarget::Dangling { number, stream: stream.to_owned() };
         let Some((place, visible)) = self.place(number, stream)? else { return Ok(dangling()) };
-        let target = self.view.event_at(place)?;
+        let Some(target) = self.view.event_at(place)? else { return Ok(dangling()) };
         Ok(if visible.shows(target.number, target.time) { LinkTarget::Event(target) } else { dangling() })
     }
 

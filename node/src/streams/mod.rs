@@ -33,6 +33,7 @@ mod page_request;
 mod page_search;
 mod read_event;
 mod read_page;
+mod redact;
 mod refusal;
 mod source;
 mod still_readable;
@@ -50,7 +51,7 @@ pub(crate) use document::{Document, LargeAnswer, PageFacts, PageParts, PageRead,
 pub(crate) use filter::{Filter, FilterBy, Pattern, PatternError};
 pub(crate) use links::Links;
 pub(crate) use page_format::{Detail, PageFormat, PageHead, PageIdentity, PageKind, PageWriter};
-pub(crate) use page_request::PageRequest;
+pub(crate) use page_request::{PageRequest, Version};
 pub(crate) use read_event::{EventRead, ReadEvent, ReadEventError};
 pub(crate) use refusal::Refusal;
 pub(crate) use source::Source;

@@ -198,7 +198,10 @@ impl<F: PageFormat> PagePlan<F> {
     /// Looks for the visible ends of a page that is too large to be read at once.
     fn ends(&self, view: &ReadView<'_>, places: &[EventPlace], direction: Direction) -> Result<PageEnds, ReadError> {
         let visible = |place: &EventPlace| -> Result<bool, ReadError> {
-            Ok(self.sight.visible.is_ageless() || self.sight.shows(view.event_at(*place)?.borrowed()))
+            if self.sight.visible.is_ageless() {
+                return Ok(true);
+            }
+            Ok(view.event_at(*place)?.is_some_and(|event| self.sight.shows(event.borrowed())))
         };
         let find = |places: &mut dyn Iterator<Item = &EventPlace>| -> Result<Option<EventPlace>, ReadError> {
             for place in places {
@@ -213,8 +216,10 @@ impl<F: PageFormat> PagePlan<F> {
             Direction::Backward => find(&mut places.iter().rev())?.unwrap_or(lowest),
             Direction::Forward => lowest,
         };
-        let event = view.event_at(dated)?;
-        let updated = shown_time(&mut self.resolver(view, &self.sight), event.borrowed())?;
+        let updated = match view.event_at(dated)? {
+            Some(event) => shown_time(&mut self.resolver(view, &self.sight), event.borrowed())?,
+            None => None,
+        };
         Ok(PageEnds { lowest: Some(lowest.number), updated })
     }
 

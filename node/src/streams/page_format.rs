@@ -85,13 +85,15 @@ pub(crate) enum PageKind<'a> {
 }
 
 /// All that the document of a page of a stream depends on besides its format, if it follows no link
-/// and hides no event for its age: stored events never change.
+/// and hides no event for its age: stored events change by redaction only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PageIdentity {
     /// The stream, by the id that is never given to another one.
     pub(crate) stream_id: u64,
     /// Smallest and largest number on the page.
     pub(crate) numbers: (EventNumber, EventNumber),
+    /// How many events of the stream were redacted.
+    pub(crate) redactions: u32,
     /// What the page says of itself.
     pub(crate) head: StreamPageHead,
     /// What would have been done with links, had there been any.

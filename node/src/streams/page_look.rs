@@ -1,6 +1,7 @@
 //! One look for a page, in memory or under one view of the store: the right of the caller, the
 //! version it knows, which page this is, where its events are, and the document or its beginning.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::document::{Content, PageFacts, ReadPageError};
@@ -111,12 +112,12 @@ impl<F: PageFormat> PageReader<F> {
         let mut awaits_events = self.begins_behind_the_end(&state);
         let page = match self.readable(&state) {
             Err(error) => Err(error),
-            Ok((readable, visible)) => match self.unchanged_before_its_events(readable, &state, visible) {
+            Ok((readable, visible)) => match self.unchanged_before_its_events(view, readable, &state, visible)? {
                 Some(unchanged) => Err(unchanged),
                 None => {
                     let events = match &self.target.source {
                         Source::Stream { .. } => self.events_of_stream(view, &state.info, visible)?,
-                        Source::Log { filter: None, .. } => self.events_of_log(state.end),
+                        Source::Log { filter: None, .. } => self.events_of_log(view, state.end)?,
                         Source::Log { filter: Some(filter), .. } => {
                             let search = self.search(view, state.end, begun, filter)?;
                             if !search.is_done() {
@@ -166,21 +167,22 @@ impl<F: PageFormat> PageReader<F> {
     /// found first: it never changes once enough is on it.
     fn unchanged_before_its_events(
         &self,
+        view: &ReadView<'_>,
         readable: Readable<'_>,
         state: &SourceState,
         visible: VisibleEvents,
-    ) -> Option<ReadPageError> {
+    ) -> Result<Option<ReadPageError>, ReadError> {
         if !self.is_known(readable) {
-            return None;
+            return Ok(None);
         }
         let page = match &self.target.source {
             Source::Stream { .. } => Page::Stream(self.stream_page(visible)),
             Source::Log { filter: Some(_), .. } if self.target.page.start.direction() == Direction::Forward => {
-                return None;
+                return Ok(None);
             }
-            Source::Log { .. } => Page::Log(self.log_page(state.end)),
+            Source::Log { .. } => Page::Log(self.log_page(view, state.end)?.0),
         };
-        self.unchanged(readable, state, page)
+        Ok(self.unchanged(readable, state, page))
     }
 
     /// Whether a forward page begins where nothing is yet (contract/streams 8.8). What a filter
@@ -207,9 +209,15 @@ impl<F: PageFormat> PageReader<F> {
         StreamPage::new(visible.bounds, self.target.page.start, self.target.page.size)
     }
 
-    fn log_page(&self, end: Position) -> LogPage {
+    /// The page of the whole log, and the positions of its events, some of which may be holes.
+    fn log_page(&self, view: &ReadView<'_>, end: Position) -> Result<(LogPage, Range<Position>), ReadError> {
         let PageRequest { start, size, .. } = self.target.page;
-        LogPage::of_all(start, size, end, &log_paging::positions(start, size, end))
+        let first = log_paging::first_position(start, end).min(end);
+        let (positions, events) = match start.direction() {
+            Direction::Backward => view.span_down(first, size.get())?,
+            Direction::Forward => view.span_up(first, size.get(), end)?,
+        };
+        Ok((LogPage::of_all(start, size, end, &positions, events), positions))
     }
 
     /// The events of a page of a stream are found in its index.
@@ -237,16 +245,17 @@ impl<F: PageFormat> PageReader<F> {
         Ok(Events::of_stream(page, places, headings, link_access))
     }
 
-    /// The events of a page of the whole log are where the page says: positions are dense.
-    fn events_of_log(&self, end: Position) -> Events {
-        let PageRequest { start, size, .. } = self.target.page;
-        Events {
-            page: Page::Log(self.log_page(end)),
-            places: PageEvents::Positions(log_paging::positions(start, size, end)),
+    /// The events of a page of the whole log: so many of those that are left, from where the page
+    /// begins.
+    fn events_of_log(&self, view: &ReadView<'_>, end: Position) -> Result<Events, ReadError> {
+        let (page, positions) = self.log_page(view, end)?;
+        Ok(Events {
+            page: Page::Log(page),
+            places: PageEvents::Positions(positions),
             headings: None,
             link_access: None,
             is_complete: true,
-        }
+        })
     }
 
     /// The events of a page of a filtered log are searched for, one more step of the way here.
@@ -338,6 +347,7 @@ impl<F: PageFormat> PageReader<F> {
         Some(PageIdentity {
             stream_id: info.id?,
             numbers: (lowest, highest),
+            redactions: info.redactions,
             head: page.head(Some(lowest)),
             links: self.target.source.links(),
         })

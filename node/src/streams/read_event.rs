@@ -31,6 +31,8 @@ pub(crate) struct ReadEvent {
 pub(crate) struct EventRead {
     /// It, and what it leads to.
     pub(crate) event: ResolvedEvent,
+    /// How many events of its stream were redacted.
+    pub(crate) redactions: u32,
     /// How long the last event of its stream may be cached as such, where the stream says so.
     pub(crate) cache_control_s: Option<u64>,
     /// Whether everybody may read it.
@@ -103,7 +105,8 @@ impl Streams {
             let shown = shown(&source, &event);
             LargeAnswer { memory, reader: StillReadable::new(self, caller, shown, super::now()) }
         });
-        Ok(EventRead { event, cache_control_s: info.metadata.cache_control_s, is_public, large })
+        let (redactions, cache_control_s) = (info.redactions, info.metadata.cache_control_s);
+        Ok(EventRead { event, redactions, cache_control_s, is_public, large })
     }
 
     async fn event_reader(
@@ -177,7 +180,7 @@ impl EventReader {
         if u64::from(place.bytes) > most_bytes {
             return Ok(Ok(None));
         }
-        let original = view.event_at(place)?;
+        let Some(original) = view.event_at(place)? else { return Ok(Err(ReadEventError::NotFound)) };
         if !visible.shows(number, original.time) {
             return Ok(Err(ReadEventError::NotFound));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::filter::Filter;
 use super::links::Links;
+use super::page_request::Version;
 use super::refusal::Refusal;
 use crate::access::Policy;
 use crate::event::stream_name::ALL;
@@ -124,9 +125,10 @@ impl SourceState {
 }
 
 impl Readable<'_> {
-    /// Number or position of the last event, -1 for none.
-    pub(super) fn version(&self) -> i64 {
-        self.state.end.checked_sub(1).map_or(-1, |last| last as i64)
+    /// What pages of the source are made of at this moment.
+    pub(super) fn version(&self) -> Version {
+        let last = self.state.end.checked_sub(1).map_or(-1, |last| last as i64);
+        Version { last, redactions: self.state.info.redactions }
     }
 
     /// What readers see of the source at this time.

@@ -16,6 +16,7 @@ mod long_polls;
 mod metrics;
 mod origins;
 mod requests;
+mod scavenge;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use headwater_proto::cluster as wire;
 use uuid::Uuid;
 
-use super::peers::Peers;
+use super::peers::{Heard, Peers};
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::{Leader, LeaderHint, Leadership};
 use crate::cluster::lifecycle::Lifecycle;
@@ -14,7 +14,7 @@ use crate::cluster::own_membership::OwnMembership;
 use crate::config::{Config, MemberConfig};
 use crate::event::{Position, Ticks};
 use crate::raft::{Consensus, ServerState};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::transport::{Member, NodeId};
 
 /// The role of a node; names in the API follow contract/services 5.1.
@@ -141,7 +141,15 @@ impl Status {
             ready,
             http_address: self.advertised_http(self.config.server_id, &self.membership.own_config().http_address),
             process_id: self.process_id.as_bytes().to_vec().into(),
+            state_format: store::FORMAT_VERSION,
         }
+    }
+
+    /// Whether every member can read a state with removed events, as far as this node has heard: it
+    /// has heard of all of them.
+    pub(crate) fn knows_removals_everywhere(&self) -> bool {
+        let knows = |heard: &Heard| heard.status.state_format >= store::FIRST_FORMAT_WITH_HOLES;
+        self.peers.others().iter().all(|other| self.peers.heard(other.id).as_ref().is_some_and(knows))
     }
 
     /// The address at which clients reach the leader.

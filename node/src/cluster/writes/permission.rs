@@ -13,6 +13,8 @@ pub(crate) enum Permission {
     Delete(String),
     /// To change users: the change appends to these streams.
     ManageUsers(Vec<String>),
+    /// To do upkeep of the whole store.
+    Maintain,
     /// The command is of a later version, or damaged: the permission is not known.
     Unknown,
 }
@@ -32,6 +34,10 @@ impl Permission {
                 (command::APPEND, WireType::LengthDelimited) => Change::Append(AppendHeader::read(reader.bytes())?),
                 (command::DELETE, WireType::LengthDelimited) => Change::Delete(read_delete(reader.bytes())?),
                 (command::APPEND_ALL, WireType::LengthDelimited) => Change::AppendAll(read_append_all(reader.bytes())?),
+                (command::SCAVENGE | command::REDACT, WireType::LengthDelimited) => {
+                    reader.bytes();
+                    Change::Maintenance
+                }
                 (command::PURPOSE, WireType::Varint) => {
                     purpose = reader.varint();
                     continue;
@@ -57,6 +63,8 @@ enum Change<'a> {
     Append(AppendHeader<'a>),
     Delete(&'a str),
     AppendAll(Vec<AppendHeader<'a>>),
+    /// Removal of what nobody can see, or the redaction of an event.
+    Maintenance,
 }
 
 impl Change<'_> {
@@ -75,8 +83,12 @@ impl Change<'_> {
                 let with_events = appends.into_iter().filter(|append| append.has_events);
                 Permission::ManageUsers(with_events.map(|append| append.stream.to_owned()).collect())
             }
-            // Only a change of several streams at once can be a change of users.
-            (Self::Append(_) | Self::Delete(_), Purpose::Users) => Permission::Unknown,
+            (Self::Maintenance, Purpose::Maintenance) => Permission::Maintain,
+            // Only a change of several streams at once can be a change of users; clients write to
+            // streams with the kinds above only.
+            (Self::Append(_) | Self::Delete(_), Purpose::Users | Purpose::Maintenance)
+            | (Self::AppendAll(_), Purpose::Maintenance)
+            | (Self::Maintenance, Purpose::Streams | Purpose::Users | Purpose::Unspecified) => Permission::Unknown,
         }
     }
 }

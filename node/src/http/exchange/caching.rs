@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, header};
 use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::request::Request;
 use crate::http::format::forwarded::Basis;
-use crate::streams::PageFacts;
+use crate::streams::{PageFacts, Version};
 
 const NO_CACHE: HeaderValue = HeaderValue::from_static("max-age=0, no-cache, must-revalidate");
 
@@ -127,9 +127,14 @@ fn max_age(seconds: u64, scope: &str) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={seconds}, {scope}")).unwrap_or(NO_CACHE)
 }
 
-/// `{version};{hash}`, unquoted; version -1 for a stream without events.
-pub(crate) fn tag(version: i64, media_type: MediaType) -> String {
-    format!("{version};{}", media_type.hash())
+/// `{version};{hash}`, unquoted; version -1 for a stream without events. Where events were redacted,
+/// how many follows.
+pub(crate) fn tag(version: Version, media_type: MediaType) -> String {
+    let Version { last, redactions } = version;
+    match redactions {
+        0 => format!("{last};{}", media_type.hash()),
+        _ => format!("{last};{};{redactions}", media_type.hash()),
+    }
 }
 
 /// Adds the ETag.
@@ -141,12 +146,15 @@ pub(crate) fn add_tag(headers: &mut HeaderMap, tag: &str) {
 
 /// The versions whose tags for this media type If-None-Match holds, quoted or not, weak or not,
 /// alone or in a list.
-pub(crate) fn known_versions(headers: &HeaderMap, media_type: MediaType) -> Vec<i64> {
+pub(crate) fn known_versions(headers: &HeaderMap, media_type: MediaType) -> Vec<Version> {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let version = |item: &str| {
         let item = item.trim();
         let known = item.strip_prefix("W/").unwrap_or(item).trim_matches('"');
-        let version = known.split_once(';')?.0.parse().ok()?;
+        let mut parts = known.splitn(3, ';');
+        let last = parts.next()?.parse().ok()?;
+        let redactions = parts.nth(1).map_or(Some(0), |count| count.parse().ok())?;
+        let version = Version { last, redactions };
         // A number can be written in many ways, a tag in one.
         (tag(version, media_type) == known).then_some(version)
     };
@@ -216,7 +224,11 @@ mod tests {
 
     #[test]
     fn versions_are_known_by_their_tags_quoted_and_unquoted() {
-        assert_eq!(tag(2, MediaType::AtomJson), "2;-2060438500");
+        let version = |last, redactions| Version { last, redactions };
+        assert_eq!(tag(version(2, 0), MediaType::AtomJson), "2;-2060438500");
+        assert_eq!(tag(version(2, 3), MediaType::AtomJson), "2;-2060438500;3");
+        let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static("\"2;-2060438500;3\""))]);
+        assert_eq!(known_versions(&headers, MediaType::AtomJson), [version(2, 3)]);
         for (value, expected) in [
             ("\"2;-2060438500\"", &[2][..]),
             ("2;-2060438500", &[2]),
@@ -225,11 +237,14 @@ mod tests {
             ("02;-2060438500", &[]),
             ("+2;-2060438500", &[]),
             ("2;-2060438500;", &[]),
+            ("2;-2060438500;0", &[]),
             ("2", &[]),
             ("*", &[]),
         ] {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(value))]);
-            assert_eq!(known_versions(&headers, MediaType::AtomJson), expected, "{value}");
+            let known: Vec<i64> =
+                known_versions(&headers, MediaType::AtomJson).iter().map(|known| known.last).collect();
+            assert_eq!(known, expected, "{value}");
         }
     }
 }

@@ -37,6 +37,11 @@ impl ApiError {
         Self::of_commit(error, Self::DeleteTimeout, request)
     }
 
+    /// Why nothing was blanked.
+    pub(crate) fn of_redaction(error: CommitError, request: &Request<'_>) -> Self {
+        Self::of_commit(error, Self::WriteTimeout, request)
+    }
+
     /// Why nothing was written; `unknown` if nobody knows.
     fn of_commit(error: CommitError, unknown: Self, request: &Request<'_>) -> Self {
         match error {

@@ -11,7 +11,7 @@ use crate::http::exchange::request::Request;
 use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{self, Embed};
 use crate::http::format::html;
-use crate::streams::{EventRead, ReadEvent, ReadEventError};
+use crate::streams::{EventRead, ReadEvent, ReadEventError, Version};
 
 /// GET /streams/{stream}/{number}; errors carry `{}` for JSON types.
 pub(crate) async fn of_stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
@@ -75,7 +75,8 @@ fn render(request: &Request<'_>, number: Option<EventNumber>, found: EventRead) 
     };
     caching::add_headers(answer.headers_mut(), freshness, Sharing::of(found.is_public), request);
     if number.is_none() {
-        caching::add_tag(answer.headers_mut(), &caching::tag(found.event.original.number as i64, media_type));
+        let version = Version { last: found.event.original.number as i64, redactions: found.redactions };
+        caching::add_tag(answer.headers_mut(), &caching::tag(version, media_type));
     }
     answer
 }

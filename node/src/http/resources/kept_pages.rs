@@ -1,8 +1,8 @@
 //! Pages that were written lately, to be sent again as they are.
 //!
-//! Stored events never change, and neither does a page that follows no link and hides no event for
-//! its age: what it shows depends on the numbers on it and on the links in its head, and all of
-//! that is in the key. Whether the caller may read it, and whether it is still the page that was
+//! Stored events change by redaction only, and so does a page that follows no link and hides no
+//! event for its age: what it shows depends on the numbers on it, on the links in its head and on
+//! how many events of its stream were redacted, and all of that is in the key. Whether the caller may read it, and whether it is still the page that was
 //! asked for, is decided before, on the state of the stream as it is. Many subscribers of one
 //! stream ask for the same pages; this spares them everything but the sending.
 
@@ -163,7 +163,7 @@ mod tests {
             version: None,
         };
         PageKey {
-            page: PageIdentity { stream_id, numbers: (0, 19), head, links: Links::Followed },
+            page: PageIdentity { stream_id, numbers: (0, 19), redactions: 0, head, links: Links::Followed },
             format: FeedFormat { feed: Format { notation: Notation::Json, embed: Embed::None, base }, filter: None },
         }
     }
@@ -188,6 +188,7 @@ mod tests {
         let others = [
             key(2),
             PageKey { page: PageIdentity { numbers: (1, 19), ..page }, format: format.clone() },
+            PageKey { page: PageIdentity { redactions: 1, ..page }, format: format.clone() },
             with_head(|head| StreamPageHead { links: PageLinks { last: true, ..head.links }, ..head }),
             with_head(|head| StreamPageHead { count: 21, ..head }),
             with_head(|head| StreamPageHead { is_head_of_stream: true, ..head }),

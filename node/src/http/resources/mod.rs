@@ -13,6 +13,7 @@ pub(super) mod live;
 pub(super) mod node;
 pub(super) mod openapi;
 pub(super) mod page;
+pub(super) mod scavenge;
 pub(super) mod stats;
 pub(super) mod streams;
 pub(super) mod users;

@@ -17,7 +17,7 @@ use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::{Embed, Feed, FeedWriter, Format, Notation};
 use crate::http::limits::DEFAULT_PAGE_EVENTS;
 use crate::streams::{
-    Detail, LongPoll, PageFormat, PageHead, PageKind, PageRead, PageRequest, PageWriter, ReadPageError,
+    Detail, LongPoll, PageFormat, PageHead, PageKind, PageRead, PageRequest, PageWriter, ReadPageError, Version,
 };
 
 /// How pages are written for one request.
@@ -100,7 +100,7 @@ fn stream_feed(format: &FeedFormat, stream: &str, page: &StreamPageHead, updated
         stream: Some(stream.to_owned()),
         head_of_stream: page.is_head_of_stream,
         has_self_url: page.direction == Direction::Backward,
-        tag: page.version.map(|last| caching::tag(last as i64, MediaType::AtomJson)),
+        tag: page.version.map(|last| caching::tag(Version { last: last as i64, redactions: 0 }, MediaType::AtomJson)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A state in memory in place of a node's database: no chunk, every write visible at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::super::state::{Batch, Damaged, View};
 use crate::event::{
-    EventNumber, MAX_NUMBER, Position, RecordedEvent, Recreation, StreamHead, StreamMetadata, StreamNameRef,
-    TOMBSTONE_EVENT_TYPE, Ticks,
+    EventNumber, MAX_NUMBER, Position, RecordedEvent, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata,
+    StreamNameRef, TOMBSTONE_EVENT_TYPE, Ticks,
 };
 
 /// See the module.
@@ -20,11 +20,13 @@ pub(super) struct Memory {
     events: Vec<RecordedEvent>,
     /// The number of the first event with an id, by index of the stream.
     numbers: HashMap<(usize, Uuid), EventNumber>,
+    /// Positions of removed events.
+    removed: BTreeSet<Position>,
 }
 
 impl Memory {
     /// The state of a stream that was used before.
-    fn known(&self, stream: &str) -> Option<&StreamHead> {
+    pub(super) fn known(&self, stream: &str) -> Option<&StreamHead> {
         self.streams.iter().find(|(name, _)| name == stream).map(|(_, head)| head)
     }
 
@@ -39,14 +41,14 @@ impl Memory {
         self.known(stream).and_then(|head| head.metadata.as_deref().cloned()).unwrap_or_default()
     }
 
-    /// All events.
-    pub(super) fn log(&self) -> &[RecordedEvent] {
-        &self.events
+    /// All events that are left.
+    pub(super) fn log(&self) -> Vec<RecordedEvent> {
+        self.events.iter().filter(|event| !self.removed.contains(&event.position)).cloned().collect()
     }
 
     /// The events of a stream in the order of their numbers, its tombstone left out.
     pub(super) fn events(&self, stream: &str) -> Vec<RecordedEvent> {
-        self.events.iter().filter(|event| event.stream == stream && event.number != MAX_NUMBER).cloned().collect()
+        self.log().into_iter().filter(|event| event.stream == stream && event.number != MAX_NUMBER).collect()
     }
 
     fn put(&mut self, stream: usize, number: EventNumber, time: Ticks, event_id: Uuid, event: NewEvent) -> Position {
@@ -87,7 +89,8 @@ impl View for Memory {
     }
 
     fn number_of_id(&mut self, stream: usize, event_id: Uuid) -> Result<Option<EventNumber>, Damaged> {
-        Ok(self.numbers.get(&(stream, event_id)).copied())
+        let forgotten_before = self.head(stream).removed.forgotten_before;
+        Ok(self.numbers.get(&(stream, event_id)).copied().filter(|number| *number >= forgotten_before))
     }
 
     fn position_of(&self, stream: usize, number: EventNumber) -> Result<Option<Position>, Damaged> {
@@ -112,7 +115,9 @@ impl View for Memory {
 impl Batch for Memory {
     fn append(&mut self, stream: usize, time: Ticks, event_id: Uuid, event: NewEvent) -> Result<Position, Damaged> {
         let number = self.head(stream).last_number.map_or(0, |last| last + 1);
-        self.numbers.entry((stream, event_id)).or_insert(number);
+        if self.number_of_id(stream, event_id)?.is_none() {
+            self.numbers.insert((stream, event_id), number);
+        }
         self.streams[stream].1.last_number = Some(number);
         Ok(self.put(stream, number, time, event_id, event))
     }
@@ -130,5 +135,49 @@ impl Batch for Memory {
 
     fn set_recreation(&mut self, stream: usize, recreation: Option<Recreation>) {
         self.streams[stream].1.recreation = recreation;
+    }
+
+    fn remove_events(
+        &mut self,
+        stream: usize,
+        removable: Removable,
+        time: Ticks,
+        most: u64,
+    ) -> Result<RemovedEvents, Damaged> {
+        let name = self.streams[stream].0.clone();
+        let mut removed = RemovedEvents { is_finished: true, ..RemovedEvents::default() };
+        for event in self.events(&name) {
+            if !removable.includes(event.number, event.time) || event.position + 1 == self.next_position() {
+                break;
+            }
+            if removed.events == most {
+                removed.is_finished = false;
+                break;
+            }
+            self.removed.insert(event.position);
+            self.streams[stream].1.removed.extend(event.number + 1, time);
+            removed.events += 1;
+        }
+        Ok(removed)
+    }
+
+    fn forget_ids(&mut self, stream: usize, removed_before: Ticks) {
+        self.streams[stream].1.removed.forget(removed_before);
+    }
+
+    fn redact(&mut self, stream: usize, number: EventNumber) -> Result<Option<Position>, Damaged> {
+        let name = self.streams[stream].0.clone();
+        let Some(position) = self.events(&name).iter().find(|event| event.number == number).map(|event| event.position)
+        else {
+            return Ok(None);
+        };
+        let event = &mut self.events[position as usize];
+        event.data = if event.is_json { Bytes::from_static(b"{}") } else { Bytes::new() };
+        event.metadata = Bytes::new();
+        let all = self.stream("$all")?;
+        for stream in [stream, all] {
+            self.streams[stream].1.redactions += 1;
+        }
+        Ok(Some(position))
     }
 }

@@ -2,7 +2,6 @@
 //! commands, chunk boundaries, crashes and snapshots.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use headwater_proto::stored::{Command, command::Kind};
@@ -10,9 +9,10 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::memory::Memory;
+use super::node::{Node, time_of};
 use super::rules::{append, copy_of, delete, deleted, erasing_delete, event, repeated, stored};
 use crate::event::{MAX_NUMBER, StreamMetadata, Ticks, WriteOutcome};
-use crate::store::{StateWriter, Store};
+use crate::store::Store;
 
 const TB_MAX: &str = r#"{"$tb":9223372036854775807}"#;
 
@@ -128,7 +128,9 @@ impl Model {
     fn apply(&mut self, command: &Command) -> WriteOutcome {
         let id_of = |bytes: &Bytes| u128::from_be_bytes(bytes[..].try_into().unwrap());
         match command.kind.as_ref().unwrap() {
-            Kind::AppendAll(_) => unreachable!("the model is of single streams"),
+            Kind::AppendAll(_) | Kind::Scavenge(_) | Kind::Redact(_) => {
+                unreachable!("the model is of writes to single streams")
+            }
             Kind::Append(append) => {
                 let stream = &append.stream;
                 let ids: Vec<_> = append.events.iter().map(|event| id_of(&event.event_id)).collect();
@@ -283,101 +285,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// A node's state machine, reduced to what matters here: a log, and a state that follows it.
-struct Node {
-    root: tempfile::TempDir,
-    store: Option<StateWriter>,
-    directory: PathBuf,
-    copies: u32,
-    log: Vec<Command>,
-    /// Entries applied and committed.
-    applied: usize,
-    checkpoint: Option<PathBuf>,
-}
-
-impl Node {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("state0");
-        let store = Some(StateWriter::open(&directory, 1 << 20).unwrap());
-        Self { root, store, directory, copies: 0, log: Vec::new(), applied: 0, checkpoint: None }
-    }
-
-    fn store(&self) -> &Store {
-        self.store.as_ref().unwrap()
-    }
-
-    fn writer(&mut self) -> &mut StateWriter {
-        self.store.as_mut().unwrap()
-    }
-
-    /// Applies the remaining entries, in one chunk.
-    fn catch_up(&mut self) -> Vec<WriteOutcome> {
-        if self.applied == self.log.len() {
-            return Vec::new();
-        }
-        let mut chunk = self.store.as_mut().unwrap().begin();
-        let mut outcomes = Vec::new();
-        for (index, command) in self.log.iter().enumerate().skip(self.applied) {
-            let bytes = command.encode_to_vec().into();
-            outcomes.push(super::super::apply(&mut chunk, Ticks(index as u64), &bytes).unwrap());
-        }
-        let entries = self.log.len() as u64;
-        chunk.commit(entries, entries.to_be_bytes().to_vec(), Some(vec![7]));
-        self.applied = self.log.len();
-        outcomes
-    }
-
-    fn adopt_applied(&mut self) {
-        let mark = self.store().last_applied().unwrap();
-        self.applied = mark.last_applied.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()) as usize);
-        assert_eq!(self.store().applied().current().log_entries, self.applied as u64);
-    }
-
-    /// Continues on a copy of the current files, as after the loss of a machine.
-    fn crash(&mut self) {
-        self.copies += 1;
-        // Copying takes longer than a power loss: the files must not change meanwhile.
-        self.store().settle();
-        let copy = self.root.path().join(format!("state{}", self.copies));
-        copy_tree(&self.directory, &copy);
-        self.store = None;
-        self.directory = copy;
-        self.store = Some(StateWriter::open(&self.directory, 1 << 20).unwrap());
-        self.adopt_applied();
-    }
-
-    fn restart(&mut self) {
-        self.store = None;
-        self.store = Some(StateWriter::open(&self.directory, 1 << 20).unwrap());
-        assert_eq!(self.applied, self.log.len());
-        self.adopt_applied();
-        // A clean stop leaves nothing to apply again.
-        assert_eq!(self.applied, self.log.len());
-    }
-}
-
-/// Copies the existing files. Another thread may be removing a replaced state: a lost machine may
-/// hold any part of it.
-fn copy_tree(from: &Path, to: &Path) {
-    fn unless_removed<T>(result: std::io::Result<T>) -> Option<T> {
-        match result {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            result => Some(result.unwrap()),
-        }
-    }
-    std::fs::create_dir_all(to).unwrap();
-    for entry in unless_removed(std::fs::read_dir(from)).into_iter().flatten() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else if entry.file_name() != "LOCK" {
-            unless_removed(std::fs::copy(entry.path(), target));
-        }
-    }
-}
-
 fn assert_equal_to_model(store: &Store, model: &Model) {
     store.view(|view| {
         assert_eq!(view.next_position().unwrap(), model.events.len() as u64);
@@ -424,7 +331,7 @@ proptest! {
             if let Step::Apply(command) = step {
                 let outcome = model.apply(&command);
                 let bytes = command.encode_to_vec().into();
-                let decided_in_memory = super::super::apply(&mut memory, Ticks(node.log.len() as u64), &bytes).unwrap();
+                let decided_in_memory = super::super::apply(&mut memory, time_of(node.log.len()), &bytes).unwrap();
                 prop_assert_eq!(&decided_in_memory, &outcome);
                 pending.push(outcome);
                 node.log.push(command);

@@ -1,0 +1,185 @@
+//! Giving back what nobody can see any more.
+//!
+//! A run goes through all streams and removes, by replicated commands, the events that deletion,
+//! `$tb`, `$maxCount` and `$maxAge` have put out of sight (docs/adr/0021-removal-is-replicated.md).
+//! The leader does the work of the one run there is; every node rewrites its own tables afterwards,
+//! so that the disk gets its space back.
+
+mod figures;
+mod reclaim;
+mod record;
+mod settings;
+mod work;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use headwater_proto::stored::Command;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::cluster::{Cluster, Requester, Write, WriteError};
+use crate::config::Config;
+use crate::event::{Ticks, WriteOutcome};
+use crate::store::ReadError;
+pub use figures::ScavengeMetrics;
+pub use record::{Run, RunResult};
+
+/// How often a stop is tried again when the run comes further at the same moment.
+const STOP_ATTEMPTS: usize = 5;
+
+/// Runs of the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Scavenger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Cluster,
+    config: Arc<Config>,
+    metrics: ScavengeMetrics,
+}
+
+/// Why a run is not started or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ScavengeError {
+    /// There is one already.
+    #[error("a scavenge is already running")]
+    Running,
+    /// No run of this id goes on.
+    #[error("no such scavenge is running")]
+    NotFound,
+    /// A member of the cluster runs a version that does not know removed events.
+    #[error("every member of the cluster must be heard of, and run a version that can scavenge")]
+    TooOld,
+    /// No leader, or this node is starting or stopping.
+    #[error("the node is not ready")]
+    NotReady,
+    /// It is not known whether the run was started or stopped.
+    #[error("the outcome is not known")]
+    Unknown,
+    /// The machine refused a command; a defect.
+    #[error("the command was refused: {0}")]
+    Refused(String),
+}
+
+impl From<ReadError> for ScavengeError {
+    fn from(_: ReadError) -> Self {
+        Self::NotReady
+    }
+}
+
+impl From<WriteError> for ScavengeError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NoLeader | WriteError::Busy | WriteError::Denied => Self::NotReady,
+            WriteError::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl Scavenger {
+    /// The runs of this cluster; nothing happens until [`Self::run`].
+    pub fn new(cluster: Cluster, config: Arc<Config>, metrics: ScavengeMetrics) -> Self {
+        Self { inner: Arc::new(Inner { cluster, config, metrics }) }
+    }
+
+    /// Works until `stop`: as leader on runs, as any node on its own tables.
+    pub async fn run(self, stop: CancellationToken) {
+        let work = async {
+            tokio::join!(work::run(&self.inner), reclaim::run(&self.inner));
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// Starts a run, whichever node leads.
+    ///
+    /// # Errors
+    /// See [`ScavengeError`].
+    pub async fn start(&self) -> Result<Uuid, ScavengeError> {
+        self.inner.cluster.catch_up().await.map_err(|_| ScavengeError::NotReady)?;
+        self.inner.start().await
+    }
+
+    /// Stops a run. What it has removed stays removed.
+    ///
+    /// # Errors
+    /// See [`ScavengeError`].
+    pub async fn stop(&self, id: Uuid) -> Result<(), ScavengeError> {
+        self.inner.cluster.catch_up().await.map_err(|_| ScavengeError::NotReady)?;
+        for _ in 0..STOP_ATTEMPTS {
+            let run = self.inner.newest().await?.filter(|run| run.id == id && run.is_running());
+            let run = run.ok_or(ScavengeError::NotFound)?;
+            if self.inner.end(&run, RunResult::Stopped, None).await? {
+                return Ok(());
+            }
+        }
+        Err(ScavengeError::NotReady)
+    }
+
+    /// The run that was started last, if there was one lately.
+    ///
+    /// # Errors
+    /// See [`ScavengeError`].
+    pub async fn newest(&self) -> Result<Option<Run>, ScavengeError> {
+        self.inner.newest().await
+    }
+}
+
+impl Inner {
+    async fn newest(&self) -> Result<Option<Run>, ScavengeError> {
+        Ok(self.cluster.store().read(record::newest).await?)
+    }
+
+    async fn start(&self) -> Result<Uuid, ScavengeError> {
+        let store = self.cluster.store();
+        let newest = self.newest().await?;
+        if newest.as_ref().is_some_and(Run::is_running) {
+            return Err(ScavengeError::Running);
+        }
+        let has_holes = store.read(|view| Ok(view.has_holes())).await?;
+        if !has_holes && !self.cluster.knows_removals_everywhere() {
+            return Err(ScavengeError::TooOld);
+        }
+        let is_described = store.read(record::is_described).await?;
+        let id = Uuid::new_v4();
+        let after = newest.map(|run| run.last_of_runs);
+        match self.write(&record::begin(id, &self.node(), after, is_described)).await? {
+            WriteOutcome::Appended { .. } => Ok(id),
+            WriteOutcome::WrongExpectedVersion { .. } => Err(ScavengeError::Running),
+            outcome => Err(ScavengeError::Refused(outcome.to_string())),
+        }
+    }
+
+    /// Ends a run; false when something else was said of it since.
+    async fn end(&self, run: &Run, result: RunResult, error: Option<String>) -> Result<bool, ScavengeError> {
+        let taken = since(run.started, now());
+        match self.write(&record::end(run, &self.node(), taken, result, error)).await? {
+            WriteOutcome::Appended { .. } => Ok(true),
+            WriteOutcome::WrongExpectedVersion { .. } => Ok(false),
+            outcome => Err(ScavengeError::Refused(outcome.to_string())),
+        }
+    }
+
+    async fn write(&self, command: &Command) -> Result<WriteOutcome, WriteError> {
+        let command = command.encode_to_vec().into();
+        self.cluster.write(Write { command, requester: Requester::Node, authorized_in: None }).await
+    }
+
+    /// How clients reach this node.
+    fn node(&self) -> String {
+        self.cluster.status().local.advertised_http
+    }
+}
+
+fn now() -> Ticks {
+    Ticks::from_system_time(SystemTime::now())
+}
+
+fn since(earlier: Ticks, later: Ticks) -> Duration {
+    Duration::from_nanos(later.0.saturating_sub(earlier.0).saturating_mul(100))
+}

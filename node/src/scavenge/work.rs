@@ -1,0 +1,280 @@
+//! The work of the leader on a run: step by step through all streams, slowly enough for everybody
+//! else.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use headwater_proto::stored::{Command, Scavenge, command::Kind};
+
+use super::record::{self, Run, RunResult};
+use super::{Inner, ScavengeError, now, settings, since};
+use crate::event::removal::MAX_SCAVENGED_STREAMS;
+use crate::event::{Ticks, WriteOutcome};
+use crate::store::{Candidate, Scanned};
+
+/// Streams that are looked at in one step.
+const SCANNED_STREAMS: usize = 1_024;
+
+/// Events that one command removes: a few milliseconds of the apply thread.
+const REMOVED_EVENTS: u32 = 1_024;
+
+/// How often the run says in its stream how far it has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long to wait after a failure, and between two looks whether there is something to do.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A run is started when so many bytes can be removed ..
+const WORTHWHILE_BYTES: u64 = 64 << 20;
+
+/// .. or this share of the state: a twentieth.
+const WORTHWHILE_SHARE: u64 = 20;
+
+/// Until a minute after its start a node has more important things to do.
+const FIRST_CHECK: Duration = Duration::from_secs(60);
+
+/// Goes on with runs while this node leads, and starts them when they are due.
+pub(super) async fn run(inner: &Inner) {
+    let mut next_check = Instant::now() + FIRST_CHECK.min(inner.config.scavenge_interval);
+    loop {
+        inner.metrics.running.set(0);
+        inner.metrics.eta_seconds.set(0);
+        // Taken before the look, so that no run that is started in between is missed.
+        let mut runs = inner.cluster.store().applied().watch_stream(record::RUNS);
+        if inner.cluster.leads() && inner.cluster.has_recovered() {
+            match inner.newest().await {
+                Ok(Some(run)) if run.is_running() => {
+                    inner.metrics.running.set(1);
+                    if let Err(error) = Work::new(inner, run).go_on().await {
+                        tracing::warn!(%error, "the scavenge is interrupted; it goes on soon");
+                        tokio::time::sleep(RETRY_INTERVAL).await;
+                    }
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "cannot tell whether a scavenge is running"),
+            }
+            if !inner.config.scavenge_interval.is_zero() && Instant::now() >= next_check && is_time_of_day(inner) {
+                next_check = Instant::now() + inner.config.scavenge_interval;
+                if let Err(error) = start_if_worthwhile(inner).await {
+                    tracing::warn!(%error, "the scavenge that is due was not started");
+                }
+                continue;
+            }
+        }
+        // Leadership is asked for again after this time.
+        let _ = tokio::time::timeout(RETRY_INTERVAL, runs.changed()).await;
+    }
+}
+
+fn is_time_of_day(inner: &Inner) -> bool {
+    inner.config.scavenge_window.is_none_or(|window| window.contains(SystemTime::now()))
+}
+
+/// Starts a run when there is enough to remove.
+async fn start_if_worthwhile(inner: &Inner) -> Result<(), ScavengeError> {
+    let store = inner.cluster.store().clone();
+    let state_bytes = tokio::task::spawn_blocking(move || store.table_bytes().unwrap_or(0)).await.unwrap_or(0);
+    let found = look(inner, &None).await?;
+    let worthwhile = WORTHWHILE_BYTES.min(state_bytes / WORTHWHILE_SHARE).max(1);
+    if found.bytes >= worthwhile || (found.forgets && found.bytes > 0) {
+        tracing::info!(events = found.events, bytes = found.bytes, "a scavenge is worthwhile");
+        match inner.start().await {
+            Ok(_) | Err(ScavengeError::Running) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What can be removed, all together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Removable {
+    events: u64,
+    bytes: u64,
+    /// Ids can be forgotten.
+    forgets: bool,
+}
+
+/// Goes through the streams behind `after` without removing anything.
+async fn look(inner: &Inner, after: &Option<String>) -> Result<Removable, ScavengeError> {
+    let (mut found, mut after) = (Removable::default(), after.clone());
+    loop {
+        let Scanned { candidates, reached } = scan(inner, after).await?;
+        for candidate in candidates {
+            found.events += candidate.events;
+            found.bytes += candidate.bytes;
+            found.forgets |= candidate.events == 0;
+        }
+        after = reached;
+        if after.is_none() {
+            inner.metrics.removable_bytes.set(i64::try_from(found.bytes).unwrap_or(i64::MAX));
+            return Ok(found);
+        }
+        // The disk is for others in between.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn scan(inner: &Inner, after: Option<String>) -> Result<Scanned, ScavengeError> {
+    let now = now();
+    let read = move |view: &crate::store::ReadView<'_>| {
+        let forget = forget_removed_before(settings::id_retention(view)?, now);
+        view.scan_removable(after.as_deref(), SCANNED_STREAMS, now, forget)
+    };
+    Ok(inner.cluster.store().read_apart(read).await?)
+}
+
+/// The ids of events that were removed before this time are forgotten.
+fn forget_removed_before(retention: Option<Duration>, now: Ticks) -> Ticks {
+    let ticks = |of: Duration| u64::try_from(of.as_nanos() / 100).unwrap_or(u64::MAX);
+    // With no time at all, those that were removed a moment ago as well.
+    retention.map_or(Ticks(0), |retention| Ticks(now.0.saturating_sub(ticks(retention))))
+}
+
+/// A run under way on this node.
+struct Work<'a> {
+    inner: &'a Inner,
+    run: Run,
+    /// When it was said last how far it has come.
+    said: Instant,
+    /// When this node took the run up, and what was removed then.
+    taken_up: (Instant, u64),
+    /// Bytes that can be removed, as found at the beginning.
+    total_bytes: u64,
+}
+
+impl<'a> Work<'a> {
+    fn new(inner: &'a Inner, run: Run) -> Self {
+        let bytes = run.bytes;
+        Self { inner, run, said: Instant::now(), taken_up: (Instant::now(), bytes), total_bytes: 0 }
+    }
+
+    /// Removes until nothing is left, the run is stopped, or another node leads.
+    async fn go_on(mut self) -> Result<(), ScavengeError> {
+        let found = look(self.inner, &self.run.reached).await?;
+        self.total_bytes = found.bytes;
+        let id = self.run.id;
+        tracing::info!(%id, events = found.events, bytes = found.bytes, "scavenging");
+        loop {
+            if !self.still_runs().await? {
+                return Ok(());
+            }
+            let Scanned { candidates, reached } = scan(self.inner, self.run.reached.clone()).await?;
+            for some in candidates.chunks(MAX_SCAVENGED_STREAMS) {
+                if !self.remove(some).await? {
+                    return Ok(());
+                }
+            }
+            let is_done = reached.is_none();
+            self.run.reached = reached.or(self.run.reached);
+            if is_done {
+                return self.finish().await;
+            }
+            self.say_progress().await?;
+        }
+    }
+
+    /// Whether the run goes on and this node leads. Takes over what was said of the run.
+    async fn still_runs(&mut self) -> Result<bool, ScavengeError> {
+        let newest = self.inner.newest().await?;
+        let Some(newest) = newest.filter(|newest| newest.id == self.run.id && newest.is_running()) else {
+            tracing::info!(id = %self.run.id, "the scavenge was stopped");
+            return Ok(false);
+        };
+        self.run.last = newest.last;
+        self.run.last_of_runs = newest.last_of_runs;
+        Ok(self.inner.cluster.leads())
+    }
+
+    /// Removes what can be removed of these streams. False when the run has ended.
+    async fn remove(&mut self, candidates: &[Candidate]) -> Result<bool, ScavengeError> {
+        let mut names: Vec<String> = candidates.iter().map(|candidate| candidate.stream.clone()).collect();
+        let mut checked = Instant::now();
+        while !names.is_empty() {
+            let began = Instant::now();
+            let (finished, bytes) = self.step(&names).await?;
+            names.drain(..finished.min(names.len()));
+            self.pause(began.elapsed(), bytes).await;
+            if checked.elapsed() >= RETRY_INTERVAL {
+                checked = Instant::now();
+                self.show_eta();
+                if !self.still_runs().await? {
+                    return Ok(false);
+                }
+                self.say_progress().await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// One command. Returns how many streams are finished, and the bytes that were removed.
+    async fn step(&mut self, names: &[String]) -> Result<(usize, u64), ScavengeError> {
+        let retention = self.inner.cluster.store().read(settings::id_retention).await?;
+        let command = Command::of_maintenance(Kind::Scavenge(Scavenge {
+            streams: names.to_vec(),
+            max_events: REMOVED_EVENTS,
+            forget_removed_before: forget_removed_before(retention, now()).0,
+        }));
+        match self.inner.write(&command).await? {
+            WriteOutcome::Scavenged { events, bytes, finished_streams } => {
+                self.run.events += events;
+                self.run.bytes += bytes;
+                self.inner.metrics.removed_events.inc_by(events);
+                self.inner.metrics.removed_bytes.inc_by(bytes);
+                Ok((finished_streams as usize, bytes))
+            }
+            outcome => Err(ScavengeError::Refused(outcome.to_string())),
+        }
+    }
+
+    /// Others get at least as much time as the step has taken, which is longer the more they do; and
+    /// no more bytes are removed than the operator allows.
+    async fn pause(&self, taken: Duration, bytes: u64) {
+        let rate = self.inner.config.scavenge_bytes_per_second.max(1);
+        let at_rate = Duration::from_secs_f64(bytes as f64 / rate as f64).saturating_sub(taken);
+        tokio::time::sleep(taken.max(at_rate)).await;
+    }
+
+    fn show_eta(&self) {
+        let (since, bytes) = self.taken_up;
+        let removed = self.run.bytes.saturating_sub(bytes);
+        let left = self.total_bytes.saturating_sub(removed);
+        let seconds = since.elapsed().as_secs_f64() * left as f64 / (removed.max(1)) as f64;
+        self.inner.metrics.eta_seconds.set(seconds.min(1e9) as i64);
+        self.inner.metrics.removable_bytes.set(i64::try_from(left).unwrap_or(i64::MAX));
+    }
+
+    async fn say_progress(&mut self) -> Result<(), ScavengeError> {
+        if self.said.elapsed() < PROGRESS_INTERVAL {
+            return Ok(());
+        }
+        self.said = Instant::now();
+        let taken = since(self.run.started, now());
+        // Whether it is stored or not, the next look tells the newest event.
+        self.inner.write(&record::progress(&self.run, &self.inner.node(), taken)).await?;
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), ScavengeError> {
+        let (id, events, bytes) = (self.run.id, self.run.events, self.run.bytes);
+        if self.still_runs().await? && self.inner.end(&self.run, RunResult::Success, None).await? {
+            self.inner.metrics.removable_bytes.set(0);
+            tracing::info!(%id, events, bytes, "the scavenge is done");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_forgotten_when_their_time_has_passed() {
+        let now = Ticks(100 * Ticks::PER_SECOND);
+        assert_eq!(forget_removed_before(None, now), Ticks(0));
+        assert_eq!(forget_removed_before(Some(Duration::from_secs(30)), now), Ticks(70 * Ticks::PER_SECOND));
+        assert_eq!(forget_removed_before(Some(Duration::ZERO), now), now);
+        assert_eq!(forget_removed_before(Some(Duration::MAX), now), Ticks(0));
+    }
+}
