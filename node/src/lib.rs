@@ -19,6 +19,7 @@ pub mod apply;
 mod budget;
 pub mod client;
 pub mod cluster;
+pub mod commands;
 pub mod config;
 pub mod descriptors;
 pub mod event;

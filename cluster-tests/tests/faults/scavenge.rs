@@ -74,15 +74,14 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, stop: Arc<AtomicBool>) -> anyhow::Result<BTreeMap<String, Stream>> {
-        let names: Vec<String> = self.streams.keys().cloned().collect();
         while !stop.load(Ordering::SeqCst) {
-            let name = &names[self.random.random_range(0..names.len())];
-            let mut stream = self.streams[name].clone();
-            if !stream.is_gone {
-                self.change(name, &mut stream).await.with_context(|| format!("writing to {name}"))?;
-            }
+            let alive: Vec<&String> = self.streams.iter().filter(|(_, of)| !of.is_gone).map(|(name, _)| name).collect();
+            let Some(name) = alive.get(self.random.random_range(0..alive.len().max(1))) else { break };
+            let name = (*name).clone();
+            let mut stream = self.streams[&name].clone();
+            self.change(&name, &mut stream).await.with_context(|| format!("writing to {name}"))?;
             stream.changed();
-            self.streams.insert(name.clone(), stream);
+            self.streams.insert(name, stream);
         }
         Ok(self.streams)
     }
@@ -141,7 +140,8 @@ impl Writer {
             return self.append(name, stream).await;
         }
         let id = uuid_of(&mut self.random);
-        let headers = [("Content-Type", "application/json"), ("ES-EventType", "$metadata"), ("ES-EventId", id.as_str())];
+        let headers =
+            [("Content-Type", "application/json"), ("ES-EventType", "$metadata"), ("ES-EventId", id.as_str())];
         self.send(Method::POST, &format!("/streams/{name}/metadata"), &headers, metadata).await?;
         Ok(())
     }
@@ -170,7 +170,9 @@ impl Writer {
                 Ok(response) if response.status().is_client_error() && response.status() != 408 => {
                     anyhow::bail!("{method} {path}: {response:?}")
                 }
-                Ok(_) | Err(_) if started.elapsed() < WRITE_LIMIT => tokio::time::sleep(Duration::from_millis(20)).await,
+                Ok(_) | Err(_) if started.elapsed() < WRITE_LIMIT => {
+                    tokio::time::sleep(Duration::from_millis(20)).await
+                }
                 Ok(response) => anyhow::bail!("{method} {path}: not within {WRITE_LIMIT:?}: {response:?}"),
                 Err(error) => return Err(error),
             }
@@ -189,7 +191,8 @@ async fn scavenge(client: Client, bases: Vec<String>, mut random: StdRng, stop: 
     let mut started = 0;
     while !stop.load(Ordering::SeqCst) {
         let base = &bases[random.random_range(0..bases.len())];
-        if let Ok(response) = client.request(Method::POST, &format!("{base}/admin/scavenge"), &headers, Vec::new()).await
+        if let Ok(response) =
+            client.request(Method::POST, &format!("{base}/admin/scavenge"), &headers, Vec::new()).await
             && response.status().is_success()
         {
             started += 1;
@@ -240,7 +243,8 @@ fn compare(log: &[ReadEvent], streams: &BTreeMap<String, Stream>) -> anyhow::Res
             is_suffix && left.len() + may_lack >= expected.len(),
             "{name}: left {left:?}, expected {expected:?} of which {may_lack} may lack"
         );
-        let tombstones = log.iter().filter(|event| event.stream == *name && event.event_type == "$streamDeleted").count();
+        let tombstones =
+            log.iter().filter(|event| event.stream == *name && event.event_type == "$streamDeleted").count();
         anyhow::ensure!(tombstones == usize::from(stream.is_gone), "{name}: {tombstones} tombstones");
     }
     Ok(())

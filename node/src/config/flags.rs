@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::Secret;
 use super::certs::CertsCommand;
+use super::upkeep::{RedactFlags, ScavengeFlags};
 use super::values::{
     Challenge, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes, parse_challenge,
     parse_cluster_name, parse_members, parse_ms, parse_networks, parse_origins, parse_window,
@@ -42,6 +43,10 @@ pub(super) enum Subcommands {
     /// Make and renew certificates for the nodes of a cluster (docs/security.md)
     #[command(subcommand)]
     Certs(CertsCommand),
+    /// Remove for ever what nobody can see any more, and give its space back (docs/operations.md)
+    Scavenge(Box<ScavengeFlags>),
+    /// Blank data and metadata of one event on every node (docs/operations.md)
+    Redact(Box<RedactFlags>),
 }
 
 /// All options. Values from every source are parsed by the parsers named here.

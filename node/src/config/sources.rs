@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
+use super::upkeep::{RedactFlags, ScavengeFlags};
 use super::{Config, print};
 
 /// Why there is no configuration. Each message says how to correct it.
@@ -103,6 +104,10 @@ pub enum Invocation {
     Print(String),
     /// Make or renew certificates.
     Certs(CertsCommand),
+    /// Start or stop the removal of what nobody can see.
+    Scavenge(Box<ScavengeFlags>),
+    /// Blank an event.
+    Redact(Box<RedactFlags>),
 }
 
 /// Reads all sources.
@@ -119,6 +124,10 @@ pub fn resolve(
     let matches = flags::command().try_get_matches_from(arguments)?;
     let (print, options) = match matches.subcommand() {
         Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
+        Some(("scavenge", options)) => {
+            return Ok(Invocation::Scavenge(Box::new(ScavengeFlags::from_arg_matches(options)?)));
+        }
+        Some(("redact", options)) => return Ok(Invocation::Redact(Box::new(RedactFlags::from_arg_matches(options)?))),
         Some((_, options)) => (true, options),
         None => (false, &matches),
     };

@@ -160,10 +160,8 @@ impl<'a> Work<'a> {
                 return Ok(());
             }
             let Scanned { candidates, reached } = scan(self.inner, self.run.reached.clone()).await?;
-            for some in candidates.chunks(MAX_SCAVENGED_STREAMS) {
-                if !self.remove(some).await? {
-                    return Ok(());
-                }
+            if !self.remove(&candidates).await? {
+                return Ok(());
             }
             let is_done = reached.is_none();
             self.run.reached = reached.or(self.run.reached);
@@ -187,13 +185,12 @@ impl<'a> Work<'a> {
     }
 
     /// Removes what can be removed of these streams. False when the run has ended.
-    async fn remove(&mut self, candidates: &[Candidate]) -> Result<bool, ScavengeError> {
-        let mut names: Vec<String> = candidates.iter().map(|candidate| candidate.stream.clone()).collect();
+    async fn remove(&mut self, mut candidates: &[Candidate]) -> Result<bool, ScavengeError> {
         let mut checked = Instant::now();
-        while !names.is_empty() {
+        while !candidates.is_empty() {
             let began = Instant::now();
-            let (finished, bytes) = self.step(&names).await?;
-            names.drain(..finished.min(names.len()));
+            let (finished, bytes) = self.step(for_one_command(candidates)).await?;
+            candidates = candidates.get(finished..).unwrap_or_default();
             self.pause(began.elapsed(), bytes).await;
             if checked.elapsed() >= RETRY_INTERVAL {
                 checked = Instant::now();
@@ -208,10 +205,10 @@ impl<'a> Work<'a> {
     }
 
     /// One command. Returns how many streams are finished, and the bytes that were removed.
-    async fn step(&mut self, names: &[String]) -> Result<(usize, u64), ScavengeError> {
+    async fn step(&mut self, candidates: &[Candidate]) -> Result<(usize, u64), ScavengeError> {
         let retention = self.inner.cluster.store().read(settings::id_retention).await?;
         let command = Command::of_maintenance(Kind::Scavenge(Scavenge {
-            streams: names.to_vec(),
+            streams: candidates.iter().map(|candidate| candidate.stream.clone()).collect(),
             max_events: REMOVED_EVENTS,
             forget_removed_before: forget_removed_before(retention, now()).0,
         }));
@@ -265,9 +262,30 @@ impl<'a> Work<'a> {
     }
 }
 
+/// The first of these, with as many events as one command removes.
+fn for_one_command(candidates: &[Candidate]) -> &[Candidate] {
+    let mut events = 0;
+    let is_enough = |candidate: &Candidate| {
+        events += candidate.events;
+        events >= u64::from(REMOVED_EVENTS)
+    };
+    let enough = candidates.iter().position(is_enough).map_or(candidates.len(), |last| last + 1);
+    &candidates[..enough.min(MAX_SCAVENGED_STREAMS)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_names_no_more_streams_than_it_needs() {
+        let candidate = |events| Candidate { stream: "s".into(), events, bytes: 0 };
+        let some = |events: &[u64]| for_one_command(&events.iter().map(|of| candidate(*of)).collect::<Vec<_>>()).len();
+        assert_eq!(some(&[5, 5]), 2);
+        assert_eq!(some(&[5_000, 5]), 1);
+        assert_eq!(some(&[1_000, 24, 1]), 2);
+        assert_eq!(some(&[0; 3_000]), MAX_SCAVENGED_STREAMS);
+    }
 
     #[test]
     fn ids_are_forgotten_when_their_time_has_passed() {

@@ -293,6 +293,15 @@ impl Store {
         generation.db().wait_for_compact(&rocksdb::WaitForCompactOptions::default()).unwrap();
     }
 
+    /// Rewrites all tables, for tests that compare sizes.
+    #[cfg(test)]
+    pub(crate) fn compact_everything(&self) {
+        let generation = self.inner.current.load_full();
+        for family in options::FAMILIES {
+            generation.db().compact_range_cf(generation.family(family), None::<&[u8]>, None::<&[u8]>);
+        }
+    }
+
     /// The encoded log position and membership stored with the last committed chunk; `None` before
     /// the first.
     pub fn last_applied(&self) -> Result<AppliedMark, ReadError> {

@@ -22,8 +22,6 @@ pub struct Reclaimable {
     family: &'static str,
     from: Vec<u8>,
     to: Vec<u8>,
-    /// Every table of the range is rewritten, not only those that others lie above.
-    is_forced: bool,
     /// Bytes of the tables of the range.
     pub bytes: u64,
 }
@@ -94,11 +92,8 @@ fn compact(generation: &Generation, range: &Reclaimable) {
     let mut how = CompactOptions::default();
     // Other compactions go on beside it.
     how.set_exclusive_manual_compaction(false);
-    how.set_bottommost_level_compaction(if range.is_forced {
-        BottommostLevelCompaction::ForceOptimized
-    } else {
-        BottommostLevelCompaction::IfHaveCompactionFilter
-    });
+    // Tables on the lowest level, too: one that was moved there as it was holds its removals still.
+    how.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
     let family = generation.family(range.family);
     generation.db().compact_range_cf_opt(family, Some(&range.from), Some(&range.to), &how);
 }
@@ -111,7 +106,7 @@ fn of_removals(family: &'static str, files: &[LiveFile]) -> Vec<Reclaimable> {
         let (Some(from), Some(to)) = (&file.start_key, &file.end_key) else { continue };
         if file.num_deletions > 0 && file.num_deletions * TOLERATED >= file.num_entries {
             let bytes = bytes_between(family, files, from, to);
-            found.push(Reclaimable { family, from: from.clone(), to: to.clone(), is_forced: false, bytes });
+            found.push(Reclaimable { family, from: from.clone(), to: to.clone(), bytes });
         }
     }
     found
@@ -126,7 +121,7 @@ fn whole(family: &'static str, files: &[LiveFile]) -> Vec<Reclaimable> {
         .filter_map(|file| {
             let (from, to) = (file.start_key.clone()?, file.end_key.clone()?);
             let bytes = bytes_between(family, files, &from, &to);
-            Some(Reclaimable { family, from, to, is_forced: true, bytes })
+            Some(Reclaimable { family, from, to, bytes })
         })
         .collect();
     pieces.sort_by(|a, b| a.from.cmp(&b.from));

@@ -1,6 +1,7 @@
 //! The store as a whole: cold reads, checkpoints, damage, crashes between the steps of an install.
 
 mod measure;
+mod space;
 
 use std::fs;
 use std::path::Path;

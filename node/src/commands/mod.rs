@@ -1,0 +1,37 @@
+//! The subcommands for the upkeep of a running cluster. Each does over HTTP what an operator could
+//! do there, shows how far it has come, and ends with an error that says what to do.
+
+mod redact;
+mod scavenge;
+
+pub use redact::redact;
+pub use scavenge::scavenge;
+
+use crate::client::ClientError;
+
+/// Why a subcommand did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The node refused, or could not be talked to.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The process lacks something of its system.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// The node said something that is none of the answers to this.
+    #[error("{node} answered with something unexpected: {answer}; is it a Headwater of this version?")]
+    Answer {
+        /// Scheme, host and port.
+        node: String,
+        /// The beginning of its answer.
+        answer: String,
+    },
+    /// The run did not come to its end.
+    #[error("the scavenge {id} ended: {state}; the stream $scavenges-{id} says more")]
+    Ended {
+        /// Of the run.
+        id: String,
+        /// How it ended.
+        state: String,
+    },
+}
