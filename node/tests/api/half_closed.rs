@@ -81,6 +81,11 @@ fn reads_are_answered_and_wait_for_nothing(base: &str) {
         ask(base, &[head.as_bytes()])
     };
     assert!(get("/ping", "").starts_with("HTTP/1.1 200 "));
+    let page = get("/streams/two", "Accept: text/xml\r\n");
+    let head = ask(base, &[b"HEAD /streams/two HTTP/1.1\r\nHost: node\r\nAccept: text/xml\r\n\r\n"]);
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+    let length = |answer: &str| answer.lines().find(|line| line.starts_with("content-length: ")).map(str::to_owned);
+    assert!(length(&head).is_some() && length(&head) == length(&page), "{head}");
     assert!(get("/streams/half/", "").starts_with("HTTP/1.1 307 "));
     // Larger than what is sent at once, and than the buffers of the system.
     let data = format!("\"{}\"", "x".repeat(3 << 20));
