@@ -1,7 +1,7 @@
 //! Every attack against a single node, in the clear and with TLS.
 //!
-//! With `rates` in their names are the tests that compare what honest clients get, which other work on
-//! the machine may spoil; `make test` has the others.
+//! With `rates` in their names are the tests that compare what honest clients get, which other work
+//! on the machine may spoil; `make test` has the others.
 
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::serial;

@@ -42,8 +42,8 @@ struct Trial {
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Judged {
-    /// Whether honest clients are served, and what the node holds: what other work on the machine does
-    /// not change.
+    /// Whether honest clients are served, and what the node holds: what other work on the machine
+    /// does not change.
     Outcome,
     /// Their rate and delay as well.
     Rates,

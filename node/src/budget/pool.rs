@@ -77,9 +77,9 @@ impl Drop for Waiting<'_> {
 /// answers lie below, so that they touch nothing that connections share.
 pub(crate) const FLOOR_BYTES: usize = 32 * 1024;
 
-/// Beyond its floor a connection may hold one part in so many of what is free. So many greedy
-/// connections leave room for those that come after them: n of them stop when one part in 1 + n/16
-/// is still free (the dynamic threshold of Choudhury and Hahne).
+/// Beyond its floor a connection may hold one part in so many of what is free. So no connection has
+/// much when many want it: n that grow together stop when one part in 1 + n/16 is still free (the
+/// dynamic threshold of Choudhury and Hahne). What is sure for each is its floor.
 pub(crate) const SHARE_OF_FREE: usize = 16;
 
 /// All connections of one address have one part in so many of a pool, and share that in the same
@@ -95,8 +95,8 @@ impl Pool {
         Self::shared(bytes, FLOOR_BYTES, SHARE_OF_FREE)
     }
 
-    /// A pool of `bytes`. Who holds more than `floor` may hold one part in `share_of_free` of what is
-    /// free beyond that.
+    /// A pool of `bytes`. Who holds more than `floor` may hold one part in `share_of_free` of what
+    /// is free beyond that.
     pub fn shared(bytes: usize, floor: usize, share_of_free: usize) -> Arc<Self> {
         Arc::new(Self {
             max: bytes,
@@ -118,9 +118,9 @@ impl Pool {
         self.used_by_address[counter].load(Ordering::SeqCst)
     }
 
-    /// Whether little is left, for all or for an address, or somebody waits although it holds little:
-    /// whoever holds much and does not move is to leave. Who waits while half is free waits for its own
-    /// share.
+    /// Whether little is left, for all or for an address, or somebody waits although it holds
+    /// little: whoever holds much and does not move is to leave. Who waits while half is free waits
+    /// for its own share.
     fn is_wanted(&self, counter: usize) -> bool {
         let has_waiters = self.waiters.count.load(Ordering::SeqCst) > 0;
         let is_short = |used: usize, max: usize| used > max / 4 * 3 || (used >= max / 2 && has_waiters);
@@ -419,8 +419,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever some connections hold, one of the same address or of another that holds nothing gets
-        /// its floor and a share.
+        /// Whatever some connections hold, one of the same address or of another that holds nothing
+        /// gets its floor and a share.
         #[test]
         fn greedy_connections_leave_room_for_others(
             steps in prop::collection::vec((0_usize..40, 1_usize..200_000, any::<bool>()), 0..400),

@@ -67,8 +67,8 @@ impl Drop for Answering {
     }
 }
 
-/// A connection that does not show its end while a request is under way, and counts the memory of the
-/// next head while none is.
+/// A connection that does not show its end while a request is under way, and counts the memory of
+/// the next head while none is.
 pub(super) struct HalfClose<S> {
     connection: S,
     progress: Progress,
