@@ -74,7 +74,14 @@ where
             async move {
                 let (answer, held) = match admitted {
                     Ok((request, mut held)) => {
-                        let answer = answer(&state, &connection, request).await;
+                        if matches!(*request.method(), Method::GET | Method::HEAD) {
+                            // A client that takes nothing of what it has asked for makes the node
+                            // work no more.
+                            connection.answers.holds_less_than(CONNECTION_ANSWERS_BYTES).await;
+                        }
+                        // On the heap, because hyper keeps room for all of this future, also while
+                        // it waits, for requests that are refused, and until an answer is read.
+                        let answer = Box::pin(answer(&state, &connection, request)).await;
                         held.shrink_to(REQUEST_BYTES);
                         (answer, Some(held))
                     }
@@ -200,10 +207,6 @@ fn weight<B>(request: &Request<B>) -> usize {
 
 async fn answer(state: &AppState, connection: &Connection, mut request: Request<Incoming>) -> Response<Reply> {
     let is_head = request.method() == Method::HEAD;
-    if is_head || request.method() == Method::GET {
-        // A client that takes nothing of what it has asked for makes the node work no more.
-        connection.answers.holds_less_than(CONNECTION_ANSWERS_BYTES).await;
-    }
     into_origin_form(&mut request);
     finished(service::answer(state, connection, request).await, is_head)
 }
