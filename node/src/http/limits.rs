@@ -15,12 +15,9 @@ pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// ([`FLOOR_BYTES`](crate::budget::FLOOR_BYTES)).
 pub const MAX_REQUESTS_BYTES: usize = 48 * 1024 * 1024;
 
-/// Bodies up to this size wait for no larger one: they are counted among the requests of their
-/// connection.
+/// Bodies up to this size are counted among the requests of their connection, as long as there is
+/// room.
 pub const SMALL_BODY_BYTES: usize = 64 * 1024;
-
-/// How long such a body waits for room; others give way in the meantime ([`BODY_LOOK_INTERVAL`]).
-pub const SMALL_BODY_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes of all larger bodies that are being read or written at the same time, besides those of one
 /// body more; the next one waits. Parsed events and the command made of them take about as much

@@ -16,7 +16,7 @@ use crate::http::exchange::request::{Connection, Request};
 use crate::http::format::body::EventsFormat;
 use crate::http::limits::{
     BODY_LOOK_INTERVAL, BODY_TIMEOUT, MAX_BODY_BYTES, MAX_BODY_STEP_BYTES, MIN_BODY_BYTES_PER_LOOK,
-    PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES, SMALL_BODY_WAIT,
+    PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES,
 };
 use crate::streams::events::CheckedEvents;
 
@@ -167,9 +167,9 @@ where
         if bytes > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
-        if bytes <= SMALL_BODY_BYTES {
-            self.small.grow(data.len(), SMALL_BODY_WAIT).await?;
-        } else {
+        // Where small ones have no room left, it has that of large ones.
+        let is_small = bytes <= SMALL_BODY_BYTES && self.small.try_grow(data.len());
+        if !is_small {
             let large = self.large.get_or_insert_with(|| self.arriving.begin(self.connection.network));
             let of_large = bytes - self.small.bytes();
             if !large.is_enough_for(of_large) {
@@ -367,14 +367,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_body_waits_for_room_of_its_connection() {
+    async fn a_small_body_takes_room_of_large_ones_where_its_connection_has_none() {
         let budgets = Budgets { requests: Pool::new(0), ..Budgets::default() };
         let connection = connection(&budgets);
         let others = connection.bodies.try_hold(FLOOR_BYTES).unwrap();
-        let mut waiting = Box::pin(read(pieces(&[1]), &budgets, &connection));
-        assert!(waiting.as_mut().now_or_never().is_none());
+        let large = read(pieces(&[1]), &budgets, &connection).await.unwrap();
+        assert!(large.memory._large.is_some_and(|room| room.bytes() == 1));
         drop(others);
-        assert_eq!(waiting.await.unwrap().bytes.len(), 1);
+        let small = read(pieces(&[1]), &budgets, &connection).await.unwrap();
+        assert!(small.memory._large.is_none());
     }
 
     proptest! {
