@@ -13,10 +13,6 @@ use super::pool::{Account, Held, Pool};
 /// A body may have one part in so many of the room that is free.
 const SHARE_OF_FREE: usize = 2;
 
-/// How long a body that has room waits for more while others wait that have none. It may have taken
-/// all that they need and be far from its end.
-const HOLDER_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Room that bodies take as they grow. Clones share it.
 ///
 /// Bodies that each have a part of the room could wait for each other for ever. So there is room
@@ -27,8 +23,6 @@ pub struct Arriving {
     general: Arc<Pool>,
     finisher: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
-    /// Those of them that have no room yet.
-    newcomers: Arc<AtomicUsize>,
 }
 
 /// The room of one body, given back when this is dropped.
@@ -47,24 +41,12 @@ impl Arriving {
             general: Pool::shared(bytes, 0, SHARE_OF_FREE),
             finisher: Arc::new(Semaphore::new(1)),
             waiting: Arc::default(),
-            newcomers: Arc::default(),
         }
     }
 
     /// Whether a body waits for room.
     pub fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
-    }
-
-    /// Returns when others have no room, for whoever has some. Looked at now and then: it is not
-    /// urgent.
-    async fn newcomers_wait(&self) {
-        loop {
-            tokio::time::sleep(HOLDER_PATIENCE).await;
-            if self.newcomers.load(Ordering::Relaxed) > 0 {
-                return;
-            }
-        }
     }
 
     /// No room yet, for a body from `address`.
@@ -94,7 +76,7 @@ impl Room {
     /// waits for that.
     ///
     /// # Errors
-    /// There was none for as long as `patience`, or it was time to make way.
+    /// There was none for as long as `patience`.
     pub async fn grow(&mut self, least: usize, wished: usize, patience: Duration) -> Result<(), Exhausted> {
         for bytes in [if self.arriving.is_wanted() { least } else { wished }, least] {
             if self.general.try_grow(bytes) {
@@ -102,9 +84,7 @@ impl Room {
                 return Ok(());
             }
         }
-        let has_some = self.bytes > 0;
         let _waiting = Waiting::new(self.arriving.waiting.clone());
-        let _newcomer = (!has_some).then(|| Waiting::new(self.arriving.newcomers.clone()));
         let finisher = self.arriving.finisher.clone();
         tokio::select! {
             biased;
@@ -118,7 +98,6 @@ impl Room {
                 self.general.shrink_to(0);
                 self.bytes = 0;
             }
-            () = self.arriving.newcomers_wait(), if has_some => return Err(Exhausted),
         }
         Ok(())
     }
@@ -180,32 +159,6 @@ mod tests {
         drop(first);
         waiting.await.unwrap();
         assert!(third.is_enough_for(usize::MAX) && !arriving.is_wanted());
-    }
-
-    #[tokio::test]
-    async fn a_body_that_needs_little_waits_shortly_for_those_that_need_much() {
-        const LITTLE: usize = 64 << 10;
-        let arriving = Arriving::new(64 * MIB);
-        let greedy = (0..100).map(|_| async {
-            let mut room = arriving.begin(address(1));
-            while room.grow(LITTLE, 4 * MIB, LONG).await.is_ok() {
-                if room.is_enough_for(usize::MAX) {
-                    std::future::pending::<()>().await; // all that it needs, and it does not come
-                }
-            }
-        });
-        let honest = async {
-            tokio::task::yield_now().await;
-            let mut room = arriving.begin(address(1));
-            assert!(room.grow(LITTLE, LITTLE, Duration::ZERO).await.is_err(), "the others have all");
-            let mut other = arriving.begin(address(2));
-            assert!(other.grow(8 * MIB, 8 * MIB, LONG).now_or_never().is_some(), "but not what others have");
-            room.grow(LITTLE, LITTLE, 3 * HOLDER_PATIENCE).await.unwrap();
-        };
-        tokio::select! {
-            _ = futures::future::join_all(greedy) => unreachable!("one of them never ends"),
-            () = honest => {}
-        }
     }
 
     #[tokio::test]
