@@ -270,7 +270,9 @@ async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates>
 }
 
 /// Times that a clock can say: a day after those that count from zero, and a day before those of five
-/// digits, which no document of the API can hold.
+/// digits, which no document of the API can hold, and with which hyper panics as it does with those
+/// before 1970. Once the node runs its clock stays between them: Linux lets nobody set a clock to less
+/// than the time since the machine was started, nor beyond 2232 (clock_settime(2)).
 const CLOCK_SECONDS: std::ops::Range<u64> = 86_400..253_370_678_400;
 
 /// Refuses a clock that was never set: what it stamps stays for ever.

@@ -92,7 +92,8 @@ async fn ask_until(
     sender.get(Wish::AppendMuch, door).await?;
     for wish in WISHES.into_iter().cycle() {
         let began = Instant::now();
-        if began >= end {
+        // At least one, in the time that it has: a slow node is still a node that answers.
+        if began >= end && !latencies.is_empty() {
             return Ok(());
         }
         sender.get(wish, door).await?;

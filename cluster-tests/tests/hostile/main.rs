@@ -6,7 +6,8 @@
 //!
 //! `make hostile` runs the long form: a release build, a thousand connections, one node and three.
 //! The short form has 40 connections and wider bounds, because a debug build on a busy machine is
-//! noisy; what of it compares no rates is part of `make test`. `HOSTILE_ONLY` names a single attack.
+//! noisy; what of it compares no rates is part of `make test`: whether honest clients are served,
+//! and what the node holds. `HOSTILE_ONLY` names a single attack.
 
 mod attack;
 mod descriptors;

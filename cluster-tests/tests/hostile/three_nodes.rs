@@ -7,7 +7,7 @@ use crate::Form;
 use crate::attack::{self, Attack};
 use crate::door::Door;
 use crate::memory::Memory;
-use crate::trial::{self, Doors};
+use crate::trial::{self, Doors, Judged};
 
 /// What the short form has of them: one that holds places, and one that makes the node work.
 const SHORT_FORM: [&str; 2] = ["long polls", "filters that take long"];
@@ -34,7 +34,7 @@ async fn attack_one_of_three(attacked: Attacked) -> anyhow::Result<()> {
     let doors = Doors { attacked: &attacked_door, attacked_memory, honest: &honest_door };
     let mut faults = Vec::new();
     for attack in attack::all().iter().filter(is_due) {
-        faults.extend(trial::faults(&doors, attack, form).await);
+        faults.extend(trial::faults(&doors, attack, form, Judged::Rates).await);
         let leads = cluster.leader().await?;
         if leads != leader {
             anyhow::bail!("node {leads} leads instead of {leader} after '{}'", attack.name);

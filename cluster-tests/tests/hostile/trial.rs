@@ -39,6 +39,16 @@ struct Trial {
     bound_bytes: u64,
 }
 
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// Whether honest clients are served, and what the node holds: what other work on the machine
+    /// does not change.
+    Outcome,
+    /// Their rate and delay as well.
+    Rates,
+}
+
 /// The nodes that a trial is about.
 pub(crate) struct Doors<'a> {
     /// Is attacked.
@@ -50,13 +60,16 @@ pub(crate) struct Doors<'a> {
 
 /// Makes an attack and returns what does not hold. A busy machine may spoil one trial, but not each
 /// of several.
-pub(crate) async fn faults(doors: &Doors<'_>, attack: &Attack, form: Form) -> Vec<String> {
+pub(crate) async fn faults(doors: &Doors<'_>, attack: &Attack, form: Form, judged: Judged) -> Vec<String> {
     let mut faults = Vec::new();
     for _ in 0..ATTEMPTS {
         faults = match run(doors, attack, form).await {
             Ok(trial) => {
                 eprintln!("{}", trial.line());
-                trial.faults(form)
+                match judged {
+                    Judged::Outcome => trial.faults_of_outcome(),
+                    Judged::Rates => [trial.faults_of_outcome(), trial.faults_of_rates(form)].concat(),
+                }
             }
             Err(error) => vec![format!("{error:#}")],
         };
@@ -114,12 +127,20 @@ async fn recovered(door: &Door, form: Form) -> anyhow::Result<Figures> {
 }
 
 impl Trial {
-    /// What does not hold.
-    fn faults(&self, form: Form) -> Vec<String> {
+    fn faults_of_outcome(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if !self.beside.errors.is_empty() {
             faults.push(format!("honest clients were not served: {}", self.beside.errors.join("; ")));
         }
+        if self.grown_bytes > self.bound_bytes {
+            let (grown, bound) = (mib(self.grown_bytes), mib(self.bound_bytes));
+            faults.push(format!("{grown} MiB more in memory, and {bound} MiB are the most"));
+        }
+        faults
+    }
+
+    fn faults_of_rates(&self, form: Form) -> Vec<String> {
+        let mut faults = Vec::new();
         // The slower of both: the machine may be busier with something else now than before.
         let rate = self.before.rate.min(self.after.rate);
         if self.beside.rate < form.least_rate() * rate {
@@ -128,10 +149,6 @@ impl Trial {
         let p99 = self.before.p99.max(self.after.p99).max(LEAST_DELAY);
         if self.beside.p99 > p99.mul_f64(form.most_delay()) {
             faults.push(format!("the slowest hundredth took {:?} instead of {p99:?}", self.beside.p99));
-        }
-        if self.grown_bytes > self.bound_bytes {
-            let (grown, bound) = (mib(self.grown_bytes), mib(self.bound_bytes));
-            faults.push(format!("{grown} MiB more in memory, and {bound} MiB are the most"));
         }
         faults
     }

@@ -1,18 +1,28 @@
 //! The memory that large requests may take together, one budget for each purpose:
 //! those who wait for one do not keep others from theirs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::budget::MemoryBudget;
+use tokio::sync::Semaphore;
+
+use crate::budget::{Arriving, MemoryBudget, Pool};
 use crate::http::limits::{
-    BODY_TIMEOUT, MAX_BODY_BYTES, MAX_GROWN_EVENTS_BYTES, MAX_LARGE_BODIES_BYTES, MAX_PARSED_LISTS,
+    BODY_TIMEOUT, MAX_ANSWERS_BYTES, MAX_BODY_BYTES, MAX_GROWN_EVENTS_BYTES, MAX_LARGE_BODIES_BYTES, MAX_PARSED_LISTS,
+    MAX_REQUESTS_BYTES, MAX_WAITING_ANSWERS,
 };
 
 /// The budgets of the HTTP API. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Budgets {
-    /// Bodies that are being read or written.
-    pub bodies: MemoryBudget,
+    /// Large bodies that are being read or written, which take their room as they come.
+    pub arriving: Arriving,
+    /// Heads, and bodies as far as they are small.
+    pub requests: Arc<Pool>,
+    /// Answers that wait to be sent.
+    pub answers: Arc<Pool>,
+    /// Places for answers that wait to be counted among them.
+    pub waiting_answers: Arc<Semaphore>,
     /// Large lists of events that are being parsed. Each takes as much as the largest body: parsed
     /// events and their indented text take a multiple of their length in the body.
     pub lists: MemoryBudget,
@@ -25,7 +35,10 @@ impl Default for Budgets {
     /// All of it free.
     fn default() -> Self {
         Self {
-            bodies: MemoryBudget::new(MAX_LARGE_BODIES_BYTES, BODY_TIMEOUT),
+            arriving: Arriving::new(MAX_LARGE_BODIES_BYTES),
+            requests: Pool::new(MAX_REQUESTS_BYTES),
+            answers: Pool::new(MAX_ANSWERS_BYTES),
+            waiting_answers: Arc::new(Semaphore::new(MAX_WAITING_ANSWERS)),
             lists: MemoryBudget::new(MAX_PARSED_LISTS * MAX_BODY_BYTES, BODY_TIMEOUT),
             grown_events: MemoryBudget::new(MAX_GROWN_EVENTS_BYTES, Duration::ZERO),
         }

@@ -11,13 +11,27 @@ pub use crate::streams::limits::MAX_LARGE_ANSWERS_BYTES;
 /// arbitrary amount of memory by a few clients.
 pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// Bodies up to this size are read without a reservation of memory; [`MAX_CONNECTIONS`] bounds
-/// them.
+/// Bytes of heads and small bodies that all connections hold beyond the floor of each
+/// ([`FLOOR_BYTES`](crate::budget::FLOOR_BYTES)).
+pub const MAX_REQUESTS_BYTES: usize = 48 * 1024 * 1024;
+
+/// Bodies up to this size are counted among the requests of their connection, as long as there is
+/// room.
 pub const SMALL_BODY_BYTES: usize = 64 * 1024;
 
-/// Bytes of all larger bodies that are being read or written at the same time; the next one waits.
-/// Parsed events and the command made of them take about as much again.
+/// Bytes of all larger bodies that are being read or written at the same time, besides those of one
+/// body more; the next one waits. Parsed events and the command made of them take about as much
+/// again.
 pub const MAX_LARGE_BODIES_BYTES: usize = 2 * MAX_BODY_BYTES;
+
+/// Bytes for which a large body takes room at a time, before they are read.
+pub const MAX_BODY_STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often it is looked whether a body is in the way of others.
+pub const BODY_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Bytes of such a body that have to come between two looks. A small one has to be complete.
+pub const MIN_BODY_BYTES_PER_LOOK: usize = SMALL_BODY_BYTES;
 
 /// Lists of events up to this size are parsed by the worker that received them: 6 ms in JSON and 13
 /// ms in XML, as measured with nothing but small values. Other threads have a memory of their own,
@@ -44,9 +58,6 @@ pub const DEFAULT_PAGE_EVENTS: u64 = 20;
 
 /// Bytes of a large answer that are handed to the connection at a time.
 pub const PIECE_BYTES: usize = 64 * 1024;
-
-/// How long a client may take for a piece of a large answer.
-pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of all pages that are kept to be sent again.
 pub const KEPT_PAGES_BYTES: usize = 16 * 1024 * 1024;
@@ -97,7 +108,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to send a request body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client may take none of the bytes that wait for it.
+/// How long a client may take none of the bytes that wait for it. One that takes some, however few,
+/// gets all of its answer.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Open connections, where the process may open files enough. The next one takes the place of one
@@ -107,16 +119,67 @@ pub const MAX_CONNECTIONS: usize = 10_000;
 /// TLS handshakes of clients under way; the next one waits for its turn, within the time it has.
 pub const MAX_HANDSHAKES: usize = 1_024;
 
+/// Bytes of bodies that a client may send over HTTP/2 before the node reads them, on one request and
+/// on one connection. Enough for 1.3 MB/s at a distance of 100 ms.
+pub const HTTP2_WINDOW_BYTES: u32 = 128 * 1024;
+
 /// Requests under way on one HTTP/2 connection; the client holds back the next one.
 pub const MAX_STREAMS: u32 = 128;
 
-/// Requests under way on all HTTP/2 connections together: as many as [`MAX_CONNECTIONS`] of
-/// HTTP/1.1 could have.
-pub const MAX_HTTP2_REQUESTS: usize = MAX_CONNECTIONS;
+/// The same on a connection that begins while heads and small bodies have little room left.
+pub const MAX_STREAMS_UNDER_PRESSURE: u32 = 16;
 
-/// A silent HTTP/2 connection is pinged this often, and ended when a ping is not answered in as
-/// long again.
+/// Bytes that a request over HTTP/2 counts at least, for as long as its answer is not sent: what
+/// hyper and h2 keep of it, its future, and headers of both.
+pub const REQUEST_BYTES: usize = 4 * 1024;
+
+/// Bytes that each of its headers counts besides name and value until the answer is there: its
+/// place in tables of headers.
+pub const HEADER_FIELD_BYTES: usize = 150;
+
+/// Bytes of answers that all connections hold beyond the floor of each
+/// ([`FLOOR_BYTES`](crate::budget::FLOOR_BYTES)).
+pub const MAX_ANSWERS_BYTES: usize = 48 * 1024 * 1024;
+
+/// Bytes of an answer that is not counted: its request is.
+pub const UNCOUNTED_ANSWER_BYTES: usize = 4 * 1024;
+
+/// Bytes that an answer counts at most. More would be beyond the share of any connection, and only
+/// the list of thousands of users is that long; what is longer otherwise is sent in pieces.
+pub const MAX_COUNTED_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Bytes of answers from which on an HTTP/2 connection begins no other read until its client has
+/// taken some.
+pub const CONNECTION_ANSWERS_BYTES: usize = 256 * 1024;
+
+/// Answers that exist and wait to be counted, because others hold all there is; one more is
+/// refused.
+pub const MAX_WAITING_ANSWERS: usize = 64;
+
+/// How long such an answer waits before it is refused.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a piece of a large answer waits for room. Its connection may be slow, which is looked
+/// after elsewhere ([`STALL_TIMEOUT`]); this bounds how long others may be in the way.
+pub const PIECE_WAIT: Duration = Duration::from_secs(120);
+
+/// How long a connection may do nothing that holds more than its floor while others wait.
+pub const STALL_TIMEOUT_UNDER_PRESSURE: Duration = Duration::from_secs(5);
+
+/// A silent HTTP/2 connection is pinged this often.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long a client may take to answer such a ping, which it finds behind all that was sent before:
+/// megabytes perhaps, for which a slow one takes its time.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Bytes per second that a client may read as slowly as over HTTP/2, where it makes room for more
+/// only when it has read half of what it had room for.
+pub const SLOWEST_READ_BYTES: usize = 32 * 1024;
+
+/// Bytes of an answer over HTTP/2 that a client may have to read before it makes room for more, at
+/// most: half of the largest windows in use.
+pub const MAX_UNREAD_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long open requests may take to finish once the node shuts down.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -64,7 +64,7 @@ impl Handshakes {
 impl ByAddress {
     /// `None` when `most` are already under way.
     fn begin(self: &Arc<Self>, peer: IpAddr, most: usize) -> Option<FromAddress> {
-        let address = origin(peer);
+        let address = network(peer);
         let mut underway = self.0.lock();
         let count = underway.entry(address).or_default();
         if *count >= most {
@@ -89,7 +89,7 @@ impl Drop for FromAddress {
 
 /// The unit of counting: of an IPv6 address the 64-bit network, because a single host owns all
 /// addresses in it.
-fn origin(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use handshakes::{Handshakes, NoTurn};
+pub(crate) use handshakes::{Handshakes, NoTurn, network};
 pub(crate) use places::Place;
 use places::Places;
 use tokio::net::{TcpListener, TcpStream};

@@ -112,3 +112,25 @@ async fn a_client_that_closes_its_sending_side_gets_its_answer() {
     tokio::task::spawn_blocking(exchanges).await.unwrap();
     nodes.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_request_is_answered_too() {
+    let nodes = Nodes::start_with_options(1, &["--head-requests"]).await;
+    let base = nodes.leader();
+    let exchanges = move || {
+        let ask_for = |method: &str, path: &str| {
+            ask(&base, &[format!("{method} {path} HTTP/1.1\r\nHost: node\r\nAccept: text/xml\r\n\r\n").as_bytes()])
+        };
+        let whole = [&append("head", "Content-Length: 2", "")[..], b"{}"].concat();
+        assert!(ask(&base, &[&whole]).starts_with("HTTP/1.1 201 "));
+        for path in ["/streams/head", "/ping"] {
+            let (head, page) = (ask_for("HEAD", path), ask_for("GET", path));
+            assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+            let length =
+                |answer: &str| answer.lines().find(|line| line.starts_with("content-length: ")).map(str::to_owned);
+            assert!(length(&head).is_some() && length(&head) == length(&page), "{head}");
+        }
+    };
+    tokio::task::spawn_blocking(exchanges).await.unwrap();
+    nodes.stop().await;
+}

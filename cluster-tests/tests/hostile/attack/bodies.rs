@@ -35,21 +35,18 @@ pub(super) fn all() -> Vec<Attack> {
             name: "bodies that are announced",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: false,
             begin: |door, count| Box::pin(async move { Ok(announce(&door, count, 0).await) }),
         },
         Attack {
             name: "bodies of which half comes",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: false,
             begin: |door, count| Box::pin(async move { Ok(announce(&door, count.div_ceil(ONE_IN), HALF_BYTES).await) }),
         },
         Attack {
             name: "bodies that come byte by byte",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: false,
             begin: |door, count| {
                 Box::pin(async move {
                     let mut tasks = JoinSet::new();
@@ -64,7 +61,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "128 bodies for each HTTP/2 connection, none of them whole",
             needs_tls: true,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     let fields = frames::fields(

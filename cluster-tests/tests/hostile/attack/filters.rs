@@ -29,7 +29,6 @@ pub(super) fn all() -> Vec<Attack> {
         name: "filters that take long",
         needs_tls: false,
         bound: BOUND,
-        in_short_form: true,
         begin: |door, count| {
             Box::pin(async move {
                 for _ in 0..APPENDS {

@@ -22,7 +22,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "heads without an end",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     let head = format!("{}X-Long: {}", door.request_line("GET", "/ping"), "x".repeat(LONG_BYTES));
@@ -34,7 +33,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "large heads with half a body",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     let line = door.request_line("POST", "/streams/heads");
@@ -52,7 +50,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "128 large heads for each HTTP/2 connection",
             needs_tls: true,
             bound: BOUND,
-            in_short_form: false,
             begin: |door, count| {
                 Box::pin(async move {
                     let long = "x".repeat(LONG_BYTES);
@@ -64,7 +61,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "128 heads of indexed fields for each HTTP/2 connection",
             needs_tls: true,
             bound: BOUND,
-            in_short_form: false,
             begin: |door, count| {
                 Box::pin(async move {
                     let fields = [post(&door, &[]), frames::indexed_fields(INDEXED_FIELDS)].concat();
@@ -76,7 +72,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "HTTP/2 heads without an end",
             needs_tls: true,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     let fields = post(&door, &[("x-long", &"x".repeat(LONG_BYTES))]);

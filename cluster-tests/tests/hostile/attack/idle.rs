@@ -13,14 +13,12 @@ pub(super) fn all() -> Vec<Attack> {
             name: "idle connections",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| Box::pin(async move { Ok(hold(count, |_| door.connect(Protocol::Http1)).await) }),
         },
         Attack {
             name: "heads of one byte",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     Ok(hold(count, async |_| {
@@ -36,7 +34,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "handshakes that do not begin",
             needs_tls: true,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(
                     async move { Ok(hold(count, async |_| Ok(Box::new(door.knock().await?) as Connection)).await) },
@@ -47,7 +44,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "idle HTTP/2 connections",
             needs_tls: true,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     Ok(hold(count, async |_| {

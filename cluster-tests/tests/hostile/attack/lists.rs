@@ -24,14 +24,12 @@ pub(super) fn all() -> Vec<Attack> {
             name: "huge access lists",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| Box::pin(async move { huge_lists(&door, count.min(HUGE_LISTS)).await }),
         },
         Attack {
             name: "long names",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     Ok(hold(count, async |attacker| {

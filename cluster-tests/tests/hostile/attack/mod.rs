@@ -50,9 +50,6 @@ pub(crate) struct Attack {
     /// It is made over HTTP/2, or against handshakes.
     pub(crate) needs_tls: bool,
     pub(crate) bound: Bound,
-    /// Part of `make test`: a node holds out against it. Where this is false it does not yet, see
-    /// docs/security.md.
-    pub(crate) in_short_form: bool,
     pub(crate) begin: Begin,
 }
 

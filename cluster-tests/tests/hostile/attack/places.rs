@@ -24,7 +24,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "long polls",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     let line = door.request_line("GET", "/streams/nothing/0/forward/20");
@@ -37,7 +36,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "subscriptions",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     let sent =
@@ -50,7 +48,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "wrong passwords",
             needs_tls: false,
             bound: BOUND,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move {
                     let mut tasks = JoinSet::new();

@@ -32,14 +32,12 @@ pub(super) fn all() -> Vec<Attack> {
             name: "pages that nobody reads",
             needs_tls: false,
             bound: SMALL,
-            in_short_form: true,
             begin: |door, count| Box::pin(async move { ask_and_read_nothing(&door, count, PAGE, ATOM_JSON).await }),
         },
         Attack {
             name: "large pages that nobody reads",
             needs_tls: false,
             bound: LARGE,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(async move { ask_and_read_nothing(&door, count, LARGE_PAGE, ATOM_JSON).await })
             },
@@ -48,7 +46,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "subscriptions that nobody reads",
             needs_tls: false,
             bound: LARGE,
-            in_short_form: true,
             begin: |door, count| {
                 Box::pin(
                     async move { ask_and_read_nothing(&door, count, "/streams/unread", "text/event-stream").await },
@@ -59,7 +56,6 @@ pub(super) fn all() -> Vec<Attack> {
             name: "128 pages for each HTTP/2 connection, none of them read",
             needs_tls: true,
             bound: SMALL,
-            in_short_form: false,
             begin: |door, count| Box::pin(async move { ask_for_many(&door, count).await }),
         },
     ]

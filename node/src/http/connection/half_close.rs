@@ -16,6 +16,8 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::connection::head_memory::HeadMemory;
+
 /// Nothing is asked.
 const IDLE: u8 = 0;
 /// A request has come whose answer is not written yet.
@@ -43,6 +45,11 @@ impl Progress {
         Answering(self.clone())
     }
 
+    /// Whether no request is under way.
+    fn is_idle(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == IDLE
+    }
+
     /// Everything was sent that hyper had; whether that has ended a request.
     fn flushed(&self) -> bool {
         self.phase.load(Ordering::Relaxed) == WRITTEN
@@ -60,18 +67,20 @@ impl Drop for Answering {
     }
 }
 
-/// A connection that does not show its end while a request is under way.
+/// A connection that does not show its end while a request is under way, and counts the memory of
+/// the next head while none is.
 pub(super) struct HalfClose<S> {
     connection: S,
     progress: Progress,
     has_ended: bool,
+    head: HeadMemory,
     /// Waits to be told of the end.
     reader: Option<Waker>,
 }
 
 impl<S> HalfClose<S> {
-    pub(super) fn new(connection: S, progress: Progress) -> Self {
-        Self { connection, progress, has_ended: false, reader: None }
+    pub(super) fn new(connection: S, progress: Progress, head: HeadMemory) -> Self {
+        Self { connection, progress, has_ended: false, head, reader: None }
     }
 }
 
@@ -81,13 +90,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for HalfClose<S> {
         if !this.has_ended {
             let before = buffer.filled().len();
             ready!(Pin::new(&mut this.connection).poll_read(context, buffer))?;
-            if buffer.filled().len() > before || buffer.remaining() == 0 {
+            let bytes = buffer.filled().len() - before;
+            if bytes > 0 && this.progress.is_idle() {
+                this.head.read(bytes)?;
+            }
+            if bytes > 0 || buffer.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
             this.has_ended = true;
             this.progress.closed.cancel();
         }
-        if this.progress.phase.load(Ordering::Relaxed) == IDLE {
+        if this.progress.is_idle() {
             return Poll::Ready(Ok(()));
         }
         this.reader = Some(context.waker().clone());
@@ -116,10 +129,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HalfClose<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.connection).poll_flush(context))?;
-        if this.progress.flushed()
-            && let Some(reader) = this.reader.take()
-        {
-            reader.wake();
+        if this.progress.flushed() {
+            this.head.clear();
+            if let Some(reader) = this.reader.take() {
+                reader.wake();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -135,6 +149,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::budget::{Account, Pool};
+
+    fn head() -> HeadMemory {
+        HeadMemory::new(&Account::new(&Pool::new(0), [127, 0, 0, 1].into()))
+    }
 
     struct Ends {
         closed: CancellationToken,
@@ -147,7 +166,7 @@ mod tests {
         let (node, client) = tokio::io::duplex(64);
         let closed = CancellationToken::new();
         let progress = Progress::new(closed.clone());
-        Ends { closed, progress: progress.clone(), node: HalfClose::new(node, progress), client }
+        Ends { closed, progress: progress.clone(), node: HalfClose::new(node, progress, head()), client }
     }
 
     #[tokio::test]
@@ -208,7 +227,7 @@ mod tests {
         let closed = CancellationToken::new();
         let progress = Progress::new(closed.clone());
         let _request = progress.begin();
-        let error = HalfClose::new(Broken, progress).read(&mut [0; 8]).await.unwrap_err();
+        let error = HalfClose::new(Broken, progress, head()).read(&mut [0; 8]).await.unwrap_err();
         assert_eq!((error.kind(), closed.is_cancelled()), (io::ErrorKind::ConnectionReset, false));
     }
 }

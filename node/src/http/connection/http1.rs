@@ -15,10 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::http::connection::guarded::Guarded;
 use crate::http::connection::half_close::{HalfClose, Progress};
 use crate::http::connection::head;
-use crate::http::connection::stall::StallGuard;
+use crate::http::connection::head_memory::HeadMemory;
+use crate::http::connection::stall::{StallGuard, Unsent};
 use crate::http::exchange::request::Connection;
 use crate::http::exchange::service;
-use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, STALL_TIMEOUT};
+use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS};
 use crate::http::{AppState, Reply};
 use crate::listen::Place;
 
@@ -39,7 +40,7 @@ pub(super) struct Http1Connection<S> {
 
 impl<S> Http1Connection<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unsent + Unpin + 'static,
 {
     /// Serves requests until the connection ends. Not an async function, whose future would hold
     /// the stream twice.
@@ -47,7 +48,8 @@ where
         let Self { stream, connection, state, watcher, place } = self;
         let usage = place.usage();
         let progress = Progress::new(connection.closed.clone());
-        let guarded = HalfClose::new(StallGuard::new(stream, STALL_TIMEOUT), progress.clone());
+        let head = HeadMemory::new(&connection.heads);
+        let guarded = HalfClose::new(StallGuard::new(stream, connection.clone()), progress.clone(), head);
         let peer = connection.peer;
         let service = service_fn(move |request| {
             let (state, connection, in_use) = (state.clone(), connection.clone(), usage.begin());

@@ -14,16 +14,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Held;
 use crate::http::connection::guarded::Guarded;
 use crate::http::connection::head::into_origin_form;
 use crate::http::connection::pacing::Requests;
-use crate::http::connection::stall::StallGuard;
+use crate::http::connection::stall::{self, StallGuard, Unsent};
 use crate::http::exchange::request::Connection;
 use crate::http::exchange::{response, service};
-use crate::http::limits::{HEADER_TIMEOUT, MAX_HEADER_BYTES, MAX_HEADERS, MAX_STREAMS, PING_INTERVAL, STALL_TIMEOUT};
+use crate::http::limits::{
+    CONNECTION_ANSWERS_BYTES, HEADER_FIELD_BYTES, HEADER_TIMEOUT, HTTP2_WINDOW_BYTES, MAX_HEADER_BYTES, MAX_HEADERS,
+    MAX_STREAMS, MAX_STREAMS_UNDER_PRESSURE, PING_INTERVAL, PING_TIMEOUT, REQUEST_BYTES, STALL_TIMEOUT,
+};
 use crate::http::{AppState, Reply};
 use crate::listen::Place;
 
@@ -41,8 +44,6 @@ pub(super) struct Http2Connection<S> {
     pub(super) connection: Arc<Connection>,
     /// What handlers work with.
     pub(super) state: Arc<AppState>,
-    /// Places for requests, shared with all other connections of this version.
-    pub(super) places: Arc<Semaphore>,
     /// The node stops: no more requests are taken.
     pub(super) shutdown: CancellationToken,
     /// The node waits with its end until this is dropped.
@@ -53,34 +54,52 @@ pub(super) struct Http2Connection<S> {
 
 impl<S> Http2Connection<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unsent + Unpin + Send + 'static,
 {
     /// Serves requests until the connection ends, the node stops, nothing was asked for
     /// [`HEADER_TIMEOUT`], or the client does not read one of its answers for [`STALL_TIMEOUT`].
     pub(super) async fn run(self) {
-        let Self { stream, connection, state, places, shutdown, watcher, place } = self;
+        let Self { stream, connection, state, shutdown, watcher, place } = self;
         let (requests, peer) = (Arc::new(Requests::default()), connection.peer);
-        let mut activity = Activity::new(requests.clone());
+        let mut activity = Activity::new(requests.clone(), connection.clone());
         let usage = place.usage();
+        let is_tight = connection.heads.is_wanted();
+        let most_streams = if is_tight { MAX_STREAMS_UNDER_PRESSURE } else { MAX_STREAMS };
+        let guarded = StallGuard::new(stream, connection.clone());
         let service = service_fn(move |request| {
-            let (state, places, underway) = (state.clone(), places.clone(), requests.begin());
-            let (connection, in_use) = (connection.clone(), usage.begin());
+            let (state, connection, underway) = (state.clone(), connection.clone(), requests.begin());
+            let in_use = usage.begin();
+            // At once: what is refused is gone before the next request is taken from the wire.
+            let admitted = admit(&connection, request);
             async move {
-                // Never closed; waiting for a place is bounded by the deadlines of those who have
-                // one.
-                let _place = places.acquire().await;
-                let answer = answer(&state, &connection, request).await;
-                Ok::<_, Infallible>(answer.map(|reply| Guarded::new(underway.answer(reply), in_use)))
+                let (answer, held) = match admitted {
+                    Ok((request, mut held)) => {
+                        if matches!(*request.method(), Method::GET | Method::HEAD) {
+                            // A client that takes nothing of what it has asked for makes the node
+                            // work no more.
+                            connection.answers.holds_less_than(CONNECTION_ANSWERS_BYTES).await;
+                        }
+                        // On the heap, because hyper keeps room for all of this future, also while
+                        // it waits, for requests that are refused, and until an answer is read.
+                        let answer = Box::pin(answer(&state, &connection, request)).await;
+                        held.shrink_to(REQUEST_BYTES);
+                        (answer, Some(held))
+                    }
+                    Err(refusal) => (finished(*refusal, false), None),
+                };
+                Ok::<_, Infallible>(answer.map(|reply| Guarded::new(underway.answer(reply), (in_use, held))))
             }
         });
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(MAX_HEADER_BYTES as u32)
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(most_streams)
+            .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_WINDOW_BYTES)
             .max_send_buf_size(MAX_STREAM_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL)
-            .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_TIMEOUT)), service);
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(guarded), service);
         tokio::pin!(served);
         let ended = loop {
             tokio::select! {
@@ -114,7 +133,8 @@ where
 
 /// What shows whether a connection is still of use, as it was at the last look.
 struct Activity {
-    /// The requests of the connection.
+    connection: Arc<Connection>,
+    /// Its requests.
     requests: Arc<Requests>,
     /// How many had begun.
     begun: u64,
@@ -136,12 +156,13 @@ enum Verdict {
 }
 
 impl Activity {
-    fn new(requests: Arc<Requests>) -> Self {
-        Self { begun: requests.begun(), requests, quiet_since: Instant::now(), is_leaving: false }
+    fn new(requests: Arc<Requests>, connection: Arc<Connection>) -> Self {
+        let begun = requests.begun();
+        Self { connection, requests, begun, quiet_since: Instant::now(), is_leaving: false }
     }
 
     fn look(&mut self) -> Verdict {
-        if self.requests.is_stalled(STALL_TIMEOUT) {
+        if self.requests.is_stalled(stall::patience(&self.connection), self.connection.is_in_the_way()) {
             return Verdict::Cut("the client does not read an answer");
         }
         let begun = self.requests.begun();
@@ -163,17 +184,35 @@ impl Activity {
     }
 }
 
-async fn answer(state: &AppState, connection: &Connection, mut request: Request<Incoming>) -> Response<Reply> {
-    let is_head = request.method() == Method::HEAD;
-    let mut answer = if request.headers().len() > MAX_HEADERS {
+/// The request, and the memory that it takes; or why the node does not take it.
+fn admit<B>(connection: &Connection, request: Request<B>) -> Result<(Request<B>, Held), Box<Response<Reply>>> {
+    if request.headers().len() > MAX_HEADERS {
         let reason = "Request Header Fields Too Large";
         let mut refusal = response::status_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason);
         response::add_common_headers(&mut refusal, response::NO_METHODS);
-        refusal
-    } else {
-        into_origin_form(&mut request);
-        service::answer(state, connection, request).await
-    };
+        return Err(Box::new(refusal));
+    }
+    match connection.heads.try_hold(weight(&request)) {
+        Some(held) => Ok((request, held)),
+        None => Err(Box::new(service::too_busy(None))),
+    }
+}
+
+/// Bytes that a request takes: h2 and hyper each have its head.
+fn weight<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    REQUEST_BYTES + 2 * (target + fields) + request.headers().len() * HEADER_FIELD_BYTES
+}
+
+async fn answer(state: &AppState, connection: &Connection, mut request: Request<Incoming>) -> Response<Reply> {
+    let is_head = request.method() == Method::HEAD;
+    into_origin_form(&mut request);
+    finished(service::answer(state, connection, request).await, is_head)
+}
+
+/// The answer as HTTP/2 has it.
+fn finished(mut answer: Response<Reply>, is_head: bool) -> Response<Reply> {
     if is_head {
         leave_out_body(&mut answer);
     } else {
@@ -218,6 +257,8 @@ fn is_empty(body: &Reply) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Pool;
+    use crate::http::budgets::Budgets;
 
     fn with_reason(status: u16, reason: &str, body: &'static str) -> Response<Reply> {
         let mut answer = response::status_only(StatusCode::from_u16(status).unwrap(), reason);
@@ -247,5 +288,23 @@ mod tests {
             let said = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(said, expected.as_bytes(), "{status} {reason}");
         }
+    }
+
+    #[test]
+    fn a_head_is_taken_only_with_room_for_it() {
+        let budgets = Budgets { requests: Pool::new(0), ..Budgets::default() };
+        let connection = Connection::new(([127, 0, 0, 1], 1).into(), true, &budgets);
+        let request = || Request::get("https://node/ping").header("x-long", "x".repeat(10_000)).body(()).unwrap();
+        let (taken, held) = admit(&connection, request()).ok().unwrap();
+        assert_eq!(connection.heads.held(), weight(&taken));
+        assert!(weight(&taken) > REQUEST_BYTES + 20_000);
+        let refusal = admit(&connection, request()).err().unwrap();
+        assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refusal.headers().contains_key(header::RETRY_AFTER));
+        drop(held);
+        assert!(admit(&connection, request()).is_ok());
+        let many = (0..=MAX_HEADERS).fold(Request::get("/ping"), |request, n| request.header(format!("x-{n}"), "x"));
+        let refusal = admit(&connection, many.body(()).unwrap()).err().unwrap();
+        assert_eq!(refusal.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
 }

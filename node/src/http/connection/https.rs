@@ -5,7 +5,6 @@ use std::sync::Arc;
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +12,7 @@ use crate::http::AppState;
 use crate::http::connection::http1::Http1Connection;
 use crate::http::connection::http2::Http2Connection;
 use crate::http::exchange::request::Connection;
-use crate::http::limits::{MAX_HANDSHAKES, MAX_HEADER_BYTES, MAX_HTTP2_REQUESTS};
+use crate::http::limits::{MAX_HANDSHAKES, MAX_HEADER_BYTES};
 use crate::listen::{Accepted, Handshakes};
 use crate::tls::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor};
 
@@ -32,21 +31,18 @@ pub(super) struct Https {
     shutdown: CancellationToken,
     /// Handshakes under way. Clients may all come from one address, that of a balancer.
     handshakes: Handshakes,
-    /// Places for requests on HTTP/2 connections.
-    requests: Arc<Semaphore>,
 }
 
 impl Https {
     pub(super) fn new(acceptor: HttpsAcceptor, state: Arc<AppState>, shutdown: CancellationToken) -> Self {
         let handshakes = Handshakes::new(MAX_HANDSHAKES, None);
-        let requests = Arc::new(Semaphore::new(MAX_HTTP2_REQUESTS));
-        Self { acceptor, state, shutdown, handshakes, requests }
+        Self { acceptor, state, shutdown, handshakes }
     }
 
     /// Serves a connection until it ends.
     pub(super) async fn serve(self: Arc<Self>, accepted: Accepted, watcher: Watcher) {
         let Accepted { stream, peer, place } = accepted;
-        let connection = Arc::new(Connection::new(peer, true));
+        let connection = Arc::new(Connection::new(peer, true, &self.state.budgets));
         let state = self.state.clone();
         let handshake = tokio::select! {
             handshake = self.handshake(stream, peer.ip()) => handshake,
@@ -54,8 +50,8 @@ impl Https {
         };
         match handshake {
             Ok((stream, true)) => {
-                let (places, shutdown) = (self.requests.clone(), self.shutdown.clone());
-                Http2Connection { stream, connection, state, places, shutdown, watcher, place }.run().await;
+                let shutdown = self.shutdown.clone();
+                Http2Connection { stream, connection, state, shutdown, watcher, place }.run().await;
             }
             Ok((stream, false)) => Http1Connection { stream, connection, state, watcher, place }.run().await,
             Err(HandshakeError::Plaintext(stream)) => {

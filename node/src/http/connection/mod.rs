@@ -4,6 +4,7 @@
 mod guarded;
 mod half_close;
 mod head;
+mod head_memory;
 mod http1;
 mod http2;
 mod https;

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::http::Reply;
 use crate::http::exchange::reply::GivenUp;
+use crate::http::limits::{MAX_UNREAD_BYTES, SLOWEST_READ_BYTES};
 
 /// Bytes of an answer that are handed to the connection at a time, as many as one frame holds. What
 /// becomes of them then cannot be seen here.
@@ -26,9 +27,9 @@ const PIECE_BYTES: usize = 16 * 1024;
 #[derive(Default)]
 pub(crate) struct Requests {
     begun: AtomicU64,
-    /// By number: since when the answer waits for its client to take more of it; `None` while it
-    /// waits for this node.
-    underway: Mutex<HashMap<u64, Option<Instant>>>,
+    /// By number: how the answer waits for its client to take more of it; `None` while it waits for
+    /// this node.
+    underway: Mutex<HashMap<u64, Option<Waiting>>>,
 }
 
 impl Requests {
@@ -42,9 +43,14 @@ impl Requests {
         self.underway.lock().is_empty()
     }
 
-    /// Whether an answer waits for its client for longer than `limit`.
-    pub(crate) fn is_stalled(&self, limit: Duration) -> bool {
-        self.underway.lock().values().flatten().any(|since| since.elapsed() > limit)
+    /// Whether an answer waits for its client for longer than `patience`, and than a slow client
+    /// takes for what it was given; for that nobody waits who is `pressed`.
+    pub(crate) fn is_stalled(&self, patience: Duration, pressed: bool) -> bool {
+        let is_longer = |waiting: &Waiting| {
+            let slow = if pressed { Duration::ZERO } else { waiting.slow() };
+            waiting.since.elapsed() > patience + slow
+        };
+        self.underway.lock().values().flatten().any(is_longer)
     }
 
     /// A request has arrived.
@@ -52,6 +58,21 @@ impl Requests {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         self.underway.lock().insert(number, None);
         Underway { requests: self.clone(), number }
+    }
+}
+
+/// A wait for a client.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    since: Instant,
+    /// Bytes that it was given, and may still have to read before it makes room for more.
+    given: usize,
+}
+
+impl Waiting {
+    /// How long a slow client takes for what it was given.
+    fn slow(self) -> Duration {
+        Duration::from_secs((self.given.min(MAX_UNREAD_BYTES) / SLOWEST_READ_BYTES) as u64)
     }
 }
 
@@ -64,12 +85,12 @@ pub(crate) struct Underway {
 impl Underway {
     /// The body of its answer.
     pub(crate) fn answer(self, reply: Reply) -> PacedReply {
-        self.wait(Some(Instant::now()));
-        PacedReply { reply, rest: Bytes::new(), underway: self }
+        self.wait(Some(Waiting { since: Instant::now(), given: 0 }));
+        PacedReply { reply, rest: Bytes::new(), given: 0, underway: self }
     }
 
-    fn wait(&self, since: Option<Instant>) {
-        self.requests.underway.lock().insert(self.number, since);
+    fn wait(&self, waiting: Option<Waiting>) {
+        self.requests.underway.lock().insert(self.number, waiting);
     }
 }
 
@@ -85,6 +106,8 @@ pub(crate) struct PacedReply {
     reply: Reply,
     /// What is left of the last frame of `reply`.
     rest: Bytes,
+    /// Bytes handed over.
+    given: usize,
     underway: Underway,
 }
 
@@ -106,7 +129,8 @@ impl Body for PacedReply {
             }
         }
         let piece = paced.rest.split_to(paced.rest.len().min(PIECE_BYTES));
-        paced.underway.wait(Some(Instant::now()));
+        paced.given += piece.len();
+        paced.underway.wait(Some(Waiting { since: Instant::now(), given: paced.given }));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -155,7 +179,7 @@ mod tests {
             // Time passes between two looks at the clock.
             let started = Instant::now();
             while started.elapsed().is_zero() {}
-            requests.is_stalled(none)
+            requests.is_stalled(none, false)
         };
         let underway = requests.begin();
         assert!(!stalled(), "the node is at work");
@@ -170,5 +194,25 @@ mod tests {
         assert!(stalled(), "a piece was handed over, and no room was made for the next");
         drop(body);
         assert!(!stalled());
+    }
+
+    #[tokio::test]
+    async fn a_client_may_be_slow_with_what_it_was_given() {
+        let requests = Arc::new(Requests::default());
+        let mut body = requests.begin().answer(Reply::new(vec![7; 1 << 20].into()));
+        for _ in 0..3 * SLOWEST_READ_BYTES / PIECE_BYTES {
+            body.frame().await.unwrap().unwrap();
+        }
+        let waits_for = |seconds| {
+            let since = Instant::now() - Duration::from_secs(seconds);
+            for waiting in requests.underway.lock().values_mut().flatten() {
+                waiting.since = since;
+            }
+        };
+        let patience = Duration::from_secs(10);
+        waits_for(12);
+        assert!(!requests.is_stalled(patience, false) && requests.is_stalled(patience, true));
+        waits_for(14);
+        assert!(requests.is_stalled(patience, false));
     }
 }

@@ -34,7 +34,8 @@ pub async fn serve(
             Some(https) => drop(tokio::spawn(https.clone().serve(accepted, watcher))),
             None => {
                 let Accepted { stream, peer, place } = accepted;
-                let (connection, state) = (Arc::new(Connection::new(peer, false)), state.clone());
+                let connection = Arc::new(Connection::new(peer, false, &state.budgets));
+                let state = state.clone();
                 tokio::spawn(Http1Connection { stream, connection, state, watcher, place }.run());
             }
         }

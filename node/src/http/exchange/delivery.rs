@@ -1,43 +1,48 @@
 //! Large answers on their way: sent piece by piece, and made part by part.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::budget::{Account, FLOOR_BYTES};
 use crate::http::exchange::reply::{PieceSender, Reply};
-use crate::http::limits::{PIECE_BYTES, SEND_TIMEOUT};
+use crate::http::exchange::request::Connection;
+use crate::http::limits::{PIECE_BYTES, PIECE_WAIT};
 use crate::streams::limits::SMALL_PAGE_BYTES;
 use crate::streams::{CutShort, Document, LargeAnswer, PageFormat, PageParts, Refusal, StillReadable};
 
 /// The body with the document of a page.
-pub(crate) fn document<F: PageFormat>(document: Document<F>) -> Reply {
+pub(crate) fn document<F: PageFormat>(connection: &Connection, document: Document<F>) -> Reply {
     match document {
         Document::Small(body) => Reply::new(body),
-        Document::Large(body, answer) => whole(body, answer),
+        Document::Large(body, answer) => whole(connection, body, answer),
         Document::InParts(parts) => {
             let (reply, sender) = Reply::in_pieces(None);
-            tokio::spawn(send_parts(parts, sender));
+            tokio::spawn(send_parts(parts, sender, connection.answers.clone()));
             reply
         }
     }
 }
 
 /// Sends a body that is in memory: a small one as it is, else piece by piece with its length.
-pub(crate) fn whole(body: Vec<u8>, answer: LargeAnswer) -> Reply {
+pub(crate) fn whole(connection: &Connection, body: Vec<u8>, answer: LargeAnswer) -> Reply {
     let LargeAnswer { mut memory, reader } = answer;
     if body.len() as u64 <= SMALL_PAGE_BYTES {
         return Reply::new(Bytes::from(body));
     }
     memory.shrink_to(body.capacity());
     let (reply, sender) = Reply::in_pieces(Some(body.len() as u64));
+    let answers = connection.answers.clone();
     tokio::spawn(async move {
         let _memory = memory;
-        if send(&sender, body, &reader).await {
+        if send(&sender, &answers, body, &reader).await {
             sender.end().await;
         }
     });
     reply
 }
 
-async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender) {
+async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender, answers: Arc<Account>) {
     loop {
         let part = tokio::select! {
             part = parts.next() => part,
@@ -49,24 +54,35 @@ async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender)
             Ok(None) => return sender.end().await,
             Err(error) => return log(error),
         };
-        if !send(&sender, part, parts.reader()).await {
+        if !send(&sender, &answers, part, parts.reader()).await {
             return;
         }
     }
 }
 
-/// Sends one part in copied pieces: a piece that is stuck in a connection must not keep the part.
-/// False when the client left or did not take a piece in time, or may not have the next one.
-async fn send(sender: &PieceSender, part: Vec<u8>, reader: &StillReadable) -> bool {
-    for piece in part.chunks(PIECE_BYTES) {
+/// Sends one part in copied pieces: a piece that is stuck in a connection must not keep the part,
+/// and is counted among what the connection holds. False when the client left, or may not have the
+/// next piece; how long it may take for one is the business of its connection.
+async fn send(sender: &PieceSender, answers: &Arc<Account>, part: Vec<u8>, reader: &StillReadable) -> bool {
+    let mut left = &part[..];
+    while !left.is_empty() {
+        // Two of the smaller ones always have room.
+        let most = if answers.is_wanted() { FLOOR_BYTES / 2 } else { PIECE_BYTES };
+        let (piece, rest) = left.split_at(left.len().min(most));
+        let held = tokio::select! {
+            held = answers.hold(piece.len(), PIECE_WAIT) => held,
+            () = sender.unwanted() => return false,
+        };
+        let Ok(held) = held else { return false };
+        // As late as possible: the wait for room may have been long.
         if let Err(error) = reader.ask().await {
             log(error);
             return false;
         }
-        let sent = tokio::time::timeout(SEND_TIMEOUT, sender.send(Bytes::copy_from_slice(piece))).await;
-        if !matches!(sent, Ok(true)) {
+        if !sender.send(held.own(Bytes::copy_from_slice(piece))).await {
             return false;
         }
+        left = rest;
     }
     true
 }

@@ -9,12 +9,19 @@ use futures::Stream;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::budget::Held;
 use crate::http::exchange::compress::Encoder;
+
+/// A longer body carries its memory with it: slices of it wait in the connection after the answer is
+/// handed over. Shorter ones are gone soon, and worth no allocation.
+const OWNED_FROM_BYTES: usize = 16 * 1024;
 
 /// The body of an answer.
 #[derive(Default)]
 pub struct Reply {
     kind: Kind,
+    /// The memory of a body that is handed over as one piece.
+    held: Option<Held>,
 }
 
 enum Kind {
@@ -54,7 +61,7 @@ pub struct PieceSender(mpsc::Sender<Option<Bytes>>);
 impl Reply {
     /// A body in memory.
     pub fn new(body: Bytes) -> Self {
-        Self { kind: Kind::Whole(Some(body).filter(|body| !body.is_empty())) }
+        Self { kind: Kind::Whole(Some(body).filter(|body| !body.is_empty())), held: None }
     }
 
     /// A body that is still being made; `length` if it is known.
@@ -62,13 +69,13 @@ impl Reply {
         // One piece waits while the one before it is written to the connection.
         let (sender, receiver) = mpsc::channel(1);
         let pieces = Pieces { receiver, left: length, encoder: None, is_at_end: false };
-        (Self { kind: Kind::Pieces(Box::new(pieces)) }, PieceSender(sender))
+        (Self { kind: Kind::Pieces(Box::new(pieces)), held: None }, PieceSender(sender))
     }
 
     /// A body made of the pieces of `stream`, each of which is made only when the connection can
     /// take it.
     pub fn live(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
-        Self { kind: Kind::Live(Box::pin(stream)) }
+        Self { kind: Kind::Live(Box::pin(stream)), held: None }
     }
 
     /// Whether it has no foreseeable end.
@@ -80,7 +87,26 @@ impl Reply {
     pub fn into_whole(self) -> Result<Bytes, Self> {
         match self.kind {
             Kind::Whole(body) => Ok(body.unwrap_or_default()),
-            kind => Err(Self { kind }),
+            kind => Err(Self { kind, held: self.held }),
+        }
+    }
+
+    /// Length of a body that is in memory; zero for others.
+    pub fn whole_bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Whole(Some(body)) => body.len(),
+            Kind::Whole(None) | Kind::Pieces(_) | Kind::Live(_) => 0,
+        }
+    }
+
+    /// Keeps the memory of a body that is in memory until the last of it is sent.
+    pub(crate) fn keep(&mut self, mut held: Held) {
+        let Kind::Whole(Some(body)) = &mut self.kind else { return };
+        held.shrink_to(body.len());
+        if body.len() > OWNED_FROM_BYTES {
+            *body = held.own(std::mem::take(body));
+        } else {
+            self.held = Some(held);
         }
     }
 

@@ -1,13 +1,16 @@
 //! What every handler gets, and the steps that reads and writes share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Caller, Client};
+use crate::budget::Account;
 use crate::cluster::view::LeaderHint;
 use crate::http::AppState;
+use crate::http::budgets::Budgets;
 use crate::http::exchange::authentication::client_address;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::extract;
@@ -15,22 +18,40 @@ use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::negotiate::Chosen;
 use crate::http::exchange::params::Params;
 use crate::http::format::links::Base;
+use crate::listen::network;
 
 /// The connection that a request came over.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// Address of the client, or of the balancer before it.
     pub peer: SocketAddr,
+    /// What counts as its address where all connections of one share something.
+    pub network: IpAddr,
     /// Whether it is TLS.
     pub is_tls: bool,
     /// The client has closed its sending side: it asks for nothing more. Over HTTP/2 never.
     pub closed: CancellationToken,
+    /// What the heads of its requests make the node hold.
+    pub heads: Arc<Account>,
+    /// The same of their bodies, as far as these are small.
+    pub bodies: Arc<Account>,
+    /// What it makes the node hold of answers, until they are sent.
+    pub answers: Arc<Account>,
 }
 
 impl Connection {
     /// A connection that has just begun.
-    pub(crate) fn new(peer: SocketAddr, is_tls: bool) -> Self {
-        Self { peer, is_tls, closed: CancellationToken::new() }
+    pub(crate) fn new(peer: SocketAddr, is_tls: bool, budgets: &Budgets) -> Self {
+        let network = network(peer.ip());
+        let account = |pool| Account::new(pool, network);
+        let (heads, bodies) = (account(&budgets.requests), account(&budgets.requests));
+        let answers = account(&budgets.answers);
+        Self { peer, network, is_tls, closed: CancellationToken::new(), heads, bodies, answers }
+    }
+
+    /// Whether it holds much of what others wait for.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        [&self.heads, &self.bodies, &self.answers].into_iter().any(|account| account.is_in_the_way())
     }
 
     /// Scheme of links when no header says otherwise.

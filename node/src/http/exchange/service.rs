@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use crate::budget::{Exhausted, Held};
+use crate::http::budgets::Budgets;
 use crate::http::exchange::authentication;
 use crate::http::exchange::caching;
 use crate::http::exchange::compress::{Coding, compress};
@@ -20,6 +22,7 @@ use crate::http::exchange::response::{
     NO_METHODS, add_challenge, add_common_headers, add_preflight_headers, status_only,
 };
 use crate::http::exchange::router::{Found, Route};
+use crate::http::limits::{ANSWER_WAIT, MAX_COUNTED_ANSWER_BYTES, UNCOUNTED_ANSWER_BYTES};
 use crate::http::{AppState, Reply};
 
 /// Answers a request. Always answers, never panics.
@@ -40,9 +43,44 @@ pub(crate) async fn answer(
     if answer.status() == StatusCode::OK && !answer.body().is_end_stream() {
         caching::vary_by_form(answer.headers_mut());
     }
-    let answer = compress(answer, coding).await;
+    let answer = match hold(counted_bytes(&answer, &head.method), &state.budgets, connection).await {
+        Ok(held) => {
+            let mut answer = compress(answer, coding).await;
+            if let Some(held) = held {
+                answer.body_mut().keep(held);
+            }
+            answer
+        }
+        Err(Exhausted) => too_busy(answer.headers().get(header::ACCESS_CONTROL_ALLOW_METHODS).cloned()),
+    };
     state.http_metrics.answered(route, answer.status().as_u16());
     answer
+}
+
+/// Bytes of an answer that count among those that its connection holds: it can be given up and asked
+/// for again, as the answer to a write cannot. Zero for others.
+fn counted_bytes(answer: &Response<Reply>, method: &Method) -> usize {
+    let bytes = answer.body().whole_bytes();
+    let is_read = method == Method::GET || method == Method::HEAD;
+    if is_read && bytes > UNCOUNTED_ANSWER_BYTES { bytes.min(MAX_COUNTED_ANSWER_BYTES) } else { 0 }
+}
+
+/// Counts so many bytes of an answer, before it is compressed: that may wait for a thread. Where
+/// there is no room it waits, as few others do, or is given up.
+async fn hold(bytes: usize, budgets: &Budgets, connection: &Connection) -> Result<Option<Held>, Exhausted> {
+    if bytes == 0 {
+        return Ok(None);
+    }
+    if let Some(held) = connection.answers.try_hold(bytes) {
+        return Ok(Some(held));
+    }
+    let _place = budgets.waiting_answers.try_acquire().map_err(|_| Exhausted)?;
+    connection.answers.hold(bytes, ANSWER_WAIT).await.map(Some)
+}
+
+/// What is said instead of an answer for which there is no memory; `allowed` if it is known.
+pub(crate) fn too_busy(allowed: Option<HeaderValue>) -> Response<Reply> {
+    refused(ApiError::TooBusy, allowed.unwrap_or(NO_METHODS))
 }
 
 /// The method whose route serves the request.
@@ -125,4 +163,40 @@ fn accept(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
         list.to_mut().extend_from_slice(line);
     }
     Some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::budget::{FLOOR_BYTES, Pool};
+
+    fn answer(bytes: usize) -> Response<Reply> {
+        Response::new(Reply::new(Bytes::from(vec![7; bytes])))
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_read_waits_for_room_or_is_given_up() {
+        let waiting_answers = Arc::new(Semaphore::new(1));
+        let budgets = Budgets { answers: Pool::new(0), waiting_answers, ..Budgets::default() };
+        let connection = Connection::new(([127, 0, 0, 1], 1).into(), true, &budgets);
+        assert_eq!(counted_bytes(&answer(2 * MAX_COUNTED_ANSWER_BYTES), &Method::GET), MAX_COUNTED_ANSWER_BYTES);
+        let mut first = answer(FLOOR_BYTES);
+        let held = hold(counted_bytes(&first, &Method::GET), &budgets, &connection).await.unwrap().unwrap();
+        first.body_mut().keep(held);
+        for (bytes, method) in [(UNCOUNTED_ANSWER_BYTES, Method::GET), (FLOOR_BYTES, Method::POST)] {
+            assert_eq!(counted_bytes(&answer(bytes), &method), 0, "{method}");
+        }
+        let mut waiting = Box::pin(hold(FLOOR_BYTES, &budgets, &connection));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        let third = hold(counted_bytes(&answer(FLOOR_BYTES), &Method::HEAD), &budgets, &connection).await;
+        assert_eq!(third.err(), Some(Exhausted), "no place to wait is left");
+        drop(first);
+        assert!(waiting.await.unwrap().is_some());
+        assert_eq!(connection.answers.held(), 0);
+    }
 }

@@ -65,7 +65,7 @@ fn render(request: &Request<'_>, number: Option<EventNumber>, found: EventRead) 
     let media_type = request.chosen.media_type;
     let body = body(request, &found.event.borrowed());
     let reply = match found.large {
-        Some(answer) => delivery::whole(body, answer),
+        Some(answer) => delivery::whole(request.connection, body, answer),
         None => Reply::new(body.into()),
     };
     let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);

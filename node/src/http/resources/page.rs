@@ -224,7 +224,7 @@ pub(crate) fn answer<F: PageFormat>(
     page: Result<PageRead<F>, ReadPageError>,
 ) -> Result<Response<Reply>, ApiError> {
     let page = page.map_err(|error| ApiError::of_read_page(error, request))?;
-    let reply = delivery::document(page.document);
+    let reply = delivery::document(request.connection, page.document);
     let mut answer = response::with_reply(StatusCode::OK, request.chosen.header(), reply);
     caching::add_page_headers(answer.headers_mut(), &page.facts, request);
     Ok(answer)

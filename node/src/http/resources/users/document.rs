@@ -26,7 +26,7 @@ impl UserDocument {
         if body.size_hint().lower() > MAX_USER_DOCUMENT_BYTES as u64 {
             return Err(ApiError::BodyTooLarge);
         }
-        let body = request_body::read(body, &request.state.budgets.bodies, &request.connection.closed).await?;
+        let body = request_body::read(body, &request.state.budgets, request.connection).await?;
         if body.bytes.len() > MAX_USER_DOCUMENT_BYTES {
             return Err(ApiError::BodyTooLarge);
         }

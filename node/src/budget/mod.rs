@@ -2,8 +2,14 @@
 //! so that many large requests at once wait or are refused instead of filling the memory of the
 //! node.
 
+mod arriving;
+mod pool;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use arriving::{Arriving, Room};
+pub(crate) use pool::{Account, FLOOR_BYTES, Held, Pool};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

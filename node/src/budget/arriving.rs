@@ -1,0 +1,178 @@
+//! Room for what arrives piece by piece, and may never arrive as a whole.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Exhausted;
+use super::pool::{Account, Held, Pool};
+
+/// A body may have one part in so many of the room that is free.
+const SHARE_OF_FREE: usize = 2;
+
+/// Room that bodies take as they grow. Clones share it.
+///
+/// Bodies that each have a part of the room could wait for each other for ever. So there is room
+/// set apart for one whole body, the finisher: it waits for nothing more, ends, and makes way for
+/// the next.
+#[derive(Debug, Clone)]
+pub struct Arriving {
+    general: Arc<Pool>,
+    finisher: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The room of one body, given back when this is dropped.
+#[derive(Debug)]
+pub struct Room {
+    arriving: Arriving,
+    general: Held,
+    bytes: usize,
+    finisher: Option<OwnedSemaphorePermit>,
+}
+
+impl Arriving {
+    /// Room for so many bytes, and for one body more.
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            general: Pool::shared(bytes, 0, SHARE_OF_FREE),
+            finisher: Arc::new(Semaphore::new(1)),
+            waiting: Arc::default(),
+        }
+    }
+
+    /// Whether a body waits for room.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// No room yet, for a body from `address`.
+    pub fn begin(&self, address: IpAddr) -> Room {
+        let general = Account::new(&self.general, address).holds_nothing();
+        Room { arriving: self.clone(), general, bytes: 0, finisher: None }
+    }
+}
+
+impl Room {
+    /// Bytes that there is room for, as long as it is not the finisher.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether others wait for room, and this body has some.
+    pub fn is_wanted(&self) -> bool {
+        (self.bytes > 0 || self.finisher.is_some()) && self.arriving.is_wanted()
+    }
+
+    /// Whether there is room for a body of `bytes`.
+    pub fn is_enough_for(&self, bytes: usize) -> bool {
+        self.finisher.is_some() || bytes <= self.bytes
+    }
+
+    /// Takes room for `wished` bytes more if there is so much and nobody waits, else for `least`, and
+    /// waits for that.
+    ///
+    /// # Errors
+    /// There was none for as long as `patience`.
+    pub async fn grow(&mut self, least: usize, wished: usize, patience: Duration) -> Result<(), Exhausted> {
+        for bytes in [if self.arriving.is_wanted() { least } else { wished }, least] {
+            if self.general.try_grow(bytes) {
+                self.bytes += bytes;
+                return Ok(());
+            }
+        }
+        let _waiting = Waiting::new(self.arriving.waiting.clone());
+        let finisher = self.arriving.finisher.clone();
+        tokio::select! {
+            biased;
+            grown = self.general.grow(least, patience) => {
+                grown?;
+                self.bytes += least;
+            }
+            // Never closed.
+            whole = finisher.acquire_owned() => {
+                self.finisher = whole.ok();
+                self.general.shrink_to(0);
+                self.bytes = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// The body is complete, and has `bytes`. Makes way for the next finisher if that many are free
+    /// elsewhere.
+    pub fn settle(&mut self, bytes: usize) {
+        if self.finisher.is_some() && self.general.try_grow(bytes) {
+            self.finisher = None;
+            self.bytes = bytes;
+        }
+    }
+}
+
+/// Counts those who wait, until this is dropped.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(waiting: Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const MIB: usize = 1 << 20;
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[tokio::test]
+    async fn bodies_that_fill_the_room_end_one_after_the_other() {
+        let arriving = Arriving::new(8 * MIB);
+        let begin = || arriving.begin(address(1));
+        let (mut first, mut second, mut third) = (begin(), begin(), begin());
+        for room in [&mut first, &mut second] {
+            room.grow(MIB, 2 * MIB, LONG).await.unwrap();
+        }
+        assert_eq!((first.bytes(), second.bytes()), (2 * MIB, MIB), "an address has half, and a body half of that");
+        first.grow(MIB, MIB, LONG).await.unwrap();
+        assert!(first.is_enough_for(usize::MAX), "it is the finisher and has given its part back");
+        let mut waiting = Box::pin(third.grow(3 * MIB, 3 * MIB, LONG));
+        assert!(waiting.as_mut().now_or_never().is_none() && arriving.is_wanted());
+        assert!(first.is_wanted() && second.is_wanted());
+        assert_eq!(begin().grow(3 * MIB, 3 * MIB, Duration::ZERO).await, Err(Exhausted));
+        drop(first);
+        waiting.await.unwrap();
+        assert!(third.is_enough_for(usize::MAX) && !arriving.is_wanted());
+    }
+
+    #[tokio::test]
+    async fn a_finisher_that_is_complete_makes_way() {
+        let arriving = Arriving::new(8 * MIB);
+        let (mut first, mut second) = (arriving.begin(address(1)), arriving.begin(address(1)));
+        first.grow(2 * MIB, 2 * MIB, LONG).await.unwrap();
+        second.grow(2 * MIB, 2 * MIB, LONG).await.unwrap();
+        assert!(second.finisher.is_some(), "half of what is free is less");
+        second.settle(2 * MIB);
+        assert!(second.finisher.is_some(), "so much is not free elsewhere");
+        drop(first);
+        second.settle(2 * MIB);
+        assert!(second.finisher.is_none() && arriving.finisher.available_permits() == 1);
+        assert_eq!(arriving.general.used(), 2 * MIB);
+    }
+}
