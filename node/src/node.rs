@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::backup::Backups;
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
@@ -128,9 +129,17 @@ impl Node {
         let resolve = configured_addresses(&config);
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
-        let parts =
-            raft::build(&config, identity.local(), dialer.clone(), resolve.clone(), metrics.clone(), open_files)
-                .await?;
+        let founding = if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete };
+        let parts = raft::build(
+            &config,
+            identity.local(),
+            dialer.clone(),
+            resolve.clone(),
+            metrics.clone(),
+            open_files,
+            founding,
+        )
+        .await?;
 
         let (cluster, background) = Cluster::new(Dependencies {
             config: config.clone(),
@@ -185,7 +194,16 @@ impl Node {
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
         let streams = Streams::start(cluster.clone(), access.clone(), config.read_wait)?;
-        let state = http::AppState::new(streams, cluster.view(), access.clone(), config.clone(), metrics, http_metrics);
+        let backups = Backups::new(parts.apply().clone(), identity.local(), &config.data_dir);
+        let state = http::AppState::new(
+            streams,
+            cluster.view(),
+            access.clone(),
+            backups,
+            config.clone(),
+            metrics,
+            http_metrics,
+        );
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());

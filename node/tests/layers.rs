@@ -10,7 +10,27 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
-        &["streams", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal", "files", "budget"],
+        &[
+            "backup", "streams", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal", "files",
+            "budget",
+        ],
+    ),
+    (
+        "backup",
+        &[
+            "client",
+            "cluster",
+            "raft",
+            "snapshot",
+            "apply",
+            "transport",
+            "log",
+            "store",
+            "event",
+            "config",
+            "metrics",
+            "files",
+        ],
     ),
     ("streams", &["subscribe", "access", "cluster", "store", "event", "budget"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),

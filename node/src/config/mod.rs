@@ -1,5 +1,6 @@
 //! The effective configuration of a node, and its sources: flags, environment, file, defaults.
 
+mod backup;
 mod certs;
 mod client;
 mod exposure;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use backup::{BackupFlags, RestoreFlags, VerifyFlags};
 pub use certs::{CertsCommand, CreateCerts, RenewCerts};
 pub use client::{ClientFlags, NodeFlags, Patience};
 use flags::Flags;
@@ -146,7 +148,7 @@ impl Config {
         argument.push(data_dir.into());
         match resolve(["headwater".into(), argument], [])? {
             Invocation::Run(config) => Ok(*config),
-            Invocation::Print(_) | Invocation::Certs(_) => Err(contradiction("a subcommand was not asked for")),
+            _ => Err(contradiction("a subcommand was not asked for")),
         }
     }
 

@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::Value;
 
+use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::{Config, print};
@@ -103,6 +104,12 @@ pub enum Invocation {
     Print(String),
     /// Make or renew certificates.
     Certs(CertsCommand),
+    /// Copy all that a node has.
+    Backup(Box<BackupFlags>),
+    /// Make a data directory from a backup.
+    Restore(Box<RestoreFlags>),
+    /// Look for damage.
+    Verify(Box<VerifyFlags>),
 }
 
 /// Reads all sources.
@@ -119,6 +126,11 @@ pub fn resolve(
     let matches = flags::command().try_get_matches_from(arguments)?;
     let (print, options) = match matches.subcommand() {
         Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
+        Some(("backup", options)) => return Ok(Invocation::Backup(Box::new(BackupFlags::from_arg_matches(options)?))),
+        Some(("restore", options)) => {
+            return Ok(Invocation::Restore(Box::new(RestoreFlags::from_arg_matches(options)?)));
+        }
+        Some(("verify", options)) => return Ok(Invocation::Verify(Box::new(VerifyFlags::from_arg_matches(options)?))),
         Some((_, options)) => (true, options),
         None => (false, &matches),
     };

@@ -17,6 +17,7 @@ use exchange::router::Router;
 use resources::kept_pages::KeptPages;
 
 use crate::access::Access;
+use crate::backup::Backups;
 use crate::cluster::view::ClusterView;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub struct AppState {
     pub cluster: ClusterView,
     /// Users and access lists.
     pub access: Access,
+    /// Copies of all that this node has.
+    pub backups: Backups,
     /// The configuration.
     pub config: Arc<Config>,
     /// All metrics, for `/metrics`.
@@ -55,6 +58,7 @@ impl AppState {
         streams: Streams,
         cluster: ClusterView,
         access: Access,
+        backups: Backups,
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         http_metrics: HttpMetrics,
@@ -66,6 +70,7 @@ impl AppState {
             streams,
             cluster,
             access,
+            backups,
             budgets: budgets::Budgets::default(),
             config,
             metrics,

@@ -86,7 +86,7 @@ impl Generation {
         self.put_system_row(system_row::FORMAT, &system_row::FORMAT_VERSION.to_be_bytes())
     }
 
-    fn put_system_row(&self, key: &[u8], value: &[u8]) -> Result<(), ReadError> {
+    pub(super) fn put_system_row(&self, key: &[u8], value: &[u8]) -> Result<(), ReadError> {
         let system = self.family(options::SYSTEM);
         self.db.put_cf_opt(system, key, value, &options::write()).map_err(ReadError::from_rocksdb)
     }
@@ -151,7 +151,7 @@ impl Generation {
     }
 }
 
-fn known_formats() -> impl Iterator<Item = u32> {
+pub(super) fn known_formats() -> impl Iterator<Item = u32> {
     system_row::OLDEST_FORMAT_VERSION..=system_row::FORMAT_VERSION
 }
 
@@ -187,7 +187,7 @@ pub(super) fn write_pointer(state: &Path, number: u64) -> io::Result<()> {
     files::replace(&state.join(POINTER), format!("{number}\n").as_bytes())
 }
 
-fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
+pub(super) fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
     let text = match fs::read(state.join(POINTER)) {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
