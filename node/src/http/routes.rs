@@ -115,6 +115,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_passes_by_access_lists_is_for_administrators_alone() {
+        let passing = ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes"));
+        let audiences: Vec<Audience> = passing.map(|route| route.audience).collect();
+        assert_eq!(audiences, [Audience::Administrators; 2]);
+    }
+
+    #[test]
     fn endpoints_that_are_always_open_are_documented() {
         let security = include_str!("../../../docs/security.md");
         let (_, rest) = security.split_once("- `/ping`").unwrap();

@@ -67,7 +67,8 @@ pub fn current_database(state: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     Ok(generation::read_pointer(state)?.map(|number| (number, generation::directory(state, number))))
 }
 
-/// Whether a process has the database in this directory open.
+/// Whether another process has the database in this directory open. A process that has it open itself
+/// must not ask: the question would take its lock away.
 pub fn is_in_use(directory: &Path) -> io::Result<bool> {
     // RocksDB holds a lock of this kind on this file for as long as a database is open for writing.
     let file = match fs::OpenOptions::new().read(true).write(true).open(directory.join("LOCK")) {
