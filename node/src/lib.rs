@@ -16,6 +16,7 @@ extern crate self as headwater;
 
 mod access;
 pub mod apply;
+pub mod backup;
 mod budget;
 pub mod client;
 pub mod cluster;

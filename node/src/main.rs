@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use headwater::backup::command::{CommandError, Verdict};
 use headwater::cluster::identity::IdentityError;
 use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::descriptors::OpenFiles;
 use headwater::node::OPEN_FILES;
 use headwater::raft::StartError;
-use headwater::{client, commands, config, fatal, node, telemetry, tls};
+use headwater::{backup, client, commands, config, fatal, node, telemetry, tls};
 use rustix::fs::Mode;
 
 /// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Certs(command)) => certs(&command),
         Ok(Invocation::Scavenge(flags)) => ended(client::run(commands::scavenge(&flags))),
         Ok(Invocation::Redact(flags)) => ended(client::run(commands::redact(&flags))),
+        Ok(Invocation::Backup(flags)) => as_private(|| ended(client::run(backup::fetch::backup(&flags)))),
+        Ok(Invocation::Restore(flags)) => as_private(|| judged(backup::command::restore(&flags))),
+        Ok(Invocation::Verify(flags)) => as_private(|| judged(client::run(backup::command::verify(&flags)))),
         Err(ConfigError::CommandLine(error)) => {
             let is_output = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             match error.print() {
@@ -69,10 +73,28 @@ fn ended<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
     }
 }
 
-fn run(config: Config) -> ExitCode {
-    // Whatever the node creates is for its own user alone: events, hashes of passwords, keys.
+/// The end of a subcommand that looked for damage.
+fn judged(done: Result<Verdict, CommandError>) -> ExitCode {
+    match done {
+        Ok(Verdict::Sound) => ExitCode::SUCCESS,
+        Ok(Verdict::Damaged) => ExitCode::from(fatal::EXIT_REFUSED as u8),
+        Err(error) if error.is_of_usage() => {
+            eprintln!("headwater: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(error) => ended(Err(error)),
+    }
+}
+
+/// Whatever is created meanwhile is for the user of this process alone: events, hashes of passwords,
+/// keys.
+fn as_private<T>(work: impl FnOnce() -> T) -> T {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    match start(config) {
+    work()
+}
+
+fn run(config: Config) -> ExitCode {
+    match as_private(|| start(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fatal::tell(&format!("{error:#}"));

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::backup::Backups;
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
@@ -129,9 +130,17 @@ impl Node {
         let resolve = configured_addresses(&config);
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
-        let parts =
-            raft::build(&config, identity.local(), dialer.clone(), resolve.clone(), metrics.clone(), open_files)
-                .await?;
+        let founding = if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete };
+        let parts = raft::build(
+            &config,
+            identity.local(),
+            dialer.clone(),
+            resolve.clone(),
+            metrics.clone(),
+            open_files,
+            founding,
+        )
+        .await?;
 
         let (cluster, background) = Cluster::new(Dependencies {
             config: config.clone(),
@@ -190,11 +199,13 @@ impl Node {
         metrics.register(|registry| scavenge_metrics.register(registry));
         let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
         tokio::spawn(scavenger.clone().run(stop_all.clone()));
+        let backups = Backups::new(parts.apply().clone(), identity.local(), &config.data_dir);
         let state = http::AppState::new(
             streams,
             cluster.view(),
             access.clone(),
             scavenger,
+            backups,
             config.clone(),
             metrics,
             http_metrics,

@@ -71,12 +71,22 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Runs a command of the documentation against the node at `host`, in a shell.
-fn run(command: &str, host: &str) -> String {
+/// Whether a command calls the program, perhaps with a password in its environment.
+fn is_of_program(command: &str) -> bool {
+    command.split(' ').find(|word| !word.starts_with("HEADWATER_")) == Some("headwater")
+}
+
+/// Runs a command of the documentation against the node at `host`, in a shell and in a directory of
+/// its page.
+fn run(command: &str, host: &str, directory: &Path) -> String {
     let command = command.replace(DOCUMENTED, host).replacen("curl ", "curl -sS --max-time 20 ", 1);
-    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
-    assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).replace(host, DOCUMENTED)
+    let programs = Path::new(env!("CARGO_BIN_EXE_headwater")).parent().unwrap().display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("sh").args(["-c", &command]).env("PATH", path).current_dir(directory).output().unwrap();
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command}\n{said}\n{told}");
+    let all = if is_of_program(&command) { format!("{said}{told}") } else { said.into_owned() };
+    all.replace(host, DOCUMENTED)
 }
 
 #[test]
@@ -93,14 +103,15 @@ fn examples_of_the_documentation_are_true() {
         }
         // Each page tells a story of its own and begins with an empty store. The node logs all it
         // can.
-        let data = tempfile::tempdir().unwrap();
+        let (data, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let data_dir = format!("--data-dir={}", data.path().display());
         let all = "--log-filter=debug,headwater=trace,openraft=error,audit=trace";
         let (node, base) = Process::start_single(&[&data_dir, all]);
         let host = base.strip_prefix("http://").unwrap();
         for Example { command, expected } in &examples {
-            assert!(command.starts_with("curl ") && !expected.is_empty(), "{}: {command}", file.display());
-            let output = run(command, host);
+            let is_known = command.starts_with("curl ") || is_of_program(command);
+            assert!(is_known && !expected.is_empty(), "{}: {command}", file.display());
+            let output = run(command, host, directory.path());
             if let Some(fragment) = missing(&output, expected) {
                 wrong.push(format!("{}: $ {command}\nlacks: {fragment}\nin:\n{output}\n", file.display()));
             }

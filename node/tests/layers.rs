@@ -11,8 +11,25 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal",
-            "files", "budget",
+            "backup", "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen",
+            "fatal", "files", "budget",
+        ],
+    ),
+    (
+        "backup",
+        &[
+            "client",
+            "cluster",
+            "raft",
+            "snapshot",
+            "apply",
+            "transport",
+            "log",
+            "store",
+            "event",
+            "config",
+            "metrics",
+            "files",
         ],
     ),
     ("streams", &["subscribe", "access", "cluster", "store", "event", "budget"]),

@@ -17,7 +17,7 @@ use headwater::config::{Config, MemberConfig};
 use headwater::event::{Ticks, WriteOutcome};
 use headwater::metrics::Metrics;
 use headwater::node::OPEN_FILES;
-use headwater::raft::{self, EntryResult, Parts, Proposal, Seen};
+use headwater::raft::{self, EntryResult, Founding, Parts, Proposal, Seen};
 use headwater::transport::{Dialer, LocalIdentity, Member, NodeId, Resolve};
 use headwater_proto::stored;
 use prost::Message;
@@ -46,7 +46,15 @@ impl Node {
         let metrics = Metrics::new();
         let identity = Arc::new(LocalIdentity::new(id, Some(CLUSTER_ID)));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
-        let parts = raft::build(&config, identity.clone(), Dialer::default(), resolve, metrics.clone(), OPEN_FILES);
+        let parts = raft::build(
+            &config,
+            identity.clone(),
+            Dialer::default(),
+            resolve,
+            metrics.clone(),
+            OPEN_FILES,
+            Founding::Complete,
+        );
         let parts = parts.await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let stop = CancellationToken::new();

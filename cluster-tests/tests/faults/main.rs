@@ -16,6 +16,7 @@ mod ordered_shutdown;
 mod paused_leader;
 mod random_faults;
 mod read_your_writes;
+mod restored;
 mod scavenge;
 mod snapshot_catch_up;
 mod wiped_disk;

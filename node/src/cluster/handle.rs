@@ -176,6 +176,7 @@ impl Cluster {
                 consensus: consensus.clone(),
                 peers: peers.clone(),
                 connector: connector.clone(),
+                replacement: replacement.clone(),
             },
             recovery: Recovery::new(consensus, lifecycle.clone(), log_entries_at_start),
         };

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use uuid::Uuid;
@@ -92,6 +93,8 @@ pub struct Identity {
     path: PathBuf,
     /// Shared with the connections to other nodes.
     local: Arc<LocalIdentity>,
+    /// The disk was restored from a backup, and other listed servers have not joined yet.
+    restored: AtomicBool,
 }
 
 impl Identity {
@@ -115,7 +118,8 @@ impl Identity {
                     Some(bytes) => Some(Uuid::from_slice(&bytes).map_err(|_| damaged())?),
                     None => None,
                 };
-                Ok(Self { path, local: Arc::new(LocalIdentity::new(node_id, cluster_id.map(Uuid::into_bytes))) })
+                let local = Arc::new(LocalIdentity::new(node_id, cluster_id.map(Uuid::into_bytes)));
+                Ok(Self { path, local, restored: AtomicBool::new(record.restored) })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if data_dir.join("log").exists() || data_dir.join("state").exists() {
@@ -123,12 +127,30 @@ impl Identity {
                 }
                 files::create_directory(data_dir).map_err(io_error)?;
                 let local = Arc::new(LocalIdentity::new(NodeId::generate(server_id), None));
-                let identity = Self { path: path.clone(), local };
+                let identity = Self { path: path.clone(), local, restored: AtomicBool::new(false) };
                 identity.save(None)?;
                 Ok(identity)
             }
             Err(error) => Err(io_error(error)),
         }
+    }
+
+    /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a new cluster.
+    /// Until then no node accepts it.
+    pub fn create_restored(data_dir: &Path, node_id: NodeId, cluster_id: Uuid) -> Result<(), IdentityError> {
+        let local = Arc::new(LocalIdentity::new(node_id, Some(cluster_id.into_bytes())));
+        Self { path: data_dir.join(FILE_NAME), local, restored: AtomicBool::new(true) }.save(Some(cluster_id))
+    }
+
+    /// Whether the disk was restored from a backup, and other listed servers have not joined yet.
+    pub fn is_restored(&self) -> bool {
+        self.restored.load(Ordering::Acquire)
+    }
+
+    /// Every listed server is a member now: from here on this is a disk like any other.
+    pub(crate) fn all_have_joined(&self) -> Result<(), IdentityError> {
+        self.restored.store(false, Ordering::Release);
+        self.save(self.cluster_id())
     }
 
     /// Refuses a disk that belongs to a cluster but has lost its log. A node opens its log before
@@ -174,9 +196,24 @@ impl Identity {
         let record = stored::Identity {
             node_id: self.node_id().0,
             cluster_id: cluster_id.map(|id| id.as_bytes().to_vec().into()),
+            restored: self.is_restored(),
         };
         files::replace(&self.path, &encode(&record))
             .map_err(|error| IdentityError::Io { path: self.path.clone(), error })
+    }
+}
+
+/// Reads the identity below `data_dir` without using it.
+///
+/// # Errors
+/// It is missing or damaged.
+pub fn check(data_dir: &Path) -> Result<(), IdentityError> {
+    let path = data_dir.join(FILE_NAME);
+    match fs::read(&path) {
+        Ok(bytes) if decode(&bytes).is_some() => Ok(()),
+        Ok(_) => Err(IdentityError::Damaged { path }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(IdentityError::Missing { path }),
+        Err(error) => Err(IdentityError::Io { path, error }),
     }
 }
 
@@ -249,6 +286,18 @@ mod tests {
             fs::write(&path, changed).unwrap();
             assert!(matches!(Identity::open(directory.path(), 3), Err(IdentityError::Damaged { .. })), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_restored_disk_is_marked_until_all_have_joined() {
+        let directory = tempfile::tempdir().unwrap();
+        let (node_id, cluster) = (NodeId::generate(2), Uuid::new_v4());
+        Identity::create_restored(directory.path(), node_id, cluster).unwrap();
+        let identity = Identity::open(directory.path(), 2).unwrap();
+        assert_eq!((identity.node_id(), identity.cluster_id(), identity.is_restored()), (node_id, Some(cluster), true));
+        identity.all_have_joined().unwrap();
+        let identity = Identity::open(directory.path(), 2).unwrap();
+        assert_eq!((identity.cluster_id(), identity.is_restored()), (Some(cluster), false));
     }
 
     #[test]

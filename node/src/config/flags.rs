@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::Secret;
+use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
 use super::upkeep::{RedactFlags, ScavengeFlags};
 use super::values::{
@@ -47,6 +48,16 @@ pub(super) enum Subcommands {
     Scavenge(Box<ScavengeFlags>),
     /// Blank data and metadata of one event on every node (docs/operations.md)
     Redact(Box<RedactFlags>),
+    /// Copy all that a running node has to a directory, a file or a pipe (docs/operations.md)
+    Backup(Box<BackupFlags>),
+    /// Make the data directory of a new cluster from a backup (docs/operations.md)
+    Restore(Box<RestoreFlags>),
+    /// Read everything in a backup or in the data directory of a stopped node, or compare two copies
+    /// (docs/operations.md)
+    ///
+    /// The exit code is 0 when nothing is wrong, 1 when something is damaged or differs, and 2 when
+    /// there is nothing to verify.
+    Verify(Box<VerifyFlags>),
 }
 
 /// All options. Values from every source are parsed by the parsers named here.

@@ -1,5 +1,6 @@
 //! The effective configuration of a node, and its sources: flags, environment, file, defaults.
 
+mod backup;
 mod certs;
 mod client;
 mod exposure;
@@ -17,6 +18,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use backup::{BackupFlags, RestoreFlags, VerifyFlags};
 pub use certs::{CertsCommand, CreateCerts, RenewCerts};
 pub use client::{ClientFlags, NodeFlags, Patience};
 use flags::Flags;

@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use serde_json::Value;
 
+use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::upkeep::{RedactFlags, ScavengeFlags};
@@ -108,6 +109,12 @@ pub enum Invocation {
     Scavenge(Box<ScavengeFlags>),
     /// Blank an event.
     Redact(Box<RedactFlags>),
+    /// Copy all that a node has.
+    Backup(Box<BackupFlags>),
+    /// Make a data directory from a backup.
+    Restore(Box<RestoreFlags>),
+    /// Look for damage.
+    Verify(Box<VerifyFlags>),
 }
 
 /// Reads all sources.
@@ -128,6 +135,11 @@ pub fn resolve(
             return Ok(Invocation::Scavenge(Box::new(ScavengeFlags::from_arg_matches(options)?)));
         }
         Some(("redact", options)) => return Ok(Invocation::Redact(Box::new(RedactFlags::from_arg_matches(options)?))),
+        Some(("backup", options)) => return Ok(Invocation::Backup(Box::new(BackupFlags::from_arg_matches(options)?))),
+        Some(("restore", options)) => {
+            return Ok(Invocation::Restore(Box::new(RestoreFlags::from_arg_matches(options)?)));
+        }
+        Some(("verify", options)) => return Ok(Invocation::Verify(Box::new(VerifyFlags::from_arg_matches(options)?))),
         Some((_, options)) => (true, options),
         None => (false, &matches),
     };

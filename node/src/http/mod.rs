@@ -17,6 +17,7 @@ use exchange::router::Router;
 use resources::kept_pages::KeptPages;
 
 use crate::access::Access;
+use crate::backup::Backups;
 use crate::cluster::view::ClusterView;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -36,6 +37,8 @@ pub struct AppState {
     pub access: Access,
     /// What removes what nobody can see.
     pub scavenger: Scavenger,
+    /// Copies of all that this node has.
+    pub backups: Backups,
     /// The configuration.
     pub config: Arc<Config>,
     /// All metrics, for `/metrics`.
@@ -59,6 +62,7 @@ impl AppState {
         cluster: ClusterView,
         access: Access,
         scavenger: Scavenger,
+        backups: Backups,
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         http_metrics: HttpMetrics,
@@ -71,6 +75,7 @@ impl AppState {
             cluster,
             access,
             scavenger,
+            backups,
             budgets: budgets::Budgets::default(),
             config,
             metrics,

@@ -6,7 +6,7 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, event, feed, filtered, gossip, health, node, openapi, scavenge, stats, streams, users, web,
+    all, append, backup, event, feed, filtered, gossip, health, node, openapi, scavenge, stats, streams, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -78,6 +78,9 @@ routes! {
     POST   "/users/{user}/command/reset-password"                 "user_reset_password"  Admins    USERS         USERS     users::reset_password(body);
     POST   "/users/{user}/command/change-password"                "user_change_password" Users     USERS         USERS     users::change_password(body);
 
+    POST   "/admin/backup"                                        "backup"               Administrators -      -         backup::take(body);
+    GET    "/admin/hashes/{number}/{count}"                       "hashes"               Administrators -      NODE      backup::hash();
+
     GET    "/ping"                                                "ping"                 Anybody   -             PING      node::ping();
     GET    "/info"                                                "info"                 Anybody   -             NODE      node::info();
     GET    "/info/options"                                        "options"              Operators -             NODE      node::options();
@@ -115,6 +118,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn what_passes_by_access_lists_is_for_administrators_alone() {
+        let passing = ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes"));
+        let audiences: Vec<Audience> = passing.map(|route| route.audience).collect();
+        assert_eq!(audiences, [Audience::Administrators; 2]);
+    }
 
     #[test]
     fn endpoints_that_are_always_open_are_documented() {

@@ -14,6 +14,7 @@
 mod disk;
 mod durable_mark;
 pub mod keys;
+pub mod offline;
 mod open;
 mod options;
 mod sync;

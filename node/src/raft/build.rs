@@ -100,6 +100,15 @@ pub fn log_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("log")
 }
 
+/// Whether a data directory was restored from a backup and waits for the other listed servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Founding {
+    /// The servers of the data are those of the list, or the disk is empty.
+    Complete,
+    /// A restored cluster begins with fewer servers than the list names.
+    OfRestored,
+}
+
 /// Opens `log/`, `state/` and `snapshots/` under the data directory and builds consensus on them;
 /// the module describes the order. Must run inside a tokio runtime.
 ///
@@ -113,6 +122,7 @@ pub async fn build(
     resolve: Resolve,
     metrics: Arc<Metrics>,
     open_files: OpenFiles,
+    founding: Founding,
 ) -> Result<Parts, StartError> {
     let settings = settings::raft_config(config)?;
     let opening = (config.clone(), metrics.clone());
@@ -133,7 +143,7 @@ pub async fn build(
     stamps.see(newest_time);
     let (mut state_machine, released) = StateMachine::new(apply.clone(), snapshots.clone(), stamps.clone());
     let mut log_storage = LogStorage::new(log.clone(), stamps.clone())?;
-    check_members(config, &mut log_storage, &mut state_machine).await?;
+    check_members(config, founding, &mut log_storage, &mut state_machine).await?;
     let raft = Raft::build(identity.node_id(), settings, network, log_storage, state_machine).await?;
     let released = tokio::sync::Mutex::new(released);
     let closing = CancellationToken::new().drop_guard();
@@ -143,14 +153,23 @@ pub async fn build(
 }
 
 /// Refuses data of a cluster that has other servers than the list names. Only server ids count:
-/// addresses may change, and a replaced disk keeps the id of its server.
-async fn check_members(config: &Config, log: &mut LogStorage, state: &mut StateMachine) -> Result<(), StartError> {
+/// addresses may change, and a replaced disk keeps the id of its server. A restored cluster may lack
+/// servers: on the restored disk any, on the others those that do not vote yet.
+async fn check_members(
+    config: &Config,
+    founding: Founding,
+    log: &mut LogStorage,
+    state: &mut StateMachine,
+) -> Result<(), StartError> {
     // The state alone may lack the newest entries of the log, and so the members: it is flushed
     // only at intervals.
     let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
-    let members: BTreeSet<u16> = known.effective().membership().voter_ids().map(NodeId::server).collect();
+    let membership = known.effective().membership();
+    let members: BTreeSet<u16> = membership.voter_ids().map(NodeId::server).collect();
+    let with_learners: BTreeSet<u16> = membership.nodes().map(|(id, _)| id.server()).collect();
     let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();
-    if members.is_empty() || members == listed {
+    let may_lack_servers = founding == Founding::OfRestored && members.is_subset(&listed);
+    if members.is_empty() || members == listed || with_learners == listed || may_lack_servers {
         Ok(())
     } else {
         Err(StartError::OtherMembers { data_dir: config.data_dir.clone(), members, listed })

@@ -113,6 +113,13 @@ impl Consensus {
         self.raft.add_learner(node_id, addresses, catch_up_first).await.map(drop).map_err(ChangeError::of)
     }
 
+    /// Adds several such members by one entry of the log.
+    pub async fn add_learners(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
+        let keep_the_others = true;
+        let added = self.raft.change_membership(ChangeMembers::AddNodes(members), keep_the_others).await;
+        added.map(drop).map_err(ChangeError::of)
+    }
+
     /// Makes these nodes the voters, if the members are still those of `unchanged`. A node that no
     /// longer votes is no longer a member.
     pub async fn replace_voters(&self, voters: BTreeSet<NodeId>, unchanged: &Members) -> Result<(), ChangeError> {

@@ -14,18 +14,20 @@ mod log_record;
 pub mod log_storage;
 pub mod network;
 mod parts;
+mod restored;
 pub mod service;
 pub mod settings;
 pub mod state_machine;
 pub mod types;
 pub mod wire;
 
-pub use build::{StartError, build, log_directory};
+pub use build::{Founding, StartError, build, log_directory};
 pub use consensus::{
     ChangeError, Consensus, ConsensusEnded, Elected, Elections, EntryResult, Members, NotConfirmed, Progress,
     Replication, Seen, ServerState,
 };
 pub use parts::{LogProgress, Parts};
+pub use restored::{check_entry, create_log, membership_of_one};
 pub use state_machine::StateMachine;
 pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
 

@@ -88,8 +88,7 @@ impl Parts {
         let _ = self.raft.with_raft_state(|_| ()).await;
     }
 
-    /// The apply thread, for tests that need it.
-    #[cfg(test)]
+    /// The apply thread.
     pub(crate) fn apply(&self) -> &ApplyHandle {
         &self.apply
     }
@@ -164,7 +163,7 @@ async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Member, NodeId, build, settings};
+    use super::super::{Founding, Member, NodeId, build, settings};
     use super::*;
     use crate::descriptors::OpenFiles;
     use crate::metrics::Metrics;
@@ -175,7 +174,9 @@ mod tests {
         let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
         let parts =
-            build(&config, identity, Dialer::default(), resolve, Metrics::new(), OpenFiles::AMPLE).await.unwrap();
+            build(&config, identity, Dialer::default(), resolve, Metrics::new(), OpenFiles::AMPLE, Founding::Complete)
+                .await
+                .unwrap();
         parts.raft.run();
         parts
     }
@@ -215,8 +216,17 @@ mod tests {
             let config = settings::config_for_tests(data.path());
             let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
             let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
-            let parts =
-                build(&config, identity, Dialer::default(), resolve, Metrics::new(), OpenFiles::AMPLE).await.unwrap();
+            let parts = build(
+                &config,
+                identity,
+                Dialer::default(),
+                resolve,
+                Metrics::new(),
+                OpenFiles::AMPLE,
+                Founding::Complete,
+            )
+            .await
+            .unwrap();
             parts.run(&config, &CancellationToken::new()).await;
             let _ = parts.raft.with_raft_state(|_| panic!("on purpose")).await;
             // Only a node that does not notice the end gets past this line.

@@ -27,6 +27,7 @@ pub use outgoing::{Outgoing, Replication};
 pub use policy::{Limits, LogMarks, SnapshotConsensus, SnapshotPolicy};
 pub use receive::{ReceiveError, check_room, receive_files, receive_header};
 pub use send::{REFUSED_PAUSE, TransferWatch, send};
+pub use take::damaged_files;
 
 /// Runs blocking file work outside the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

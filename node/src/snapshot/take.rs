@@ -89,6 +89,30 @@ pub(super) fn describe_files(
     Ok(files)
 }
 
+/// The files of snapshots below `data_dir` that are not what their manifests say, each in a sentence.
+/// Snapshots that are being made do not count.
+pub fn damaged_files(data_dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(data_dir.join("snapshots")).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    named.flat_map(|entry| damage_of(&entry.path())).collect()
+}
+
+fn damage_of(snapshot: &Path) -> Vec<String> {
+    let snapshot = match SnapshotDir::open(snapshot) {
+        Ok(snapshot) => snapshot,
+        Err(error) => return vec![error.to_string()],
+    };
+    let damage = |file: &stored::SnapshotFile| {
+        let path = snapshot.path().join(&file.name);
+        match checksum(&path) {
+            Ok(found) if found == file.crc32c => None,
+            Ok(_) => Some(format!("{} has a wrong checksum", path.display())),
+            Err(error) => Some(format!("{} cannot be read: {error}", path.display())),
+        }
+    };
+    snapshot.manifest().files.iter().filter_map(damage).collect()
+}
+
 fn known_checksum(previous: &SnapshotDir, name: &str, path: &Path) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
     if !name.ends_with(".sst") {

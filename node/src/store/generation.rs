@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rocksdb::{Cache, ColumnFamily, DB};
 
 use super::forgotten::{self, Forgotten};
+use super::hole_row::{self, Holes, SPAN};
 use super::options::FAMILIES_OF_FORMAT_5;
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options};
@@ -103,7 +104,7 @@ impl Generation {
         self.put_system_row(system_row::FORMAT, &system_row::FORMAT_VERSION.to_be_bytes())
     }
 
-    fn put_system_row(&self, key: &[u8], value: &[u8]) -> Result<(), ReadError> {
+    pub(super) fn put_system_row(&self, key: &[u8], value: &[u8]) -> Result<(), ReadError> {
         let system = self.family(options::SYSTEM);
         self.db.put_cf_opt(system, key, value, &options::write()).map_err(ReadError::from_rocksdb)
     }
@@ -136,6 +137,13 @@ impl Generation {
         generation.check().map_err(|error| failed(&error.to_string()))?;
         generation.load_removals().map_err(|error| failed(&error.to_string()))?;
         Ok(generation)
+    }
+
+    fn is_hole(&self, position: Position) -> Result<bool, ReadError> {
+        let row = self.db.get_pinned_cf(self.family(options::HOLE), hole_row::key(position));
+        let row = row.map_err(ReadError::from_rocksdb)?;
+        let holes = row.map(|row| Holes::decode(&row)).transpose()?;
+        Ok(holes.is_some_and(|holes| holes.contains(position % SPAN)))
     }
 
     /// What is known in memory of removed events.
@@ -171,8 +179,10 @@ impl Generation {
             let row = self.db.get_pinned_cf(self.family(options::EVENT), event_row::key(position));
             row.map(|row| row.is_some()).map_err(ReadError::from_rocksdb)
         };
+        // A node never removes the newest event, but a restore may end behind a removed one.
         if let Some(last) = next_position.checked_sub(1)
             && !exists(last)?
+            && !self.is_hole(last)?
         {
             return Err(ReadError::Damaged(format!("the event at position {last} is missing although it was stored")));
         }
@@ -208,7 +218,7 @@ fn require_families(path: &Path, cache: &Cache) -> Result<(), ReadError> {
 /// Open table files while a single row is read.
 const FEW_OPEN_TABLES: u64 = 32;
 
-fn known_formats() -> impl Iterator<Item = u32> {
+pub(super) fn known_formats() -> impl Iterator<Item = u32> {
     system_row::OLDEST_FORMAT_VERSION..=system_row::FORMAT_VERSION
 }
 
@@ -244,7 +254,7 @@ pub(super) fn write_pointer(state: &Path, number: u64) -> io::Result<()> {
     files::replace(&state.join(POINTER), format!("{number}\n").as_bytes())
 }
 
-fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
+pub(super) fn read_pointer(state: &Path) -> io::Result<Option<u64>> {
     let text = match fs::read(state.join(POINTER)) {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -76,6 +76,11 @@ impl Holes {
         self.bits[offset as usize / 8] |= 1 << (offset % 8);
     }
 
+    /// Takes back all holes from this offset on.
+    pub fn truncate(&mut self, from: u64) {
+        (from..SPAN).for_each(|offset| self.bits[offset as usize / 8] &= !(1 << (offset % 8)));
+    }
+
     /// The lowest offset of the range that is not a hole.
     pub fn first_kept(&self, offsets: Range<u64>) -> Option<u64> {
         offsets.clone().find(|offset| !self.contains(*offset))
@@ -116,6 +121,9 @@ mod tests {
             prop_assert_eq!(read.count(from..SPAN), positions.range(from..).count() as u64);
             prop_assert!((0..SPAN).all(|offset| read.contains(offset) == positions.contains(&offset)));
             prop_assert_eq!(read.first_kept(from..SPAN), (from..SPAN).find(|at| !positions.contains(at)));
+            let mut cut = read.clone();
+            cut.truncate(from);
+            prop_assert_eq!(cut.count(0..SPAN), positions.range(..from).count() as u64);
             prop_assert_eq!(read.last_kept(0..from), (0..from).rev().find(|at| !positions.contains(at)));
         }
 

@@ -51,6 +51,14 @@ pub fn number(key: &[u8]) -> Result<EventNumber, ReadError> {
     }
 }
 
+/// The stream and the number in a key.
+pub fn stream_and_number(key: &[u8]) -> Result<(u64, EventNumber), ReadError> {
+    match key.split_first_chunk::<8>() {
+        Some((stream_id, _)) => Ok((u64::from_be_bytes(*stream_id), number(key)?)),
+        None => Err(ReadError::Damaged("family index: key of a wrong length".into())),
+    }
+}
+
 /// The position of an event, and how much has to be read for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventPlace {

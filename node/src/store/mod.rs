@@ -15,6 +15,7 @@ pub mod id_filter;
 pub mod index_row;
 pub mod known_streams;
 mod log_rows;
+pub mod offline;
 pub mod options;
 pub mod read;
 pub mod recent_ids;
@@ -26,6 +27,7 @@ pub mod stream_row;
 pub mod system_row;
 #[cfg(test)]
 mod tests;
+mod truncate;
 pub mod write;
 mod writer;
 mod writer_memory;
@@ -42,12 +44,14 @@ use tokio::sync::Semaphore;
 pub use applied::{Applied, AppliedWatch, StreamChange};
 pub use headings::Headings;
 pub use index_row::EventPlace;
+pub use offline::{Facts, NewState, OfflineState};
 pub use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub use read::{ReadError, ReadView, StreamInfo};
 pub use reclaim::Reclaimable;
 pub use scan::{Candidate, Scanned};
 pub use slots::SlotPlace;
 pub use system_row::{FIRST_FORMAT_WITH_HOLES, FORMAT_VERSION};
+pub use truncate::{TruncateError, Truncated};
 pub use write::{ChangedStream, ChangedStreams};
 pub use writer::StateWriter;
 
@@ -327,6 +331,11 @@ impl Store {
         let remaining = |now: u64| Some(now.saturating_sub(before));
         let _ = self.inner.unflushed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, remaining);
         Ok(())
+    }
+
+    /// Number of the current database: files of one number and node never change under their name.
+    pub fn generation(&self) -> u64 {
+        self.inner.current.load().number
     }
 
     /// Approximate bytes committed since the last flush.

@@ -126,6 +126,12 @@ pub(super) fn system_family(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
         .into()
 }
 
+/// Those families that a database has: one of an earlier format lacks some.
+pub fn families_of(present: &[String], cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    let name = |name: &String| ColumnFamilyDescriptor::new(name.as_str(), family(name, cache));
+    present.iter().map(name).collect()
+}
+
 /// The block cache that all families share.
 pub fn block_cache(bytes: usize) -> Cache {
     let mut options = LruCacheOptions::default();

@@ -305,6 +305,27 @@ impl<'db> ReadView<'db> {
         Ok(())
     }
 
+    /// Shows the events at these positions to `visit`, oldest first, until it breaks off.
+    pub fn log_up(
+        &self,
+        positions: Range<Position>,
+        mut visit: impl FnMut(EventRef<'_>) -> Result<ControlFlow<()>, ReadError>,
+    ) -> Result<(), ReadError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let from = event_row::key(positions.start);
+        let mut rows = self.iterate(options::EVENT, &from, &event_row::key(positions.end));
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            if visit(event_row::read(event_row::position(key)?, value)?)?.is_break() {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(ReadError::from_rocksdb)
+    }
+
     /// Up to `count` events from `from` on, ascending; fewer when the payload of more would exceed
     /// `max_bytes`, but at least one if there is one.
     pub fn log_forward(&self, from: Position, count: usize, max_bytes: usize) -> Result<Vec<RecordedEvent>, ReadError> {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::log_reminder::LogReminder;
+use crate::cluster::membership::replacement::Replacement;
 use crate::cluster::own_membership::OwnMembership;
 use crate::cluster::status::peers::{Peers, reason_of};
 use crate::config::{Config, MemberConfig};
@@ -28,7 +29,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 const REMIND_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The result of one attempt.
-enum Round {
+pub(super) enum Round {
     /// This node is part of a cluster.
     Done,
     /// Not yet part of a cluster; the reason, for the operator.
@@ -56,6 +57,8 @@ pub(crate) struct Formation {
     pub(crate) peers: Peers,
     /// Reaches the other servers.
     pub(crate) connector: Connector,
+    /// Lets members of a restored cluster vote that have caught up.
+    pub(crate) replacement: Arc<Replacement>,
 }
 
 impl Formation {
@@ -82,7 +85,7 @@ impl Formation {
 
     async fn round(&self) -> Round {
         if self.membership.is_member() {
-            return Round::Done;
+            return if self.identity.is_restored() { self.grow().await } else { Round::Done };
         }
         let others = self.peers.others();
         let answers = futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
@@ -230,7 +233,7 @@ impl Formation {
         self.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
     }
 
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         member: &MemberConfig,
         call: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>) -> Result<tonic::Response<T>, tonic::Status>,

@@ -108,7 +108,8 @@ impl Replacement {
         Ok(cluster_id)
     }
 
-    fn promote_in_background(self: &Arc<Self>, node_id: NodeId) {
+    /// Lets a member vote once it has caught up.
+    pub(super) fn promote_in_background(self: &Arc<Self>, node_id: NodeId) {
         if self.promoting.lock().insert(node_id) {
             tracing::info!(target: "audit", %node_id, "audit: members: took in a replaced disk; it will vote once it has caught up");
             tokio::spawn(self.clone().promote(node_id));

@@ -16,6 +16,8 @@ pub(crate) enum Audience {
     Users,
     /// Administrators; everybody where the other resources are open to anonymous callers.
     Admins,
+    /// Administrators alone, whatever is configured: these routes pass by all access lists.
+    Administrators,
     /// Administrators and operators, whatever is configured: these routes tell how the node is run.
     Operators,
 }
@@ -28,6 +30,7 @@ impl Audience {
             Self::Streams => admission.to_streams(caller),
             Self::Users => admission.to_endpoints(caller),
             Self::Admins => admission.to_users(caller),
+            Self::Administrators => caller.is_admin(),
             Self::Operators => caller.is_admin() || caller.has_role(OPERATORS),
         }
     }

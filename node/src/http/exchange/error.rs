@@ -53,6 +53,9 @@ pub(crate) enum ApiError {
     /// (contract/streams 2.5 and 5).
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
+    /// What was asked for is under way already; the text is the reason phrase.
+    #[error("{0}")]
+    Conflict(Cow<'static, str>),
     /// The body did not arrive in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
@@ -145,6 +148,7 @@ impl ApiError {
             }
             Self::User { login, refusal } => refusal.into_response(&login),
             Self::BadRequest(reason) => response::status_only(StatusCode::BAD_REQUEST, &reason),
+            Self::Conflict(reason) => response::text(StatusCode::CONFLICT, &reason),
             Self::BodyTimeout => response::closing(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time"),
             Self::BodyTooLarge => response::closing(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"),
             Self::EventTooLarge => {

@@ -2,6 +2,7 @@
 
 pub(super) mod all;
 pub(super) mod append;
+pub(super) mod backup;
 pub(super) mod event;
 pub(super) mod feed;
 pub(super) mod filter;

@@ -1,0 +1,193 @@
+//! `headwater restore` and `headwater verify`: from their options to what they say, and to whether
+//! something is wrong.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Url;
+
+use super::compare::{self, CompareError, Copy};
+use super::restore::{self, Restore, RestoreError, Restored, Until};
+use super::source::Source;
+use super::verify::{self, VerifyError};
+use crate::client::{Client, ClientError, PASSWORD_VARIABLE};
+use crate::config::{RestoreFlags, VerifyFlags};
+use crate::event::Ticks;
+use crate::store::{OfflineState, OpenError, offline};
+use crate::transport::Member;
+
+/// Time between two lines of progress.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The environment variable with the password for the second of two nodes.
+const AGAINST_PASSWORD_VARIABLE: &str = "HEADWATER_AGAINST_PASSWORD";
+
+/// How a verification ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Sound,
+    /// Something is damaged or differs; it was told.
+    Damaged,
+}
+
+/// Why a subcommand did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Nothing was restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// Nothing can be verified.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// Nothing can be compared.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// A node.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The files to compare.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The options do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// The system.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl CommandError {
+    /// Whether the options are the reason.
+    pub fn is_of_usage(&self) -> bool {
+        matches!(self, Self::Usage(_) | Self::Verify(VerifyError::Unknown(_) | VerifyError::InUse(_)))
+    }
+}
+
+/// Restores as the flags say.
+///
+/// # Errors
+/// See [`CommandError`].
+pub fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
+    let until = match (flags.until_position, flags.until_time) {
+        (Some(position), _) => Until::Position(position),
+        (None, Some(time)) => Until::Time(ticks(time)?),
+        (None, None) => Until::End,
+    };
+    let local = |port: u16| format!("127.0.0.1:{port}");
+    let wanted = Restore {
+        sources: flags.from.iter().map(|from| Source::of(from)).collect(),
+        data_dir: flags.data_dir.clone().unwrap_or_default(),
+        server_id: flags.server_id,
+        // The node corrects them by its configuration.
+        addresses: Member { raft_address: local(1113), http_address: local(2113) },
+        until,
+    };
+    if flags.check {
+        let (restored, report) = restore::check(&wanted, &std::env::temp_dir(), &mut progress_lines())?;
+        tell(&restored, "it would hold");
+        println!("{report}");
+        return Ok(if report.damages() == 0 { Verdict::Sound } else { Verdict::Damaged });
+    }
+    let restored = restore::restore(&wanted)?;
+    tell(&restored, &format!("{} holds", wanted.data_dir.display()));
+    println!("start server {} on it: it is the cluster {} now", flags.server_id, restored.cluster_id);
+    Ok(Verdict::Sound)
+}
+
+fn tell(restored: &Restored, what: &str) {
+    let Restored { manifest, next_position, truncated, .. } = restored;
+    println!("a backup of cluster {}, taken at {}", manifest.cluster_id, manifest.taken_at);
+    println!("{what} every event before position {next_position}");
+    if truncated.events > 0 {
+        println!("left out: {} positions, which concern {} streams", truncated.events, truncated.streams);
+    }
+    for stream in &truncated.keep_later_metadata {
+        println!(
+            "stream '{stream}' keeps the metadata it had when the backup was taken: those of the wanted moment had been \
+             removed by a scavenge"
+        );
+    }
+}
+
+fn ticks(time: jiff::Timestamp) -> Result<Ticks, CommandError> {
+    let ticks = u64::try_from(time.as_nanosecond() / 100);
+    ticks.map(Ticks).map_err(|_| CommandError::Usage("--until-time is before 1970".to_owned()))
+}
+
+/// Verifies or compares as the flags say.
+///
+/// # Errors
+/// See [`CommandError`]; damage is no error.
+pub async fn verify(flags: &VerifyFlags) -> Result<Verdict, CommandError> {
+    let urls: Vec<Option<Url>> = flags.what.iter().map(|what| url_of(what)).collect();
+    let Some(against) = &flags.against else {
+        if urls.iter().any(Option::is_some) {
+            return Err(CommandError::Usage("a node is compared with another: name it with --against".to_owned()));
+        }
+        return verify_files(&flags.what);
+    };
+    let right = Copy::Node(Client::of(against, &flags.client, second_password(&urls))?);
+    let left = match (&urls[..], &flags.what[..]) {
+        ([Some(url)], _) => Copy::Node(Client::of(url, &flags.client, PASSWORD_VARIABLE)?),
+        ([None], [directory]) => Copy::Local(OfflineState::open(&database_of(directory)?)?),
+        _ => return Err(CommandError::Usage("--against compares one node, one directory or none".to_owned())),
+    };
+    let compared = compare::compare(&left, &right).await?;
+    for difference in &compared.named {
+        println!("difference: {difference}");
+    }
+    println!("compared the events before position {}: {} positions differ", compared.end, compared.differing);
+    Ok(if compared.differing == 0 { Verdict::Sound } else { Verdict::Damaged })
+}
+
+/// Two nodes of one cluster have the same users.
+fn second_password(urls: &[Option<Url>]) -> &'static str {
+    let has_own = urls.iter().any(Option::is_some) && std::env::var_os(AGAINST_PASSWORD_VARIABLE).is_some();
+    if has_own { AGAINST_PASSWORD_VARIABLE } else { PASSWORD_VARIABLE }
+}
+
+fn url_of(text: &str) -> Option<Url> {
+    let is_address = text.starts_with("http://") || text.starts_with("https://");
+    Url::parse(text).ok().filter(|_| is_address)
+}
+
+/// The directory of the database of a backup or of a stopped node.
+fn database_of(directory: &str) -> Result<std::path::PathBuf, CommandError> {
+    let state = std::path::Path::new(directory).join("state");
+    match offline::current_database(&state)? {
+        Some((_, database)) if offline::is_in_use(&database)? => Err(VerifyError::InUse(directory.to_owned()).into()),
+        Some((_, database)) => Ok(database),
+        None if state.join("CURRENT").exists() => Ok(state),
+        None => Err(VerifyError::Unknown(directory.to_owned()).into()),
+    }
+}
+
+fn verify_files(what: &[String]) -> Result<Verdict, CommandError> {
+    let sources: Vec<Source> = what.iter().map(|what| Source::of(what)).collect();
+    let report = match verify::verify(&sources, &std::env::temp_dir(), &mut progress_lines()) {
+        Ok(report) => report,
+        Err(VerifyError::Source(error)) => {
+            println!("damage: {error}");
+            return Ok(Verdict::Damaged);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    println!("{report}");
+    Ok(if report.damages() == 0 { Verdict::Sound } else { Verdict::Damaged })
+}
+
+/// A line on standard error every few seconds.
+fn progress_lines() -> impl FnMut(&str, u64, u64) {
+    let mut next = Instant::now() + LINE_INTERVAL;
+    move |what, done, total| {
+        let now = Instant::now();
+        if now < next {
+            return;
+        }
+        next = now + LINE_INTERVAL;
+        match done.saturating_mul(100).checked_div(total) {
+            Some(percent) => eprintln!("headwater: {what}: {done} of {total} ({percent} %)"),
+            None => eprintln!("headwater: {what}: {done}"),
+        }
+    }
+}

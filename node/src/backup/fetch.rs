@@ -1,0 +1,319 @@
+//! `headwater backup`: takes the archive that a node sends and writes it to a directory, a file or a
+//! pipe. Every sum is compared on the way, and nothing counts as a backup that did not come to its end.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::archive::{self, ArchiveWriter};
+use super::manifest::{self, Manifest, ManifestError};
+use crate::client::{Call, Client, ClientError, Progress, Repeat, Unit};
+use crate::config::BackupFlags;
+use crate::files;
+
+/// Pieces that wait for the disk or the pipe.
+const PIECES_AHEAD: usize = 4;
+
+/// Level of compression: tables are compressed already, and a node sends them at a bounded rate.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The node.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The former backup.
+    #[error("--since {path}: {error}")]
+    Since {
+        /// What was named.
+        path: PathBuf,
+        /// The reason.
+        error: ManifestError,
+    },
+    /// The place for the backup.
+    #[error("{path}: {error}")]
+    Io {
+        /// The place.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The system.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Where a backup goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    Directory(PathBuf),
+    Plain(PathBuf),
+    Compressed(PathBuf),
+    Stdout,
+}
+
+impl Target {
+    fn of(path: &Path) -> Self {
+        let (path, name) = (path.to_owned(), path.to_string_lossy().into_owned());
+        match &*name {
+            "-" => Self::Stdout,
+            name if name.ends_with(".tar") => Self::Plain(path),
+            name if name.ends_with(".zst") => Self::Compressed(path),
+            _ => Self::Directory(path),
+        }
+    }
+}
+
+/// Takes a backup as the flags say.
+///
+/// # Errors
+/// See [`FetchError`]; no file is left that could be taken for a backup.
+pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
+    let since = flags.since.as_deref().map(former).transpose()?;
+    let client = Client::of(&flags.from, &flags.client, crate::client::PASSWORD_VARIABLE)?;
+    let former = since.as_ref().map(|since| serde_json::value::to_raw_value(&since.envelope)).transpose();
+    let former = former.map_err(io::Error::other)?;
+    let wanted = json!({ "bytesPerSecond": flags.bytes_per_second, "since": former });
+    let call = Call::post("/admin/backup", Repeat::IfNotDone).body("application/json", wanted.to_string());
+    let mut response = client.open(&call).await?;
+
+    let (pieces, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES_AHEAD);
+    let target = Target::of(&flags.to);
+    let base = since.and_then(|since| since.directory);
+    let writing = tokio::task::spawn_blocking(move || write(PieceReader::new(receiver), &target, base.as_deref()));
+    loop {
+        let piece = match response.chunk().await {
+            Ok(Some(piece)) => Ok(piece),
+            Ok(None) => break,
+            Err(error) => Err(io::Error::other(format!("the node sent only a part: {error}"))),
+        };
+        let was_last = piece.is_err();
+        if pieces.send(piece).await.is_err() || was_last {
+            break;
+        }
+    }
+    drop(pieces);
+    let written = writing.await.map_err(io::Error::other)?;
+    let done = written.map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
+    eprintln!(
+        "headwater: backup complete: events before position {}, newest from {}, {} files, {} of {} bytes sent",
+        done.manifest.next_position,
+        done.manifest.newest_event_time.as_deref().unwrap_or("never"),
+        done.manifest.files.len(),
+        done.sent,
+        done.manifest.total_bytes(),
+    );
+    Ok(())
+}
+
+/// A former backup.
+struct Former {
+    /// Its manifest as it was written.
+    envelope: Box<serde_json::value::RawValue>,
+    /// Where its files are, unless only its manifest was named.
+    directory: Option<PathBuf>,
+}
+
+fn former(path: &Path) -> Result<Former, FetchError> {
+    let failed = |error| FetchError::Since { path: path.to_owned(), error };
+    let (file, directory) =
+        if path.is_dir() { (path.join(manifest::FILE_NAME), Some(path.to_owned())) } else { (path.to_owned(), None) };
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(failed(ManifestError::Missing)),
+        Err(error) => return Err(failed(error.into())),
+    };
+    Manifest::decode(text.as_bytes()).map_err(failed)?;
+    let envelope = serde_json::value::RawValue::from_string(text.trim().to_owned());
+    let envelope = envelope.map_err(|error| failed(ManifestError::Damaged(error.to_string())))?;
+    Ok(Former { envelope, directory })
+}
+
+/// What was written.
+struct Written {
+    manifest: Manifest,
+    /// Bytes of files that the node sent.
+    sent: u64,
+}
+
+fn write(from: PieceReader, target: &Target, base: Option<&Path>) -> io::Result<Written> {
+    match target {
+        Target::Directory(directory) => into_directory(from, directory, base),
+        Target::Plain(path) => into_file(path, |file| into_archive(from, file).map(|(written, _)| written)),
+        Target::Compressed(path) => into_file(path, |file| compressed(from, file)),
+        Target::Stdout => compressed(from, io::stdout().lock()),
+    }
+}
+
+fn compressed(from: PieceReader, to: impl Write) -> io::Result<Written> {
+    let (written, encoder) = into_archive(from, zstd::Encoder::new(to, ZSTD_LEVEL)?)?;
+    encoder.finish()?.flush()?;
+    Ok(written)
+}
+
+/// The archive is written anew, so that its end is reached only when everything in it was right.
+fn into_archive<W: Write>(from: PieceReader, to: W) -> io::Result<(Written, W)> {
+    let mut archive = ArchiveWriter::new(to);
+    let mut sums = Sums::default();
+    let manifest = archive::read(from, |name, bytes, content| {
+        let crc32c = archive.file(name, bytes, content)?;
+        sums.add(name, bytes, crc32c);
+        Ok(())
+    })?;
+    let sent = sums.compare(&manifest)?;
+    let to = archive.finish(&manifest)?;
+    Ok((Written { manifest, sent }, to))
+}
+
+/// Under another name until it is complete.
+fn into_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<Written>) -> io::Result<Written> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    let part = PathBuf::from(name);
+    let mut file = File::create(&part)?;
+    let written = write(&mut file).and_then(|written| {
+        file.sync_all()?;
+        fs::rename(&part, path)?;
+        files::sync_name(path)?;
+        Ok(written)
+    });
+    if written.is_err() {
+        // The part is no backup, and would only take the place of the next attempt.
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
+fn into_directory(from: PieceReader, directory: &Path, base: Option<&Path>) -> io::Result<Written> {
+    let is_empty = fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
+    if !is_empty {
+        return Err(io::Error::other("the directory is not empty; name a new one for each backup"));
+    }
+    let state = directory.join(manifest::STATE);
+    files::create_directory(&state)?;
+    let written = fill(from, &state, base).and_then(|written| {
+        files::sync_directory(&state)?;
+        written.manifest.write(directory)?;
+        Ok(written)
+    });
+    if written.is_err() {
+        files::remove(&state);
+    }
+    written
+}
+
+/// Files that the node did not send are taken from the former backup. Without it the manifest says
+/// that they are there.
+fn fill(from: PieceReader, state: &Path, base: Option<&Path>) -> io::Result<Written> {
+    let mut sums = Sums::default();
+    let mut manifest = archive::read(from, |name, bytes, content| {
+        let mut file = File::create(state.join(name))?;
+        let (_, crc32c) = archive::copy(content, &mut file)?;
+        file.sync_all()?;
+        sums.add(name, bytes, crc32c);
+        Ok(())
+    })?;
+    let sent = sums.compare(&manifest)?;
+    let Some(base) = base else { return Ok(Written { manifest, sent }) };
+    for file in manifest.files.iter_mut().filter(|file| file.in_base) {
+        let (old, new) = (base.join(manifest::STATE).join(&file.name), state.join(&file.name));
+        take_over(&old, &new).map_err(|error| io::Error::other(format!("{}: {error}", old.display())))?;
+        if fs::metadata(&new)?.len() != file.bytes {
+            return Err(io::Error::other(format!(
+                "{} has not {} bytes: verify that backup",
+                old.display(),
+                file.bytes
+            )));
+        }
+        file.in_base = false;
+    }
+    Ok(Written { manifest, sent })
+}
+
+/// Tables never change, so two backups may share one; where they cannot, it is copied.
+fn take_over(old: &Path, new: &Path) -> io::Result<()> {
+    if fs::hard_link(old, new).is_ok() {
+        return Ok(());
+    }
+    fs::copy(old, new)?;
+    File::open(new)?.sync_all()
+}
+
+/// Sizes and CRC-32C of what was sent.
+#[derive(Default)]
+struct Sums(HashMap<String, (u64, u32)>);
+
+impl Sums {
+    fn add(&mut self, name: &str, bytes: u64, crc32c: u32) {
+        self.0.insert(name.to_owned(), (bytes, crc32c));
+    }
+
+    /// Whether everything that the manifest says was sent, as it says; the number of bytes.
+    fn compare(&self, manifest: &Manifest) -> io::Result<u64> {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        for file in manifest.files.iter().filter(|file| !file.in_base) {
+            if self.0.get(&file.name) != Some(&(file.bytes, file.crc32c)) {
+                return Err(invalid(format!("{} was not sent as it is on the node", file.name)));
+            }
+        }
+        Ok(self.0.values().map(|(bytes, _)| bytes).sum())
+    }
+}
+
+/// Reads what comes from the node, with progress.
+struct PieceReader {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    rest: Bytes,
+    progress: Progress,
+}
+
+impl PieceReader {
+    fn new(pieces: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self { pieces, rest: Bytes::new(), progress: Progress::new("received", Unit::Bytes, None) }
+    }
+}
+
+impl Read for PieceReader {
+    #[expect(clippy::disallowed_methods, reason = "on a thread that may block")]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.rest = piece?,
+                None => return Ok(0),
+            }
+            self.progress.advance(self.rest.len() as u64);
+        }
+        let piece = self.rest.split_to(self.rest.len().min(buffer.len()));
+        buffer[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
+    }
+}
+
+impl Drop for PieceReader {
+    fn drop(&mut self) {
+        self.progress.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_says_what_is_written() {
+        for (name, target) in [
+            ("-", Target::Stdout),
+            ("b/monday", Target::Directory("b/monday".into())),
+            ("b.tar", Target::Plain("b.tar".into())),
+            ("b.tar.zst", Target::Compressed("b.tar.zst".into())),
+        ] {
+            assert_eq!(Target::of(Path::new(name)), target);
+        }
+    }
+}

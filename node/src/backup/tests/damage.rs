@@ -1,0 +1,114 @@
+//! Damage is found and named.
+
+use super::round_trip::wanted;
+use super::*;
+use crate::backup::restore::restore;
+use crate::backup::source::Source;
+use crate::backup::verify::{self, Report, VerifyError};
+use crate::store::{event_id_row, index_row, offline, options};
+
+/// A restored state of two streams, 200 events each.
+async fn restored() -> (Fixture, PathBuf) {
+    let mut fixture = Fixture::new();
+    for turn in 0..20_u128 {
+        fixture.append("a", 100 * turn + 1..100 * turn + 11).await;
+        fixture.append("b", 100 * turn + 51..100 * turn + 61).await;
+    }
+    let (archive, _) = fixture.backup("b.tar", None).await;
+    let data_dir = fixture.directory.path().join("restored");
+    restore(&wanted(&[&archive], &data_dir)).unwrap();
+    (fixture, data_dir)
+}
+
+fn report(data_dir: &Path) -> Report {
+    verify::data_directory(data_dir, &mut |_, _, _| {})
+}
+
+fn database(data_dir: &Path) -> PathBuf {
+    offline::current_database(&data_dir.join("state")).unwrap().unwrap().1
+}
+
+/// Changes rows behind the back of everybody.
+fn change(data_dir: &Path, change: impl FnOnce(&rocksdb::DB)) {
+    let cache = options::block_cache(CACHE_BYTES);
+    let db =
+        rocksdb::DB::open_cf_descriptors(&options::database(false, 100), database(data_dir), options::families(&cache));
+    let db = db.unwrap();
+    change(&db);
+    for family in options::FAMILIES {
+        db.flush_cf(db.cf_handle(family).unwrap()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_together_are_named_with_stream_number_and_position() {
+    let (_fixture, data_dir) = restored().await;
+    assert_eq!(report(&data_dir).damages(), 0);
+    change(&data_dir, |db| {
+        // The first stream has numeric id 0, and its event 3 is at position 3.
+        db.delete_cf(db.cf_handle(options::INDEX).unwrap(), index_row::key(0, 199)).unwrap();
+        let event = crate::store::event_row::key(3);
+        db.delete_cf(db.cf_handle(options::EVENT).unwrap(), event).unwrap();
+    });
+    let found = report(&data_dir);
+    let text = found.to_string();
+    assert!(text.contains("events at positions 3 to 3 are missing; among them are events 3 of stream 'a'"), "{text}");
+    assert!(text.contains("event 3 of stream 'a', at position 3, is missing"), "{text}");
+    assert!(text.contains("event 199 of stream 'a', at position 389, is not in the index"), "{text}");
+}
+
+#[tokio::test]
+async fn an_id_without_its_event_is_named() {
+    let (_fixture, data_dir) = restored().await;
+    change(&data_dir, |db| {
+        let key = event_id_row::key(1, Uuid::from_u128(99_999));
+        db.put_cf(db.cf_handle(options::EVENT_ID).unwrap(), key, event_id_row::value(5)).unwrap();
+    });
+    let text = report(&data_dir).to_string();
+    assert!(
+        text.contains(&format!("event id {} is recorded for event 5 of stream 'b'", Uuid::from_u128(99_999))),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_table_is_found_and_its_file_named() {
+    let (_fixture, data_dir) = restored().await;
+    let tables = std::fs::read_dir(database(&data_dir)).unwrap().map(|entry| entry.unwrap().path());
+    let largest = tables
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+    let text = report(&data_dir).to_string();
+    assert!(text.contains(largest.file_name().unwrap().to_str().unwrap()), "{text}");
+    assert!(!text.contains("nothing is wrong"), "{text}");
+}
+
+#[tokio::test]
+async fn a_backup_with_a_changed_file_is_refused_by_name() {
+    let (fixture, _) = restored().await;
+    let mut archive = fixture.archive(None).await;
+    let at = archive.len() / 2;
+    archive[at] ^= 1;
+    let path = fixture.directory.path().join("changed.tar");
+    std::fs::write(&path, archive).unwrap();
+    let error = restore(&wanted(&[&path], &fixture.directory.path().join("r"))).unwrap_err();
+    assert!(error.to_string().contains("changed.tar"), "{error}");
+    let scratch = fixture.directory.path();
+    let verified = verify::verify(&[Source::Archive(path)], scratch, &mut |_, _, _| {});
+    assert!(matches!(verified, Err(VerifyError::Source(_))));
+}
+
+#[tokio::test]
+async fn a_directory_in_use_and_one_that_is_no_data_directory_are_refused() {
+    let (fixture, data_dir) = restored().await;
+    let verify = |path: &Path| {
+        verify::verify(&[Source::Directory(path.to_owned())], fixture.directory.path(), &mut |_, _, _| {})
+    };
+    assert_eq!(verify(&data_dir).unwrap().damages(), 0);
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(verify(empty.path()), Err(VerifyError::Unknown(_))));
+}

@@ -1,0 +1,112 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::backup::restore::{Restore, RestoreError, Until, restore};
+use crate::backup::source::Source;
+use crate::backup::take::BackupError;
+use crate::backup::verify;
+use crate::store::{OfflineState, offline};
+use crate::transport::Member;
+
+pub(super) fn wanted(sources: &[&Path], data_dir: &Path) -> Restore {
+    Restore {
+        sources: sources.iter().map(|path| Source::of(path.to_str().unwrap())).collect(),
+        data_dir: data_dir.to_owned(),
+        server_id: 1,
+        addresses: Member { raft_address: "127.0.0.1:1".into(), http_address: "127.0.0.1:2".into() },
+        until: Until::End,
+    }
+}
+
+#[tokio::test]
+async fn an_incremental_backup_sends_only_new_tables_and_restores_with_its_base() {
+    let mut fixture = Fixture::new();
+    fixture.append("s", 1..200).await;
+    let (base, first) = fixture.backup("base.tar", None).await;
+    assert_eq!((first.next_position, first.applied), (199, crate::backup::manifest::Applied { term: 3, index: 1 }));
+    fixture.append("s", 200..300).await;
+    let (more, second) = fixture.backup("more.tar", Some(first.clone())).await;
+    let old = |manifest: &Manifest| manifest.files.iter().filter(|file| file.is_table()).count();
+    assert!(old(&first) > 0);
+    let taken_over = second.files.iter().filter(|file| file.in_base).count();
+    assert!(taken_over > 0 && taken_over < old(&second), "{second:?}");
+
+    let data_dir = fixture.directory.path().join("restored");
+    let error = restore(&wanted(&[&more], &data_dir)).unwrap_err();
+    assert!(error.to_string().contains("name that one first"), "{error}");
+    assert!(!data_dir.join("state").exists(), "a restore that failed leaves nothing");
+    let restored = restore(&wanted(&[&base, &more], &data_dir)).unwrap();
+    assert_eq!(restored.next_position, 299);
+    let report = verify::data_directory(&data_dir, &mut |_, _, _| {});
+    assert_eq!((report.damages(), report.events), (0, 299), "{report}");
+    let again = restore(&wanted(&[&base, &more], &data_dir)).unwrap_err();
+    assert!(matches!(again, RestoreError::NotEmpty(_)), "{again}");
+}
+
+#[tokio::test]
+async fn a_former_backup_of_another_database_spares_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.append("s", 1..200).await;
+    let (_, mut former) = fixture.backup("base.tar", None).await;
+    former.database = "1.000000000000-1".into();
+    let (_, second) = fixture.backup("more.tar", Some(former.clone())).await;
+    assert!(second.files.iter().all(|file| !file.in_base));
+    // The same name of a database, but other files: a disk that was put back.
+    former.database.clone_from(&second.database);
+    former.files.iter_mut().for_each(|file| file.tail_crc32c ^= 1);
+    let (_, third) = fixture.backup("again.tar", Some(former)).await;
+    assert!(third.files.iter().all(|file| !file.in_base));
+}
+
+#[tokio::test]
+async fn one_backup_runs_at_a_time_and_nothing_is_left_of_one_whose_receiver_went_away() {
+    let mut fixture = Fixture::new();
+    fixture.append("s", 1..50).await;
+    let request = || BackupRequest { since: None, bytes_per_second: Some(1) };
+    let pieces = fixture.backups.begin(request()).await.unwrap();
+    assert!(matches!(fixture.backups.begin(request()).await, Err(BackupError::Busy)));
+    let checkpoints = fixture.directory.path().join("backup");
+    let left = || std::fs::read_dir(&checkpoints).unwrap().count();
+    assert_eq!(left(), 1);
+    drop(pieces);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while left() > 0 {
+        assert!(Instant::now() < deadline, "the checkpoint was not removed");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(manifest_of(&fixture.backup("b.tar", None).await.0).next_position, 49);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_a_backup_is_removed_at_the_start() {
+    let fixture = Fixture::new();
+    let left = fixture.directory.path().join("backup/left");
+    std::fs::create_dir_all(&left).unwrap();
+    let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
+    let backups = Backups::new(fixture.apply.clone(), identity, fixture.directory.path());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while left.exists() {
+        assert!(Instant::now() < deadline, "not removed");
+        tokio::task::yield_now().await;
+    }
+    let request = BackupRequest::default();
+    assert!(matches!(backups.begin(request).await, Err(BackupError::NotReady)), "there is no cluster");
+}
+
+#[tokio::test]
+async fn hashes_of_a_node_and_of_its_backup_are_the_same() {
+    let mut fixture = Fixture::new();
+    fixture.append("s", 1..200).await;
+    let (archive, _) = fixture.backup("b.tar", None).await;
+    let data_dir = fixture.directory.path().join("restored");
+    restore(&wanted(&[&archive], &data_dir)).unwrap();
+    fixture.append("s", 200..210).await;
+    let (_, database) = offline::current_database(&data_dir.join("state")).unwrap().unwrap();
+    let copy = OfflineState::open(&database).unwrap();
+    for (from, to) in [(0, 199), (10, 20), (198, 199)] {
+        let hash = fixture.backups.hash(from, to).await.unwrap();
+        let local = crate::backup::compare::hash_of(&copy, &(from..to)).unwrap();
+        assert_eq!((&hash.hash, hash.to, hash.events), (&local.hash, local.to, to - from));
+        assert_eq!((hash.next_position, local.next_position), (209, 199));
+    }
+}

@@ -1,0 +1,106 @@
+//! A state that is taken back to a position is the state as it was there.
+
+use std::collections::BTreeMap;
+
+use super::round_trip::wanted;
+use super::*;
+use crate::backup::restore::{Until, restore};
+use crate::backup::verify;
+use crate::store::{OfflineState, event_id_row, event_row, offline, options};
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn rows(data_dir: &Path, family: &str) -> Rows {
+    let (_, database) = offline::current_database(&data_dir.join("state")).unwrap().unwrap();
+    let state = OfflineState::open(&database).unwrap();
+    let mut rows = Rows::new();
+    let scanned = state.scan(family, &[], |key, value| {
+        rows.insert(key.to_vec(), value.to_vec());
+        std::ops::ControlFlow::Continue(())
+    });
+    scanned.unwrap();
+    rows
+}
+
+/// Restores `archive` up to `next_position`, and finds nothing wrong with the result.
+fn taken_back(fixture: &Fixture, archive: &Path, next_position: u64) -> PathBuf {
+    let data_dir = fixture.directory.path().join(format!("back-{next_position}"));
+    let until = Until::Position(next_position - 1);
+    let restored = restore(&crate::backup::restore::Restore { until, ..wanted(&[archive], &data_dir) }).unwrap();
+    assert_eq!(restored.next_position, next_position);
+    let report = verify::data_directory(&data_dir, &mut |_, _, _| {});
+    assert_eq!((report.damages(), report.events), (0, next_position), "{report}");
+    data_dir
+}
+
+#[tokio::test]
+async fn every_earlier_state_comes_back_with_metadata_deletions_and_index() {
+    let mut fixture = Fixture::new();
+    let mut earlier = Vec::new();
+    for step in 0..16_u128 {
+        let id = 1_000 * (step + 1);
+        match step {
+            0 => fixture.append("kept", id..id + 3).await,
+            1 => fixture.describe("kept", id, r#"{"$maxCount":5}"#).await,
+            2 => fixture.append("gone", id..id + 2).await,
+            3 => fixture.describe("kept", id, r#"{"$maxCount":2,"$acl":{"$r":"ann"}}"#).await,
+            4 => fixture.delete("kept", id, false).await,
+            5 => fixture.append("kept", id..id + 1).await,
+            6 => fixture.describe("only-described", id, r#"{"$maxAge":9}"#).await,
+            7 => fixture.delete("gone", id, true).await,
+            8 => fixture.append("late", id..id + 4).await,
+            9 => fixture.delete("late", id, false).await,
+            10 => fixture.describe("late", id, r#"{"$tb":1}"#).await,
+            11 => fixture.describe("kept", id, "[1]").await,
+            12 => fixture.append("kept", [id, id]).await,
+            13 => fixture.delete("kept", id, true).await,
+            14 => fixture.delete("only-described", id, true).await,
+            _ => fixture.append("last", id..id + 1).await,
+        }
+        let (archive, manifest) = fixture.backup(&format!("{step}.tar"), None).await;
+        let data_dir = fixture.directory.path().join(format!("at-{step}"));
+        restore(&wanted(&[&archive], &data_dir)).unwrap();
+        earlier.push((manifest.next_position, data_dir));
+    }
+    let (archive, _) = fixture.backup("all.tar", None).await;
+    for (next_position, expected) in earlier {
+        let found = taken_back(&fixture, &archive, next_position);
+        for family in [options::EVENT, options::INDEX, options::STREAM, options::EVENT_ID] {
+            assert_eq!(rows(&found, family), rows(&expected, family), "{family} at {next_position}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ids_are_taken_back_where_they_had_been_written() {
+    let mut fixture = Fixture::new();
+    for thousand in 0..6_u128 {
+        fixture.append("s", 1_000 * thousand + 1..1_000 * (thousand + 1) + 1).await;
+    }
+    let (archive, _) = fixture.backup("all.tar", None).await;
+    let found = taken_back(&fixture, &archive, 2_500);
+    let ids = rows(&found, options::EVENT_ID);
+    assert_eq!(ids.len(), 2_500);
+    assert!(ids.values().all(|value| event_id_row::number(value).unwrap() < 2_500));
+    assert_eq!(rows(&found, options::EVENT).keys().next_back().unwrap()[..], event_row::key(2_499));
+}
+
+#[tokio::test]
+async fn an_end_by_time_keeps_what_was_stamped_until_then() {
+    let mut fixture = Fixture::new();
+    for second in 1..=5_u128 {
+        fixture.append("s", 10 * second..10 * second + 2).await;
+    }
+    let (archive, _) = fixture.backup("all.tar", None).await;
+    for (ticks, next_position) in [(Ticks::PER_SECOND, 2), (3 * Ticks::PER_SECOND + 1, 6), (u64::MAX, 10)] {
+        let data_dir = fixture.directory.path().join(format!("until-{next_position}"));
+        let until = Until::Time(Ticks(ticks));
+        let restored = restore(&crate::backup::restore::Restore { until, ..wanted(&[&archive], &data_dir) }).unwrap();
+        assert_eq!(restored.next_position, next_position);
+    }
+    let before = crate::backup::restore::Restore {
+        until: Until::Time(Ticks(1)),
+        ..wanted(&[&archive], &fixture.directory.path().join("before"))
+    };
+    assert!(restore(&before).is_err(), "nothing would be left");
+}

@@ -1,0 +1,64 @@
+//! What was found.
+
+use std::fmt;
+
+/// Damages that are named; a longer list does not help.
+const MAX_NAMED: usize = 100;
+
+/// What was read, and what is wrong with it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Events that could be read.
+    pub events: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Events that were removed by a scavenge.
+    pub removed: u64,
+    /// Entries of the log, of a data directory.
+    pub log_entries: Option<u64>,
+    named: Vec<String>,
+    damages: u64,
+}
+
+impl Report {
+    /// Something is wrong; a sentence that names what it touches.
+    pub fn damage(&mut self, what: String) {
+        self.damages += 1;
+        if self.named.len() < MAX_NAMED {
+            self.named.push(what);
+        }
+    }
+
+    /// How many things are wrong.
+    pub fn damages(&self) -> u64 {
+        self.damages
+    }
+
+    /// What is wrong, as far as it is named.
+    pub fn named(&self) -> &[String] {
+        &self.named
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for damage in &self.named {
+            writeln!(f, "damage: {damage}")?;
+        }
+        let more = self.damages.saturating_sub(self.named.len() as u64);
+        if more > 0 {
+            writeln!(f, "damage: and {more} more")?;
+        }
+        write!(f, "{} events in {} streams", self.events, self.streams)?;
+        if self.removed > 0 {
+            write!(f, ", {} removed before", self.removed)?;
+        }
+        if let Some(entries) = self.log_entries {
+            write!(f, ", {entries} entries in the log")?;
+        }
+        match self.damages {
+            0 => write!(f, "; nothing is wrong"),
+            damages => write!(f, "; damages: {damages}"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The growth of a restored cluster: it begins on the restored disk alone, and takes in the other
+//! listed servers as soon as all of them answer with empty disks.
+
+use std::collections::BTreeMap;
+
+use headwater_proto::cluster as wire;
+use uuid::Uuid;
+
+use super::formation::{Formation, Round};
+use crate::cluster::status::peers::reason_of;
+use crate::config::MemberConfig;
+use crate::raft::{Members, ServerState};
+use crate::transport::{Member, NodeId};
+
+impl Formation {
+    /// One step: joins what is empty, lets those vote that have caught up, and ends when every listed
+    /// server votes. Repeating it after a crash at any point is harmless.
+    pub(super) async fn grow(&self) -> Round {
+        let seen = self.consensus.seen();
+        let voters = seen.members.voters();
+        let missing: Vec<&MemberConfig> =
+            self.peers.others().iter().filter(|member| !voters.iter().any(|id| id.server() == member.id)).collect();
+        if missing.is_empty() {
+            return match self.identity.all_have_joined() {
+                Ok(()) => Round::Done,
+                Err(error) => Round::Waiting(error.to_string()),
+            };
+        }
+        if seen.state != ServerState::Leader {
+            return Round::Waiting("this restored node does not lead its cluster at the moment".to_owned());
+        }
+        let answers = futures::future::join_all(missing.iter().map(|member| self.peers.ask(member))).await;
+        let mut silent = Vec::new();
+        let mut heard = Vec::new();
+        for (member, answer) in missing.iter().zip(answers) {
+            match answer {
+                Ok(status) => heard.push((*member, status)),
+                Err(status) => {
+                    silent.push(format!("server {} at {} ({})", member.id, member.raft_address, reason_of(&status)));
+                }
+            }
+        }
+        if !silent.is_empty() {
+            return Round::Waiting(format!(
+                "this cluster was restored on this server alone, which decides alone until the others join with empty \
+                 disks; silent: {}",
+                silent.join(", ")
+            ));
+        }
+        match self.take_in(&heard, &seen.members).await {
+            Ok(()) => Round::Waiting("the other servers receive the restored state".to_owned()),
+            Err(problem) => Round::Misconfigured(problem),
+        }
+    }
+
+    /// Adds those that are not members yet by one entry, so that every node of the cluster knows all
+    /// of its servers, and lets the others vote.
+    async fn take_in(&self, heard: &[(&MemberConfig, wire::StatusResponse)], members: &Members) -> Result<(), String> {
+        let mut joining = BTreeMap::new();
+        for (member, status) in heard {
+            let node_id = NodeId(status.node_id);
+            if members.addresses(node_id).is_some() {
+                self.replacement.promote_in_background(node_id);
+                continue;
+            }
+            self.join(member, status).await?;
+            let addresses =
+                Member { raft_address: member.raft_address.clone(), http_address: member.http_address.clone() };
+            joining.insert(node_id, addresses);
+        }
+        if joining.is_empty() {
+            return Ok(());
+        }
+        let servers: Vec<u16> = joining.keys().map(|id| id.server()).collect();
+        self.consensus.add_learners(joining).await.map_err(|error| error.to_string())?;
+        tracing::info!(target: "audit", ?servers, "audit: members: took in the other servers of a restored cluster");
+        Ok(())
+    }
+
+    /// Makes an empty disk part of this cluster.
+    async fn join(&self, member: &MemberConfig, status: &wire::StatusResponse) -> Result<(), String> {
+        let cluster_id = self.identity.cluster_id().unwrap_or_else(Uuid::nil);
+        if !status.empty {
+            return Err(format!(
+                "server {} holds data of another cluster; a server joins a restored cluster with an empty data directory",
+                member.id
+            ));
+        }
+        let request = wire::JoinRequest {
+            cluster_id: cluster_id.as_bytes().to_vec().into(),
+            configured_members: self.membership.canonical_list(),
+        };
+        let answer = self.call(member, async |mut client| client.join(request).await).await;
+        let node_id = answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
+        if node_id == status.node_id {
+            Ok(())
+        } else {
+            Err(format!("server {} was replaced while it joined", member.id))
+        }
+    }
+}
