@@ -31,9 +31,9 @@ fn database(data_dir: &Path) -> PathBuf {
 /// Changes rows behind the back of everybody.
 fn change(data_dir: &Path, change: impl FnOnce(&rocksdb::DB)) {
     let cache = options::block_cache(CACHE_BYTES);
-    let db =
-        rocksdb::DB::open_cf_descriptors(&options::database(false, 100), database(data_dir), options::families(&cache));
-    let db = db.unwrap();
+    let present = rocksdb::DB::list_cf(&options::database(false, 100), database(data_dir)).unwrap();
+    let families = options::families_of(&present, &cache);
+    let db = rocksdb::DB::open_cf_descriptors(&options::database(false, 100), database(data_dir), families).unwrap();
     change(&db);
     for family in options::FAMILIES {
         db.flush_cf(db.cf_handle(family).unwrap()).unwrap();

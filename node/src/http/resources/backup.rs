@@ -16,7 +16,7 @@ use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::reply::PieceSender;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::{request_body, response};
-use crate::http::limits::SEND_TIMEOUT;
+use crate::http::limits::STALL_TIMEOUT;
 
 const TAR: HeaderValue = HeaderValue::from_static("application/x-tar");
 
@@ -31,7 +31,7 @@ struct BackupDocument<'a> {
 
 /// POST /admin/backup
 pub(crate) async fn take(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
-    let body = request_body::read(body, &request.state.budgets.bodies, &request.connection.closed).await?;
+    let body = request_body::read(body, &request.state.budgets, request.connection).await?;
     let wanted = wanted(&body.bytes)?;
     let is_incremental = wanted.since.is_some();
     let pieces = request.state.backups.begin(wanted).await.map_err(|error| match error {
@@ -70,7 +70,7 @@ async fn send(mut pieces: Pieces, sender: PieceSender) {
         };
         match piece {
             Some(Ok(piece)) => {
-                if !matches!(tokio::time::timeout(SEND_TIMEOUT, sender.send(piece)).await, Ok(true)) {
+                if !matches!(tokio::time::timeout(STALL_TIMEOUT, sender.send(piece)).await, Ok(true)) {
                     return;
                 }
             }
