@@ -8,7 +8,7 @@ use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::descriptors::OpenFiles;
 use headwater::node::OPEN_FILES;
 use headwater::raft::StartError;
-use headwater::{config, fatal, node, telemetry, tls};
+use headwater::{client, config, fatal, node, telemetry, tls, transfer};
 use rustix::fs::Mode;
 
 /// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Ok(Invocation::Run(config)) => run(*config),
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Certs(command)) => certs(&command),
+        Ok(Invocation::Import(flags)) => ended(client::run(transfer::import(&flags))),
+        Ok(Invocation::Export(flags)) => ended(client::run(transfer::export(&flags))),
         Err(ConfigError::CommandLine(error)) => {
             let is_output = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             match error.print() {
@@ -49,6 +51,17 @@ fn print(text: &str) -> ExitCode {
 fn certs(command: &CertsCommand) -> ExitCode {
     match tls::run_certs(command) {
         Ok(said) => print(&said),
+        Err(error) => {
+            eprintln!("headwater: {error}");
+            ExitCode::from(fatal::EXIT_REFUSED as u8)
+        }
+    }
+}
+
+/// The end of a subcommand that has said on the way what it did.
+fn ended<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("headwater: {error}");
             ExitCode::from(fatal::EXIT_REFUSED as u8)

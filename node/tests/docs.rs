@@ -71,13 +71,27 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Runs a command of the documentation against the node at `host`, in a shell.
-fn run(command: &str, host: &str) -> String {
+/// Runs a command of the documentation against the node at `host`, in a shell, and in a directory
+/// that the commands of a page share. `headwater` is the built program, which says on standard error
+/// what it did.
+fn run(command: &str, host: &str, directory: &Path) -> String {
+    let curl = command.starts_with("curl ");
     let command = command.replace(DOCUMENTED, host).replacen("curl ", "curl -sS --max-time 20 ", 1);
-    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
-    assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).replace(host, DOCUMENTED)
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command.replacen("headwater ", &format!("{} ", env!("CARGO_BIN_EXE_headwater")), 1)]);
+    shell.current_dir(directory).envs(PASSWORDS.map(|variable| (variable, "changeit")));
+    let output = shell.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}\n{errors}");
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !curl {
+        said.push_str(&errors);
+    }
+    said.replace(host, DOCUMENTED)
 }
+
+/// Where subcommands find the password of the user admin.
+const PASSWORDS: [&str; 2] = ["HEADWATER_PASSWORD", "HEADWATER_TO_PASSWORD"];
 
 #[test]
 fn examples_of_the_documentation_are_true() {
@@ -99,8 +113,9 @@ fn examples_of_the_documentation_are_true() {
         let (node, base) = Process::start_single(&[&data_dir, all]);
         let host = base.strip_prefix("http://").unwrap();
         for Example { command, expected } in &examples {
-            assert!(command.starts_with("curl ") && !expected.is_empty(), "{}: {command}", file.display());
-            let output = run(command, host);
+            let is_known = ["curl ", "headwater "].iter().any(|program| command.starts_with(program));
+            assert!(is_known && !expected.is_empty(), "{}: {command}", file.display());
+            let output = run(command, host, data.path());
             if let Some(fragment) = missing(&output, expected) {
                 wrong.push(format!("{}: $ {command}\nlacks: {fragment}\nin:\n{output}\n", file.display()));
             }

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
-        &["streams", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal", "files", "budget"],
+        &[
+            "streams", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal", "files", "budget",
+            "ndjson",
+        ],
     ),
     ("streams", &["subscribe", "access", "cluster", "store", "event", "budget"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
@@ -23,7 +26,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal", "files"]),
     ("log", &["fatal", "files"]),
+    ("ndjson", &["event"]),
     ("event", &["fatal"]),
+    ("transfer", &["client", "ndjson", "event", "config"]),
     ("client", &["config"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::Secret;
 use super::certs::CertsCommand;
+use super::transfer::{ExportFlags, ImportFlags};
 use super::values::{
     Challenge, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, parse_bytes, parse_challenge, parse_cluster_name,
     parse_members, parse_ms, parse_networks, parse_origins,
@@ -42,6 +43,11 @@ pub(super) enum Subcommands {
     /// Make and renew certificates for the nodes of a cluster (docs/security.md)
     #[command(subcommand)]
     Certs(CertsCommand),
+    /// Copy the events of an EventStore, of another Headwater or of a file into a running node
+    /// (docs/operations.md)
+    Import(Box<ImportFlags>),
+    /// Copy the events of a running server to a file, one line of JSON each (docs/operations.md)
+    Export(Box<ExportFlags>),
 }
 
 /// All options. Values from every source are parsed by the parsers named here.

@@ -10,6 +10,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transfer;
 mod values;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
+pub use transfer::{ExportFlags, ImportFlags, ImportSource};
 pub use values::Challenge;
 use values::check_host_port;
 
@@ -146,7 +148,7 @@ impl Config {
         argument.push(data_dir.into());
         match resolve(["headwater".into(), argument], [])? {
             Invocation::Run(config) => Ok(*config),
-            Invocation::Print(_) | Invocation::Certs(_) => Err(contradiction("a subcommand was not asked for")),
+            _ => Err(contradiction("a subcommand was not asked for")),
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
+use super::transfer::{ExportFlags, ImportFlags};
 use super::{Config, print};
 
 /// Why there is no configuration. Each message says how to correct it.
@@ -103,6 +104,10 @@ pub enum Invocation {
     Print(String),
     /// Make or renew certificates.
     Certs(CertsCommand),
+    /// Copy events of another server, or of a file, into a node.
+    Import(Box<ImportFlags>),
+    /// Copy events of a server to a file.
+    Export(Box<ExportFlags>),
 }
 
 /// Reads all sources.
@@ -119,6 +124,8 @@ pub fn resolve(
     let matches = flags::command().try_get_matches_from(arguments)?;
     let (print, options) = match matches.subcommand() {
         Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
+        Some(("import", options)) => return Ok(Invocation::Import(Box::new(ImportFlags::from_arg_matches(options)?))),
+        Some(("export", options)) => return Ok(Invocation::Export(Box::new(ExportFlags::from_arg_matches(options)?))),
         Some((_, options)) => (true, options),
         None => (false, &matches),
     };

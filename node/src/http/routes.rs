@@ -6,7 +6,7 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, event, feed, filtered, gossip, health, node, openapi, stats, streams, users, web,
+    all, append, event, feed, filtered, gossip, health, node, openapi, stats, streams, transfer, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -77,6 +77,9 @@ routes! {
     POST   "/users/{user}/command/disable"                        "user_disable"         Admins    -             USERS     users::disable();
     POST   "/users/{user}/command/reset-password"                 "user_reset_password"  Admins    USERS         USERS     users::reset_password(body);
     POST   "/users/{user}/command/change-password"                "user_change_password" Users     USERS         USERS     users::change_password(body);
+
+    POST   "/admin/import"                                        "import"               Admins    -             -         transfer::import(body);
+    GET    "/admin/export"                                        "export"               Admins    -             -         transfer::export();
 
     GET    "/ping"                                                "ping"                 Anybody   -             PING      node::ping();
     GET    "/info"                                                "info"                 Anybody   -             NODE      node::info();
