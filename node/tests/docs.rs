@@ -107,7 +107,7 @@ fn examples_of_the_documentation_are_true() {
         }
         // Each page tells a story of its own and begins with an empty store. The node logs all it
         // can.
-        let data = tempfile::tempdir().unwrap();
+        let (data, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let data_dir = format!("--data-dir={}", data.path().display());
         let all = "--log-filter=debug,headwater=trace,openraft=error,audit=trace";
         let (node, base) = Process::start_single(&[&data_dir, all]);
@@ -115,7 +115,7 @@ fn examples_of_the_documentation_are_true() {
         for Example { command, expected } in &examples {
             let is_known = ["curl ", "headwater "].iter().any(|program| command.starts_with(program));
             assert!(is_known && !expected.is_empty(), "{}: {command}", file.display());
-            let output = run(command, host, data.path());
+            let output = run(command, host, place.path());
             if let Some(fragment) = missing(&output, expected) {
                 wrong.push(format!("{}: $ {command}\nlacks: {fragment}\nin:\n{output}\n", file.display()));
             }

@@ -56,7 +56,7 @@ impl Target {
     pub(super) async fn note(&self) -> Result<Option<Note>, TransferError> {
         let Some(stream) = &self.stream else { return Ok(None) };
         let path = format!("/streams/{}/head", encode(stream));
-        let call = Call::get(path).accept("application/json").header(REQUIRE_LEADER, HeaderValue::from_static("false"));
+        let call = Call::get(path).accept("application/json");
         match self.client.send(&call).await {
             Ok(answer) => {
                 let wrong = |error: serde_json::Error| TransferError::Answer {
@@ -120,7 +120,6 @@ impl Target {
 
 const EVENT_ID: HeaderName = HeaderName::from_static("es-eventid");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("es-eventtype");
-const REQUIRE_LEADER: HeaderName = HeaderName::from_static("es-requireleader");
 
 /// Of a text that fits into a header, such as an id or one of the types of this program.
 fn header(text: &str) -> HeaderValue {
