@@ -82,12 +82,18 @@ fn run(command: &str, host: &str, directory: &Path) -> String {
     let command = command.replace(DOCUMENTED, host).replacen("curl ", "curl -sS --max-time 20 ", 1);
     let programs = Path::new(env!("CARGO_BIN_EXE_headwater")).parent().unwrap().display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("sh").args(["-c", &command]).env("PATH", path).current_dir(directory).output().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).env("PATH", path).current_dir(directory);
+    shell.envs(PASSWORDS.map(|variable| (variable, "changeit")));
+    let output = shell.output().unwrap();
     let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command}\n{said}\n{told}");
     let all = if is_of_program(&command) { format!("{said}{told}") } else { said.into_owned() };
     all.replace(host, DOCUMENTED)
 }
+
+/// Where subcommands find the password of the user admin.
+const PASSWORDS: [&str; 2] = ["HEADWATER_PASSWORD", "HEADWATER_TO_PASSWORD"];
 
 #[test]
 fn examples_of_the_documentation_are_true() {

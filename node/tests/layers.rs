@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "http",
         &[
             "backup", "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen",
-            "fatal", "files", "budget",
+            "fatal", "files", "budget", "ndjson",
         ],
     ),
     (
@@ -44,8 +44,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal", "files"]),
     ("log", &["fatal", "files"]),
+    ("ndjson", &["event"]),
     ("event", &["fatal"]),
     ("commands", &["client", "config"]),
+    ("transfer", &["client", "ndjson", "event", "config"]),
     ("client", &["config"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),

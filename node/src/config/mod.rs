@@ -11,6 +11,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transfer;
 mod upkeep;
 mod values;
 
@@ -27,6 +28,7 @@ use ipnet::IpNet;
 pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
+pub use transfer::{ExportFlags, ImportFlags, ImportSource};
 pub use upkeep::{RedactFlags, ScavengeFlags};
 use values::check_host_port;
 pub use values::{Challenge, TimeWindow};

@@ -6,7 +6,8 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, backup, event, feed, filtered, gossip, health, node, openapi, scavenge, stats, streams, users, web,
+    all, append, backup, event, feed, filtered, gossip, health, node, openapi, scavenge, stats, streams, transfer,
+    users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -80,6 +81,8 @@ routes! {
 
     POST   "/admin/backup"                                        "backup"               Administrators -      -         backup::take(body);
     GET    "/admin/hashes/{number}/{count}"                       "hashes"               Administrators -      NODE      backup::hash();
+    POST   "/admin/import"                                        "import"               Administrators -             -         transfer::import(body);
+    GET    "/admin/export"                                        "export"               Administrators -             -         transfer::export();
 
     GET    "/ping"                                                "ping"                 Anybody   -             PING      node::ping();
     GET    "/info"                                                "info"                 Anybody   -             NODE      node::info();
@@ -90,7 +93,7 @@ routes! {
     DELETE "/admin/scavenge/{guid}"                               "scavenge_stop"        Operators -             NODE      scavenge::stop();
     GET    "/admin/scavenge/current"                              "scavenge_state"       Operators -             NODE      scavenge::current();
     GET    "/admin/scavenge/last"                                 "scavenge_state"       Operators -             NODE      scavenge::last();
-    POST   "/admin/redact/{stream}/{number}"                      "redact"               Operators -             NODE      scavenge::redact();
+    POST   "/admin/redact/{stream}/{number}"                      "redact"               Administrators -             NODE      scavenge::redact();
     GET    "/subscriptions"                                       "subscriptions"        Streams   -             NODE      node::subscriptions();
     GET    "/subscriptions/{stream}"                              "subscriptions"        Streams   -             NODE      node::subscriptions_of_stream();
     GET    "/gossip"                                              "gossip"               Anybody   -             NODE      gossip::members();
@@ -121,9 +124,10 @@ mod tests {
 
     #[test]
     fn what_passes_by_access_lists_is_for_administrators_alone() {
-        let passing = ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes"));
+        let passing =
+            ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes" | "import" | "export" | "redact"));
         let audiences: Vec<Audience> = passing.map(|route| route.audience).collect();
-        assert_eq!(audiences, [Audience::Administrators; 2]);
+        assert_eq!(audiences, [Audience::Administrators; 5]);
     }
 
     #[test]

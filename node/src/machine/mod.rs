@@ -4,6 +4,7 @@
 mod append;
 mod append_all;
 mod delete;
+mod import;
 mod metadata;
 mod on_store;
 mod scavenge;
@@ -36,6 +37,7 @@ pub(crate) fn apply<S: Batch>(state: &mut S, time: Ticks, command: &Bytes) -> Re
         Some(command::Kind::AppendAll(command)) => append_all::apply(state, time, command),
         Some(command::Kind::Scavenge(command)) => scavenge::apply(state, time, &command),
         Some(command::Kind::Redact(command)) => scavenge::redact(state, &command),
+        Some(command::Kind::Import(command)) => import::apply(state, time, command),
         None => Ok(rejected("the command is of an unknown kind")),
     }
 }

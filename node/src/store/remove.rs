@@ -85,6 +85,7 @@ impl Chunk<'_> {
             let state = &mut self.streams[stream.0];
             state.metadata_changed = true;
             state.stored.head.removed.extend(before, time);
+            state.stored.gaps.retain(|gap| gap.end > before);
             self.put_record(stream);
         }
         Ok(removed)
@@ -181,11 +182,11 @@ impl Chunk<'_> {
             }
             rows.status().map_err(ReadError::from_rocksdb)?;
         }
-        let new = self.streams[stream.0].positions.iter().zip(first_new..).skip_while(|(_, number)| *number < begin);
-        for (position, number) in new.take((most - found.len() as u64) as usize) {
+        let new = self.streams[stream.0].written.iter().skip_while(|(number, _)| *number < begin);
+        for (number, position) in new.take((most - found.len() as u64) as usize) {
             let Some(event) = self.written(*position) else { break };
             let (bytes, time) = (event.row_bytes, Some(event.time));
-            found.push(Front { number, position: *position, bytes, time });
+            found.push(Front { number: *number, position: *position, bytes, time });
         }
         Ok(found)
     }

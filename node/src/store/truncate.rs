@@ -271,6 +271,7 @@ fn take_back(record: &mut StreamRecord, cut: Position, affected: &Affected, befo
         let end = last.map_or(0, |last| last + 1);
         record.removed_before = record.removed_before.min(end);
         record.forgotten_before = record.forgotten_before.min(end);
+        record.gaps.retain(|gap| gap.first < end);
         record.removals.iter_mut().for_each(|mark| mark.before = mark.before.min(end));
     }
     let recreation = stream_row::recreation(record);

@@ -32,6 +32,15 @@ pub(super) fn redaction(client: Client<'_>, stream: &str, number: EventNumber) {
     tracing::info!(target: "audit", ?stream, number, ?who, %from, "audit: an event was redacted");
 }
 
+/// Events of another store were stored past every access list, and with them perhaps lists and users.
+pub(super) fn import(client: Client<'_>, events: u64) {
+    if events == 0 {
+        return;
+    }
+    let (who, from) = (client.login(), client.address);
+    tracing::info!(target: "audit", events, ?who, %from, "audit: events were imported");
+}
+
 /// The text, or as many bytes of it, down to the end of a character.
 fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]

@@ -66,7 +66,9 @@ impl CommitError {
             WriteOutcome::Appended { .. }
             | WriteOutcome::Deleted { .. }
             | WriteOutcome::Scavenged { .. }
-            | WriteOutcome::Redacted { .. } => Self::Answer(outcome),
+            | WriteOutcome::Redacted { .. }
+            | WriteOutcome::Imported { .. }
+            | WriteOutcome::NotImported(_) => Self::Answer(outcome),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! up by a hash that does not depend on their order, with the sign of the family they are in. Where
 //! the sums do not cancel out, [`super::suspects`] looks at the rows of that stream one by one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -44,6 +44,8 @@ struct Walk<'a> {
     report: &'a mut Report,
     hasher: RandomState,
     sums: HashMap<u64, Sums>,
+    /// Numbers that streams lack since they were imported: the first one, and the one behind the last.
+    gaps: HashSet<(u64, EventNumber, EventNumber)>,
     ids: LruCache<String, u64>,
 }
 
@@ -54,7 +56,7 @@ pub(super) fn check(state: &OfflineState, report: &mut Report, progress: Progres
         Err(error) => return report.damage(error.to_string()),
     };
     let (hasher, sums, ids) = (RandomState::new(), HashMap::new(), LruCache::new(KNOWN_IDS));
-    let mut walk = Walk { state, facts, report, hasher, sums, ids };
+    let mut walk = Walk { state, facts, report, hasher, sums, gaps: HashSet::new(), ids };
     walk.streams(progress);
     walk.events(progress);
     walk.index(progress);
@@ -77,6 +79,7 @@ impl Walk<'_> {
             let name = String::from_utf8_lossy(key);
             match stream_row::decode(&name, value) {
                 Ok(record) => {
+                    self.gaps.extend(record.gaps.iter().map(|gap| (record.id, gap.first, gap.end)));
                     let StreamRecord { removed_before, forgotten_before, .. } = record;
                     let sums = Sums { removed_before, forgotten_before, ..Sums::default() };
                     if self.sums.insert(record.id, sums).is_some() {
@@ -210,7 +213,8 @@ impl Walk<'_> {
             };
             let Sums { removed_before, forgotten_before, .. } = self.sums.get(&id).copied().unwrap_or_default();
             let expected = last.filter(|(of, _)| *of == id).map(|(_, number)| number + 1);
-            if expected.is_some_and(|expected| expected.max(forgotten_before) < number) {
+            let is_known = |expected| self.gaps.contains(&(id, expected, number));
+            if expected.is_some_and(|expected| expected.max(forgotten_before) < number && !is_known(expected)) {
                 damages.push(format!(
                     "stream with numeric id {id} has no event between its numbers {} and {number}",
                     expected.unwrap_or(0) - 1

@@ -13,7 +13,7 @@ pub(crate) enum Permission {
     Delete(String),
     /// To change users: the change appends to these streams.
     ManageUsers(Vec<String>),
-    /// To do upkeep of the whole store.
+    /// To do upkeep of the whole store, past every access list.
     Maintain,
     /// The command is of a later version, or damaged: the permission is not known.
     Unknown,
@@ -34,7 +34,7 @@ impl Permission {
                 (command::APPEND, WireType::LengthDelimited) => Change::Append(AppendHeader::read(reader.bytes())?),
                 (command::DELETE, WireType::LengthDelimited) => Change::Delete(read_delete(reader.bytes())?),
                 (command::APPEND_ALL, WireType::LengthDelimited) => Change::AppendAll(read_append_all(reader.bytes())?),
-                (command::SCAVENGE | command::REDACT, WireType::LengthDelimited) => {
+                (command::SCAVENGE | command::REDACT | command::IMPORT, WireType::LengthDelimited) => {
                     reader.bytes();
                     Change::Maintenance
                 }
@@ -63,7 +63,7 @@ enum Change<'a> {
     Append(AppendHeader<'a>),
     Delete(&'a str),
     AppendAll(Vec<AppendHeader<'a>>),
-    /// Removal of what nobody can see, or the redaction of an event.
+    /// Removal of what nobody can see, the redaction of an event, or an import.
     Maintenance,
 }
 
@@ -147,7 +147,7 @@ fn read_append_all(encoded: &[u8]) -> Result<Vec<AppendHeader<'_>>, Malformed> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use headwater_proto::stored::{Append, AppendAll, Command, Delete, NewEvent, command::Kind};
+    use headwater_proto::stored::{Append, AppendAll, Command, Delete, Import, NewEvent, command::Kind};
     use prost::Message;
 
     use super::*;
@@ -188,6 +188,9 @@ mod tests {
             (append_all(), Purpose::Users, Permission::ManageUsers(streams(&["c", "e"]))),
             (Kind::Append(append("a", 3)), Purpose::Users, Permission::Unknown),
             (delete("b"), Purpose::Users, Permission::Unknown),
+            (Kind::Import(Import::default()), Purpose::Maintenance, Permission::Maintain),
+            (Kind::Import(Import::default()), Purpose::Streams, Permission::Unknown),
+            (append_all(), Purpose::Maintenance, Permission::Unknown),
         ] {
             assert_eq!(needed(Some(kind), purpose.into()), expected);
         }

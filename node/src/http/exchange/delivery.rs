@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::budget::{Account, FLOOR_BYTES};
 use crate::http::exchange::reply::{PieceSender, Reply};
 use crate::http::exchange::request::Connection;
-use crate::http::limits::{PIECE_BYTES, PIECE_WAIT};
+use crate::http::limits::{PIECE_BYTES, PIECE_WAIT, STALL_TIMEOUT};
 use crate::streams::limits::SMALL_PAGE_BYTES;
 use crate::streams::{CutShort, Document, LargeAnswer, PageFormat, PageParts, Refusal, StillReadable};
 
@@ -38,6 +38,22 @@ pub(crate) fn whole(connection: &Connection, body: Vec<u8>, answer: LargeAnswer)
         if send(&sender, &answers, body, &reader).await {
             sender.end().await;
         }
+    });
+    reply
+}
+
+/// Sends a body that is in memory, and holds `memory` until the client has taken it.
+pub(crate) fn held(body: Vec<u8>, memory: impl Send + 'static) -> Reply {
+    let (reply, sender) = Reply::in_pieces(Some(body.len() as u64));
+    tokio::spawn(async move {
+        let _memory = memory;
+        for piece in body.chunks(PIECE_BYTES) {
+            let sent = tokio::time::timeout(STALL_TIMEOUT, sender.send(Bytes::copy_from_slice(piece))).await;
+            if !matches!(sent, Ok(true)) {
+                return;
+            }
+        }
+        sender.end().await;
     });
     reply
 }

@@ -17,5 +17,6 @@ pub(super) mod page;
 pub(super) mod scavenge;
 pub(super) mod stats;
 pub(super) mod streams;
+pub(super) mod transfer;
 pub(super) mod users;
 pub(super) mod web;
