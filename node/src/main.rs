@@ -9,7 +9,7 @@ use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::descriptors::OpenFiles;
 use headwater::node::OPEN_FILES;
 use headwater::raft::StartError;
-use headwater::{backup, client, config, fatal, node, telemetry, tls};
+use headwater::{backup, client, config, fatal, node, telemetry, tls, transfer};
 use rustix::fs::Mode;
 
 /// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and
@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Ok(Invocation::Backup(flags)) => as_private(|| ended(client::run(backup::fetch::backup(&flags)))),
         Ok(Invocation::Restore(flags)) => as_private(|| judged(backup::command::restore(&flags))),
         Ok(Invocation::Verify(flags)) => as_private(|| judged(client::run(backup::command::verify(&flags)))),
+        Ok(Invocation::Import(flags)) => ended(client::run(transfer::import(&flags))),
+        Ok(Invocation::Export(flags)) => ended(client::run(transfer::export(&flags))),
         Err(ConfigError::CommandLine(error)) => {
             let is_output = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             match error.print() {

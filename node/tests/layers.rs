@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "http",
         &[
             "backup", "streams", "access", "cluster", "event", "config", "metrics", "tls", "listen", "fatal", "files",
-            "budget",
+            "budget", "ndjson",
         ],
     ),
     (
@@ -43,7 +43,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal", "files"]),
     ("log", &["fatal", "files"]),
+    ("ndjson", &["event"]),
     ("event", &["fatal"]),
+    ("transfer", &["client", "ndjson", "event", "config"]),
     ("client", &["config"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),

@@ -7,7 +7,7 @@ use headwater_proto::cluster as wire;
 
 use super::writes::authorization::Requester;
 use super::writes::gate::Proposed;
-use crate::event::{Caller, Credential, Principal, WriteOutcome};
+use crate::event::{Caller, Credential, ImportConflict, ImportRefusal, Principal, WriteOutcome};
 
 /// `None` for an anonymous caller.
 pub(super) fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
@@ -86,6 +86,12 @@ fn outcome_to_wire(outcome: WriteOutcome) -> wire::WriteOutcome {
         WriteOutcome::WrongExpectedVersion { current } => Kind::WrongExpectedVersion(current),
         WriteOutcome::StreamDeleted => Kind::StreamDeleted(wire::StreamDeleted {}),
         WriteOutcome::Rejected { reason } => Kind::Rejected(wire::Rejected { reason }),
+        WriteOutcome::Imported { stored, present, position } => {
+            Kind::Imported(wire::Imported { stored, present, position, refusal: None })
+        }
+        WriteOutcome::NotImported(refusal) => {
+            Kind::Imported(wire::Imported { refusal: Some(refusal_to_wire(refusal)), ..wire::Imported::default() })
+        }
     };
     wire::WriteOutcome { kind: Some(kind) }
 }
@@ -101,7 +107,39 @@ fn outcome_from_wire(outcome: wire::WriteOutcome) -> Option<WriteOutcome> {
         Kind::WrongExpectedVersion(current) => WriteOutcome::WrongExpectedVersion { current },
         Kind::StreamDeleted(_) => WriteOutcome::StreamDeleted,
         Kind::Rejected(r) => WriteOutcome::Rejected { reason: r.reason },
+        Kind::Imported(wire::Imported { refusal: Some(refusal), .. }) => {
+            WriteOutcome::NotImported(refusal_from_wire(refusal)?)
+        }
+        Kind::Imported(wire::Imported { stored, present, position, refusal: None }) => {
+            WriteOutcome::Imported { stored, present, position }
+        }
     })
+}
+
+fn refusal_to_wire(refusal: ImportRefusal) -> wire::ImportRefusal {
+    let ImportRefusal { stream, number, current, conflict } = refusal;
+    let conflict = match conflict {
+        ImportConflict::OtherEvent => wire::ImportConflict::OtherEvent,
+        ImportConflict::Missing => wire::ImportConflict::Missing,
+        ImportConflict::Deleted => wire::ImportConflict::Deleted,
+        ImportConflict::OutOfOrder => wire::ImportConflict::OutOfOrder,
+        ImportConflict::TooManyGaps => wire::ImportConflict::TooManyGaps,
+    };
+    wire::ImportRefusal { stream, number, current, conflict: conflict.into() }
+}
+
+/// `None` for a conflict this version does not know.
+fn refusal_from_wire(refusal: wire::ImportRefusal) -> Option<ImportRefusal> {
+    let conflict = match refusal.conflict() {
+        wire::ImportConflict::OtherEvent => ImportConflict::OtherEvent,
+        wire::ImportConflict::Missing => ImportConflict::Missing,
+        wire::ImportConflict::Deleted => ImportConflict::Deleted,
+        wire::ImportConflict::OutOfOrder => ImportConflict::OutOfOrder,
+        wire::ImportConflict::TooManyGaps => ImportConflict::TooManyGaps,
+        wire::ImportConflict::Unspecified => return None,
+    };
+    let wire::ImportRefusal { stream, number, current, .. } = refusal;
+    Some(ImportRefusal { stream, number, current, conflict })
 }
 
 #[cfg(test)]
@@ -137,6 +175,13 @@ mod tests {
             WriteOutcome::WrongExpectedVersion { current: -1 },
             WriteOutcome::StreamDeleted,
             WriteOutcome::Rejected { reason: "no".into() },
+            WriteOutcome::Imported { stored: 3, present: 4, position: 5 },
+            WriteOutcome::NotImported(ImportRefusal {
+                stream: "s".into(),
+                number: 6,
+                current: -1,
+                conflict: ImportConflict::OtherEvent,
+            }),
         ] {
             assert_eq!(outcome_from_wire(outcome_to_wire(outcome.clone())), Some(outcome));
         }

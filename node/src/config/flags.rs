@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use super::Secret;
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
+use super::transfer::{ExportFlags, ImportFlags};
 use super::values::{
     Challenge, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, parse_bytes, parse_challenge, parse_cluster_name,
     parse_members, parse_ms, parse_networks, parse_origins,
@@ -53,6 +54,11 @@ pub(super) enum Subcommands {
     /// The exit code is 0 when nothing is wrong, 1 when something is damaged or differs, and 2 when
     /// there is nothing to verify.
     Verify(Box<VerifyFlags>),
+    /// Copy the events of an EventStore, of another Headwater or of a file into a running node
+    /// (docs/operations.md)
+    Import(Box<ImportFlags>),
+    /// Copy the events of a running server to a file, one line of JSON each (docs/operations.md)
+    Export(Box<ExportFlags>),
 }
 
 /// All options. Values from every source are parsed by the parsers named here.

@@ -11,6 +11,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transfer;
 mod values;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
+pub use transfer::{ExportFlags, ImportFlags, ImportSource};
 pub use values::Challenge;
 use values::check_host_port;
 

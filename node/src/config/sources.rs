@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
+use super::transfer::{ExportFlags, ImportFlags};
 use super::{Config, print};
 
 /// Why there is no configuration. Each message says how to correct it.
@@ -110,6 +111,10 @@ pub enum Invocation {
     Restore(Box<RestoreFlags>),
     /// Look for damage.
     Verify(Box<VerifyFlags>),
+    /// Copy events of another server, or of a file, into a node.
+    Import(Box<ImportFlags>),
+    /// Copy events of a server to a file.
+    Export(Box<ExportFlags>),
 }
 
 /// Reads all sources.
@@ -131,6 +136,8 @@ pub fn resolve(
             return Ok(Invocation::Restore(Box::new(RestoreFlags::from_arg_matches(options)?)));
         }
         Some(("verify", options)) => return Ok(Invocation::Verify(Box::new(VerifyFlags::from_arg_matches(options)?))),
+        Some(("import", options)) => return Ok(Invocation::Import(Box::new(ImportFlags::from_arg_matches(options)?))),
+        Some(("export", options)) => return Ok(Invocation::Export(Box::new(ExportFlags::from_arg_matches(options)?))),
         Some((_, options)) => (true, options),
         None => (false, &matches),
     };

@@ -17,7 +17,7 @@ pub mod visibility;
 pub use caller::{Caller, Credential, Principal};
 pub use expected_version::ExpectedVersion;
 pub use metadata::StreamMetadata;
-pub use outcome::WriteOutcome;
+pub use outcome::{ImportConflict, ImportRefusal, WriteOutcome};
 pub use recorded::{EventRef, RecordedEvent};
 pub use resolved::{LinkTarget, ResolvedEvent, ResolvedRef};
 pub use stream_head::{Recreation, StreamHead};

@@ -27,6 +27,17 @@ pub enum WriteOutcome {
     },
     /// The stream is hard-deleted, or soft-deleted where it was expected to exist.
     StreamDeleted,
+    /// The events of another store are here, with their numbers.
+    Imported {
+        /// Events that this command stored.
+        stored: u64,
+        /// Events that were stored before.
+        present: u64,
+        /// Position of the last event of the log after the command.
+        position: Position,
+    },
+    /// Nothing of an import was stored because of one of its events.
+    NotImported(ImportRefusal),
     /// This version of the state machine always refuses the command; it is never stored.
     Rejected {
         /// A sentence for the client.
@@ -38,8 +49,12 @@ impl WriteOutcome {
     /// Position of the last event of a write that was stored.
     pub fn position(&self) -> Option<Position> {
         match self {
-            Self::Appended { position, .. } | Self::Deleted { position } => Some(*position),
-            Self::WrongExpectedVersion { .. } | Self::StreamDeleted | Self::Rejected { .. } => None,
+            Self::Appended { position, .. } | Self::Deleted { position } | Self::Imported { position, .. } => {
+                Some(*position)
+            }
+            Self::WrongExpectedVersion { .. } | Self::StreamDeleted | Self::NotImported(_) | Self::Rejected { .. } => {
+                None
+            }
         }
     }
 }
@@ -47,5 +62,58 @@ impl WriteOutcome {
 impl std::fmt::Display for WriteOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self:?}")
+    }
+}
+
+/// The event because of which an import was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRefusal {
+    /// Its stream.
+    pub stream: String,
+    /// Its number.
+    pub number: EventNumber,
+    /// Last number of the stream, -1 for none.
+    pub current: i64,
+    /// What is wrong with it.
+    pub conflict: ImportConflict,
+}
+
+/// Why an event cannot be imported into a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportConflict {
+    /// The stream has another event with this number: somebody else writes to it.
+    OtherEvent,
+    /// The stream has later events, and none with this number.
+    Missing,
+    /// The stream is hard-deleted, or by another tombstone.
+    Deleted,
+    /// The command has a later event of the stream before it.
+    OutOfOrder,
+    /// The stream lacks more ranges of numbers than can be recorded.
+    TooManyGaps,
+}
+
+impl std::fmt::Display for ImportRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { stream, number, current, conflict } = self;
+        let (stream, number) = (stream.as_str(), *number);
+        match conflict {
+            ImportConflict::OtherEvent => {
+                write!(f, "stream '{stream}' has another event with number {number}: somebody else writes to it")
+            }
+            ImportConflict::Missing => write!(
+                f,
+                "stream '{stream}' goes on to number {current} without an event {number}: it was imported without it"
+            ),
+            ImportConflict::Deleted => {
+                write!(f, "stream '{stream}' is deleted for good; its event {number} cannot come back")
+            }
+            ImportConflict::OutOfOrder => {
+                write!(f, "event {number} of stream '{stream}' comes after a later one of the same stream")
+            }
+            ImportConflict::TooManyGaps => {
+                write!(f, "before event {number} of stream '{stream}' too many numbers are missing in too many places")
+            }
+        }
     }
 }

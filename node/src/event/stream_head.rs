@@ -24,6 +24,8 @@ pub struct Recreation {
 pub struct StreamHead {
     /// Number of the last event ever committed.
     pub last_number: Option<EventNumber>,
+    /// Events with smaller numbers are gone for ever, or were never here.
+    pub removed_before: EventNumber,
     /// Position of the tombstone of a hard-deleted stream.
     pub tombstone: Option<Position>,
     /// The meaning of the last event of `$$stream`, if it has any.

@@ -7,6 +7,9 @@ pub const ALL: &str = "$all";
 /// (contract/services 1.6).
 pub const SETTINGS: &str = "$settings";
 
+/// Prefix of the streams that say how far an import has come.
+pub const IMPORT_PREFIX: &str = "$import-";
+
 /// Prefix of a metastream, the stream that holds the metadata of the stream named after it.
 const METASTREAM_PREFIX: &str = "$$";
 
@@ -54,6 +57,11 @@ impl StreamName {
             return Err(StreamNameError::Dots);
         }
         Ok(Self(name))
+    }
+
+    /// The name as text of one's own.
+    pub fn into_string(self) -> String {
+        self.0
     }
 
     /// The name as text.

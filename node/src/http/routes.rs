@@ -6,7 +6,7 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, backup, event, feed, filtered, gossip, health, node, openapi, stats, streams, users, web,
+    all, append, backup, event, feed, filtered, gossip, health, node, openapi, stats, streams, transfer, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -80,6 +80,8 @@ routes! {
 
     POST   "/admin/backup"                                        "backup"               Administrators -      -         backup::take(body);
     GET    "/admin/hashes/{number}/{count}"                       "hashes"               Administrators -      NODE      backup::hash();
+    POST   "/admin/import"                                        "import"               Administrators -      -         transfer::import(body);
+    GET    "/admin/export"                                        "export"               Administrators -      -         transfer::export();
 
     GET    "/ping"                                                "ping"                 Anybody   -             PING      node::ping();
     GET    "/info"                                                "info"                 Anybody   -             NODE      node::info();
@@ -116,9 +118,9 @@ mod tests {
 
     #[test]
     fn what_passes_by_access_lists_is_for_administrators_alone() {
-        let passing = ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes"));
+        let passing = ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes" | "import" | "export"));
         let audiences: Vec<Audience> = passing.map(|route| route.audience).collect();
-        assert_eq!(audiences, [Audience::Administrators; 2]);
+        assert_eq!(audiences, [Audience::Administrators; 4]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod append;
 mod append_all;
 mod delete;
+mod import;
 mod metadata;
 mod on_store;
 mod state;
@@ -33,6 +34,7 @@ pub(crate) fn apply<S: Batch>(state: &mut S, time: Ticks, command: &Bytes) -> Re
         Some(command::Kind::Append(command)) => append::apply(state, time, command),
         Some(command::Kind::Delete(command)) => delete::apply(state, time, command),
         Some(command::Kind::AppendAll(command)) => append_all::apply(state, time, command),
+        Some(command::Kind::Import(command)) => import::apply(state, time, command),
         None => Ok(rejected("the command is of an unknown kind")),
     }
 }

@@ -51,6 +51,10 @@ impl View for Chunk<'_> {
     fn next_position(&self) -> Position {
         self.next_position()
     }
+
+    fn gaps(&self, stream: StreamRef) -> usize {
+        self.gaps(stream)
+    }
 }
 
 impl Batch for Chunk<'_> {
@@ -62,6 +66,17 @@ impl Batch for Chunk<'_> {
         event: NewEvent,
     ) -> Result<Position, ReadError> {
         self.append(stream, time, event_id, event)
+    }
+
+    fn append_at(
+        &mut self,
+        stream: StreamRef,
+        number: EventNumber,
+        time: Ticks,
+        event_id: Uuid,
+        event: NewEvent,
+    ) -> Result<Position, ReadError> {
+        self.append_at(stream, number, time, event_id, event)
     }
 
     fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {

@@ -3,6 +3,8 @@
 //! A node decides on a chunk of the state database (`on_store`); tests of the rules use a state in
 //! memory. Both are known at compile time, so the seam costs nothing.
 
+use std::hash::Hash;
+
 use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
@@ -17,7 +19,7 @@ pub(crate) struct Damaged(pub(super) String);
 /// The state as of the last write, including those of the batch.
 pub(crate) trait View {
     /// A stream found by its name. Equal values stand for the same stream.
-    type Stream: Copy + Eq;
+    type Stream: Copy + Eq + Hash;
 
     /// Why the state cannot be read.
     type Error: From<Damaged>;
@@ -45,6 +47,9 @@ pub(crate) trait View {
 
     /// Position of the next event.
     fn next_position(&self) -> Position;
+
+    /// How many ranges of numbers the stream lacks after its first event.
+    fn gaps(&self, stream: Self::Stream) -> usize;
 }
 
 /// Writes that become visible together.
@@ -53,6 +58,17 @@ pub(crate) trait Batch: View {
     fn append(
         &mut self,
         stream: Self::Stream,
+        time: Ticks,
+        event_id: Uuid,
+        event: NewEvent,
+    ) -> Result<Position, Self::Error>;
+
+    /// Adds an event with this number, which is above the last one; the stream will never have the
+    /// numbers in between. Its id must have 16 bytes.
+    fn append_at(
+        &mut self,
+        stream: Self::Stream,
+        number: EventNumber,
         time: Ticks,
         event_id: Uuid,
         event: NewEvent,

@@ -1,6 +1,7 @@
 //! The rules of contract/streams 6.7, 7 and 12, row by row on a state in memory; machine, state in
 //! memory and state database against a model.
 
+mod imports;
 mod memory;
 mod model;
 mod rules;

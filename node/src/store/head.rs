@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use headwater_proto::stored::Gap;
 use lru::LruCache;
 
 use crate::event::metadata::Acl;
@@ -26,6 +27,8 @@ pub(super) struct StoredHead {
     pub(super) id: Option<u64>,
     /// Field `last_number` of the stored record, kept when the record is written again.
     pub(super) stored_last_number: Option<EventNumber>,
+    /// Field `gaps` of the stored record, the same.
+    pub(super) gaps: Vec<Gap>,
     /// State of the stream.
     pub(super) head: StreamHead,
 }
@@ -34,7 +37,7 @@ impl StoredHead {
     /// Bytes of the head of `stream` beyond those that every head takes.
     fn weight(&self, stream: &str) -> usize {
         let list = self.head.metadata.as_deref().and_then(|metadata| metadata.acl.as_ref());
-        stream.len() + list.map_or(0, Acl::weight)
+        stream.len() + list.map_or(0, Acl::weight) + size_of_val(self.gaps.as_slice())
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 // Used several times for every command; its hash is seeded like the one of std, and several times
 // faster.
 use hashbrown::HashMap;
-use headwater_proto::stored::{EventRecord, NewEvent, StreamRecord};
+use headwater_proto::stored::{EventRecord, Gap, NewEvent, StreamRecord};
 use rocksdb::{ReadOptions, WriteBatch};
 use uuid::Uuid;
 
@@ -26,15 +26,15 @@ use crate::event::{
 const USUAL_BATCH_BYTES: usize = 32 << 10;
 
 /// A stream in one chunk, see [`Chunk::stream`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamRef(usize);
 
 struct StreamState {
     name: Arc<str>,
     stored: StoredHead,
-    /// Positions of the events written in this chunk; the last one has number
+    /// Numbers and positions of the events written in this chunk, ascending; the last one has number
     /// [`StreamHead::last_number`].
-    positions: Vec<Position>,
+    written: Vec<(EventNumber, Position)>,
     changed: bool,
     /// Its metadata has changed in this chunk.
     metadata_changed: bool,
@@ -125,7 +125,7 @@ impl<'writer> Chunk<'writer> {
         self.streams.push(StreamState {
             name: name.clone(),
             stored,
-            positions: Vec::new(),
+            written: Vec::new(),
             changed: false,
             metadata_changed: false,
         });
@@ -179,7 +179,13 @@ impl<'writer> Chunk<'writer> {
         if let Some(first) = self.first_new_number(state)
             && number >= first
         {
-            return Ok(state.positions.get((number - first) as usize).copied());
+            // Without gaps the number tells where it is.
+            let (written, dense) = (&state.written, (number - first) as usize);
+            if let Some((_, position)) = written.get(dense).filter(|(found, _)| *found == number) {
+                return Ok(Some(*position));
+            }
+            let found = written.binary_search_by_key(&number, |(number, _)| *number);
+            return Ok(found.ok().map(|at| written[at].1));
         }
         let row = self.get(options::INDEX, &index_row::key(id, number))?;
         row.map(|row| index_row::position(&row)).transpose()
@@ -219,9 +225,23 @@ impl<'writer> Chunk<'writer> {
         event_id: Uuid,
         event: NewEvent,
     ) -> Result<Position, ReadError> {
+        let number = self.head(stream).last_number.map_or(0, |last| last + 1);
+        self.append_at(stream, number, time, event_id, event)
+    }
+
+    /// Adds an event with this number, which is above the last one; the stream will never have the
+    /// numbers in between. Its id must have 16 bytes.
+    pub fn append_at(
+        &mut self,
+        stream: StreamRef,
+        number: EventNumber,
+        time: Ticks,
+        event_id: Uuid,
+        event: NewEvent,
+    ) -> Result<Position, ReadError> {
         let id = self.numeric_id(stream);
         let is_first_use = self.number_of_id(stream, event_id)?.is_none();
-        let number = self.head(stream).last_number.map_or(0, |last| last + 1);
+        self.leave_out(stream, number);
         let (position, event_type) = self.put_event(stream, number, time, event_id, event);
         let index = self.generation.family(options::INDEX);
         // The row of the event is still in the buffer.
@@ -233,8 +253,24 @@ impl<'writer> Chunk<'writer> {
         }
         let state = &mut self.streams[stream.0];
         state.stored.head.last_number = Some(number);
-        state.positions.push(position);
+        state.written.push((number, position));
         Ok(position)
+    }
+
+    /// How many ranges of numbers the stream lacks after its first event.
+    pub fn gaps(&self, stream: StreamRef) -> usize {
+        self.streams[stream.0].stored.gaps.len()
+    }
+
+    /// Records that the stream has no events between the last one and this number.
+    fn leave_out(&mut self, stream: StreamRef, number: EventNumber) {
+        let StoredHead { head, gaps, .. } = &mut self.streams[stream.0].stored;
+        match head.last_number {
+            None if number > 0 => head.removed_before = number,
+            Some(last) if number > last + 1 => gaps.push(Gap { first: last + 1, end: number }),
+            _ => return,
+        }
+        self.put_record(stream);
     }
 
     /// Deletes a stream for ever: adds a tombstone to the log of all events, and ends the stream's
@@ -309,9 +345,7 @@ impl<'writer> Chunk<'writer> {
 
     /// Number of the first event that this chunk wrote to the stream.
     fn first_new_number(&self, state: &StreamState) -> Option<EventNumber> {
-        let last = state.stored.head.last_number?;
-        let written = state.positions.len() as u64;
-        (written > 0).then(|| last + 1 - written)
+        state.written.first().map(|(number, _)| *number)
     }
 
     fn written(&self, position: Position) -> Option<&ChunkEvent> {
@@ -371,12 +405,15 @@ impl<'writer> Chunk<'writer> {
 
     fn put_record(&mut self, stream: StreamRef) {
         let id = self.numeric_id(stream);
-        let StreamState { name, stored: StoredHead { head, stored_last_number, .. }, .. } = &self.streams[stream.0];
+        let StreamState { name, stored, .. } = &self.streams[stream.0];
+        let StoredHead { head, stored_last_number, gaps, .. } = stored;
         let mut record = StreamRecord {
             id,
             tombstone_position: head.tombstone,
             metadata: head.metadata.as_deref().map(stream_row::metadata_to_stored),
             last_number: *stored_last_number,
+            removed_before: head.removed_before,
+            gaps: gaps.clone(),
             ..StreamRecord::default()
         };
         stream_row::set_recreation(&mut record, head.recreation);
@@ -395,11 +432,12 @@ impl<'writer> Chunk<'writer> {
         let mut rows = self.generation.db().raw_iterator_cf_opt(self.generation.family(options::INDEX), bounded);
         let head = StreamHead {
             last_number: read::last_number(&mut rows, record.id)?.or(record.last_number),
+            removed_before: record.removed_before,
             tombstone: record.tombstone_position,
             recreation: stream_row::recreation(&record),
             metadata: record.metadata.map(|metadata| Arc::new(stream_row::metadata_from_stored(metadata))),
         };
-        Ok(StoredHead { id: Some(record.id), stored_last_number: record.last_number, head })
+        Ok(StoredHead { id: Some(record.id), stored_last_number: record.last_number, gaps: record.gaps, head })
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, ReadError> {

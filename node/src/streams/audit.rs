@@ -25,6 +25,15 @@ pub(super) fn settings(client: Client<'_>) {
     tracing::info!(target: "audit", ?who, %from, "audit: $settings, the access lists of streams without their own, were replaced");
 }
 
+/// Events of another store were stored past every access list, and with them perhaps lists and users.
+pub(super) fn import(client: Client<'_>, events: u64) {
+    if events == 0 {
+        return;
+    }
+    let (who, from) = (client.login(), client.address);
+    tracing::info!(target: "audit", events, ?who, %from, "audit: events were imported");
+}
+
 /// The text, or as many bytes of it, down to the end of a character.
 fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]

@@ -63,7 +63,10 @@ impl CommitError {
             WriteOutcome::WrongExpectedVersion { current } => Self::WrongExpectedVersion { current },
             WriteOutcome::StreamDeleted => Self::StreamDeleted,
             WriteOutcome::Rejected { reason } => Self::Rejected { reason },
-            WriteOutcome::Appended { .. } | WriteOutcome::Deleted { .. } => Self::Answer(outcome),
+            WriteOutcome::Appended { .. }
+            | WriteOutcome::Deleted { .. }
+            | WriteOutcome::Imported { .. }
+            | WriteOutcome::NotImported(_) => Self::Answer(outcome),
         }
     }
 }

@@ -113,3 +113,12 @@ pub(crate) const MATCH_STEP_TIME: Duration = Duration::from_millis(2);
 /// How long one read of a filtered page matches and waits for its turn. Then the page is shorter,
 /// and its links lead on.
 pub(crate) const MATCH_PAGE_TIME: Duration = Duration::from_millis(500);
+
+/// Payload of a page of an export. One event may be larger.
+pub(crate) const EXPORT_PAGE_BYTES: usize = 1024 * 1024;
+
+/// Positions that a page of an export passes over, when a filter leaves little of them.
+pub(crate) const EXPORT_SCANNED_EVENTS: u64 = 16 * 1024;
+
+/// Events that an export reads in one step; other requests have their turn between two.
+pub(crate) const EXPORT_STEP_EVENTS: usize = 1024;

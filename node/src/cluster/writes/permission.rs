@@ -13,6 +13,8 @@ pub(crate) enum Permission {
     Delete(String),
     /// To change users: the change appends to these streams.
     ManageUsers(Vec<String>),
+    /// To store events of another store in any stream, past every access list.
+    Import,
     /// The command is of a later version, or damaged: the permission is not known.
     Unknown,
 }
@@ -32,6 +34,10 @@ impl Permission {
                 (command::APPEND, WireType::LengthDelimited) => Change::Append(AppendHeader::read(reader.bytes())?),
                 (command::DELETE, WireType::LengthDelimited) => Change::Delete(read_delete(reader.bytes())?),
                 (command::APPEND_ALL, WireType::LengthDelimited) => Change::AppendAll(read_append_all(reader.bytes())?),
+                (command::IMPORT, WireType::LengthDelimited) => {
+                    reader.bytes();
+                    Change::Import
+                }
                 (command::PURPOSE, WireType::Varint) => {
                     purpose = reader.varint();
                     continue;
@@ -57,6 +63,7 @@ enum Change<'a> {
     Append(AppendHeader<'a>),
     Delete(&'a str),
     AppendAll(Vec<AppendHeader<'a>>),
+    Import,
 }
 
 impl Change<'_> {
@@ -75,8 +82,11 @@ impl Change<'_> {
                 let with_events = appends.into_iter().filter(|append| append.has_events);
                 Permission::ManageUsers(with_events.map(|append| append.stream.to_owned()).collect())
             }
+            (Self::Import, Purpose::Maintenance) => Permission::Import,
             // Only a change of several streams at once can be a change of users.
-            (Self::Append(_) | Self::Delete(_), Purpose::Users) => Permission::Unknown,
+            (Self::Append(_) | Self::Delete(_), Purpose::Users)
+            | (Self::Append(_) | Self::Delete(_) | Self::AppendAll(_), Purpose::Maintenance)
+            | (Self::Import, Purpose::Unspecified | Purpose::Streams | Purpose::Users) => Permission::Unknown,
         }
     }
 }
@@ -135,7 +145,7 @@ fn read_append_all(encoded: &[u8]) -> Result<Vec<AppendHeader<'_>>, Malformed> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use headwater_proto::stored::{Append, AppendAll, Command, Delete, NewEvent, command::Kind};
+    use headwater_proto::stored::{Append, AppendAll, Command, Delete, Import, NewEvent, command::Kind};
     use prost::Message;
 
     use super::*;
@@ -176,6 +186,9 @@ mod tests {
             (append_all(), Purpose::Users, Permission::ManageUsers(streams(&["c", "e"]))),
             (Kind::Append(append("a", 3)), Purpose::Users, Permission::Unknown),
             (delete("b"), Purpose::Users, Permission::Unknown),
+            (Kind::Import(Import::default()), Purpose::Maintenance, Permission::Import),
+            (Kind::Import(Import::default()), Purpose::Streams, Permission::Unknown),
+            (append_all(), Purpose::Maintenance, Permission::Unknown),
         ] {
             assert_eq!(needed(Some(kind), purpose.into()), expected);
         }

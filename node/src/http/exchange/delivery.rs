@@ -37,6 +37,22 @@ pub(crate) fn whole(body: Vec<u8>, answer: LargeAnswer) -> Reply {
     reply
 }
 
+/// Sends a body that is in memory, and holds `memory` until the client has taken it.
+pub(crate) fn held(body: Vec<u8>, memory: impl Send + 'static) -> Reply {
+    let (reply, sender) = Reply::in_pieces(Some(body.len() as u64));
+    tokio::spawn(async move {
+        let _memory = memory;
+        for piece in body.chunks(PIECE_BYTES) {
+            let sent = tokio::time::timeout(SEND_TIMEOUT, sender.send(Bytes::copy_from_slice(piece))).await;
+            if !matches!(sent, Ok(true)) {
+                return;
+            }
+        }
+        sender.end().await;
+    });
+    reply
+}
+
 async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender) {
     loop {
         let part = tokio::select! {

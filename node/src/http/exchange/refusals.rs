@@ -32,6 +32,11 @@ impl ApiError {
         }
     }
 
+    /// Why nothing was imported, apart from events that do not fit.
+    pub(crate) fn of_import(error: CommitError, request: &Request<'_>) -> Self {
+        Self::of_commit(error, Self::WriteTimeout, request)
+    }
+
     /// Why nothing was deleted (contract/streams 7).
     pub(crate) fn of_delete(error: CommitError, request: &Request<'_>) -> Self {
         Self::of_commit(error, Self::DeleteTimeout, request)

@@ -16,5 +16,6 @@ pub(super) mod openapi;
 pub(super) mod page;
 pub(super) mod stats;
 pub(super) mod streams;
+pub(super) mod transfer;
 pub(super) mod users;
 pub(super) mod web;

@@ -20,6 +20,8 @@ pub(super) struct Memory {
     events: Vec<RecordedEvent>,
     /// The number of the first event with an id, by index of the stream.
     numbers: HashMap<(usize, Uuid), EventNumber>,
+    /// Ranges of numbers that streams lack, by index of the stream.
+    gaps: HashMap<usize, usize>,
 }
 
 impl Memory {
@@ -107,12 +109,32 @@ impl View for Memory {
     fn next_position(&self) -> Position {
         self.events.len() as Position
     }
+
+    fn gaps(&self, stream: usize) -> usize {
+        self.gaps.get(&stream).copied().unwrap_or_default()
+    }
 }
 
 impl Batch for Memory {
     fn append(&mut self, stream: usize, time: Ticks, event_id: Uuid, event: NewEvent) -> Result<Position, Damaged> {
         let number = self.head(stream).last_number.map_or(0, |last| last + 1);
+        self.append_at(stream, number, time, event_id, event)
+    }
+
+    fn append_at(
+        &mut self,
+        stream: usize,
+        number: EventNumber,
+        time: Ticks,
+        event_id: Uuid,
+        event: NewEvent,
+    ) -> Result<Position, Damaged> {
         self.numbers.entry((stream, event_id)).or_insert(number);
+        match self.head(stream).last_number {
+            None => self.streams[stream].1.removed_before = number,
+            Some(last) if number > last + 1 => *self.gaps.entry(stream).or_default() += 1,
+            Some(_) => {}
+        }
         self.streams[stream].1.last_number = Some(number);
         Ok(self.put(stream, number, time, event_id, event))
     }

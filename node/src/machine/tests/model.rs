@@ -128,7 +128,7 @@ impl Model {
     fn apply(&mut self, command: &Command) -> WriteOutcome {
         let id_of = |bytes: &Bytes| u128::from_be_bytes(bytes[..].try_into().unwrap());
         match command.kind.as_ref().unwrap() {
-            Kind::AppendAll(_) => unreachable!("the model is of single streams"),
+            Kind::AppendAll(_) | Kind::Import(_) => unreachable!("the model is of single streams"),
             Kind::Append(append) => {
                 let stream = &append.stream;
                 let ids: Vec<_> = append.events.iter().map(|event| id_of(&event.event_id)).collect();

@@ -1,0 +1,111 @@
+//! Events on their way into and out of the store as lines of JSON (docs/http-api.md, "Export and
+//! import").
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::event::ImportRefusal;
+use crate::http::Reply;
+use crate::http::exchange::error::ApiError;
+use crate::http::exchange::request::Request;
+use crate::http::exchange::{delivery, extract, request_body, response};
+use crate::http::limits::{MAX_BODY_BYTES, PARSED_AT_ONCE_BYTES};
+use crate::http::resources::filter;
+use crate::ndjson::{self, Line};
+use crate::streams::{ExportPage, Exported, Import, ImportError, Imported};
+
+/// POST /admin/import
+pub(crate) async fn import(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
+    let budgets = &request.state.budgets;
+    let body = request_body::read(body, &budgets.bodies, &request.connection.closed).await?;
+    let lines = body.bytes.clone();
+    let import = if lines.len() <= PARSED_AT_ONCE_BYTES {
+        parse(&lines)
+    } else {
+        let memory = budgets.lists.reserve(MAX_BODY_BYTES).await?;
+        let parsing = tokio::task::spawn_blocking(move || {
+            let import = parse(&lines);
+            drop(memory);
+            import
+        });
+        parsing.await.map_err(|error| {
+            tracing::error!(%error, "reading lines failed");
+            ApiError::Internal
+        })?
+    };
+    let import = import.map_err(|reason| ApiError::BadRequest(reason.into()))?;
+    match request.state.streams.import(request.client(), import).await {
+        Ok(Imported { stored, present, position }) => {
+            let mut answer = response::json(StatusCode::OK, |object| {
+                object.number("stored", stored);
+                object.number("present", present);
+                object.number("refused", 0);
+            });
+            answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));
+            Ok(answer)
+        }
+        Err(ImportError::Conflict(refusal)) => Ok(conflict(&refusal)),
+        Err(ImportError::Commit(error)) => Err(ApiError::of_import(error, request)),
+    }
+}
+
+/// The events in the lines; a sentence when one of them is not right.
+fn parse(lines: &[u8]) -> Result<Import, String> {
+    let mut import = Import::default();
+    for (index, line) in lines.split(|byte| *byte == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        let wrong = |error: &dyn std::fmt::Display| format!("Line {}: {error}", index + 1);
+        match ndjson::parse(line).map_err(|error| wrong(&error))? {
+            Line::Event(event) => import.push(event).map_err(|error| wrong(&error))?,
+            Line::Progress(progress) => import.note(progress.stream, progress.document),
+            Line::Header(_) | Line::Page(_) | Line::End(_) => return Err(wrong(&"it is no event")),
+        }
+    }
+    Ok(import)
+}
+
+fn conflict(refusal: &ImportRefusal) -> Response<Reply> {
+    let mut answer = response::json(StatusCode::CONFLICT, |object| {
+        object.number("stored", 0);
+        object.number("present", 0);
+        object.number("refused", 1);
+        object.string("stream", &refusal.stream);
+        object.number("number", refusal.number);
+        object.string("reason", &refusal.to_string());
+    });
+    response::set_reason(&mut answer, &refusal.to_string());
+    answer
+}
+
+/// GET /admin/export
+pub(crate) async fn export(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    let from = match request.query("from") {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| ApiError::BadRequest("from is a position or a number".into()))?,
+    };
+    let exported = match request.query("stream") {
+        Some(name) => Exported::Stream(extract::stream(&name)?),
+        None if request.query("context").is_none() && request.query("exclude-system-events").is_none() => {
+            Exported::Log(None)
+        }
+        None => Exported::Log(Some(filter::parse(request.uri.query())?.into())),
+    };
+    let page = request.state.streams.export(request.client(), exported, from).await;
+    let page = page.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
+    let lines = lines(&page);
+    let mut answer = Response::new(delivery::held(lines, page));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ndjson::MEDIA_TYPE));
+    Ok(answer)
+}
+
+fn lines(page: &ExportPage) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for event in &page.events {
+        ndjson::push_event(&mut lines, event.borrowed());
+    }
+    ndjson::push_page(&mut lines, ndjson::Page { next: page.next, end: page.end });
+    lines
+}

@@ -1,0 +1,154 @@
+//! Events of another store (docs/adr/0023-import.md). They pass by the access lists of streams, and
+//! bring users and lists with them: only administrators import.
+
+use bytes::Bytes;
+use headwater_proto::stored::{self, Command, ImportProgress, ImportedEvent, NewEvent};
+use prost::Message;
+
+use super::commit::CommitError;
+use super::limits::{MAX_COMMAND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_APPEND};
+use super::refusal::Refusal;
+use super::{Client, Streams, audit};
+use crate::cluster::{Requester, Write};
+use crate::event::{
+    EventNumber, ImportRefusal, MAX_NUMBER, Position, RecordedEvent, StreamName, StreamNameError, WriteOutcome,
+};
+
+/// Events to store together, in this order.
+#[derive(Debug, Default)]
+pub(crate) struct Import {
+    events: Vec<ImportedEvent>,
+    progress: Option<ImportProgress>,
+}
+
+/// The events are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Imported {
+    /// Events that were stored now.
+    pub(crate) stored: u64,
+    /// Events that had been stored before.
+    pub(crate) present: u64,
+    /// A read that includes this position sees all of them.
+    pub(crate) position: Position,
+}
+
+/// Why nothing was imported, or nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    /// One of the events does not fit to what is stored.
+    #[error("{0}")]
+    Conflict(ImportRefusal),
+    /// The write was not made, or nobody knows whether it was.
+    #[error(transparent)]
+    Commit(CommitError),
+}
+
+impl<E: Into<CommitError>> From<E> for ImportError {
+    fn from(error: E) -> Self {
+        Self::Commit(error.into())
+    }
+}
+
+/// An event that this store cannot have, or too many of them.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportedEventError {
+    /// The name of its stream.
+    #[error("event {number} of stream '{stream}': {reason}")]
+    Stream {
+        /// The name.
+        stream: String,
+        /// Its number.
+        number: EventNumber,
+        /// What is wrong with it.
+        reason: StreamNameError,
+    },
+    /// Another part of it.
+    #[error("event {number} of stream '{stream}': {reason}")]
+    Event {
+        /// Its stream.
+        stream: String,
+        /// Its number.
+        number: EventNumber,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// All of them together.
+    #[error("one import has at most {MAX_EVENTS_PER_APPEND} events and {MAX_COMMAND_BYTES} bytes of them")]
+    TooMany,
+}
+
+impl Import {
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// It breaks a limit that events have.
+    pub(crate) fn push(&mut self, event: RecordedEvent) -> Result<(), ImportedEventError> {
+        let RecordedEvent { stream, number, event_id, event_type, is_json, time, data, metadata, .. } = event;
+        if self.events.len() >= MAX_EVENTS_PER_APPEND {
+            return Err(ImportedEventError::TooMany);
+        }
+        let stream = match StreamName::parse(stream.clone()) {
+            Ok(name) => name.into_string(),
+            // Names that no request could address are none of a store that requests have filled.
+            Err(reason) => return Err(ImportedEventError::Stream { stream, number, reason }),
+        };
+        let reason = match () {
+            () if number > MAX_NUMBER => "its number is beyond the last one",
+            () if event_id.is_nil() => "its id is zero",
+            () if event_type.len() > MAX_EVENT_TYPE_BYTES => "its type is too long",
+            () if data.len() + metadata.len() > MAX_EVENT_BYTES => "its data and metadata are larger than 4 MiB",
+            () => {
+                let event_id = Bytes::copy_from_slice(event_id.as_bytes());
+                let event = Some(NewEvent { event_id, event_type, is_json, data, metadata });
+                self.events.push(ImportedEvent { stream, number, time_ticks: time.0, event });
+                return Ok(());
+            }
+        };
+        Err(ImportedEventError::Event { stream, number, reason })
+    }
+
+    /// Notes in a stream how far the import has come with these events.
+    pub(crate) fn note(&mut self, stream: String, document: Bytes) {
+        self.progress = Some(ImportProgress { stream, document });
+    }
+
+    fn encode(self) -> Option<Bytes> {
+        let Self { events, progress } = self;
+        let command = Command::of_import(stored::Import { events, progress });
+        (command.encoded_len() <= MAX_COMMAND_BYTES).then(|| command.encode_to_vec().into())
+    }
+}
+
+impl Streams {
+    /// Stores events with the numbers and times that they have elsewhere: all of them, or none.
+    /// Repeating an import is exact.
+    ///
+    /// # Errors
+    /// See [`ImportError`].
+    pub(crate) async fn import(&self, client: Client<'_>, import: Import) -> Result<Imported, ImportError> {
+        self.authorize_maintenance(client.caller).await?;
+        let Some(command) = import.encode() else {
+            return Err(CommitError::Rejected { reason: ImportedEventError::TooMany.to_string() }.into());
+        };
+        let requester = Requester::Caller(client.caller.clone());
+        // The leader decides whether the caller is an administrator: this node may be behind.
+        let outcome = self.cluster.write(Write { command, requester, authorized_in: None }).await?;
+        match outcome {
+            WriteOutcome::Imported { stored, present, position } => {
+                audit::import(client, stored);
+                Ok(Imported { stored, present, position })
+            }
+            WriteOutcome::NotImported(refusal) => Err(ImportError::Conflict(refusal)),
+            outcome => Err(CommitError::of(outcome).into()),
+        }
+    }
+
+    /// Refuses everybody but administrators what passes by the access lists.
+    pub(super) async fn authorize_maintenance(&self, caller: &crate::access::Caller) -> Result<(), Refusal> {
+        if !self.cluster.has_recovered() {
+            return Err(Refusal::NotReady);
+        }
+        let caller = self.access.caller_now(caller).await?.ok_or(Refusal::Denied)?;
+        if caller.is_admin() { Ok(()) } else { Err(Refusal::Denied) }
+    }
+}

@@ -1,0 +1,124 @@
+//! `headwater export`: from a server into a file, or to standard output.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use super::error::TransferError;
+use super::source::{Batch, Own, Selection, Source};
+use crate::client::{Client, PASSWORD_VARIABLE, Progress};
+use crate::config::ExportFlags;
+use crate::ndjson::{self, End, Header};
+
+/// Pages that are read ahead of the file.
+const PAGES_AHEAD: usize = 2;
+
+/// Copies events of a server to a file. The last line of the file counts them.
+///
+/// # Errors
+/// See [`TransferError`]. A file that was begun stays, without its last line.
+pub async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
+    let client = Client::of(&flags.from, &flags.client, PASSWORD_VARIABLE)?;
+    let selection = match (&flags.stream, &flags.filter) {
+        (Some(stream), _) => Selection::Stream(stream.clone()),
+        (None, Some(filter)) => Selection::Filter(filter.trim_start_matches('?').to_owned()),
+        (None, None) => Selection::All,
+    };
+    let header = Header {
+        headwater_export: ndjson::VERSION,
+        source: client.name().to_owned(),
+        selection: match &selection {
+            Selection::All => "$all".to_owned(),
+            Selection::Stream(text) | Selection::Filter(text) => text.clone(),
+        },
+    };
+    let source = Source::of_server(client, selection, Own::Whole).await?;
+    let mut file = Output::open(&flags.to).await?;
+    let progress = Progress::new("exported", source.unit(), None);
+    let (pages, received) = mpsc::channel(PAGES_AHEAD);
+    let reading = tokio::spawn(read(source, pages));
+    let copied = copy(&mut file, header, received, &progress).await;
+    // The channel is closed: it has ended, or ends with the page that it is reading.
+    reading.await.map_err(|error| TransferError::System(std::io::Error::other(error)))??;
+    let events = copied?;
+    file.end(End { events }).await?;
+    progress.finish();
+    progress.say(&format!("wrote {events} events"));
+    Ok(())
+}
+
+async fn read(mut source: Source, pages: mpsc::Sender<Batch>) -> Result<(), TransferError> {
+    loop {
+        let page = source.next().await?;
+        let is_at_head = page.is_at_head;
+        if pages.send(page).await.is_err() || is_at_head {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes the pages; returns how many events they had.
+async fn copy(
+    file: &mut Output,
+    header: Header,
+    mut pages: mpsc::Receiver<Batch>,
+    progress: &Progress,
+) -> Result<u64, TransferError> {
+    let (mut events, mut reached) = (0, 0);
+    let mut lines = Vec::new();
+    ndjson::push_header(&mut lines, &header);
+    while let Some(page) = pages.recv().await {
+        if let Some(end) = page.end {
+            progress.set_total(end);
+        }
+        progress.advance(page.reached.saturating_sub(reached));
+        reached = page.reached.max(reached);
+        page.remarks.iter().for_each(|remark| progress.say(remark));
+        for event in &page.events {
+            ndjson::push_event(&mut lines, event.borrowed());
+        }
+        events += page.events.len() as u64;
+        file.write(&lines).await?;
+        lines.clear();
+    }
+    file.write(&lines).await?;
+    Ok(events)
+}
+
+/// The file that is written.
+struct Output {
+    path: PathBuf,
+    file: tokio::fs::File,
+    /// It is standard output, which cannot be made durable.
+    is_stream: bool,
+}
+
+impl Output {
+    async fn open(path: &Path) -> Result<Self, TransferError> {
+        if path == Path::new("-") {
+            let output = std::io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from)?;
+            return Ok(Self { path: path.to_owned(), file: tokio::fs::File::from_std(output), is_stream: true });
+        }
+        let unusable = |error| TransferError::File { path: path.to_owned(), error };
+        // Never over something that is there. Events are for their owner alone.
+        let file = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
+        Ok(Self { path: path.to_owned(), file: file.map_err(unusable)?, is_stream: false })
+    }
+
+    async fn write(&mut self, lines: &[u8]) -> Result<(), TransferError> {
+        self.file.write_all(lines).await.map_err(|error| TransferError::File { path: self.path.clone(), error })
+    }
+
+    async fn end(&mut self, end: End) -> Result<(), TransferError> {
+        let mut line = Vec::new();
+        ndjson::push_end(&mut line, end);
+        self.write(&line).await?;
+        let durable = async {
+            self.file.flush().await?;
+            if self.is_stream { Ok(()) } else { self.file.sync_all().await }
+        };
+        durable.await.map_err(|error| TransferError::File { path: self.path.clone(), error })
+    }
+}
