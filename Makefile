@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults hostile hostile-short bench profile clients conformance openapi deny doc clean system
+.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults hostile hostile-short bench profile clients conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -88,6 +88,10 @@ conformance: system ## Replay recorded answers of the reference server against a
 openapi: system ## Requests made from the OpenAPI document against a fresh node, looking for answers it does not describe
 	@$(DEBUG_BUILD)
 	@scripts/openapi
+
+fixture: ## Keep a data directory of the present format, once it has changed (node/tests/formats.rs)
+	@$(DEBUG_BUILD)
+	@scripts/fixture
 
 outdated: ## Show which dependencies lag behind
 	@scripts/outdated

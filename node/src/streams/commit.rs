@@ -87,6 +87,17 @@ impl Streams {
         }
     }
 
+    /// Refuses upkeep that an older member of the cluster could not apply. Once one was applied, no such
+    /// member can be left.
+    pub(super) async fn upkeep_barrier(&self) -> Result<(), CommitError> {
+        let has_holes = self.cluster.store().read(|view| Ok(view.has_holes())).await.map_err(Refusal::Store)?;
+        if has_holes || self.cluster.knows_removals_everywhere() {
+            return Ok(());
+        }
+        let reason = "every member of the cluster must be heard of, and run a version that can do this".to_owned();
+        Err(CommitError::Rejected { reason })
+    }
+
     /// Commits an encoded command on behalf of the caller that has the right to it.
     pub(super) async fn commit(&self, grant: Grant<'_>, command: Bytes) -> Result<WriteOutcome, WriteError> {
         let requester = Requester::Caller(grant.caller.clone());

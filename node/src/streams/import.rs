@@ -127,6 +127,7 @@ impl Streams {
     /// See [`ImportError`].
     pub(crate) async fn import(&self, client: Client<'_>, import: Import) -> Result<Imported, ImportError> {
         self.authorize_maintenance(client.caller).await?;
+        self.upkeep_barrier().await?;
         let Some(command) = import.encode() else {
             return Err(CommitError::Rejected { reason: ImportedEventError::TooMany.to_string() }.into());
         };

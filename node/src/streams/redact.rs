@@ -4,7 +4,6 @@ use headwater_proto::stored::{self, Command, command};
 use prost::Message;
 
 use super::commit::CommitError;
-use super::refusal::Refusal;
 use super::{Client, Streams, audit};
 use crate::cluster::{Requester, Write};
 use crate::event::{EventNumber, Position, StreamName, WriteOutcome};
@@ -29,9 +28,8 @@ impl Streams {
         stream: &StreamName,
         number: EventNumber,
     ) -> Result<Redacted, CommitError> {
-        if !client.caller.is_admin() {
-            return Err(Refusal::Denied.into());
-        }
+        self.authorize_maintenance(client.caller).await?;
+        self.upkeep_barrier().await?;
         let redact = stored::Redact { stream: stream.as_str().to_owned(), number };
         let command = Command::of_maintenance(command::Kind::Redact(redact)).encode_to_vec().into();
         let requester = Requester::Caller(client.caller.clone());

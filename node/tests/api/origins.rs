@@ -45,7 +45,7 @@ fn writing_routes(base: &str) -> Vec<(String, String)> {
     let paths = document["paths"].as_object().unwrap().clone();
     let mut routes = Vec::new();
     for (path, operations) in paths {
-        let filled = path.replace("{stream}", "target").replace("{user}", "victim");
+        let filled = path.replace("{stream}", "target").replace("{user}", "victim").replace("{number}", "0");
         let filled = filled.replace("{guid}", "a1111111-1111-4111-8111-111111111111");
         for method in
             operations.as_object().unwrap().keys().filter(|method| !["get", "head"].contains(&method.as_str()))

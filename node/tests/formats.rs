@@ -1,0 +1,87 @@
+//! Data directories that earlier versions wrote can be opened: one is kept of each format since 4.
+//!
+//! `scripts/fixture` makes the directory for the format of the present program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use support::client::{self, Answer};
+use support::process::Process;
+
+/// The formats of which a directory is kept.
+const FORMATS: &[u32] = &[4, 5];
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// Unpacks the directory that a program of this format wrote.
+fn unpacked(format: u32) -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let archive = std::fs::File::open(fixtures().join(format!("format-{format}.tar.zst"))).unwrap();
+    tar::Archive::new(zstd::Decoder::new(archive).unwrap()).unpack(data.path()).unwrap();
+    data
+}
+
+fn start(data: &Path) -> (Process, String) {
+    Process::start_single(&[&format!("--data-dir={}", data.display())])
+}
+
+fn get(base: &str, path: &str, login: &str) -> Answer {
+    let accept = if path.starts_with("/users") { "application/json" } else { "application/vnd.eventstore.atom+json" };
+    let headers = [("Accept", accept.to_owned()), ("Authorization", format!("Basic {login}"))];
+    client::send(base, "GET", path, &headers, b"")
+}
+
+const ADMIN: &str = "YWRtaW46Y2hhbmdlaXQ=";
+const ANN: &str = "YW5uOnNlY3JldA==";
+
+/// Numbers of the entries of a page, newest first.
+fn numbers(answer: &Answer) -> Vec<u64> {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let feed = answer.json();
+    let titles = feed["entries"].as_array().unwrap().iter().map(|entry| entry["title"].as_str().unwrap().to_owned());
+    titles.map(|title| title.split('@').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn a_directory_of_every_format_since_4_is_opened_with_all_that_is_in_it() {
+    for format in FORMATS {
+        let data = unpacked(*format);
+        // What was written is there after one more start, too.
+        for expected in [&[9, 8, 7, 6, 5][..], &[10, 9, 8, 7, 6]] {
+            let (_node, base) = start(data.path());
+            assert_eq!(numbers(&get(&base, "/streams/orders", ADMIN)), expected, "format {format}");
+            assert_eq!(get(&base, "/streams/gone", ADMIN).status, 404, "format {format}");
+            assert_eq!(get(&base, "/streams/dead", ADMIN).status, 410, "format {format}");
+            assert_eq!(get(&base, "/users/$current", ANN).status, 200, "format {format}");
+            let resolved = get(&base, "/streams/links?embed=rich", ADMIN).json();
+            assert_eq!(resolved["entries"][0]["title"], "9@orders", "format {format}");
+            if expected[0] == 9 {
+                let headers = [
+                    ("Content-Type", "application/json".to_owned()),
+                    ("ES-EventType", "placed".to_owned()),
+                    ("Authorization", format!("Basic {ANN}")),
+                    // The id of the last event: a repetition across the formats.
+                    ("ES-EventId", "00000001-0000-4000-8000-000000000009".to_owned()),
+                ];
+                let repeated = client::send(&base, "POST", "/streams/orders", &headers, b"{}");
+                assert!(repeated.header("location").unwrap().ends_with("/9"), "format {format}: {repeated:?}");
+                let headers = headers.map(|(name, value)| {
+                    let is_id = name == "ES-EventId";
+                    (name, if is_id { "00000001-0000-4000-8000-00000000000a".to_owned() } else { value })
+                });
+                assert_eq!(client::send(&base, "POST", "/streams/orders", &headers, b"{}").status, 201);
+            }
+        }
+    }
+}
+
+#[test]
+fn there_is_a_directory_of_the_present_format() {
+    assert_eq!(FORMATS.last(), Some(&headwater::store::FORMAT_VERSION), "run scripts/fixture and add the format");
+}
