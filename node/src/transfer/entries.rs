@@ -61,7 +61,8 @@ impl Entries {
         path: &str,
         batch: &mut Batch,
     ) -> Result<(), TransferError> {
-        // A boxed future each: the compiler cannot tell yet that an async closure may change threads.
+        // A boxed future each: the compiler cannot tell yet that an async closure may change
+        // threads.
         let looked_up = entries.into_iter().map(|entry| self.looked_up(entry, path));
         let found: Vec<(RecordedEvent, Option<String>)> =
             futures::stream::iter(looked_up).buffered(EVENTS_AT_ONCE).try_collect().await?;

@@ -1,7 +1,7 @@
 //! Links in an EventStore. Its log shows what they lead to in their place, and says little about
-//! one that leads nowhere: not even which stream it is in. So links are read from their own streams,
-//! where the server shows them as they are stored; the numbers that are missing there tell which
-//! ones the log has not shown.
+//! one that leads nowhere: not even which stream it is in. So links are read from their own
+//! streams, where the server shows them as they are stored; the numbers that are missing there tell
+//! which ones the log has not shown.
 
 use std::collections::HashMap;
 
@@ -130,8 +130,8 @@ impl Links {
     }
 }
 
-/// The stored events of a stream with these numbers, as far as readers can see them. From the newest
-/// down, because the oldest ones may be gone.
+/// The stored events of a stream with these numbers, as far as readers can see them. From the
+/// newest down, because the oldest ones may be gone.
 async fn numbers_before(
     entries: &Entries,
     stream: &str,

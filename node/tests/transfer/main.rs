@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
 
-use serde_json::Value;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use support::client::{self, ADMIN};
 use support::process;
 
@@ -60,7 +63,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// All events of a node as lines, in the order of its log.
+/// All events of a node as lines, in the order of its log, with data and metadata in base64
+/// whichever form the lines have.
 fn log_of(base: &str) -> Vec<Value> {
     let mut events = Vec::new();
     let mut next = 0;
@@ -68,7 +72,7 @@ fn log_of(base: &str) -> Vec<Value> {
         let answer = client::send(base, "GET", &format!("/admin/export?from={next}"), &admin(), b"");
         assert_eq!(answer.status, 200, "{answer:?}");
         for line in answer.text().lines() {
-            let line: Value = serde_json::from_str(line).unwrap();
+            let line = in_one_form(line);
             let Some(page) = line.get("page") else {
                 events.push(line);
                 continue;
@@ -79,6 +83,22 @@ fn log_of(base: &str) -> Vec<Value> {
             }
         }
     }
+}
+
+/// JSON stands in a line as it is, and may be what no reader of values accepts.
+fn in_one_form(line: &str) -> Value {
+    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(line).unwrap();
+    let mut plain = serde_json::Map::new();
+    for (name, raw) in fields {
+        let text = || serde_json::from_str::<String>(raw.get()).unwrap();
+        match name.as_str() {
+            "data" | "metadata" => plain.insert(name, json!(STANDARD.encode(raw.get()))),
+            "dataText" | "metadataText" => plain.insert(name.replace("Text", ""), json!(STANDARD.encode(text()))),
+            "dataBase64" | "metadataBase64" => plain.insert(name.replace("Base64", ""), json!(text())),
+            _ => plain.insert(name, serde_json::from_str(raw.get()).unwrap()),
+        };
+    }
+    Value::Object(plain)
 }
 
 fn admin() -> Vec<(&'static str, String)> {
