@@ -200,16 +200,8 @@ impl Node {
         let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
         tokio::spawn(scavenger.clone().run(stop_all.clone()));
         let backups = Backups::new(parts.apply().clone(), identity.local(), &config.data_dir);
-        let state = http::AppState::new(
-            streams,
-            cluster.view(),
-            access.clone(),
-            scavenger,
-            backups,
-            config.clone(),
-            metrics,
-            http_metrics,
-        );
+        let rooms = http::Rooms { streams, cluster: cluster.view(), access: access.clone(), scavenger, backups };
+        let state = http::AppState::new(rooms, config.clone(), metrics, http_metrics);
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());

@@ -47,7 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ndjson", &["event"]),
     ("event", &["fatal"]),
     ("commands", &["client", "config"]),
-    ("transfer", &["client", "ndjson", "event", "config"]),
+    ("transfer", &["client", "ndjson", "event", "config", "fatal"]),
     ("client", &["config"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),

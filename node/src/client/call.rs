@@ -191,10 +191,8 @@ impl Client {
         }
         let (node, reason) = (self.name().to_owned(), innermost(error));
         let is_of_tls = self.base.scheme() == "https" && !is_of_system(error);
-        let error = match is_of_tls {
-            true => ClientError::Tls { node, reason },
-            false => ClientError::Unreachable { node, reason },
-        };
+        let error =
+            if is_of_tls { ClientError::Tls { node, reason } } else { ClientError::Unreachable { node, reason } };
         // Another certificate does not appear by waiting.
         Failed { error, is_not_done: !is_of_tls, is_unknown: false }
     }

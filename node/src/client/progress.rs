@@ -52,9 +52,10 @@ impl Progress {
     /// `total` if that is known.
     pub fn new(what: &'static str, unit: Unit, total: Option<u64>) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let target = match is_terminal {
-            true => ProgressDrawTarget::stderr_with_hz(DRAWINGS_PER_SECOND),
-            false => ProgressDrawTarget::hidden(),
+        let target = if is_terminal {
+            ProgressDrawTarget::stderr_with_hz(DRAWINGS_PER_SECOND)
+        } else {
+            ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(total, target);
         bar.set_style(style(unit, total.is_some()));
@@ -84,10 +85,7 @@ impl Progress {
 
     /// Prints a line above the bar.
     pub fn say(&self, line: &str) {
-        match self.is_terminal {
-            true => self.bar.suspend(|| eprintln!("{line}")),
-            false => eprintln!("{line}"),
-        }
+        if self.is_terminal { self.bar.suspend(|| eprintln!("{line}")) } else { eprintln!("{line}") }
     }
 
     /// Removes the bar and prints what was done, in which time.
@@ -132,9 +130,10 @@ fn style(unit: Unit, has_total: bool) -> ProgressStyle {
         Unit::Bytes => ["{bytes}", "{total_bytes}", "{rate}"],
     };
     let [done, total, rate] = counts;
-    let template = match has_total {
-        true => format!("{{wide_bar}} {done} of {total}, {rate}, {{eta}} left"),
-        false => format!("{{spinner}} {done}, {rate}, {{elapsed}}"),
+    let template = if has_total {
+        format!("{{wide_bar}} {done} of {total}, {rate}, {{eta}} left")
+    } else {
+        format!("{{spinner}} {done}, {rate}, {{elapsed}}")
     };
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.with_key("rate", move |state: &ProgressState, out: &mut dyn fmt::Write| {

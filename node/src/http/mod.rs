@@ -55,18 +55,24 @@ pub struct AppState {
     pub local_address: Arc<str>,
 }
 
+/// The rooms below that handlers call.
+pub struct Rooms {
+    /// What is done with streams.
+    pub streams: Streams,
+    /// What is seen of the cluster this node is part of.
+    pub cluster: ClusterView,
+    /// Users and access lists.
+    pub access: Access,
+    /// What removes what nobody can see.
+    pub scavenger: Scavenger,
+    /// Copies of all that this node has.
+    pub backups: Backups,
+}
+
 impl AppState {
     /// The state of a node's HTTP API.
-    pub fn new(
-        streams: Streams,
-        cluster: ClusterView,
-        access: Access,
-        scavenger: Scavenger,
-        backups: Backups,
-        config: Arc<Config>,
-        metrics: Arc<Metrics>,
-        http_metrics: HttpMetrics,
-    ) -> Self {
+    pub fn new(rooms: Rooms, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
+        let Rooms { streams, cluster, access, scavenger, backups } = rooms;
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         Self {

@@ -180,7 +180,7 @@ impl NewState {
         // The positions will be used again.
         let holes = self.generation.family(options::HOLE);
         batch.delete_range_cf(holes, hole_row::key(cut.next_multiple_of(SPAN)), hole_row::key(u64::MAX));
-        if cut % SPAN != 0
+        if !cut.is_multiple_of(SPAN)
             && let Some(row) = self.get(options::HOLE, &hole_row::key(cut))?
         {
             let mut kept = Holes::decode(&row)?;

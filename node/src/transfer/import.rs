@@ -121,7 +121,7 @@ fn wishes(follow: bool) -> Result<watch::Receiver<Wish>, TransferError> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        std::process::exit(crate::client::EXIT_INTERRUPTED);
+        crate::fatal::leave(crate::client::EXIT_INTERRUPTED);
     });
     Ok(wishes)
 }

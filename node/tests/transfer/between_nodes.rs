@@ -46,7 +46,7 @@ impl Node {
     /// Many events of many streams: some begin above 0 or have gaps, some are deleted, some have
     /// metadata, and there is a user.
     fn fill(&self, events: usize, random: &mut Random) {
-        let mut next = vec![0; 40];
+        let mut next = [0; 40];
         for _ in 0..events.div_ceil(2_000) {
             let mut lines = String::new();
             for _ in 0..2_000 {
