@@ -47,7 +47,7 @@ async fn rewrite(inner: &Inner, mut ranges: Vec<Reclaimable>) {
         let (began, bytes) = (Instant::now(), range.bytes);
         apart(store, move |store| store.reclaim(&range)).await;
         inner.metrics.rewritten_bytes.inc_by(bytes);
-        pause(inner, began.elapsed(), bytes).await;
+        tokio::time::sleep(inner.pause_after(began.elapsed(), bytes)).await;
     }
     inner.metrics.reclaimable_bytes.set(0);
     let after = apart(store, Store::table_bytes).await.and_then(Result::ok).unwrap_or(before);
@@ -56,14 +56,6 @@ async fn rewrite(inner: &Inner, mut ranges: Vec<Reclaimable>) {
         inner.metrics.reclaimed_bytes.inc_by(before.saturating_sub(after));
         tracing::info!(before, after, "tables were rewritten");
     }
-}
-
-/// Others get at least as much time as the step has taken, and no more is read and written than the
-/// operator allows.
-async fn pause(inner: &Inner, taken: Duration, bytes: u64) {
-    let rate = inner.config.scavenge_bytes_per_second.max(1);
-    let at_rate = Duration::from_secs_f64(bytes as f64 / rate as f64).saturating_sub(taken);
-    tokio::time::sleep(taken.max(at_rate)).await;
 }
 
 /// Runs it where it may wait for the disk. `None` when the runtime ends.

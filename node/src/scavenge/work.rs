@@ -224,12 +224,10 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Others get at least as much time as the step has taken, which is longer the more they do; and
-    /// no more bytes are removed than the operator allows.
+    /// The time for others grows with the time that the step has taken, which is longer the more they
+    /// do.
     async fn pause(&self, taken: Duration, bytes: u64) {
-        let rate = self.inner.config.scavenge_bytes_per_second.max(1);
-        let at_rate = Duration::from_secs_f64(bytes as f64 / rate as f64).saturating_sub(taken);
-        tokio::time::sleep(taken.max(at_rate)).await;
+        tokio::time::sleep(self.inner.pause_after(taken, bytes)).await;
     }
 
     fn show_eta(&self) {
