@@ -206,12 +206,15 @@ fn from_command_line(matches: &ArgMatches) -> Values {
     flags::keys().into_iter().filter(given).filter_map(value).collect()
 }
 
+/// Variables of subcommands, which a shell may hold when it starts a node.
+const OF_SUBCOMMANDS: [&str; 3] = ["HEADWATER_PASSWORD", "HEADWATER_TO_PASSWORD", "HEADWATER_AGAINST_PASSWORD"];
+
 fn from_environment(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Values, ConfigError> {
     let known: BTreeMap<String, String> = flags::keys().into_iter().map(|key| (flags::env_name(&key), key)).collect();
     let mut values = Values::new();
     for (name, value) in environment {
         let name = name.to_string_lossy().into_owned();
-        if !name.starts_with(ENV_PREFIX) {
+        if !name.starts_with(ENV_PREFIX) || OF_SUBCOMMANDS.contains(&name.as_str()) {
             continue;
         }
         let Some(key) = known.get(&name) else {

@@ -362,3 +362,9 @@ fn a_window_of_time_may_go_over_midnight() {
     assert!(!contains("22:00-05:30", 21, 59) && !contains("22:00-05:30", 5, 30));
     assert!(contains("01:15-02:00", 1, 15) && !contains("01:15-02:00", 2, 0) && !contains("01:15-02:00", 0, 0));
 }
+
+#[test]
+fn passwords_of_subcommands_in_the_environment_do_not_keep_a_node_from_starting() {
+    let names = ["HEADWATER_PASSWORD", "HEADWATER_TO_PASSWORD", "HEADWATER_AGAINST_PASSWORD"];
+    assert_eq!(run(&[], &names.map(|name| (name, "x")), None).unwrap(), run(&[], &[], None).unwrap());
+}
