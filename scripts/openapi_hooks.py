@@ -35,3 +35,9 @@ def filter_case(context, case):
     parameters = case.path_parameters or {}
     changes_admin = parameters.get("user") == "admin" and case.method.upper() != "GET"
     return not changes_admin and (number(parameters.get("count")) or 0) <= LARGEST_PAGE
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    """Lines of JSON travel as they are."""
+    return value if isinstance(value, (bytes, str)) else str(value)
