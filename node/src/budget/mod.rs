@@ -4,14 +4,12 @@
 
 mod arriving;
 mod pool;
-mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use arriving::{Arriving, Room};
 pub(crate) use pool::{Account, FLOOR_BYTES, Held, Pool};
-pub(crate) use shares::Shares;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

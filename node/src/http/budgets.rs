@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::budget::{Arriving, MemoryBudget, Pool, Shares};
+use crate::budget::{Arriving, MemoryBudget, Pool};
 use crate::http::limits::{
     BODY_TIMEOUT, MAX_ANSWERS_BYTES, MAX_BODY_BYTES, MAX_GROWN_EVENTS_BYTES, MAX_LARGE_BODIES_BYTES, MAX_PARSED_LISTS,
-    MAX_REQUESTS_BYTES, MAX_STREAMS, MAX_STREAMS_OF_ALL, MAX_STREAMS_UNDER_PRESSURE, MAX_WAITING_ANSWERS,
+    MAX_REQUESTS_BYTES, MAX_WAITING_ANSWERS,
 };
 
 /// The budgets of the HTTP API. Clones share them.
@@ -29,8 +29,6 @@ pub struct Budgets {
     /// Events that are much longer than their body was. They exist already and would be held while
     /// they wait, so that they are refused when there is no memory for them.
     pub grown_events: MemoryBudget,
-    /// Requests under way over HTTP/2.
-    pub streams: Shares,
 }
 
 impl Default for Budgets {
@@ -43,7 +41,6 @@ impl Default for Budgets {
             waiting_answers: Arc::new(Semaphore::new(MAX_WAITING_ANSWERS)),
             lists: MemoryBudget::new(MAX_PARSED_LISTS * MAX_BODY_BYTES, BODY_TIMEOUT),
             grown_events: MemoryBudget::new(MAX_GROWN_EVENTS_BYTES, Duration::ZERO),
-            streams: Shares::new(MAX_STREAMS_OF_ALL, MAX_STREAMS_UNDER_PRESSURE, MAX_STREAMS),
         }
     }
 }

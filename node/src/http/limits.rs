@@ -126,10 +126,6 @@ pub const HTTP2_WINDOW_BYTES: u32 = 128 * 1024;
 /// Requests under way on one HTTP/2 connection; the client holds back the next one.
 pub const MAX_STREAMS: u32 = 128;
 
-/// Requests under way on all HTTP/2 connections together that a connection which begins has a share
-/// of: the more connections there are, the fewer requests each of the later ones may have.
-pub const MAX_STREAMS_OF_ALL: u32 = 4_096;
-
 /// The same on a connection that begins while heads and small bodies have little room left.
 pub const MAX_STREAMS_UNDER_PRESSURE: u32 = 16;
 

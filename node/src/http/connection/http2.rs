@@ -25,7 +25,7 @@ use crate::http::exchange::request::Connection;
 use crate::http::exchange::{response, service};
 use crate::http::limits::{
     CONNECTION_ANSWERS_BYTES, HEADER_FIELD_BYTES, HEADER_TIMEOUT, HTTP2_WINDOW_BYTES, MAX_HEADER_BYTES, MAX_HEADERS,
-    MAX_STREAMS_UNDER_PRESSURE, PING_INTERVAL, PING_TIMEOUT, REQUEST_BYTES, STALL_TIMEOUT,
+    MAX_STREAMS, MAX_STREAMS_UNDER_PRESSURE, PING_INTERVAL, PING_TIMEOUT, REQUEST_BYTES, STALL_TIMEOUT,
 };
 use crate::http::{AppState, Reply};
 use crate::listen::Place;
@@ -64,8 +64,7 @@ where
         let mut activity = Activity::new(requests.clone(), connection.clone());
         let usage = place.usage();
         let is_tight = connection.heads.is_wanted();
-        let share = state.budgets.streams.take();
-        let most_streams = if is_tight { MAX_STREAMS_UNDER_PRESSURE } else { share.places() };
+        let most_streams = if is_tight { MAX_STREAMS_UNDER_PRESSURE } else { MAX_STREAMS };
         let guarded = StallGuard::new(stream, connection.clone());
         let service = service_fn(move |request| {
             let (state, connection, underway) = (state.clone(), connection.clone(), requests.begin());
