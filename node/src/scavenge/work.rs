@@ -18,7 +18,7 @@ const SCANNED_STREAMS: usize = 1_024;
 const REMOVED_EVENTS: u32 = 1_024;
 
 /// How often the run says in its stream how far it has come.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long to wait after a failure, and between two looks whether there is something to do.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@
 //! applied again from the last flush on, and has to find every row that was there then.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -82,13 +82,12 @@ impl Forgotten {
 pub(super) struct Factory {
     forgotten: Forgotten,
     family: &'static str,
-    name: CString,
 }
 
 impl Factory {
     /// For `event_id` or `index`.
     pub(super) fn new(forgotten: &Forgotten, family: &'static str) -> Self {
-        Self { forgotten: forgotten.clone(), family, name: FORGOTTEN_FILTER.to_owned() }
+        Self { forgotten: forgotten.clone(), family }
     }
 }
 
@@ -103,7 +102,7 @@ impl CompactionFilterFactory for Factory {
     }
 
     fn name(&self) -> &CStr {
-        &self.name
+        FORGOTTEN_FILTER
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who changed access lists or blanked events, and from where, has to be traceable: one line each, on the target
-//! `audit`.
+//! Who changed access lists or blanked events, and from where, has to be traceable: one line each,
+//! on the target `audit`.
 
 use super::Client;
 use crate::event::EventNumber;
