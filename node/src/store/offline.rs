@@ -243,27 +243,18 @@ impl OfflineState {
     }
 
     /// The position of the first event that was stamped after this time; the next position when there
-    /// is none. Times never go back in the log.
+    /// is none. Looks at every event before it: those of an import bring older times with them, so the
+    /// times of a log do not ascend.
     pub fn first_after(&self, time: Ticks) -> Result<Position, ReadError> {
-        let (mut low, mut high) = (0, self.facts()?.next_position);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let found = self.time_at_or_after(middle)?;
-            match found {
-                Some((position, stamped)) if stamped <= time => low = position + 1,
-                _ => high = middle,
-            }
-        }
-        Ok(low)
-    }
-
-    fn time_at_or_after(&self, position: Position) -> Result<Option<(Position, Ticks)>, ReadError> {
         let mut found = None;
-        self.events(position, |event| {
-            found = Some((event.position, event.time));
+        self.events(0, |event| {
+            if event.time <= time {
+                return Ok(ControlFlow::Continue(()));
+            }
+            found = Some(event.position);
             Ok(ControlFlow::Break(()))
         })?;
-        Ok(found)
+        found.map_or_else(|| Ok(self.facts()?.next_position), Ok)
     }
 
     fn newest_time(&self) -> Result<Option<Ticks>, ReadError> {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use headwater_proto::stored::{Append, Command, Delete, NewEvent, command};
+use headwater_proto::stored::{
+    Append, Command, Delete, Import, ImportProgress, ImportedEvent, NewEvent, Scavenge, command,
+};
 use prost::Message;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -62,14 +64,7 @@ impl Fixture {
     }
 
     async fn write(&mut self, stream: &str, data: &str, ids: impl IntoIterator<Item = u128>) {
-        let event = |id: u128| NewEvent {
-            event_id: Bytes::copy_from_slice(&id.to_be_bytes()),
-            event_type: "t".to_owned(),
-            is_json: true,
-            data: Bytes::copy_from_slice(data.as_bytes()),
-            metadata: Bytes::new(),
-        };
-        let events = ids.into_iter().map(event).collect();
+        let events = ids.into_iter().map(|id| event(id, data)).collect();
         let append = Append { stream: stream.to_owned(), expected_version: ANY, events, write_id: Bytes::new() };
         self.send(command::Kind::Append(append)).await;
     }
@@ -79,6 +74,34 @@ impl Fixture {
         let delete =
             Delete { stream: stream.to_owned(), expected_version: ANY, hard, event_id, keeps_access_list: true };
         self.send(command::Kind::Delete(delete)).await;
+    }
+
+    /// Brings in events of another store, numbered from 0 and stamped at `time`.
+    pub(super) async fn import(&mut self, stream: &str, time: Ticks, ids: std::ops::Range<u128>) {
+        let imported = |(number, id)| ImportedEvent {
+            stream: stream.to_owned(),
+            number,
+            time_ticks: time.0,
+            event: Some(event(id, "{}")),
+        };
+        let events = (0..).zip(ids).map(imported).collect();
+        let progress = Some(ImportProgress { stream: "$import-old".to_owned(), document: Bytes::from_static(b"{}") });
+        self.send(command::Kind::Import(Import { events, progress })).await;
+    }
+
+    /// Removes what can be removed of these streams; forgets the ids of what was removed before.
+    pub(super) async fn scavenge(&mut self, streams: &[&str], forget_removed_before: Ticks) {
+        self.send(command::Kind::Scavenge(Scavenge {
+            streams: streams.iter().map(|name| (*name).to_owned()).collect(),
+            max_events: 4_096,
+            forget_removed_before: forget_removed_before.0,
+        }))
+        .await;
+    }
+
+    /// The time of the next command.
+    pub(super) fn now(&self) -> Ticks {
+        Ticks((self.index + 1) * Ticks::PER_SECOND)
     }
 
     /// The archive of a backup.
@@ -98,6 +121,16 @@ impl Fixture {
         std::fs::write(&path, self.archive(since).await).unwrap();
         let manifest = manifest_of(&path);
         (path, manifest)
+    }
+}
+
+fn event(id: u128, data: &str) -> NewEvent {
+    NewEvent {
+        event_id: Bytes::copy_from_slice(&id.to_be_bytes()),
+        event_type: "t".to_owned(),
+        is_json: true,
+        data: Bytes::copy_from_slice(data.as_bytes()),
+        metadata: Bytes::new(),
     }
 }
 
