@@ -12,7 +12,7 @@ pub(crate) const USERS: &str = "$users";
 /// Type of its events; their data is the name as plain text.
 pub(crate) const USER_TYPE: &str = "$User";
 /// Prefix of the stream of one user.
-pub(crate) const USER_PREFIX: &str = "$user-";
+pub(crate) use crate::event::stream_name::USER_PREFIX;
 /// Type of the first event of a user.
 pub(crate) const CREATED_TYPE: &str = "$UserCreated";
 /// Type of every later event of a user.

@@ -5,7 +5,7 @@
 //! (docs/adr/0021-removal-is-replicated.md).
 
 use super::visibility::{self, Bounds};
-use super::{EventNumber, StreamMetadata, Ticks};
+use super::{EventNumber, StreamMetadata, StreamNameRef, Ticks};
 
 /// Streams that one command scavenges at most: all of it is one step for every reader.
 pub const MAX_SCAVENGED_STREAMS: usize = 1_024;
@@ -28,11 +28,20 @@ impl Removable {
 
     /// Of a stream with this last number and metadata, at this time. A metastream has the fixed
     /// metadata, and is hard-deleted with the stream that it describes.
-    pub fn of(is_tombstoned: bool, last: EventNumber, metadata: &StreamMetadata, now: Ticks) -> Self {
+    ///
+    /// The age of users and of the default access lists does not count, as it does not count where
+    /// they are asked for: only writes change rights, never the clock.
+    pub fn of(
+        stream: StreamNameRef<'_>,
+        is_tombstoned: bool,
+        last: EventNumber,
+        metadata: &StreamMetadata,
+        now: Ticks,
+    ) -> Self {
         if is_tombstoned || metadata.is_soft_deleted() {
             return Self::ALL;
         }
-        let oldest = visibility::oldest_visible(metadata, now);
+        let oldest = visibility::oldest_visible(metadata, now).filter(|_| !stream.is_of_access());
         Self { below: Bounds::new(last, 0, metadata).min, oldest }
     }
 
@@ -125,13 +134,20 @@ mod tests {
     fn what_nobody_can_see_may_go() {
         let now = Ticks(10 * DAY);
         let of = |max_count, truncate_before, max_age| {
-            Removable::of(false, 29, &metadata(max_count, truncate_before, max_age), now)
+            let metadata = metadata(max_count, truncate_before, max_age);
+            Removable::of(StreamNameRef::new("s"), false, 29, &metadata, now)
         };
         assert_eq!(of(None, None, None), Removable { below: 0, oldest: None });
         assert_eq!(of(Some(5), Some(20), None), Removable { below: 25, oldest: None });
         assert_eq!(of(Some(5), Some(40), None).below, 40);
         assert_eq!(of(None, Some(MAX_NUMBER), None), Removable::ALL);
-        assert_eq!(Removable::of(true, 29, &metadata(None, None, None), now), Removable::ALL);
+        let deleted = Removable::of(StreamNameRef::new("s"), true, 29, &metadata(None, None, None), now);
+        assert_eq!(deleted, Removable::ALL);
+        for of_access in ["$settings", "$user-ann"] {
+            let aged = metadata(None, Some(3), Some(86_400));
+            let removable = Removable::of(StreamNameRef::new(of_access), false, 29, &aged, now);
+            assert_eq!(removable, Removable { below: 3, oldest: None }, "{of_access}");
+        }
         let aged = of(None, Some(3), Some(86_400));
         assert_eq!(aged, Removable { below: 3, oldest: Some(Ticks(9 * DAY)) });
         assert!(aged.includes(2, now) && aged.includes(3, Ticks(9 * DAY - 1)) && !aged.includes(3, Ticks(9 * DAY)));

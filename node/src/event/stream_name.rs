@@ -7,6 +7,9 @@ pub const ALL: &str = "$all";
 /// (contract/services 1.6).
 pub const SETTINGS: &str = "$settings";
 
+/// Begins the name of each stream that holds a user.
+pub const USER_PREFIX: &str = "$user-";
+
 /// Prefix of the streams that say how far an import has come.
 pub const IMPORT_PREFIX: &str = "$import-";
 
@@ -116,6 +119,11 @@ impl<'a> StreamNameRef<'a> {
     /// Whether this stream holds the metadata of another.
     pub fn is_metastream(self) -> bool {
         self.0.starts_with(METASTREAM_PREFIX)
+    }
+
+    /// Whether it holds a user, or the access lists of streams that have none of their own.
+    pub fn is_of_access(self) -> bool {
+        self.0 == SETTINGS || self.0.starts_with(USER_PREFIX)
     }
 
     /// Name of the stream that holds the metadata of this one.

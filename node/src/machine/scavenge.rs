@@ -48,7 +48,7 @@ fn removable<S: View>(state: &mut S, stream: S::Stream, time: Ticks) -> Result<O
         Some(_) => StreamMetadata::of_metastream(),
         None => head.metadata.as_deref().cloned().unwrap_or_default(),
     };
-    Ok(Some(Removable::of(is_tombstoned, last, &metadata, time)))
+    Ok(Some(Removable::of(StreamNameRef::new(&name), is_tombstoned, last, &metadata, time)))
 }
 
 /// Blanks an event. The event that holds the metadata in force cannot be blanked: they would stay in

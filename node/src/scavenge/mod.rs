@@ -142,8 +142,9 @@ impl Inner {
 
     async fn start(&self) -> Result<Uuid, ScavengeError> {
         let store = self.cluster.store();
-        let newest = self.newest().await?;
-        if newest.as_ref().is_some_and(Run::is_running) {
+        let (newest, last_of_runs) =
+            store.read(|view| Ok((record::newest(view)?, record::last_of_runs(view)?))).await?;
+        if newest.is_some_and(|run| run.is_running()) {
             return Err(ScavengeError::Running);
         }
         let has_holes = store.read(|view| Ok(view.has_holes())).await?;
@@ -152,8 +153,7 @@ impl Inner {
         }
         let is_described = store.read(record::is_described).await?;
         let id = Uuid::new_v4();
-        let after = newest.map(|run| run.last_of_runs);
-        match self.write(&record::begin(id, &self.node(), after, is_described)).await? {
+        match self.write(&record::begin(id, &self.node(), last_of_runs, is_described)).await? {
             WriteOutcome::Appended { .. } => Ok(id),
             WriteOutcome::WrongExpectedVersion { .. } => Err(ScavengeError::Running),
             outcome => Err(ScavengeError::Refused(outcome.to_string())),

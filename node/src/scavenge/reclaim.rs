@@ -45,8 +45,16 @@ async fn rewrite(inner: &Inner, mut ranges: Vec<Reclaimable>) {
     while let Some(range) = ranges.pop() {
         inner.metrics.reclaimable_bytes.set((left(&ranges) + range.bytes) as i64);
         let (began, bytes) = (Instant::now(), range.bytes);
-        apart(store, move |store| store.reclaim(&range)).await;
-        inner.metrics.rewritten_bytes.inc_by(bytes);
+        match apart(store, move |store| store.reclaim(&range)).await {
+            Some(Ok(true)) => {
+                inner.metrics.rewritten_bytes.inc_by(bytes);
+            }
+            Some(Ok(false)) | None => continue,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot tell which tables hold removed rows");
+                continue;
+            }
+        }
         tokio::time::sleep(inner.pause_after(began.elapsed(), bytes)).await;
     }
     inner.metrics.reclaimable_bytes.set(0);

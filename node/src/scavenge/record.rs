@@ -82,6 +82,12 @@ impl Run {
     }
 }
 
+/// Number of the last link to a run. It may lead nowhere any more: then no run goes on, and the next
+/// one begins behind it.
+pub(super) fn last_of_runs(view: &ReadView<'_>) -> Result<Option<EventNumber>, ReadError> {
+    Ok(view.stream(RUNS)?.last_number)
+}
+
 /// The run that was started last; `None` when there was none lately.
 pub(super) fn newest(view: &ReadView<'_>) -> Result<Option<Run>, ReadError> {
     let info = view.stream(RUNS)?;

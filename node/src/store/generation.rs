@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rocksdb::{Cache, ColumnFamily, DB};
 
@@ -20,8 +20,8 @@ use super::forgotten::{self, Forgotten};
 use super::hole_row::{self, Holes, SPAN};
 use super::options::FAMILIES_OF_FORMAT_5;
 use super::system_row::{self, Counters};
-use super::{AppliedMark, OpenError, ReadError, event_row, options};
-use crate::event::Position;
+use super::{AppliedMark, OpenError, ReadError, event_row, options, stream_row};
+use crate::event::{Position, stream_name};
 use crate::fatal::{self, Cause};
 use crate::files;
 
@@ -40,6 +40,8 @@ pub(super) struct Generation {
     pub(super) forgotten: Forgotten,
     /// Whether an event was ever removed.
     has_holes: AtomicBool,
+    /// Events of all streams together that were redacted.
+    redactions: AtomicU32,
     removal: RemoveWhenReplaced,
 }
 
@@ -64,6 +66,17 @@ impl Generation {
     /// Call it before the commit of the first removal.
     pub(super) fn set_has_holes(&self) {
         self.has_holes.store(true, Ordering::Release);
+    }
+
+    /// How many events were redacted, of all streams together. Asked for before a snapshot is taken,
+    /// it is never ahead of what the snapshot shows.
+    pub(super) fn redactions(&self) -> u32 {
+        self.redactions.load(Ordering::Acquire)
+    }
+
+    /// Records how many: only once readers see the redacted events.
+    pub(super) fn set_redactions(&self, count: u32) {
+        self.redactions.store(count, Ordering::Release);
     }
 
     /// Removes the directory after the last reader is gone.
@@ -133,7 +146,7 @@ impl Generation {
             .map_err(|error| failed(error.as_ref()))?;
         let db = Arc::new(db);
         let removal = RemoveWhenReplaced { db: Some(db.clone()), path: path.clone(), armed: AtomicBool::new(false) };
-        let generation = Self { db, number, forgotten, has_holes: AtomicBool::new(false), removal };
+        let generation = Self { db, number, forgotten, has_holes: AtomicBool::new(false), redactions: AtomicU32::new(0), removal };
         generation.check().map_err(|error| failed(&error.to_string()))?;
         generation.load_removals().map_err(|error| failed(&error.to_string()))?;
         Ok(generation)
@@ -149,6 +162,10 @@ impl Generation {
     /// What is known in memory of removed events.
     fn load_removals(&self) -> Result<(), ReadError> {
         forgotten::load(&self.db, &self.forgotten)?;
+        let log = self.db.get_pinned_cf(self.family(options::STREAM), stream_row::key(stream_name::ALL));
+        if let Some(row) = log.map_err(ReadError::from_rocksdb)? {
+            self.set_redactions(stream_row::decode(stream_name::ALL, &row)?.redactions);
+        }
         let mut holes = self.db.raw_iterator_cf(self.family(options::HOLE));
         holes.seek_to_first();
         if holes.valid() {

@@ -260,6 +260,12 @@ impl Store {
         self.inner.known_streams.get(stream)
     }
 
+    /// How many events of all streams together were redacted. Never ahead of what a read shows that
+    /// begins later.
+    pub fn redactions(&self) -> u32 {
+        self.inner.current.load().redactions()
+    }
+
     /// Keeps the state that a read found after `place` was taken, unless the stream has changed
     /// since.
     pub fn remember_stream(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {

@@ -97,6 +97,7 @@ pub struct ReadView<'db> {
     /// The holes that were asked for last.
     pub(super) holes: RefCell<Option<KeptHoles>>,
     generation: &'db Generation,
+    redactions: u32,
     snapshot: Snapshot<'db>,
     tier: Tier,
     /// For look-ups by key.
@@ -105,19 +106,18 @@ pub struct ReadView<'db> {
 
 impl<'db> ReadView<'db> {
     pub(super) fn new(generation: &'db Generation, tier: Tier) -> Self {
+        let redactions = generation.redactions();
         let snapshot = generation.db().snapshot();
         let options = read_options(&snapshot, tier);
-        Self { generation, snapshot, tier, options, index_rows: RefCell::new(None), holes: RefCell::new(None) }
+        Self { generation, redactions, snapshot, tier, options, index_rows: RefCell::new(None), holes: RefCell::new(None) }
     }
 
     /// The state of `stream`; also for streams that never existed.
     pub fn stream(&self, stream: &str) -> Result<StreamInfo, ReadError> {
         let record = self.record(stream)?;
         let last_number = match &record {
-            Some(record) => match self.last_index_number(record.id)? {
-                Some(number) => Some(number),
-                None => record.last_number,
-            },
+            // The index may lack the rows of forgotten ids, the last ones too, and have earlier ones.
+            Some(record) => self.last_index_number(record.id)?.max(record.last_number),
             None => None,
         };
         let id = record.as_ref().map(|record| record.id);
@@ -240,6 +240,11 @@ impl<'db> ReadView<'db> {
     /// Whether an event was ever removed, on this node or on the one that its state came from.
     pub fn has_holes(&self) -> bool {
         self.generation.has_holes()
+    }
+
+    /// How many events of all streams together were redacted.
+    pub fn redactions(&self) -> u32 {
+        self.redactions
     }
 
     /// The rows of events at ascending places, all held in memory until the result is dropped.

@@ -22,6 +22,8 @@ pub struct Reclaimable {
     family: &'static str,
     from: Vec<u8>,
     to: Vec<u8>,
+    /// It was chosen for its removals, which may be gone with those of another range.
+    has_removals: bool,
     /// Bytes of the tables of the range.
     pub bytes: u64,
 }
@@ -67,10 +69,21 @@ impl Store {
         self.inner.removed_rows.load(Ordering::Relaxed)
     }
 
-    /// Rewrites one range. It takes as long as it takes to read and write so many bytes.
-    pub fn reclaim(&self, range: &Reclaimable) {
+    /// Rewrites one range. It takes as long as it takes to read and write so many bytes. False when
+    /// nothing had to be done: its removals were taken away with those of another range since.
+    ///
+    /// # Errors
+    /// The files cannot be listed.
+    pub fn reclaim(&self, range: &Reclaimable) -> io::Result<bool> {
         let generation = self.inner.current.load_full();
+        if range.has_removals {
+            let files = generation.db().live_files().map_err(io::Error::other)?;
+            if !of_removals(range.family, &files).iter().any(|left| left.from <= range.to && range.from <= left.to) {
+                return Ok(false);
+            }
+        }
         compact(&generation, range);
+        Ok(true)
     }
 
     /// Bytes of all tables of the state.
@@ -78,6 +91,14 @@ impl Store {
         let generation = self.inner.current.load_full();
         let files = generation.db().live_files().map_err(io::Error::other)?;
         Ok(files.iter().map(|file| file.size as u64).sum())
+    }
+
+    /// Rewrites the rows of a stream in the index from this number on.
+    #[cfg(test)]
+    pub(crate) fn rewrite_index(&self, stream_id: u64, from: crate::event::EventNumber) {
+        let (from, to) = (super::index_row::key(stream_id, from).to_vec(), super::index_row::end_key(stream_id).to_vec());
+        let range = Reclaimable { family: options::INDEX, from, to, has_removals: false, bytes: 0 };
+        compact(&self.inner.current.load_full(), &range);
     }
 
     /// All tables that may hold rows of forgotten ids.
@@ -106,7 +127,7 @@ fn of_removals(family: &'static str, files: &[LiveFile]) -> Vec<Reclaimable> {
         let (Some(from), Some(to)) = (&file.start_key, &file.end_key) else { continue };
         if file.num_deletions > 0 && file.num_deletions * TOLERATED >= file.num_entries {
             let bytes = bytes_between(family, files, from, to);
-            found.push(Reclaimable { family, from: from.clone(), to: to.clone(), bytes });
+            found.push(Reclaimable { family, from: from.clone(), to: to.clone(), has_removals: true, bytes });
         }
     }
     found
@@ -121,7 +142,7 @@ fn whole(family: &'static str, files: &[LiveFile]) -> Vec<Reclaimable> {
         .filter_map(|file| {
             let (from, to) = (file.start_key.clone()?, file.end_key.clone()?);
             let bytes = bytes_between(family, files, &from, &to);
-            Some(Reclaimable { family, from, to, bytes })
+            Some(Reclaimable { family, from, to, has_removals: false, bytes })
         })
         .collect();
     pieces.sort_by(|a, b| a.from.cmp(&b.from));

@@ -23,12 +23,24 @@ pub(super) struct Removals {
     /// Removed events, and streams of which ids were forgotten.
     rows: u64,
     forgotten: Vec<(u64, EventNumber)>,
+    /// Events of all streams together that were redacted, if the chunk redacts one.
+    redactions: Option<u32>,
 }
 
 impl Removals {
     /// Rows that are gone, about.
     pub(super) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// How many events were redacted until now, if the chunk redacts one.
+    pub(super) fn redactions(&self) -> Option<u32> {
+        self.redactions
+    }
+
+    /// Whether ids were forgotten.
+    pub(super) fn has_forgotten(&self) -> bool {
+        !self.forgotten.is_empty()
     }
 
     /// The streams of which ids were forgotten.
@@ -138,6 +150,7 @@ impl Chunk<'_> {
             state.stored.head.redactions += 1;
             self.put_record(stream);
         }
+        self.removals.redactions = Some(self.head(all).redactions);
         Ok(Some(position))
     }
 

@@ -79,7 +79,7 @@ impl ReadView<'_> {
     fn candidate(&self, stream: &str, now: Ticks) -> Result<Option<Candidate>, ReadError> {
         let info = self.stream(stream)?;
         let (Some(id), Some(last)) = (info.id, info.last_number) else { return Ok(None) };
-        let removable = Removable::of(info.tombstoned, last, &info.metadata, now);
+        let removable = Removable::of(StreamNameRef::new(stream), info.tombstoned, last, &info.metadata, now);
         let end = self.end_of_removable(&info, id, last, removable)?;
         let events = end.saturating_sub(info.removed_before);
         if events == 0 {

@@ -265,8 +265,8 @@ fn take_back(record: &mut StreamRecord, cut: Position, affected: &Affected, befo
     let kept = affected.get(&record.id).copied();
     if let Some(kept) = kept {
         // Where the events of the first numbers are forgotten, it is not known whether they were stored
-        // before the cut. No number is given twice.
-        let last = kept.or_else(|| record.forgotten_before.checked_sub(1));
+        // before the cut, and some of their rows may be gone. No number is given twice.
+        let last = kept.max(record.forgotten_before.checked_sub(1));
         record.last_number = record.last_number.and(last);
         let end = last.map_or(0, |last| last + 1);
         record.removed_before = record.removed_before.min(end);

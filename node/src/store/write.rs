@@ -356,8 +356,9 @@ impl<'writer> Chunk<'writer> {
         // If the write fails, the process ends, and so does this memory.
         let (new_ids, next_position) = (std::mem::take(&mut self.event_ids), self.counters.next_position);
         let WriterMemory { recent_ids, id_filter, .. } = &mut *self.memory;
-        if removed.is_some_and(|newest| newest >= recent_ids.before()) {
-            // The next start could not read their ids from the events any more.
+        if removed.is_some_and(|newest| newest >= recent_ids.before()) || self.removals.has_forgotten() {
+            // The next start could not read their ids from the events any more; or it would take an
+            // event for the first with its id because the one before it is forgotten by then.
             recent_ids.write_all(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
         } else {
             recent_ids.commit(new_ids, next_position, &self.generation, &mut self.batch, id_filter);
@@ -370,6 +371,9 @@ impl<'writer> Chunk<'writer> {
             crate::fatal::stop("writing to the state database", &error);
         }
         known.end_change(another());
+        if let Some(redactions) = self.removals.redactions() {
+            self.generation.set_redactions(redactions);
+        }
         self.inner.removed_rows.fetch_add(self.removals.rows(), Ordering::Relaxed);
         self.generation.forgotten.add(self.removals.forgotten());
         self.inner.add_unflushed(batch_bytes);
@@ -484,7 +488,8 @@ impl<'writer> Chunk<'writer> {
         bounded.set_iterate_upper_bound(index_row::end_key(record.id));
         let mut rows = self.generation.db().raw_iterator_cf_opt(self.generation.family(options::INDEX), bounded);
         let head = StreamHead {
-            last_number: read::last_number(&mut rows, record.id)?.or(record.last_number),
+            // The index may lack the rows of forgotten ids, the last ones too, and have earlier ones.
+            last_number: read::last_number(&mut rows, record.id)?.max(record.last_number),
             tombstone: record.tombstone_position,
             recreation: stream_row::recreation(&record),
             removed: stream_row::removed(&record),

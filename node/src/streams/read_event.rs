@@ -97,7 +97,7 @@ impl Streams {
                 (store.read_apart(look).await??.ok_or(ReadEventError::NotFound)?, Some(memory))
             }
         };
-        let FoundEvent { event, info, is_public } = found;
+        let FoundEvent { event, info, redactions, is_public } = found;
         if let Some(place) = place {
             store.remember_stream(place, source.stream(), &info);
         }
@@ -105,7 +105,7 @@ impl Streams {
             let shown = shown(&source, &event);
             LargeAnswer { memory, reader: StillReadable::new(self, caller, shown, super::now()) }
         });
-        let (redactions, cache_control_s) = (info.redactions, info.metadata.cache_control_s);
+        let cache_control_s = info.metadata.cache_control_s;
         Ok(EventRead { event, redactions, cache_control_s, is_public, large })
     }
 
@@ -138,6 +138,7 @@ fn shown(source: &Source, event: &ResolvedEvent) -> Vec<Shown> {
 struct FoundEvent {
     event: ResolvedEvent,
     info: Arc<StreamInfo>,
+    redactions: u32,
     is_public: bool,
 }
 
@@ -196,7 +197,8 @@ impl EventReader {
             return Ok(Err(ReadEventError::NotFound));
         }
         let is_public = is_public && resolver.access() == LinkAccess::Public;
-        Ok(Ok(Some(FoundEvent { event, info: state.info, is_public })))
+        let redactions = state.redactions();
+        Ok(Ok(Some(FoundEvent { event, info: state.info, redactions, is_public })))
     }
 
     /// Whether the stream holds the metadata of one that has events.

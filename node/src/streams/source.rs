@@ -43,6 +43,9 @@ pub(super) struct SourceState {
     /// Number or position behind the last event. The last event of a hard-deleted stream is its
     /// tombstone.
     pub(super) end: u64,
+    /// How many of the events that pages of the source may show were redacted: those of the stream;
+    /// where links are followed, those of all streams.
+    redactions: u32,
 }
 
 /// A source that the caller may read. Nothing is said of a source without one.
@@ -89,10 +92,14 @@ impl Source {
     /// taken later, none is older. Else the place to keep what such a view says of it.
     pub(super) fn known(&self, store: &Store) -> (Option<SourceState>, Option<SlotPlace>) {
         match self {
-            Self::Stream { name, .. } => match store.known_stream(name.as_str()) {
-                (_, Some(info)) => (Some(SourceState::of_stream(info)), None),
-                (place, None) => (None, Some(place)),
-            },
+            Self::Stream { name, links } => {
+                // Before the state: a page with this version is never older than it says.
+                let redactions = store.redactions();
+                match store.known_stream(name.as_str()) {
+                    (_, Some(info)) => (Some(SourceState::of_stream(info, *links, redactions)), None),
+                    (place, None) => (None, Some(place)),
+                }
+            }
             // It changes with every write.
             Self::Log { .. } => (None, None),
         }
@@ -102,8 +109,8 @@ impl Source {
     pub(super) fn state(&self, view: &ReadView<'_>) -> Result<SourceState, ReadError> {
         let info = Arc::new(view.stream(self.stream())?);
         Ok(match self {
-            Self::Stream { .. } => SourceState::of_stream(info),
-            Self::Log { .. } => SourceState { info, end: view.next_position()? },
+            Self::Stream { links, .. } => SourceState::of_stream(info, *links, view.redactions()),
+            Self::Log { .. } => SourceState { info, end: view.next_position()?, redactions: view.redactions() },
         })
     }
 
@@ -118,9 +125,15 @@ impl Source {
 }
 
 impl SourceState {
-    fn of_stream(info: Arc<StreamInfo>) -> Self {
+    fn of_stream(info: Arc<StreamInfo>, links: Links, redactions_of_all: u32) -> Self {
         let last = if info.tombstoned { Some(MAX_NUMBER) } else { info.last_number };
-        Self { info, end: last.map_or(0, |last| last + 1) }
+        let redactions = if links == Links::AsStored { info.redactions } else { redactions_of_all };
+        Self { info, end: last.map_or(0, |last| last + 1), redactions }
+    }
+
+    /// See the field.
+    pub(super) fn redactions(&self) -> u32 {
+        self.redactions
     }
 }
 
@@ -128,7 +141,7 @@ impl Readable<'_> {
     /// What pages of the source are made of at this moment.
     pub(super) fn version(&self) -> Version {
         let last = self.state.end.checked_sub(1).map_or(-1, |last| last as i64);
-        Version { last, redactions: self.state.info.redactions }
+        Version { last, redactions: self.state.redactions }
     }
 
     /// What readers see of the source at this time.

@@ -321,6 +321,9 @@ impl Walk<'_> {
 /// What is wrong with the row of a stream, as far as other rows tell.
 fn check_record(state: &OfflineState, name: &str, record: &StreamRecord) -> Result<Vec<String>, ReadError> {
     let mut damages = Vec::new();
+    if record.forgotten_before > 0 && record.last_number.is_none_or(|last| last + 1 < record.forgotten_before) {
+        damages.push(format!("the row of stream '{name}' has forgotten its last number"));
+    }
     if let Some(position) = record.tombstone_position {
         let row = state.get(options::EVENT, &event_row::key(position))?;
         let is_tombstone = match &row {

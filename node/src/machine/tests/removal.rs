@@ -177,6 +177,53 @@ fn a_redacted_event_keeps_its_place_and_loses_its_content() {
     }
 }
 
+/// Each node drops the rows of forgotten ids table by table, in an order of its own.
+#[test]
+fn the_last_number_stays_while_some_of_the_forgotten_rows_are_still_there() {
+    let mut node = Node::new();
+    let ids = |range: std::ops::Range<u128>| range.map(|id| event(id, false, "x")).collect();
+    apply(&mut node, append("s", -2, ids(1..51)));
+    node.store().flush().unwrap();
+    apply(&mut node, append("s", -2, ids(51..101)));
+    node.store().flush().unwrap();
+    apply(&mut node, delete("s", -2, false, 1_000));
+    apply(&mut node, append("other", -2, ids(2_000..2_001)));
+    apply(&mut node, scavenge(&["s"], 4_096, Ticks(0)));
+    let now = time_of(node.log.len());
+    apply(&mut node, scavenge(&["s"], 4_096, now));
+    node.store().flush().unwrap();
+    let id = node.store().view(|view| view.stream("s").unwrap().id.unwrap());
+    node.store().rewrite_index(id, 50);
+    let left = node.store().view(|view| view.places(id, 0..=MAX_NUMBER).unwrap().len());
+    assert_eq!(left, 50, "the rows of one table are gone");
+    node.restart();
+    assert_eq!(node.store().view(|view| view.stream("s").unwrap().last_number), Some(99));
+    let outcome = apply(&mut node, append("s", -2, ids(3_000..3_001)));
+    assert!(matches!(outcome, WriteOutcome::Appended { first_number: 100, .. }), "{outcome:?}");
+}
+
+/// Whoever has been running all the time and who starts from a copy decide alike.
+#[test]
+fn an_id_that_was_used_twice_is_forgotten_alike_by_a_node_that_starts_anew() {
+    let mut node = Node::new();
+    let with_ids = |ids: &[u128]| ids.iter().map(|id| event(*id, false, "x")).collect();
+    apply(&mut node, append("s", -2, with_ids(&[9])));
+    apply(&mut node, append("s", -2, with_ids(&[8, 9])));
+    apply(&mut node, append("$$s", -2, vec![event(1_000, true, r#"{"$tb":1}"#)]));
+    let now = time_of(node.log.len() + 1);
+    apply(&mut node, scavenge(&["s"], 1, now));
+    let now = time_of(node.log.len());
+    apply(&mut node, scavenge(&["s"], 1, now));
+    node.restart();
+    let outcome = apply(&mut node, append("s", -2, with_ids(&[8, 9])));
+    assert!(matches!(outcome, WriteOutcome::WrongExpectedVersion { .. }), "{outcome:?}");
+}
+
+fn apply(node: &mut Node, command: Command) -> WriteOutcome {
+    node.log.push(command);
+    node.catch_up().pop().unwrap()
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Apply(Command),
@@ -297,10 +344,10 @@ proptest! {
                         Step::Flush => {
                             node.store().flush().unwrap();
                             for range in node.store().forgotten_rows() {
-                                node.store().reclaim(&range);
+                                node.store().reclaim(&range).unwrap();
                             }
                             for range in node.store().reclaimable().unwrap() {
-                                node.store().reclaim(&range);
+                                node.store().reclaim(&range).unwrap();
                             }
                         }
                         Step::Crash => node.crash(),

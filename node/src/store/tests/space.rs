@@ -48,7 +48,7 @@ fn fill(writer: &mut StateWriter, numbers: std::ops::Range<u64>) {
 
 fn reclaim(store: &Store) {
     for range in store.reclaimable().unwrap() {
-        store.reclaim(&range);
+        store.reclaim(&range).unwrap();
     }
     store.settle();
 }
