@@ -294,6 +294,23 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_leads_nowhere_is_followed_by_the_next_run() {
+        let mut state = State::new();
+        let stranger = NewEvent {
+            event_id: Bytes::copy_from_slice(Uuid::from_u128(1).as_bytes()),
+            event_type: "note".to_owned(),
+            ..NewEvent::default()
+        };
+        let append =
+            Append { stream: RUNS.to_owned(), expected_version: -2, events: vec![stranger], ..Append::default() };
+        assert!(is_stored(&state.apply(&Command::of_maintenance(Kind::Append(append)))));
+        assert_eq!(state.newest(), None);
+        let last = state.writer.view(|view| last_of_runs(view).unwrap());
+        assert!(is_stored(&state.apply(&begin(Uuid::from_u128(8), NODE, last, false))));
+        assert_eq!(state.newest().unwrap().id, Uuid::from_u128(8));
+    }
+
+    #[test]
     fn documents_have_the_names_of_the_original() {
         let id = Uuid::from_u128(7);
         let run =

@@ -146,7 +146,8 @@ impl Generation {
             .map_err(|error| failed(error.as_ref()))?;
         let db = Arc::new(db);
         let removal = RemoveWhenReplaced { db: Some(db.clone()), path: path.clone(), armed: AtomicBool::new(false) };
-        let generation = Self { db, number, forgotten, has_holes: AtomicBool::new(false), redactions: AtomicU32::new(0), removal };
+        let generation =
+            Self { db, number, forgotten, has_holes: AtomicBool::new(false), redactions: AtomicU32::new(0), removal };
         generation.check().map_err(|error| failed(&error.to_string()))?;
         generation.load_removals().map_err(|error| failed(&error.to_string()))?;
         Ok(generation)

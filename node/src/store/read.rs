@@ -109,7 +109,15 @@ impl<'db> ReadView<'db> {
         let redactions = generation.redactions();
         let snapshot = generation.db().snapshot();
         let options = read_options(&snapshot, tier);
-        Self { generation, redactions, snapshot, tier, options, index_rows: RefCell::new(None), holes: RefCell::new(None) }
+        Self {
+            generation,
+            redactions,
+            snapshot,
+            tier,
+            options,
+            index_rows: RefCell::new(None),
+            holes: RefCell::new(None),
+        }
     }
 
     /// The state of `stream`; also for streams that never existed.

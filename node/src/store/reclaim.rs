@@ -96,7 +96,8 @@ impl Store {
     /// Rewrites the rows of a stream in the index from this number on.
     #[cfg(test)]
     pub(crate) fn rewrite_index(&self, stream_id: u64, from: crate::event::EventNumber) {
-        let (from, to) = (super::index_row::key(stream_id, from).to_vec(), super::index_row::end_key(stream_id).to_vec());
+        let (from, to) =
+            (super::index_row::key(stream_id, from).to_vec(), super::index_row::end_key(stream_id).to_vec());
         let range = Reclaimable { family: options::INDEX, from, to, has_removals: false, bytes: 0 };
         compact(&self.inner.current.load_full(), &range);
     }

@@ -178,7 +178,7 @@ async fn every_node_removes_the_same_events_and_walks_step_over_the_holes() {
         assert_eq!(walk_up(base, "gone"), ["40@gone"]);
         assert_eq!(scavenge(base), 1, "the mark of the deletion, which the recreation has replaced");
     });
-    task.await.unwrap();
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
     nodes.stop().await;
 }
 
@@ -229,7 +229,7 @@ async fn runs_are_told_of_and_only_one_goes_on_at_a_time() {
         let metrics = client::send(&base, "GET", "/metrics", &[], b"").text();
         assert!(metrics.contains("headwater_scavenge_running "), "{metrics}");
     });
-    task.await.unwrap();
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
     nodes.stop().await;
 }
 
@@ -277,5 +277,31 @@ async fn a_redacted_event_is_blank_on_every_node_and_caches_are_told() {
         }
     });
     tokio::time::timeout(PATIENCE * 2, task).await.unwrap().unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_follows_links_has_another_etag_after_a_redaction_of_what_it_shows() {
+    let nodes = Nodes::start_with_options(1, ON_DEMAND).await;
+    let base = format!("http://{}", nodes.places.http[0]);
+    let task = tokio::task::spawn_blocking(move || {
+        append(&base, "people", 2);
+        let mut headers = admin("*/*");
+        headers.push(("Content-Type", "application/json".to_owned()));
+        headers.push(("ES-EventType", "$>".to_owned()));
+        headers.push(("ES-EventId", uuid::Uuid::new_v4().to_string()));
+        assert_eq!(client::send(&base, "POST", "/streams/links", &headers, b"\"1@people\"").status, 201);
+        let etag = |path: &str| get(&base, path).header("etag").unwrap();
+        let pages = ["/streams/links/head/backward/5?embed=body", "/streams/people/head/backward/5"];
+        let before: Vec<String> = pages.iter().map(|page| etag(page)).collect();
+        assert_eq!(post(&base, "/admin/redact/people/1").status, 200);
+        for (page, before) in pages.iter().zip(&before) {
+            assert_ne!(&etag(page), before, "{page}");
+            let mut headers = admin(JSON);
+            headers.push(("If-None-Match", before.clone()));
+            assert_eq!(client::send(&base, "GET", page, &headers, b"").status, 200, "{page}");
+        }
+    });
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
     nodes.stop().await;
 }
