@@ -14,6 +14,7 @@ mod kill_leader;
 mod no_quorum;
 mod ordered_shutdown;
 mod paused_leader;
+mod program;
 mod random_faults;
 mod read_your_writes;
 mod restored;

@@ -1,7 +1,6 @@
 //! All disks are lost, and the cluster comes back from a backup that was taken under load.
 
 use std::path::Path;
-use std::process::Output;
 
 use anyhow::Context;
 use headwater_cluster_tests::check::{self, stored};
@@ -9,11 +8,11 @@ use headwater_cluster_tests::client::ADMIN;
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::feed::{self, NodeFeed};
 use headwater_cluster_tests::history::{Answer, History, SentEvent};
-use headwater_cluster_tests::process::headwater_binary;
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{serial, wait};
 
 use crate::PROGRESS_LIMIT;
+use crate::program::{backup, run, said};
 
 /// The server that is restored.
 const RESTORED: u16 = 1;
@@ -82,27 +81,6 @@ async fn a_cluster_that_lost_all_disks_comes_back_from_a_backup_taken_under_load
     anyhow::ensure!(said(compared)?.contains(": 0 positions differ"), "two nodes differ");
     cluster.passed()?;
     Ok(())
-}
-
-/// Runs the program to its end.
-async fn run(arguments: &[&str]) -> anyhow::Result<Output> {
-    let mut command = tokio::process::Command::new(headwater_binary()?);
-    command.args(arguments).env("HEADWATER_PASSWORD", ADMIN.1).kill_on_drop(true);
-    let output = tokio::time::timeout(PROGRESS_LIMIT, command.output()).await;
-    output.context("the program did not end in time")?.context("the program cannot be started")
-}
-
-fn said(output: Output) -> anyhow::Result<String> {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    anyhow::ensure!(output.status.success(), "{}: {out}{err}", output.status);
-    Ok(out.into_owned())
-}
-
-async fn backup(from: &str, to: &Path, since: Option<&Path>) -> anyhow::Result<()> {
-    let (to, since) = (to.display().to_string(), since.map(|since| since.display().to_string()));
-    let mut arguments = vec!["backup", "--from", from, "--user", ADMIN.0, "--to", &to];
-    arguments.extend(since.iter().flat_map(|since| ["--since", since]));
-    said(run(&arguments).await?).map(drop)
 }
 
 /// The end of a backup, by its manifest.

@@ -1,7 +1,9 @@
 //! A random mix of appends, deletes, truncation and recreation, while runs of the scavenge go on and
-//! nodes are killed; then every node is compared event by event with a model.
+//! nodes are killed; then every node is compared event by event with a model. Backups are taken
+//! meanwhile: each that comes to its end is sound.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +18,8 @@ use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::program;
+
 /// As in `random_faults`: `FAULTS_SEED` and `FAULTS_ROUNDS` make another or a longer run.
 const SEED: u64 = 20_261_128;
 const ROUNDS: u32 = 8;
@@ -24,6 +28,8 @@ const STREAMS_OF_A_WRITER: u64 = 3;
 /// A write meets kills, elections and restarts.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 const RUN_LIMIT: Duration = Duration::from_secs(60);
+/// Many fail while nodes are killed.
+const MOST_BACKUPS: u32 = 1_000;
 
 fn from_environment<T: std::str::FromStr>(name: &str, otherwise: T) -> anyhow::Result<T> {
     match std::env::var(name) {
@@ -207,6 +213,32 @@ async fn scavenge(client: Client, bases: Vec<String>, mut random: StdRng, stop: 
     started
 }
 
+/// Takes backups of some node, one after the other, and verifies each. A node that is killed ends its
+/// backup: then nothing is there that could be taken for one. Returns how many came to their end.
+async fn back_up(
+    directory: PathBuf,
+    bases: Vec<String>,
+    mut random: StdRng,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<u32> {
+    let (mut complete, mut number) = (0, 0);
+    while !stop.load(Ordering::SeqCst) || complete == 0 {
+        number += 1;
+        anyhow::ensure!(number < MOST_BACKUPS, "no backup came to its end");
+        let to = directory.join(format!("backup-{number}"));
+        let base = &bases[random.random_range(0..bases.len())];
+        if program::backup(base, &to, None).await.is_ok() {
+            let verified = program::run(&["verify", &to.display().to_string()]).await?;
+            program::said(verified).with_context(|| format!("backup {number}"))?;
+            complete += 1;
+        } else {
+            anyhow::ensure!(!to.join("backup.json").exists(), "a backup that was cut off looks whole");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(complete)
+}
+
 /// Lets a run go on to its end.
 async fn scavenge_to_the_end(client: &Client, base: &str) -> anyhow::Result<()> {
     let credentials = basic(ADMIN);
@@ -275,6 +307,13 @@ async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<
         stop.clone(),
     ));
 
+    let backups = tokio::spawn(back_up(
+        cluster.directory().to_owned(),
+        bases.clone(),
+        StdRng::seed_from_u64(seed + 200),
+        stop.clone(),
+    ));
+
     for round in 1..=rounds {
         tokio::time::sleep(Duration::from_millis(random.random_range(300..1_500))).await;
         let victim: u16 = random.random_range(1..=3);
@@ -300,7 +339,7 @@ async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<
     for writer in writers {
         streams.extend(writer.await??);
     }
-    let runs = runs.await?;
+    let (runs, backups) = (runs.await?, backups.await??);
     let written: usize = streams.values().map(|stream| stream.ids.len()).sum();
     anyhow::ensure!(runs > 0 && written > 200, "only {runs} runs and {written} events: nothing was tried");
     let client = cluster.client().clone();
@@ -312,7 +351,7 @@ async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<
         anyhow::ensure!(feed.events == first, "node {} differs from node 1", feed.node);
         compare(&feed.events, &streams).with_context(|| format!("FAULTS_SEED={seed}, node {}", feed.node))?;
     }
-    eprintln!("{runs} runs; {written} events written, {} left in the log", first.len());
+    eprintln!("{runs} runs; {backups} sound backups; {written} events written, {} left in the log", first.len());
     anyhow::ensure!(first.len() < written, "nothing was removed");
 
     // The same after a restart, from the disks alone.
