@@ -1,6 +1,6 @@
-//! Everything that can be asked for over HTTP, one row each: method, path, name in metrics, who may
-//! ask, the media types of bodies and answers, and the handler. The rest of the server knows routes
-//! only through this table, and `openapi.json` describes exactly its rows.
+//! The table of routes. Each row has the method, the path, the name in metrics, the audience, the
+//! media types of bodies and of answers, and the handler. The rest of the server knows routes only
+//! through this table, and `openapi.json` describes exactly its rows.
 
 use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
@@ -35,85 +35,85 @@ macro_rules! routes {
 }
 
 routes! {
-// method path name in metrics who may bodies answers handler
-    POST   "/streams/{stream}"                                    "append"               Streams   WRITE         WRITE     append::to_stream(body);
-    DELETE "/streams/{stream}"                                    "delete"               Streams   -             WRITE     streams::delete();
-    GET    "/streams/{stream}"                                    "feed_head"            Streams   -             LIVE_FEED feed::head();
-    POST   "/streams/{stream}/"                                   "trailing_slash"       Streams   WRITE         WRITE     streams::without_slash();
-    DELETE "/streams/{stream}/"                                   "trailing_slash"       Streams   -             WRITE     streams::without_slash();
-    GET    "/streams/{stream}/"                                   "trailing_slash"       Streams   -             WRITE     streams::without_slash();
-    GET    "/streams/{stream}/{number}"                           "event"                Streams   -             EVENT     event::of_stream();
-    GET    "/streams/{stream}/{number}/{count}"                   "feed_backward"        Streams   -             FEED      feed::backward();
-    GET    "/streams/{stream}/{number}/backward/{count}"          "feed_backward"        Streams   -             FEED      feed::backward();
-    GET    "/streams/{stream}/{number}/forward/{count}"           "feed_forward"         Streams   -             FEED      feed::forward();
-    POST   "/streams/{stream}/incoming/{guid}"                    "incoming"             Streams   INCOMING_BODY INCOMING  append::incoming(body);
-    POST   "/streams/{stream}/metadata"                           "metadata_write"       Streams   WRITE         WRITE     append::metadata(body);
-    GET    "/streams/{stream}/metadata"                           "metadata_event"       Streams   -             EVENT     event::of_metadata();
-    GET    "/streams/{stream}/metadata/"                          "trailing_slash"       Streams   -             EVENT     streams::without_slash();
-    POST   "/streams/{stream}/metadata/"                          "trailing_slash"       Streams   WRITE         WRITE     streams::without_slash();
-    GET    "/streams/{stream}/metadata/{number}"                  "metadata_event"       Streams   -             EVENT     event::of_metadata();
-    GET    "/streams/{stream}/metadata/{number}/{count}"          "metadata_backward"    Streams   -             FEED      feed::metadata_backward();
-    GET    "/streams/{stream}/metadata/{number}/backward/{count}" "metadata_backward"    Streams   -             FEED      feed::metadata_backward();
-    GET    "/streams/{stream}/metadata/{number}/forward/{count}"  "metadata_forward"     Streams   -             FEED      feed::metadata_forward();
+//  method path                                                   name in metrics        who may ask        bodies        answers   handler
+    POST   "/streams/{stream}"                                    "append"               Streams            WRITE         WRITE     append::to_stream(body);
+    DELETE "/streams/{stream}"                                    "delete"               Streams            -             WRITE     streams::delete();
+    GET    "/streams/{stream}"                                    "feed_head"            Streams            -             LIVE_FEED feed::head();
+    POST   "/streams/{stream}/"                                   "trailing_slash"       Streams            WRITE         WRITE     streams::without_slash();
+    DELETE "/streams/{stream}/"                                   "trailing_slash"       Streams            -             WRITE     streams::without_slash();
+    GET    "/streams/{stream}/"                                   "trailing_slash"       Streams            -             WRITE     streams::without_slash();
+    GET    "/streams/{stream}/{number}"                           "event"                Streams            -             EVENT     event::of_stream();
+    GET    "/streams/{stream}/{number}/{count}"                   "feed_backward"        Streams            -             FEED      feed::backward();
+    GET    "/streams/{stream}/{number}/backward/{count}"          "feed_backward"        Streams            -             FEED      feed::backward();
+    GET    "/streams/{stream}/{number}/forward/{count}"           "feed_forward"         Streams            -             FEED      feed::forward();
+    POST   "/streams/{stream}/incoming/{guid}"                    "incoming"             Streams            INCOMING_BODY INCOMING  append::incoming(body);
+    POST   "/streams/{stream}/metadata"                           "metadata_write"       Streams            WRITE         WRITE     append::metadata(body);
+    GET    "/streams/{stream}/metadata"                           "metadata_event"       Streams            -             EVENT     event::of_metadata();
+    GET    "/streams/{stream}/metadata/"                          "trailing_slash"       Streams            -             EVENT     streams::without_slash();
+    POST   "/streams/{stream}/metadata/"                          "trailing_slash"       Streams            WRITE         WRITE     streams::without_slash();
+    GET    "/streams/{stream}/metadata/{number}"                  "metadata_event"       Streams            -             EVENT     event::of_metadata();
+    GET    "/streams/{stream}/metadata/{number}/{count}"          "metadata_backward"    Streams            -             FEED      feed::metadata_backward();
+    GET    "/streams/{stream}/metadata/{number}/backward/{count}" "metadata_backward"    Streams            -             FEED      feed::metadata_backward();
+    GET    "/streams/{stream}/metadata/{number}/forward/{count}"  "metadata_forward"     Streams            -             FEED      feed::metadata_forward();
 
-    GET    "/streams/$all"                                        "all_head"             Streams   -             LIVE_FEED all::head();
-    GET    "/streams/$all/"                                       "trailing_slash"       Streams   -             FEED      streams::without_slash();
-    GET    "/streams/$all/{number}/{count}"                       "all_backward"         Streams   -             FEED      all::backward();
-    GET    "/streams/$all/{number}/backward/{count}"              "all_backward"         Streams   -             FEED      all::backward();
-    GET    "/streams/$all/{number}/forward/{count}"               "all_forward"          Streams   -             FEED      all::forward();
-    GET    "/streams/$all/filtered"                               "filtered_head"        Streams   -             LIVE_FEED filtered::head();
-    GET    "/streams/$all/filtered/{number}/{count}"              "filtered_backward"    Streams   -             FEED      filtered::backward();
-    GET    "/streams/$all/filtered/{number}/backward/{count}"     "filtered_backward"    Streams   -             FEED      filtered::backward();
-    GET    "/streams/$all/filtered/{number}/forward/{count}"      "filtered_forward"     Streams   -             FEED      filtered::forward();
+    GET    "/streams/$all"                                        "all_head"             Streams            -             LIVE_FEED all::head();
+    GET    "/streams/$all/"                                       "trailing_slash"       Streams            -             FEED      streams::without_slash();
+    GET    "/streams/$all/{number}/{count}"                       "all_backward"         Streams            -             FEED      all::backward();
+    GET    "/streams/$all/{number}/backward/{count}"              "all_backward"         Streams            -             FEED      all::backward();
+    GET    "/streams/$all/{number}/forward/{count}"               "all_forward"          Streams            -             FEED      all::forward();
+    GET    "/streams/$all/filtered"                               "filtered_head"        Streams            -             LIVE_FEED filtered::head();
+    GET    "/streams/$all/filtered/{number}/{count}"              "filtered_backward"    Streams            -             FEED      filtered::backward();
+    GET    "/streams/$all/filtered/{number}/backward/{count}"     "filtered_backward"    Streams            -             FEED      filtered::backward();
+    GET    "/streams/$all/filtered/{number}/forward/{count}"      "filtered_forward"     Streams            -             FEED      filtered::forward();
 
-    GET    "/users"                                               "users"                Admins    -             USERS     users::list();
-    GET    "/users/"                                              "users"                Admins    -             USERS     users::list();
-    GET    "/users/{user}"                                        "user"                 Admins    -             USERS     users::single();
-    POST   "/users"                                               "user_create"          Admins    USERS         USERS     users::create(body);
-    POST   "/users/"                                              "user_create"          Admins    USERS         USERS     users::create(body);
-    PUT    "/users/{user}"                                        "user_update"          Admins    USERS         USERS     users::update(body);
-    DELETE "/users/{user}"                                        "user_delete"          Admins    -             USERS     users::delete();
-    GET    "/users/$current"                                      "current_user"         Users     -             USERS     users::current();
-    POST   "/users/{user}/command/enable"                         "user_enable"          Admins    -             USERS     users::enable();
-    POST   "/users/{user}/command/disable"                        "user_disable"         Admins    -             USERS     users::disable();
-    POST   "/users/{user}/command/reset-password"                 "user_reset_password"  Admins    USERS         USERS     users::reset_password(body);
-    POST   "/users/{user}/command/change-password"                "user_change_password" Users     USERS         USERS     users::change_password(body);
+    GET    "/users"                                               "users"                UserAdmins         -             USERS     users::list();
+    GET    "/users/"                                              "users"                UserAdmins         -             USERS     users::list();
+    GET    "/users/{user}"                                        "user"                 UserAdmins         -             USERS     users::single();
+    POST   "/users"                                               "user_create"          UserAdmins         USERS         USERS     users::create(body);
+    POST   "/users/"                                              "user_create"          UserAdmins         USERS         USERS     users::create(body);
+    PUT    "/users/{user}"                                        "user_update"          UserAdmins         USERS         USERS     users::update(body);
+    DELETE "/users/{user}"                                        "user_delete"          UserAdmins         -             USERS     users::delete();
+    GET    "/users/$current"                                      "current_user"         Endpoints          -             USERS     users::current();
+    POST   "/users/{user}/command/enable"                         "user_enable"          UserAdmins         -             USERS     users::enable();
+    POST   "/users/{user}/command/disable"                        "user_disable"         UserAdmins         -             USERS     users::disable();
+    POST   "/users/{user}/command/reset-password"                 "user_reset_password"  UserAdmins         USERS         USERS     users::reset_password(body);
+    POST   "/users/{user}/command/change-password"                "user_change_password" Endpoints          USERS         USERS     users::change_password(body);
 
-    POST   "/admin/backup"                                        "backup"               Administrators -      -         backup::take(body);
-    GET    "/admin/hashes/{number}/{count}"                       "hashes"               Administrators -      NODE      backup::hash();
-    POST   "/admin/import"                                        "import"               Administrators -             -         transfer::import(body);
-    GET    "/admin/export"                                        "export"               Administrators -             -         transfer::export();
+    POST   "/admin/backup"                                        "backup"               AdministratorsOnly -             -         backup::take(body);
+    GET    "/admin/hashes/{number}/{count}"                       "hashes"               AdministratorsOnly -             NODE      backup::hash();
+    POST   "/admin/import"                                        "import"               AdministratorsOnly -             -         transfer::import(body);
+    GET    "/admin/export"                                        "export"               AdministratorsOnly -             -         transfer::export();
 
-    GET    "/ping"                                                "ping"                 Anybody   -             PING      node::ping();
-    GET    "/info"                                                "info"                 Anybody   -             NODE      node::info();
-    GET    "/info/options"                                        "options"              Operators -             NODE      node::options();
-    GET    "/sys/subsystems"                                      "subsystems"           Operators -             NODE      node::subsystems();
-    GET    "/histogram/{name}"                                    "histogram"            Operators -             -         node::histogram();
-    POST   "/admin/scavenge"                                      "scavenge_start"       Operators -             NODE      scavenge::start();
-    DELETE "/admin/scavenge/{guid}"                               "scavenge_stop"        Operators -             NODE      scavenge::stop();
-    GET    "/admin/scavenge/current"                              "scavenge_state"       Operators -             NODE      scavenge::current();
-    GET    "/admin/scavenge/last"                                 "scavenge_state"       Operators -             NODE      scavenge::last();
-    POST   "/admin/redact/{stream}/{number}"                      "redact"               Administrators -             NODE      scavenge::redact();
-    GET    "/subscriptions"                                       "subscriptions"        Streams   -             NODE      node::subscriptions();
-    GET    "/subscriptions/{stream}"                              "subscriptions"        Streams   -             NODE      node::subscriptions_of_stream();
-    GET    "/gossip"                                              "gossip"               Anybody   -             NODE      gossip::members();
-    GET    "/health/live"                                         "health_live"          Anybody   -             -         health::live();
-    HEAD   "/health/live"                                         "health_live"          Anybody   -             -         health::live();
-    GET    "/health/ready"                                        "health_ready"         Anybody   -             -         health::ready();
-    HEAD   "/health/ready"                                        "health_ready"         Anybody   -             -         health::ready();
-    GET    "/health/leader"                                       "health_leader"        Anybody   -             -         health::leader();
-    HEAD   "/health/leader"                                       "health_leader"        Anybody   -             -         health::leader();
-    GET    "/metrics"                                             "metrics"              Users     -             -         node::metrics();
-    GET    "/stats"                                               "stats"                Anybody   -             NODE      stats::figures();
-    GET    "/stats/tcp"                                           "stats_tcp"            Anybody   -             NODE      stats::connections();
-    GET    "/stats/replication"                                   "stats_replication"    Anybody   -             NODE      stats::replication();
-    GET    "/stats/{path}"                                        "stats_part"           Anybody   -             NODE      stats::figures();
-    GET    "/openapi.json"                                        "openapi"              Anybody   -             -         openapi::document();
-    HEAD   "/openapi.json"                                        "openapi"              Anybody   -             -         openapi::document();
-    GET    "/"                                                    "root"                 Anybody   -             -         web::redirect();
-    GET    "/web"                                                 "root"                 Anybody   -             -         web::redirect();
-    GET    "/web/"                                                "root"                 Anybody   -             -         web::redirect();
-    GET    "/web/index.html"                                      "web_index"            Anybody   -             -         web::index();
+    GET    "/ping"                                                "ping"                 Anybody            -             PING      node::ping();
+    GET    "/info"                                                "info"                 Anybody            -             NODE      node::info();
+    GET    "/info/options"                                        "options"              Operators          -             NODE      node::options();
+    GET    "/sys/subsystems"                                      "subsystems"           Operators          -             NODE      node::subsystems();
+    GET    "/histogram/{name}"                                    "histogram"            Operators          -             -         node::histogram();
+    POST   "/admin/scavenge"                                      "scavenge_start"       Operators          -             NODE      scavenge::start();
+    DELETE "/admin/scavenge/{guid}"                               "scavenge_stop"        Operators          -             NODE      scavenge::stop();
+    GET    "/admin/scavenge/current"                              "scavenge_state"       Operators          -             NODE      scavenge::current();
+    GET    "/admin/scavenge/last"                                 "scavenge_state"       Operators          -             NODE      scavenge::last();
+    POST   "/admin/redact/{stream}/{number}"                      "redact"               AdministratorsOnly -             NODE      scavenge::redact();
+    GET    "/subscriptions"                                       "subscriptions"        Streams            -             NODE      node::subscriptions();
+    GET    "/subscriptions/{stream}"                              "subscriptions"        Streams            -             NODE      node::subscriptions_of_stream();
+    GET    "/gossip"                                              "gossip"               Anybody            -             NODE      gossip::members();
+    GET    "/health/live"                                         "health_live"          Anybody            -             -         health::live();
+    HEAD   "/health/live"                                         "health_live"          Anybody            -             -         health::live();
+    GET    "/health/ready"                                        "health_ready"         Anybody            -             -         health::ready();
+    HEAD   "/health/ready"                                        "health_ready"         Anybody            -             -         health::ready();
+    GET    "/health/leader"                                       "health_leader"        Anybody            -             -         health::leader();
+    HEAD   "/health/leader"                                       "health_leader"        Anybody            -             -         health::leader();
+    GET    "/metrics"                                             "metrics"              Endpoints          -             -         node::metrics();
+    GET    "/stats"                                               "stats"                Anybody            -             NODE      stats::figures();
+    GET    "/stats/tcp"                                           "stats_tcp"            Anybody            -             NODE      stats::connections();
+    GET    "/stats/replication"                                   "stats_replication"    Anybody            -             NODE      stats::replication();
+    GET    "/stats/{path}"                                        "stats_part"           Anybody            -             NODE      stats::figures();
+    GET    "/openapi.json"                                        "openapi"              Anybody            -             -         openapi::document();
+    HEAD   "/openapi.json"                                        "openapi"              Anybody            -             -         openapi::document();
+    GET    "/"                                                    "root"                 Anybody            -             -         web::redirect();
+    GET    "/web"                                                 "root"                 Anybody            -             -         web::redirect();
+    GET    "/web/"                                                "root"                 Anybody            -             -         web::redirect();
+    GET    "/web/index.html"                                      "web_index"            Anybody            -             -         web::index();
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
         let passing =
             ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes" | "import" | "export" | "redact"));
         let audiences: Vec<Audience> = passing.map(|route| route.audience).collect();
-        assert_eq!(audiences, [Audience::Administrators; 5]);
+        assert_eq!(audiences, [Audience::AdministratorsOnly; 5]);
     }
 
     #[test]
