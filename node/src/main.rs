@@ -88,8 +88,8 @@ fn judged(done: Result<Verdict, CommandError>) -> ExitCode {
     }
 }
 
-/// Whatever is created meanwhile is for the user of this process alone: events, hashes of passwords,
-/// keys.
+/// Whatever is created meanwhile is for the user of this process alone: events, hashes of
+/// passwords, keys.
 fn as_private<T>(work: impl FnOnce() -> T) -> T {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     work()

@@ -71,8 +71,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Runs a node, within so many open files, until SIGTERM or SIGINT, then stops it in order. On a
-    /// second signal, or when stopping takes longer than [`STOP_DEADLINE`], the process ends at once.
+    /// Runs a node, within so many open files, until SIGTERM or SIGINT, then stops it in order. On
+    /// a second signal, or when stopping takes longer than [`STOP_DEADLINE`], the process ends at
+    /// once.
     ///
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
@@ -272,10 +273,10 @@ async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates>
     Ok(tokio::task::spawn_blocking(move || Certificates::load(&config.tls, config.server_id)).await??)
 }
 
-/// Times that a clock can say: a day after those that count from zero, and a day before those of five
-/// digits, which no document of the API can hold, and with which hyper panics as it does with those
-/// before 1970. Once the node runs its clock stays between them: Linux lets nobody set a clock to less
-/// than the time since the machine was started, nor beyond 2232 (clock_settime(2)).
+/// Times that a clock can say: a day after those that count from zero, and a day before those of
+/// five digits, which no document of the API can hold, and with which hyper panics as it does with
+/// those before 1970. Once the node runs its clock stays between them: Linux lets nobody set a
+/// clock to less than the time since the machine was started, nor beyond 2232 (clock_settime(2)).
 const CLOCK_SECONDS: std::ops::Range<u64> = 86_400..253_370_678_400;
 
 /// Refuses a clock that was never set: what it stamps stays for ever.

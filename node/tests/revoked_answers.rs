@@ -24,8 +24,8 @@ const STREAM_BYTES: usize = EVENTS * EVENT_BYTES;
 /// Read before something is changed.
 const FIRST_BYTES: usize = 64 << 10;
 
-/// What an answer still brings when nothing more is sent: buffers of the system and one piece of the
-/// node. Far from all of it.
+/// What an answer still brings when nothing more is sent: buffers of the system and one piece of
+/// the node. Far from all of it.
 const UNDER_WAY_BYTES: usize = STREAM_BYTES / 2;
 
 const PAGE: &str = "/streams/large/head/backward/100?embed=tryharder";

@@ -102,9 +102,9 @@ impl Access {
     }
 }
 
-/// The appends that create the streams of a user, where the state is still as in `place`. The access
-/// list first: it also brings back the stream of a deleted user, whose former events then stay out
-/// of sight.
+/// The appends that create the streams of a user, where the state is still as in `place`. The
+/// access list first: it also brings back the stream of a deleted user, whose former events then
+/// stay out of sight.
 pub(crate) fn creation_in(place: &UserPlace, user: &User) -> Vec<Append> {
     creation(user, expecting(place.last), expecting(place.metadata_last))
 }

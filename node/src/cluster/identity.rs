@@ -135,8 +135,8 @@ impl Identity {
         }
     }
 
-    /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a new cluster.
-    /// Until then no node accepts it.
+    /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a new
+    /// cluster. Until then no node accepts it.
     pub fn create_restored(data_dir: &Path, node_id: NodeId, cluster_id: Uuid) -> Result<(), IdentityError> {
         let local = Arc::new(LocalIdentity::new(node_id, Some(cluster_id.into_bytes())));
         Self { path: data_dir.join(FILE_NAME), local, restored: AtomicBool::new(true) }.save(Some(cluster_id))

@@ -14,13 +14,13 @@ pub struct BackupFlags {
     /// The node to back up; any node of a cluster will do
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:2113", value_parser = parse_node_url)]
     pub from: Url,
-    /// Where to: a new directory, a file that ends in .tar.zst (compressed) or .tar, or - for standard
-    /// output (compressed)
+    /// Where to: a new directory, a file that ends in .tar.zst (compressed) or .tar, or - for
+    /// standard output (compressed)
     #[arg(long, value_name = "DIR|FILE|-")]
     pub to: PathBuf,
-    /// A former backup in a directory, or its backup.json: only files that it lacks are sent. The result
-    /// is again a complete backup when it goes to a directory and the former one is there, and otherwise
-    /// one that `restore` combines with the former
+    /// A former backup in a directory, or its backup.json: only files that it lacks are sent. The
+    /// result is again a complete backup when it goes to a directory and the former one is there,
+    /// and otherwise one that `restore` combines with the former
     #[arg(long, value_name = "DIR|FILE")]
     pub since: Option<PathBuf>,
     /// Bytes per second at which the node may read; 50MiB when not given
@@ -34,8 +34,8 @@ pub struct BackupFlags {
 /// Options of `restore`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RestoreFlags {
-    /// The backup: a directory, an archive, or - for an archive from standard input. For one that was
-    /// made with --since into an archive, name the former one first, each with its own --from
+    /// The backup: a directory, an archive, or - for an archive from standard input. For one that
+    /// was made with --since into an archive, name the former one first, each with its own --from
     #[arg(long, value_name = "DIR|FILE|-", required = true)]
     pub from: Vec<String>,
     /// The new data directory; it must not exist or be empty

@@ -53,8 +53,8 @@ pub(super) enum Subcommands {
     Backup(Box<BackupFlags>),
     /// Make the data directory of a new cluster from a backup (docs/operations.md)
     Restore(Box<RestoreFlags>),
-    /// Read everything in a backup or in the data directory of a stopped node, or compare two copies
-    /// (docs/operations.md)
+    /// Read everything in a backup or in the data directory of a stopped node, or compare two
+    /// copies (docs/operations.md)
     ///
     /// The exit code is 0 when nothing is wrong, 1 when something is damaged or differs, and 2 when
     /// there is nothing to verify.
@@ -161,8 +161,8 @@ pub(super) struct Flags {
     /// Take a snapshot after this many seconds if anything was written since the last one
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=MAX_INTERVAL_S), help_heading = "Storage")]
     pub snapshot_interval_s: u64,
-    /// Look for events that nobody can see any more, and remove them if there are many, every so many
-    /// seconds; 0: only when somebody asks
+    /// Look for events that nobody can see any more, and remove them if there are many, every so
+    /// many seconds; 0: only when somebody asks
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=MAX_INTERVAL_S), help_heading = "Storage")]
     pub scavenge_interval_s: u64,
     /// Hours of the day in which this happens by itself, UTC, like 22:00-05:30 [default: all]

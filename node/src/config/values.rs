@@ -127,8 +127,8 @@ pub(super) fn parse_networks(text: &str) -> Result<NetworkList, String> {
     text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(NetworkList)
 }
 
-/// Origins as browsers send them: `scheme://host` or `scheme://host:port`, in lower case, without the
-/// port of the scheme.
+/// Origins as browsers send them: `scheme://host` or `scheme://host:port`, in lower case, without
+/// the port of the scheme.
 pub(super) fn parse_origins(text: &str) -> Result<OriginList, String> {
     let origin = |text: &str| {
         let refused = || format!("'{text}' is no origin; write http://HOST:PORT or https://HOST");

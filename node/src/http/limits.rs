@@ -119,8 +119,8 @@ pub const MAX_CONNECTIONS: usize = 10_000;
 /// TLS handshakes of clients under way; the next one waits for its turn, within the time it has.
 pub const MAX_HANDSHAKES: usize = 1_024;
 
-/// Bytes of bodies that a client may send over HTTP/2 before the node reads them, on one request and
-/// on one connection. Enough for 1.3 MB/s at a distance of 100 ms.
+/// Bytes of bodies that a client may send over HTTP/2 before the node reads them, on one request
+/// and on one connection. Enough for 1.3 MB/s at a distance of 100 ms.
 pub const HTTP2_WINDOW_BYTES: u32 = 128 * 1024;
 
 /// Requests under way on one HTTP/2 connection; the client holds back the next one.
@@ -169,8 +169,8 @@ pub const STALL_TIMEOUT_UNDER_PRESSURE: Duration = Duration::from_secs(5);
 /// A silent HTTP/2 connection is pinged this often.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long a client may take to answer such a ping, which it finds behind all that was sent before:
-/// megabytes perhaps, for which a slow one takes its time.
+/// How long a client may take to answer such a ping, which it finds behind all that was sent
+/// before: megabytes perhaps, for which a slow one takes its time.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Bytes per second that a client may read as slowly as over HTTP/2, where it makes room for more

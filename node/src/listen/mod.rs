@@ -38,9 +38,9 @@ pub(crate) struct Accepted {
 }
 
 impl Port {
-    /// Takes connections in on `socket`, which listens already. At most `most` are served at a time;
-    /// the next one waits until one ends, which an idle one does for it, and those behind it wait in
-    /// the listen queue.
+    /// Takes connections in on `socket`, which listens already. At most `most` are served at a
+    /// time; the next one waits until one ends, which an idle one does for it, and those behind it
+    /// wait in the listen queue.
     pub(crate) fn new(name: &'static str, socket: TcpListener, most: usize) -> Self {
         Self { name, socket, places: Places::new(most) }
     }

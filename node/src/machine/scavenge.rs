@@ -51,8 +51,8 @@ fn removable<S: View>(state: &mut S, stream: S::Stream, time: Ticks) -> Result<O
     Ok(Some(Removable::of(StreamNameRef::new(&name), is_tombstoned, last, &metadata, time)))
 }
 
-/// Blanks an event. The event that holds the metadata in force cannot be blanked: they would stay in
-/// force on nodes that know them, and be gone on others.
+/// Blanks an event. The event that holds the metadata in force cannot be blanked: they would stay
+/// in force on nodes that know them, and be gone on others.
 pub(super) fn redact<S: Batch>(state: &mut S, command: &Redact) -> Result<WriteOutcome, S::Error> {
     let Redact { stream: name, number } = command;
     if name.is_empty() || name == stream_name::ALL || *number >= MAX_NUMBER {

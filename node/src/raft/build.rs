@@ -153,8 +153,8 @@ pub async fn build(
 }
 
 /// Refuses data of a cluster that has other servers than the list names. Only server ids count:
-/// addresses may change, and a replaced disk keeps the id of its server. A restored cluster may lack
-/// servers: on the restored disk any, on the others those that do not vote yet.
+/// addresses may change, and a replaced disk keeps the id of its server. A restored cluster may
+/// lack servers: on the restored disk any, on the others those that do not vote yet.
 async fn check_members(
     config: &Config,
     founding: Founding,

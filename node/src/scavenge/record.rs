@@ -1,6 +1,6 @@
-//! What the cluster remembers of a run: events in `$scavenges-{id}`, the first and the last of which
-//! are linked into `$scavenges` (contract/services 4.4). They are all the state that a run has, so
-//! every node can start and stop one, and the next leader goes on with it.
+//! What the cluster remembers of a run: events in `$scavenges-{id}`, the first and the last of
+//! which are linked into `$scavenges` (contract/services 4.4). They are all the state that a run
+//! has, so every node can start and stop one, and the next leader goes on with it.
 
 use std::time::Duration;
 
@@ -82,8 +82,8 @@ impl Run {
     }
 }
 
-/// Number of the last link to a run. It may lead nowhere any more: then no run goes on, and the next
-/// one begins behind it.
+/// Number of the last link to a run. It may lead nowhere any more: then no run goes on, and the
+/// next one begins behind it.
 pub(super) fn last_of_runs(view: &ReadView<'_>) -> Result<Option<EventNumber>, ReadError> {
     Ok(view.stream(RUNS)?.last_number)
 }

@@ -224,8 +224,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The time for others grows with the time that the step has taken, which is longer the more they
-    /// do.
+    /// The time for others grows with the time that the step has taken, which is longer the more
+    /// they do.
     async fn pause(&self, taken: Duration, bytes: u64) {
         tokio::time::sleep(self.inner.pause_after(taken, bytes)).await;
     }

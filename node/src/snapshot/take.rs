@@ -89,8 +89,8 @@ pub(super) fn describe_files(
     Ok(files)
 }
 
-/// The files of snapshots below `data_dir` that are not what their manifests say, each in a sentence.
-/// Snapshots that are being made do not count.
+/// The files of snapshots below `data_dir` that are not what their manifests say, each in a
+/// sentence. Snapshots that are being made do not count.
 pub fn damaged_files(data_dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(data_dir.join("snapshots")).into_iter().flatten().flatten();
     let named = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));

@@ -68,8 +68,8 @@ impl Generation {
         self.has_holes.store(true, Ordering::Release);
     }
 
-    /// How many events were redacted, of all streams together. Asked for before a snapshot is taken,
-    /// it is never ahead of what the snapshot shows.
+    /// How many events were redacted, of all streams together. Asked for before a snapshot is
+    /// taken, it is never ahead of what the snapshot shows.
     pub(super) fn redactions(&self) -> u32 {
         self.redactions.load(Ordering::Acquire)
     }
@@ -213,8 +213,8 @@ impl Generation {
     }
 }
 
-/// Opening a database adds the families that it lacks. A database of a format that has them must not
-/// lack any: without its holes, every event that was removed would be taken for damage.
+/// Opening a database adds the families that it lacks. A database of a format that has them must
+/// not lack any: without its holes, every event that was removed would be taken for damage.
 fn require_families(path: &Path, cache: &Cache) -> Result<(), ReadError> {
     let options = options::database(false, FEW_OPEN_TABLES);
     // What is wrong with a database that cannot be listed, opening it tells.

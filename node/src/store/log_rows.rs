@@ -10,7 +10,8 @@ use super::read::{ReadView, missing};
 use super::{ReadError, event_row, options};
 use crate::event::{EventRef, Position};
 
-/// The holes of one row of the family, kept by a view: neighbours are asked for one after the other.
+/// The holes of one row of the family, kept by a view: neighbours are asked for one after the
+/// other.
 #[derive(Debug, Clone)]
 pub(super) struct KeptHoles {
     row: u64,

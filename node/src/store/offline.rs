@@ -65,14 +65,14 @@ impl From<Unreadable> for ReadError {
     }
 }
 
-/// The directory of the current database under `state`, the directory of a node's databases, and its
-/// number.
+/// The directory of the current database under `state`, the directory of a node's databases, and
+/// its number.
 pub fn current_database(state: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     Ok(generation::read_pointer(state)?.map(|number| (number, generation::directory(state, number))))
 }
 
-/// Whether another process has the database in this directory open. A process that has it open itself
-/// must not ask: the question would take its lock away.
+/// Whether another process has the database in this directory open. A process that has it open
+/// itself must not ask: the question would take its lock away.
 pub fn is_in_use(directory: &Path) -> io::Result<bool> {
     // RocksDB holds a lock of this kind on this file for as long as a database is open for writing.
     let file = match fs::OpenOptions::new().read(true).write(true).open(directory.join("LOCK")) {
@@ -242,9 +242,9 @@ impl OfflineState {
         Ok(holes.is_some_and(|holes| holes.contains(position % SPAN)))
     }
 
-    /// The position of the first event that was stamped after this time; the next position when there
-    /// is none. Looks at every event before it: those of an import bring older times with them, so the
-    /// times of a log do not ascend.
+    /// The position of the first event that was stamped after this time; the next position when
+    /// there is none. Looks at every event before it: those of an import bring older times with
+    /// them, so the times of a log do not ascend.
     pub fn first_after(&self, time: Ticks) -> Result<Position, ReadError> {
         let mut found = None;
         self.events(0, |event| {

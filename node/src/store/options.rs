@@ -105,7 +105,8 @@ pub fn database(create: bool, open_tables: u64) -> Options {
     options
 }
 
-/// All families with their options, sharing `cache`; what is forgotten leaves them in the background.
+/// All families with their options, sharing `cache`; what is forgotten leaves them in the
+/// background.
 pub(super) fn families(cache: &Cache, forgotten: &Forgotten) -> Vec<ColumnFamilyDescriptor> {
     let descriptor = |name: &'static str| {
         let mut options = family(name, cache);

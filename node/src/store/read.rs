@@ -124,7 +124,8 @@ impl<'db> ReadView<'db> {
     pub fn stream(&self, stream: &str) -> Result<StreamInfo, ReadError> {
         let record = self.record(stream)?;
         let last_number = match &record {
-            // The index may lack the rows of forgotten ids, the last ones too, and have earlier ones.
+            // The index may lack the rows of forgotten ids, the last ones too, and have earlier
+            // ones.
             Some(record) => self.last_index_number(record.id)?.max(record.last_number),
             None => None,
         };
@@ -365,7 +366,8 @@ impl<'db> ReadView<'db> {
         Ok(newest)
     }
 
-    /// Position the next event will get, which is the number of events ever stored, as of this view.
+    /// Position the next event will get, which is the number of events ever stored, as of this
+    /// view.
     pub fn next_position(&self) -> Result<Position, ReadError> {
         let row = self.get(options::SYSTEM, system_row::COUNTERS)?;
         Ok(row.map_or(Ok(Counters::default()), |row| Counters::decode(&row))?.next_position)

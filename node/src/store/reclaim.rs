@@ -29,8 +29,8 @@ pub struct Reclaimable {
 }
 
 impl Store {
-    /// What should be rewritten to give space back, in pieces of some tables each. Writes everything
-    /// to disk first, because only tables can be rewritten.
+    /// What should be rewritten to give space back, in pieces of some tables each. Writes
+    /// everything to disk first, because only tables can be rewritten.
     pub fn reclaimable(&self) -> io::Result<Vec<Reclaimable>> {
         let generation = self.inner.current.load_full();
         if !generation.has_holes() {

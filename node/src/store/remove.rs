@@ -60,8 +60,8 @@ struct Front {
 
 impl Chunk<'_> {
     /// Removes the events at the beginning of a stream that nobody can see, `most` of them at most.
-    /// Their ids stay known until [`Self::forget_ids`]. The newest of all events stays: the counters
-    /// and the time of the log are checked against it at every start.
+    /// Their ids stay known until [`Self::forget_ids`]. The newest of all events stays: the
+    /// counters and the time of the log are checked against it at every start.
     pub fn remove_events(
         &mut self,
         stream: StreamRef,

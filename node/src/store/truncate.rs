@@ -29,7 +29,8 @@ pub struct Truncated {
     pub events: u64,
     /// Streams that lost events, metadata or their deletion.
     pub streams: u64,
-    /// Streams whose metadata below the cut had been removed by then: they keep those from after it.
+    /// Streams whose metadata below the cut had been removed by then: they keep those from after
+    /// it.
     pub keep_later_metadata: Vec<String>,
 }
 
@@ -264,8 +265,8 @@ fn take_back(record: &mut StreamRecord, cut: Position, affected: &Affected, befo
     record.tombstone_position = record.tombstone_position.filter(|position| *position < cut);
     let kept = affected.get(&record.id).copied();
     if let Some(kept) = kept {
-        // Where the events of the first numbers are forgotten, it is not known whether they were stored
-        // before the cut, and some of their rows may be gone. No number is given twice.
+        // Where the events of the first numbers are forgotten, it is not known whether they were
+        // stored before the cut, and some of their rows may be gone. No number is given twice.
         let last = kept.max(record.forgotten_before.checked_sub(1));
         record.last_number = record.last_number.and(last);
         let end = last.map_or(0, |last| last + 1);

@@ -34,8 +34,8 @@ pub struct StreamRef(pub(super) usize);
 pub(super) struct StreamState {
     name: Arc<str>,
     pub(super) stored: StoredHead,
-    /// Numbers and positions of the events written in this chunk, ascending; the last one has number
-    /// [`StreamHead::last_number`].
+    /// Numbers and positions of the events written in this chunk, ascending; the last one has
+    /// number [`StreamHead::last_number`].
     pub(super) written: Vec<(EventNumber, Position)>,
     changed: bool,
     /// Its metadata has changed in this chunk, or what is left of its events.
@@ -488,7 +488,8 @@ impl<'writer> Chunk<'writer> {
         bounded.set_iterate_upper_bound(index_row::end_key(record.id));
         let mut rows = self.generation.db().raw_iterator_cf_opt(self.generation.family(options::INDEX), bounded);
         let head = StreamHead {
-            // The index may lack the rows of forgotten ids, the last ones too, and have earlier ones.
+            // The index may lack the rows of forgotten ids, the last ones too, and have earlier
+            // ones.
             last_number: read::last_number(&mut rows, record.id)?.max(record.last_number),
             tombstone: record.tombstone_position,
             recreation: stream_row::recreation(&record),

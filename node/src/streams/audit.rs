@@ -32,7 +32,8 @@ pub(super) fn redaction(client: Client<'_>, stream: &str, number: EventNumber) {
     tracing::info!(target: "audit", ?stream, number, ?who, %from, "audit: an event was redacted");
 }
 
-/// Events of another store were stored past every access list, and with them perhaps lists and users.
+/// Events of another store were stored past every access list, and with them perhaps lists and
+/// users.
 pub(super) fn import(client: Client<'_>, events: u64) {
     if events == 0 {
         return;

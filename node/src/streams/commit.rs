@@ -87,8 +87,8 @@ impl Streams {
         }
     }
 
-    /// Refuses upkeep that an older member of the cluster could not apply. Once one was applied, no such
-    /// member can be left.
+    /// Refuses upkeep that an older member of the cluster could not apply. Once one was applied, no
+    /// such member can be left.
     pub(super) async fn upkeep_barrier(&self) -> Result<(), CommitError> {
         let has_holes = self.cluster.store().read(|view| Ok(view.has_holes())).await.map_err(Refusal::Store)?;
         if has_holes || self.cluster.knows_removals_everywhere() {

@@ -42,8 +42,8 @@ pub(crate) struct PageFacts {
 
 impl PageFacts {
     /// Whether they cannot be told before the links on the page are looked at: a cache may keep it,
-    /// for everybody only if everybody may read what they lead to. What is shown to a caller who did
-    /// not log in may be shown to everybody.
+    /// for everybody only if everybody may read what they lead to. What is shown to a caller who
+    /// did not log in may be shown to everybody.
     pub(super) fn depend_on_links(&self, policy: &Policy) -> bool {
         let may_be_kept = self.is_immutable || self.cache_control_s.is_some();
         may_be_kept && self.is_public && LinkAccess::of_unseen(policy) != LinkAccess::Public
@@ -111,8 +111,8 @@ pub(super) enum Content<F> {
 }
 
 impl Streams {
-    /// The document of a page of `source`. A large one reserves its memory before anything more of it
-    /// is read; then its links are looked at, and its first part is written.
+    /// The document of a page of `source`. A large one reserves its memory before anything more of
+    /// it is read; then its links are looked at, and its first part is written.
     ///
     /// # Errors
     /// The caller may not read what one of the links leads to, and so not the page; other documents

@@ -98,8 +98,8 @@ pub(crate) const MAX_FILTER_REGEX_BYTES: usize = 256 * 1024;
 /// The same of one as most are: what needs no more holds no more.
 pub(crate) const USUAL_FILTER_REGEX_BYTES: usize = 64 * 1024;
 
-/// Memory of all regular expressions of pages being read and of subscriptions: 256 usual ones, or 64
-/// of the largest. One more is refused.
+/// Memory of all regular expressions of pages being read and of subscriptions: 256 usual ones, or
+/// 64 of the largest. One more is refused.
 pub(crate) const FILTERS_BYTES: usize = 32 * 1024 * 1024;
 
 /// Steps that wait for the thread on which expressions are matched. One more is refused: with a

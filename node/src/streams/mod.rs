@@ -6,11 +6,11 @@
 //! node may answer. So a second door cannot forget a check.
 //!
 //! An operation takes the caller and plain values, and returns values. Each has one error enum,
-//! which lists what can go wrong in words of the product. What every operation can be refused for is
-//! one of its cases, a [`Refusal`], and what every write can come to is a [`CommitError`]; the steps
-//! that operations share return these, and `?` takes them over. A door matches each enum in full, so
-//! that the compiler names every door that has to learn a new error. Nothing here is logged that the
-//! door is told.
+//! which lists what can go wrong in words of the product. What every operation can be refused for
+//! is one of its cases, a [`Refusal`], and what every write can come to is a [`CommitError`]; the
+//! steps that operations share return these, and `?` takes them over. A door matches each enum in
+//! full, so that the compiler names every door that has to learn a new error. Nothing here is
+//! logged that the door is told.
 
 mod append;
 mod audit;

@@ -80,7 +80,8 @@ struct Events {
 }
 
 impl<F: PageFormat> PageReader<F> {
-    /// The page of a stream, or why there is none, if nothing is needed for it that is not in memory.
+    /// The page of a stream, or why there is none, if nothing is needed for it that is not in
+    /// memory.
     pub(super) fn look_in_memory(&self, state: &SourceState) -> Option<PageLook<F>> {
         let page = match self.readable(state) {
             Err(error) => Err(error),

@@ -59,8 +59,8 @@ impl<F: PageFormat> PagePlan<F> {
         PartCursor { left, has_events: false }
     }
 
-    /// Where [`Self::check`] begins. There is nothing to look at where no link can close the page or
-    /// all were looked at, and for administrators.
+    /// Where [`Self::check`] begins. There is nothing to look at where no link can close the page
+    /// or all were looked at, and for administrators.
     pub(super) fn first_check(&self) -> LinkCheck {
         let is_needed =
             self.links == Links::Followed && self.link_access.is_none() && !self.sight.policy.caller.is_admin();

@@ -1,6 +1,6 @@
-//! The events of a page of a filtered log. There is no index of types or prefixes, so they are found
-//! by looking at one event after the other. A search looks at a bounded number of them; a page that
-//! ends there is shorter than asked for, and its links lead on from there.
+//! The events of a page of a filtered log. There is no index of types or prefixes, so they are
+//! found by looking at one event after the other. A search looks at a bounded number of them; a
+//! page that ends there is shorter than asked for, and its links lead on from there.
 
 use std::time::Instant;
 

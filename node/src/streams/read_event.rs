@@ -44,7 +44,8 @@ pub(crate) struct EventRead {
 /// Why an event is not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadEventError {
-    /// What any operation can be refused for. A link to what the caller may not read is denied, too.
+    /// What any operation can be refused for. A link to what the caller may not read is denied,
+    /// too.
     #[error(transparent)]
     Refused(Refusal),
     /// The stream is hard-deleted.

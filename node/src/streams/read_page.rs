@@ -1,6 +1,7 @@
 //! Pages of a stream (contract/streams 8), of the log of all events (contract/streams 10), and of
 //! what a filter leaves of it (contract/streams 17). They are read in one way: a look at the source
-//! finds and writes the page, a long poll waits and looks again, and what is large follows in parts.
+//! finds and writes the page, a long poll waits and looks again, and what is large follows in
+//! parts.
 
 use std::sync::Arc;
 

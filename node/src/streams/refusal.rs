@@ -1,5 +1,5 @@
-//! What any operation can be refused for. The steps that operations share end in a [`Refusal`], each
-//! operation's error takes it over as it is, and a door answers it in one place.
+//! What any operation can be refused for. The steps that operations share end in a [`Refusal`],
+//! each operation's error takes it over as it is, and a door answers it in one place.
 
 use super::filters::StepError;
 use crate::budget::Exhausted;

@@ -112,8 +112,8 @@ impl StillReadable {
         self.streams.policy(&self.caller).await
     }
 
-    /// Asks before each piece of an answer that is in memory. Nearly always the answer is in memory,
-    /// too, and costs less than copying the piece.
+    /// Asks before each piece of an answer that is in memory. Nearly always the answer is in
+    /// memory, too, and costs less than copying the piece.
     ///
     /// # Errors
     /// Nothing more of it may be sent.

@@ -126,7 +126,8 @@ fn renewing_twice_in_a_second_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let dir = format!("--dir={}", directory.path().display());
     certs(&["create", MEMBERS, &dir]).unwrap();
-    // However the seconds fall: of three in a row at least two are of the same one, or all are kept.
+    // However the seconds fall: of three in a row at least two are of the same one, or all are
+    // kept.
     let mut written = 0;
     for _ in 0..3 {
         let before = contents(directory.path());

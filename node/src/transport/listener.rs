@@ -40,8 +40,8 @@ pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 /// again and again.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Log lines about refused connections in [`REMIND_INTERVAL`]. Without a limit, a client that reaches
-/// the port could fill the disk.
+/// Log lines about refused connections in [`REMIND_INTERVAL`]. Without a limit, a client that
+/// reaches the port could fill the disk.
 const MAX_LINES: usize = 64;
 
 /// The purpose of the port, in log lines.

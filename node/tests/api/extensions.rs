@@ -275,8 +275,8 @@ async fn filtered_pages_look_at_a_bounded_number_of_events_and_lead_on() {
     nodes.stop().await;
 }
 
-/// An event whose type is `so_many` letters, `a` or `b` by chance, and ends so. Expressions that look
-/// back are slow for it.
+/// An event whose type is `so_many` letters, `a` or `b` by chance, and ends so. Expressions that
+/// look back are slow for it.
 fn slow_to_match(so_many: usize, end: &str) -> serde_json::Value {
     let mut event_type = String::new();
     while event_type.len() < so_many {

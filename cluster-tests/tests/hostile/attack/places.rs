@@ -11,8 +11,8 @@ use crate::door::{Connection, Door, Protocol, push};
 /// Attackers that try passwords. Each address has a thousand attempts before they are slowed down.
 const GUESSERS: usize = 4;
 
-/// Between two attempts of one attacker. A hash takes 20 ms, and of each of two cores clients should
-/// keep most.
+/// Between two attempts of one attacker. A hash takes 20 ms, and of each of two cores clients
+/// should keep most.
 const GUESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The state of a connection and of a request that waits.

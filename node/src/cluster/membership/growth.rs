@@ -13,8 +13,8 @@ use crate::raft::{Members, ServerState};
 use crate::transport::{Member, NodeId};
 
 impl Formation {
-    /// One step: joins what is empty, lets those vote that have caught up, and ends when every listed
-    /// server votes. Repeating it after a crash at any point is harmless.
+    /// One step: joins what is empty, lets those vote that have caught up, and ends when every
+    /// listed server votes. Repeating it after a crash at any point is harmless.
     pub(super) async fn grow(&self) -> Round {
         let seen = self.consensus.seen();
         let voters = seen.members.voters();
@@ -53,8 +53,8 @@ impl Formation {
         }
     }
 
-    /// Adds those that are not members yet by one entry, so that every node of the cluster knows all
-    /// of its servers, and lets the others vote.
+    /// Adds those that are not members yet by one entry, so that every node of the cluster knows
+    /// all of its servers, and lets the others vote.
     async fn take_in(&self, heard: &[(&MemberConfig, wire::StatusResponse)], members: &Members) -> Result<(), String> {
         let mut joining = BTreeMap::new();
         for (member, status) in heard {

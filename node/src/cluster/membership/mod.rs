@@ -2,8 +2,8 @@
 //! its predecessor.
 //!
 //! [`formation`] makes this node a member, by founding the cluster or by asking the leader for the
-//! place of a lost disk; [`replacement`] is the leader's side of that. [`growth`] completes a cluster
-//! that was restored on one node.
+//! place of a lost disk; [`replacement`] is the leader's side of that. [`growth`] completes a
+//! cluster that was restored on one node.
 
 pub(super) mod formation;
 mod growth;

@@ -1,5 +1,5 @@
-//! The callers that may use a route. This is checked before anything else about the request is looked
-//! at (contract/services 1.3).
+//! The callers that may use a route. This is checked before anything else about the request is
+//! looked at (contract/services 1.3).
 
 use crate::access::rules::OPERATORS;
 use crate::access::{Admission, Caller};

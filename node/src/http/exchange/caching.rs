@@ -127,8 +127,8 @@ fn max_age(seconds: u64, scope: &str) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={seconds}, {scope}")).unwrap_or(NO_CACHE)
 }
 
-/// `{version};{hash}`, unquoted; version -1 for a stream without events. Where events were redacted,
-/// how many follows.
+/// `{version};{hash}`, unquoted; version -1 for a stream without events. Where events were
+/// redacted, how many follows.
 pub(crate) fn tag(version: Version, media_type: MediaType) -> String {
     let Version { last, redactions } = version;
     match redactions {

@@ -22,8 +22,8 @@ pub(crate) fn may_write(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Whether a page that is not one of this node sends the request. What is no browser says nothing of
-/// pages, and is not foreign.
+/// Whether a page that is not one of this node sends the request. What is no browser says nothing
+/// of pages, and is not foreign.
 pub(crate) fn is_foreign(state: &AppState, connection: &Connection, headers: &HeaderMap) -> bool {
     let origin = only(headers, &header::ORIGIN);
     let is_trusted =
@@ -63,10 +63,10 @@ fn is_own_site(site: &str) -> bool {
     site.eq_ignore_ascii_case("same-origin") || site.eq_ignore_ascii_case("none")
 }
 
-/// Whether `origin` is an address of this node: that of the request, as the node or a proxy before it
-/// has it, or the advertised one. Schemes are not compared, because TLS may end before this node. A
-/// page cannot make a browser that adds credentials send X-Forwarded headers: that needs a preflight,
-/// which allows no credentials.
+/// Whether `origin` is an address of this node: that of the request, as the node or a proxy before
+/// it has it, or the advertised one. Schemes are not compared, because TLS may end before this
+/// node. A page cannot make a browser that adds credentials send X-Forwarded headers: that needs a
+/// preflight, which allows no credentials.
 fn is_own(state: &AppState, connection: &Connection, headers: &HeaderMap, origin: &str) -> bool {
     let Some(origin) = Origin::parse(origin) else { return false };
     let advertised = state.config.advertise_http.as_deref();

@@ -1,5 +1,5 @@
-//! What the operations of the rooms below are refused for, as errors of this API: one full match for
-//! each operation.
+//! What the operations of the rooms below are refused for, as errors of this API: one full match
+//! for each operation.
 
 use http::HeaderMap;
 

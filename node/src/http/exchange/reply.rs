@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use crate::budget::Held;
 use crate::http::exchange::compress::Encoder;
 
-/// A longer body carries its memory with it: slices of it wait in the connection after the answer is
-/// handed over. Shorter ones are gone soon, and worth no allocation.
+/// A longer body carries its memory with it: slices of it wait in the connection after the answer
+/// is handed over. Shorter ones are gone soon, and worth no allocation.
 const OWNED_FROM_BYTES: usize = 16 * 1024;
 
 /// The body of an answer.

@@ -193,8 +193,8 @@ where
     }
 }
 
-/// How much room a body needs next for `bytes` beside the `room` that it has, and how much it had better
-/// take: as much again as it has, within bounds, and not more than it can still need.
+/// How much room a body needs next for `bytes` beside the `room` that it has, and how much it had
+/// better take: as much again as it has, within bounds, and not more than it can still need.
 fn step(room: usize, bytes: usize, announced: usize) -> (usize, usize) {
     let least = bytes - room;
     let to_come = announced.min(MAX_BODY_BYTES).saturating_sub(room);

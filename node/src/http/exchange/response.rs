@@ -139,8 +139,8 @@ pub(crate) fn add_common_headers(answer: &mut Response<Reply>, allowed: HeaderVa
 }
 
 /// Lets a script of another page send any header: adds what the answer to its preflight `asked` for
-/// has beside the headers of every answer (contract/streams 1.2). No answer allows credentials, so a
-/// browser adds none of its own to a request that needed a preflight.
+/// has beside the headers of every answer (contract/streams 1.2). No answer allows credentials, so
+/// a browser adds none of its own to a request that needed a preflight.
 pub(crate) fn add_preflight_headers(answer: &mut Response<Reply>, asked: &HeaderMap) {
     let signs = [header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_REQUEST_HEADERS];
     if !signs.iter().any(|name| asked.contains_key(name)) {

@@ -57,8 +57,8 @@ pub(crate) async fn answer(
     answer
 }
 
-/// Bytes of an answer that count among those that its connection holds: it can be given up and asked
-/// for again, as the answer to a write cannot. Zero for others.
+/// Bytes of an answer that count among those that its connection holds: it can be given up and
+/// asked for again, as the answer to a write cannot. Zero for others.
 fn counted_bytes(answer: &Response<Reply>, method: &Method) -> usize {
     let bytes = answer.body().whole_bytes();
     let is_read = method == Method::GET || method == Method::HEAD;

@@ -115,8 +115,8 @@ impl Basis {
     }
 }
 
-/// The first item of the list that all lines of a header make together: each proxy in a row adds its
-/// own, and the first one spoke with the client (RFC 9110 5.6.1: empty items do not count).
+/// The first item of the list that all lines of a header make together: each proxy in a row adds
+/// its own, and the first one spoke with the client (RFC 9110 5.6.1: empty items do not count).
 fn first_item<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut items = headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let first = items.find_map(|item| Some(item.trim_ascii()).filter(|item| !item.is_empty()))?;
@@ -164,7 +164,8 @@ impl Element {
         None
     }
 
-    /// The first element of a list, `None` in it if the element is empty, and what stands behind it.
+    /// The first element of a list, `None` in it if the element is empty, and what stands behind
+    /// it.
     fn parse(list: &str) -> Option<(Option<Self>, &str)> {
         let mut element = Self::default();
         let mut names: Vec<&str> = Vec::new();
@@ -352,8 +353,8 @@ mod tests {
             prop_assert!(consists_of(path, &OF_PREFIX) && !path.ends_with('/'), "{}", base);
         }
 
-        /// What Vary promises: a request that agrees with another one in the headers that counted for
-        /// its answer gets the same links.
+        /// What Vary promises: a request that agrees with another one in the headers that counted
+        /// for its answer gets the same links.
         #[test]
         fn headers_that_do_not_count_change_no_link(first in any_headers(), second in any_headers()) {
             let counted = counted(Basis::of(&first));

@@ -3,9 +3,9 @@
 //! Stored events change by redaction only, and so does a page that follows no link and hides no
 //! event for its age: what it shows depends on the numbers on it, on the links in its head and on
 //! how many events of its stream were redacted, and all of that is in the key. Whether the caller
-//! may read it, and whether it is still the page that was asked for, is decided before, on the state
-//! of the stream as it is. Many subscribers of one stream ask for the same pages; this spares them
-//! everything but the sending.
+//! may read it, and whether it is still the page that was asked for, is decided before, on the
+//! state of the stream as it is. Many subscribers of one stream ask for the same pages; this spares
+//! them everything but the sending.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
