@@ -119,7 +119,12 @@ fn open_files() -> anyhow::Result<OpenFiles> {
     let parts = OPEN_FILES.within(allowed)?;
     if parts != OPEN_FILES {
         let clients = parts.clients;
-        tracing::warn!(allowed, wanted, clients, "few open files are allowed, so few clients, too; raise `ulimit -n`");
+        tracing::warn!(
+            allowed,
+            wanted,
+            clients,
+            "the limit of open files is low, so the node serves fewer clients; raise `ulimit -n`"
+        );
     }
     Ok(parts)
 }

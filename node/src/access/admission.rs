@@ -1,7 +1,7 @@
 //! Who gets in at all, before any list is asked: what anonymous callers may use is configured.
 
-use super::rules::Caller;
 use crate::config::Config;
+use crate::event::Caller;
 
 /// Which callers may use which resources of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

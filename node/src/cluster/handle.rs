@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::event::{Position, Stamps, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, LogProgress};
-use crate::store::Store;
+use crate::store::{ReadError, Store};
 use crate::transport::Traffic;
 
 /// Handle on the cluster as this node takes part in it. Cheap to clone.
@@ -36,6 +36,9 @@ use crate::transport::Traffic;
 pub struct Cluster {
     pub(super) parts: Arc<ClusterParts>,
 }
+
+/// What the requester of upkeep can do while [`Cluster::takes_upkeep`] says no.
+pub(crate) const UPKEEP_HAS_TO_WAIT: &str = "wait until every member of the cluster answers and runs this version";
 
 /// The parts of the room.
 pub(super) struct ClusterParts {
@@ -327,9 +330,15 @@ impl Cluster {
         self.parts.lifecycle.set_users_exist();
     }
 
-    /// Whether every member can read a state with removed events, as far as this node has heard.
-    pub(crate) fn knows_removals_everywhere(&self) -> bool {
-        self.parts.status.knows_removals_everywhere()
+    /// Whether every member of the cluster can apply commands of upkeep: removals, redactions,
+    /// imports. Once a node has holes in its log, such a command was applied, so no older member is
+    /// left. Before that, every member has to say that it can read a state with removed events.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub(crate) async fn takes_upkeep(&self) -> Result<bool, ReadError> {
+        let has_holes = self.store().read(|view| Ok(view.has_holes())).await?;
+        Ok(has_holes || self.parts.status.knows_removals_everywhere())
     }
 
     /// Figures of the work of this node.

@@ -6,8 +6,8 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, backup, event, feed, filtered, gossip, health, node, openapi, scavenge, stats, streams, transfer,
-    users, web,
+    all, append, backup, delete, event, feed, filtered, gossip, health, node, openapi, redact, scavenge, stats,
+    subscriptions, trailing_slash, transfer, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -37,11 +37,11 @@ macro_rules! routes {
 routes! {
 //  method path                                                   name in metrics        who may ask        bodies        answers   handler
     POST   "/streams/{stream}"                                    "append"               Streams            WRITE         WRITE     append::to_stream(body);
-    DELETE "/streams/{stream}"                                    "delete"               Streams            -             WRITE     streams::delete();
+    DELETE "/streams/{stream}"                                    "delete"               Streams            -             WRITE     delete::stream();
     GET    "/streams/{stream}"                                    "feed_head"            Streams            -             LIVE_FEED feed::head();
-    POST   "/streams/{stream}/"                                   "trailing_slash"       Streams            WRITE         WRITE     streams::without_slash();
-    DELETE "/streams/{stream}/"                                   "trailing_slash"       Streams            -             WRITE     streams::without_slash();
-    GET    "/streams/{stream}/"                                   "trailing_slash"       Streams            -             WRITE     streams::without_slash();
+    POST   "/streams/{stream}/"                                   "trailing_slash"       Streams            WRITE         WRITE     trailing_slash::remove();
+    DELETE "/streams/{stream}/"                                   "trailing_slash"       Streams            -             WRITE     trailing_slash::remove();
+    GET    "/streams/{stream}/"                                   "trailing_slash"       Streams            -             WRITE     trailing_slash::remove();
     GET    "/streams/{stream}/{number}"                           "event"                Streams            -             EVENT     event::of_stream();
     GET    "/streams/{stream}/{number}/{count}"                   "feed_backward"        Streams            -             FEED      feed::backward();
     GET    "/streams/{stream}/{number}/backward/{count}"          "feed_backward"        Streams            -             FEED      feed::backward();
@@ -49,15 +49,15 @@ routes! {
     POST   "/streams/{stream}/incoming/{guid}"                    "incoming"             Streams            INCOMING_BODY INCOMING  append::incoming(body);
     POST   "/streams/{stream}/metadata"                           "metadata_write"       Streams            WRITE         WRITE     append::metadata(body);
     GET    "/streams/{stream}/metadata"                           "metadata_event"       Streams            -             EVENT     event::of_metadata();
-    GET    "/streams/{stream}/metadata/"                          "trailing_slash"       Streams            -             EVENT     streams::without_slash();
-    POST   "/streams/{stream}/metadata/"                          "trailing_slash"       Streams            WRITE         WRITE     streams::without_slash();
+    GET    "/streams/{stream}/metadata/"                          "trailing_slash"       Streams            -             EVENT     trailing_slash::remove();
+    POST   "/streams/{stream}/metadata/"                          "trailing_slash"       Streams            WRITE         WRITE     trailing_slash::remove();
     GET    "/streams/{stream}/metadata/{number}"                  "metadata_event"       Streams            -             EVENT     event::of_metadata();
     GET    "/streams/{stream}/metadata/{number}/{count}"          "metadata_backward"    Streams            -             FEED      feed::metadata_backward();
     GET    "/streams/{stream}/metadata/{number}/backward/{count}" "metadata_backward"    Streams            -             FEED      feed::metadata_backward();
     GET    "/streams/{stream}/metadata/{number}/forward/{count}"  "metadata_forward"     Streams            -             FEED      feed::metadata_forward();
 
     GET    "/streams/$all"                                        "all_head"             Streams            -             LIVE_FEED all::head();
-    GET    "/streams/$all/"                                       "trailing_slash"       Streams            -             FEED      streams::without_slash();
+    GET    "/streams/$all/"                                       "trailing_slash"       Streams            -             FEED      trailing_slash::remove();
     GET    "/streams/$all/{number}/{count}"                       "all_backward"         Streams            -             FEED      all::backward();
     GET    "/streams/$all/{number}/backward/{count}"              "all_backward"         Streams            -             FEED      all::backward();
     GET    "/streams/$all/{number}/forward/{count}"               "all_forward"          Streams            -             FEED      all::forward();
@@ -93,9 +93,9 @@ routes! {
     DELETE "/admin/scavenge/{guid}"                               "scavenge_stop"        Operators          -             NODE      scavenge::stop();
     GET    "/admin/scavenge/current"                              "scavenge_state"       Operators          -             NODE      scavenge::current();
     GET    "/admin/scavenge/last"                                 "scavenge_state"       Operators          -             NODE      scavenge::last();
-    POST   "/admin/redact/{stream}/{number}"                      "redact"               AdministratorsOnly -             NODE      scavenge::redact();
-    GET    "/subscriptions"                                       "subscriptions"        Streams            -             NODE      node::subscriptions();
-    GET    "/subscriptions/{stream}"                              "subscriptions"        Streams            -             NODE      node::subscriptions_of_stream();
+    POST   "/admin/redact/{stream}/{number}"                      "redact"               AdministratorsOnly -             NODE      redact::event();
+    GET    "/subscriptions"                                       "subscriptions"        Streams            -             NODE      subscriptions::list();
+    GET    "/subscriptions/{stream}"                              "subscriptions"        Streams            -             NODE      subscriptions::of_stream();
     GET    "/gossip"                                              "gossip"               Anybody            -             NODE      gossip::members();
     GET    "/health/live"                                         "health_live"          Anybody            -             -         health::live();
     HEAD   "/health/live"                                         "health_live"          Anybody            -             -         health::live();

@@ -7,6 +7,7 @@ mod delete;
 mod import;
 mod metadata;
 mod on_store;
+mod redact;
 mod scavenge;
 mod state;
 #[cfg(test)]
@@ -36,7 +37,7 @@ pub(crate) fn apply<S: Batch>(state: &mut S, time: Ticks, command: &Bytes) -> Re
         Some(command::Kind::Delete(command)) => delete::apply(state, time, command),
         Some(command::Kind::AppendAll(command)) => append_all::apply(state, time, command),
         Some(command::Kind::Scavenge(command)) => scavenge::apply(state, time, &command),
-        Some(command::Kind::Redact(command)) => scavenge::redact(state, &command),
+        Some(command::Kind::Redact(command)) => redact::apply(state, &command),
         Some(command::Kind::Import(command)) => import::apply(state, time, command),
         None => Ok(rejected("the command is of an unknown kind")),
     }

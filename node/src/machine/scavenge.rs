@@ -1,12 +1,11 @@
-//! Removing for ever what nobody can see any more, and blanking single events
-//! (docs/adr/0021-removal-is-replicated.md).
+//! Removing for ever what nobody can see any more (docs/adr/0021-removal-is-replicated.md).
 
-use headwater_proto::stored::{Redact, Scavenge};
+use headwater_proto::stored::Scavenge;
 
 use super::rejected;
 use super::state::{Batch, View};
 use crate::event::removal::{MAX_SCAVENGED_EVENTS, MAX_SCAVENGED_STREAMS};
-use crate::event::{MAX_NUMBER, Removable, StreamMetadata, StreamNameRef, Ticks, WriteOutcome, stream_name};
+use crate::event::{Removable, StreamMetadata, StreamNameRef, Ticks, WriteOutcome};
 
 /// Removes what can be removed of the streams, one after the other, until enough is removed. What
 /// that is depends on the state and on the time of the entry only; a stream that is no longer to be
@@ -49,22 +48,4 @@ fn removable<S: View>(state: &mut S, stream: S::Stream, time: Ticks) -> Result<O
         None => head.metadata.as_deref().cloned().unwrap_or_default(),
     };
     Ok(Some(Removable::of(StreamNameRef::new(&name), is_tombstoned, last, &metadata, time)))
-}
-
-/// Blanks an event. The event that holds the metadata in force cannot be blanked: they would stay
-/// in force on nodes that know them, and be gone on others.
-pub(super) fn redact<S: Batch>(state: &mut S, command: &Redact) -> Result<WriteOutcome, S::Error> {
-    let Redact { stream: name, number } = command;
-    if name.is_empty() || name == stream_name::ALL || *number >= MAX_NUMBER {
-        return Ok(rejected("there is no such event"));
-    }
-    let stream = state.stream(name)?;
-    let is_in_force = StreamNameRef::new(name).is_metastream() && state.head(stream).last_number == Some(*number);
-    if is_in_force {
-        return Ok(rejected("this event holds the metadata in force; write others first"));
-    }
-    Ok(match state.redact(stream, *number)? {
-        Some(position) => WriteOutcome::Redacted { position },
-        None => rejected("there is no such event"),
-    })
 }

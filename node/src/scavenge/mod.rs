@@ -19,7 +19,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, Requester, Write, WriteError};
+use crate::cluster::{Cluster, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
 use crate::config::Config;
 use crate::event::{Ticks, WriteOutcome};
 use crate::store::ReadError;
@@ -56,7 +56,7 @@ pub enum ScavengeError {
     #[error("no such scavenge is running")]
     NotFound,
     /// A member of the cluster runs a version that does not know removed events.
-    #[error("every member of the cluster must be heard of, and run a version that can scavenge")]
+    #[error("{UPKEEP_HAS_TO_WAIT}")]
     TooOld,
     /// No leader, or this node is starting or stopping.
     #[error("the node is not ready")]
@@ -147,8 +147,7 @@ impl Inner {
         if newest.is_some_and(|run| run.is_running()) {
             return Err(ScavengeError::Running);
         }
-        let has_holes = store.read(|view| Ok(view.has_holes())).await?;
-        if !has_holes && !self.cluster.knows_removals_everywhere() {
+        if !self.cluster.takes_upkeep().await? {
             return Err(ScavengeError::TooOld);
         }
         let is_described = store.read(record::is_described).await?;

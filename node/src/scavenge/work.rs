@@ -51,7 +51,9 @@ pub(super) async fn run(inner: &Inner) {
                     continue;
                 }
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "cannot tell whether a scavenge is running"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read whether a scavenge is running; the node looks again in a second")
+                }
             }
             if !inner.config.scavenge_interval.is_zero() && Instant::now() >= next_check && is_time_of_day(inner) {
                 next_check = Instant::now() + inner.config.scavenge_interval;
@@ -86,9 +88,9 @@ async fn start_if_worthwhile(inner: &Inner) -> Result<(), ScavengeError> {
     Ok(())
 }
 
-/// What can be removed, all together.
+/// What a look at all streams found that can be removed, all together.
 #[derive(Debug, Clone, Copy, Default)]
-struct Removable {
+struct Found {
     events: u64,
     bytes: u64,
     /// Ids can be forgotten.
@@ -96,8 +98,8 @@ struct Removable {
 }
 
 /// Goes through the streams behind `after` without removing anything.
-async fn look(inner: &Inner, after: &Option<String>) -> Result<Removable, ScavengeError> {
-    let (mut found, mut after) = (Removable::default(), after.clone());
+async fn look(inner: &Inner, after: &Option<String>) -> Result<Found, ScavengeError> {
+    let (mut found, mut after) = (Found::default(), after.clone());
     loop {
         let Scanned { candidates, reached } = scan(inner, after).await?;
         for candidate in candidates {

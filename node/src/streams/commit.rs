@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::Streams;
 use super::authorize::Grant;
 use super::refusal::Refusal;
-use crate::cluster::{Leader, Requester, Write, WriteError};
+use crate::cluster::{Leader, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
 use crate::event::WriteOutcome;
 
 /// Why a write was not made, or nobody knows whether it was.
@@ -57,7 +57,7 @@ impl From<WriteError> for CommitError {
 }
 
 impl CommitError {
-    /// Of an outcome that is not the one that the operation wants.
+    /// The error for an outcome that is not the one that the operation wants.
     pub(super) fn of(outcome: WriteOutcome) -> Self {
         match outcome {
             WriteOutcome::WrongExpectedVersion { current } => Self::WrongExpectedVersion { current },
@@ -87,15 +87,12 @@ impl Streams {
         }
     }
 
-    /// Refuses upkeep that an older member of the cluster could not apply. Once one was applied, no
-    /// such member can be left.
+    /// Refuses upkeep that an older member of the cluster could not apply.
     pub(super) async fn upkeep_barrier(&self) -> Result<(), CommitError> {
-        let has_holes = self.cluster.store().read(|view| Ok(view.has_holes())).await.map_err(Refusal::Store)?;
-        if has_holes || self.cluster.knows_removals_everywhere() {
+        if self.cluster.takes_upkeep().await.map_err(Refusal::Store)? {
             return Ok(());
         }
-        let reason = "every member of the cluster must be heard of, and run a version that can do this".to_owned();
-        Err(CommitError::Rejected { reason })
+        Err(CommitError::Rejected { reason: UPKEEP_HAS_TO_WAIT.to_owned() })
     }
 
     /// Commits an encoded command on behalf of the caller that has the right to it.

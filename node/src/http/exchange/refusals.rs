@@ -8,6 +8,7 @@ use crate::http::exchange::caching;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
 use crate::http::exchange::user_refusal::UserRefusal;
+use crate::scavenge::ScavengeError;
 use crate::streams::{AppendError, CommitError, PageFacts, ReadEventError, ReadPageError, Refusal, SubscribeError};
 
 impl ApiError {
@@ -42,8 +43,9 @@ impl ApiError {
         Self::of_commit(error, Self::DeleteTimeout, request)
     }
 
-    /// Why nothing was blanked.
-    pub(crate) fn of_redaction(error: CommitError, request: &Request<'_>) -> Self {
+    /// Why nothing was imported or blanked (contract/services 4.5), apart from events that do not
+    /// fit into the store.
+    pub(crate) fn of_write(error: CommitError, request: &Request<'_>) -> Self {
         Self::of_commit(error, Self::WriteTimeout, request)
     }
 
@@ -56,7 +58,21 @@ impl ApiError {
             CommitError::StreamDeleted => Self::StreamDeleted,
             CommitError::Rejected { reason } => Self::BadRequest(reason.into()),
             CommitError::Answer(_) => {
-                tracing::error!("{error}");
+                tracing::error!(%error, "the state machine answered a write with the outcome of another operation");
+                Self::Internal
+            }
+        }
+    }
+
+    /// Why a run of removal was not started or stopped (contract/services 4.4).
+    pub(crate) fn of_scavenge(error: ScavengeError) -> Self {
+        match error {
+            ScavengeError::Running | ScavengeError::TooOld => Self::BadRequest(sentence(&error).into()),
+            ScavengeError::NotFound => Self::NotFound,
+            ScavengeError::NotReady => Self::NotReady,
+            ScavengeError::Unknown => Self::WriteTimeout,
+            ScavengeError::Refused(_) => {
+                tracing::error!(%error, "the record of a scavenge could not be written");
                 Self::Internal
             }
         }
@@ -92,7 +108,7 @@ impl ApiError {
         }
     }
 
-    /// Why the user who asks is not shown: only here a denial is answered with a document.
+    /// Why the calling user is not shown: only here a denial is answered with a document.
     pub(crate) fn of_read_caller(error: ReadUsersError) -> Self {
         match error {
             ReadUsersError::Denied => Self::User { login: String::new(), refusal: UserRefusal::Unauthorized },
@@ -135,4 +151,12 @@ impl ApiError {
             SubscribeError::Deleted => Self::Deleted,
         }
     }
+}
+
+/// The text of an error with a capital letter and a full stop.
+fn sentence(error: &ScavengeError) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
 }

@@ -57,7 +57,12 @@ pub(crate) fn json(status: StatusCode, members: impl FnOnce(&mut Object<'_>)) ->
     with_body(status, MediaType::Json.header(), out)
 }
 
-/// The same with a body that may still be under way.
+/// A list in JSON without elements.
+pub(crate) fn empty_list(status: StatusCode) -> Response<Reply> {
+    with_body(status, MediaType::Json.header(), b"[]".to_vec())
+}
+
+/// An answer with this Content-Type, whose body may still be under way.
 pub(crate) fn with_reply(status: StatusCode, content_type: HeaderValue, reply: Reply) -> Response<Reply> {
     let mut answer = bare(status, reply);
     answer.headers_mut().insert(header::CONTENT_TYPE, content_type);

@@ -10,7 +10,7 @@ use crate::http::exchange::extract;
 use crate::http::exchange::request::Request;
 use crate::http::resources::kept_pages::Kept;
 use crate::http::resources::page::{self, FeedFormat};
-use crate::http::resources::{live, streams};
+use crate::http::resources::{description, live};
 
 /// GET /streams/{stream}: the newest page, or the stream as server-sent events.
 pub(crate) async fn head(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
@@ -23,7 +23,7 @@ pub(crate) async fn head(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
 
 /// GET /streams/{stream}/{number}/backward/{count}
 pub(crate) async fn backward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    if let Some(answer) = streams::description(request) {
+    if let Some(answer) = description::answer(request) {
         return Ok(answer);
     }
     let stream = extract::stream(&request.params.stream)?;

@@ -57,26 +57,12 @@ pub(crate) async fn options(request: &Request<'_>) -> Result<Response<Reply>, Ap
 
 /// GET /sys/subsystems: none; projections would be one.
 pub(crate) async fn subsystems(_request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    Ok(empty_list(StatusCode::OK))
+    Ok(response::empty_list(StatusCode::OK))
 }
 
 /// GET /histogram/{name}: no node keeps any (contract/services 4.4).
 pub(crate) async fn histogram(_request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     Ok(response::text(StatusCode::NOT_FOUND, "Not found"))
-}
-
-/// GET /subscriptions: the persistent ones, of which there are none yet (contract/services 3.1).
-pub(crate) async fn subscriptions(_request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    Ok(empty_list(StatusCode::OK))
-}
-
-/// GET /subscriptions/{stream}: a stream without any is not found (contract/services 3.1).
-pub(crate) async fn subscriptions_of_stream(_request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    Ok(empty_list(StatusCode::NOT_FOUND))
-}
-
-fn empty_list(status: StatusCode) -> Response<Reply> {
-    response::with_body(status, MediaType::Json.header(), b"[]".to_vec())
 }
 
 /// GET /metrics
