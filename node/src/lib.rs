@@ -34,7 +34,7 @@ pub mod metrics;
 mod ndjson;
 pub mod node;
 pub mod raft;
-pub mod scavenge;
+mod scavenge;
 pub mod snapshot;
 pub mod store;
 mod streams;

@@ -13,25 +13,27 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use headwater_proto::cluster::cluster_server::ClusterServer;
+use headwater_proto::raft::raft_server::RaftServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Router;
 
 use crate::access::Access;
 use crate::backup::Backups;
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
-use crate::cluster::{Cluster, Dependencies};
+use crate::cluster::{Background, Cluster, Dependencies};
 use crate::config::Config;
 use crate::descriptors::OpenFiles;
 use crate::metrics::Metrics;
-use crate::raft;
+use crate::raft::service::RaftService;
 use crate::scavenge::{ScavengeMetrics, Scavenger};
 use crate::streams::Streams;
-use crate::tls::Certificates;
+use crate::tls::{Certificates, NodeTls};
 use crate::transport::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
-use crate::transport::{Dialer, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, listener};
-use crate::{fatal, files, http, log, store};
+use crate::transport::{Dialer, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, Traffic, listener};
+use crate::{fatal, files, http, log, raft, store};
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
@@ -121,88 +123,29 @@ impl Node {
         let http_listener = listen(config.http_listen, "http-listen").await?;
         let raft_listener = listen(config.raft_listen, "raft-listen").await?;
 
-        // Before anything is read or written there; data of older versions lie open.
-        if let Err(error) = files::make_private(&config.data_dir) {
-            tracing::warn!("{error}; let the user of this node own its data directory");
-        }
-        let identity = Arc::new(Identity::open(&config.data_dir, config.server_id)?);
-        identity.require_log(raft::log_directory(&config.data_dir).join(log::MARK_FILE_NAME))?;
-        tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
-        let resolve = configured_addresses(&config);
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
-        let founding = if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete };
-        let parts = raft::build(
-            &config,
-            identity.local(),
-            dialer.clone(),
-            resolve.clone(),
-            metrics.clone(),
-            open_files,
-            founding,
-        )
-        .await?;
-
-        let (cluster, background) = Cluster::new(Dependencies {
-            config: config.clone(),
-            identity: identity.clone(),
-            consensus: parts.consensus(),
-            store: parts.store.clone(),
-            stamps: parts.stamps.clone(),
-            metrics: metrics.clone(),
-            connector: Connector::new(identity.local(), dialer, resolve),
-            log_progress: parts.log_progress(),
-            log_entries_at_start: parts.log_end_at_start,
-        });
+        let base = Base::open(&config, dialer, &metrics, open_files).await?;
+        let Base { identity, parts, cluster, background } = base;
         let stop_http = CancellationToken::new();
         let stop_all = CancellationToken::new();
-
         parts.run(&config, &stop_all).await;
-        let cluster_service = ClusterServer::new(ClusterService::new(cluster.clone(), stop_all.clone()))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let grpc = tonic::transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            // Resources held for a vanished peer are released with the connection.
-            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-            .http2_max_pending_accept_reset_streams(Some(ABANDONED_CALLS))
-            .add_service(parts.service(identity.local()))
-            .add_service(cluster_service);
-        let (stop, node_tls) = (stop_all.clone(), certificates.for_nodes());
-        let most_nodes = open_files.nodes as usize;
-        let raft_server = tokio::spawn(async move {
-            let stopped = stop.clone().cancelled_owned();
-            let served = match node_tls {
-                None => {
-                    let connections = listener::plain(raft_listener, most_nodes, traffic, stop);
-                    grpc.serve_with_incoming_shutdown(connections, stopped).await
-                }
-                Some(tls) => {
-                    let connections = listener::secure(raft_listener, most_nodes, tls, traffic, stop);
-                    grpc.serve_with_incoming_shutdown(connections, stopped).await
-                }
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "the listener for other nodes failed");
-            }
-        });
+        let service = ClusterService::new(cluster.clone(), stop_all.clone());
+        let port = NodePort {
+            listener: raft_listener,
+            most_nodes: open_files.nodes as usize,
+            traffic,
+            tls: certificates.for_nodes(),
+            stop: stop_all.clone(),
+        };
+        let raft_server = tokio::spawn(port.serve(nodes_routes(parts.service(identity.local()), service)));
 
         tokio::spawn(certificates.clone().remind(stop_all.clone()));
         background.start(&stop_all);
-        let http_metrics = http::HttpMetrics::default();
-        metrics.register(|registry| http_metrics.register(registry));
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
-        let streams = Streams::start(cluster.clone(), access.clone(), config.read_wait)?;
-        let scavenge_metrics = ScavengeMetrics::default();
-        metrics.register(|registry| scavenge_metrics.register(registry));
-        let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
-        tokio::spawn(scavenger.clone().run(stop_all.clone()));
         let backups = Backups::new(parts.apply().clone(), identity.local(), &config.data_dir);
-        let rooms = http::Rooms { streams, cluster: cluster.view(), access: access.clone(), scavenger, backups };
-        let state = http::AppState::new(rooms, config.clone(), metrics, http_metrics);
+        let state = clients_state(&config, &cluster, &access, backups, metrics, &stop_all)?;
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();
         let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());
@@ -244,6 +187,116 @@ impl Node {
         finish(self.raft_server, "calls of other nodes").await;
         tracing::info!("stopped");
     }
+}
+
+/// The stores of a node, and what is built on them for both ports.
+struct Base {
+    identity: Arc<Identity>,
+    parts: raft::Parts,
+    cluster: Cluster,
+    background: Background,
+}
+
+impl Base {
+    /// Opens the data directory. Nothing runs yet.
+    async fn open(
+        config: &Arc<Config>,
+        dialer: Dialer,
+        metrics: &Arc<Metrics>,
+        open_files: OpenFiles,
+    ) -> anyhow::Result<Self> {
+        // Before anything is read or written there; data of older versions lie open.
+        if let Err(error) = files::make_private(&config.data_dir) {
+            tracing::warn!("{error}; let the user of this node own its data directory");
+        }
+        let identity = Arc::new(Identity::open(&config.data_dir, config.server_id)?);
+        identity.require_log(raft::log_directory(&config.data_dir).join(log::MARK_FILE_NAME))?;
+        tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
+        let resolve = configured_addresses(config);
+        let founding = if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete };
+        let (own, resolved) = (identity.local(), resolve.clone());
+        let parts = raft::build(config, own, dialer.clone(), resolved, metrics.clone(), open_files, founding).await?;
+        let (cluster, background) = Cluster::new(Dependencies {
+            config: config.clone(),
+            identity: identity.clone(),
+            consensus: parts.consensus(),
+            store: parts.store.clone(),
+            stamps: parts.stamps.clone(),
+            metrics: metrics.clone(),
+            connector: Connector::new(identity.local(), dialer, resolve),
+            log_progress: parts.log_progress(),
+            log_entries_at_start: parts.log_end_at_start,
+        });
+        Ok(Self { identity, parts, cluster, background })
+    }
+}
+
+/// The gRPC services for other nodes.
+fn nodes_routes(raft: RaftServer<RaftService>, cluster: ClusterService) -> Router {
+    let cluster = ClusterServer::new(cluster)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        // Resources held for a vanished peer are released with the connection.
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(ABANDONED_CALLS))
+        .add_service(raft)
+        .add_service(cluster)
+}
+
+/// The port at which other nodes call this one.
+struct NodePort {
+    listener: TcpListener,
+    /// Connections at a time.
+    most_nodes: usize,
+    /// Counts what is sent and received.
+    traffic: Traffic,
+    tls: Option<NodeTls>,
+    stop: CancellationToken,
+}
+
+impl NodePort {
+    /// Answers calls until the node stops.
+    async fn serve(self, routes: Router) {
+        let Self { listener, most_nodes, traffic, tls, stop } = self;
+        let stopped = stop.clone().cancelled_owned();
+        let served = match tls {
+            None => {
+                let connections = listener::plain(listener, most_nodes, traffic, stop);
+                routes.serve_with_incoming_shutdown(connections, stopped).await
+            }
+            Some(tls) => {
+                let connections = listener::secure(listener, most_nodes, tls, traffic, stop);
+                routes.serve_with_incoming_shutdown(connections, stopped).await
+            }
+        };
+        if let Err(error) = served {
+            tracing::error!(%error, "the listener for other nodes failed");
+        }
+    }
+}
+
+/// What the port for clients works with. Starts the rooms that only clients need.
+fn clients_state(
+    config: &Arc<Config>,
+    cluster: &Cluster,
+    access: &Access,
+    backups: Backups,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+) -> anyhow::Result<http::AppState> {
+    let http_metrics = http::HttpMetrics::default();
+    metrics.register(|registry| http_metrics.register(registry));
+    let streams = Streams::start(cluster.clone(), access.clone(), config.read_wait)?;
+    let scavenge_metrics = ScavengeMetrics::default();
+    metrics.register(|registry| scavenge_metrics.register(registry));
+    let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
+    tokio::spawn(scavenger.clone().run(stop.clone()));
+    let rooms = http::Rooms { streams, cluster: cluster.view(), access: access.clone(), scavenger, backups };
+    Ok(http::AppState::new(rooms, config.clone(), metrics, http_metrics))
 }
 
 /// Ends the process when it has not ended by itself in time. It runs on a thread, which waits

@@ -101,23 +101,12 @@ impl Background {
     }
 }
 
-impl Cluster {
-    /// Puts the parts together. Nothing happens until the background work is started.
-    pub(crate) fn new(dependencies: Dependencies) -> (Self, Background) {
-        let Dependencies {
-            config,
-            identity,
-            consensus,
-            store,
-            stamps,
-            metrics,
-            connector,
-            log_progress,
-            log_entries_at_start,
-        } = dependencies;
-        let own = identity.node_id();
+impl ClusterParts {
+    /// The parts, and the worker of the gate.
+    fn new(dependencies: &Dependencies) -> (Self, GateWorker) {
+        let Dependencies { config, identity, consensus, store, connector, .. } = dependencies;
         let lifecycle = Arc::<Lifecycle>::default();
-        let leadership = Arc::new(Leadership::new(own, consensus.clone(), config.election_timeout_max));
+        let leadership = Arc::new(Leadership::new(identity.node_id(), consensus.clone(), config.election_timeout_max));
         let membership =
             Arc::new(OwnMembership::new(config.clone(), identity.clone(), consensus.clone(), store.clone()));
         let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
@@ -129,15 +118,7 @@ impl Cluster {
             store: store.clone(),
             read_wait: config.read_wait,
         });
-        let (gate, gate_worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
-        let writes = Arc::new(Writes::new(
-            leadership.clone(),
-            gate,
-            Forwards::new(connector.clone(), metrics.clone()),
-            store.clone(),
-            metrics.clone(),
-            WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait },
-        ));
+        let (writes, gate_worker) = dependencies.writes(&leadership);
         let replacement = Arc::new(Replacement::new(
             identity.clone(),
             membership.clone(),
@@ -157,33 +138,9 @@ impl Cluster {
             store: store.clone(),
             identity: identity.clone(),
         };
-        let statistics = Arc::new(Statistics {
-            own,
-            writes: writes.clone(),
-            log_progress,
-            consensus: consensus.clone(),
-            store: store.clone(),
-            leadership: leadership.clone(),
-            connector: connector.clone(),
-            metrics: metrics.clone(),
-        });
-        let background = Background {
-            gate: gate_worker,
-            clock: ClockWatch::new(stamps, &metrics),
-            peers: PeerPoll { peers: peers.clone(), statistics: statistics.clone() },
-            leadership: LeadershipWatcher { leadership: leadership.clone(), connector: connector.clone(), metrics },
-            formation: Formation {
-                config,
-                identity: identity.clone(),
-                membership: membership.clone(),
-                consensus: consensus.clone(),
-                peers: peers.clone(),
-                connector: connector.clone(),
-                replacement: replacement.clone(),
-            },
-            recovery: Recovery::new(consensus, lifecycle.clone(), log_entries_at_start),
-        };
-        let parts = ClusterParts {
+        let statistics = dependencies.statistics(&leadership, &writes);
+        let (identity, store, connector) = (identity.clone(), store.clone(), connector.clone());
+        let parts = Self {
             identity,
             store,
             connector,
@@ -196,6 +153,64 @@ impl Cluster {
             peers,
             status,
             statistics,
+        };
+        (parts, gate_worker)
+    }
+}
+
+impl Dependencies {
+    fn writes(&self, leadership: &Arc<Leadership>) -> (Arc<Writes>, GateWorker) {
+        let Self { config, consensus, store, stamps, metrics, connector, .. } = self;
+        let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
+        let writes = Writes::new(
+            leadership.clone(),
+            gate,
+            Forwards::new(connector.clone(), metrics.clone()),
+            store.clone(),
+            metrics.clone(),
+            WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait },
+        );
+        (Arc::new(writes), worker)
+    }
+
+    fn statistics(&self, leadership: &Arc<Leadership>, writes: &Arc<Writes>) -> Arc<Statistics> {
+        Arc::new(Statistics {
+            own: self.identity.node_id(),
+            writes: writes.clone(),
+            log_progress: self.log_progress.clone(),
+            consensus: self.consensus.clone(),
+            store: self.store.clone(),
+            leadership: leadership.clone(),
+            connector: self.connector.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+}
+
+impl Cluster {
+    /// Puts the parts together. Nothing happens until the background work is started.
+    pub(crate) fn new(dependencies: Dependencies) -> (Self, Background) {
+        let (parts, gate) = ClusterParts::new(&dependencies);
+        let Dependencies { config, identity, consensus, stamps, metrics, connector, .. } = dependencies;
+        let background = Background {
+            gate,
+            clock: ClockWatch::new(stamps, &metrics),
+            peers: PeerPoll { peers: parts.peers.clone(), statistics: parts.statistics.clone() },
+            leadership: LeadershipWatcher {
+                leadership: parts.leadership.clone(),
+                connector: connector.clone(),
+                metrics,
+            },
+            formation: Formation {
+                config,
+                identity,
+                membership: parts.membership.clone(),
+                consensus: consensus.clone(),
+                peers: parts.peers.clone(),
+                connector,
+                replacement: parts.replacement.clone(),
+            },
+            recovery: Recovery::new(consensus, parts.lifecycle.clone(), dependencies.log_entries_at_start),
         };
         (Self { parts: Arc::new(parts) }, background)
     }

@@ -26,7 +26,7 @@ mod writes;
 
 pub use crate::transport::{Member, NodeId};
 pub use handle::Cluster;
-pub(crate) use handle::{Dependencies, UPKEEP_HAS_TO_WAIT};
+pub(crate) use handle::{Background, Dependencies, UPKEEP_HAS_TO_WAIT};
 pub(crate) use leadership::LeaderTerm;
 pub use leadership::{Leader, LeaderHint};
 pub(crate) use read_barrier::BarrierError;

@@ -28,7 +28,7 @@ use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use super::wire;
 use crate::metrics::Metrics;
-use crate::snapshot::{self, Outgoing, SnapshotDir, TransferWatch};
+use crate::snapshot::{self, Outgoing, Sending, SnapshotDir, TransferWatch};
 use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Resolve};
 
 /// How long the answer to the opening of an append stream may take, connecting included. The peer
@@ -238,6 +238,33 @@ impl NetStreamAppend<TypeConfig> for PeerClient {
     }
 }
 
+impl PeerClient {
+    /// Waits where another attempt at once would be in vain, and says why a snapshot was not sent.
+    async fn snapshot_not_sent(
+        &self,
+        status: &Status,
+        is_begun: bool,
+        sending: Option<Sending>,
+        cancel: impl Future<Output = ReplicationClosed>,
+    ) -> StreamingError<TypeConfig> {
+        // That the peer is absent or refuses this node is logged elsewhere; here every attempt
+        // would log it again.
+        if is_begun && status.code() != Code::FailedPrecondition {
+            tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
+        }
+        if status.code() == Code::ResourceExhausted {
+            // The peer's disk has no room. The next attempt sends the newest snapshot, so no log is
+            // kept for this one.
+            drop(sending);
+            tokio::select! {
+                () = tokio::time::sleep(snapshot::REFUSED_PAUSE) => {}
+                closed = cancel => return StreamingError::Closed(closed),
+            }
+        }
+        self.failed(status).into()
+    }
+}
+
 impl NetVote<TypeConfig> for PeerClient {
     async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {
         let (mut client, request) = self.prepare(wire::vote_request_to_message(&rpc))?;
@@ -303,21 +330,8 @@ impl NetSnapshot<TypeConfig> for PeerClient {
         let message = match answer {
             Ok(response) => response.into_inner(),
             Err(status) => {
-                // That the peer is absent or refuses this node is logged elsewhere; here every
-                // attempt would log it again.
-                if begun.load(Ordering::Relaxed) && status.code() != Code::FailedPrecondition {
-                    tracing::warn!(peer = %self.target, error = status.message(), "the snapshot was not sent");
-                }
-                if status.code() == Code::ResourceExhausted {
-                    // The peer's disk has no room. The next attempt sends the newest snapshot, so
-                    // no log is kept for this one.
-                    drop(sending);
-                    tokio::select! {
-                        () = tokio::time::sleep(snapshot::REFUSED_PAUSE) => {}
-                        closed = cancel => return Err(StreamingError::Closed(closed)),
-                    }
-                }
-                return Err(self.failed(&status).into());
+                let is_begun = begun.load(Ordering::Relaxed);
+                return Err(self.snapshot_not_sent(&status, is_begun, sending, cancel).await);
             }
         };
         self.reached();

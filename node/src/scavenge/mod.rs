@@ -23,8 +23,8 @@ use crate::cluster::{Cluster, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
 use crate::config::Config;
 use crate::event::{Ticks, WriteOutcome};
 use crate::store::ReadError;
-pub use figures::ScavengeMetrics;
-pub use record::{Run, RunResult};
+pub(crate) use figures::ScavengeMetrics;
+pub(crate) use record::{Run, RunResult};
 
 /// How often a stop is tried again when the run comes further at the same moment.
 const STOP_ATTEMPTS: usize = 5;

@@ -23,7 +23,7 @@ use std::io;
 
 pub use directory::SnapshotDir;
 pub use kept::SnapshotStore;
-pub use outgoing::{Outgoing, Replication};
+pub use outgoing::{Outgoing, Replication, Sending};
 pub use policy::{Limits, LogMarks, SnapshotConsensus, SnapshotPolicy};
 pub use receive::{ReceiveError, check_room, receive_files, receive_header};
 pub use send::{REFUSED_PAUSE, TransferWatch, send};

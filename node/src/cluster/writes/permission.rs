@@ -210,6 +210,29 @@ mod tests {
         assert_eq!(needed(None, Purpose::Streams.into()), Permission::Unknown);
     }
 
+    /// The field numbers of the kinds of a command, as the protocol lists them.
+    fn kinds() -> Vec<u8> {
+        let protocol = include_str!("../../../../proto/proto/stored.proto");
+        let (_, rest) = protocol.split_once("message Command {").unwrap();
+        let (_, rest) = rest.split_once("oneof kind {").unwrap();
+        let (kinds, _) = rest.split_once('}').unwrap();
+        let numbers = kinds.split(';').filter_map(|kind| kind.split_once('=')?.1.trim().parse().ok());
+        numbers.collect()
+    }
+
+    #[test]
+    fn every_kind_of_the_protocol_needs_a_known_permission() {
+        let kinds = kinds();
+        assert!(kinds.len() >= 6, "{kinds:?}");
+        for kind in kinds {
+            // The kind without fields of its own, once with each purpose.
+            let of = |purpose: Purpose| Permission::of(&[kind << 3 | 2, 0, 4 << 3, purpose as u8]);
+            let purposes = [Purpose::Streams, Purpose::Users, Purpose::Maintenance];
+            assert!(purposes.into_iter().any(|purpose| of(purpose) != Permission::Unknown), "kind {kind}");
+        }
+        assert_eq!(Permission::of(&[15 << 3 | 2, 0, 4 << 3, 1]), Permission::Unknown);
+    }
+
     #[test]
     fn what_is_no_command_or_two_in_one_is_unknown() {
         let one = Command::of_streams(Kind::Append(append("a", 1))).encode_to_vec();

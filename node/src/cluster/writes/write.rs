@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use headwater_proto::cluster as wire;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::authorization::{Authorizer, LeaderCheck, Requester};
@@ -102,7 +102,6 @@ impl Writes {
     /// A command is repeated when its first attempt was cut off: event ids make a repetition exact,
     /// however far the first one got.
     pub(crate) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
-        let Write { command, requester, authorized_in } = write;
         let started = Instant::now();
         let deadline = started + self.limits.deadline;
         let give_up_unsent = started + self.limits.leader_wait.min(self.limits.deadline);
@@ -110,34 +109,7 @@ impl Writes {
         let mut is_repetition = false;
         let mut leader_changes = self.leadership.changes();
         loop {
-            let leader = leader_changes.borrow_and_update().clone();
-            let proposed = match &leader {
-                // The gate keeps the deadline and watches leadership itself, once for a whole
-                // batch.
-                Leader::Local if !is_repetition && self.leadership.leads_in(authorized_in) => {
-                    self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
-                }
-                Leader::Local => match timeout_at(deadline, self.check.refusal(requester.clone(), &command)).await {
-                    Err(_) => Proposed::NotLeader,
-                    Ok(Some(refusal)) => refusal,
-                    // This write has less time left than those before it in the queue, and the gate
-                    // checks the deadline of a command only when its turn comes.
-                    Ok(None) => {
-                        let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
-                        answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
-                    }
-                },
-                Leader::Remote(hint) => tokio::select! {
-                    answer = self.forwards.send(hint, command.clone(), requester.clone(), deadline) => {
-                        answer.unwrap_or(Proposed::Unknown)
-                    }
-                    // The node that was asked no longer leads (it may be frozen and never answer):
-                    // ask the next leader.
-                    _ = leader_changes.changed() => Proposed::Unknown,
-                    () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
-                },
-                Leader::Unknown => Proposed::NotLeader,
-            };
+            let proposed = self.attempt(&write, is_repetition, deadline, &mut leader_changes).await;
             match proposed {
                 // An interrupted copy may have been stored, and the stream deleted after that. Or
                 // it may still be under way and meet another state than this copy.
@@ -170,6 +142,44 @@ impl Writes {
             }
             let _ = timeout_at(deadline.min(now + RETRY_INTERVAL), leader_changes.changed()).await;
             is_repetition = true;
+        }
+    }
+
+    /// Proposes the write here or sends it to the leader, once.
+    async fn attempt(
+        &self,
+        write: &Write,
+        is_repetition: bool,
+        deadline: Instant,
+        leader_changes: &mut watch::Receiver<Leader>,
+    ) -> Proposed {
+        let Write { command, requester, authorized_in } = write;
+        let leader = leader_changes.borrow_and_update().clone();
+        match &leader {
+            // The gate keeps the deadline and watches leadership itself, once for a whole batch.
+            Leader::Local if !is_repetition && self.leadership.leads_in(*authorized_in) => {
+                self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
+            }
+            Leader::Local => match timeout_at(deadline, self.check.refusal(requester.clone(), command)).await {
+                Err(_) => Proposed::NotLeader,
+                Ok(Some(refusal)) => refusal,
+                // This write has less time left than those before it in the queue, and the gate
+                // checks the deadline of a command only when its turn comes.
+                Ok(None) => {
+                    let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
+                    answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
+                }
+            },
+            Leader::Remote(hint) => tokio::select! {
+                answer = self.forwards.send(hint, command.clone(), requester.clone(), deadline) => {
+                    answer.unwrap_or(Proposed::Unknown)
+                }
+                // The node that was asked no longer leads (it may be frozen and never answer):
+                // ask the next leader.
+                _ = leader_changes.changed() => Proposed::Unknown,
+                () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
+            },
+            Leader::Unknown => Proposed::NotLeader,
         }
     }
 

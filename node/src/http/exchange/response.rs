@@ -230,4 +230,20 @@ mod tests {
         add_preflight_headers(&mut answer, &asked);
         assert_eq!(answer.headers()[header::ACCESS_CONTROL_MAX_AGE], "600");
     }
+
+    #[test]
+    fn every_header_of_the_api_and_its_alias_are_usual() {
+        let source = include_str!("extract/headers.rs");
+        let fields: Vec<&str> =
+            source.split("Field::new(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(fields.len() > 8, "{fields:?}");
+        // The later versions that have aliases speak of leaders only.
+        let has_alias = |name: &str| !name.ends_with("Master");
+        let aliases = fields.iter().filter(|name| has_alias(name)).filter_map(|name| name.strip_prefix("ES-"));
+        let names = fields.iter().map(|name| (*name).to_owned());
+        for name in names.chain(aliases.map(|name| format!("Kurrent-{name}"))) {
+            let is_usual = USUAL_HEADERS_OF_REQUESTS.split(", ").any(|usual| usual.trim() == name);
+            assert!(is_usual, "Access-Control-Allow-Headers lacks {name}");
+        }
+    }
 }

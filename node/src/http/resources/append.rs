@@ -17,22 +17,22 @@ use crate::streams::{Append, Appended};
 
 /// POST /streams/{stream}
 pub(crate) async fn to_stream(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
-    append(request, Source::Stream, body).await
+    append(request, AppendRoute::Stream, body).await
 }
 
 /// POST /streams/{stream}/incoming/{guid}
 pub(crate) async fn incoming(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
-    append(request, Source::Incoming, body).await
+    append(request, AppendRoute::Incoming, body).await
 }
 
 /// POST /streams/{stream}/metadata
 pub(crate) async fn metadata(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
-    append(request, Source::Metadata, body).await
+    append(request, AppendRoute::Metadata, body).await
 }
 
-/// Where the event of a single-event body gets its type and id from.
+/// The route of an append. It says where the event of a single-event body has its type and id from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum AppendRoute {
     /// `/streams/{S}`: both from headers, a missing id is answered by 307.
     Stream,
     /// `/streams/{S}/incoming/{guid}`: the id from the path.
@@ -56,8 +56,8 @@ enum Parsed {
     NeedsId,
 }
 
-async fn append(request: &Request<'_>, source: Source, body: Incoming) -> Result<Response<Reply>, ApiError> {
-    let Head { stream, expected_version, require_leader, format } = match parse(request, source)? {
+async fn append(request: &Request<'_>, route: AppendRoute, body: Incoming) -> Result<Response<Reply>, ApiError> {
+    let Head { stream, expected_version, require_leader, format } = match parse(request, route)? {
         Parsed::Head(head) => head,
         Parsed::NeedsId => return Ok(redirect_to_incoming(request)),
     };
@@ -72,15 +72,15 @@ async fn append(request: &Request<'_>, source: Source, body: Incoming) -> Result
     Ok(answer)
 }
 
-fn parse(request: &Request<'_>, source: Source) -> Result<Parsed, ApiError> {
+fn parse(request: &Request<'_>, route: AppendRoute) -> Result<Parsed, ApiError> {
     let (params, headers, media_type) = (request.params, request.headers, request.body_type);
-    let stream = match source {
-        Source::Stream | Source::Incoming => extract::appended_stream(&params.stream)?,
-        Source::Metadata => extract::appended_metastream(&params.stream)?,
+    let stream = match route {
+        AppendRoute::Stream | AppendRoute::Incoming => extract::appended_stream(&params.stream)?,
+        AppendRoute::Metadata => extract::appended_metastream(&params.stream)?,
     };
     let event_type = extract::text(headers, &extract::EVENT_TYPE);
-    let (id, event_type) = match source {
-        Source::Stream => {
+    let (id, event_type) = match route {
+        AppendRoute::Stream => {
             if event_type.is_none() && !names_its_events(media_type) {
                 return Err(bad(
                     "Must include an event type with the request either in body or as ES-EventType header.",
@@ -92,11 +92,11 @@ fn parse(request: &Request<'_>, source: Source) -> Result<Parsed, ApiError> {
             }
             (id, event_type)
         }
-        Source::Incoming => {
+        AppendRoute::Incoming => {
             let id = params.guid.as_deref().and_then(body::parse_guid);
             (Some(id.ok_or_else(|| bad("Invalid request. Unable to parse guid"))?), event_type)
         }
-        Source::Metadata => {
+        AppendRoute::Metadata => {
             let id = extract::event_id(headers)?;
             if event_type.is_some_and(|text| text != METADATA_EVENT_TYPE) {
                 return Err(bad("Bad Request. You should not include an event type for metadata."));
