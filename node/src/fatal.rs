@@ -24,7 +24,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Of an error of the system.
+    /// The code for an error of the system.
     pub fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => Self::Disk,
@@ -34,7 +34,7 @@ impl Cause {
         }
     }
 
-    /// Of a complaint of RocksDB, which passes errors of the system on as text.
+    /// The code for a complaint of RocksDB, which passes errors of the system on as text.
     pub fn of_rocksdb(complaint: &str) -> Self {
         const OF_SETTING: &[&str] = &[
             "While lock file",

@@ -118,7 +118,7 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Of the file system that contains `path`.
+    /// The figures of the file system that contains `path`.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let space = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);

@@ -4,8 +4,13 @@
 //! (`tests/layers.rs` checks it, docs/architecture.md draws it): [`http`] -> [`streams`] ->
 //! [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`snapshot`] -> [`apply`] -> [`machine`]
 //! -> [`store`] -> [`event`]. [`transport`], between nodes, is on the floor of snapshot and apply;
-//! [`log`], which knows nothing of the domain, on that of the machine.
+//! [`log`], which knows nothing of the domain, on that of the machine. Beside [`streams`] stand
+//! [`scavenge`], which removes what nobody can see any more, and [`backup`], which copies all that a
+//! node has.
 
+// A function fits a screen; clippy.toml has the number of lines. Tests are one straight line.
+#![warn(clippy::too_many_lines)]
+#![cfg_attr(test, allow(clippy::too_many_lines))]
 // Tests may wait, and start threads without names.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 

@@ -1,5 +1,7 @@
 //! From flags to a configuration, to [`headwater::node`], to an exit code.
 
+#![warn(clippy::too_many_lines)]
+
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -13,7 +15,8 @@ use headwater::{backup, client, commands, config, fatal, node, telemetry, tls, t
 use rustix::fs::Mode;
 
 /// Payloads are allocated by one thread and freed by another, where glibc's arenas grow and
-/// contend.
+/// contend. With the allocator of glibc, appends are at 0.97 of their rate at 1.07 of the processor
+/// time, and a node that served pages needs 186 MiB instead of 158 (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

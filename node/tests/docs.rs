@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -289,4 +290,46 @@ fn limits_are_documented_with_their_values_and_none_of_http_and_streams_is_left_
             assert!(page.contains(&format!("`{room}::limits::{name}`")), "docs/limits.md lacks {name}");
         }
     }
+}
+
+/// Metrics that a single node without TLS does not show.
+const OF_OTHER_NODES: [&str; 3] = [
+    "headwater_replication_lag_entries",
+    "headwater_tls_certificate_expiry_seconds",
+    "headwater_tls_handshakes_refused_total",
+];
+
+/// Name and kind of each metric in an exposition; a counter as its samples spell it.
+fn metrics_of(exposition: &str) -> BTreeMap<String, String> {
+    let types = exposition.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let spelled = |(name, kind): (&str, &str)| {
+        let end = if kind == "counter" { "_total" } else { "" };
+        (format!("{name}{end}"), kind.to_owned())
+    };
+    types.map(spelled).collect()
+}
+
+#[test]
+fn every_metric_is_documented_with_its_kind_and_no_other() {
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `headwater_"));
+    let documented: BTreeMap<String, String> = rows
+        .filter_map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let name = cells[0].strip_prefix('`')?.strip_suffix('`')?;
+            (cells.len() == 3).then(|| (name.to_owned(), cells[1].to_owned()))
+        })
+        .collect();
+    let (data, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_node, base) = Process::start_single(&[&format!("--data-dir={}", data.path().display())]);
+    let host = base.strip_prefix("http://").unwrap();
+    // The second request counts the first.
+    run(&format!("curl http://{DOCUMENTED}/ping"), host, directory.path());
+    let mut shown = metrics_of(&run(&format!("curl http://{DOCUMENTED}/metrics"), host, directory.path()));
+    assert!(shown.len() > 20, "only {shown:?}");
+    let absent = OF_OTHER_NODES.into_iter().filter(|name| !shown.contains_key(*name));
+    let absent: Vec<(String, String)> =
+        absent.filter_map(|name| Some((name.to_owned(), documented.get(name)?.clone()))).collect();
+    shown.extend(absent);
+    assert_eq!(documented, shown, "docs/metrics.md on the left, a node on the right");
 }

@@ -1,4 +1,5 @@
-//! Who gets in at all, before any list is asked: what anonymous callers may use is configured.
+//! The callers that are let in at all, before any access list is asked. What anonymous callers may
+//! use is configured.
 
 use crate::config::Config;
 use crate::event::Caller;

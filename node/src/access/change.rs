@@ -60,8 +60,8 @@ impl Access {
         self.store_all(requester, appends).await
     }
 
-    /// Requires that some other administrator stays one. Otherwise two administrators who remove
-    /// each other at the same moment would each find the other still there.
+    /// Requires that some other administrator stays one. Otherwise, when two administrators
+    /// remove each other at the same moment, each would find the other still there.
     pub(super) async fn another_admin(&self, login: &str) -> Result<Vec<Append>, ManageError> {
         let users = self.users().await?;
         for other in users.iter().filter(|user| user.login != login && user.is_active_admin()) {

@@ -7,9 +7,9 @@ use super::rules::Caller;
 /// Where a request for a write comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
-    /// Has proved who it is, as far as the request says.
+    /// The caller, as far as the request proves it.
     pub caller: &'a Caller,
-    /// Where it called from, for the audit log.
+    /// The address that it called from, for the audit log.
     pub address: IpAddr,
 }
 

@@ -17,7 +17,7 @@ use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 /// The password of the first users unless another was configured (contract/services 1.4).
 pub(crate) const DEFAULT_PASSWORD: &str = "changeit";
 
-/// The user who administers the cluster.
+/// The user that administers the cluster.
 const ADMIN: &str = "admin";
 /// The user who operates it.
 const OPERATOR: &str = "ops";

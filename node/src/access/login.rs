@@ -99,8 +99,8 @@ impl Logins {
 }
 
 impl Access {
-    /// Who logs in with this name and password from this address. Once verified, a password costs
-    /// one fast hash until the user changes. A refusal is in the audit log.
+    /// The user that logs in with this name and password from this address. Once verified, a
+    /// password costs one fast hash until the user changes. A refusal is in the audit log.
     ///
     /// # Errors
     /// See [`LoginError`].

@@ -19,8 +19,8 @@ const MAX_TRIES: usize = 8;
 
 impl Access {
     /// Creates a user on behalf of the requester, like every change here. Creating it again with
-    /// the same password changes nothing and is no error; of several who create it at once with
-    /// other passwords, one does.
+    /// the same password changes nothing and is no error; of several callers that create it at
+    /// once with other passwords, one succeeds.
     ///
     /// # Errors
     /// See [`ManageError`].
@@ -130,7 +130,7 @@ impl Access {
             let stream = stream_of(login);
             let deletion = event(METADATA_EVENT_TYPE, true, &soft_delete_document(USER_METADATA.as_bytes()));
             let mut appends = vec![
-                // Of two who delete the user at once, the second finds none.
+                // When two callers delete the user at once, the second one finds none.
                 append(&metastream_of(&stream), expecting(found.metadata_number), vec![deletion]),
                 append(&stream, ExpectedVersion::Exactly(found.number), Vec::new()),
             ];

@@ -54,7 +54,7 @@ impl Access {
         self.user(login).await?.ok_or(ReadUsersError::NotFound)
     }
 
-    /// The user who calls, once the event at `min_position` is applied.
+    /// The calling user, once the event at `min_position` is applied.
     ///
     /// # Errors
     /// See [`ReadUsersError`].

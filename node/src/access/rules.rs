@@ -30,8 +30,8 @@ pub enum Right {
 }
 
 impl Right {
-    /// The roles that a list names for the right. Who may not write may not delete either: in a
-    /// list that says who writes and not who deletes, it is the same (contract/streams 13).
+    /// The roles that a list names for the right. A list that names roles for writing and none for
+    /// deleting uses the former for both (contract/streams 13).
     fn of(self, acl: &Acl) -> Option<&[String]> {
         let roles = match self {
             Self::Read => &acl.read,

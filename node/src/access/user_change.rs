@@ -1,4 +1,4 @@
-//! Changes of users as clients ask for them: who may, what a user may be, then the change itself,
+//! Changes of users as clients ask for them: the right, what a user may be, then the change itself,
 //! and a line in the audit log (contract/services 2).
 
 use super::Access;
@@ -17,7 +17,7 @@ pub(crate) struct UserChange<'a> {
 }
 
 impl Access {
-    /// To change the user of this name, who need not exist.
+    /// A change of the user with this name, which need not exist.
     pub(crate) fn change_user<'a>(&'a self, client: Client<'a>, login: &'a str) -> UserChange<'a> {
         UserChange { access: self, client, login }
     }

@@ -74,7 +74,7 @@ impl Publisher {
 
 /// The effect of some consecutive entries on the state, not yet visible to readers.
 struct Decided<'writer> {
-    /// Of the entries, in log order.
+    /// The ids of the entries, in log order.
     ids: Vec<EntryId>,
     /// For each entry, the outcomes of its commands.
     outcomes: Vec<Vec<WriteOutcome>>,

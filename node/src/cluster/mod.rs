@@ -5,7 +5,8 @@
 //! (from the request to the decision), [`read_barrier`] (reads that must not be stale),
 //! [`membership`] (becoming and replacing a member), [`status`] (readiness, peers, figures),
 //! [`recovery`] and [`lifecycle`] (from the start to the stop), [`clock`] (what operators should
-//! hear of it). [`Cluster`] is the handle on all of them, and [`service`] answers other nodes.
+//! hear of the clock). [`Cluster`] is the handle on all of them, and [`service`] answers other
+//! nodes.
 
 mod clock;
 pub(crate) mod connector;

@@ -29,7 +29,7 @@ pub enum CommandError {
     /// The run did not come to its end.
     #[error("the scavenge {id} ended: {state}; the stream $scavenges-{id} says more")]
     Ended {
-        /// Of the run.
+        /// The id of the run.
         id: String,
         /// How it ended.
         state: String,

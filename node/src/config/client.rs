@@ -53,7 +53,7 @@ pub struct Patience {
     pub retry_s: u64,
 }
 
-/// A day: whoever waits longer looks at the node.
+/// A day. An operator who has to wait longer looks at the node.
 const MAX_S: u64 = 86_400;
 
 impl Patience {

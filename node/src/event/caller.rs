@@ -80,8 +80,8 @@ impl Principal {
         (self.login == role && !is_reserved(role)) || self.groups.iter().any(|group| group == role)
     }
 
-    /// The credentials that the verified password may have by now; none for a caller who is vouched
-    /// for.
+    /// The credentials that the verified password may have by now; none for a caller that is
+    /// vouched for.
     pub fn credentials(&self) -> impl Iterator<Item = Credential> {
         let (credential, renewed) = match &self.basis {
             Basis::Vouched => (None, None),

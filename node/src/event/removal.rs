@@ -23,11 +23,12 @@ pub struct Removable {
 }
 
 impl Removable {
-    /// Of a stream that is deleted, softly or for ever: all of them. Its last number stays known.
+    /// What can go of a stream that is deleted, softly or for ever: all events. Its last number
+    /// stays known.
     pub const ALL: Self = Self { below: EventNumber::MAX, oldest: None };
 
-    /// Of a stream with this last number and metadata, at this time. A metastream has the fixed
-    /// metadata, and is hard-deleted with the stream that it describes.
+    /// What can go of a stream with this last number and metadata, at this time. A metastream has
+    /// the fixed metadata, and is hard-deleted with the stream that it describes.
     ///
     /// The age of users and of the default access lists does not count, as it does not count where
     /// they are asked for: only writes change rights, never the clock.

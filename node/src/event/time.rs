@@ -33,11 +33,11 @@ impl std::fmt::Display for Ticks {
 }
 
 /// The times that a node stamps writes with while it leads. None is before that of a write which
-/// the node knows of, whatever its clock does and whoever led before: where the clock is behind,
-/// the time of the newest write is stamped again.
+/// the node knows of, whatever its clock does and whichever node led before: where the clock is
+/// behind, the time of the newest write is stamped again.
 #[derive(Debug, Default)]
 pub struct Stamps {
-    /// Of the newest write, in ticks.
+    /// The time of the newest write, in ticks.
     newest: AtomicU64,
 }
 

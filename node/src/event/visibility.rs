@@ -15,7 +15,7 @@ pub enum Visibility {
 }
 
 impl Visibility {
-    /// Of a stream with this metadata.
+    /// What is visible of a stream with this metadata.
     pub fn new(stored: StoredNumbers, metadata: &StreamMetadata, now: Ticks) -> Self {
         Self::of(stored, metadata, oldest_visible(metadata, now))
     }

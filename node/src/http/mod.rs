@@ -43,7 +43,7 @@ pub struct AppState {
     pub config: Arc<Config>,
     /// All metrics, for `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Counters of this room; registered in `metrics` by whoever builds both.
+    /// Counters of this room; the composition root registers them in `metrics`.
     pub http_metrics: HttpMetrics,
     /// Memory for what is large.
     pub budgets: budgets::Budgets,

@@ -21,7 +21,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct Places {
     free: Arc<Semaphore>,
     most: usize,
-    /// Who has one, by number.
+    /// The holders of places, by number.
     taken: Mutex<HashMap<u64, Arc<Occupant>>>,
     next_number: AtomicU64,
     /// Times count from here.

@@ -180,7 +180,7 @@ async fn check_members(
 struct Opened {
     log: Log<types::LogEntry>,
     state: StateWriter,
-    /// Of the newest write that the state has.
+    /// The time of the newest write that the state has.
     newest_time: Ticks,
     snapshots: Arc<SnapshotStore>,
     /// See [`volume::estimate`].

@@ -145,13 +145,13 @@ pub(super) fn begin(id: Uuid, node: &str, after: Option<EventNumber>, is_describ
     command(appends)
 }
 
-/// How far a run has come, stored only if nothing else was said of it since.
+/// How far a run has come. It is stored only if nothing else was written about the run since.
 pub(super) fn progress(run: &Run, node: &str, taken: Duration) -> Command {
     let document = Document { time_taken: Some(in_words(taken)), ..document(run, node) };
     command(vec![append(&stream_of(run.id), ExpectedVersion::Exactly(run.last), event(PROGRESS, json(&document)))])
 }
 
-/// The end of a run, stored only if nothing else was said of it since.
+/// The end of a run. It is stored only if nothing else was written about the run since.
 pub(super) fn end(run: &Run, node: &str, taken: Duration, result: RunResult, error: Option<String>) -> Command {
     let stream = stream_of(run.id);
     let document = Document { time_taken: Some(in_words(taken)), result: Some(result), error, ..document(run, node) };

@@ -1,8 +1,8 @@
 //! Which ids are forgotten: rows of `event_id` and `index` whose event was removed long ago.
 //!
-//! By the state such rows do not exist; whoever meets one takes it for absent. RocksDB drops them
-//! when it rewrites a table. It may do so only by what is on disk itself: after a crash, the log is
-//! applied again from the last flush on, and has to find every row that was there then.
+//! By the state such rows do not exist; a reader that meets one takes it for absent. RocksDB drops
+//! them when it rewrites a table. It may do so only by what is on disk itself: after a crash, the
+//! log is applied again from the last flush on, and has to find every row that was there then.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -116,7 +116,7 @@ pub(super) struct Filter {
 
 impl Filter {
     fn drops(&self, key: &[u8], value: &[u8]) -> bool {
-        // A row that cannot be read stays: whoever reads it finds the damage.
+        // A row that cannot be read stays, so that the next reader finds the damage.
         let row = if self.is_of_ids {
             event_id_row::id(key)
                 .map(|(stream, _)| stream)

@@ -3,8 +3,9 @@
 //! Nearly every appended event has a new id, and RocksDB finds that out only after looking into the
 //! filters of several tables. That costs more than the rest of applying the event, and grows with
 //! the number of tables (docs/adr/0014-filter-of-event-ids.md). This filter over all tables answers
-//! from memory, with one line of the processor's cache. It may answer "perhaps" for a new id; then
-//! the database is asked. It never answers "new" for a known id.
+//! from memory, with one line of the processor's cache. Without it, one node at 64 connections
+//! takes 0.90 of the appends at 1.22 times the processor time (docs/performance.md). It may answer
+//! "perhaps" for a new id; then the database is asked. It never answers "new" for a known id.
 //!
 //! When a database is opened, a separate thread fills the filter from family `event_id`. Until it
 //! has finished, the database is asked.

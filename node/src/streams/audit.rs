@@ -1,5 +1,5 @@
-//! Who changed access lists or blanked events, and from where, has to be traceable: one line each,
-//! on the target `audit`.
+//! Changes of access lists and redactions have to be traceable to a caller and an address: one line
+//! each, on the target `audit`.
 
 use super::Client;
 use crate::event::EventNumber;

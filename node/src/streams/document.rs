@@ -98,7 +98,7 @@ pub(crate) enum Document<F> {
 pub(crate) struct LargeAnswer {
     /// The memory for it.
     pub(crate) memory: Reservation,
-    /// Who reads it, to be asked whether that is still allowed.
+    /// The reader, to be asked whether it may still read.
     pub(crate) reader: StillReadable,
 }
 
@@ -167,7 +167,7 @@ pub(crate) struct PageParts<F> {
     cursor: PartCursor,
     /// A part that is written already.
     written: Option<Vec<u8>>,
-    /// Of the part that was taken last.
+    /// The memory of the part that was taken last.
     memory: Option<Reservation>,
 }
 
@@ -197,7 +197,7 @@ impl<F: PageFormat> PageParts<F> {
         Ok(Some(part))
     }
 
-    /// Who reads the page, to be asked between two pieces of a part.
+    /// The reader of the page, to be asked between two pieces of a part.
     pub(crate) fn reader(&self) -> &StillReadable {
         &self.reader
     }

@@ -20,7 +20,7 @@ pub(crate) enum Links {
     AsStored,
 }
 
-/// Who may read what the links met so far lead to.
+/// The right to read what the links met so far lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LinkAccess {
     /// Everybody may read all of it.
@@ -35,8 +35,8 @@ pub(super) enum LinkAccess {
 }
 
 impl LinkAccess {
-    /// Of links that were not looked at yet. What is shown to a caller who did not log in may be
-    /// shown to everybody.
+    /// The answer for links that were not looked at yet. What is shown to an anonymous caller may
+    /// be shown to everybody.
     pub(super) fn of_unseen(policy: &Policy) -> Self {
         if policy.caller == Caller::Anonymous { Self::Public } else { Self::Private }
     }
@@ -68,7 +68,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         Self { view, links, now, policy, streams, access: LinkAccess::Public, has_met_links: false }
     }
 
-    /// Who may read what the links followed so far lead to.
+    /// The right to read what the links followed so far lead to.
     pub(super) fn access(&self) -> LinkAccess {
         self.access
     }
@@ -95,7 +95,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         Ok(if visible.shows(target.number, target.time) { LinkTarget::Event(target) } else { dangling() })
     }
 
-    /// Notes who may read the target of a link, without reading it.
+    /// Notes the right to read the target of a link, without reading it.
     pub(super) fn check(&mut self, event: EventRef<'_>) -> Result<(), ReadError> {
         if let Some((_, stream)) = self.link(event) {
             let access = self.access_to(stream)?;

@@ -16,14 +16,14 @@ use crate::store::ReadError;
 pub(super) enum AccessChange<'a> {
     /// None.
     Nothing,
-    /// Of the list of one stream.
+    /// The access list of one stream is wrong.
     List {
         /// The stream.
         described: &'a str,
         /// Its list from now on.
         after: Option<Acl>,
     },
-    /// Of the lists for streams without their own.
+    /// The lists for streams without their own are wrong.
     Settings,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct PagePlan<F> {
     pub(super) format: Arc<F>,
     /// What is done with links.
     pub(super) links: Links,
-    /// Who may read what the links lead to, where that is known already.
+    /// The right to read what the links lead to, where it is known already.
     pub(super) link_access: Option<LinkAccess>,
     /// When it was asked for.
     pub(super) now: Ticks,
@@ -34,9 +34,9 @@ pub(super) struct PagePlan<F> {
 /// Where the events of a page are.
 #[derive(Debug)]
 pub(super) enum PageEvents {
-    /// Of a stream, or what a filter leaves of the log: at these places, ascending.
+    /// Events of a stream, or those that a filter leaves of the log, at these places, ascending.
     Places(Vec<EventPlace>),
-    /// Of the log of all events: at these positions.
+    /// Events of the log of all events, at these positions.
     Positions(Range<Position>),
 }
 

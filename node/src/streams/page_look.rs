@@ -73,7 +73,7 @@ struct Events {
     places: PageEvents,
     /// What the index says of them where that is wanted.
     headings: Option<Headings>,
-    /// Who may read what links among them lead to, where that is known already.
+    /// The right to read what links among them lead to, where it is known already.
     link_access: Option<LinkAccess>,
     /// Whether every look finds the same ones.
     is_complete: bool,

@@ -32,7 +32,7 @@ pub(super) struct PageSearch {
     reached: Position,
     /// What was found, in the order of the walk.
     found: Vec<EventPlace>,
-    /// Who may read what the links found lead to.
+    /// The right to read what the links found lead to.
     access: LinkAccess,
     /// What the events found show: their payload, and long names.
     shown_bytes: usize,
@@ -45,7 +45,7 @@ pub(super) struct PageSearch {
 }
 
 impl PageSearch {
-    /// Of a page of a log whose next event is at `end`.
+    /// The search for a page of a log whose next event is at `end`.
     pub(super) fn new(start: PageStart, size: PageSize, end: Position, filter: &Filter) -> Self {
         Self {
             start,
@@ -80,7 +80,7 @@ impl PageSearch {
         self.found.is_empty() && self.start.direction() == Direction::Forward && self.is_at_the_end()
     }
 
-    /// Who may read what the links found lead to.
+    /// The right to read what the links found lead to.
     pub(super) fn access(&self) -> LinkAccess {
         self.access
     }

@@ -38,7 +38,7 @@ pub(crate) enum Source {
 /// A source at one moment, before any of its events is looked at.
 #[derive(Debug, Clone)]
 pub(super) struct SourceState {
-    /// Of the stream, or of the one whose metadata says who may read the log.
+    /// The state of the stream, or of the one whose metadata says who may read the log.
     pub(super) info: Arc<StreamInfo>,
     /// Number or position behind the last event. The last event of a hard-deleted stream is its
     /// tombstone.

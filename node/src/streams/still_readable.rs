@@ -35,7 +35,7 @@ impl<E: Into<Refusal>> From<E> for CutShort {
 /// What a reader may see of a source at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Sight {
-    /// Who reads, and what that allows.
+    /// The reader, and what its rights allow.
     pub(super) policy: Policy,
     /// What of the source is visible: other events are not shown.
     pub(super) visible: VisibleEvents,
@@ -92,7 +92,7 @@ impl Shown {
     }
 }
 
-/// Who reads a large answer, and what the answer shows.
+/// The reader of a large answer, and what the answer shows.
 pub(crate) struct StillReadable {
     streams: Streams,
     caller: Caller,
@@ -102,7 +102,7 @@ pub(crate) struct StillReadable {
 }
 
 impl StillReadable {
-    /// Of an answer that the caller may have by a look of this moment.
+    /// The reader of an answer that the caller may have by a look of this moment.
     pub(super) fn new(streams: &Streams, caller: &Caller, shown: Vec<Shown>, now: Ticks) -> Self {
         Self { streams: streams.clone(), caller: caller.clone(), shown: shown.into(), now }
     }

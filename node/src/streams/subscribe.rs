@@ -161,7 +161,8 @@ impl<E: Into<Refusal>> From<E> for SubscriptionEnd {
 }
 
 impl Subscription {
-    /// The next piece, within the longest silence. Whoever asks for it has taken the one before.
+    /// The next piece, within the longest silence. A caller that asks for it has taken the one
+    /// before.
     ///
     /// # Errors
     /// Nothing more will come.
@@ -231,7 +232,7 @@ impl Subscription {
     }
 }
 
-/// Of a look that fills a piece.
+/// The limits of a look that fills a piece.
 const LIMITS: StepLimits = StepLimits {
     examined: LIVE_PIECE_EVENTS,
     examined_bytes: LIVE_PIECE_BYTES,

@@ -95,7 +95,7 @@ impl Waiters {
 pub struct LongPoll {
     /// How long at most.
     pub wait: Duration,
-    /// Whoever asked has closed its sending side. It may be gone, and is answered at once.
+    /// The client has closed its sending side. It may be gone, and is answered at once.
     pub closed: CancellationToken,
 }
 

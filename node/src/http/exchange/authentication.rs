@@ -15,7 +15,7 @@ use crate::http::limits::MAX_CREDENTIALS_BYTES;
 const TRUSTED_AUTH: HeaderName = HeaderName::from_static("es-trustedauth");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Finds out who sent a request. Most requests have no credentials.
+/// Finds out which caller sent a request. Most requests have no credentials.
 ///
 /// # Errors
 /// Credentials that are wrong (401) or cannot be verified now (503).

@@ -103,7 +103,7 @@ async fn send(sender: &PieceSender, answers: &Arc<Account>, part: Vec<u8>, reade
     true
 }
 
-/// An answer ends before its end. That a right was withdrawn is the business of who withdrew it.
+/// An answer ends before its end. That a right was withdrawn is logged where it was withdrawn.
 fn log(error: CutShort) {
     match error {
         CutShort::Refused(Refusal::Busy) => {

@@ -1,6 +1,6 @@
 //! Whether a browser sends a request for a page of somebody else (contract/services 1.2). Browsers
-//! add credentials that they remember to what any page makes them send, a form for example, and so
-//! whoever wrote the page would act as its reader.
+//! add credentials that they remember to what any page makes them send, a form for example. So the
+//! author of the page would act with the rights of its reader.
 
 use http::{HeaderMap, HeaderName, Method, header};
 

@@ -66,7 +66,7 @@ pub(crate) struct Request<'a> {
     pub state: &'a AppState,
     /// What the request came over.
     pub connection: &'a Connection,
-    /// Who sent it.
+    /// The caller that sent it.
     pub caller: Caller,
     /// Headers.
     pub headers: &'a HeaderMap,

@@ -129,7 +129,7 @@ struct ArrivingBody<'a, B> {
     read: Collected,
     small: Held,
     arriving: &'a Arriving,
-    /// Of a body that is large already.
+    /// The room of a body that is large already.
     large: Option<Room>,
     pace: Pace,
 }

@@ -26,7 +26,7 @@ pub(crate) struct Route {
     pub(crate) path: &'static str,
     /// Its name in metrics.
     pub(crate) name: &'static str,
-    /// Who may ask for it.
+    /// The callers that may use it.
     pub(crate) audience: Audience,
     /// Media types that a body may have; `None` where bodies are not looked at.
     pub(crate) accepts: Option<&'static [MediaType]>,
@@ -67,7 +67,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// Of the table.
+    /// The router of the table.
     pub(crate) fn new(routes: &'static [Route]) -> Self {
         let templates =
             |length| routes.iter().map(Template::of).filter(|template| template.fits(length)).collect::<Vec<_>>();

@@ -5,7 +5,9 @@
 //! how many events of its stream were redacted, and all of that is in the key. Whether the caller
 //! may read it, and whether it is still the page that was asked for, is decided before, on the
 //! state of the stream as it is. Many subscribers of one stream ask for the same pages; this spares
-//! them everything but the sending.
+//! them everything but the sending. Without it, a page that is asked for again is answered 0.79
+//! times as often and takes 1.61 times the processor time; another page each time is answered 1.10
+//! times as often, because its key is not copied (docs/performance.md).
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -112,8 +114,8 @@ impl KeptPages {
     }
 
     /// Whether a page that was not found should be kept: it is asked for at least the second time
-    /// lately. Whoever walks through a whole stream once would otherwise push everything out for
-    /// nothing.
+    /// lately. A client that walks through a whole stream once would otherwise push everything out
+    /// for nothing.
     fn is_wanted_again(&self, key: &PageKey) -> bool {
         let hash = self.hasher.hash_one(key);
         self.seen[(hash >> 32) as usize % SEEN].swap(hash, Ordering::Relaxed) == hash

@@ -202,7 +202,7 @@ fn the_last_number_stays_while_some_of_the_forgotten_rows_are_still_there() {
     assert!(matches!(outcome, WriteOutcome::Appended { first_number: 100, .. }), "{outcome:?}");
 }
 
-/// Whoever has been running all the time and who starts from a copy decide alike.
+/// A node that has been running all the time and one that starts from a copy decide alike.
 #[test]
 fn an_id_that_was_used_twice_is_forgotten_alike_by_a_node_that_starts_anew() {
     let mut node = Node::new();

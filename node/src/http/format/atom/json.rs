@@ -89,7 +89,7 @@ static IN_FEED: LazyLock<Text> = LazyLock::new(|| Text::new(4));
 static ALONE: LazyLock<Text> = LazyLock::new(|| Text::new(0));
 
 impl Text {
-    /// Of an entry whose closing brace stands `indent` spaces from the margin.
+    /// The text of an entry whose closing brace stands `indent` spaces from the margin.
     fn new(indent: usize) -> Self {
         // Stands for a part; nothing else of an entry has this character.
         const PART: &str = "|";

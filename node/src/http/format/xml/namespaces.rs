@@ -20,7 +20,7 @@ pub(super) struct Namespaces<'a> {
 /// What a prefix stands for.
 struct Binding {
     namespace: String,
-    /// Of the element that declares it.
+    /// The depth of the element that declares it.
     depth: usize,
 }
 

@@ -45,7 +45,7 @@ pub(super) fn single(user: &User, base: &Base) -> Response<Reply> {
     })
 }
 
-/// The user who asks.
+/// The calling user.
 pub(super) fn current(user: &User, updated: Ticks) -> Response<Reply> {
     // The offset is written out here, unlike everywhere else.
     let updated = updated.to_string().replace('Z', "+00:00");
