@@ -1,6 +1,6 @@
 //! The memory that large requests may take together. Each purpose has a budget of its own, so that
-//! requests that wait for one budget do not keep others from theirs. docs/adr/0020 says which type of
-//! [`crate::budget`] to take when.
+//! requests that wait for one budget do not keep others from theirs. docs/adr/0020 says which type
+//! of [`crate::budget`] to take when.
 
 use std::sync::Arc;
 use std::time::Duration;
