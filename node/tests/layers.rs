@@ -3,7 +3,7 @@
 // Clippy knows `#[test]` functions as tests, but not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms and what each may use besides itself.
@@ -85,6 +85,17 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("hyper", &["http", "client"]),
 ];
 
+/// Pairs of files in one folder that use each other. No pair may be added, and a pair that is gone
+/// has to leave this list.
+const CIRCLES: &[(&str, &str)] = &[
+    ("store/forgotten", "store/options"),
+    ("store/log_rows", "store/read"),
+    ("store/remove", "store/write"),
+    ("transfer/atom", "transfer/source"),
+    ("transfer/file", "transfer/source"),
+    ("transfer/headwater", "transfer/source"),
+];
+
 fn without_comments(source: &str) -> String {
     let without_comment = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
     source.lines().map(without_comment).collect::<Vec<_>>().join("\n")
@@ -145,6 +156,33 @@ fn top_level_names(group: &str) -> Vec<String> {
     }
     names.extend(first_name(&item));
     names
+}
+
+/// Files beside a file that it uses: those named by `super::a`, `super::{a, b}` or their path from
+/// the root of the crate.
+fn used_neighbours(folder: &str, source: &str) -> BTreeSet<String> {
+    let code = without_comments(source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default());
+    let from_root = format!("crate::{}::", folder.replace('/', "::"));
+    let mut names = BTreeSet::new();
+    for begin in ["super::", &from_root] {
+        for (at, found) in code.match_indices(begin) {
+            let rest = code[at + found.len()..].trim_start();
+            let is_two_up = code[..at].ends_with("super::") || rest.starts_with("super::");
+            match rest.strip_prefix('{') {
+                _ if is_two_up => {}
+                Some(group) => names.extend(top_level_names(group)),
+                None => names.extend(first_name(rest)),
+            }
+        }
+    }
+    names.into_iter().map(|name| format!("{folder}/{name}")).collect()
+}
+
+/// Pairs of files that use each other, in order.
+fn circles(used: &BTreeMap<String, BTreeSet<String>>) -> Vec<(&str, &str)> {
+    let uses = |one: &str, other: &str| used.get(one).is_some_and(|names| names.contains(other));
+    let pairs = used.iter().flat_map(|(one, names)| names.iter().map(move |other| (one.as_str(), other.as_str())));
+    pairs.filter(|(one, other)| one < other && uses(other, one)).collect()
 }
 
 /// Edges of one file that are not allowed.
@@ -229,6 +267,35 @@ fn rooms_use_only_what_is_below_them() {
         all.extend(found.into_iter().map(|edge| format!("{}: {edge}", relative.display())));
     }
     assert!(all.is_empty(), "not allowed by docs/architecture.md:\n{}", all.join("\n"));
+}
+
+#[test]
+fn no_two_files_use_each_other_but_those_that_are_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let mut used = BTreeMap::new();
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap().with_extension("");
+        // The file of a folder holds its parts together.
+        let (Some(folder), false) = (relative.parent(), relative.ends_with("mod")) else { continue };
+        if !folder.as_os_str().is_empty() {
+            let neighbours = used_neighbours(folder.to_str().unwrap(), &std::fs::read_to_string(&file).unwrap());
+            used.insert(relative.to_str().unwrap().to_owned(), neighbours);
+        }
+    }
+    assert!(used.len() > 100, "only {} files were found", used.len());
+    assert_eq!(circles(&used), CIRCLES);
+}
+
+#[test]
+fn two_files_that_use_each_other_are_found() {
+    let one = used_neighbours("a/b", "use super::{x, two::{Y, super_z}};\n// use super::no;\nuse super::super::up;");
+    let two = used_neighbours("a/b", "fn f() { crate::a::b::one::g() }\n#[cfg(test)]\nmod tests { use super::no; }");
+    let used = BTreeMap::from([("a/b/one".to_owned(), one), ("a/b/two".to_owned(), two)]);
+    assert_eq!(circles(&used), [("a/b/one", "a/b/two")]);
+    let names: Vec<&str> = used.values().flatten().map(String::as_str).collect();
+    assert_eq!(names, ["a/b/two", "a/b/x", "a/b/one"]);
 }
 
 #[test]
