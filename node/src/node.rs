@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 
 use crate::access::Access;
-use crate::backup::Backups;
+use crate::backup::{Backups, CatchUp};
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
@@ -144,7 +144,12 @@ impl Node {
         background.start(&stop_all);
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
-        let backups = Backups::new(parts.apply().clone(), identity.local(), &config.data_dir);
+        let catching_up = cluster.clone();
+        let catch_up: CatchUp = Box::new(move || {
+            let cluster = catching_up.clone();
+            Box::pin(async move { cluster.catch_up().await.is_ok() })
+        });
+        let backups = Backups::new(parts.apply().clone(), catch_up, identity.local(), &config.data_dir);
         let state = clients_state(&config, &cluster, &access, backups, metrics, &stop_all)?;
         let http_address = http_listener.local_addr()?;
         let https = certificates.for_clients();

@@ -97,6 +97,9 @@ pub fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
 fn tell(restored: &Restored, what: &str) {
     let Restored { manifest, next_position, truncated, .. } = restored;
     println!("a backup of cluster {}, taken at {}", manifest.cluster_id, manifest.taken_at);
+    if manifest.may_lack_newest {
+        println!("the node had no leader when it was taken: events that others had acknowledged may be missing");
+    }
     println!("{what} every event before position {next_position}");
     if truncated.events > 0 {
         println!("left out: {} positions, which concern {} streams", truncated.events, truncated.streams);
@@ -136,8 +139,18 @@ pub async fn verify(flags: &VerifyFlags) -> Result<Verdict, CommandError> {
     for difference in &compared.named {
         println!("difference: {difference}");
     }
+    if compared.removed_since > 0 {
+        println!("removed since: {} events that one of the two still has", compared.removed_since);
+    }
+    if compared.redacted_since > 0 {
+        println!("redacted since: {} events that one of the two still has as they were", compared.redacted_since);
+    }
+    if compared.differing_ranges > 0 {
+        println!("and {} ranges of positions behind them differ, which were not looked at", compared.differing_ranges);
+    }
     println!("compared the events before position {}: {} positions differ", compared.end, compared.differing);
-    Ok(if compared.differing == 0 { Verdict::Sound } else { Verdict::Damaged })
+    let is_same = compared.differing == 0 && compared.differing_ranges == 0;
+    Ok(if is_same { Verdict::Sound } else { Verdict::Damaged })
 }
 
 /// Two nodes of one cluster have the same users.

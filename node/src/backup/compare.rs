@@ -1,15 +1,17 @@
 //! Comparing two copies of the events: two nodes, or a backup and a node. Hashes of ranges of
-//! positions are compared, and a range that differs is halved until single positions are left.
+//! positions are compared. Of a range that differs, every event is compared by itself: one of the
+//! copies may only have removed or redacted some of them since.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::{ControlFlow, Range};
 
-use super::hashes::{MAX_HASHED_EVENTS, RangeHash, RangeHasher};
+use super::hashes::{EventHash, Listed, MAX_HASHED_EVENTS, MAX_LISTED_POSITIONS, RangeHash, RangeHasher};
 use crate::client::{Call, Client, ClientError, Progress, Unit};
 use crate::event::Position;
 use crate::store::{OfflineState, ReadError};
 
-/// Differing positions that are named.
+/// Differing positions that are named. Behind them, ranges that differ are only counted.
 const MAX_NAMED: usize = 100;
 
 /// A copy of the events.
@@ -46,6 +48,12 @@ pub struct Comparison {
     pub differing: u64,
     /// Each in words, the first ones.
     pub named: Vec<String>,
+    /// Ranges of positions that differ and were not looked at any more, because enough is named.
+    pub differing_ranges: u64,
+    /// Events that one of the copies has removed for ever, and the other one still has.
+    pub removed_since: u64,
+    /// Events whose data and metadata one of the copies has blanked.
+    pub redacted_since: u64,
 }
 
 impl Copy {
@@ -72,7 +80,7 @@ pub(super) fn hash_of(state: &OfflineState, range: &Range<Position>) -> Result<R
     let next_position = state.facts()?.next_position;
     let mut hasher = RangeHasher::new(range.start, range.end.min(next_position));
     state.events(range.start, |event| Ok(hasher.add(&event)))?;
-    Ok(hasher.finish(next_position))
+    hasher.finish(next_position, |position| state.is_hole(position))
 }
 
 /// Compares the events that both have.
@@ -85,36 +93,17 @@ pub async fn compare(left: &Copy, right: &Copy) -> Result<Comparison, CompareErr
     let end = on_left.next_position.min(on_right.next_position);
     let mut comparison = Comparison { end, ..Comparison::default() };
     let progress = Progress::new("compared", Unit::Things("positions"), Some(end));
-    // Ranges still to be compared, the first one last.
-    let mut ranges = Vec::new();
     let mut next = 0;
-    loop {
-        let range = match ranges.pop() {
-            Some(range) => range,
-            None if next < end => next..end.min(next + MAX_HASHED_EVENTS),
-            None => break,
-        };
-        let both = hash_both(left, right, range.clone()).await?;
-        let compared = both.left.from..both.left.to;
-        if compared.end < range.end {
-            ranges.push(compared.end..range.end);
+    while next < end {
+        let both = hash_both(left, right, next..end.min(next + MAX_HASHED_EVENTS)).await?;
+        let range = both.left.from..both.left.to;
+        if both.differ() && comparison.named.len() >= MAX_NAMED {
+            comparison.differing_ranges += 1;
+        } else if both.differ() {
+            comparison.look_at(left, right, range.clone()).await?;
         }
-        next = next.max(range.end);
-        let is_same = both.left.hash == both.right.hash;
-        let width = compared.end - compared.start;
-        if is_same || width == 1 {
-            progress.advance(width);
-        }
-        if is_same {
-            continue;
-        }
-        if width == 1 {
-            comparison.tell(left, right, &both).await;
-            continue;
-        }
-        let middle = compared.start + width / 2;
-        ranges.push(middle..compared.end);
-        ranges.push(compared.start..middle);
+        progress.advance(range.end - range.start);
+        next = range.end;
     }
     progress.finish();
     Ok(comparison)
@@ -124,6 +113,12 @@ pub async fn compare(left: &Copy, right: &Copy) -> Result<Comparison, CompareErr
 struct Both {
     left: RangeHash,
     right: RangeHash,
+}
+
+impl Both {
+    fn differ(&self) -> bool {
+        self.left.hash != self.right.hash || self.left.removed != self.right.removed
+    }
 }
 
 /// Of the part of a range that both sides can hash at once.
@@ -138,20 +133,113 @@ async fn hash_both(left: &Copy, right: &Copy, mut range: Range<Position>) -> Res
 }
 
 impl Comparison {
-    async fn tell(&mut self, left: &Copy, right: &Copy, both: &Both) {
+    /// Compares the positions of a range one by one.
+    async fn look_at(&mut self, left: &Copy, right: &Copy, range: Range<Position>) -> Result<(), CompareError> {
+        let mut next = range.start;
+        while next < range.end {
+            let both = hash_both(left, right, next..range.end.min(next + MAX_LISTED_POSITIONS)).await?;
+            next = both.left.to;
+            let positions = both.left.from..next;
+            let (Some(on_left), Some(on_right)) = (both.left.listed, both.right.listed) else {
+                return Err(CompareError::NoHash(left.name().to_owned()));
+            };
+            let (on_left, on_right) = (Positions::of(&on_left), Positions::of(&on_right));
+            for position in positions {
+                match on_left.at(position).compare(on_right.at(position)) {
+                    Difference::None => {}
+                    Difference::Removed => self.removed_since += 1,
+                    Difference::Redacted => self.redacted_since += 1,
+                    Difference::Events => self.tell(left, right, position, &on_left, &on_right).await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(
+        &mut self,
+        left: &Copy,
+        right: &Copy,
+        position: Position,
+        on_left: &Positions<'_>,
+        on_right: &Positions<'_>,
+    ) {
         self.differing += 1;
         if self.named.len() == MAX_NAMED {
             return;
         }
-        let position = both.left.from;
-        let what = match (both.left.events, both.right.events) {
-            (0, _) => format!("position {position}: only {} has an event", right.name()),
-            (_, 0) => format!("position {position}: only {} has an event", left.name()),
-            _ => format!("position {position}: the events differ"),
+        let (holder, what) = match (on_left.at(position), on_right.at(position)) {
+            (At::Event(_), At::Event(_)) => (left, "the events differ".to_owned()),
+            (At::Event(_), _) => (left, format!("only {} has an event", left.name())),
+            (_, At::Event(_)) => (right, format!("only {} has an event", right.name())),
+            (At::Removed, _) => {
+                (left, format!("{} has removed the event, and {} has lost it", left.name(), right.name()))
+            }
+            (At::Nothing, _) => {
+                (right, format!("{} has removed the event, and {} has lost it", right.name(), left.name()))
+            }
         };
-        let holder = if both.left.events == 0 { right } else { left };
+        let what = format!("position {position}: {what}");
         let event = holder.event_at(position).await;
         self.named.push(event.map_or(what.clone(), |event| format!("{what} ({event})")));
+    }
+}
+
+/// What one copy has at the positions of a range.
+struct Positions<'a> {
+    events: HashMap<Position, &'a EventHash>,
+    removed: HashSet<Position>,
+}
+
+impl<'a> Positions<'a> {
+    fn of(listed: &'a Listed) -> Self {
+        let events = listed.events.iter().map(|event| (event.position, event)).collect();
+        Self { events, removed: listed.removed.iter().copied().collect() }
+    }
+
+    fn at(&self, position: Position) -> At<'a> {
+        match self.events.get(&position) {
+            Some(event) => At::Event(event),
+            None if self.removed.contains(&position) => At::Removed,
+            None => At::Nothing,
+        }
+    }
+}
+
+/// What a copy has at one position.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Event(&'a EventHash),
+    /// The event was removed for ever.
+    Removed,
+    /// There is no event, and no removal either.
+    Nothing,
+}
+
+/// How two copies differ at one position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Difference {
+    None,
+    /// One has removed the event.
+    Removed,
+    /// One has blanked the event.
+    Redacted,
+    /// Nothing that a node does makes this difference.
+    Events,
+}
+
+impl At<'_> {
+    fn compare(self, other: At<'_>) -> Difference {
+        match (self, other) {
+            (At::Event(left), At::Event(right)) if left == right => Difference::None,
+            (At::Event(left), At::Event(right)) => {
+                let is_redacted = left.heading == right.heading && left.is_blank != right.is_blank;
+                if is_redacted { Difference::Redacted } else { Difference::Events }
+            }
+            (At::Event(_), At::Removed) | (At::Removed, At::Event(_)) => Difference::Removed,
+            (At::Removed, At::Removed) | (At::Nothing, At::Nothing) => Difference::None,
+            (At::Nothing, _) | (_, At::Nothing) => Difference::Events,
+        }
     }
 }
 

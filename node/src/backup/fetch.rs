@@ -101,6 +101,11 @@ pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     drop(pieces);
     let written = writing.await.map_err(io::Error::other)?;
     let done = written.map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
+    if done.manifest.may_lack_newest {
+        eprintln!(
+            "headwater: the node had no leader: events that other nodes have acknowledged may be missing in this backup"
+        );
+    }
     eprintln!(
         "headwater: backup complete: events before position {}, newest from {}, {} files, {} of {} bytes sent",
         done.manifest.next_position,

@@ -48,6 +48,9 @@ pub struct Manifest {
     pub newest_event_time: Option<String>,
     /// When the backup was begun, as RFC 3339.
     pub taken_at: String,
+    /// The node had no leader to ask: others may have acknowledged events that it did not have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_lack_newest: bool,
     /// All files of the database, by name.
     pub files: Vec<BackupFile>,
 }
@@ -215,6 +218,7 @@ pub(super) mod tests {
             next_position: 3,
             newest_event_time: None,
             taken_at: "2026-01-01T00:00:00Z".into(),
+            may_lack_newest: true,
             files: vec![BackupFile { name: "CURRENT".into(), in_base: false, ..table.clone() }, table],
         }
     }

@@ -23,4 +23,4 @@ pub mod take;
 mod tests;
 pub mod verify;
 
-pub use take::{BackupError, BackupRequest, Backups};
+pub use take::{BackupError, BackupRequest, Backups, CatchUp};

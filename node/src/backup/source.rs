@@ -83,7 +83,12 @@ impl Source {
                 for file in &manifest.files {
                     let path = directory.join(manifest::STATE).join(&file.name);
                     let failed = |error| SourceError::Io { what: path.display().to_string(), error };
-                    let mut content = File::open(&path).map_err(failed)?;
+                    let mut content = match File::open(&path) {
+                        Ok(content) => content,
+                        // The backup that this one adds to has it; the end shows whether it was named.
+                        Err(error) if file.in_base && error.kind() == io::ErrorKind::NotFound => continue,
+                        Err(error) => return Err(failed(error)),
+                    };
                     put(&file.name, file.bytes, &mut content).map_err(failed)?;
                 }
                 manifest

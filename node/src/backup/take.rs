@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use headwater_proto::stored;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -73,7 +74,12 @@ pub struct Backups {
     inner: Arc<Inner>,
 }
 
+/// Waits until this node has everything that was acknowledged anywhere before the call; false when it
+/// knows no leader that could tell.
+pub type CatchUp = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
 struct Inner {
+    catch_up: CatchUp,
     apply: ApplyHandle,
     identity: Arc<LocalIdentity>,
     directory: PathBuf,
@@ -86,17 +92,18 @@ pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 impl Backups {
     /// The backups of the node with this data directory. Removes what a crash left of one.
-    pub fn new(apply: ApplyHandle, identity: Arc<LocalIdentity>, data_dir: &Path) -> Self {
+    pub fn new(apply: ApplyHandle, catch_up: CatchUp, identity: Arc<LocalIdentity>, data_dir: &Path) -> Self {
         let directory = data_dir.join(DIRECTORY);
         // Each by itself: a new one may appear beside them meanwhile.
         let left = fs::read_dir(&directory).into_iter().flatten().flatten();
         left.for_each(|entry| files::remove_apart((), entry.path()));
         let turn = Arc::new(Semaphore::new(1));
-        Self { inner: Arc::new(Inner { apply, identity, directory, turn }) }
+        Self { inner: Arc::new(Inner { catch_up, apply, identity, directory, turn }) }
     }
 
-    /// Takes a checkpoint of everything applied by now and begins to send it. It ends early when the
-    /// receiver is dropped.
+    /// Takes a checkpoint of everything that was acknowledged by now and begins to send it. It ends
+    /// early when the receiver is dropped. Without a leader it has what this node has, and its
+    /// manifest says so: that is when a copy may be needed most.
     ///
     /// # Errors
     /// See [`BackupError`]; nothing is left of the attempt.
@@ -104,6 +111,10 @@ impl Backups {
         let inner = &self.inner;
         let turn = inner.turn.clone().try_acquire_owned().map_err(|_| BackupError::Busy)?;
         let cluster_id = inner.identity.cluster_id().map(Uuid::from_bytes).ok_or(BackupError::NotReady)?;
+        let may_lack_newest = !(inner.catch_up)().await;
+        if may_lack_newest {
+            tracing::warn!("backup: no leader answers; events that other nodes have acknowledged may be missing in it");
+        }
         // Flushed here, not on the apply thread: little is left for the checkpoint there.
         inner.apply.flush().await?;
         // What an earlier process left may still be under removal.
@@ -116,7 +127,8 @@ impl Backups {
         let generation = taken.map_err(|_| BackupError::NotReady)??;
         let database = format!("{}-{generation}", inner.identity.node_id());
         let describe = tokio::task::spawn_blocking(move || {
-            let manifest = describe(&checkpoint.path, cluster_id, database)?;
+            let mut manifest = describe(&checkpoint.path, cluster_id, database)?;
+            manifest.may_lack_newest = may_lack_newest;
             Ok::<_, BackupError>((checkpoint, manifest))
         });
         let (checkpoint, manifest) = describe.await.map_err(io::Error::other)??;
@@ -142,7 +154,7 @@ impl Backups {
                 let next_position = view.next_position()?;
                 let mut hasher = RangeHasher::new(from, to.min(next_position));
                 view.log_up(from..to, |event| Ok(hasher.add(&event)))?;
-                Ok(hasher.finish(next_position))
+                hasher.finish(next_position, |position| view.is_hole(position))
             })
             .await
     }
@@ -185,6 +197,7 @@ fn describe(checkpoint: &Path, cluster_id: Uuid, database: String) -> Result<Man
         next_position: facts.next_position,
         newest_event_time: facts.newest_time.map(|time| time.to_string()),
         taken_at: Ticks::from_system_time(SystemTime::now()).to_string(),
+        may_lack_newest: false,
         files: found,
     })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_proto::stored::{
-    Append, Command, Delete, Import, ImportProgress, ImportedEvent, NewEvent, Scavenge, command,
+    Append, Command, Delete, Import, ImportProgress, ImportedEvent, NewEvent, Redact, Scavenge, command,
 };
 use prost::Message;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::archive;
 use super::manifest::Manifest;
-use super::take::{BackupRequest, Backups};
+use super::take::{BackupRequest, Backups, CatchUp};
 use crate::apply::{ApplyHandle, Entry, EntryId, Payload, Proposal};
 use crate::event::Ticks;
 use crate::metrics::Metrics;
@@ -42,7 +42,7 @@ impl Fixture {
         let apply = ApplyHandle::start(writer, Arc::new(|_| {}), Metrics::new()).unwrap();
         let cluster_id = Uuid::from_u128(5).into_bytes();
         let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), Some(cluster_id)));
-        let backups = Backups::new(apply.clone(), identity, directory.path());
+        let backups = Backups::new(apply.clone(), with_leader(), identity, directory.path());
         Self { directory, apply, backups, index: 0 }
     }
 
@@ -86,7 +86,7 @@ impl Fixture {
         };
         let events = (0..).zip(ids).map(imported).collect();
         let progress = Some(ImportProgress { stream: "$import-old".to_owned(), document: Bytes::from_static(b"{}") });
-        self.send(command::Kind::Import(Import { events, progress })).await;
+        self.send(command::Kind::Import(Import { events, progress, ends: Vec::new() })).await;
     }
 
     /// Removes what can be removed of these streams; forgets the ids of what was removed before.
@@ -122,6 +122,11 @@ impl Fixture {
         let manifest = manifest_of(&path);
         (path, manifest)
     }
+}
+
+/// A node that a leader has told how far it has to be.
+pub(super) fn with_leader() -> CatchUp {
+    Box::new(|| Box::pin(std::future::ready(true)))
 }
 
 fn event(id: u128, data: &str) -> NewEvent {

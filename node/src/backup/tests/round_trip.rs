@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::backup::compare::{Copy, compare};
 use crate::backup::restore::{Restore, RestoreError, Until, restore};
 use crate::backup::source::Source;
 use crate::backup::take::BackupError;
@@ -83,7 +84,7 @@ async fn what_a_crash_left_of_a_backup_is_removed_at_the_start() {
     let left = fixture.directory.path().join("backup/left");
     std::fs::create_dir_all(&left).unwrap();
     let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), None));
-    let backups = Backups::new(fixture.apply.clone(), identity, fixture.directory.path());
+    let backups = Backups::new(fixture.apply.clone(), with_leader(), identity, fixture.directory.path());
     let deadline = Instant::now() + Duration::from_secs(20);
     while left.exists() {
         assert!(Instant::now() < deadline, "not removed");
@@ -91,6 +92,82 @@ async fn what_a_crash_left_of_a_backup_is_removed_at_the_start() {
     }
     let request = BackupRequest::default();
     assert!(matches!(backups.begin(request).await, Err(BackupError::NotReady)), "there is no cluster");
+}
+
+#[tokio::test]
+async fn a_backup_of_a_node_without_a_leader_says_that_it_may_lack_the_newest_events() {
+    let mut fixture = Fixture::new();
+    fixture.append("s", 1..10).await;
+    assert!(!fixture.backup("with.tar", None).await.1.may_lack_newest);
+    let identity = Arc::new(LocalIdentity::new(NodeId::generate(1), Some(Uuid::from_u128(5).into_bytes())));
+    let alone: CatchUp = Box::new(|| Box::pin(std::future::ready(false)));
+    fixture.backups = Backups::new(fixture.apply.clone(), alone, identity, fixture.directory.path());
+    let (_, manifest) = fixture.backup("without.tar", None).await;
+    assert_eq!((manifest.may_lack_newest, manifest.next_position), (true, 9));
+}
+
+#[tokio::test]
+async fn a_directory_that_lacks_the_files_of_its_base_restores_with_it() {
+    let mut fixture = Fixture::new();
+    fixture.append("s", 1..200).await;
+    let (base, first) = fixture.backup("base.tar", None).await;
+    fixture.append("s", 200..300).await;
+    let (more, second) = fixture.backup("more.tar", Some(first)).await;
+    // What `headwater backup --since backup.json --to DIRECTORY` writes.
+    let directory = fixture.directory.path().join("more");
+    std::fs::create_dir_all(directory.join("state")).unwrap();
+    archive::read(std::fs::File::open(&more).unwrap(), |name, _, content| {
+        archive::copy(content, &mut std::fs::File::create(directory.join("state").join(name))?).map(drop)
+    })
+    .unwrap();
+    second.write(&directory).unwrap();
+    let data_dir = fixture.directory.path().join("restored");
+    let error = restore(&wanted(&[&directory], &data_dir)).unwrap_err().to_string();
+    assert!(error.contains("name that one first"), "{error}");
+    assert_eq!(restore(&wanted(&[&base, &directory], &data_dir)).unwrap().next_position, 299);
+    let own = second.files.iter().find(|file| !file.in_base).unwrap();
+    std::fs::remove_file(directory.join("state").join(&own.name)).unwrap();
+    let elsewhere = fixture.directory.path().join("again");
+    let error = restore(&wanted(&[&base, &directory], &elsewhere)).unwrap_err().to_string();
+    assert!(error.contains(&own.name) && error.contains("No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_removed_or_redacted_since_is_no_difference() {
+    let mut fixture = Fixture::new();
+    // The two streams take turns, so that what is removed lies scattered.
+    for turn in 0..1_000_u128 {
+        fixture.append("gone", 10 * turn + 1..10 * turn + 3).await;
+        fixture.append("kept", 10 * turn + 3..10 * turn + 5).await;
+    }
+    let (archive, _) = fixture.backup("b.tar", None).await;
+    let data_dir = fixture.directory.path().join("restored");
+    restore(&wanted(&[&archive], &data_dir)).unwrap();
+    fixture.describe("gone", 1 << 40, r#"{"$tb":1900}"#).await;
+    fixture.scavenge(&["gone"], Ticks(0)).await;
+    for number in [3, 700] {
+        fixture.send(command::Kind::Redact(Redact { stream: "kept".to_owned(), number })).await;
+    }
+    let (now, _) = fixture.backup("now.tar", None).await;
+    let changed = fixture.directory.path().join("changed");
+    restore(&wanted(&[&now], &changed)).unwrap();
+    let open = |data_dir: &Path| {
+        let (_, database) = offline::current_database(&data_dir.join("state")).unwrap().unwrap();
+        Copy::Local(OfflineState::open(&database).unwrap())
+    };
+    for (left, right) in [(&data_dir, &changed), (&changed, &data_dir)] {
+        let compared = compare(&open(left), &open(right)).await.unwrap();
+        assert_eq!((compared.end, compared.differing, compared.differing_ranges), (4_000, 0, 0), "{compared:?}");
+        assert_eq!((compared.removed_since, compared.redacted_since), (1_900, 2));
+    }
+    // Two stores that have nothing in common.
+    let mut other = Fixture::new();
+    other.append("other", 1..3_000).await;
+    let (archive, _) = other.backup("b.tar", None).await;
+    let restored = other.directory.path().join("restored");
+    restore(&wanted(&[&archive], &restored)).unwrap();
+    let compared = compare(&open(&data_dir), &open(&restored)).await.unwrap();
+    assert_eq!((compared.end, compared.differing, compared.named.len()), (2_999, 2_999, 100));
 }
 
 #[tokio::test]
@@ -106,7 +183,7 @@ async fn hashes_of_a_node_and_of_its_backup_are_the_same() {
     for (from, to) in [(0, 199), (10, 20), (198, 199)] {
         let hash = fixture.backups.hash(from, to).await.unwrap();
         let local = crate::backup::compare::hash_of(&copy, &(from..to)).unwrap();
-        assert_eq!((&hash.hash, hash.to, hash.events), (&local.hash, local.to, to - from));
+        assert_eq!((&hash.hash, hash.to, hash.events, &hash.listed), (&local.hash, local.to, to - from, &local.listed));
         assert_eq!((hash.next_position, local.next_position), (209, 199));
     }
 }
