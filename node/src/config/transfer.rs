@@ -53,6 +53,10 @@ pub struct ImportFlags {
     /// Leave out the users of the source
     #[arg(long)]
     pub without_users: bool,
+    /// Leave out events with more than 4 MiB of data and metadata, which no node stores; without
+    /// this, such an event ends the import
+    #[arg(long)]
+    pub leave_out_large: bool,
     /// Write a line for every event that is left out, and why, to the end of this file
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,

@@ -38,6 +38,9 @@ pub type EventNumber = u64;
 /// stream.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;
 
+/// Data and metadata of one event together (contract/streams 6.1: equal is fine).
+pub const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
+
 /// Type of the event that carries stream metadata.
 pub const METADATA_EVENT_TYPE: &str = "$metadata";
 /// Type of the tombstone (contract/streams 7).

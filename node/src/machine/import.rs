@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use headwater_proto::stored::{Import, ImportProgress, ImportedEvent, NewEvent};
+use headwater_proto::stored::{Import, ImportProgress, ImportedEnd, ImportedEvent, NewEvent};
 use uuid::Uuid;
 
 use super::state::{Batch, View};
@@ -32,8 +32,13 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Import) -> Re
     if command.progress.as_ref().is_some_and(|progress| !is_progress_stream(&progress.stream)) {
         return Ok(rejected("the progress of an import belongs into a stream $import-..."));
     }
-    let checked = match check(state, &command.events)? {
+    let mut ahead = HashMap::new();
+    let checked = match check(state, &command.events, &mut ahead)? {
         Ok(checked) => checked,
+        Err(refused) => return Ok(refused),
+    };
+    let ends = match check_ends(state, &command.ends, &mut ahead)? {
+        Ok(ends) => ends,
         Err(refused) => return Ok(refused),
     };
     let present = checked.iter().filter(|event| event.is_present).count() as u64;
@@ -41,6 +46,12 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Import) -> Re
     for (checked, imported) in checked.into_iter().zip(command.events) {
         if !checked.is_present {
             store(state, time, checked, imported)?;
+        }
+    }
+    for (stream, next_number) in ends {
+        let head = state.head(stream);
+        if head.tombstone.is_none() && head.last_number.map_or(0, |last| last + 1) < next_number {
+            state.skip_to(stream, next_number);
         }
     }
     if let Some(progress) = command.progress {
@@ -72,9 +83,12 @@ struct Ahead {
 type Checks<Stream> = Result<Vec<Checked<Stream>>, WriteOutcome>;
 
 /// Compares every event with the state before the command and the events of the command before it.
-fn check<S: View>(state: &mut S, events: &[ImportedEvent]) -> Result<Checks<S::Stream>, S::Error> {
+fn check<S: View>(
+    state: &mut S,
+    events: &[ImportedEvent],
+    ahead: &mut HashMap<S::Stream, Ahead>,
+) -> Result<Checks<S::Stream>, S::Error> {
     let mut checked = Vec::with_capacity(events.len());
-    let mut ahead: HashMap<S::Stream, Ahead> = HashMap::new();
     for imported in events {
         let id = match form(imported) {
             Ok(id) => id,
@@ -84,14 +98,49 @@ fn check<S: View>(state: &mut S, events: &[ImportedEvent]) -> Result<Checks<S::S
         let place = place(state, ahead.entry(stream).or_default(), stream, imported.number, id)?;
         match place {
             Ok(is_present) => checked.push(Checked { stream, id, is_present }),
-            Err(conflict) => {
-                let (stream, number) = (imported.stream.clone(), imported.number);
-                let current = state.stream(&stream).map(|stream| state.head(stream).current_version())?;
-                return Ok(Err(WriteOutcome::NotImported(ImportRefusal { stream, number, current, conflict })));
-            }
+            Err(conflict) => return Ok(Err(refusal(state, stream, imported.number, conflict))),
         }
     }
     Ok(Ok(checked))
+}
+
+type CheckedEnds<Stream> = Result<Vec<(Stream, EventNumber)>, WriteOutcome>;
+
+/// The streams that go on at a number, as far as such a store can have them. A stream that has come
+/// further by itself stays as it is.
+fn check_ends<S: View>(
+    state: &mut S,
+    ends: &[ImportedEnd],
+    ahead: &mut HashMap<S::Stream, Ahead>,
+) -> Result<CheckedEnds<S::Stream>, S::Error> {
+    let mut checked = Vec::with_capacity(ends.len());
+    for ImportedEnd { stream: name, next_number } in ends {
+        // The newest event of a metastream is what it is about, and is never removed before it.
+        if name.is_empty() || name == stream_name::ALL || StreamNameRef::new(name).is_metastream() {
+            return Ok(Err(rejected("no such stream goes on without its last event")));
+        }
+        if !(1..=MAX_NUMBER).contains(next_number) {
+            return Ok(Err(rejected("a stream goes on at a number that no event can have")));
+        }
+        let stream = state.stream(name)?;
+        let ahead = ahead.entry(stream).or_default();
+        if let Some(last) = ahead.last_number.or(state.head(stream).last_number)
+            && last + 1 < *next_number
+        {
+            ahead.gaps += 1;
+            if state.gaps(stream) + ahead.gaps > MAX_GAPS {
+                return Ok(Err(refusal(state, stream, *next_number, ImportConflict::TooManyGaps)));
+            }
+        }
+        ahead.last_number = ahead.last_number.max(Some(*next_number - 1));
+        checked.push((stream, *next_number));
+    }
+    Ok(Ok(checked))
+}
+
+fn refusal<S: View>(state: &S, stream: S::Stream, number: EventNumber, conflict: ImportConflict) -> WriteOutcome {
+    let current = state.head(stream).current_version();
+    WriteOutcome::NotImported(ImportRefusal { stream: state.name(stream).to_owned(), number, current, conflict })
 }
 
 /// The id of an event that a store like this can have.
@@ -118,36 +167,29 @@ fn form(imported: &ImportedEvent) -> Result<Uuid, WriteOutcome> {
 
 /// Whether the event is here already, if it fits at its number.
 fn place<S: View>(
-    state: &S,
+    state: &mut S,
     ahead: &mut Ahead,
     stream: S::Stream,
     number: EventNumber,
     id: Uuid,
 ) -> Result<Result<bool, ImportConflict>, S::Error> {
     let head = state.head(stream);
+    let (tombstone, last_number) = (head.tombstone, head.last_number);
     if number == MAX_NUMBER {
-        return Ok(match head.tombstone {
+        return Ok(match tombstone {
             Some(position) if state.event_id_at(position)? == id => Ok(true),
             Some(_) => Err(ImportConflict::Deleted),
             None if std::mem::replace(&mut ahead.is_deleted, true) => Err(ImportConflict::Deleted),
             None => Ok(false),
         });
     }
-    if head.last_number.is_some_and(|last| number <= last) {
-        if number < head.removed.before || head.tombstone.is_some() {
-            // It was here, and may have been removed since.
-            return Ok(Ok(true));
-        }
-        return Ok(match state.position_of(stream, number)? {
-            Some(position) if state.event_id_at(position)? == id => Ok(true),
-            Some(_) => Err(ImportConflict::OtherEvent),
-            None => Err(ImportConflict::Missing),
-        });
+    if last_number.is_some_and(|last| number <= last) {
+        return known(state, stream, number, id);
     }
-    if head.tombstone.is_some() || ahead.is_deleted {
+    if tombstone.is_some() || ahead.is_deleted {
         return Ok(Err(ImportConflict::Deleted));
     }
-    let last = ahead.last_number.or(head.last_number);
+    let last = ahead.last_number.or(last_number);
     match last {
         Some(last) if number <= last => return Ok(Err(ImportConflict::OutOfOrder)),
         Some(last) if number > last + 1 => ahead.gaps += 1,
@@ -158,6 +200,36 @@ fn place<S: View>(
     }
     ahead.last_number = Some(number);
     Ok(Ok(false))
+}
+
+/// Whether an event up to the last one of its stream is this one, or was before it was removed.
+///
+/// Everything that this asks is part of the replicated state. Rows of forgotten ids may still be
+/// there on one node and not on another, so they count for nothing: such an event is taken for the
+/// one that was here.
+fn known<S: View>(
+    state: &mut S,
+    stream: S::Stream,
+    number: EventNumber,
+    id: Uuid,
+) -> Result<Result<bool, ImportConflict>, S::Error> {
+    let removed = &state.head(stream).removed;
+    let (removed_before, forgotten_before) = (removed.before, removed.forgotten_before);
+    if number < forgotten_before {
+        return Ok(Ok(true));
+    }
+    let position = state.position_of(stream, number)?;
+    let is_it = match position {
+        Some(position) if number >= removed_before => state.event_id_at(position)? == id,
+        // An id that a stream has twice is known by its first number.
+        Some(_) => state.number_of_id(stream, id)?.is_some_and(|first| first <= number),
+        None => false,
+    };
+    Ok(match position {
+        _ if is_it => Ok(true),
+        Some(_) => Err(ImportConflict::OtherEvent),
+        None => Err(ImportConflict::Missing),
+    })
 }
 
 /// Stores an event that fits, and lets it take effect.
@@ -193,7 +265,12 @@ fn note<S: Batch>(state: &mut S, time: Ticks, progress: ImportProgress) -> Resul
     if state.head(stream).tombstone.is_some() {
         return Ok(());
     }
-    if metadata::last_document(state, stream)?.is_some_and(|(_, document)| document == progress.document) {
+    let head = state.head(stream);
+    let (is_soft_deleted, next_number) = (head.is_soft_deleted(), head.last_number.map_or(0, |last| last + 1));
+    if is_soft_deleted {
+        // Somebody has deleted the notes. The next run looks for them.
+        metadata::recreate(state, time, stream, next_number)?;
+    } else if metadata::last_document(state, stream)?.is_some_and(|(_, document)| document == progress.document) {
         return Ok(());
     }
     // The position makes the id unique, and it is the same on every node and after every replay.

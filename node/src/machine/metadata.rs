@@ -18,10 +18,12 @@ pub(super) fn metastream_of<S: View>(state: &mut S, stream: S::Stream) -> Result
     state.stream(&name)
 }
 
-/// The newest event of a metastream: whether it is JSON, and its data. `None` when there is none.
-pub(super) fn last_document<S: View>(state: &S, metastream: S::Stream) -> Result<Option<(bool, Bytes)>, S::Error> {
-    let last = state.head(metastream).last_number;
-    let position = last.map(|number| state.position_of(metastream, number)).transpose()?.flatten();
+/// The newest event of a stream: whether it is JSON, and its data. `None` when there is none, or it
+/// was removed: its row in the index stays for a time.
+pub(super) fn last_document<S: View>(state: &S, stream: S::Stream) -> Result<Option<(bool, Bytes)>, S::Error> {
+    let head = state.head(stream);
+    let last = head.last_number.filter(|number| *number >= head.removed.before);
+    let position = last.map(|number| state.position_of(stream, number)).transpose()?.flatten();
     position.map(|position| state.data_at(position)).transpose()
 }
 

@@ -79,6 +79,10 @@ impl Batch for Chunk<'_> {
         self.append_at(stream, number, time, event_id, event)
     }
 
+    fn skip_to(&mut self, stream: StreamRef, next_number: EventNumber) {
+        self.skip_to(stream, next_number);
+    }
+
     fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {
         self.append_tombstone(stream, time, event_id)
     }

@@ -74,6 +74,10 @@ pub(crate) trait Batch: View {
         event: NewEvent,
     ) -> Result<Position, Self::Error>;
 
+    /// Lets a stream go on at this number, which is above the last one, although it will never have
+    /// the events before it.
+    fn skip_to(&mut self, stream: Self::Stream, next_number: EventNumber);
+
     /// Deletes a stream for ever: adds a tombstone to the log of all events, and ends the stream's
     /// metadata (contract/streams 7).
     fn append_tombstone(&mut self, stream: Self::Stream, time: Ticks, event_id: Uuid) -> Position;

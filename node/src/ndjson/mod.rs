@@ -33,8 +33,12 @@ pub(crate) enum Line {
     Header(Header),
     /// An event. Its position is that of the log it comes from; 0 if unknown.
     Event(RecordedEvent),
+    /// The number at which a stream goes on whose last events are gone.
+    Next(NextNumber),
     /// The last line of a page of `/admin/export`.
     Page(Page),
+    /// The last line of a page of such streams.
+    Ends(Ends),
     /// In an import: how far it has come with the events before this line.
     Progress(Progress),
     /// The last line of a file: without it, the file was cut off.
@@ -61,6 +65,24 @@ pub(crate) struct Page {
     pub(crate) next: u64,
     /// The same.
     pub(crate) end: u64,
+}
+
+/// Where a stream goes on whose last events are gone, for instance by a scavenge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct NextNumber {
+    /// The stream.
+    pub(crate) stream: String,
+    /// The number of its next event, above 0.
+    pub(crate) next: u64,
+}
+
+/// How far the streams of a server were looked at, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ends {
+    /// The last one; `None` when there are no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<String>,
 }
 
 /// How far an import has come.
@@ -125,7 +147,9 @@ struct Fields<'a> {
     headwater_export: Option<u64>,
     source: Option<String>,
     selection: Option<String>,
+    next: Option<u64>,
     page: Option<Page>,
+    ends: Option<Ends>,
     #[serde(borrow, default)]
     progress: Option<ProgressFields<'a>>,
     end: Option<End>,
@@ -144,7 +168,10 @@ struct ProgressFields<'a> {
 /// # Errors
 /// See [`LineError`].
 pub(crate) fn parse(line: &[u8]) -> Result<Line, LineError> {
-    let fields: Fields<'_> = serde_json::from_slice(line)?;
+    let fields: Fields<'_> = match serde_json::from_slice(line) {
+        Ok(fields) => fields,
+        Err(error) => return Err(version_of(line).map_or(LineError::Json(error), LineError::Version)),
+    };
     if let Some(version) = fields.headwater_export {
         if version > VERSION {
             return Err(LineError::Version(version));
@@ -158,11 +185,32 @@ pub(crate) fn parse(line: &[u8]) -> Result<Line, LineError> {
     if let Some(end) = fields.end {
         return Ok(Line::End(end));
     }
+    if let Some(ends) = fields.ends {
+        return Ok(Line::Ends(ends));
+    }
+    if let Some(next) = fields.next {
+        if fields.id.is_some() || fields.number.is_some() {
+            return Err(LineError::Invalid("`next` beside an event"));
+        }
+        let stream = fields.stream.ok_or(LineError::Lacks("a stream"))?.into_owned();
+        return Ok(Line::Next(NextNumber { stream, next }));
+    }
     if let Some(ProgressFields { stream, document }) = fields.progress {
         let document = Bytes::copy_from_slice(document.get().as_bytes());
         return Ok(Line::Progress(Progress { stream, document }));
     }
     event(fields).map(Line::Event)
+}
+
+/// The version of a header that is too new for this program, whatever else it has.
+fn version_of(line: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct AnyVersion {
+        headwater_export: u64,
+    }
+    let header: AnyVersion = serde_json::from_slice(line).ok()?;
+    (header.headwater_export > VERSION).then_some(header.headwater_export)
 }
 
 fn event(fields: Fields<'_>) -> Result<RecordedEvent, LineError> {
@@ -224,6 +272,20 @@ pub(crate) fn push_page(out: &mut Vec<u8>, page: Page) {
         page: Page,
     }
     push_document(out, &Wrapped { page });
+}
+
+/// Appends the number at which a stream goes on.
+pub(crate) fn push_next(out: &mut Vec<u8>, next: &NextNumber) {
+    push_document(out, next);
+}
+
+/// Appends the last line of a page of such numbers.
+pub(crate) fn push_ends(out: &mut Vec<u8>, ends: &Ends) {
+    #[derive(Serialize)]
+    struct Wrapped<'a> {
+        ends: &'a Ends,
+    }
+    push_document(out, &Wrapped { ends });
 }
 
 /// Appends the last line of a file.

@@ -84,6 +84,10 @@ fn the_other_lines_are_read_again() {
     push_header(&mut lines, &header);
     push_page(&mut lines, Page { next: 3, end: 9 });
     push_end(&mut lines, End { events: 4 });
+    let next = NextNumber { stream: "größe \"1\"".into(), next: 10 };
+    push_next(&mut lines, &next);
+    let ends = [Ends { after: Some("s".into()) }, Ends { after: None }];
+    ends.iter().for_each(|ends| push_ends(&mut lines, ends));
     let progress = Progress { stream: "$import-x".into(), document: Bytes::from_static(b"{\"next\":3}") };
     push_progress(&mut lines, &progress);
     let read: Vec<Line> =
@@ -92,6 +96,9 @@ fn the_other_lines_are_read_again() {
         Line::Header(header),
         Line::Page(Page { next: 3, end: 9 }),
         Line::End(End { events: 4 }),
+        Line::Next(next),
+        Line::Ends(ends[0].clone()),
+        Line::Ends(ends[1].clone()),
         Line::Progress(progress),
     ];
     assert_eq!(read, expected);
@@ -106,7 +113,11 @@ fn a_line_that_is_none_says_why() {
         (format!("{{{good},\"metadataBase64\":\"!\"}}"), "its metadata is not valid"),
         (format!("{{{good},\"datum\":1}}"), "unknown field `datum`"),
         (good.replace("2026", "x").replace("\"stream\"", "{\"stream\"") + "}", "its time is not valid"),
+        (format!("{{{good},\"next\":1}}"), "`next` beside an event is not valid"),
+        ("{\"next\":1}".to_owned(), "it lacks a stream"),
         ("{\"headwaterExport\":2}".to_owned(), "it is of version 2 of the format"),
+        ("{\"headwaterExport\":2,\"parts\":[1]}".to_owned(), "it is of version 2 of the format"),
+        ("{\"headwaterExport\":1,\"parts\":[1]}".to_owned(), "unknown field `parts`"),
         ("[1".to_owned(), "it is not a line of an export"),
     ] {
         let error = parse(line.as_bytes()).unwrap_err().to_string();

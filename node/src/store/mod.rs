@@ -4,6 +4,7 @@
 
 pub mod applied;
 mod checkpoint;
+mod ends;
 pub mod event_id_row;
 pub mod event_row;
 mod forgotten;
@@ -42,6 +43,7 @@ use rocksdb::{Cache, FlushOptions};
 use tokio::sync::Semaphore;
 
 pub use applied::{Applied, AppliedWatch, StreamChange};
+pub use ends::EmptiedStreams;
 pub use headings::Headings;
 pub use index_row::EventPlace;
 pub use offline::{Facts, NewState, OfflineState};

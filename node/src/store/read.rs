@@ -125,7 +125,7 @@ impl<'db> ReadView<'db> {
         let record = self.record(stream)?;
         let last_number = match &record {
             // The index may lack the rows of forgotten ids, the last ones too, and have earlier
-            // ones.
+            // ones. An import may have let the stream go on behind its last event.
             Some(record) => self.last_index_number(record.id)?.max(record.last_number),
             None => None,
         };
@@ -373,13 +373,13 @@ impl<'db> ReadView<'db> {
         Ok(row.map_or(Ok(Counters::default()), |row| Counters::decode(&row))?.next_position)
     }
 
-    fn record(&self, stream: &str) -> Result<Option<StreamRecord>, ReadError> {
+    pub(super) fn record(&self, stream: &str) -> Result<Option<StreamRecord>, ReadError> {
         let row = self.get(options::STREAM, stream_row::key(stream))?;
         row.map(|row| stream_row::decode(stream, &row)).transpose()
     }
 
     /// Keeps the iterator for the rows that are usually read next.
-    fn last_index_number(&self, stream_id: u64) -> Result<Option<EventNumber>, ReadError> {
+    pub(super) fn last_index_number(&self, stream_id: u64) -> Result<Option<EventNumber>, ReadError> {
         let mut rows = self.kept_index_rows(stream_id).unwrap_or_else(|| {
             self.iterate(options::INDEX, &index_row::key(stream_id, 0), &index_row::end_key(stream_id))
         });

@@ -34,8 +34,7 @@ pub struct StreamRef(pub(super) usize);
 pub(super) struct StreamState {
     name: Arc<str>,
     pub(super) stored: StoredHead,
-    /// Numbers and positions of the events written in this chunk, ascending; the last one has
-    /// number [`StreamHead::last_number`].
+    /// Numbers and positions of the events written in this chunk, ascending.
     pub(super) written: Vec<(EventNumber, Position)>,
     changed: bool,
     /// Its metadata has changed in this chunk, or what is left of its events.
@@ -292,6 +291,19 @@ impl<'writer> Chunk<'writer> {
     /// How many ranges of numbers the stream lacks after its first event.
     pub fn gaps(&self, stream: StreamRef) -> usize {
         self.streams[stream.0].stored.gaps.len()
+    }
+
+    /// Lets a stream go on at this number, which is above the last one, although it will never have
+    /// the events before it.
+    pub fn skip_to(&mut self, stream: StreamRef, next_number: EventNumber) {
+        self.leave_out(stream, next_number);
+        let state = &mut self.streams[stream.0];
+        state.stored.head.last_number = next_number.checked_sub(1);
+        // No row of the index says so.
+        state.stored.stored_last_number = state.stored.head.last_number;
+        state.changed = true;
+        state.metadata_changed = true;
+        self.put_record(stream);
     }
 
     /// Records that the stream has no events between the last one and this number.

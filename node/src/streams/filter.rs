@@ -125,6 +125,16 @@ impl Expression {
 }
 
 impl Filter {
+    /// Whether it chooses whole streams.
+    pub(super) fn is_by_stream(&self) -> bool {
+        matches!(self.pattern, Some((FilterBy::Stream, _)))
+    }
+
+    /// Whether it chooses the events of this stream, whatever their types are.
+    pub(super) fn matches_stream(&self, name: &str) -> bool {
+        matches!(&self.pattern, Some((FilterBy::Stream, pattern)) if pattern.matches(name))
+    }
+
     /// Whether it may take long for one event. Prefixes do not.
     pub(super) fn is_slow(&self) -> bool {
         matches!(self.pattern, Some((_, Pattern::Regex(_))))

@@ -2,7 +2,7 @@
 //! bring users and lists with them: only administrators import.
 
 use bytes::Bytes;
-use headwater_proto::stored::{self, Command, ImportProgress, ImportedEvent, NewEvent};
+use headwater_proto::stored::{self, Command, ImportProgress, ImportedEnd, ImportedEvent, NewEvent};
 use prost::Message;
 
 use super::commit::CommitError;
@@ -18,6 +18,7 @@ use crate::event::{
 #[derive(Debug, Default)]
 pub(crate) struct Import {
     events: Vec<ImportedEvent>,
+    ends: Vec<ImportedEnd>,
     progress: Option<ImportProgress>,
 }
 
@@ -49,7 +50,7 @@ impl<E: Into<CommitError>> From<E> for ImportError {
     }
 }
 
-/// An event that this store cannot have, or too many of them.
+/// An event, or an end of a stream, that this store cannot have, or too many of them.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImportedEventError {
     /// The name of its stream.
@@ -84,7 +85,7 @@ impl Import {
     /// It breaks a limit that events have.
     pub(crate) fn push(&mut self, event: RecordedEvent) -> Result<(), ImportedEventError> {
         let RecordedEvent { stream, number, event_id, event_type, is_json, time, data, metadata, .. } = event;
-        if self.events.len() >= MAX_EVENTS_PER_APPEND {
+        if self.events.len() + self.ends.len() >= MAX_EVENTS_PER_APPEND {
             return Err(ImportedEventError::TooMany);
         }
         let stream = match StreamName::parse(stream.clone()) {
@@ -107,14 +108,38 @@ impl Import {
         Err(ImportedEventError::Event { stream, number, reason })
     }
 
+    /// Takes a stream whose last events are gone, and the number at which it goes on.
+    ///
+    /// # Errors
+    /// No stream of this store goes on there.
+    pub(crate) fn push_end(&mut self, stream: String, next_number: EventNumber) -> Result<(), ImportedEventError> {
+        if self.events.len() + self.ends.len() >= MAX_EVENTS_PER_APPEND {
+            return Err(ImportedEventError::TooMany);
+        }
+        let stream = match StreamName::parse(stream.clone()) {
+            Ok(name) if name.borrowed().is_metastream() => {
+                let reason = "a metastream has its last event for as long as its stream is there";
+                return Err(ImportedEventError::Event { stream, number: next_number, reason });
+            }
+            Ok(name) => name.into_string(),
+            Err(reason) => return Err(ImportedEventError::Stream { stream, number: next_number, reason }),
+        };
+        if !(1..=MAX_NUMBER).contains(&next_number) {
+            let reason = "a stream without its last event goes on at a number from 1 to 2^63-1";
+            return Err(ImportedEventError::Event { stream, number: next_number, reason });
+        }
+        self.ends.push(ImportedEnd { stream, next_number });
+        Ok(())
+    }
+
     /// Notes in a stream how far the import has come with these events.
     pub(crate) fn note(&mut self, stream: String, document: Bytes) {
         self.progress = Some(ImportProgress { stream, document });
     }
 
     fn encode(self) -> Option<Bytes> {
-        let Self { events, progress } = self;
-        let command = Command::of_maintenance(stored::command::Kind::Import(stored::Import { events, progress }));
+        let Self { events, ends, progress } = self;
+        let command = Command::of_maintenance(stored::command::Kind::Import(stored::Import { events, progress, ends }));
         (command.encoded_len() <= MAX_COMMAND_BYTES).then(|| command.encode_to_vec().into())
     }
 }

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use crate::event;
+
 /// Data and metadata of one event together (contract/streams 6.1: equal is fine).
-pub(crate) const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_EVENT_BYTES: usize = event::MAX_EVENT_BYTES;
 
 /// Data and metadata of an event from here on make the request one that no log can hold, which is
 /// another answer (contract/streams 6.1).
@@ -119,6 +121,12 @@ pub(crate) const EXPORT_PAGE_BYTES: usize = 1024 * 1024;
 
 /// Positions that a page of an export passes over, when a filter leaves little of them.
 pub(crate) const EXPORT_SCANNED_EVENTS: u64 = 16 * 1024;
+
+/// Streams that one request of an export looks at for lost ends.
+pub(crate) const EXPORT_SCANNED_STREAMS: usize = 16 * 1024;
+
+/// Streams of them that are looked at in one step.
+pub(crate) const EXPORT_STEP_STREAMS: usize = 256;
 
 /// Events that an export reads in one step; other requests have their turn between two.
 pub(crate) const EXPORT_STEP_EVENTS: usize = 1024;

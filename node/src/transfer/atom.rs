@@ -4,17 +4,26 @@
 //! asked for one by one ([`super::entries`]), and so are links, which `$all` always follows
 //! ([`super::links`]).
 
+use futures::future::BoxFuture;
+use futures::stream::{StreamExt, TryStreamExt};
+
 use super::entries::Entries;
 use super::error::TransferError;
 use super::links::Links;
 use super::pages::{Entry, Page, encode};
 use super::skip::reason_of_stream;
 use super::source::{Batch, Own, Place, Selection};
+use super::truncated::Truncated;
 use crate::client::Client;
-use crate::event::{LINK_EVENT_TYPE, RecordedEvent, StreamNameRef};
+use crate::event::{EventNumber, LINK_EVENT_TYPE, RecordedEvent, StreamNameRef};
+use crate::ndjson::NextNumber;
 
 /// Events of a page. The old server reads them one after the other.
 const PAGE_EVENTS: usize = 512;
+
+/// Streams that are asked for their last numbers at the same time, and in one batch.
+const STREAMS_AT_ONCE: usize = 8;
+const STREAMS_OF_A_BATCH: usize = 1_024;
 
 /// The beginning of the log.
 const BEGINNING: &str = "00000000000000000000000000000000";
@@ -23,6 +32,9 @@ const BEGINNING: &str = "00000000000000000000000000000000";
 pub(super) struct AtomSource {
     entries: Entries,
     links: Links,
+    truncated: Truncated,
+    /// Truncated streams that are still to be asked for, at the end of a run.
+    emptied: Option<Vec<(String, EventNumber)>>,
     own: Own,
     /// Path and query of the next page.
     path: String,
@@ -44,6 +56,8 @@ impl AtomSource {
         Self {
             entries: Entries::new(client, follows_links),
             links: Links::default(),
+            truncated: Truncated::default(),
+            emptied: None,
             own,
             path,
             has_positions,
@@ -63,6 +77,7 @@ impl AtomSource {
         if batch.is_at_head {
             self.links.tails(&self.entries, &mut batch).await?;
         }
+        batch.events.iter().for_each(|event| self.truncated.look_at(event));
         if let Some(path) = behind {
             self.path = without_embed(&path);
         }
@@ -72,6 +87,35 @@ impl AtomSource {
             batch.end = self.end_of_log(batch.reached).await?;
         }
         Ok(batch)
+    }
+
+    pub(super) async fn next_ends(&mut self) -> Result<Option<Batch>, TransferError> {
+        // A filter may have left out the events.
+        if !self.has_positions || self.path.contains("/filtered/") {
+            return Ok(None);
+        }
+        let emptied = self.emptied.get_or_insert_with(|| self.truncated.take());
+        if emptied.is_empty() {
+            return Ok(None);
+        }
+        let streams = emptied.split_off(emptied.len().saturating_sub(STREAMS_OF_A_BATCH));
+        let asked = streams.into_iter().map(|(stream, before)| Self::next_number(&self.entries, stream, before));
+        let ends = futures::stream::iter(asked).buffered(STREAMS_AT_ONCE).try_collect().await?;
+        Ok(Some(Batch { ends, ..Batch::default() }))
+    }
+
+    /// Where a truncated stream goes on: behind its last event, or where its metadata say that it
+    /// begins.
+    fn next_number(
+        entries: &Entries,
+        stream: String,
+        before: EventNumber,
+    ) -> BoxFuture<'_, Result<NextNumber, TransferError>> {
+        Box::pin(async move {
+            let path = format!("/streams/{}/head/backward/1", encode(&stream));
+            let last = entries.page_if_any(&path).await?.and_then(|page| page.last_number());
+            Ok(NextNumber { stream, next: last.map_or(before, |last| last + 1) })
+        })
     }
 
     /// The events of a page, oldest first.

@@ -17,6 +17,8 @@ use crate::ndjson::parse_time;
 /// Events whose bytes are asked for at the same time.
 const EVENTS_AT_ONCE: usize = 8;
 
+/// A follower of the old server may be behind: only the master has all that was acknowledged.
+const REQUIRE_MASTER: HeaderName = HeaderName::from_static("es-requiremaster");
 const RESOLVE_LINKS: HeaderName = HeaderName::from_static("es-resolvelinktos");
 const FEED: &str = "application/vnd.eventstore.atom+json";
 
@@ -140,9 +142,10 @@ impl Entries {
     }
 }
 
-/// A request for what is stored, not for what links lead to.
+/// A request for all that is stored, not for what links lead to.
 fn raw(path: String) -> Call {
-    Call::get(path).header(RESOLVE_LINKS, HeaderValue::from_static("false"))
+    let (yes, no) = (HeaderValue::from_static("true"), HeaderValue::from_static("false"));
+    Call::get(path).header(RESOLVE_LINKS, no).header(REQUIRE_MASTER, yes)
 }
 
 fn is_gone(error: &ClientError) -> bool {

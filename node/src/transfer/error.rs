@@ -59,6 +59,17 @@ pub enum TransferError {
         /// The source of this run.
         source_name: String,
     },
+    /// No node stores an event of this size.
+    #[error(
+        "event {number} of stream '{stream}' has more than 4 MiB of data and metadata, which no node of Headwater \
+         stores; --leave-out-large leaves such events out and says which ones"
+    )]
+    TooLarge {
+        /// Its stream.
+        stream: String,
+        /// Its number.
+        number: crate::event::EventNumber,
+    },
     /// An option does not go with another one.
     #[error("{0}")]
     Usage(String),

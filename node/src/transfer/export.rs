@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::error::TransferError;
+use super::log_file::count_of;
 use super::source::{Batch, Own, Selection, Source};
 use crate::client::{Client, PASSWORD_VARIABLE, Progress};
 use crate::config::ExportFlags;
@@ -45,7 +46,7 @@ pub async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
     let events = copied?;
     file.end(End { events }).await?;
     progress.finish();
-    progress.say(&format!("wrote {events} events"));
+    progress.say(&format!("wrote {}", count_of(events, "event")));
     Ok(())
 }
 
@@ -53,10 +54,19 @@ async fn read(mut source: Source, pages: mpsc::Sender<Batch>) -> Result<(), Tran
     loop {
         let page = source.next().await?;
         let is_at_head = page.is_at_head;
-        if pages.send(page).await.is_err() || is_at_head {
+        if pages.send(page).await.is_err() {
+            return Ok(());
+        }
+        if is_at_head {
+            break;
+        }
+    }
+    while let Some(page) = source.next_ends().await? {
+        if pages.send(page).await.is_err() {
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// Writes the pages; returns how many events they had.
@@ -78,6 +88,9 @@ async fn copy(
         page.remarks.iter().for_each(|remark| progress.say(remark));
         for event in &page.events {
             ndjson::push_event(&mut lines, event.borrowed());
+        }
+        for next in &page.ends {
+            ndjson::push_next(&mut lines, next);
         }
         events += page.events.len() as u64;
         file.write(&lines).await?;

@@ -51,7 +51,7 @@ impl FileSource {
         let mut batch = Batch { end: self.bytes, ..Batch::default() };
         let mut bytes = 0;
         let mut text = Vec::new();
-        while batch.events.len() < BATCH_EVENTS && bytes < BATCH_BYTES && !batch.is_at_head {
+        while batch.events.len() + batch.ends.len() < BATCH_EVENTS && bytes < BATCH_BYTES && !batch.is_at_head {
             text.clear();
             let read = self.lines.read_until(b'\n', &mut text).await;
             let read = read.map_err(|error| TransferError::File { path: self.path.clone(), error })?;
@@ -80,12 +80,15 @@ impl FileSource {
                 self.events += 1;
                 batch.events.push(event);
             }
+            Ok(Line::Next(next)) => batch.ends.push(next),
             Ok(Line::Header(_)) => {}
             Ok(Line::End(end)) if end.events == self.events => self.has_ended = true,
             Ok(Line::End(end)) => {
                 return Err(self.wrong(format!("the file should have {} events and has {}", end.events, self.events)));
             }
-            Ok(Line::Page(_) | Line::Progress(_)) => return Err(self.wrong("it is no line of a file".to_owned())),
+            Ok(Line::Page(_) | Line::Ends(_) | Line::Progress(_)) => {
+                return Err(self.wrong("it is no line of a file".to_owned()));
+            }
             Err(error) => return Err(self.wrong(error.to_string())),
         }
         Ok(())

@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use super::error::TransferError;
 use super::source::{Batch, Place, Selection};
 use crate::client::{Call, Client, ClientError};
-use crate::ndjson::{self, Line, Page};
+use crate::ndjson::{self, Ends, Line, Page};
 
 /// Reads the lines of a server.
 pub(super) struct HeadwaterSource {
@@ -13,6 +13,15 @@ pub(super) struct HeadwaterSource {
     /// What is exported, as the end of a query.
     query: String,
     next: u64,
+    /// How far the streams were looked at for lost ends.
+    ends: EndsLookedAt,
+}
+
+/// See [`HeadwaterSource::ends`].
+enum EndsLookedAt {
+    /// Up to this stream.
+    After(String),
+    All,
 }
 
 impl HeadwaterSource {
@@ -31,7 +40,7 @@ impl HeadwaterSource {
             Selection::Stream(name) => format!("&stream={}", super::pages::encode(&name)),
             Selection::Filter(query) => format!("&{query}"),
         };
-        Self { client, query, next: 0 }
+        Self { client, query, next: 0, ends: EndsLookedAt::After(String::new()) }
     }
 
     pub(super) fn resume(&mut self, position: u64) {
@@ -50,6 +59,25 @@ impl HeadwaterSource {
                     batch.is_at_head = next >= end;
                     (batch.reached, batch.end) = (next, Some(end));
                     return Ok(batch);
+                }
+                Ok(_) => return Err(self.wrong("it has a line of another kind".to_owned())),
+                Err(error) => return Err(self.wrong(error.to_string())),
+            }
+        }
+        Err(self.wrong("it is cut off".to_owned()))
+    }
+
+    pub(super) async fn next_ends(&mut self) -> Result<Option<Batch>, TransferError> {
+        let EndsLookedAt::After(after) = &self.ends else { return Ok(None) };
+        let path = format!("/admin/export?ends-after={}{}", super::pages::encode(after), self.query);
+        let answer = self.client.send(&Call::get(path)).await?;
+        let mut batch = Batch::default();
+        for line in answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match ndjson::parse(line) {
+                Ok(Line::Next(next)) => batch.ends.push(next),
+                Ok(Line::Ends(Ends { after })) => {
+                    self.ends = after.map_or(EndsLookedAt::All, EndsLookedAt::After);
+                    return Ok(Some(batch));
                 }
                 Ok(_) => return Err(self.wrong("it has a line of another kind".to_owned())),
                 Err(error) => return Err(self.wrong(error.to_string())),

@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use super::error::TransferError;
 use super::file::FileSource;
-use super::log_file::LeftOut;
-use super::skip::{Fate, fate};
+use super::log_file::{LeftOut, count_of};
+use super::skip::{Fate, fate, takes_end};
 use super::source::{Batch, Own, Selection, Source};
 use super::target::{Counts, Note, Target};
 use crate::client::{Client, PASSWORD_VARIABLE, Progress};
 use crate::config::{ImportFlags, ImportSource};
-use crate::event::RecordedEvent;
+use crate::event::{MAX_EVENT_BYTES, RecordedEvent};
+use crate::ndjson::NextNumber;
 
 /// The environment variable with the password for the target.
 const TARGET_PASSWORD_VARIABLE: &str = "HEADWATER_TO_PASSWORD";
@@ -54,12 +55,20 @@ pub async fn import(flags: &ImportFlags) -> Result<(), TransferError> {
     let left_out = LeftOut::new(flags.log.clone())?;
     let progress = Progress::new("imported", source.unit(), None);
     if totals.before > 0 {
-        progress.say(&format!("going on behind {} events that an earlier run has copied", totals.before));
+        progress.say(&format!("going on behind {} that an earlier run has copied", count_of(totals.before, "event")));
     }
     let wishes = wishes(flags.follow)?;
     let (pages, received) = mpsc::channel(PAGES_AHEAD);
     let reading = tokio::spawn(read(source, wishes, pages));
-    let mut import = Import { target, left_out, progress, totals, source_name, without_users: flags.without_users };
+    let mut import = Import {
+        target,
+        left_out,
+        progress,
+        totals,
+        source_name,
+        without_users: flags.without_users,
+        leave_out_large: flags.leave_out_large,
+    };
     let copied = import.copy(received).await;
     let told = import.tell();
     copied?;
@@ -145,7 +154,7 @@ async fn read(
         }
         match (is_at_head, wish) {
             (false, _) => {}
-            (true, Wish::End) => return Ok(()),
+            (true, Wish::End) => break,
             (true, Wish::Follow) => tokio::select! {
                 () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
                 _ = wishes.changed() => {}
@@ -153,6 +162,12 @@ async fn read(
             },
         }
     }
+    while let Some(page) = source.next_ends().await? {
+        if pages.send(page).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// What has been done.
@@ -172,6 +187,7 @@ struct Import {
     totals: Totals,
     source_name: String,
     without_users: bool,
+    leave_out_large: bool,
 }
 
 impl Import {
@@ -179,7 +195,7 @@ impl Import {
     async fn copy(&mut self, mut pages: mpsc::Receiver<Batch>) -> Result<(), TransferError> {
         let mut reached = None;
         while let Some(page) = pages.recv().await {
-            let Batch { events, next, reached: at, end, remarks, .. } = page;
+            let Batch { events, ends, next, reached: at, end, remarks, .. } = page;
             for remark in remarks {
                 self.left_out.remark(remark)?;
             }
@@ -192,8 +208,10 @@ impl Import {
                 None => self.progress.advance(at),
                 Some(before) => self.progress.advance(at.saturating_sub(before)),
             }
-            reached = Some(at);
-            let is_empty = events.is_empty();
+            reached = Some(at.max(reached.unwrap_or_default()));
+            let takes_end = |end: &NextNumber| takes_end(&end.stream, self.without_users);
+            let ends: Vec<NextNumber> = ends.into_iter().filter(takes_end).collect();
+            let is_empty = events.is_empty() && ends.is_empty();
             let wanted = self.wanted(events).await?;
             // Notes of pages without events would only fill the log while an import follows.
             if is_empty {
@@ -201,7 +219,7 @@ impl Import {
             }
             let copied = self.totals.before + self.totals.stored + self.totals.present + wanted.len() as u64;
             let note = next.map(|next| Note { source: self.source_name.clone(), next, events: copied });
-            let Counts { stored, present } = self.target.store(&wanted, note.as_ref()).await?;
+            let Counts { stored, present } = self.target.store(&wanted, &ends, note.as_ref()).await?;
             self.totals.stored += stored;
             self.totals.present += present;
         }
@@ -213,6 +231,14 @@ impl Import {
         let mut wanted = Vec::with_capacity(events.len());
         for mut event in events {
             match fate(&event, self.without_users) {
+                Fate::Copied if event.data.len() + event.metadata.len() > MAX_EVENT_BYTES => {
+                    if !self.leave_out_large {
+                        let RecordedEvent { stream, number, .. } = event;
+                        return Err(TransferError::TooLarge { stream, number });
+                    }
+                    self.left_out
+                        .skipped(&event, "more than 4 MiB of data and metadata, left out by --leave-out-large")?;
+                }
                 Fate::Copied => {
                     if event.event_id.is_nil() {
                         event.event_id = id_of_nameless(&event);
@@ -241,9 +267,10 @@ impl Import {
             self.progress.say(&line);
         }
         let skipped = self.left_out.count();
-        self.progress.say(&format!("stored {stored} events; {present} were there already; {skipped} were left out"));
+        let stored = count_of(stored, "event");
+        self.progress.say(&format!("stored {stored}; {present} were there already; {skipped} were left out"));
         if listed > 0 {
-            self.progress.say(&format!("added {listed} users to the list of users"));
+            self.progress.say(&format!("added {} to the list of users", count_of(listed, "user")));
         }
         self.left_out.flush()
     }

@@ -55,11 +55,15 @@ impl Links {
         let (stream, number) = (entry.position_stream_id.clone(), entry.position_event_number);
         let expected = self.next.get(&stream).copied().unwrap_or_default();
         if number > expected && number != crate::event::MAX_NUMBER {
-            let before = numbers_before(entries, &stream, expected, number).await?;
-            self.missing = self
-                .missing
-                .saturating_sub(before.iter().filter(|entry| entry.event_type == LINK_EVENT_TYPE).count() as u64);
-            entries.events(before.into_iter().map(Err).collect(), path, batch).await?;
+            let Before { links, too_late } = links_before(entries, &stream, expected, number).await?;
+            self.missing = self.missing.saturating_sub((links.len() + too_late.len()) as u64);
+            batch.remarks.extend(too_late.into_iter().map(|number| {
+                format!(
+                    "the link {number}@{stream} leads to an event that is gone, and the log has shown a later event of its \
+                     stream first: it is left out, unless an earlier run has copied it"
+                )
+            }));
+            entries.events(links.into_iter().map(Err).collect(), path, batch).await?;
         }
         self.next.insert(stream.clone(), number.saturating_add(1).max(expected));
         if !entry.is_of_link() {
@@ -99,8 +103,8 @@ impl Links {
         }
         if self.missing > 0 {
             batch.remarks.push(format!(
-                "{} links lead to events that are gone, and stand in streams of which the server shows no other link: they are \
-                 left out",
+                "{} links lead to events that are gone, and stand before other events of their streams, or in streams of \
+                 which the server shows no other link: they are left out",
                 self.missing
             ));
         }
@@ -130,26 +134,46 @@ impl Links {
     }
 }
 
-/// The stored events of a stream with these numbers, as far as readers can see them. From the
-/// newest down, because the oldest ones may be gone.
-async fn numbers_before(
+/// Links of a stream before the one that the log shows.
+#[derive(Default)]
+struct Before {
+    /// Those directly before it, oldest first.
+    links: Vec<Entry>,
+    /// Those before the last event that is no link, newest first. The log has shown that event, so
+    /// it was copied, and a stream takes no event before its last one.
+    too_late: Vec<EventNumber>,
+}
+
+/// The links of a stream with these numbers, as far as readers can see them. From the newest down,
+/// because the oldest ones may be gone. Of those that come too late only the nearest ones are
+/// found.
+async fn links_before(
     entries: &Entries,
     stream: &str,
     first: EventNumber,
     end: EventNumber,
-) -> Result<Vec<Entry>, TransferError> {
-    let mut found: Vec<Entry> = Vec::new();
+) -> Result<Before, TransferError> {
+    let mut before = Before::default();
     let mut end = end;
-    while end > first {
+    let mut is_too_late = false;
+    while end > first && !is_too_late {
         let count = (end - first).min(PAGE_EVENTS);
         let path = format!("/streams/{}/{}/backward/{count}", encode(stream), end - 1);
         let Some(Page { entries: page, .. }) = entries.page_if_any(&path).await? else { break };
         let is_wanted = |entry: &Entry| entry.event_id.is_some() && (first..end).contains(&entry.number());
         let page: Vec<Entry> = page.into_iter().filter(is_wanted).collect();
         let Some(oldest) = page.last().map(Entry::number) else { break };
-        found.extend(page);
+        for entry in page {
+            let is_link = entry.event_type == LINK_EVENT_TYPE;
+            is_too_late |= !is_link;
+            match is_too_late {
+                false => before.links.push(entry),
+                true if is_link => before.too_late.push(entry.number()),
+                true => {}
+            }
+        }
         end = oldest;
     }
-    found.reverse();
-    Ok(found)
+    before.links.reverse();
+    Ok(before)
 }

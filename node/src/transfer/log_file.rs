@@ -12,6 +12,11 @@ use crate::event::RecordedEvent;
 /// Remarks that are repeated on standard error; the file has all of them.
 const SHOWN_REMARKS: usize = 20;
 
+/// So many things, in words.
+pub(super) fn count_of(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// Collects what there is to say.
 pub(super) struct LeftOut {
     file: Option<(PathBuf, BufWriter<File>)>,
@@ -63,8 +68,11 @@ impl LeftOut {
 
     /// A line for each reason and remark.
     pub(super) fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> =
-            self.skipped.iter().map(|(reason, count)| format!("left out {count} events: {reason}")).collect();
+        let mut lines: Vec<String> = self
+            .skipped
+            .iter()
+            .map(|(reason, count)| format!("left out {}: {reason}", count_of(*count, "event")))
+            .collect();
         lines.extend(self.shown.iter().cloned());
         if self.remarks > self.shown.len() {
             lines.push(format!("and {} remarks more; --log FILE writes all of them", self.remarks - self.shown.len()));

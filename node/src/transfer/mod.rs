@@ -19,6 +19,7 @@ mod pages;
 mod skip;
 mod source;
 mod target;
+mod truncated;
 
 pub use error::TransferError;
 pub use export::export;

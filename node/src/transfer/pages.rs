@@ -20,9 +20,12 @@ pub(super) fn encode(name: &str) -> String {
 
 /// A page of a feed.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Page {
     #[serde(default)]
     pub(super) links: Vec<Link>,
+    /// Of a stream: begins with the number of its last event, also when that is out of sight.
+    e_tag: Option<String>,
     /// Newest first.
     #[serde(default)]
     pub(super) entries: Vec<Entry>,
@@ -75,6 +78,13 @@ impl Page {
         // Only the path counts: the server may know itself by another address than this client.
         let (_, behind_scheme) = uri.split_once("://")?;
         behind_scheme.find('/').map(|at| behind_scheme[at..].to_owned())
+    }
+}
+
+impl Page {
+    /// The number of the last event of the stream, as far as the page tells.
+    pub(super) fn last_number(&self) -> Option<EventNumber> {
+        self.e_tag.as_deref()?.split(';').next()?.parse().ok()
     }
 }
 

@@ -68,6 +68,12 @@ pub(super) fn fate(event: &RecordedEvent, without_users: bool) -> Fate {
     }
 }
 
+/// Whether the number at which a stream goes on is copied: where its events are.
+pub(super) fn takes_end(stream: &str, without_users: bool) -> bool {
+    let is_of_users = stream == USERS || (without_users && stream.starts_with("$user-"));
+    reason_of_stream(stream).is_none() && !is_of_users
+}
+
 /// Why a stream, or the metadata of this stream, stays behind.
 pub(super) fn reason_of_stream(name: &str) -> Option<&'static str> {
     if !name.starts_with('$') {
@@ -105,6 +111,7 @@ mod tests {
             ["orders", "$$orders", "$settings", "$$$all", "$user-ann", "$$$user-ann", "stats-$stats-", "$mine"]
         {
             assert_eq!(fate(&event(stream, ""), false), Fate::Copied, "{stream}");
+            assert!(takes_end(stream, false), "{stream}");
         }
         for stream in [
             "$stats-127.0.0.1:2113",
@@ -121,6 +128,8 @@ mod tests {
             "$persistentsubscription-s::g-parked",
         ] {
             assert!(matches!(fate(&event(stream, ""), false), Fate::Skipped(_)), "{stream}");
+            // A metastream has no such end.
+            assert!(stream.starts_with("$$") || !takes_end(stream, false), "{stream}");
         }
     }
 
@@ -130,6 +139,7 @@ mod tests {
         for event in [event(USERS, "admin"), event(USERS, "ops"), event("$$$users", "{}")] {
             assert!(matches!(fate(&event, false), Fate::Skipped(_)));
         }
+        assert!(!takes_end(USERS, false) && takes_end("$user-ann", false) && !takes_end("$user-ann", true));
         for event in [event(USERS, "ann"), event("$user-ann", ""), event("$$$user-ann", "")] {
             assert!(matches!(fate(&event, true), Fate::Skipped(_)));
         }

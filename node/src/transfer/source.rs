@@ -8,12 +8,15 @@ use super::file::FileSource;
 use super::headwater::HeadwaterSource;
 use crate::client::{Client, Unit};
 use crate::event::RecordedEvent;
+use crate::ndjson::NextNumber;
 
 /// Events that follow each other in the source.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// In the order of the source.
     pub(super) events: Vec<RecordedEvent>,
+    /// Streams whose last events are gone, and the numbers of their next ones.
+    pub(super) ends: Vec<NextNumber>,
     /// Where the source goes on behind them; `None` when it cannot be asked to begin there.
     pub(super) next: Option<Place>,
     /// Nothing more is there at the moment.
@@ -90,6 +93,16 @@ impl Source {
             Self::Headwater(source) => source.next().await,
             Self::Atom(source) => source.next().await,
             Self::File(source) => source.next().await,
+        }
+    }
+
+    /// At the end of a run: the next streams whose last events are gone. `None` behind the last
+    /// one; a file names them among its lines.
+    pub(super) async fn next_ends(&mut self) -> Result<Option<Batch>, TransferError> {
+        match self {
+            Self::Headwater(source) => source.next_ends().await,
+            Self::Atom(source) => source.next_ends().await,
+            Self::File(_) => Ok(None),
         }
     }
 

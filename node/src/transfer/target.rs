@@ -12,7 +12,7 @@ use super::skip::USERS;
 use super::source::Place;
 use crate::client::{Call, Client, Repeat};
 use crate::event::RecordedEvent;
-use crate::ndjson::{self, MEDIA_TYPE, Progress};
+use crate::ndjson::{self, MEDIA_TYPE, NextNumber, Progress};
 
 /// What the target notes with every batch, as the last event of the stream of the import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,8 @@ impl Target {
     }
 
     async fn keep_newest_note(&self, stream: &str) -> Result<(), TransferError> {
-        let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, stream.as_bytes());
+        // A new id each time: the stream may have been deleted since the last time.
+        let id = Uuid::new_v4();
         let call = Call::post(format!("/streams/{}/metadata", encode(stream)), Repeat::Safe)
             .body("application/json", KEEP_NEWEST)
             .header(EVENT_ID, header(&id.to_string()));
@@ -87,11 +88,15 @@ impl Target {
     pub(super) async fn store(
         &mut self,
         events: &[RecordedEvent],
+        ends: &[NextNumber],
         note: Option<&Note>,
     ) -> Result<Counts, TransferError> {
         self.buffer.clear();
         for event in events {
             ndjson::push_event(&mut self.buffer, event.borrowed());
+        }
+        for next in ends {
+            ndjson::push_next(&mut self.buffer, next);
         }
         if let (Some(stream), Some(note)) = (&self.stream, note) {
             // A note is always JSON.

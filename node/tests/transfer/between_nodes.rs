@@ -122,6 +122,67 @@ fn an_import_that_is_killed_again_and_again_stores_everything_once() {
 }
 
 #[test]
+fn a_stream_that_a_scavenge_has_emptied_goes_on_behind_its_last_number() {
+    let (source, target) = (Node::start(), Node::start());
+    let mut random = Random(4);
+    for _ in 0..3 {
+        source.append("gone", &random.id(), "{}");
+    }
+    let (id, metadata) = (random.id(), r#"{"$tb":3}"#);
+    let headers = [("Content-Type", "application/json"), ("ES-EventId", &id)];
+    assert_eq!(source.post("/streams/gone/metadata", &headers, metadata), 201);
+    source.append("other", &random.id(), "{}");
+    assert_eq!(source.post("/admin/scavenge", &[], ""), 200);
+    let last = || client::send(&source.base, "GET", "/admin/scavenge/last", &admin(), b"");
+    block_until("the events are removed", || last().text().contains("Success"));
+    let directory = source.directory.path();
+    let file = directory.join("all.ndjson").display().to_string();
+    std::fs::write(directory.join("password"), "changeit").unwrap();
+    let password = format!("--password-file={}", directory.join("password").display());
+    run(&["export", "--from", &source.base, "--user=admin", &password, "--to", &file].map(str::to_owned));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\n{\"stream\":\"gone\",\"next\":3}\n{\"end\""), "{text}");
+    let of_file = Node::start();
+    let mut from_file = import_options(directory, &file, &of_file.base);
+    from_file.retain(|option| !option.starts_with("--password-file") && option != "--user");
+    from_file.remove(from_file.iter().position(|option| option == "admin").unwrap());
+    for (node, options) in
+        [(&target, import_options(target.directory.path(), &source.base, &target.base)), (&of_file, from_file)]
+    {
+        for _ in 0..2 {
+            run(&options);
+        }
+        let (id, number) = (random.id(), "3");
+        let mut headers = admin();
+        headers.extend([("Content-Type", "application/json".to_owned()), ("ES-EventType", "t".to_owned())]);
+        headers.extend([("ES-EventId", id), ("ES-ExpectedVersion", "2".to_owned())]);
+        let answer = client::send(&node.base, "POST", "/streams/gone", &headers, b"{}");
+        assert!(answer.header("location").is_some_and(|location| location.ends_with(number)), "{answer:?}");
+    }
+}
+
+#[test]
+fn notes_that_an_administrator_has_deleted_are_written_again() {
+    let (source, target) = (Node::start(), Node::start());
+    let mut random = Random(5);
+    source.append("orders", &random.id(), "{}");
+    let mut options = import_options(target.directory.path(), &source.base, &target.base);
+    options.push("--name=x".to_owned());
+    run(&options);
+    target.delete("$import-x", false);
+    target.append("other", &random.id(), "{}");
+    assert_eq!(target.post("/admin/scavenge", &[], ""), 200);
+    let last = || client::send(&target.base, "GET", "/admin/scavenge/last", &admin(), b"");
+    block_until("the notes are removed", || last().text().contains("Success"));
+    let said = run(&options);
+    assert!(said.contains("stored 0 events; 1 were there already"), "{said}");
+    source.append("orders", &random.id(), "{}");
+    let said = run(&options);
+    assert!(said.contains("going on behind 1 event"), "{said}");
+    assert!(said.contains("stored 1 event; 0 were there already"), "{said}");
+}
+
+#[test]
 fn an_import_follows_its_source_until_it_is_told_to_cut_over() {
     let (source, target) = (Node::start(), Node::start());
     let mut random = Random(2);

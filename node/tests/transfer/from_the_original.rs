@@ -104,6 +104,91 @@ fn story() -> Vec<Stored> {
     story.log
 }
 
+/// A node without events, and the options of an import into it.
+fn target_of(source: &str, directory: &tempfile::TempDir) -> (Process, String, Vec<String>) {
+    let data = format!("--data-dir={}", directory.path().join("data").display());
+    let (process, target) = Process::start_single(&[&data]);
+    let options = import_options(directory.path(), source, &target);
+    (process, target, options)
+}
+
+/// The numbers that a node has of a stream.
+fn numbers_of(node: &str, stream: &str) -> Vec<u64> {
+    let of_stream = |event: &Value| (event["stream"] == stream).then(|| event["number"].as_u64().unwrap());
+    log_of(node).iter().filter_map(of_stream).collect()
+}
+
+fn empty_story() -> Story {
+    Story { random: Random(8), log: Vec::new(), next: HashMap::new() }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_left_out_once_later_events_of_its_stream_are_copied() {
+    let mut story = empty_story();
+    story.push("target", "t", true, "{}");
+    for _ in 0..5 {
+        story.push("s", "t", true, "{}");
+    }
+    story.push("s", "$>", false, "9@gone");
+    story.push("s", "t", true, "{}");
+    story.push("s", "$>", false, "0@target");
+    story.push("s", "$>", false, "8@gone");
+    story.push("s", "$>", false, "0@target");
+    let source = OldServer::serve(story.log);
+    let directory = tempfile::tempdir().unwrap();
+    let (_process, target, options) = target_of(&source, &directory);
+    let said = run(&options);
+    assert!(said.contains("the link 5@s leads to an event that is gone"), "{said}");
+    let copied = [0, 1, 2, 3, 4, 6, 7, 8, 9];
+    assert_eq!(numbers_of(&target, "s"), copied);
+    // From the beginning once more, as after a lost note.
+    let again = run(&[&options[..], &["--name=again".to_owned()]].concat());
+    assert!(again.contains("stored 0 events; 10 were there already"), "{again}");
+    assert_eq!(numbers_of(&target, "s"), copied);
+}
+
+#[test]
+fn a_truncated_stream_without_events_goes_on_behind_its_last_number() {
+    let mut story = empty_story();
+    story.push("$$emptied", "$metadata", true, "{\"$tb\":10}");
+    story.push("$$far", "$metadata", true, "{\"$tb\":10}");
+    // It was truncated before events that it does not have yet.
+    story.push_at("far", 3, "t", true, "{}");
+    let source = OldServer::serve(story.log);
+    let directory = tempfile::tempdir().unwrap();
+    let (_process, target, options) = target_of(&source, &directory);
+    run(&options);
+    for (stream, number) in [("emptied", 10), ("far", 4)] {
+        let mut headers = admin();
+        headers.extend([("Content-Type", "application/json".to_owned()), ("ES-EventType", "t".to_owned())]);
+        headers.push(("ES-EventId", Random(number).id()));
+        let answer = client::send(&target, "POST", &format!("/streams/{stream}"), &headers, b"{}");
+        let location = answer.header("location").unwrap();
+        assert!(location.ends_with(&format!("/streams/{stream}/{number}")), "{location}");
+    }
+}
+
+#[test]
+fn an_event_that_is_too_large_ends_the_import_unless_it_is_to_be_left_out() {
+    let mut story = empty_story();
+    story.push("s", "t", true, "{}");
+    let large = format!("\"{}\"", "x".repeat(4 << 20));
+    story.push("s", "t", true, large);
+    story.push("s", "t", true, "{}");
+    let source = OldServer::serve(story.log);
+    let directory = tempfile::tempdir().unwrap();
+    let (_process, target, options) = target_of(&source, &directory);
+    let ended = crate::support::process::output(&options);
+    let said = crate::said(&ended);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("event 1 of stream 's' has more than 4 MiB") && said.contains("--leave-out-large"), "{said}");
+    let said = run(&[&options[..], &["--leave-out-large".to_owned()]].concat());
+    assert!(said.contains("left out 1 event: more than 4 MiB") && said.contains("1 were left out"), "{said}");
+    assert_eq!(numbers_of(&target, "s"), [0, 2]);
+    let log = std::fs::read_to_string(directory.path().join("import.log")).unwrap();
+    assert!(log.contains("left out 1@s"), "{log}");
+}
+
 /// An event as the target has to have it.
 fn line(event: &Stored) -> Value {
     let mut line = json!({
@@ -131,7 +216,8 @@ fn a_server_of_some_years_is_copied_with_everything_that_its_users_wrote() {
     let said = run(&options);
     let copied = log_of(&target);
     assert_same(&by_stream(copied.clone()), &by_stream(log.iter().map(line).collect()));
-    for reason in ["written by the projection $by_category", "statistics of the old server", "added 1 users"] {
+    for reason in ["written by the projection $by_category", "statistics of the old server", "added 1 user to the list"]
+    {
         assert!(said.contains(reason), "{said}");
     }
     // What nobody can read any more was taken from its text.

@@ -87,6 +87,7 @@ impl OldServer {
             path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let resolves = !headers.iter().any(|header| header == "es-resolvelinktos: false");
+        assert!(headers.iter().any(|header| header == "es-requiremaster: true") || parts[0] != "streams");
         let feed = |page: Value| {
             ("200 OK", "application/vnd.eventstore.atom+json; charset=utf-8", serde_json::to_vec_pretty(&page).unwrap())
         };
@@ -99,7 +100,8 @@ impl OldServer {
                 (Seen::NotFound, _) => ("404 Not Found", "text/plain; charset=utf-8", Vec::new()),
                 (Seen::Deleted, _) => ("410 Deleted", "text/plain; charset=utf-8", Vec::new()),
                 (Seen::From(min), [number, direction, count]) => {
-                    let (number, count) = (number.parse::<u64>().unwrap(), count.parse::<u64>().unwrap());
+                    let number = if *number == "head" { self.last[*name] } else { number.parse().unwrap() };
+                    let count = count.parse::<u64>().unwrap();
                     let numbers = match *direction {
                         "forward" => number..number + count,
                         _ => (number + 1).saturating_sub(count)..number + 1,
@@ -186,7 +188,7 @@ impl OldServer {
                 .push(self.link(&format!("/streams/{name}/{}/forward/{count}", numbers.end.min(last + 1)), "previous"));
         }
         json!({ "title": format!("Event stream '{name}'"), "streamId": name, "author": { "name": "EventStore" },
-            "headOfStream": numbers.end > last, "links": links, "entries": entries })
+            "headOfStream": numbers.end > last, "eTag": format!("{last};248368668"), "links": links, "entries": entries })
     }
 
     fn entry(&self, event: &Stored, embed: &str, resolves: bool) -> Value {

@@ -12,8 +12,8 @@ use crate::http::exchange::request::Request;
 use crate::http::exchange::{delivery, extract, request_body, response};
 use crate::http::limits::{MAX_BODY_BYTES, PARSED_AT_ONCE_BYTES};
 use crate::http::resources::filter;
-use crate::ndjson::{self, Line};
-use crate::streams::{ExportPage, Exported, Import, ImportError, Imported};
+use crate::ndjson::{self, Line, NextNumber};
+use crate::streams::{ExportPage, Exported, ExportedEnds, Import, ImportError, Imported};
 
 /// POST /admin/import
 pub(crate) async fn import(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
@@ -61,7 +61,12 @@ fn parse(lines: &[u8]) -> Result<Import, String> {
         match ndjson::parse(line).map_err(|error| wrong(&error))? {
             Line::Event(event) => import.push(event).map_err(|error| wrong(&error))?,
             Line::Progress(progress) => import.note(progress.stream, progress.document),
-            Line::Header(_) | Line::Page(_) | Line::End(_) => return Err(wrong(&"it is no event")),
+            Line::Next(NextNumber { stream, next }) => import.push_end(stream, next).map_err(|error| wrong(&error))?,
+            Line::Header(_) | Line::Page(_) | Line::Ends(_) | Line::End(_) => {
+                return Err(wrong(
+                    &"it is about a file or a page; an import takes the lines of events, of `next` and of `progress`",
+                ));
+            }
         }
     }
     Ok(import)
@@ -93,12 +98,31 @@ pub(crate) async fn export(request: &Request<'_>) -> Result<Response<Reply>, Api
         }
         None => Exported::Log(Some(filter::parse(request.uri.query())?.into())),
     };
+    if let Some(after) = request.query("ends-after") {
+        let after = Some(after).filter(|after| !after.is_empty());
+        let ends = request.state.streams.export_ends(request.client(), exported, after).await;
+        let ends = ends.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
+        return Ok(answer(lines_of_ends(&ends), ends));
+    }
     let page = request.state.streams.export(request.client(), exported, from).await;
     let page = page.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
-    let lines = lines(&page);
-    let mut answer = Response::new(delivery::held(lines, page));
+    Ok(answer(lines(&page), page))
+}
+
+/// Lines, with what holds their memory.
+fn answer(lines: Vec<u8>, holder: impl Send + 'static) -> Response<Reply> {
+    let mut answer = Response::new(delivery::held(lines, holder));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ndjson::MEDIA_TYPE));
-    Ok(answer)
+    answer
+}
+
+fn lines_of_ends(ends: &ExportedEnds) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (stream, next) in &ends.streams {
+        ndjson::push_next(&mut lines, &NextNumber { stream: stream.clone(), next: *next });
+    }
+    ndjson::push_ends(&mut lines, &ndjson::Ends { after: ends.reached.clone() });
+    lines
 }
 
 fn lines(page: &ExportPage) -> Vec<u8> {

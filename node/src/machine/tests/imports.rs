@@ -1,7 +1,7 @@
 //! Imports, on a state in memory and in the state database.
 
 use bytes::Bytes;
-use headwater_proto::stored::{Command, Import, ImportProgress, ImportedEvent, command};
+use headwater_proto::stored::{Command, Import, ImportProgress, ImportedEnd, ImportedEvent, Scavenge, command};
 use prost::Message;
 
 use super::memory::Memory;
@@ -81,7 +81,28 @@ fn imported(stream: &str, number: u64, id: u128) -> ImportedEvent {
 }
 
 fn import(events: Vec<ImportedEvent>) -> Command {
-    Command::of_maintenance(command::Kind::Import(Import { events, progress: None }))
+    Command::of_maintenance(command::Kind::Import(Import { events, ..Import::default() }))
+}
+
+fn import_ends(events: Vec<ImportedEvent>, ends: &[(&str, u64)]) -> Command {
+    let end = |(stream, next_number): &(&str, u64)| ImportedEnd { stream: (*stream).into(), next_number: *next_number };
+    let ends = ends.iter().map(end).collect();
+    Command::of_maintenance(command::Kind::Import(Import { events, ends, progress: None }))
+}
+
+fn note(document: &'static str) -> Command {
+    let progress = Some(ImportProgress { stream: "$import-x".into(), document: document.into() });
+    Command::of_maintenance(command::Kind::Import(Import { progress, ..Import::default() }))
+}
+
+/// Removes what can be removed, and forgets the ids of what was removed before this time.
+fn scavenge(streams: &[&str], forget_removed_before: u64) -> Command {
+    let streams = streams.iter().map(|name| (*name).to_owned()).collect();
+    Command::of_maintenance(command::Kind::Scavenge(Scavenge { streams, max_events: 100, forget_removed_before }))
+}
+
+fn metadata(stream: &str, id: u128, document: &str) -> Command {
+    append(&format!("$${stream}"), -2, vec![event(id, true, document)])
 }
 
 fn stored(stored: u64, present: u64, position: u64) -> WriteOutcome {
@@ -127,8 +148,108 @@ fn an_event_that_does_not_fit_refuses_the_whole_command() {
         let backwards = import(vec![imported("new", 4, 5), imported("new", 4, 6)]);
         assert_eq!(bench.apply(&backwards), refused("new", 4, -1, ImportConflict::OutOfOrder));
         assert_eq!(bench.stream("new"), (None, 0, 0, false, false));
-        // What lies before the first event is not asked for.
-        assert_eq!(bench.apply(&import(vec![imported("a", 1, 8)])), stored(0, 1, 2));
+        // Nobody has seen what lies before the first event.
+        assert_eq!(bench.apply(&import(vec![imported("a", 1, 8)])), refused("a", 1, 6, ImportConflict::Missing));
+    });
+}
+
+#[test]
+fn a_part_that_comes_after_a_later_one_is_refused_and_a_later_one_repeated_is_not() {
+    on_both(|bench| {
+        let part = |numbers: std::ops::Range<u64>| {
+            import(numbers.map(|number| imported("a", number, u128::from(number) + 1)).collect())
+        };
+        assert_eq!(bench.apply(&part(4..8)), stored(4, 0, 3));
+        assert_eq!(bench.apply(&part(0..4)), refused("a", 0, 7, ImportConflict::Missing));
+        assert_eq!(bench.apply(&part(4..8)), stored(0, 4, 3));
+        assert_eq!(bench.apply(&part(6..10)), stored(2, 2, 5));
+    });
+}
+
+#[test]
+fn a_removed_event_is_known_by_its_id_until_that_is_forgotten() {
+    on_both(|bench| {
+        // The second one has the id of the first.
+        let ids = [1, 1, 2, 3];
+        let all: Vec<_> = (0..).zip(ids).map(|(number, id)| imported("a", number, id)).collect();
+        assert_eq!(bench.apply(&import(all.clone())), stored(4, 0, 3));
+        bench.apply(&metadata("a", 50, r#"{"$tb":3}"#));
+        let removed = bench.apply(&scavenge(&["a"], 0));
+        assert!(matches!(removed, WriteOutcome::Scavenged { events: 3, .. }), "{removed}");
+        assert_eq!(bench.apply(&import(all.clone())), stored(0, 4, 4));
+        let foreign = import(vec![imported("a", 2, 9)]);
+        assert_eq!(bench.apply(&foreign), refused("a", 2, 3, ImportConflict::OtherEvent));
+        let early = import(vec![imported("a", 0, 3)]);
+        assert_eq!(bench.apply(&early), refused("a", 0, 3, ImportConflict::OtherEvent));
+        // From now on nobody can tell.
+        bench.apply(&scavenge(&["a"], NOW.0 + 1));
+        assert_eq!(bench.apply(&foreign), stored(0, 1, 4));
+        assert_eq!(bench.apply(&import(all)), stored(0, 4, 4));
+    });
+}
+
+#[test]
+fn events_of_a_deleted_stream_are_compared_like_others() {
+    on_both(|bench| {
+        bench.apply(&append("a", -2, vec![event(1, true, "{}"), event(2, true, "{}")]));
+        bench.apply(&delete("a", -2, true, 10));
+        let (own, foreign) = (import(vec![imported("a", 1, 2)]), import(vec![imported("a", 1, 9)]));
+        for _ in 0..2 {
+            assert_eq!(bench.apply(&own), stored(0, 1, 2));
+            assert_eq!(bench.apply(&foreign), refused("a", 1, 1, ImportConflict::OtherEvent));
+            bench.apply(&scavenge(&["a"], 0));
+        }
+    });
+}
+
+#[test]
+fn a_stream_without_its_last_events_goes_on_behind_them() {
+    on_both(|bench| {
+        let command = import_ends(vec![imported("a", 0, 1), imported("a", 1, 2)], &[("a", 7), ("b", 10), ("a", 5)]);
+        for outcome in [stored(2, 0, 1), stored(0, 2, 1)] {
+            assert_eq!(bench.apply(&command), outcome);
+            assert_eq!(bench.stream("a"), (Some(6), 0, 1, false, false));
+            assert_eq!(bench.stream("b"), (Some(9), 10, 0, false, false));
+        }
+        let appended = |first_number, position| WriteOutcome::Appended { first_number, position, repeated: false };
+        assert_eq!(bench.apply(&append("a", 6, vec![event(3, true, "{}")])), appended(7, 2));
+        assert_eq!(bench.apply(&append("b", 9, vec![event(4, true, "{}")])), appended(10, 3));
+        assert_eq!(bench.stream("a"), (Some(7), 0, 1, false, false));
+        // A stream that is further by itself stays as it is, and nothing of before comes back.
+        assert_eq!(bench.apply(&import_ends(vec![], &[("a", 8), ("b", 3)])), stored(0, 0, 3));
+        assert_eq!(bench.stream("b"), (Some(10), 10, 0, false, false));
+        assert_eq!(bench.apply(&import(vec![imported("b", 3, 9)])), refused("b", 3, 10, ImportConflict::Missing));
+        // What was there goes as usual.
+        bench.apply(&metadata("a", 50, r#"{"$tb":7}"#));
+        let removed = bench.apply(&scavenge(&["a"], NOW.0 + 1));
+        assert!(matches!(removed, WriteOutcome::Scavenged { events: 2, .. }), "{removed}");
+        assert_eq!(bench.apply(&append("a", 7, vec![event(5, true, "{}")])), appended(8, 5));
+        bench.apply(&delete("b", -2, true, 10));
+        assert_eq!(bench.apply(&import_ends(vec![], &[("b", 99)])), stored(0, 0, 6));
+        assert_eq!(bench.stream("b"), (Some(10), 10, 0, false, true));
+    });
+}
+
+#[test]
+fn notes_that_were_deleted_and_removed_are_written_again() {
+    on_both(|bench| {
+        bench.apply(&note("{\"next\":1}"));
+        bench.apply(&note("{\"next\":2}"));
+        bench.apply(&delete("$import-x", -2, false, 10));
+        assert_eq!(bench.stream("$import-x"), (Some(1), 0, 0, true, false));
+        // The newest of all events is never removed.
+        bench.apply(&append("other", -2, vec![event(1, true, "{}")]));
+        let removed = bench.apply(&scavenge(&["$import-x"], 0));
+        assert!(matches!(removed, WriteOutcome::Scavenged { events: 2, .. }), "{removed}");
+        assert_eq!(bench.apply(&note("{\"next\":2}")), stored(0, 0, 5));
+        assert_eq!(bench.stream("$import-x"), (Some(2), 2, 0, false, false));
+        assert_eq!(bench.apply(&note("{\"next\":2}")), stored(0, 0, 5));
+        // Truncated without being deleted.
+        bench.apply(&metadata("$import-x", 2, r#"{"$tb":3}"#));
+        bench.apply(&append("other", -2, vec![event(3, true, "{}")]));
+        bench.apply(&scavenge(&["$import-x"], 0));
+        assert_eq!(bench.apply(&note("{\"next\":2}")), stored(0, 0, 8));
+        assert_eq!(bench.stream("$import-x"), (Some(3), 3, 0, false, false));
     });
 }
 
@@ -180,7 +301,7 @@ fn progress_is_noted_with_the_events_and_once() {
         let with_note = |stream: &str, document: &'static str, events| {
             let progress =
                 Some(ImportProgress { stream: stream.into(), document: Bytes::from_static(document.as_bytes()) });
-            Command::of_maintenance(command::Kind::Import(Import { events, progress }))
+            Command::of_maintenance(command::Kind::Import(Import { events, progress, ends: Vec::new() }))
         };
         let first = with_note("$import-x", "{\"next\":1}", vec![imported("a", 0, 1)]);
         assert_eq!(bench.apply(&first), stored(1, 0, 1));
@@ -218,6 +339,10 @@ fn what_no_store_has_is_refused() {
     ] {
         let outcome = memory.apply(&import(vec![event.clone()]));
         assert!(matches!(outcome, WriteOutcome::Rejected { .. }), "{event:?}: {outcome:?}");
+    }
+    for end in [("", 1), ("$all", 1), ("$$a", 1), ("a", 0), ("a", MAX_NUMBER + 1)] {
+        let outcome = memory.apply(&import_ends(vec![imported("b", 0, 1)], &[end]));
+        assert!(matches!(outcome, WriteOutcome::Rejected { .. }), "{end:?}: {outcome:?}");
     }
     assert!(memory.log().is_empty());
 }

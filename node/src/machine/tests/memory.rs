@@ -53,6 +53,15 @@ impl Memory {
         self.log().into_iter().filter(|event| event.stream == stream && event.number != MAX_NUMBER).collect()
     }
 
+    /// Records that the stream has no events between the last one and this number.
+    fn leave_out(&mut self, stream: usize, number: EventNumber) {
+        match self.head(stream).last_number {
+            None => self.streams[stream].1.removed.before = number,
+            Some(last) if number > last + 1 => *self.gaps.entry(stream).or_default() += 1,
+            Some(_) => {}
+        }
+    }
+
     fn put(&mut self, stream: usize, number: EventNumber, time: Ticks, event_id: Uuid, event: NewEvent) -> Position {
         let position = self.next_position();
         self.events.push(RecordedEvent {
@@ -101,10 +110,16 @@ impl View for Memory {
     }
 
     fn event_id_at(&self, position: Position) -> Result<Uuid, Damaged> {
+        if self.removed.contains(&position) {
+            return Err(Damaged(format!("the event at position {position} is missing although it is indexed")));
+        }
         Ok(self.events[position as usize].event_id)
     }
 
     fn data_at(&self, position: Position) -> Result<(bool, Bytes), Damaged> {
+        if self.removed.contains(&position) {
+            return Err(Damaged(format!("the event at position {position} is missing although it is indexed")));
+        }
         let event = &self.events[position as usize];
         Ok((event.is_json, event.data.clone()))
     }
@@ -135,13 +150,14 @@ impl Batch for Memory {
         if self.number_of_id(stream, event_id)?.is_none() {
             self.numbers.insert((stream, event_id), number);
         }
-        match self.head(stream).last_number {
-            None => self.streams[stream].1.removed.before = number,
-            Some(last) if number > last + 1 => *self.gaps.entry(stream).or_default() += 1,
-            Some(_) => {}
-        }
+        self.leave_out(stream, number);
         self.streams[stream].1.last_number = Some(number);
         Ok(self.put(stream, number, time, event_id, event))
+    }
+
+    fn skip_to(&mut self, stream: usize, next_number: EventNumber) {
+        self.leave_out(stream, next_number);
+        self.streams[stream].1.last_number = next_number.checked_sub(1);
     }
 
     fn append_tombstone(&mut self, stream: usize, time: Ticks, event_id: Uuid) -> Position {

@@ -1,0 +1,68 @@
+//! Looking through all streams for those whose last event is gone, while its number stays used.
+
+use super::read::ReadView;
+use super::{ReadError, options, stream_row};
+use crate::event::{EventNumber, StreamNameRef};
+use headwater_proto::stored::StreamRecord;
+
+/// What one step of the search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EmptiedStreams {
+    /// Streams and the numbers of their next events, in the order of the names.
+    pub found: Vec<(String, EventNumber)>,
+    /// The last stream that was looked at; `None` when there are no more behind it.
+    pub reached: Option<String>,
+}
+
+impl ReadView<'_> {
+    /// Looks at up to `most` streams behind `after`, in the order of their names. Deleted streams
+    /// are left out: they never go on.
+    pub fn emptied_streams(&self, after: Option<&str>, most: usize) -> Result<EmptiedStreams, ReadError> {
+        let mut emptied = EmptiedStreams::default();
+        let mut rows = self.iterate_all(options::STREAM);
+        match after {
+            None => rows.seek_to_first(),
+            Some(after) => {
+                rows.seek(stream_row::key(after));
+                if rows.key() == Some(stream_row::key(after)) {
+                    rows.next();
+                }
+            }
+        }
+        let mut examined = 0;
+        while let Some((key, value)) = rows.item() {
+            let Ok(name) = std::str::from_utf8(key) else {
+                return Err(ReadError::Damaged("family stream: a name that is no text".into()));
+            };
+            let record = stream_row::decode(name, value)?;
+            emptied.found.extend(self.next_of_emptied(name, &record)?.map(|next| (name.to_owned(), next)));
+            examined += 1;
+            if examined == most {
+                emptied.reached = Some(name.to_owned());
+                return Ok(emptied);
+            }
+            rows.next();
+        }
+        rows.status().map_err(ReadError::from_rocksdb)?;
+        Ok(emptied)
+    }
+
+    /// The number of the next event of this stream, if its last one is gone.
+    pub fn next_of_emptied_stream(&self, name: &str) -> Result<Option<EventNumber>, ReadError> {
+        let Some(record) = self.record(name)? else { return Ok(None) };
+        self.next_of_emptied(name, &record)
+    }
+
+    fn next_of_emptied(&self, name: &str, record: &StreamRecord) -> Result<Option<EventNumber>, ReadError> {
+        let may_be_emptied = record.removed_before > 0 || record.last_number.is_some();
+        // The newest event of a metastream stays for as long as the stream does.
+        if !may_be_emptied || record.tombstone_position.is_some() || StreamNameRef::new(name).is_metastream() {
+            return Ok(None);
+        }
+        let in_index = self.last_index_number(record.id)?;
+        let Some(last) = in_index.max(record.last_number) else { return Ok(None) };
+        // Rows of removed events stay in the index for a time.
+        let stored = in_index.filter(|number| *number >= record.removed_before);
+        Ok((stored != Some(last)).then_some(last + 1))
+    }
+}
