@@ -89,7 +89,7 @@ openapi: system ## Requests made from the OpenAPI document against a fresh node,
 	@$(DEBUG_BUILD)
 	@scripts/openapi
 
-fixture: ## Keep a data directory of the present format, once it has changed (node/tests/formats.rs)
+fixture: ## Keep data, a backup and an export of the present formats, once one has changed (node/tests/formats.rs)
 	@$(DEBUG_BUILD)
 	@scripts/fixture
 

@@ -1,6 +1,7 @@
 //! Data directories that earlier versions wrote can be opened: one is kept of each format since 4.
+//! Backups and exports of earlier versions can be read: one is kept of each format.
 //!
-//! `scripts/fixture` makes the directory for the format of the present program.
+//! `scripts/fixture` makes those for the formats of the present program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
@@ -10,7 +11,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use support::client::{self, Answer};
-use support::process::Process;
+use support::process::{Process, output};
 
 /// The formats of which a directory is kept.
 const FORMATS: &[u32] = &[4, 5];
@@ -84,4 +85,68 @@ fn a_directory_of_every_format_since_4_is_opened_with_all_that_is_in_it() {
 #[test]
 fn there_is_a_directory_of_the_present_format() {
     assert_eq!(FORMATS.last(), Some(&headwater::store::FORMAT_VERSION), "run scripts/fixture and add the format");
+}
+
+/// Runs the program to its end, which has to be a good one.
+fn run(arguments: &[&str]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let output = output(&arguments);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// What every copy of the fixture has, of which no event was written since.
+fn assert_is_copy(base: &str) {
+    assert_eq!(numbers(&get(base, "/streams/orders", ADMIN)), [9, 8, 7, 6, 5]);
+    assert_eq!(get(base, "/streams/gone", ADMIN).status, 404);
+    assert_eq!(get(base, "/streams/dead", ADMIN).status, 410);
+    assert_eq!(get(base, "/users/$current", ANN).status, 200);
+    let resolved = get(base, "/streams/links?embed=rich", ADMIN).json();
+    assert_eq!(resolved["entries"][0]["title"], "9@orders");
+}
+
+#[test]
+fn a_backup_of_every_format_is_sound_and_can_be_restored() {
+    let newest = headwater::backup::manifest::FORMAT;
+    for format in 1..=newest {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = fixtures().join(format!("backup-{format}.tar.zst")).display().to_string();
+        let said = run(&["verify", &archive]);
+        assert!(said.contains("nothing is wrong"), "format {format}: {said}");
+        let data = directory.path().join("data");
+        run(&["restore", "--from", &archive, "--data-dir", data.to_str().unwrap()]);
+        let (_node, base) = start(&data);
+        assert_is_copy(&base);
+    }
+}
+
+/// Versions of the lines of exports.
+const EXPORTS: &[u32] = &[1];
+
+#[test]
+fn an_export_of_every_version_can_be_imported() {
+    for version in EXPORTS {
+        let directory = tempfile::tempdir().unwrap();
+        let file = fixtures().join(format!("export-{version}.ndjson"));
+        let (_node, base) = start(&directory.path().join("data"));
+        let password = directory.path().join("password");
+        std::fs::write(&password, "changeit").unwrap();
+        let password = format!("--to-password-file={}", password.display());
+        run(&["import", "--from", file.to_str().unwrap(), "--to", &base, "--to-user", "admin", &password]);
+        assert_is_copy(&base);
+        // The stream was deleted with five events, which a scavenge has removed.
+        let headers = [
+            ("Content-Type", "application/json".to_owned()),
+            ("ES-EventType", "placed".to_owned()),
+            ("Authorization", format!("Basic {ADMIN}")),
+            ("ES-EventId", "00000002-0000-4000-8000-000000000009".to_owned()),
+        ];
+        let again = client::send(&base, "POST", "/streams/gone", &headers, b"{}");
+        assert!(again.header("location").is_some_and(|location| location.ends_with("/5")), "{again:?}");
+        let password = password.replace("--to-", "--");
+        let exported = run(&["export", "--from", &base, "--user", "admin", &password, "--stream", "none"]);
+        let newest = format!("{{\"headwaterExport\":{}", EXPORTS.last().unwrap());
+        assert!(exported.starts_with(&newest), "run scripts/fixture and add the version: {exported}");
+    }
 }
