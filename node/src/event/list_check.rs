@@ -11,6 +11,7 @@ use super::StreamMetadata;
 use super::metadata::{
     Acl, AclError, MAX_ACL_BYTES, MAX_ACL_ROLES, RawObject, STREAM_ACL, SYSTEM_STREAM_ACL, USER_STREAM_ACL,
 };
+use super::stream_name::SETTINGS;
 
 /// The keys of an access list.
 const RIGHTS: [&str; 5] = ["$r", "$w", "$d", "$mr", "$mw"];
@@ -60,7 +61,7 @@ fn check_members(document: &[u8], members: &[(String, &RawValue)]) -> Result<(),
                 check_list(STREAM_ACL, value)?;
                 has_list = true;
             }
-            right if RIGHTS.contains(&right) => return Err(AclError::Misplaced(key.clone())),
+            right if resembles_right(right) => return Err(AclError::Misplaced(key.clone())),
             like if resembles_acl(like) => return Err(AclError::Resembles(key.clone())),
             _ => check_inside(value)?,
         }
@@ -130,29 +131,80 @@ fn speaks_of_lists(document: &[u8]) -> bool {
     match first_list_key(document) {
         Ok(found) => found.is_some(),
         // A text between two quotes may be a key.
-        Err(_) => text.split('"').skip(1).any(|part| RIGHTS.contains(&part) || resembles_acl(part)),
+        Err(_) => text.split('"').skip(1).any(|part| resembles_right(part) || resembles_acl(part)),
     }
 }
 
 /// Whether a key differs from `$acl` only in details that are easily overlooked: case, blanks and
-/// signs before, between and after the letters, full-width forms, the plural.
+/// signs before, between and after the letters, letters that look alike, the plural.
 fn resembles_acl(key: &str) -> bool {
-    let letters = || key.chars().map(half_width).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
-    letters().eq("acl".chars()) || letters().eq("acls".chars())
+    letters(key).eq("acl".chars()) || letters(key).eq("acls".chars())
 }
 
-/// The usual form of a full-width letter or sign.
-fn half_width(c: char) -> char {
+/// Whether a key is one of the five rights but for such details. Applications have keys of one or two
+/// letters of their own, but not with this sign.
+fn resembles_right(key: &str) -> bool {
+    has_sign(key) && RIGHTS.iter().any(|right| letters(key).eq(right.chars().skip(1)))
+}
+
+/// Whether the name of a stream differs from `$settings` only in such details.
+pub fn resembles_settings(stream: &str) -> bool {
+    stream != SETTINGS && letters(stream).eq(SETTINGS.chars().skip(1))
+}
+
+fn has_sign(key: &str) -> bool {
+    key.chars().any(|c| usual(c) == '$')
+}
+
+/// The letters and digits of a name, small and in their usual form.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    name.chars().map(usual).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).map(usual)
+}
+
+/// The letter of ASCII that looks like this one: full-width, circled, mathematical, Cyrillic and
+/// Greek letters, as far as names of lists and rights could be written with them. Any other stays.
+fn usual(c: char) -> char {
+    let from = |first: char, letter: u8| char::from(letter + (c as u32 - first as u32) as u8);
     match c {
-        '\u{ff01}'..='\u{ff5e}' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
+        '\u{ff01}'..='\u{ff5e}' => from('\u{ff01}', b'!'),
+        '\u{fe69}' => '$',
+        '\u{24b6}'..='\u{24cf}' => from('\u{24b6}', b'A'),
+        '\u{24d0}'..='\u{24e9}' => from('\u{24d0}', b'a'),
+        // Thirteen alphabets of 26 large and 26 small letters each.
+        '\u{1d400}'..='\u{1d6a3}' => match (c as u32 - 0x1d400) % 52 {
+            large @ 0..26 => char::from(b'A' + large as u8),
+            small => char::from(b'a' + (small - 26) as u8),
+        },
+        'а' | 'А' | 'α' | 'Α' => 'a',
+        'с' | 'С' | 'ϲ' => 'c',
+        'ӏ' | 'Ӏ' | 'ⅼ' => 'l',
+        'ѕ' | 'Ѕ' => 's',
+        'ԁ' | 'ⅾ' => 'd',
+        'м' | 'М' | 'Μ' | 'ⅿ' => 'm',
+        'ԝ' | 'Ԝ' | 'ѡ' => 'w',
+        'г' => 'r',
+        'е' | 'Е' | 'Ε' => 'e',
+        'т' | 'Т' | 'Τ' => 't',
+        'і' | 'І' | 'Ι' | 'ι' => 'i',
+        'п' | 'Ν' => 'n',
         _ => c,
     }
+}
+
+/// Refuses the lists of `$settings` in a stream that only looks like it.
+///
+/// # Errors
+/// The data has one of them at its top.
+pub fn check_resembling_settings(data: &[u8]) -> Result<(), AclError> {
+    let Ok(RawObject(members)) = serde_json::from_slice::<RawObject<'_>>(data) else { return Ok(()) };
+    let list = members.iter().find(|(key, _)| [USER_STREAM_ACL, SYSTEM_STREAM_ACL].contains(&key.as_str()));
+    list.map_or(Ok(()), |(key, _)| Err(AclError::NotInSettings(key.clone())))
 }
 
 /// Whether a key inside a value was meant to have an effect: data of applications may well have an
 /// `acl` of their own, but not with this sign.
 fn is_list_key(key: &str) -> bool {
-    RIGHTS.contains(&key) || (key.chars().any(|c| half_width(c) == '$') && resembles_acl(key))
+    resembles_right(key) || (has_sign(key) && resembles_acl(key))
 }
 
 /// The first key of an access list in a JSON value, at any depth.
@@ -351,12 +403,29 @@ mod tests {
             "$acls",
             "@acl",
             "\\u0041cl",
+            "$\u{430}cl",
+            "$\u{24d0}\u{24d2}\u{24db}",
+            "$\u{1d41a}\u{1d41c}\u{1d425}",
         ] {
             let error = check(&format!(r#"{{"{key}":{{"$r":"ann"}}}}"#)).unwrap_err();
             assert!(error.contains("looks like $acl"), "{key}: {error}");
             let error = check(&format!(r#"{{"$acl":{{"$r":"ann"}},"{key}":1}}"#)).unwrap_err();
             assert!(error.contains("looks like $acl"), "{key}: {error}");
         }
+    }
+
+    #[test]
+    fn the_lists_of_all_streams_are_refused_in_a_stream_that_only_looks_like_theirs() {
+        for stream in ["$Settings", "settings", "$settings ", "$\u{455}ettings", "$$$SETTINGS"] {
+            assert!(resembles_settings(stream), "{stream}");
+        }
+        for stream in ["$settings", "settings-1", "my$settings", "orders", "set"] {
+            assert!(!resembles_settings(stream), "{stream}");
+        }
+        let check = |document: &str| check_resembling_settings(document.as_bytes());
+        let list = r#"{"$userStreamAcl":{"$r":"ann"}}"#;
+        assert_eq!(check(list), Err(AclError::NotInSettings("$userStreamAcl".to_owned())));
+        assert!(["{}", "x", "", r#"{"theme":"dark"}"#].iter().all(|fine| check(fine).is_ok()));
     }
 
     #[test]
@@ -367,6 +436,10 @@ mod tests {
             (r#"{"eventId":"x","data":{"$acl":{"$r":"ann"}}}"#, "$acl"),
             (r#"{"data":[1,{"a":{"\u0024ACL":{}}}]}"#, "$ACL"),
             (r#"{"$list":{"$mw":"ann"}}"#, "$mw"),
+            (r#"{"$R":["boss"]}"#, "$R"),
+            (r#"{"$Mw":"ann"}"#, "$Mw"),
+            (r#"{"$r ":"ann"}"#, "$r "),
+            (r#"{"$mW ":"ann"}"#, "$mW "),
             (r#"{"$userStreamAcl":{"$w":"ann"}}"#, "$w"),
             (r#"{"data":{"number":1e999,"$acl":{}}}"#, "$acl"),
         ] {

@@ -106,6 +106,9 @@ pub enum AclError {
     /// A right outside a list.
     #[error("the key '{0}' has a meaning only in $acl, at the top of the document; elsewhere it would not be in force")]
     Misplaced(String),
+    /// A list of `$settings` in a stream whose name only looks like it.
+    #[error("the key '{0}' has a meaning only in the stream $settings, and this stream has another name")]
+    NotInSettings(String),
     /// The document is not a JSON object, or is not stored as JSON, so it has no effect.
     #[error(
         "metadata with $acl must be a JSON object in UTF-8, stored as JSON, because otherwise none of it would be in force"

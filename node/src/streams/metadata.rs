@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::events::CheckedEvents;
 use super::{Client, Streams, audit};
-use crate::event::list_check::{check_acl, check_beside, check_settings};
+use crate::event::list_check::{
+    check_acl, check_beside, check_resembling_settings, check_settings, resembles_settings,
+};
 use crate::event::metadata::{Acl, AclError};
 use crate::event::stream_name::SETTINGS;
 use crate::event::{StreamMetadata, StreamName};
@@ -42,7 +44,12 @@ impl<'a> AccessChange<'a> {
             }
             return Ok(Self::Settings);
         }
-        let Some(described) = stream.borrowed().described() else { return Ok(Self::Nothing) };
+        let Some(described) = stream.borrowed().described() else {
+            if resembles_settings(stream.as_str()) {
+                events.iter().try_for_each(|event| check_resembling_settings(&event.data))?;
+            }
+            return Ok(Self::Nothing);
+        };
         for event in events {
             check_acl(&event.data, event.is_json)?;
             check_beside(&event.metadata)?;

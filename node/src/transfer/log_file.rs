@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use super::error::TransferError;
@@ -29,7 +30,7 @@ pub(super) struct LeftOut {
 impl LeftOut {
     /// With the file to write to.
     pub(super) fn new(file: Option<PathBuf>) -> Result<Self, TransferError> {
-        let open = |path: PathBuf| match OpenOptions::new().append(true).create(true).open(&path) {
+        let open = |path: PathBuf| match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
             Ok(file) => Ok((path, BufWriter::new(file))),
             Err(error) => Err(TransferError::File { path, error }),
         };

@@ -230,6 +230,8 @@ mod tests {
             "\u{feff}<?xml version='1.0' encoding='latin1'?><a/>",
             "\n <?xml version='1.0' encoding='latin1'?><a/>",
             "<?xml version='1.0' encoding='latin1",
+            "<?xml version='encoding' encoding='latin1'?><a/>",
+            &format!("<?xml version='1.0'{}encoding='latin1'?><a/>", " ".repeat(5_000)),
         ] {
             assert!(is_refused_for_its_charset(body.as_bytes()), "{body}");
         }

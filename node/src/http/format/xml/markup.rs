@@ -164,9 +164,6 @@ pub(crate) enum Encoding<'a> {
     Unnamed,
 }
 
-/// Bytes in which the declaration of a document names its encoding, or never.
-const MAX_DECLARATION_BYTES: usize = 1 << 10;
-
 /// What a document says of its encoding. It need not be well-formed otherwise, so that the answer
 /// names the graver mistake.
 pub(crate) fn encoding_of(document: &[u8]) -> Encoding<'_> {
@@ -182,12 +179,20 @@ fn declared_encoding(document: &[u8]) -> Option<&[u8]> {
     let document = document.strip_prefix("\u{feff}".as_bytes()).unwrap_or(document).trim_ascii_start();
     let declaration =
         document.strip_prefix(b"<?xml").filter(|rest| rest.first().is_some_and(u8::is_ascii_whitespace))?;
-    let declaration = &declaration[..declaration.len().min(MAX_DECLARATION_BYTES)];
     let declaration = &declaration[..memmem::find(declaration, b"?>").unwrap_or(declaration.len())];
-    let named = memmem::find(declaration, b"encoding")?;
-    let value = declaration[named + b"encoding".len()..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
-    let (quote, value) = value.split_first().filter(|(quote, _)| matches!(quote, b'"' | b'\''))?;
-    value.split(|byte| byte == quote).next()
+    pairs(declaration).find(|(name, _)| *name == b"encoding").map(|(_, value)| value)
+}
+
+/// The names and values of a declaration, as far as it has its form.
+fn pairs(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let (name, value) = rest.split_at_checked(rest.iter().position(|byte| *byte == b'=')?)?;
+        let value = value[1..].trim_ascii_start();
+        let (quote, value) = value.split_first().filter(|(quote, _)| matches!(quote, b'"' | b'\''))?;
+        let end = value.iter().position(|byte| byte == quote).unwrap_or(value.len());
+        rest = value.get(end + 1..).unwrap_or_default();
+        Some((name.trim_ascii(), &value[..end]))
+    })
 }
 
 /// Whether this follows `<?xml`: the version, then encoding and standalone if they are there. The
