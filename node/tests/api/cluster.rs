@@ -159,3 +159,24 @@ async fn a_node_that_is_left_alone_says_so() {
     tokio::task::spawn_blocking(look).await.unwrap();
     nodes.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_leader_exports_nothing_and_its_backup_says_that_events_may_be_missing() {
+    let mut nodes = Nodes::start(3).await;
+    let (leader, base) = (nodes.leader_index(), nodes.leader());
+    let taken = |base: String| move || client::send(&base, "POST", "/admin/backup", &[login(client::ADMIN)], b"");
+    let whole = tokio::task::spawn_blocking(taken(nodes.follower())).await.unwrap();
+    assert!(whole.status == 200 && !whole.text().contains("mayLackNewest"), "{}", whole.status);
+    for follower in (0..3).filter(|index| *index != leader) {
+        nodes.stop_node(follower).await;
+    }
+    let alone = base.clone();
+    let look = move || {
+        wait_for(&alone, "/info", |info| info["state"] == "unknown");
+        get(&alone, "/admin/export", &[login(client::ADMIN)]).status
+    };
+    assert_eq!(tokio::task::spawn_blocking(look).await.unwrap(), 503);
+    let partial = tokio::task::spawn_blocking(taken(base)).await.unwrap();
+    assert!(partial.status == 200 && partial.text().contains("\"mayLackNewest\":true"), "{}", partial.status);
+    nodes.stop().await;
+}
