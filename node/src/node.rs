@@ -6,7 +6,7 @@ mod access_tests;
 mod stale_follower_tests;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -45,19 +45,23 @@ impl MemoryBudget {
         Self { free: self.free.clone(), patience }
     }
 
+    /// Reserves `bytes` if that takes no wait.
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
+        self.free.clone().try_acquire_many_owned(units).ok().map(Reservation)
+    }
+
     /// Reserves `bytes`. Waiting requests are served in order of arrival.
     ///
     /// # Errors
     /// The bytes did not become free in time.
     pub async fn reserve(&self, bytes: usize) -> Result<Reservation, Exhausted> {
+        if self.patience.is_zero() {
+            return self.try_reserve(bytes).ok_or(Exhausted);
+        }
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).map_err(|_| Exhausted)?;
-        let free = self.free.clone();
-        let permit = if self.patience.is_zero() {
-            free.try_acquire_many_owned(units).ok()
-        } else {
-            tokio::time::timeout(self.patience, free.acquire_many_owned(units)).await.ok().and_then(Result::ok)
-        };
-        permit.map(Reservation).ok_or(Exhausted)
+        let reserved = tokio::time::timeout(self.patience, self.free.clone().acquire_many_owned(units)).await;
+        reserved.ok().and_then(Result::ok).map(Reservation).ok_or(Exhausted)
     }
 }
 

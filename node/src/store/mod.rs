@@ -232,13 +232,11 @@ impl Store {
     {
         let place = tokio::time::timeout(COLD_READ_WAIT, self.inner.cold_reads.clone().acquire_owned()).await;
         let place = place.map_err(|_| ReadError::Busy)?;
-        let read = move || {
-            // Kept to the end, even if the caller no longer waits for the answer.
-            let _place = place;
-            read(&ReadView::new(&generation, Tier::Disk))
-        };
+        // The place goes back with what was read, when the caller takes that or is found to be gone:
+        // threads that are faster than callers would fill the memory with results.
+        let read = move || (read(&ReadView::new(&generation, Tier::Disk)), place);
         match tokio::task::spawn_blocking(read).await {
-            Ok(result) => or_stop(result),
+            Ok((result, _place)) => or_stop(result),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime is shutting down; no caller waits for the answer any more.
             Err(_) => Err(ReadError::NotInMemory),

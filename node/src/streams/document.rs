@@ -106,29 +106,34 @@ pub(crate) struct LargeAnswer {
 pub(super) enum Content<F> {
     /// All of the document, and it is small.
     Small(Bytes),
-    /// What stands before the first event of a large page, and the plan of what follows.
-    Large { head: Vec<u8>, plan: PagePlan<F> },
+    /// The beginning of a large one.
+    Large(LargePage<F>),
+}
+
+/// A large page before any of its events is written.
+pub(super) struct LargePage<F> {
+    /// What stands before the first event.
+    pub(super) head: Vec<u8>,
+    /// What follows.
+    pub(super) plan: PagePlan<F>,
 }
 
 impl Streams {
-    /// The document of a page of `source`. A large one reserves its memory before anything more of
-    /// it is read; then its links are looked at, and its first part is written.
+    /// The document of a large page of `source` that has its memory: its links are looked at, and
+    /// its first part is written.
     ///
     /// # Errors
-    /// The caller may not read what one of the links leads to, and so not the page; other documents
-    /// have held the memory for too long; the stream is not there any more; or the store did not
-    /// answer.
-    pub(super) async fn document<F: PageFormat>(
+    /// Other pages have too many events; the caller may not read what one of the links leads to,
+    /// and so not the page; the stream is not there any more; or the store did not answer.
+    pub(super) async fn large_document<F: PageFormat>(
         &self,
         caller: &Caller,
         source: &Source,
-        content: Content<F>,
+        page: LargePage<F>,
+        memory: Reservation,
     ) -> Result<Document<F>, CutShort> {
-        let (head, plan) = match content {
-            Content::Small(document) => return Ok(Document::Small(document)),
-            Content::Large { head, plan } => (head, plan),
-        };
-        let memory = self.answers.reserve(PART_MEMORY_BYTES).await?;
+        let LargePage { head, plan } = page;
+        let places = self.places.reserve(plan.events.memory_bytes()).await?;
         let shown = Shown::page_of(source.clone());
         let mut parts = PageParts {
             store: self.cluster.store().clone(),
@@ -139,6 +144,7 @@ impl Streams {
             plan: Arc::new(plan),
             written: None,
             memory: None,
+            _places: places,
         };
         parts.check_links().await?;
         let first = parts.write(head).await?;
@@ -150,7 +156,15 @@ impl Streams {
         Ok(Document::InParts(parts))
     }
 
-    /// Memory for an answer beyond what is read at once.
+    /// Memory for an answer beyond what is read at once, if that takes no wait.
+    pub(super) fn try_answer_memory(&self) -> Option<Reservation> {
+        self.answers.try_reserve(PART_MEMORY_BYTES)
+    }
+
+    /// The same, after a wait. Who waits should hold nothing: thousands may.
+    ///
+    /// # Errors
+    /// Other answers have held the memory for too long.
     pub(super) async fn answer_memory(&self) -> Result<Reservation, Exhausted> {
         self.answers.reserve(PART_MEMORY_BYTES).await
     }
@@ -169,6 +183,8 @@ pub(crate) struct PageParts<F> {
     written: Option<Vec<u8>>,
     /// The memory of the part that was taken last.
     memory: Option<Reservation>,
+    /// The memory of where the events are.
+    _places: Reservation,
 }
 
 impl<F: PageFormat> PageParts<F> {

@@ -70,7 +70,7 @@ use crate::event::Ticks;
 pub(crate) use crate::subscribe::LongPoll;
 use crate::subscribe::Waiters;
 use filters::Filters;
-use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES};
+use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES, MAX_PLACES_BYTES};
 
 /// The operations on streams. Cheap to clone.
 #[derive(Clone)]
@@ -83,6 +83,8 @@ pub struct Streams {
     waiters: Arc<Waiters>,
     /// Memory of large answers that are being read, written and sent.
     answers: MemoryBudget,
+    /// Memory of where the events of large pages are, until the pages are sent.
+    places: MemoryBudget,
     /// Memory of large pieces that subscribers have not taken yet. Apart from `answers`, so that
     /// slow subscribers do not keep others from reading pages.
     large_pieces: MemoryBudget,
@@ -102,6 +104,7 @@ impl Streams {
             access,
             waiters: Arc::default(),
             answers: MemoryBudget::new(MAX_LARGE_ANSWERS_BYTES, read_wait),
+            places: MemoryBudget::new(MAX_PLACES_BYTES, Duration::ZERO),
             large_pieces: MemoryBudget::new(MAX_LARGE_PIECES * LARGE_PIECE_BYTES, Duration::ZERO),
             filters: Filters::start()?,
         })

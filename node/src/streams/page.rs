@@ -40,6 +40,16 @@ pub(super) enum PageEvents {
     Positions(Range<Position>),
 }
 
+impl PageEvents {
+    /// Bytes that they take in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Places(places) => places.capacity() * size_of::<EventPlace>(),
+            Self::Positions(_) => 0,
+        }
+    }
+}
+
 /// What a page's head says of its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageEnds {
@@ -63,6 +73,9 @@ pub(super) enum Beginning {
     /// What stands before the first event of a large page; [`PagePlan::part`] writes the rest.
     Head(Vec<u8>),
 }
+
+/// Bytes that a buffer may have beyond the document in it.
+const MAX_SPARE_BYTES: usize = 32 * 1024;
 
 /// Bytes of the rows of these events and of what is written around them.
 fn stored_bytes(places: &[EventPlace]) -> u64 {
@@ -159,6 +172,11 @@ impl<F: PageFormat> PagePlan<F> {
             }
         }
         writer.end(&mut out);
+        // The buffer doubles for text that is longer than what is stored, and what a client does not
+        // read is counted by the length of the text.
+        if out.capacity() - out.len() > MAX_SPARE_BYTES {
+            out.shrink_to_fit();
+        }
         Ok((Beginning::Whole { document: out, is_without_links: !resolver.has_met_links() }, resolver.access()))
     }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::document::{Content, PageFacts, ReadPageError};
+use super::document::{Content, LargePage, PageFacts, ReadPageError};
 use super::filter::Filter;
 use super::links::{LinkAccess, LinkResolver};
 use super::page::{self, Beginning, PageEnds, PageEvents, PagePlan};
@@ -318,7 +318,7 @@ impl<F: PageFormat> PageReader<F> {
                     None => document.into(),
                 })
             }
-            Beginning::Head(head) => Content::Large { head, plan },
+            Beginning::Head(head) => Content::Large(LargePage { head, plan }),
         };
         Ok(self.found(readable, state, page.is_immutable() && is_complete, content, access))
     }

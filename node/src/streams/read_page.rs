@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::Streams;
-use super::document::{PageRead, ReadPageError};
+use super::document::{Content, Document, LargePage, PageFacts, PageRead, ReadPageError};
 use super::filter::Filter;
 use super::links::Links;
 use super::page_format::PageFormat;
-use super::page_look::{Looked, PageLook, PageReader, PageTarget};
+use super::page_look::{FoundPage, Looked, PageLook, PageReader, PageTarget};
 use super::page_request::PageRequest;
 use super::source::Source;
 use crate::access::Caller;
@@ -71,9 +71,38 @@ impl Streams {
             self.waiters.wait_for(self.cluster.store(), target.source.watched(), has_grown, poll).await?;
             look = self.look_for_page(caller, &target, &format).await?;
         }
-        let found = look.page?;
-        let document = self.document(caller, &target.source, found.content).await?;
-        Ok(PageRead { document, facts: found.facts })
+        let FoundPage { content, facts } = look.page?;
+        match content {
+            Content::Small(document) => Ok(PageRead { document: Document::Small(document), facts }),
+            // On the heap, because most pages are small, and thousands may wait.
+            Content::Large(page) => Box::pin(self.read_large(caller, &target, &format, page, facts)).await,
+        }
+    }
+
+    /// Reads the rest of a large page once there is memory for it. A page that has to wait for that
+    /// is found anew: its beginning and the places of its events take hundreds of KiB.
+    async fn read_large<F: PageFormat>(
+        &self,
+        caller: &Caller,
+        target: &Arc<PageTarget>,
+        format: &Arc<F>,
+        page: LargePage<F>,
+        facts: PageFacts,
+    ) -> Result<PageRead<F>, ReadPageError> {
+        let (page, facts, memory) = match self.try_answer_memory() {
+            Some(memory) => (page, facts, memory),
+            None => {
+                drop(page);
+                let memory = self.answer_memory().await?;
+                let FoundPage { content, facts } = self.look_for_page(caller, target, format).await?.page?;
+                match content {
+                    Content::Small(document) => return Ok(PageRead { document: Document::Small(document), facts }),
+                    Content::Large(page) => (page, facts, memory),
+                }
+            }
+        };
+        let document = self.large_document(caller, &target.source, page, memory).await?;
+        Ok(PageRead { document, facts })
     }
 
     /// Looks for the page once: in memory, or under a view of the store. A search may take several
@@ -114,5 +143,88 @@ impl Streams {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::super::limits::{MAX_LARGE_ANSWERS_BYTES, PART_BYTES};
+    use super::super::{Detail, PageHead, PageWriter, ReadBarrier};
+    use super::*;
+    use crate::event::ResolvedRef;
+    use crate::event::paging::{PageSize, PageStart};
+    use crate::node::support::nodes::Nodes;
+
+    /// Pages of which each event makes a part.
+    struct Long;
+
+    struct LongWriter(bool);
+
+    impl PageFormat for Long {
+        type Writer<'a> = LongWriter;
+
+        fn detail(&self) -> Detail {
+            Detail::Payload
+        }
+
+        fn writer(&self, has_events: bool) -> LongWriter {
+            LongWriter(has_events)
+        }
+    }
+
+    impl PageWriter for LongWriter {
+        fn start(&mut self, out: &mut Vec<u8>, _: &PageHead<'_>) {
+            out.push(b'(');
+        }
+
+        fn event(&mut self, out: &mut Vec<u8>, _: &ResolvedRef<'_>) {
+            self.0 = true;
+            out.resize(out.len() + PART_BYTES, b'x');
+        }
+
+        fn end(&mut self, out: &mut Vec<u8>) {
+            out.push(b')');
+        }
+
+        fn has_events(&self) -> bool {
+            self.0
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_large_page_that_waits_for_memory_holds_nothing_and_is_found_anew() {
+        let nodes = Nodes::start(1).await;
+        let (cluster, access) = (nodes.node(0).cluster().clone(), nodes.node(0).access().clone());
+        let login = access.login("admin", "changeit", Ipv4Addr::LOCALHOST.into()).await.unwrap();
+        let streams = Streams::start(cluster, access, Duration::from_secs(60)).unwrap();
+        let page = PageRequest {
+            start: PageStart::Head,
+            size: PageSize::new(20).unwrap(),
+            barrier: ReadBarrier::default(),
+            known_versions: Vec::new(),
+            long_poll: None,
+        };
+        let source = Source::Log { filter: None, links: Links::AsStored };
+        let (target, format) = (Arc::new(PageTarget { source, page }), Arc::new(Long));
+        let caller = Caller::User(login);
+        let found = streams.look_for_page(&caller, &target, &format).await.unwrap().page.unwrap();
+        let Content::Large(page) = found.content else { panic!("the page is small") };
+        assert!(page.head.len() < PART_BYTES && Arc::strong_count(&format) == 2);
+
+        let all = streams.answers.reserve(MAX_LARGE_ANSWERS_BYTES).await.unwrap();
+        let mut waiting = Box::pin(streams.read_large(&caller, &target, &format, page, found.facts));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        assert_eq!(Arc::strong_count(&format), 1, "what was found of the page is held");
+        drop(all);
+        let Document::InParts(mut parts) = waiting.await.unwrap().document else { panic!("the page has one part") };
+        let mut document = Vec::new();
+        while let Some(part) = parts.next().await.unwrap() {
+            document.extend_from_slice(&part);
+        }
+        assert!(document.starts_with(b"(x") && document.ends_with(b"x)") && document.len() > 2 * PART_BYTES);
+        nodes.stop().await;
     }
 }

@@ -9,11 +9,18 @@ use crate::frames::{self, Body, Head};
 /// Requests of one HTTP/2 connection.
 const REQUESTS: usize = 128;
 
-/// A page that is read and written at once, and six times as long as what is stored: control
-/// characters.
+/// A page that is small as it is stored, and six times as long when it is written, which makes it a
+/// large one: control characters.
 const PAGE: &str = "/streams/unread/head/backward/20?embed=tryharder";
 const PAGE_EVENTS: usize = 20;
 const PAGE_DATA_BYTES: usize = 5 << 10;
+
+/// A page of 250 KiB, nearly the longest that is written at once.
+const WHOLE_PAGE: &str = "/streams/unread/head/backward/8?embed=tryharder";
+
+/// A page of as many events as possible, of which the node keeps the places until it is sent.
+const LONG_PAGE: &str = "/streams/unread-long/head/backward/4096";
+const LONG_EVENTS: usize = 4096;
 
 /// A page that is sent in parts.
 const LARGE_PAGE: &str = "/streams/unread-large/head/backward/20?embed=body";
@@ -56,7 +63,19 @@ pub(super) fn all() -> Vec<Attack> {
             name: "128 pages for each HTTP/2 connection, none of them read",
             needs_tls: true,
             bound: SMALL,
-            begin: |door, count| Box::pin(async move { ask_for_many(&door, count).await }),
+            begin: |door, count| Box::pin(async move { ask_for_many(&door, count, PAGE).await }),
+        },
+        Attack {
+            name: "128 pages for each HTTP/2 connection, written at once, none of them read",
+            needs_tls: true,
+            bound: SMALL,
+            begin: |door, count| Box::pin(async move { ask_for_many(&door, count, WHOLE_PAGE).await }),
+        },
+        Attack {
+            name: "128 pages of 4096 events for each HTTP/2 connection, none of them read",
+            needs_tls: true,
+            bound: LARGE,
+            begin: |door, count| Box::pin(async move { ask_for_many(&door, count, LONG_PAGE).await }),
         },
     ]
 }
@@ -70,7 +89,8 @@ async fn prepare(door: &Door) -> anyhow::Result<()> {
         anyhow::ensure!(answer.starts_with("HTTP/1.1 201 "), "{}", answer.lines().next().unwrap_or_default());
     }
     let large = format!("\"{}\"", "x".repeat(LARGE_DATA_BYTES));
-    append(door, "unread-large", (0..LARGE_EVENTS).map(|_| ("t".to_owned(), large.clone()))).await
+    append(door, "unread-large", (0..LARGE_EVENTS).map(|_| ("t".to_owned(), large.clone()))).await?;
+    append(door, "unread-long", (0..LONG_EVENTS).map(|_| ("t".to_owned(), "1".to_owned()))).await
 }
 
 async fn ask_and_read_nothing(door: &Door, count: usize, path: &str, accept: &str) -> anyhow::Result<super::Held> {
@@ -84,10 +104,10 @@ async fn ask_and_read_nothing(door: &Door, count: usize, path: &str, accept: &st
     .await)
 }
 
-async fn ask_for_many(door: &Door, count: usize) -> anyhow::Result<super::Held> {
+async fn ask_for_many(door: &Door, count: usize, page: &str) -> anyhow::Result<super::Held> {
     prepare(door).await?;
     let accept = [("accept", ATOM_JSON)];
-    let fields = frames::fields("GET", PAGE, &door.address.to_string(), &accept);
+    let fields = frames::fields("GET", page, &door.address.to_string(), &accept);
     let mut sent = frames::opening(0);
     for request in 0..REQUESTS {
         sent.extend(frames::head(frames::stream(request), &fields, Head::Complete, Body::None));
