@@ -257,8 +257,13 @@ fn rooms_use_only_what_is_below_them() {
         let room = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
         let source = std::fs::read_to_string(&file).unwrap();
         let mut found = violations(&room, &source);
+        let is_test = relative.components().any(|part| part.as_os_str() == "tests");
+        if is_test {
+            // A test may run a whole node.
+            found.retain(|edge| !edge.ends_with("-> node"));
+        }
         // Tests of the log make entries, and the composition root serves what it composes.
-        if !FREE.contains(&room.as_str()) && !relative.components().any(|part| part.as_os_str() == "tests") {
+        if !FREE.contains(&room.as_str()) && !is_test {
             found.extend(foreign_libraries(&room, &source));
             found.extend(past_the_window(&room, &source));
             found.extend(above_the_floor(relative.to_str().unwrap(), &source));

@@ -141,8 +141,8 @@ fn resembles_acl(key: &str) -> bool {
     letters(key).eq("acl".chars()) || letters(key).eq("acls".chars())
 }
 
-/// Whether a key is one of the five rights but for such details. Applications have keys of one or two
-/// letters of their own, but not with this sign.
+/// Whether a key is one of the five rights but for such details. Applications have keys of one or
+/// two letters of their own, but not with this sign.
 fn resembles_right(key: &str) -> bool {
     has_sign(key) && RIGHTS.iter().any(|right| letters(key).eq(right.chars().skip(1)))
 }

@@ -232,8 +232,8 @@ impl Store {
     {
         let place = tokio::time::timeout(COLD_READ_WAIT, self.inner.cold_reads.clone().acquire_owned()).await;
         let place = place.map_err(|_| ReadError::Busy)?;
-        // The place goes back with what was read, when the caller takes that or is found to be gone:
-        // threads that are faster than callers would fill the memory with results.
+        // The place goes back with what was read, when the caller takes that or is found to be
+        // gone: threads that are faster than callers would fill the memory with results.
         let read = move || (read(&ReadView::new(&generation, Tier::Disk)), place);
         match tokio::task::spawn_blocking(read).await {
             Ok((result, _place)) => or_stop(result),

@@ -172,8 +172,8 @@ impl<F: PageFormat> PagePlan<F> {
             }
         }
         writer.end(&mut out);
-        // The buffer doubles for text that is longer than what is stored, and what a client does not
-        // read is counted by the length of the text.
+        // The buffer doubles for text that is longer than what is stored, and what a client does
+        // not read is counted by the length of the text.
         if out.capacity() - out.len() > MAX_SPARE_BYTES {
             out.shrink_to_fit();
         }
