@@ -12,12 +12,16 @@ sub vcl_recv {
     if (req.http.Host != "feeds.example.com") {
         return (synth(421));
     }
-    # Links lead through here. Anybody can send these headers, so what comes from outside is cleared.
+    # Links lead through here. Anybody can send these headers, so what comes from outside is cleared or
+    # replaced. ES-TrustedAuth is the header by which intermediaries name the caller
+    # (--trusted-auth-from); X-Forwarded-For counts with --trusted-proxies.
+    unset req.http.ES-TrustedAuth;
     unset req.http.Forwarded;
     unset req.http.X-Forwarded-Port;
     unset req.http.X-Forwarded-Prefix;
     set req.http.X-Forwarded-Host = "feeds.example.com:80";
     set req.http.X-Forwarded-Proto = "http";
+    set req.http.X-Forwarded-For = client.ip;
     # The state of nodes and the users are nothing to keep.
     if (req.url !~ "^/streams/") {
         return (pass);

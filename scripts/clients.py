@@ -1,6 +1,6 @@
 """Reads the feeds of a fresh node with the software of others. Run by scripts/clients; the
 arguments are the node's base and the password of its user admin."""
-import asyncio, contextlib, datetime, json, logging, os, socket, subprocess, sys, tempfile, time, types, uuid
+import asyncio, contextlib, datetime, http.client, http.server, json, logging, os, socket, subprocess, sys, tempfile, threading, time, types, uuid
 
 import aiohttp
 import feedparser
@@ -176,14 +176,16 @@ http {{
     access_log off;
     client_body_temp_path {directory}/body; proxy_temp_path {directory}/temp; fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
     proxy_cache_path {directory}/cache keys_zone=feeds:1m;
+    map $upstream_status $unchanged {{ default 0; ~304$ 1; }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass {node};
             proxy_cache feeds;
             # nginx does not pass If-None-Match on where it caches, and ignores it for answers that
-            # it may not cache.
+            # it may not cache. Without the second line it would keep a 304 and hand it to all.
             proxy_set_header If-None-Match $http_if_none_match;
+            proxy_no_cache $unchanged;
             proxy_set_header X-Forwarded-Host $http_host;
             proxy_set_header X-Forwarded-Proto $scheme;
             add_header X-Cache $upstream_cache_status;
@@ -230,38 +232,31 @@ def varnish_plain_vcl(directory, port, node):
 
 
 def haproxy_cache_conf(directory, port, node):
-    """The headers of deploy/haproxy.cfg before the cache of HAProxy."""
+    """deploy/haproxy.cfg with the ports of this test, one node, and the cache of HAProxy behind what
+    it does with headers."""
     with open(f'{HERE}/../deploy/haproxy.cfg') as file:
-        headers = [line.strip() for line in file if line.strip().startswith(('http-request del-header', 'http-request set-header'))]
-    assert len(headers) == 5, headers
-    rules = '\n    '.join(headers)
+        conf = file.read()
+    behind_headers = '    option http-buffer-request'
+    for documented, used in [('bind :2113', f'bind 127.0.0.1:{port}'), ('127.0.0.1:2113', f'127.0.0.1:{port}'), ('node1:2113', node.removeprefix('http://')),
+                             ('    server node2 node2:2113\n', ''), ('    server node3 node3:2113\n', ''),
+                             (behind_headers, f'    http-request cache-use feeds\n    http-response cache-store feeds\n{behind_headers}')]:
+        assert documented in conf, documented
+        conf = conf.replace(documented, used)
     return f'''
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 70s
-    timeout server 70s
 cache feeds
     total-max-size 4
     process-vary on
-frontend http
-    bind 127.0.0.1:{port}
-    {rules}
-    http-request cache-use feeds
-    http-response cache-store feeds
-    default_backend node
-backend node
-    server node {node.removeprefix('http://')}
-'''
+{conf}'''
 
 
-# Name, how its file is written, how it is run, and whether it tells hits from misses.
+# Name, how its file is written, how it is run, and whether it tells hits from misses. Those as
+# documented are the files in deploy.
 PROXIES = [
     ('nginx', nginx_conf, lambda file, directory, port: ['nginx', '-c', file, '-e', f'{directory}/error.log'], True),
     ('nginx as documented', nginx_cache_conf, lambda file, directory, port: ['nginx', '-c', file, '-e', f'{directory}/error.log'], True),
     ('Varnish', varnish_plain_vcl, lambda file, directory, port: varnishd(file, directory, port), False),
     ('Varnish as documented', varnish_vcl, lambda file, directory, port: varnishd(file, directory, port), False),
-    ('HAProxy', haproxy_cache_conf, lambda file, directory, port: ['haproxy', '-db', '-f', file], False),
+    ('HAProxy as documented', haproxy_cache_conf, lambda file, directory, port: ['haproxy', '-db', '-f', file], False),
 ]
 
 
@@ -277,36 +272,109 @@ POISON = [
 ]
 
 
+@contextlib.contextmanager
+def behind(proxy, node):
+    """Runs one of PROXIES in front of a node, and gives its address."""
+    _, conf, command, _ = proxy
+    with tempfile.TemporaryDirectory() as directory:
+        # The workers of nginx give up the rights of root and must reach their cache.
+        os.chmod(directory, 0o755)
+        port = free_port()
+        file = f'{directory}/conf'
+        with open(file, 'w') as opened:
+            opened.write(conf(directory, port, node))
+        with running(command(file, directory, port), f'http://127.0.0.1:{port}/ping'):
+            yield f'127.0.0.1:{port}'
+
+
 def nobody_poisons_a_cache(node):
-    for name, conf, command, tells_hits in PROXIES:
-        with tempfile.TemporaryDirectory() as directory:
-            # The workers of nginx give up the rights of root and must reach their cache.
-            os.chmod(directory, 0o755)
-            port = free_port()
-            file = f'{directory}/conf'
-            with open(file, 'w') as opened:
-                opened.write(conf(directory, port, node))
-            with running(command(file, directory, port), f'http://127.0.0.1:{port}/ping'):
-                poison(name, node, f'127.0.0.1:{port}', tells_hits)
+    # With the tags of the newest pages, every page of these streams is a 304, old ones as well.
+    tags = ', '.join(PLAIN.get(f'{node}/streams/{stream}', headers={'Accept': ATOM_JSON}).headers['ETag'] for stream in ['books', 'links'])
+    for proxy in PROXIES:
+        with behind(proxy, node) as address:
+            poison(proxy, node, address, POISON + [('If-None-Match', tags)])
 
 
-def poison(name, node, proxy, tells_hits):
-    """Asks with each header of POISON first, then twice as everybody does, whom nobody may have deceived."""
-    for number, (header, value) in enumerate(POISON):
+def poison(proxy, node, address, attempts):
+    """Asks with the header of each attempt first, then twice as everybody does, whom nobody may have
+    deceived."""
+    name, _, _, tells_hits = proxy
+    for number, (header, value) in enumerate(attempts):
         # The number makes the path another one; the node does not look at it.
-        for path in [f'links/0/forward/2?embed=body&{number}', f'books/3?{number}', f'books/?{number}', f'books?{number}', f'nowhere-{number}']:
-            def get(address, **headers):
-                return PLAIN.get(f'{address}/streams/{path}', headers={'Accept': ATOM_JSON, **headers}, allow_redirects=False)
+        for path in [f'links/0/forward/2?embed=body&{number}', f'books/9/backward/10?{number}', f'books/3?{number}', f'books/?{number}', f'books?{number}', f'nowhere-{number}']:
+            def get(base, **headers):
+                return PLAIN.get(f'{base}/streams/{path}', headers={'Accept': ATOM_JSON, **headers}, allow_redirects=False)
 
-            get(f'http://{proxy}', **{header: value})
-            honest = [get(f'http://{proxy}') for _ in range(2)]
-            expected = get(node, Host=proxy)
+            is_page = path.startswith(('links', 'books/9'))
+            if header == 'If-None-Match' and is_page:
+                assert get(node, **{header: value}).status_code == 304, path
+            get(f'http://{address}', **{header: value})
+            honest = [get(f'http://{address}') for _ in range(2)]
+            expected = get(node, Host=address)
             for answer in honest:
                 for part in [lambda answer: answer.status_code, lambda answer: answer.headers.get('Location'), lambda answer: answer.headers.get('Content-Encoding'),
                              lambda answer: answer.headers.get('Content-Type'), lambda answer: answer.content]:
                     assert part(answer) == part(expected), (name, header, value, path, part(answer), part(expected))
-            if tells_hits and path.startswith(('links', 'books/3')):
+            if tells_hits and (is_page or path.startswith('books/3')):
                 assert honest[1].headers['X-Cache'] == 'HIT', (name, header, value, path, honest[1].headers)
+
+
+# What only the proxy may say. Nodes believe it (--trusted-auth-from, --trusted-proxies).
+FORGED = [
+    ('ES-TrustedAuth', 'admin; $admins'), ('Forwarded', 'for=192.0.2.1;host=evil.example;proto=https'), ('X-Forwarded-For', '192.0.2.1'), ('X-Forwarded-Host', 'evil.example:80'),
+    ('X-Forwarded-Port', '666'), ('X-Forwarded-Prefix', '/attacker'), ('X-Forwarded-Proto', 'https'),
+]
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with the headers that arrive."""
+
+    def do_GET(self):
+        body = json.dumps([[name.lower(), value] for name, value in self.headers.items()]).encode()
+        self.send_response(200)
+        self.send_header('Cache-Control', 'no-store')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def no_forged_header_passes_a_proxy():
+    """Through the files in deploy: sent once, twice, and named in Connection as well, which makes
+    some proxies drop a header. Varnish refuses a Connection that names X-Forwarded-For."""
+    backend = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Echo)
+    threading.Thread(target=backend.serve_forever, daemon=True).start()
+    named = ('Connection', ', '.join(name for name, _ in FORGED if name != 'X-Forwarded-For'))
+    documented = [proxy for proxy in PROXIES if proxy[0].endswith('as documented')]
+    assert len(documented) == 3, documented
+    for proxy in documented:
+        with behind(proxy, f'http://127.0.0.1:{backend.server_port}') as address:
+            set_by_proxy = [['x-forwarded-for', '127.0.0.1'], ['x-forwarded-host', address], ['x-forwarded-proto', 'http']]
+
+            def get(path, headers):
+                connection = http.client.HTTPConnection(address, timeout=START_DEADLINE)
+                with contextlib.closing(connection):
+                    connection.putrequest('GET', path, skip_host=any(name == 'Host' for name, _ in headers))
+                    for name, value in headers:
+                        connection.putheader(name, value)
+                    connection.endheaders()
+                    answer = connection.getresponse()
+                    return answer.status, answer.read()
+
+            # Varnish has a way of its own for each of these.
+            for path, accept in [('/streams/books', ATOM_JSON), ('/streams/books', 'text/event-stream'), ('/users/ops', 'application/json')]:
+                for extra in [FORGED, FORGED + FORGED, FORGED + [named]]:
+                    status, body = get(path, [('Accept', accept)] + extra)
+                    assert status == 200, (proxy[0], path, accept, status)
+                    names = [name.lower() for name, _ in FORGED]
+                    arrived = sorted(header for header in json.loads(body) if header[0] in names)
+                    assert arrived == set_by_proxy, (proxy[0], path, accept, arrived)
+            for hosts in [['evil.example'], [f'evil.example:{address.split(":")[1]}'], [f'evil.example, {address}'], [address, 'evil.example'], ['evil.example', address]]:
+                status, _ = get('/streams/books', [('Host', host) for host in hosts])
+                assert status in (400, 421), (proxy[0], hosts, status)
+    backend.shutdown()
 
 
 def main(base, password):
@@ -331,8 +399,9 @@ def main(base, password):
                                      (a_client_of_the_original_walks_a_stream, [base]), (a_caching_proxy_keeps_old_pages_and_no_others, [base, proxy])]:
                 check(*arguments)
                 print('ok  ', check.__name__.replace('_', ' '))
-    for check in [nobody_poisons_a_cache, a_cache_of_a_client_keeps_the_type, times_are_read_by_strict_parsers]:
-        check(base)
+    for check, arguments in [(nobody_poisons_a_cache, [base]), (no_forged_header_passes_a_proxy, []), (a_cache_of_a_client_keeps_the_type, [base]),
+                             (times_are_read_by_strict_parsers, [base])]:
+        check(*arguments)
         print('ok  ', check.__name__.replace('_', ' '))
 
 
