@@ -1,4 +1,5 @@
-//! Large answers under way: whoever may not read them any more gets no more of them.
+//! Large answers under way: whoever may not read them any more gets no more of them, who reads
+//! slowly gets all of them, and who reads nothing is cut off.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
@@ -7,10 +8,11 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use headwater::http::limits::STALL_TIMEOUT;
 use support::client;
 use support::nodes::Nodes;
 use tokio::net::TcpSocket;
@@ -100,17 +102,37 @@ struct Slow {
 impl Slow {
     /// Asks for a page, and takes the beginning of it.
     fn begin(base: &str, path: &str, further: &str) -> Self {
+        Self::ask(base, &format!("GET {path}"), further)
+    }
+
+    /// Sends a request with this method and path, and takes the beginning of the answer.
+    fn ask(base: &str, what: &str, further: &str) -> Self {
         let mut slow = Self { connection: connect(base), received: Vec::new() };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{further}\r\n");
+        let request = format!("{what} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{further}\r\n");
         slow.connection.write_all(request.as_bytes()).unwrap();
-        let mut buffer = vec![0; 8 << 10];
-        while slow.received.len() < FIRST_BYTES {
-            let read = slow.connection.read(&mut buffer).unwrap();
-            assert!(read > 0, "{path}: {}", String::from_utf8_lossy(&slow.received));
-            slow.received.extend_from_slice(&buffer[..read]);
-        }
-        assert!(slow.received.starts_with(b"HTTP/1.1 200 "), "{path}");
+        slow.take(FIRST_BYTES);
+        assert!(slow.received.starts_with(b"HTTP/1.1 200 "), "{what}");
         slow
+    }
+
+    /// Takes so many bytes more, or a few beyond.
+    fn take(&mut self, bytes: usize) {
+        let (mut buffer, wanted) = (vec![0; 4 << 10], self.received.len() + bytes);
+        while self.received.len() < wanted {
+            let read = self.connection.read(&mut buffer).unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&self.received[..self.received.len().min(1000)]));
+            self.received.extend_from_slice(&buffer[..read]);
+        }
+    }
+
+    /// Takes some KB a second, for longer than a client may read nothing.
+    fn dawdle(mut self) -> Self {
+        let started = Instant::now();
+        while started.elapsed() < STALL_TIMEOUT + Duration::from_secs(10) {
+            self.take(1);
+            std::thread::sleep(Duration::from_millis(800)); // the pace of the client
+        }
+        self
     }
 
     /// Takes the rest: how many bytes came in all, and whether that is a complete answer.
@@ -168,6 +190,18 @@ const CASES: &[Case] = &[
     Case {
         name: "list closed, one event behind a link",
         path: "/streams/linked/0?embed=tryharder",
+        head: "",
+        change: |base| open_to(base, "single", "[]"),
+    },
+    Case {
+        name: "list closed, a page of links",
+        path: "/streams/links/head/backward/100?embed=tryharder",
+        head: "",
+        change: |base| open_to(base, "large", "[]"),
+    },
+    Case {
+        name: "list closed, one link on a page",
+        path: "/streams/linked/head/backward/100?embed=tryharder",
         head: "",
         change: |base| open_to(base, "single", "[]"),
     },
@@ -231,9 +265,16 @@ fn prepare(base: &str) {
     // As text, each of these bytes is six.
     let control_characters = vec![1; EVENT_BYTES];
     assert_eq!(send(base, "POST", "/streams/single", "application/octet-stream", &control_characters), 201);
-    let link = format!(r#"[{{"eventId":"{}","eventType":"$>","data":"0@single"}}]"#, uuid::Uuid::new_v4());
+    link(base, "linked", &["0@single"]);
+    link(base, "links", &["0@large", "1@large", "2@large", "3@large", "4@large", "5@large"]);
+}
+
+/// Writes links to a stream.
+fn link(base: &str, stream: &str, targets: &[&str]) {
+    let event = |target| format!(r#"{{"eventId":"{}","eventType":"$>","data":"{target}"}}"#, uuid::Uuid::new_v4());
+    let events = targets.iter().map(event).collect::<Vec<_>>().join(",");
     let media_type = "application/vnd.eventstore.events+json";
-    assert_eq!(send(base, "POST", "/streams/linked", media_type, link.as_bytes()), 201);
+    assert_eq!(send(base, "POST", &format!("/streams/{stream}"), media_type, format!("[{events}]").as_bytes()), 201);
 }
 
 /// The head of a request by the reader.
@@ -274,6 +315,64 @@ async fn events_truncated_meanwhile_are_left_out_of_a_large_page() {
         // The first event, which is the newest, is under way or visible; the last ones are not.
         let (received, is_complete) = slow.end();
         assert!(is_complete && received < UNDER_WAY_BYTES, "{received} bytes");
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+/// What administrators get of all streams.
+const EXPORT: &str = "GET /admin/export?stream=single";
+const BACKUP: &str = "POST /admin/backup";
+
+/// The head of a request by an administrator.
+fn head_of_administrator() -> String {
+    format!("Content-Length: 0\r\nAuthorization: {}\r\n", basic("eve:p"))
+}
+
+fn create_administrator(base: &str) {
+    let _ = send(base, "DELETE", "/users/eve", "application/json", b"");
+    write_json(base, "/users", r#"{"loginName":"eve","groups":["$admins"],"password":"p"}"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_and_a_backup_end_when_their_reader_is_no_administrator_any_more() {
+    let nodes = Nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        prepare(&base);
+        let head = head_of_administrator();
+        for what in [EXPORT, BACKUP] {
+            create_administrator(&base);
+            let whole = Slow::ask(&base, what, &head).end();
+            assert!(whole.1 && whole.0 > UNDER_WAY_BYTES, "{what}, nothing changed: {whole:?}");
+            let slow = Slow::ask(&base, what, &head);
+            user(&base, "PUT", "/users/eve", "{}");
+            let (received, is_complete) = slow.end();
+            assert!(!is_complete && received < UNDER_WAY_BYTES, "{what}: {received} of {} bytes", whole.0);
+        }
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_and_a_backup_go_on_for_who_reads_slowly_and_end_for_who_reads_nothing() {
+    let nodes = Nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        prepare(&base);
+        create_administrator(&base);
+        let head = head_of_administrator();
+        let idle = Slow::ask(&base, EXPORT, &head);
+        let slow = [EXPORT, BACKUP].map(|what| (what, Slow::ask(&base, what, &head)));
+        let readers = slow.map(|(what, slow)| (what, std::thread::spawn(move || slow.dawdle().end())));
+        for (what, reader) in readers {
+            let received = reader.join().unwrap();
+            assert!(received.1 && received.0 > UNDER_WAY_BYTES, "{what}: {received:?}");
+        }
+        // By now nothing was read of this one for as long.
+        let (received, is_complete) = idle.end();
+        assert!(!is_complete && received < UNDER_WAY_BYTES, "{received} bytes");
     };
     tokio::task::spawn_blocking(talk).await.unwrap();
     nodes.stop().await;

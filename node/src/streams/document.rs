@@ -2,6 +2,7 @@
 //! a bound on what all large documents hold in memory.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -213,9 +214,9 @@ impl<F: PageFormat> PageParts<F> {
         Ok(Some(part))
     }
 
-    /// The reader of the page, to be asked between two pieces of a part.
-    pub(crate) fn reader(&self) -> &StillReadable {
-        &self.reader
+    /// The reader of the page, to be asked between two pieces of the part that was taken last.
+    pub(crate) fn reader(&mut self) -> &mut StillReadable {
+        &mut self.reader
     }
 
     /// Whether the caller may read what the links lead to, as far as they are looked at before
@@ -230,8 +231,10 @@ impl<F: PageFormat> PageParts<F> {
     }
 
     /// Appends events to `out` until it has the size of a part or the document is complete. The
-    /// reader is asked under the view that the events are read from, so that nothing falls between.
+    /// reader is asked under the view that the events are read from, so that nothing falls between;
+    /// while the part is sent, it is asked about what the links in it lead to, too.
     async fn write(&mut self, mut out: Vec<u8>) -> Result<Vec<u8>, CutShort> {
+        let (mut followed, looked) = (Vec::new(), Instant::now());
         while !self.cursor.is_at_end() && out.len() < PART_BYTES {
             let (plan, cursor, shown) = (self.plan.clone(), self.cursor, self.shown.clone());
             let policy = self.reader.policy().await?;
@@ -240,11 +243,14 @@ impl<F: PageFormat> PageParts<F> {
                     Ok(sight) => sight,
                     Err(cut_short) => return Ok(Err(cut_short)),
                 };
-                let cursor = plan.part(view, cursor, &sight, &mut out)?;
-                Ok(Ok((out, cursor)))
+                let written = plan.part(view, cursor, &sight, &mut out)?;
+                Ok(Ok((out, written)))
             });
-            (out, self.cursor) = read.await??;
+            let (text, written) = read.await??;
+            (out, self.cursor) = (text, written.cursor);
+            followed.extend(written.followed);
         }
+        self.reader.follow(followed.iter().map(String::as_str), looked);
         Ok(out)
     }
 }

@@ -2,15 +2,21 @@
 //! nothing of what pages add.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::document::LargeAnswer;
 use super::filter::Filter;
 use super::limits::{
     EXPORT_PAGE_BYTES, EXPORT_SCANNED_EVENTS, EXPORT_SCANNED_STREAMS, EXPORT_STEP_EVENTS, EXPORT_STEP_STREAMS,
-    PART_MEMORY_BYTES,
+    MATCH_PAGE_TIME, MATCH_STEP_TIME,
 };
+use super::links::{LinkResolver, Links};
 use super::refusal::Refusal;
+use super::still_readable::StillReadable;
+use super::walk::{self, StepLimits};
 use super::{Client, Streams};
-use crate::budget::Reservation;
+use crate::access::{Caller, Policy};
+use crate::event::paging::Direction;
 use crate::event::{EventNumber, RecordedEvent, StreamName, Visibility};
 use crate::store::{EmptiedStreams, ReadError, ReadView};
 
@@ -23,8 +29,16 @@ pub(crate) enum Exported {
     Stream(StreamName),
 }
 
+impl Exported {
+    fn filter(&self) -> Option<&Filter> {
+        match self {
+            Self::Log(filter) => filter.as_deref(),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
 /// The next events of an export.
-#[derive(Debug)]
 pub(crate) struct ExportPage {
     /// In the order of the log, or of the stream.
     pub(crate) events: Vec<RecordedEvent>,
@@ -32,19 +46,18 @@ pub(crate) struct ExportPage {
     pub(crate) next: u64,
     /// The one after the last event.
     pub(crate) end: u64,
-    /// Of the events.
-    _memory: Reservation,
+    /// What the answer has until it is sent.
+    pub(crate) answer: LargeAnswer,
 }
 
 /// Streams whose last event is gone: an import of the events alone would use its number again.
-#[derive(Debug)]
 pub(crate) struct ExportedEnds {
     /// The streams, and the numbers of their next events, in the order of the names.
     pub(crate) streams: Vec<(String, EventNumber)>,
     /// The last stream that was looked at; `None` when there are no more behind it.
     pub(crate) reached: Option<String>,
-    /// Of the names.
-    _memory: Reservation,
+    /// What the answer has until it is sent.
+    pub(crate) answer: LargeAnswer,
 }
 
 /// What one read of the store found.
@@ -56,8 +69,9 @@ struct Step {
 
 impl Streams {
     /// Reads the next events from a position, or number, on. A page may be empty although more
-    /// follows: a filter looks at a bounded number of events. A page that says that nothing more
-    /// follows has everything that was acknowledged anywhere before the call.
+    /// follows: a filter looks at a bounded number of events, a slow one for a bounded time. A page
+    /// that says that nothing more follows has everything that was acknowledged anywhere before the
+    /// call.
     ///
     /// # Errors
     /// The caller is no administrator, the node is busy, or it cannot ask the leader what there is.
@@ -68,26 +82,20 @@ impl Streams {
         from: u64,
     ) -> Result<ExportPage, Refusal> {
         self.authorize_maintenance(client.caller).await?;
-        let filter = match &exported {
-            Exported::Log(filter) => filter.clone(),
-            Exported::Stream(_) => None,
-        };
-        let _matching = self.filters.hold(filter.as_deref()).await?;
-        let memory = self.answers.reserve(PART_MEMORY_BYTES).await?;
-        let mut page = ExportPage { events: Vec::new(), next: from, end: from, _memory: memory };
+        let _matching = self.filters.hold(exported.filter()).await?;
+        let answer = self.maintenance_answer(client.caller).await?;
+        let mut page = ExportPage { events: Vec::new(), next: from, end: from, answer };
+        let deadline = deadline(exported.filter());
         let (mut bytes, mut looked_at) = (0, 0);
         let mut has_caught_up = false;
         while bytes < EXPORT_PAGE_BYTES && looked_at < EXPORT_SCANNED_EVENTS {
-            let (exported, next, most) = (exported.clone(), page.next, EXPORT_PAGE_BYTES - bytes);
-            let read = move |view: &ReadView<'_>| step(view, &exported, next, most);
-            let Step { events, next, end } = self.cluster.store().read(read).await?;
+            let (looked, next, most) = (exported.clone(), page.next, EXPORT_PAGE_BYTES - bytes);
+            let policy = self.policy(client.caller).await?;
+            let read = move |view: &ReadView<'_>| step(view, &policy, &looked, next, most);
+            let Step { events, next, end } = self.filters.read(exported.filter(), self.cluster.store(), read).await?;
             let is_at_the_end = next == page.next || next >= end;
             looked_at += next - page.next;
             (page.next, page.end) = (next, end);
-            let events = match &filter {
-                Some(filter) => matching(filter.clone(), events).await?,
-                None => events,
-            };
             bytes += events.iter().map(weight).sum::<usize>();
             page.events.extend(events);
             if is_at_the_end {
@@ -98,9 +106,21 @@ impl Streams {
                 self.cluster.catch_up().await?;
                 has_caught_up = true;
             }
+            if is_past(deadline) {
+                break;
+            }
             tokio::task::yield_now().await;
         }
         Ok(page)
+    }
+
+    /// The reader of an answer that passes by the access lists, such as a backup.
+    pub(crate) fn reader_for_maintenance(&self, caller: &Caller) -> StillReadable {
+        StillReadable::of_maintenance(self, caller)
+    }
+
+    async fn maintenance_answer(&self, caller: &Caller) -> Result<LargeAnswer, Refusal> {
+        Ok(LargeAnswer { memory: self.answer_memory().await?, reader: self.reader_for_maintenance(caller) })
     }
 }
 
@@ -117,11 +137,11 @@ impl Streams {
         after: Option<String>,
     ) -> Result<ExportedEnds, Refusal> {
         self.authorize_maintenance(client.caller).await?;
-        let memory = self.answers.reserve(PART_MEMORY_BYTES).await?;
+        let answer = self.maintenance_answer(client.caller).await?;
         if after.is_none() {
             self.cluster.catch_up().await?;
         }
-        let mut ends = ExportedEnds { streams: Vec::new(), reached: after, _memory: memory };
+        let mut ends = ExportedEnds { streams: Vec::new(), reached: after, answer };
         let filter = match exported {
             Exported::Stream(name) => {
                 let stream = name.clone();
@@ -138,19 +158,25 @@ impl Streams {
             Exported::Log(filter) => filter,
         };
         let _matching = self.filters.hold(filter.as_deref()).await?;
+        let deadline = deadline(filter.as_deref());
         let (mut looked_at, mut bytes) = (0, 0);
         while looked_at < EXPORT_SCANNED_STREAMS && bytes < EXPORT_PAGE_BYTES {
             let after = ends.reached.take();
-            let read = move |view: &ReadView<'_>| view.emptied_streams(after.as_deref(), EXPORT_STEP_STREAMS);
-            let EmptiedStreams { mut found, reached } = self.cluster.store().read(read).await?;
-            if let Some(filter) = filter.clone() {
-                found = of_these_streams(filter, found).await?;
-            }
+            let wanted = filter.clone();
+            let read = move |view: &ReadView<'_>| {
+                let emptied = view.emptied_streams(after.as_deref(), EXPORT_STEP_STREAMS)?;
+                Ok(match &wanted {
+                    Some(filter) => of_these_streams(filter, emptied),
+                    None => emptied,
+                })
+            };
+            let EmptiedStreams { found, reached } =
+                self.filters.read(filter.as_deref(), self.cluster.store(), read).await?;
             bytes += found.iter().map(|(name, _)| name.len()).sum::<usize>();
             ends.streams.extend(found);
             ends.reached = reached;
             looked_at += EXPORT_STEP_STREAMS;
-            if ends.reached.is_none() {
+            if ends.reached.is_none() || is_past(deadline) {
                 break;
             }
             tokio::task::yield_now().await;
@@ -163,43 +189,56 @@ fn weight(event: &RecordedEvent) -> usize {
     event.data.len() + event.metadata.len() + event.stream.len() + event.event_type.len()
 }
 
-/// What the filter leaves. A regular expression may take long for each event, so it works apart
-/// from the workers.
-async fn matching(filter: Arc<Filter>, mut events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, Refusal> {
-    if !filter.is_slow() {
-        events.retain(|event| filter.matches(event));
-        return Ok(events);
+/// When a page ends whatever it has found; only with a slow filter.
+fn deadline(filter: Option<&Filter>) -> Option<Instant> {
+    filter.is_some_and(Filter::is_slow).then(|| Instant::now() + MATCH_PAGE_TIME)
+}
+
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// What the filter leaves of them; of a slow one, after [`MATCH_STEP_TIME`] no more, but one.
+fn of_these_streams(filter: &Filter, emptied: EmptiedStreams) -> EmptiedStreams {
+    let started = Instant::now();
+    let (is_slow, filter) = (filter.is_slow(), filter.for_one_step());
+    let mut left = EmptiedStreams { found: Vec::new(), reached: emptied.reached };
+    let mut last = None;
+    for (name, next) in emptied.found {
+        if last.is_some() && is_slow && started.elapsed() >= MATCH_STEP_TIME {
+            left.reached = last;
+            return left;
+        }
+        if filter.matches_stream(&name) {
+            left.found.push((name.clone(), next));
+        }
+        last = Some(name);
     }
-    let matching = tokio::task::spawn_blocking(move || {
-        let filter = filter.for_one_step();
-        events.retain(|event| filter.matches(event));
-        events
-    });
-    // The task ends early only when the process does.
-    matching.await.map_err(|_| Refusal::Busy)
+    left
 }
 
-/// The same for streams.
-async fn of_these_streams(
-    filter: Arc<Filter>,
-    mut streams: Vec<(String, EventNumber)>,
-) -> Result<Vec<(String, EventNumber)>, Refusal> {
-    let matching = tokio::task::spawn_blocking(move || {
-        let filter = filter.for_one_step();
-        streams.retain(|(name, _)| filter.matches_stream(name));
-        streams
-    });
-    matching.await.map_err(|_| Refusal::Busy)
-}
-
-fn step(view: &ReadView<'_>, exported: &Exported, from: u64, most_bytes: usize) -> Result<Step, ReadError> {
+fn step(
+    view: &ReadView<'_>,
+    policy: &Policy,
+    exported: &Exported,
+    from: u64,
+    most_bytes: usize,
+) -> Result<Step, ReadError> {
     match exported {
-        Exported::Log(_) => {
+        Exported::Log(filter) => {
             let end = view.next_position()?;
-            let events = view.log_forward(from, EXPORT_STEP_EVENTS, most_bytes)?;
+            let limits = StepLimits {
+                examined: EXPORT_STEP_EVENTS as u64,
+                examined_bytes: most_bytes,
+                taken: u64::MAX,
+                enough_bytes: usize::MAX,
+                most_bytes: usize::MAX,
+            };
+            let mut resolver = LinkResolver::new(view, Links::AsStored, super::now(), policy);
+            let found = walk::along_log(view, &mut resolver, Direction::Forward, from, filter.as_deref(), limits)?;
             // Positions of removed events are passed over.
-            let next = events.last().map_or(end, |event| event.position + 1).max(from);
-            Ok(Step { events, next, end })
+            let next = if found.examined == 0 { end.max(from) } else { found.reached };
+            Ok(Step { events: found.events.into_iter().map(|event| event.original).collect(), next, end })
         }
         Exported::Stream(name) => {
             let info = view.stream(name.as_str())?;
@@ -223,5 +262,38 @@ fn step(view: &ReadView<'_>, exported: &Exported, from: u64, most_bytes: usize) 
             events.retain(|event| visible.shows(event.number, event.time));
             Ok(Step { events, next, end })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::{FilterBy, Pattern};
+
+    #[test]
+    fn a_slow_filter_of_streams_stops_in_time_and_behind_what_it_has_looked_at() {
+        // Expressions that look back are slow for letters of these two, as long as they differ.
+        let name = |number: u64| -> String {
+            let mut state = number + 1;
+            let mut letter = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                if state >> 63 == 0 { 'a' } else { 'b' }
+            };
+            (0..900).map(|_| letter()).collect()
+        };
+        let found: Vec<(String, EventNumber)> = (0..1_000).map(|number| (name(number), number)).collect();
+        let emptied = || EmptiedStreams { found: found.clone(), reached: Some("z".to_owned()) };
+        let filter = |pattern| Filter { pattern: Some((FilterBy::Stream, pattern)), without_system_events: false };
+
+        let slow = filter(Pattern::regex("[ab]*a[ab]{300}c").unwrap());
+        let left = of_these_streams(&slow, emptied());
+        let reached = left.reached.unwrap();
+        let at = found.iter().position(|(name, _)| *name == reached).expect("all were looked at");
+        assert!(at < 900 && left.found.is_empty(), "{at}");
+
+        let quick = filter(Pattern::prefixes(["a"].into_iter()).unwrap());
+        let left = of_these_streams(&quick, emptied());
+        assert_eq!(left.reached.as_deref(), Some("z"));
+        assert_eq!(left.found.len(), found.iter().filter(|(name, _)| name.starts_with('a')).count());
     }
 }

@@ -51,6 +51,10 @@ pub(crate) const MAX_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 /// show, so that it ends soon when the client has left.
 pub(crate) const MAX_PART_READ_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How often it is asked, while a part of a page is sent, about the streams that its links lead to:
+/// there may be hundreds in a part, which a client at a usual pace has in this time.
+pub(crate) const TARGETS_ASKED_EVERY: Duration = Duration::from_millis(10);
+
 /// Memory reserved before a part, or a large event, is read: as much as one of the largest events
 /// and the text of it. What turns out not to be needed is given back once the part is written.
 pub(crate) const PART_MEMORY_BYTES: usize = 16 * 1024 * 1024;

@@ -50,13 +50,21 @@ impl LinkAccess {
     }
 }
 
+/// A stream that links lead to.
+struct Met {
+    info: StreamInfo,
+    access: LinkAccess,
+    /// An event of it is shown.
+    is_shown: bool,
+}
+
 /// Follows links under one view; remembers the streams they lead to.
 pub(super) struct LinkResolver<'view, 'db> {
     view: &'view ReadView<'db>,
     links: Links,
     now: Ticks,
     policy: &'view Policy,
-    streams: HashMap<String, (StreamInfo, LinkAccess)>,
+    streams: HashMap<String, Met>,
     access: LinkAccess,
     has_met_links: bool,
 }
@@ -78,6 +86,11 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         self.has_met_links
     }
 
+    /// The streams of the events that links led to.
+    pub(super) fn into_shown(self) -> impl Iterator<Item = String> {
+        self.streams.into_iter().filter(|(_, met)| met.is_shown).map(|(stream, _)| stream)
+    }
+
     /// Where a stored event leads, if it is a link: one level is followed. A link to what the
     /// caller may not read is not followed: where the answer can still be refused, [`Self::access`]
     /// says that it has to be.
@@ -92,7 +105,13 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         let dangling = || LinkTarget::Dangling { number, stream: stream.to_owned() };
         let Some((place, visible)) = self.place(number, stream)? else { return Ok(dangling()) };
         let Some(target) = self.view.event_at(place)? else { return Ok(dangling()) };
-        Ok(if visible.shows(target.number, target.time) { LinkTarget::Event(target) } else { dangling() })
+        if !visible.shows(target.number, target.time) {
+            return Ok(dangling());
+        }
+        if let Some(met) = self.streams.get_mut(stream) {
+            met.is_shown = true;
+        }
+        Ok(LinkTarget::Event(target))
     }
 
     /// Notes the right to read the target of a link, without reading it.
@@ -129,7 +148,9 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
 
     /// Where a target is, and what of its stream is visible. The stream was looked at before.
     fn place(&self, number: EventNumber, stream: &str) -> Result<Option<(EventPlace, VisibleEvents)>, ReadError> {
-        let Some((info, _)) = self.streams.get(stream).filter(|_| !rules::is_sealed(stream)) else { return Ok(None) };
+        let Some(Met { info, .. }) = self.streams.get(stream).filter(|_| !rules::is_sealed(stream)) else {
+            return Ok(None);
+        };
         match (info.visibility(self.now), info.id) {
             (Visibility::Readable(visible), Some(id)) if visible.bounds.contains(number) => {
                 Ok(self.view.place(id, number)?.map(|place| (place, visible)))
@@ -139,8 +160,8 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
     }
 
     fn access_to(&mut self, stream: &str) -> Result<LinkAccess, ReadError> {
-        if let Some((_, access)) = self.streams.get(stream) {
-            return Ok(*access);
+        if let Some(met) = self.streams.get(stream) {
+            return Ok(met.access);
         }
         let mut info = self.view.stream(stream)?;
         let access = match () {
@@ -157,7 +178,7 @@ impl<'view, 'db> LinkResolver<'view, 'db> {
         };
         // Decided: lists of hundreds of targets would be much to hold.
         (info.metadata.acl, info.described) = (None, None);
-        self.streams.insert(stream.to_owned(), (info, access));
+        self.streams.insert(stream.to_owned(), Met { info, access, is_shown: false });
         Ok(access)
     }
 }

@@ -195,12 +195,12 @@ impl<F: PageFormat> PagePlan<F> {
         let mut out = Vec::with_capacity(16 << 10);
         self.format.writer(false).start(&mut out, &head(ends));
         let head_bytes = out.len();
-        let (cursor, access) = self.write_some(view, self.first_part(), &self.sight, &mut out, SMALL_PAGE_BYTES)?;
-        if !cursor.is_at_end() {
+        let written = self.write_some(view, self.first_part(), &self.sight, &mut out, SMALL_PAGE_BYTES)?;
+        if !written.cursor.is_at_end() {
             out.truncate(head_bytes);
-            return Ok((Beginning::Head(out), access.max(self.access_of_unseen_links())));
+            return Ok((Beginning::Head(out), written.access.max(self.access_of_unseen_links())));
         }
-        Ok((Beginning::Whole { document: out, is_without_links: false }, access))
+        Ok((Beginning::Whole { document: out, is_without_links: false }, written.access))
     }
 
     fn access_of_unseen_links(&self) -> LinkAccess {

@@ -28,6 +28,16 @@ impl PartCursor {
     }
 }
 
+/// What was written of a page under one view.
+pub(super) struct Written {
+    /// How far it came.
+    pub(super) cursor: PartCursor,
+    /// The right to read what the links in it lead to.
+    pub(super) access: LinkAccess,
+    /// The streams whose events it shows because links lead there.
+    pub(super) followed: Vec<String>,
+}
+
 /// How far the links of a large page were looked at, and what was found.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LinkCheck {
@@ -119,8 +129,8 @@ impl<F: PageFormat> PagePlan<F> {
         cursor: PartCursor,
         sight: &Sight,
         out: &mut Vec<u8>,
-    ) -> Result<PartCursor, ReadError> {
-        Ok(self.write_some(view, cursor, sight, out, MAX_PART_READ_BYTES)?.0)
+    ) -> Result<Written, ReadError> {
+        self.write_some(view, cursor, sight, out, MAX_PART_READ_BYTES)
     }
 
     /// Stops where `out` has the size of a part, or so much was read.
@@ -131,7 +141,7 @@ impl<F: PageFormat> PagePlan<F> {
         sight: &Sight,
         out: &mut Vec<u8>,
         max_read: u64,
-    ) -> Result<(PartCursor, LinkAccess), ReadError> {
+    ) -> Result<Written, ReadError> {
         let mut left = cursor.left;
         let mut read = 0;
         let mut resolver = self.resolver(view, sight);
@@ -164,7 +174,8 @@ impl<F: PageFormat> PagePlan<F> {
         if left == 0 {
             writer.end(out);
         }
-        Ok((PartCursor { left, has_events: writer.has_events() }, resolver.access()))
+        let cursor = PartCursor { left, has_events: writer.has_events() };
+        Ok(Written { cursor, access: resolver.access(), followed: resolver.into_shown().collect() })
     }
 }
 

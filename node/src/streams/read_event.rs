@@ -124,13 +124,7 @@ impl Streams {
 fn shown(source: &Source, event: &ResolvedEvent) -> Vec<Shown> {
     let mut shown = vec![Shown::event_of(source.clone(), event.original.number)];
     match &event.target {
-        LinkTarget::Event(target) => {
-            // A name that is stored and could not be sent is one of older data.
-            if let Ok(name) = StreamName::parse(target.stream.as_str()) {
-                let source = Source::Stream { name, links: Links::AsStored };
-                shown.push(Shown::event_of(source, target.number));
-            }
-        }
+        LinkTarget::Event(target) => shown.extend(Shown::target(&target.stream, Some(target.number))),
         LinkTarget::NotFollowed | LinkTarget::Dangling { .. } => {}
     }
     shown

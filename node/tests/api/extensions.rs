@@ -287,6 +287,25 @@ fn slow_to_match(so_many: usize, end: &str) -> serde_json::Value {
     serde_json::json!({"eventId": uuid::Uuid::new_v4().to_string(), "eventType": event_type, "data": {}})
 }
 
+/// All events of an export, and how many pages it had.
+fn export(base: &str, query: &str) -> (Vec<serde_json::Value>, usize) {
+    let (mut events, mut pages, mut from) = (Vec::new(), 0, 0);
+    loop {
+        let answer = get(base, "GET", &format!("/admin/export{query}&from={from}"), "*/*");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let mut lines: Vec<serde_json::Value> =
+            answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let page = &lines.pop().unwrap()["page"];
+        events.append(&mut lines);
+        pages += 1;
+        assert!(page["next"].as_u64() > Some(from), "{page}");
+        from = page["next"].as_u64().unwrap();
+        if from >= page["end"].as_u64().unwrap() {
+            return (events, pages);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_filter_that_takes_long_gets_short_pages_whose_links_lead_on() {
     const EVENTS: usize = 1_200;
@@ -305,6 +324,10 @@ async fn a_filter_that_takes_long_gets_short_pages_whose_links_lead_on() {
         assert!(pages > 1, "one page has looked at all {EVENTS} events");
         let mut live = client::subscribe(&base, &format!("/streams/$all/filtered{query}"), &[]);
         assert_eq!(live.next().unwrap().event, wanted);
+        let (exported, pages) = export(&base, query);
+        let types: Vec<&str> = exported.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        assert_eq!(types, [wanted]);
+        assert!(pages > 1, "one page of an export has looked at all {EVENTS} events");
     };
     tokio::task::spawn_blocking(talk).await.unwrap();
     nodes.stop().await;

@@ -10,6 +10,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
 use super::support::PATIENCE;
+use super::support::client::ADMIN;
 use super::support::client::tls::{Version, client_config};
 
 enum Sender {
@@ -49,14 +50,19 @@ async fn secure(address: &str, ca_pem: &str, version: Version) -> std::io::Resul
     TlsConnector::from(client_config(ca_pem, version)).connect(name, stream).await
 }
 
-/// Asks for `path` over HTTP/2, makes no room for more than a byte of the answer, and waits until
-/// the server has enough of that.
-pub(crate) async fn read_nothing(address: &str, ca_pem: &str, path: &str) {
+/// Asks for `path` over HTTP/2 as an administrator, makes no room for more than a byte of the
+/// answer, and waits until the server has enough of that.
+pub(crate) async fn read_nothing(address: &str, ca_pem: &str, method: &str, path: &str) {
     let io = TokioIo::new(secure(address, ca_pem, Version::Http2).await.unwrap());
     let mut builder = http2::Builder::new(TokioExecutor::new());
     let (mut sender, connection) = builder.initial_stream_window_size(1).handshake(io).await.unwrap();
     let connection = tokio::spawn(connection);
-    let request = http::Request::get(format!("https://{address}{path}")).body(Full::<Bytes>::default()).unwrap();
+    let request = http::Request::builder()
+        .method(method)
+        .uri(format!("https://{address}{path}"))
+        .header("authorization", ADMIN)
+        .body(Full::<Bytes>::default())
+        .unwrap();
     let unread = sender.send_request(request).await.unwrap();
     assert_eq!(unread.status(), 200);
     let ended = tokio::time::timeout(PATIENCE, connection).await.expect("the connection was kept");

@@ -100,7 +100,11 @@ async fn one_http_2_connection_carries_many_requests_at_a_time() {
 async fn an_answer_that_nobody_reads_ends_its_http_2_connection() {
     let pki = Pki::new();
     let cluster = Nodes::start_with_tls(1, &pki).await;
-    client::read_nothing(&cluster.places.http[0], pki.ca_pem(), "/openapi.json").await;
+    let (address, ca_pem) = (&cluster.places.http[0], pki.ca_pem());
+    tokio::join!(
+        client::read_nothing(address, ca_pem, "GET", "/openapi.json"),
+        client::read_nothing(address, ca_pem, "POST", "/admin/backup"),
+    );
     cluster.stop().await;
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::budget::{Account, FLOOR_BYTES};
 use crate::http::exchange::reply::{PieceSender, Reply};
 use crate::http::exchange::request::Connection;
-use crate::http::limits::{PIECE_BYTES, PIECE_WAIT, STALL_TIMEOUT};
+use crate::http::limits::{PIECE_BYTES, PIECE_WAIT};
 use crate::streams::limits::SMALL_PAGE_BYTES;
 use crate::streams::{CutShort, Document, LargeAnswer, PageFormat, PageParts, Refusal, StillReadable};
 
@@ -26,7 +26,7 @@ pub(crate) fn document<F: PageFormat>(connection: &Connection, document: Documen
 
 /// Sends a body that is in memory: a small one as it is, else piece by piece with its length.
 pub(crate) fn whole(connection: &Connection, body: Vec<u8>, answer: LargeAnswer) -> Reply {
-    let LargeAnswer { mut memory, reader } = answer;
+    let LargeAnswer { mut memory, mut reader } = answer;
     if body.len() as u64 <= SMALL_PAGE_BYTES {
         return Reply::new(Bytes::from(body));
     }
@@ -35,25 +35,9 @@ pub(crate) fn whole(connection: &Connection, body: Vec<u8>, answer: LargeAnswer)
     let answers = connection.answers.clone();
     tokio::spawn(async move {
         let _memory = memory;
-        if send(&sender, &answers, body, &reader).await {
+        if send(&sender, &answers, &body, &mut reader).await {
             sender.end().await;
         }
-    });
-    reply
-}
-
-/// Sends a body that is in memory, and holds `memory` until the client has taken it.
-pub(crate) fn held(body: Vec<u8>, memory: impl Send + 'static) -> Reply {
-    let (reply, sender) = Reply::in_pieces(Some(body.len() as u64));
-    tokio::spawn(async move {
-        let _memory = memory;
-        for piece in body.chunks(PIECE_BYTES) {
-            let sent = tokio::time::timeout(STALL_TIMEOUT, sender.send(Bytes::copy_from_slice(piece))).await;
-            if !matches!(sent, Ok(true)) {
-                return;
-            }
-        }
-        sender.end().await;
     });
     reply
 }
@@ -70,7 +54,7 @@ async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender,
             Ok(None) => return sender.end().await,
             Err(error) => return log(error),
         };
-        if !send(&sender, &answers, part, parts.reader()).await {
+        if !send(&sender, &answers, &part, parts.reader()).await {
             return;
         }
     }
@@ -79,8 +63,13 @@ async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender,
 /// Sends one part in copied pieces: a piece that is stuck in a connection must not keep the part,
 /// and is counted among what the connection holds. False when the client left, or may not have the
 /// next piece; how long it may take for one is the business of its connection.
-async fn send(sender: &PieceSender, answers: &Arc<Account>, part: Vec<u8>, reader: &StillReadable) -> bool {
-    let mut left = &part[..];
+pub(crate) async fn send(
+    sender: &PieceSender,
+    answers: &Arc<Account>,
+    part: &[u8],
+    reader: &mut StillReadable,
+) -> bool {
+    let mut left = part;
     while !left.is_empty() {
         // Two of the smaller ones always have room.
         let most = if answers.is_wanted() { FLOOR_BYTES / 2 } else { PIECE_BYTES };
@@ -104,7 +93,7 @@ async fn send(sender: &PieceSender, answers: &Arc<Account>, part: Vec<u8>, reade
 }
 
 /// An answer ends before its end. That a right was withdrawn is logged where it was withdrawn.
-fn log(error: CutShort) {
+pub(crate) fn log(error: CutShort) {
     match error {
         CutShort::Refused(Refusal::Busy) => {
             tracing::warn!("a large answer was given up before its next part: there was no memory for it in time");

@@ -1,6 +1,7 @@
 //! Backups: the archive of all that a node has, and hashes to compare a copy with it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
@@ -10,13 +11,14 @@ use serde_json::value::RawValue;
 use crate::backup::manifest::Manifest;
 use crate::backup::take::Pieces;
 use crate::backup::{BackupError, BackupRequest};
+use crate::budget::Account;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::media_type::MediaType;
 use crate::http::exchange::reply::PieceSender;
 use crate::http::exchange::request::Request;
-use crate::http::exchange::{request_body, response};
-use crate::http::limits::STALL_TIMEOUT;
+use crate::http::exchange::{delivery, request_body, response};
+use crate::streams::StillReadable;
 
 const TAR: HeaderValue = HeaderValue::from_static("application/x-tar");
 
@@ -45,7 +47,8 @@ pub(crate) async fn take(request: &Request<'_>, body: Incoming) -> Result<Respon
     let client = request.client();
     tracing::info!(target: "audit", is_incremental, who = ?client.login(), from = %client.address, "audit: backup");
     let (reply, sender) = Reply::in_pieces(None);
-    tokio::spawn(send(pieces, sender));
+    let reader = request.state.streams.reader_for_maintenance(&request.caller);
+    tokio::spawn(send(pieces, sender, request.connection.answers.clone(), reader));
     Ok(response::with_reply(StatusCode::OK, TAR, reply))
 }
 
@@ -60,9 +63,9 @@ fn wanted(body: &[u8]) -> Result<BackupRequest, ApiError> {
     Ok(BackupRequest { since, bytes_per_second: document.bytes_per_second })
 }
 
-/// The body ends before its end when the backup fails, and the backup when its client does not take a
-/// piece in time.
-async fn send(mut pieces: Pieces, sender: PieceSender) {
+/// The body ends before its end when the backup fails, or its client may not have it any more; the
+/// backup ends when its client leaves, or is cut off because it reads nothing.
+async fn send(mut pieces: Pieces, sender: PieceSender, answers: Arc<Account>, mut reader: StillReadable) {
     loop {
         let piece = tokio::select! {
             piece = pieces.recv() => piece,
@@ -70,7 +73,7 @@ async fn send(mut pieces: Pieces, sender: PieceSender) {
         };
         match piece {
             Some(Ok(piece)) => {
-                if !matches!(tokio::time::timeout(STALL_TIMEOUT, sender.send(piece)).await, Ok(true)) {
+                if !delivery::send(&sender, &answers, &piece, &mut reader).await {
                     return;
                 }
             }

@@ -13,7 +13,7 @@ use crate::http::exchange::{delivery, extract, request_body, response};
 use crate::http::limits::{MAX_BODY_BYTES, PARSED_AT_ONCE_BYTES};
 use crate::http::resources::filter;
 use crate::ndjson::{self, Line, NextNumber};
-use crate::streams::{ExportPage, Exported, ExportedEnds, Import, ImportError, Imported};
+use crate::streams::{ExportPage, Exported, ExportedEnds, Import, ImportError, Imported, LargeAnswer};
 
 /// POST /admin/import
 pub(crate) async fn import(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
@@ -102,16 +102,15 @@ pub(crate) async fn export(request: &Request<'_>) -> Result<Response<Reply>, Api
         let after = Some(after).filter(|after| !after.is_empty());
         let ends = request.state.streams.export_ends(request.client(), exported, after).await;
         let ends = ends.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
-        return Ok(answer(lines_of_ends(&ends), ends));
+        return Ok(answer(request, lines_of_ends(&ends), ends.answer));
     }
     let page = request.state.streams.export(request.client(), exported, from).await;
     let page = page.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
-    Ok(answer(lines(&page), page))
+    Ok(answer(request, lines(&page), page.answer))
 }
 
-/// Lines, with what holds their memory.
-fn answer(lines: Vec<u8>, holder: impl Send + 'static) -> Response<Reply> {
-    let mut answer = Response::new(delivery::held(lines, holder));
+fn answer(request: &Request<'_>, lines: Vec<u8>, large: LargeAnswer) -> Response<Reply> {
+    let mut answer = Response::new(delivery::whole(request.connection, lines, large));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ndjson::MEDIA_TYPE));
     answer
 }
