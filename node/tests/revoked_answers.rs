@@ -7,7 +7,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -113,6 +113,12 @@ impl Slow {
         slow.take(FIRST_BYTES);
         assert!(slow.received.starts_with(b"HTTP/1.1 200 "), "{what}");
         slow
+    }
+
+    /// Asks for nothing more behind the request: a subscription ends with what is stored.
+    fn close_sending_side(self) -> Self {
+        self.connection.shutdown(Shutdown::Write).unwrap();
+        self
     }
 
     /// Takes so many bytes more, or a few beyond.
@@ -315,6 +321,27 @@ async fn events_truncated_meanwhile_are_left_out_of_a_large_page() {
         // The first event, which is the newest, is under way or visible; the last ones are not.
         let (received, is_complete) = slow.end();
         assert!(is_complete && received < UNDER_WAY_BYTES, "{received} bytes");
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_ends_in_the_middle_of_an_event_that_its_reader_may_not_have_any_more() {
+    let nodes = Nodes::start(1).await;
+    let base = nodes.leader();
+    let talk = move || {
+        prepare(&base);
+        let head = format!("Accept: text/event-stream\r\nAuthorization: {}\r\n", basic("ann:p"));
+        for path in ["/streams/single?embed=tryharder", "/streams/linked?embed=tryharder"] {
+            restore(&base);
+            let whole = Slow::begin(&base, path, &head).close_sending_side().end();
+            assert!(whole.1 && whole.0 > UNDER_WAY_BYTES, "{path}, nothing changed: {whole:?}");
+            let slow = Slow::begin(&base, path, &head).close_sending_side();
+            open_to(&base, "single", "[]");
+            let (received, is_complete) = slow.end();
+            assert!(!is_complete && received < UNDER_WAY_BYTES, "{path}: {received} of {} bytes", whole.0);
+        }
     };
     tokio::task::spawn_blocking(talk).await.unwrap();
     nodes.stop().await;

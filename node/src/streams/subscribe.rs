@@ -5,7 +5,7 @@
 //! one before it. So a slow subscriber slows down itself and nobody else, and holds one piece in
 //! memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,10 +15,11 @@ use super::limits::{CHECKPOINT_EVENTS, LARGE_PIECE_BYTES, LIVE_PIECE_BYTES, LIVE
 use super::links::LinkResolver;
 use super::refusal::Refusal;
 use super::source::Source;
+use super::still_readable::{Shown, StillReadable};
 use super::walk::{self, Step, StepLimits};
 use crate::access::Caller;
 use crate::budget::{MemoryBudget, Reservation};
-use crate::event::{ResolvedEvent, Visibility};
+use crate::event::{LinkTarget, ResolvedEvent, Visibility};
 use crate::store::ReadView;
 use crate::subscribe::{ChangeWatch, Woken};
 
@@ -101,6 +102,7 @@ impl Streams {
             source,
             next,
             passed: 0,
+            looked: Instant::now(),
             longest_silence,
             large_pieces: self.large_pieces.with_patience(longest_silence),
             memory: None,
@@ -120,6 +122,8 @@ pub(crate) struct Subscription {
     next: u64,
     /// Numbers or positions passed since the subscriber heard of one.
     passed: u64,
+    /// When the last look began.
+    looked: Instant,
     longest_silence: Duration,
     large_pieces: MemoryBudget,
     /// Kept while a piece beyond [`LIVE_PIECE_BYTES`] is on its way.
@@ -169,6 +173,7 @@ impl Subscription {
     pub(crate) async fn next(&mut self) -> Result<Piece, SubscriptionEnd> {
         self.memory = None;
         while !self.watch.is_closed() {
+            self.looked = Instant::now();
             let Some(step) = self.look().await? else {
                 match self.watch.changed(self.longest_silence).await {
                     Woken::Changed => continue,
@@ -198,6 +203,18 @@ impl Subscription {
             tokio::task::yield_now().await;
         }
         Err(SubscriptionEnd::Closed)
+    }
+
+    /// The reader of a piece with these events, to be asked while the piece is sent.
+    pub(crate) fn reader_of(&self, events: &[ResolvedEvent]) -> StillReadable {
+        let shown = vec![Shown::page_of(self.source.clone())];
+        let mut reader = StillReadable::new(&self.streams, &self.caller, shown, super::now());
+        let followed = events.iter().filter_map(|event| match &event.target {
+            LinkTarget::Event(target) => Some(target.stream.as_str()),
+            LinkTarget::NotFollowed | LinkTarget::Dangling { .. } => None,
+        });
+        reader.follow(followed, self.looked);
+        reader
     }
 
     /// After a way without events, says how far that led, so that it is not gone again.

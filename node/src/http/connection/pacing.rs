@@ -189,7 +189,7 @@ mod tests {
         assert!(stalled(), "an answer is there, and nobody has asked for it");
         assert!(futures::poll!(std::pin::pin!(body.frame())).is_pending());
         assert!(!stalled(), "the client has room, but nothing has happened yet");
-        pieces.send(Bytes::from_static(b"x")).await.unwrap();
+        pieces.send(Ok(Bytes::from_static(b"x"))).await.unwrap();
         body.frame().await.unwrap().unwrap();
         assert!(stalled(), "a piece was handed over, and no room was made for the next");
         drop(body);

@@ -29,7 +29,7 @@ enum Kind {
     Whole(Option<Bytes>),
     Pieces(Box<Pieces>),
     /// Without a foreseeable end.
-    Live(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    Live(Pin<Box<dyn Stream<Item = Result<Bytes, GivenUp>> + Send>>),
 }
 
 impl Default for Kind {
@@ -74,7 +74,7 @@ impl Reply {
 
     /// A body made of the pieces of `stream`, each of which is made only when the connection can
     /// take it.
-    pub fn live(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+    pub fn live(stream: impl Stream<Item = Result<Bytes, GivenUp>> + Send + 'static) -> Self {
         Self { kind: Kind::Live(Box::pin(stream)), held: None }
     }
 
@@ -181,7 +181,7 @@ impl Body for Reply {
             Kind::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Kind::Pieces(pieces) => pieces.poll(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
             Kind::Live(pieces) => {
-                pieces.as_mut().poll_next(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+                pieces.as_mut().poll_next(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
             }
         }
     }

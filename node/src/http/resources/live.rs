@@ -9,14 +9,15 @@ use crate::event::{ResolvedEvent, resolved};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Varies};
 use crate::http::exchange::error::ApiError;
+use crate::http::exchange::reply::GivenUp;
 use crate::http::exchange::request::Request;
-use crate::http::exchange::{extract, response};
+use crate::http::exchange::{delivery, extract, response};
 use crate::http::format::atom::Embed;
 use crate::http::format::links::Base;
 use crate::http::format::sse;
-use crate::http::limits::KEEP_ALIVE_INTERVAL;
+use crate::http::limits::{KEEP_ALIVE_INTERVAL, PIECE_BYTES};
 use crate::http::resources::page;
-use crate::streams::{Filter, Piece, Source, Subscribe, Subscription, SubscriptionStart};
+use crate::streams::{Filter, Piece, Source, StillReadable, Subscribe, Subscription, SubscriptionStart};
 
 /// GET of a stream as server-sent events.
 pub(crate) async fn stream(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
@@ -66,6 +67,7 @@ async fn answer(
         base: request.base(),
         embed: request.query("embed").map_or(Embed::Body, |embed| Embed::parse(Some(&embed))),
         is_new: true,
+        rest: None,
     };
     let pieces = futures::stream::unfold(live, |mut live| async move { live.piece().await.map(|piece| (piece, live)) });
     let mut answer = Response::new(Reply::live(pieces));
@@ -112,22 +114,53 @@ struct Live {
     embed: Embed,
     /// Nothing was sent yet.
     is_new: bool,
+    /// What of the last piece of the subscription is not sent yet.
+    rest: Option<Rest>,
+}
+
+/// The rest of a piece of a subscription: one event may be megabytes of text.
+struct Rest {
+    text: Bytes,
+    /// Asked before each piece of it.
+    reader: StillReadable,
 }
 
 impl Live {
     /// The next piece of the answer; `None` ends it. Asked for when the connection has taken the
     /// piece before.
-    async fn piece(&mut self) -> Option<Bytes> {
+    async fn piece(&mut self) -> Option<Result<Bytes, GivenUp>> {
         if std::mem::take(&mut self.is_new) {
             // Says at once that the subscription stands, whenever the first event comes.
-            return Some(Bytes::from_static(sse::GREETING));
+            return Some(Ok(Bytes::from_static(sse::GREETING)));
+        }
+        if let Some(rest) = self.rest.take() {
+            return Some(self.part_of(rest).await);
         }
         // A client that comes again is told why its subscription has ended.
-        Some(match self.subscription.next().await.ok()? {
-            Piece::Events(events) => self.render(&events),
+        Some(Ok(match self.subscription.next().await.ok()? {
+            Piece::Events(events) => {
+                let text = self.render(&events);
+                if text.len() > PIECE_BYTES {
+                    let reader = self.subscription.reader_of(&events);
+                    return Some(self.part_of(Rest { text, reader }).await);
+                }
+                text
+            }
             Piece::Checkpoint(place) => Bytes::from(sse::checkpoint(&self.place_of.id(place))),
             Piece::Silence => Bytes::from_static(sse::KEEP_ALIVE),
-        })
+        }))
+    }
+
+    /// The next part of a long piece, in a copy: what is stuck in a connection must not keep all of
+    /// the piece. An answer that ends in the middle of an event is one that was cut off.
+    async fn part_of(&mut self, mut rest: Rest) -> Result<Bytes, GivenUp> {
+        if let Err(error) = rest.reader.ask().await {
+            delivery::log(error);
+            return Err(GivenUp);
+        }
+        let part = rest.text.split_to(rest.text.len().min(PIECE_BYTES));
+        self.rest = Some(rest).filter(|rest| !rest.text.is_empty());
+        Ok(Bytes::copy_from_slice(&part))
     }
 
     fn render(&self, events: &[ResolvedEvent]) -> Bytes {
