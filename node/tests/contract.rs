@@ -42,16 +42,6 @@ const PREBUILT: &str = "../shared/prebuilt/";
 /// Most columns of a line of the documentation, and of a comment.
 const MAX_COLUMNS: usize = 100;
 
-/// Sources whose comments have longer lines.
-const NOT_WRAPPED_YET: &[&str] = &[
-    "cluster-tests/tests/faults/",
-    "node/src/backup/",
-    "node/src/budget/",
-    "node/src/http/connection/",
-    "node/src/http/resources/backup.rs",
-    "node/src/machine/import.rs",
-];
-
 fn compiled(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap()
 }
@@ -333,7 +323,7 @@ fn comments_are_wrapped() {
     let mut long = Vec::new();
     for path in ["node", "proto", "cluster-tests"].iter().flat_map(|place| files(&root().join(place))) {
         let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-        if name.ends_with(".rs") && !NOT_WRAPPED_YET.iter().any(|place| name.starts_with(place)) {
+        if name.ends_with(".rs") {
             long.extend(unwrapped_comments(&text(&path)).into_iter().map(|line| format!("{name}: {line}")));
         }
     }

@@ -101,7 +101,8 @@ fn before(history: &History, end: u64) -> History {
     history
 }
 
-/// Every event of the load's streams was sent, and none of them lies at or after the end of the backup.
+/// Every event of the load's streams was sent, and none of them lies at or after the end of the
+/// backup.
 fn nothing_was_made_up(history: &History, feed: &NodeFeed, end: u64) -> anyhow::Result<()> {
     let sent: std::collections::HashSet<&str> =
         history.writes.iter().flat_map(|write| &write.events).map(|event| event.id.as_str()).collect();

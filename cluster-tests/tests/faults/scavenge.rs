@@ -1,5 +1,5 @@
-//! A random mix of appends, deletes, truncation and recreation, while runs of the scavenge go on and
-//! nodes are killed; then every node is compared event by event with a model. Backups are taken
+//! A random mix of appends, deletes, truncation and recreation, while runs of the scavenge go on
+//! and nodes are killed; then every node is compared event by event with a model. Backups are taken
 //! meanwhile: each that comes to its end is sound.
 
 use std::collections::BTreeMap;
@@ -213,8 +213,9 @@ async fn scavenge(client: Client, bases: Vec<String>, mut random: StdRng, stop: 
     started
 }
 
-/// Takes backups of some node, one after the other, and verifies each. A node that is killed ends its
-/// backup: then nothing is there that could be taken for one. Returns how many came to their end.
+/// Takes backups of some node, one after the other, and verifies each. A node that is killed ends
+/// its backup: then nothing is there that could be taken for one. Returns how many came to their
+/// end.
 async fn back_up(
     directory: PathBuf,
     bases: Vec<String>,

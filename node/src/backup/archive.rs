@@ -1,4 +1,5 @@
-//! The archive of a backup: a tar file with the files of the database and, at its end, the manifest.
+//! The archive of a backup: a tar file with the files of the database and, at its end, the
+//! manifest.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -94,8 +95,8 @@ fn header(bytes: u64) -> tar::Header {
 /// What is in the first bytes of a compressed archive.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Reads an archive, compressed or not: every file of the database is shown to `visit` with its name
-/// and size, in their order; at the end comes the manifest.
+/// Reads an archive, compressed or not: every file of the database is shown to `visit` with its
+/// name and size, in their order; at the end comes the manifest.
 ///
 /// # Errors
 /// The archive is damaged, was cut off, or is none; or the error of `visit`.

@@ -1,5 +1,6 @@
-//! `headwater backup`: takes the archive that a node sends and writes it to a directory, a file or a
-//! pipe. Every sum is compared on the way, and nothing counts as a backup that did not come to its end.
+//! `headwater backup`: takes the archive that a node sends and writes it to a directory, a file or
+//! a pipe. Every sum is compared on the way, and nothing counts as a backup that did not come to
+//! its end.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -1,8 +1,8 @@
 //! Hashes of ranges of positions, by which two copies of a log are compared without sending it.
 //!
-//! Every event counts with all that readers can see of it. A position without an event counts by its
-//! absence, because each event is hashed with its position. Of a short range every event has a hash of
-//! its own as well, so that it can be told what has become of which.
+//! Every event counts with all that readers can see of it. A position without an event counts by
+//! its absence, because each event is hashed with its position. Of a short range every event has a
+//! hash of its own as well, so that it can be told what has become of which.
 
 use std::ops::{ControlFlow, Range};
 
@@ -14,8 +14,8 @@ use crate::event::{EventRef, Position};
 /// Events that are hashed at once.
 pub const MAX_HASHED_EVENTS: u64 = 65_536;
 
-/// Bytes of events that are hashed at once, exceeded by one event at most: a tenth of a second of one
-/// core.
+/// Bytes of events that are hashed at once, exceeded by one event at most: a tenth of a second of
+/// one core.
 pub const MAX_HASHED_BYTES: usize = 64 << 20;
 
 /// Positions of a range whose events are hashed one by one at most.
@@ -98,8 +98,8 @@ impl RangeHasher {
         Self { hash, from, to, events: 0, bytes: 0, expected: from, absent: Vec::new(), listed, full_at: None }
     }
 
-    /// Takes the next event; breaks off when it is beyond the range, or when this one was the last that
-    /// may be hashed at once.
+    /// Takes the next event; breaks off when it is beyond the range, or when this one was the last
+    /// that may be hashed at once.
     pub fn add(&mut self, event: &EventRef<'_>) -> ControlFlow<()> {
         if event.position >= self.to {
             return ControlFlow::Break(());
@@ -122,8 +122,8 @@ impl RangeHasher {
         ControlFlow::Break(())
     }
 
-    /// The hash of everything taken. `is_removed` tells of a position without an event whether that was
-    /// removed for ever.
+    /// The hash of everything taken. `is_removed` tells of a position without an event whether that
+    /// was removed for ever.
     ///
     /// # Errors
     /// Those of `is_removed`.

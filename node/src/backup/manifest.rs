@@ -35,8 +35,8 @@ pub struct Manifest {
     pub version: String,
     /// The cluster that it is of.
     pub cluster_id: String,
-    /// The database that the names of the files belong to: within one, a table never changes under its
-    /// name.
+    /// The database that the names of the files belong to: within one, a table never changes under
+    /// its name.
     pub database: String,
     /// Version of the encodings in the database.
     pub state_format: u32,

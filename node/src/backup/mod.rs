@@ -1,13 +1,13 @@
-//! Backups of a node: taking one while it runs, making a new cluster of one, and finding out whether
-//! a disk or a backup holds what it should.
+//! Backups of a node: taking one while it runs, making a new cluster of one, and finding out
+//! whether a disk or a backup holds what it should.
 //!
-//! - [`take`] is the node's side: a checkpoint of the state, sent as an [`archive`] whose last file is
-//!   the [`manifest`].
-//! - [`fetch`] is the other side: `headwater backup` writes what a node sends to a directory, a file or
-//!   a pipe.
+//! - [`take`] is the node's side: a checkpoint of the state, sent as an [`archive`] whose last file
+//!   is the [`manifest`].
+//! - [`fetch`] is the other side: `headwater backup` writes what a node sends to a directory, a
+//!   file or a pipe.
 //! - [`restore`] makes a data directory of a backup: the founder of a new cluster.
-//! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside what a
-//!   node has, by the [`hashes`] of ranges of positions.
+//! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside
+//!   what a node has, by the [`hashes`] of ranges of positions.
 
 pub mod archive;
 pub mod command;

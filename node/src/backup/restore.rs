@@ -1,9 +1,9 @@
 //! Restoring: a data directory with the state of a backup, the founder of a new cluster.
 //!
 //! The directory gets what a node expects of a member: the state in `state/1`, an empty `log/` that
-//! begins after the last entry of the state, and at the end `identity`, without which no node accepts
-//! the rest. The cluster is a new one with a new id, of this node alone. The other listed servers join
-//! with empty disks, and receive the state as a snapshot.
+//! begins after the last entry of the state, and at the end `identity`, without which no node
+//! accepts the rest. The cluster is a new one with a new id, of this node alone. The other listed
+//! servers join with empty disks, and receive the state as a snapshot.
 
 use std::fs;
 use std::io;
@@ -109,8 +109,8 @@ pub enum RestoreError {
     Identity(#[from] IdentityError),
 }
 
-/// Restores a backup. The last step makes the directory valid: after a crash no node accepts it, and it
-/// has to be removed.
+/// Restores a backup. The last step makes the directory valid: after a crash no node accepts it,
+/// and it has to be removed.
 ///
 /// # Errors
 /// See [`RestoreError`].

@@ -85,7 +85,8 @@ impl Source {
                     let failed = |error| SourceError::Io { what: path.display().to_string(), error };
                     let mut content = match File::open(&path) {
                         Ok(content) => content,
-                        // The backup that this one adds to has it; the end shows whether it was named.
+                        // The backup that this one adds to has it; the end shows whether it was
+                        // named.
                         Err(error) if file.in_base && error.kind() == io::ErrorKind::NotFound => continue,
                         Err(error) => return Err(failed(error)),
                     };
@@ -103,8 +104,9 @@ impl Source {
     }
 }
 
-/// Copies a backup into the existing directory `target`: the files of the last source, and those that
-/// it takes over from the ones before it. Everything is synced and has the sums of its manifest.
+/// Copies a backup into the existing directory `target`: the files of the last source, and those
+/// that it takes over from the ones before it. Everything is synced and has the sums of its
+/// manifest.
 ///
 /// # Errors
 /// A source cannot be read or is damaged, or a backup is missing that the last one adds to.

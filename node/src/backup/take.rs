@@ -1,5 +1,5 @@
-//! Taking a backup of a running node: a checkpoint of the state at one applied entry, which is removed
-//! when it was sent, when its receiver goes away, and at the next start.
+//! Taking a backup of a running node: a checkpoint of the state at one applied entry, which is
+//! removed when it was sent, when its receiver goes away, and at the next start.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -25,8 +25,8 @@ use crate::files;
 use crate::store::{OfflineState, OpenError, ReadError};
 use crate::transport::LocalIdentity;
 
-/// Directory of checkpoints that are being sent, below the data directory: on its file system, so that
-/// a checkpoint consists of links.
+/// Directory of checkpoints that are being sent, below the data directory: on its file system, so
+/// that a checkpoint consists of links.
 const DIRECTORY: &str = "backup";
 
 /// Bytes of the archive that are handed over at a time.
@@ -35,8 +35,8 @@ const PIECE_BYTES: usize = 256 << 10;
 /// Pieces read ahead of the receiver.
 const PIECES_AHEAD: usize = 4;
 
-/// Bytes at the end of a table that tell it from every other one: its properties, with a random id of
-/// the process that wrote it.
+/// Bytes at the end of a table that tell it from every other one: its properties, with a random id
+/// of the process that wrote it.
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// What is wanted of a backup.
@@ -74,8 +74,8 @@ pub struct Backups {
     inner: Arc<Inner>,
 }
 
-/// Waits until this node has everything that was acknowledged anywhere before the call; false when it
-/// knows no leader that could tell.
+/// Waits until this node has everything that was acknowledged anywhere before the call; false when
+/// it knows no leader that could tell.
 pub type CatchUp = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 struct Inner {
@@ -142,8 +142,8 @@ impl Backups {
         send(checkpoint, manifest, request)
     }
 
-    /// The hash of the events from `from` to `to` (exclusive), or of as many of them as may be read at
-    /// once.
+    /// The hash of the events from `from` to `to` (exclusive), or of as many of them as may be read
+    /// at once.
     ///
     /// # Errors
     /// The state cannot be read at the moment.

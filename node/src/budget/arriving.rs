@@ -31,6 +31,8 @@ pub struct Room {
     arriving: Arriving,
     general: Held,
     bytes: usize,
+    /// What the body needs in the end, as far as that is known.
+    goal: usize,
     finisher: Option<OwnedSemaphorePermit>,
 }
 
@@ -49,10 +51,12 @@ impl Arriving {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// No room yet, for a body from `address`.
-    pub fn begin(&self, address: IpAddr) -> Room {
+    /// No room yet, for a body from `address` that needs `goal` bytes in the end; 0 if that is not
+    /// known. One that could not be complete in its share of the room takes none of it and waits to
+    /// be the finisher: many that stop halfway would leave nothing to small ones.
+    pub fn begin(&self, address: IpAddr, goal: usize) -> Room {
         let general = Account::new(&self.general, address).holds_nothing();
-        Room { arriving: self.clone(), general, bytes: 0, finisher: None }
+        Room { arriving: self.clone(), general, bytes: 0, goal, finisher: None }
     }
 }
 
@@ -72,14 +76,14 @@ impl Room {
         self.finisher.is_some() || bytes <= self.bytes
     }
 
-    /// Takes room for `wished` bytes more if there is so much and nobody waits, else for `least`, and
-    /// waits for that.
+    /// Takes room for `wished` bytes more if there is so much and nobody waits, else for `least`,
+    /// and waits for that.
     ///
     /// # Errors
     /// There was none for as long as `patience`.
     pub async fn grow(&mut self, least: usize, wished: usize, patience: Duration) -> Result<(), Exhausted> {
         for bytes in [if self.arriving.is_wanted() { least } else { wished }, least] {
-            if self.general.try_grow(bytes) {
+            if self.general.try_grow_towards(bytes, self.goal) {
                 self.bytes += bytes;
                 return Ok(());
             }
@@ -88,7 +92,7 @@ impl Room {
         let finisher = self.arriving.finisher.clone();
         tokio::select! {
             biased;
-            grown = self.general.grow(least, patience) => {
+            grown = self.general.grow(least, self.goal, patience) => {
                 grown?;
                 self.bytes += least;
             }
@@ -144,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn bodies_that_fill_the_room_end_one_after_the_other() {
         let arriving = Arriving::new(8 * MIB);
-        let begin = || arriving.begin(address(1));
+        let begin = || arriving.begin(address(1), 0);
         let (mut first, mut second, mut third) = (begin(), begin(), begin());
         for room in [&mut first, &mut second] {
             room.grow(MIB, 2 * MIB, LONG).await.unwrap();
@@ -162,9 +166,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bodies_that_cannot_end_in_their_share_leave_the_room_to_others() {
+        let arriving = Arriving::new(8 * MIB);
+        let begin = |goal| arriving.begin(address(1), goal);
+        let (mut finisher, mut waiting) = (begin(3 * MIB), begin(3 * MIB));
+        finisher.grow(1, MIB, LONG).await.unwrap();
+        assert!(finisher.is_enough_for(3 * MIB), "it has the room that is set apart");
+        assert_eq!(waiting.grow(1, MIB, Duration::ZERO).await, Err(Exhausted));
+        assert_eq!(arriving.general.used(), 0);
+        let mut fits = begin(2 * MIB);
+        fits.grow(1, MIB, Duration::ZERO).await.unwrap();
+        assert_eq!((fits.bytes(), arriving.general.used()), (MIB, MIB), "it takes what comes");
+        // Three are left to the address, and so no body of two begins any more.
+        assert_eq!(begin(2 * MIB).grow(1, MIB, Duration::ZERO).await, Err(Exhausted));
+        assert_eq!(begin(MIB).grow(1, MIB, Duration::ZERO).await, Ok(()));
+    }
+
+    #[tokio::test]
     async fn a_finisher_that_is_complete_makes_way() {
         let arriving = Arriving::new(8 * MIB);
-        let (mut first, mut second) = (arriving.begin(address(1)), arriving.begin(address(1)));
+        let (mut first, mut second) = (arriving.begin(address(1), 0), arriving.begin(address(1), 0));
         first.grow(2 * MIB, 2 * MIB, LONG).await.unwrap();
         second.grow(2 * MIB, 2 * MIB, LONG).await.unwrap();
         assert!(second.finisher.is_some(), "half of what is free is less");

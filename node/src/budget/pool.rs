@@ -203,7 +203,7 @@ impl Account {
 
     /// Holds `bytes` if there is room for them.
     pub(crate) fn try_hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
-        self.try_add(bytes).then(|| Held { account: self.clone(), bytes })
+        self.try_add(bytes, 0).then(|| Held { account: self.clone(), bytes })
     }
 
     /// Holds `bytes` as soon as there is room for them.
@@ -212,7 +212,7 @@ impl Account {
     /// There was none for as long as `patience`.
     pub(crate) async fn hold(self: &Arc<Self>, bytes: usize, patience: Duration) -> Result<Held, Exhausted> {
         let mut held = self.holds_nothing();
-        held.grow(bytes, patience).await?;
+        held.grow(bytes, 0, patience).await?;
         Ok(held)
     }
 
@@ -221,12 +221,14 @@ impl Account {
         self.waiters.until(|| self.held() < bytes).await;
     }
 
-    fn try_add(&self, bytes: usize) -> bool {
+    /// Adds `bytes` on the way to `goal` of them: where the connection may not have so many, it
+    /// does not begin to take them.
+    fn try_add(&self, bytes: usize, goal: usize) -> bool {
         let mut before = self.held();
         loop {
             let after = before.saturating_add(bytes);
-            let share = self.pool.beyond_floor(after);
-            let of_pool = share - self.pool.beyond_floor(before);
+            let share = self.pool.beyond_floor(after.max(goal));
+            let of_pool = self.pool.beyond_floor(after) - self.pool.beyond_floor(before);
             if of_pool > 0 && !self.pool.try_take(of_pool, share, self.counter) {
                 return false;
             }
@@ -271,21 +273,26 @@ impl Held {
 
     /// Holds so many more bytes; false if there is no room for them.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
-        let has_grown = self.account.try_add(bytes);
+        self.try_grow_towards(bytes, 0)
+    }
+
+    /// The same on the way to `goal` bytes; false also if there would not be room for these.
+    pub(crate) fn try_grow_towards(&mut self, bytes: usize, goal: usize) -> bool {
+        let has_grown = self.account.try_add(bytes, goal);
         if has_grown {
             self.bytes += bytes;
         }
         has_grown
     }
 
-    /// Holds so many more bytes as soon as there is room for them.
+    /// [`Self::try_grow_towards`] as soon as there is room.
     ///
     /// # Errors
     /// There was none for as long as `patience`.
-    pub(crate) async fn grow(&mut self, bytes: usize, patience: Duration) -> Result<(), Exhausted> {
-        if !self.account.try_add(bytes) {
+    pub(crate) async fn grow(&mut self, bytes: usize, goal: usize, patience: Duration) -> Result<(), Exhausted> {
+        if !self.account.try_add(bytes, goal) {
             let account = &self.account;
-            let added = account.pool.waiters.until(|| account.try_add(bytes));
+            let added = account.pool.waiters.until(|| account.try_add(bytes, goal));
             tokio::time::timeout(patience, added).await.map_err(|_| Exhausted)?;
         }
         self.bytes += bytes;

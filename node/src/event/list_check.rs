@@ -8,6 +8,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use serde_json::value::RawValue;
 
 use super::StreamMetadata;
+use super::lookalike::{letters, usual};
 use super::metadata::{
     Acl, AclError, MAX_ACL_BYTES, MAX_ACL_ROLES, RawObject, STREAM_ACL, SYSTEM_STREAM_ACL, USER_STREAM_ACL,
 };
@@ -154,41 +155,6 @@ pub fn resembles_settings(stream: &str) -> bool {
 
 fn has_sign(key: &str) -> bool {
     key.chars().any(|c| usual(c) == '$')
-}
-
-/// The letters and digits of a name, small and in their usual form.
-fn letters(name: &str) -> impl Iterator<Item = char> {
-    name.chars().map(usual).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).map(usual)
-}
-
-/// The letter of ASCII that looks like this one: full-width, circled, mathematical, Cyrillic and
-/// Greek letters, as far as names of lists and rights could be written with them. Any other stays.
-fn usual(c: char) -> char {
-    let from = |first: char, letter: u8| char::from(letter + (c as u32 - first as u32) as u8);
-    match c {
-        '\u{ff01}'..='\u{ff5e}' => from('\u{ff01}', b'!'),
-        '\u{fe69}' => '$',
-        '\u{24b6}'..='\u{24cf}' => from('\u{24b6}', b'A'),
-        '\u{24d0}'..='\u{24e9}' => from('\u{24d0}', b'a'),
-        // Thirteen alphabets of 26 large and 26 small letters each.
-        '\u{1d400}'..='\u{1d6a3}' => match (c as u32 - 0x1d400) % 52 {
-            large @ 0..26 => char::from(b'A' + large as u8),
-            small => char::from(b'a' + (small - 26) as u8),
-        },
-        'а' | 'А' | 'α' | 'Α' => 'a',
-        'с' | 'С' | 'ϲ' => 'c',
-        'ӏ' | 'Ӏ' | 'ⅼ' => 'l',
-        'ѕ' | 'Ѕ' => 's',
-        'ԁ' | 'ⅾ' => 'd',
-        'м' | 'М' | 'Μ' | 'ⅿ' => 'm',
-        'ԝ' | 'Ԝ' | 'ѡ' => 'w',
-        'г' => 'r',
-        'е' | 'Е' | 'Ε' => 'e',
-        'т' | 'Т' | 'Τ' => 't',
-        'і' | 'І' | 'Ι' | 'ι' => 'i',
-        'п' | 'Ν' => 'n',
-        _ => c,
-    }
 }
 
 /// Refuses the lists of `$settings` in a stream that only looks like it.

@@ -203,6 +203,29 @@ impl DefaultAcls {
     }
 }
 
+/// A document with this meaning, apart from `$tb`.
+pub fn document_of(metadata: &StreamMetadata) -> Vec<u8> {
+    let numbers = [
+        ("$maxCount", metadata.max_count),
+        ("$maxAge", metadata.max_age_s),
+        ("$cacheControl", metadata.cache_control_s),
+    ];
+    let mut document = serde_json::Map::new();
+    document.extend(numbers.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
+    if let Some(acl) = &metadata.acl {
+        let rights = [
+            ("$r", &acl.read),
+            ("$w", &acl.write),
+            ("$d", &acl.delete),
+            ("$mr", &acl.meta_read),
+            ("$mw", &acl.meta_write),
+        ];
+        let roles = rights.into_iter().filter_map(|(key, roles)| Some((key.to_owned(), roles.clone()?.into())));
+        document.insert(STREAM_ACL.to_owned(), serde_json::Value::Object(roles.collect()));
+    }
+    serde_json::Value::Object(document).to_string().into_bytes()
+}
+
 /// The same document with another `$tb`. All other keys keep their order and their text. `None`
 /// when it is not a JSON object.
 ///
@@ -308,6 +331,21 @@ mod tests {
 
     fn parse(text: &str) -> Option<StreamMetadata> {
         StreamMetadata::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn a_document_is_made_of_what_it_means() {
+        for text in [
+            "{}",
+            r#"{"$maxCount":3,"$maxAge":60,"$cacheControl":9}"#,
+            r#"{"$acl":{"$r":["ann","$ops"],"$w":[],"$d":["bob"],"$mr":["c"],"$mw":["d"]}}"#,
+            r#"{"$maxCount":1,"$acl":{}}"#,
+        ] {
+            let meaning = StreamMetadata::parse(text.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(document_of(&meaning)).unwrap(), text);
+            let deleted = StreamMetadata { truncate_before: Some(MAX_NUMBER), ..meaning };
+            assert_eq!(document_of(&deleted), text.as_bytes());
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod caller;
 pub mod expected_version;
 pub mod list_check;
 pub mod log_paging;
+mod lookalike;
 pub mod metadata;
 pub mod outcome;
 pub mod paging;

@@ -2,8 +2,8 @@
 //! (docs/adr/0023-import.md).
 //!
 //! An import writes down what has happened elsewhere. So nothing is decided here but whether it
-//! fits: no expected version, no event of the machine's own for a stream that begins again. Metadata
-//! and tombstones take effect as they did there.
+//! fits: no expected version, no event of the machine's own for a stream that begins again.
+//! Metadata and tombstones take effect as they did there.
 
 use std::collections::HashMap;
 

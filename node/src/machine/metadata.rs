@@ -4,8 +4,8 @@ use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
-use super::state::{Batch, Damaged, View};
-use crate::event::metadata::with_truncate_before;
+use super::state::{Batch, View};
+use crate::event::metadata::{document_of, with_truncate_before};
 use crate::event::{EventNumber, METADATA_EVENT_TYPE, Position, StreamMetadata, StreamNameRef, Ticks};
 
 /// Namespace for the ids of metadata events that the state machine itself writes. Any fixed number
@@ -35,9 +35,11 @@ pub(super) fn recreate<S: Batch>(
     first_number: EventNumber,
 ) -> Result<(), S::Error> {
     let metastream = metastream_of(state, stream)?;
-    let Some((_, document)) = last_document(state, metastream)? else {
-        let stream = state.name(stream);
-        return Err(Damaged(format!("stream '{stream}' is soft-deleted but has no metadata event")).into());
+    let document = match last_document(state, metastream)? {
+        Some((_, document)) => document,
+        // A restore to an earlier end keeps what was in force later where the event of before was
+        // removed (docs/adr/0022-backup-format.md).
+        None => state.head(stream).metadata.as_deref().map(document_of).unwrap_or_default().into(),
     };
     truncate(state, time, stream, metastream, &document, first_number)?;
     Ok(())

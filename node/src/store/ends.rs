@@ -1,7 +1,7 @@
 //! Looking through all streams for those whose last event is gone, while its number stays used.
 
+use super::ReadError;
 use super::read::ReadView;
-use super::{ReadError, options, stream_row};
 use crate::event::{EventNumber, StreamNameRef};
 use headwater_proto::stored::StreamRecord;
 
@@ -18,33 +18,12 @@ impl ReadView<'_> {
     /// Looks at up to `most` streams behind `after`, in the order of their names. Deleted streams
     /// are left out: they never go on.
     pub fn emptied_streams(&self, after: Option<&str>, most: usize) -> Result<EmptiedStreams, ReadError> {
-        let mut emptied = EmptiedStreams::default();
-        let mut rows = self.iterate_all(options::STREAM);
-        match after {
-            None => rows.seek_to_first(),
-            Some(after) => {
-                rows.seek(stream_row::key(after));
-                if rows.key() == Some(stream_row::key(after)) {
-                    rows.next();
-                }
-            }
-        }
-        let mut examined = 0;
-        while let Some((key, value)) = rows.item() {
-            let Ok(name) = std::str::from_utf8(key) else {
-                return Err(ReadError::Damaged("family stream: a name that is no text".into()));
-            };
-            let record = stream_row::decode(name, value)?;
-            emptied.found.extend(self.next_of_emptied(name, &record)?.map(|next| (name.to_owned(), next)));
-            examined += 1;
-            if examined == most {
-                emptied.reached = Some(name.to_owned());
-                return Ok(emptied);
-            }
-            rows.next();
-        }
-        rows.status().map_err(ReadError::from_rocksdb)?;
-        Ok(emptied)
+        let mut found = Vec::new();
+        let reached = self.streams_behind(after, most, |name, record| {
+            found.extend(self.next_of_emptied(name, &record)?.map(|next| (name.to_owned(), next)));
+            Ok(())
+        })?;
+        Ok(EmptiedStreams { found, reached })
     }
 
     /// The number of the next event of this stream, if its last one is gone.

@@ -1,5 +1,7 @@
 //! Looking through all streams for what can be removed.
 
+use headwater_proto::stored::StreamRecord;
+
 use super::read::ReadView;
 use super::{ReadError, StreamInfo, index_row, options, stream_row};
 use crate::event::{EventNumber, Removable, StreamNameRef, Ticks};
@@ -36,7 +38,33 @@ impl ReadView<'_> {
         now: Ticks,
         forget_removed_before: Ticks,
     ) -> Result<Scanned, ReadError> {
-        let mut scanned = Scanned::default();
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let reached = self.streams_behind(after, most, |name, record| {
+            let forgets = record.removals.first().is_some_and(|mark| mark.time_ticks < forget_removed_before.0);
+            let is_limited = record
+                .metadata
+                .as_ref()
+                .is_some_and(|of| of.max_count.is_some() || of.max_age_s.is_some() || of.truncate_before.is_some());
+            // The old documents of every metastream can go.
+            if is_limited || record.tombstone_position.is_some() || StreamNameRef::new(name).is_metastream() {
+                candidates.extend(self.candidate(name, now)?);
+            }
+            if forgets && candidates.last().is_none_or(|last| last.stream != name) {
+                candidates.push(Candidate { stream: name.to_owned(), events: 0, bytes: 0 });
+            }
+            Ok(())
+        })?;
+        Ok(Scanned { candidates, reached })
+    }
+
+    /// Shows up to `most` streams behind `after` to `visit`, in the order of their names. Returns
+    /// the last one; `None` when there are no more behind it.
+    pub(super) fn streams_behind(
+        &self,
+        after: Option<&str>,
+        most: usize,
+        mut visit: impl FnMut(&str, StreamRecord) -> Result<(), ReadError>,
+    ) -> Result<Option<String>, ReadError> {
         let mut rows = self.iterate_all(options::STREAM);
         match after {
             None => rows.seek_to_first(),
@@ -52,28 +80,15 @@ impl ReadView<'_> {
             let Ok(name) = std::str::from_utf8(key) else {
                 return Err(ReadError::Damaged("family stream: a name that is no text".into()));
             };
-            let record = stream_row::decode(name, value)?;
-            let forgets = record.removals.first().is_some_and(|mark| mark.time_ticks < forget_removed_before.0);
-            let is_limited = record
-                .metadata
-                .as_ref()
-                .is_some_and(|of| of.max_count.is_some() || of.max_age_s.is_some() || of.truncate_before.is_some());
-            // The old documents of every metastream can go.
-            if is_limited || record.tombstone_position.is_some() || StreamNameRef::new(name).is_metastream() {
-                scanned.candidates.extend(self.candidate(name, now)?);
-            }
-            if forgets && scanned.candidates.last().is_none_or(|last| last.stream != name) {
-                scanned.candidates.push(Candidate { stream: name.to_owned(), events: 0, bytes: 0 });
-            }
+            visit(name, stream_row::decode(name, value)?)?;
             examined += 1;
             if examined == most {
-                scanned.reached = Some(name.to_owned());
-                return Ok(scanned);
+                return Ok(Some(name.to_owned()));
             }
             rows.next();
         }
         rows.status().map_err(ReadError::from_rocksdb)?;
-        Ok(scanned)
+        Ok(None)
     }
 
     fn candidate(&self, stream: &str, now: Ticks) -> Result<Option<Candidate>, ReadError> {

@@ -78,10 +78,18 @@ pub(super) enum StepError {
     Store(#[from] ReadError),
 }
 
+/// Priority of the thread among those of the process (nice), the lowest: a slow expression has what
+/// other requests leave.
+const NICE: i32 = 19;
+
 /// Rests after a slow step for as long as that took, so that clients of a small machine keep most
 /// of it.
 #[expect(clippy::disallowed_methods, reason = "on the thread of filters, which is none of the workers")]
 fn work(queue: &Receiver<Job>) {
+    // Of this thread. Where it is not allowed, matching is only less considerate.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!(%error, "expressions of filters are matched with the usual priority");
+    }
     while let Ok(job) = queue.recv() {
         let started = Instant::now();
         job();

@@ -65,8 +65,9 @@ pub(crate) const PART_MEMORY_WAIT: Duration = Duration::from_secs(30);
 /// Bytes of all large answers that are being read, written and sent; the next part waits.
 pub const MAX_LARGE_ANSWERS_BYTES: usize = 128 * 1024 * 1024;
 
-/// Bytes of the places of events on all large pages that are under way, of which a page of 4096
-/// events has 96 KiB for as long as its client takes: 682 such pages. One more is refused.
+/// Bytes of the places of events on all large pages that are under way, and on all filtered ones
+/// that are searched for. A page of 4096 events has 96 KiB of them for as long as its client takes:
+/// there is room for 682 such pages, and one more is refused.
 pub(crate) const MAX_PLACES_BYTES: usize = 64 * 1024 * 1024;
 
 /// Events of one piece of a subscription.

@@ -83,7 +83,8 @@ pub struct Streams {
     waiters: Arc<Waiters>,
     /// Memory of large answers that are being read, written and sent.
     answers: MemoryBudget,
-    /// Memory of where the events of large pages are, until the pages are sent.
+    /// Memory of where the events of large pages are, until the pages are sent, and of filtered
+    /// ones, until they are found.
     places: MemoryBudget,
     /// Memory of large pieces that subscribers have not taken yet. Apart from `answers`, so that
     /// slow subscribers do not keep others from reading pages.

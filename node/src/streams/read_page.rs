@@ -14,8 +14,9 @@ use super::page_look::{FoundPage, Looked, PageLook, PageReader, PageTarget};
 use super::page_request::PageRequest;
 use super::source::Source;
 use crate::access::Caller;
+use crate::budget::{Exhausted, Reservation};
 use crate::event::StreamName;
-use crate::store::ReadView;
+use crate::store::{EventPlace, ReadView};
 
 impl Streams {
     /// Reads a page of a stream and writes it in `format`.
@@ -79,6 +80,15 @@ impl Streams {
         }
     }
 
+    /// Memory for the places that a search finds: thousands of searches may take turns.
+    fn places_of_search(&self, target: &PageTarget) -> Result<Option<Reservation>, Exhausted> {
+        if target.source.filter().is_none() {
+            return Ok(None);
+        }
+        let bytes = target.page.size.get() as usize * size_of::<EventPlace>();
+        self.places.try_reserve(bytes).map(Some).ok_or(Exhausted)
+    }
+
     /// Reads the rest of a large page once there is memory for it. A page that has to wait for that
     /// is found anew: its beginning and the places of its events take hundreds of KiB.
     async fn read_large<F: PageFormat>(
@@ -115,6 +125,7 @@ impl Streams {
     ) -> Result<PageLook<F>, ReadPageError> {
         let store = self.cluster.store();
         let (source, mut search) = (&target.source, None);
+        let _places = self.places_of_search(target)?;
         loop {
             let (target, format, policy) = (target.clone(), format.clone(), self.policy(caller).await?);
             let reader = PageReader { target, format, policy, now: super::now() };

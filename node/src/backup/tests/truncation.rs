@@ -33,6 +33,13 @@ fn taken_back(fixture: &Fixture, archive: &Path, next_position: u64) -> PathBuf 
     data_dir
 }
 
+/// The position behind the last event of a restore up to this time.
+fn end_until(fixture: &Fixture, archive: &Path, time: Ticks) -> u64 {
+    let data_dir = fixture.directory.path().join(format!("until-{}", time.0));
+    let until = Until::Time(time);
+    restore(&crate::backup::restore::Restore { until, ..wanted(&[archive], &data_dir) }).unwrap().next_position
+}
+
 #[tokio::test]
 async fn every_earlier_state_comes_back_with_metadata_deletions_and_index() {
     let mut fixture = Fixture::new();
@@ -94,10 +101,7 @@ async fn an_end_by_time_keeps_what_was_stamped_until_then() {
     }
     let (archive, _) = fixture.backup("all.tar", None).await;
     for (ticks, next_position) in [(Ticks::PER_SECOND, 2), (3 * Ticks::PER_SECOND + 1, 6), (u64::MAX, 10)] {
-        let data_dir = fixture.directory.path().join(format!("until-{next_position}"));
-        let until = Until::Time(Ticks(ticks));
-        let restored = restore(&crate::backup::restore::Restore { until, ..wanted(&[&archive], &data_dir) }).unwrap();
-        assert_eq!(restored.next_position, next_position);
+        assert_eq!(end_until(&fixture, &archive, Ticks(ticks)), next_position);
     }
     let before = crate::backup::restore::Restore {
         until: Until::Time(Ticks(1)),
@@ -117,15 +121,12 @@ async fn an_end_by_time_is_found_among_the_older_times_of_an_import() {
     let (archive, _) = fixture.backup("all.tar", None).await;
     // The note of how far the import had come has the time of the import.
     for (until, next_position) in [(before_import.0 - 1, 6), (before_import.0, 7), (after_import.0, 9)] {
-        let data_dir = fixture.directory.path().join(format!("until-{next_position}"));
-        let until = Until::Time(Ticks(until));
-        let restored = restore(&crate::backup::restore::Restore { until, ..wanted(&[&archive], &data_dir) }).unwrap();
-        assert_eq!(restored.next_position, next_position);
+        assert_eq!(end_until(&fixture, &archive, Ticks(until)), next_position);
     }
 }
 
-/// What was removed stays removed; everything else is as it was at the wanted position, wherever that
-/// lies: before the removal, among what it removed, or between two removals.
+/// What was removed stays removed; everything else is as it was at the wanted position, wherever
+/// that lies: before the removal, among what it removed, or between two removals.
 #[tokio::test]
 async fn an_earlier_state_comes_back_without_what_was_removed_since() {
     let mut fixture = Fixture::new();

@@ -34,7 +34,8 @@ pub enum VerifyError {
     Io(String, std::io::Error),
 }
 
-/// Verifies the data directory of a stopped node, or a backup. Archives are unpacked below `scratch`.
+/// Verifies the data directory of a stopped node, or a backup. Archives are unpacked below
+/// `scratch`.
 ///
 /// # Errors
 /// See [`VerifyError`]; damage is in the report.

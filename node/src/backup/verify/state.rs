@@ -1,8 +1,9 @@
 //! The database: every row is read once, in the order in which it lies on disk.
 //!
-//! Events, index and ids are compared without a look-up for each: the rows of each stream are summed
-//! up by a hash that does not depend on their order, with the sign of the family they are in. Where
-//! the sums do not cancel out, [`super::suspects`] looks at the rows of that stream one by one.
+//! Events, index and ids are compared without a look-up for each: the rows of each stream are
+//! summed up by a hash that does not depend on their order, with the sign of the family they are
+//! in. Where the sums do not cancel out, [`super::suspects`] looks at the rows of that stream one
+//! by one.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -44,7 +45,8 @@ struct Walk<'a> {
     report: &'a mut Report,
     hasher: RandomState,
     sums: HashMap<u64, Sums>,
-    /// Numbers that streams lack since they were imported: the first one, and the one behind the last.
+    /// Numbers that streams lack since they were imported: the first one, and the one behind the
+    /// last.
     gaps: HashSet<(u64, EventNumber, EventNumber)>,
     ids: LruCache<String, u64>,
 }

@@ -47,9 +47,9 @@ fn bytes_in_send_queue(socket: RawFd) -> Option<usize> {
 /// A connection that fails when its client takes nothing for some time of what there is to write.
 /// Without this, a client that never reads its answer would keep it in memory for ever.
 ///
-/// The system lets no more be written until a third of its buffer is free, megabytes perhaps: a slow
-/// client takes longer for these than any patience. So it is looked whether the client takes bytes,
-/// not whether more can be written.
+/// The system lets no more be written until a third of its buffer is free, megabytes perhaps: a
+/// slow client takes longer for these than any patience. So it is looked whether the client takes
+/// bytes, not whether more can be written.
 pub(crate) struct StallGuard<S> {
     stream: S,
     connection: Arc<Connection>,

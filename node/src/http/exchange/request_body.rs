@@ -51,7 +51,7 @@ where
     let mut arriving = ArrivingBody {
         body,
         connection,
-        announced: size.upper().and_then(|most| usize::try_from(most).ok()).unwrap_or(MAX_BODY_BYTES),
+        announced: size.upper().and_then(|most| usize::try_from(most).ok()),
         read: Collected::default(),
         small: connection.bodies.holds_nothing(),
         arriving: &budgets.arriving,
@@ -124,8 +124,8 @@ async fn memory_of_growth(
 struct ArrivingBody<'a, B> {
     body: B,
     connection: &'a Connection,
-    /// It has no more bytes than this.
-    announced: usize,
+    /// Its bytes, if the client has said how many.
+    announced: Option<usize>,
     read: Collected,
     small: Held,
     arriving: &'a Arriving,
@@ -170,11 +170,15 @@ where
         // Where small ones have no room left, it has that of large ones.
         let is_small = bytes <= SMALL_BODY_BYTES && self.small.try_grow(data.len());
         if !is_small {
-            let large = self.large.get_or_insert_with(|| self.arriving.begin(self.connection.network));
-            let of_large = bytes - self.small.bytes();
+            let small_bytes = self.small.bytes();
+            let large = self.large.get_or_insert_with(|| {
+                let goal = self.announced.map_or(0, |announced| announced.saturating_sub(small_bytes));
+                self.arriving.begin(self.connection.network, goal)
+            });
+            let of_large = bytes - small_bytes;
             if !large.is_enough_for(of_large) {
                 let began = Instant::now();
-                let (least, wished) = step(large.bytes(), of_large, self.announced);
+                let (least, wished) = step(large.bytes(), of_large, self.announced.unwrap_or(MAX_BODY_BYTES));
                 large.grow(least, wished, BODY_TIMEOUT).await?;
                 self.pace.pause(began.elapsed());
             }

@@ -6,10 +6,11 @@ use headwater_proto::stored::{Command, Redact, Scavenge, command::Kind};
 use proptest::prelude::*;
 use prost::Message;
 
+use super::super::state::{Batch, View};
 use super::memory::Memory;
 use super::node::{Node, time_of};
 use super::rules::{append, delete, event};
-use crate::event::{MAX_NUMBER, RecordedEvent, Ticks, WriteOutcome};
+use crate::event::{MAX_NUMBER, RecordedEvent, StreamMetadata, Ticks, WriteOutcome};
 use crate::store::{ReadView, Store};
 
 fn scavenge(streams: &[&str], max_events: u32, forget_removed_before: Ticks) -> Command {
@@ -217,6 +218,20 @@ fn an_id_that_was_used_twice_is_forgotten_alike_by_a_node_that_starts_anew() {
     node.restart();
     let outcome = apply(&mut node, append("s", -2, with_ids(&[8, 9])));
     assert!(matches!(outcome, WriteOutcome::WrongExpectedVersion { .. }), "{outcome:?}");
+}
+
+/// As a restore to an earlier end may leave it.
+#[test]
+fn a_deleted_stream_without_its_metadata_event_comes_back_with_its_access_list() {
+    let mut bench = Bench::default();
+    bench.append("s", 0..3);
+    let deleted = format!(r#"{{"$tb":{MAX_NUMBER},"$acl":{{"$r":["ann"]}}}}"#);
+    let stream = bench.state.stream("s").unwrap();
+    bench.state.set_metadata(stream, StreamMetadata::parse(deleted.as_bytes()));
+    assert!(matches!(bench.append("s", 7..8), WriteOutcome::Appended { first_number: 3, .. }));
+    let metadata = bench.state.metadata("s");
+    assert_eq!((metadata.truncate_before, metadata.acl.unwrap().read), (Some(3), Some(vec!["ann".to_owned()])));
+    assert_eq!(bench.numbers("$$s"), [0], "the document says what is in force");
 }
 
 fn apply(node: &mut Node, command: Command) -> WriteOutcome {
