@@ -45,6 +45,7 @@ pub mod store;
 mod streams;
 pub mod subscribe;
 pub mod telemetry;
+mod timing;
 pub mod tls;
 pub mod transfer;
 pub mod transport;

@@ -36,7 +36,10 @@ fn main() -> ExitCode {
         Ok(Invocation::Import(flags)) => ended(client::run(transfer::import(&flags))),
         Ok(Invocation::Export(flags)) => ended(client::run(transfer::export(&flags))),
         Err(ConfigError::CommandLine(error)) => {
-            let is_output = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if error.kind() == ErrorKind::DisplayVersion {
+                return print(&node::version());
+            }
+            let is_output = error.kind() == ErrorKind::DisplayHelp;
             match error.print() {
                 Ok(()) if is_output => ExitCode::SUCCESS,
                 _ => ExitCode::from(EXIT_USAGE),

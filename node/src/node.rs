@@ -33,7 +33,7 @@ use crate::streams::Streams;
 use crate::tls::{Certificates, NodeTls};
 use crate::transport::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
 use crate::transport::{Dialer, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, Traffic, listener};
-use crate::{fatal, files, http, log, raft, store};
+use crate::{backup, fatal, files, http, log, ndjson, raft, store};
 
 /// How long an ordered shutdown waits for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
@@ -58,6 +58,20 @@ pub const OPEN_FILES: OpenFiles = OpenFiles {
     nodes: listener::MAX_CONNECTIONS as u64,
     clients: http::limits::MAX_CONNECTIONS as u64,
 };
+
+/// What this program is: its version, the commit that it was built of, and the formats that it
+/// writes.
+pub fn version() -> String {
+    format!(
+        "headwater {} (commit {})\nformats: log {}, state {}, backup {}, export {}\n",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("HEADWATER_COMMIT").unwrap_or("unknown"),
+        log::keys::FORMAT_VERSION,
+        store::FORMAT_VERSION,
+        backup::manifest::FORMAT,
+        ndjson::VERSION,
+    )
+}
 
 /// A running node.
 pub struct Node {

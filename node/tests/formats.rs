@@ -150,3 +150,17 @@ fn an_export_of_every_version_can_be_imported() {
         assert!(exported.starts_with(&newest), "run scripts/fixture and add the version: {exported}");
     }
 }
+
+#[test]
+fn the_program_names_the_formats_that_it_writes() {
+    let said = run(&["--version"]);
+    assert!(said.starts_with(concat!("headwater ", env!("CARGO_PKG_VERSION"), " (commit ")), "{said}");
+    let last = |known: &[u32]| known.last().copied().unwrap();
+    let formats = format!(
+        "formats: log 1, state {}, backup {}, export {}\n",
+        last(FORMATS),
+        headwater::backup::manifest::FORMAT,
+        last(EXPORTS)
+    );
+    assert!(said.ends_with(&formats), "{said}");
+}

@@ -12,13 +12,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "http",
         &[
             "backup", "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen",
-            "fatal", "files", "budget", "ndjson",
+            "fatal", "files", "budget", "ndjson", "timing",
         ],
     ),
     (
         "backup",
         &[
             "client",
+            "access",
             "cluster",
             "raft",
             "snapshot",
@@ -32,8 +33,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "files",
         ],
     ),
-    ("streams", &["subscribe", "access", "cluster", "store", "event", "budget"]),
-    ("scavenge", &["cluster", "machine", "store", "event", "config"]),
+    ("streams", &["subscribe", "access", "cluster", "store", "event", "budget", "timing"]),
+    ("scavenge", &["access", "cluster", "machine", "store", "event", "config"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
     ("cluster", &["raft", "transport", "store", "event", "config", "metrics", "fatal", "files"]),
@@ -56,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("listen", &[]),
     ("telemetry", &[]),
+    ("timing", &[]),
     ("fatal", &[]),
     ("files", &[]),
 ];

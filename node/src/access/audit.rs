@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::client::Client;
 use super::error::LoginError;
 use super::limits::MAX_LOGIN_BYTES;
+use super::remote_caller::RemoteCaller;
 
 /// A user was changed, or was not.
-pub(super) fn user(client: Client<'_>, change: &'static str, login: &str, result: &str) {
+pub(super) fn user(client: RemoteCaller<'_>, change: &'static str, login: &str, result: &str) {
     let (who, from) = (client.login(), client.address);
     // Clients choose the names: quoted, they cannot end the line.
     let login = cut(login);

@@ -9,17 +9,18 @@ pub(crate) mod attempts;
 mod audit;
 mod authorizer;
 pub(crate) mod change;
-mod client;
 pub(crate) mod defaults;
 mod error;
 pub(crate) mod hashing;
 pub(crate) mod limits;
 pub(crate) mod lists;
 pub(crate) mod login;
+mod maintenance;
 pub(crate) mod manage;
 pub(crate) mod password;
 mod profile;
 mod read_users;
+mod remote_caller;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
@@ -30,10 +31,11 @@ pub(crate) mod users;
 use std::sync::{Arc, Weak};
 
 pub(crate) use admission::Admission;
-pub(crate) use client::Client;
 pub(crate) use error::{LoginError, ManageError};
+pub(crate) use maintenance::{Administrator, NoProof, Operator};
 pub(crate) use profile::{Profile, ProfileTooLarge};
 pub(crate) use read_users::ReadUsersError;
+pub(crate) use remote_caller::RemoteCaller;
 pub(crate) use rules::{Caller, Policy, Principal, Right};
 pub(crate) use user_change::UserChange;
 

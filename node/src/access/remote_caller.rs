@@ -6,14 +6,14 @@ use super::rules::Caller;
 
 /// Where a request for a write comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct Client<'a> {
+pub struct RemoteCaller<'a> {
     /// The caller, as far as the request proves it.
     pub caller: &'a Caller,
     /// The address that it called from, for the audit log.
     pub address: IpAddr,
 }
 
-impl Client<'_> {
+impl RemoteCaller<'_> {
     /// What the audit log calls it.
     pub(crate) fn login(&self) -> &str {
         self.caller.login().unwrap_or("(anonymous)")

@@ -2,23 +2,23 @@
 //! and a line in the audit log (contract/services 2).
 
 use super::Access;
-use super::client::Client;
 use super::error::ManageError;
 use super::limits::MAX_PASSWORD_BYTES;
 use super::profile::Profile;
+use super::remote_caller::RemoteCaller;
 use super::user::{CURRENT, check_name};
 use crate::cluster::Requester;
 
 /// A user that a client wants to change. Every door changes users through this alone.
 pub(crate) struct UserChange<'a> {
     access: &'a Access,
-    client: Client<'a>,
+    client: RemoteCaller<'a>,
     login: &'a str,
 }
 
 impl Access {
     /// A change of the user with this name, which need not exist.
-    pub(crate) fn change_user<'a>(&'a self, client: Client<'a>, login: &'a str) -> UserChange<'a> {
+    pub(crate) fn change_user<'a>(&'a self, client: RemoteCaller<'a>, login: &'a str) -> UserChange<'a> {
         UserChange { access: self, client, login }
     }
 }

@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::compare::{self, CompareError, Copy};
 use super::restore::{self, Restore, RestoreError, Restored, Until};
-use super::source::Source;
+use super::source::BackupSource;
 use super::verify::{self, VerifyError};
 use crate::client::{Client, ClientError, PASSWORD_VARIABLE};
 use crate::config::{RestoreFlags, VerifyFlags};
@@ -75,7 +75,7 @@ pub fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
     };
     let local = |port: u16| format!("127.0.0.1:{port}");
     let wanted = Restore {
-        sources: flags.from.iter().map(|from| Source::of(from)).collect(),
+        sources: flags.from.iter().map(|from| BackupSource::of(from)).collect(),
         data_dir: flags.data_dir.clone().unwrap_or_default(),
         server_id: flags.server_id,
         // The node corrects them by its configuration.
@@ -176,7 +176,7 @@ fn database_of(directory: &str) -> Result<std::path::PathBuf, CommandError> {
 }
 
 fn verify_files(what: &[String]) -> Result<Verdict, CommandError> {
-    let sources: Vec<Source> = what.iter().map(|what| Source::of(what)).collect();
+    let sources: Vec<BackupSource> = what.iter().map(|what| BackupSource::of(what)).collect();
     let report = match verify::verify(&sources, &std::env::temp_dir(), &mut progress_lines()) {
         Ok(report) => report,
         Err(VerifyError::Source(error)) => {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::manifest::Manifest;
-use super::source::{self, Source, SourceError};
+use super::source::{self, BackupSource, SourceError};
 use super::verify::{self, Report};
 use crate::cluster::identity::{Identity, IdentityError};
 use crate::event::{Position, Ticks};
@@ -29,7 +29,7 @@ const LOST_AND_FOUND: &str = "lost+found";
 #[derive(Debug, Clone)]
 pub struct Restore {
     /// The backup; before it, the ones that it adds to.
-    pub sources: Vec<Source>,
+    pub sources: Vec<BackupSource>,
     /// The new data directory.
     pub data_dir: PathBuf,
     /// Its server.

@@ -10,7 +10,7 @@ use super::manifest::{self, Manifest, ManifestError};
 
 /// Where a backup is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum BackupSource {
     /// A directory with a manifest.
     Directory(PathBuf),
     /// A file.
@@ -51,7 +51,7 @@ pub enum SourceError {
 /// Size and CRC-32C of the files that were unpacked, by name.
 type Unpacked = HashMap<String, (u64, u32)>;
 
-impl Source {
+impl BackupSource {
     /// As it is given on the command line.
     pub fn of(text: &str) -> Self {
         let path = PathBuf::from(text);
@@ -110,7 +110,7 @@ impl Source {
 ///
 /// # Errors
 /// A source cannot be read or is damaged, or a backup is missing that the last one adds to.
-pub fn unpack(sources: &[Source], target: &Path) -> Result<Manifest, SourceError> {
+pub fn unpack(sources: &[BackupSource], target: &Path) -> Result<Manifest, SourceError> {
     let mut unpacked = Unpacked::new();
     let mut newest = None;
     for source in sources {

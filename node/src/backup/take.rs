@@ -19,6 +19,7 @@ use super::archive::ArchiveWriter;
 use super::hashes::{RangeHash, RangeHasher};
 use super::manifest::{self, Applied, BackupFile, Manifest};
 use super::pace::{self, Pace};
+use crate::access::Administrator;
 use crate::apply::ApplyHandle;
 use crate::event::{Position, Ticks};
 use crate::files;
@@ -107,7 +108,7 @@ impl Backups {
     ///
     /// # Errors
     /// See [`BackupError`]; nothing is left of the attempt.
-    pub async fn begin(&self, request: BackupRequest) -> Result<Pieces, BackupError> {
+    pub(crate) async fn begin(&self, request: BackupRequest, _by: &Administrator) -> Result<Pieces, BackupError> {
         let inner = &self.inner;
         let turn = inner.turn.clone().try_acquire_owned().map_err(|_| BackupError::Busy)?;
         let cluster_id = inner.identity.cluster_id().map(Uuid::from_bytes).ok_or(BackupError::NotReady)?;
@@ -147,7 +148,12 @@ impl Backups {
     ///
     /// # Errors
     /// The state cannot be read at the moment.
-    pub async fn hash(&self, from: Position, to: Position) -> Result<RangeHash, ReadError> {
+    pub(crate) async fn hash(
+        &self,
+        from: Position,
+        to: Position,
+        _for: &Administrator,
+    ) -> Result<RangeHash, ReadError> {
         let store = self.inner.apply.store();
         store
             .read_apart(move |view| {

@@ -224,6 +224,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Logging")]
     pub log_json: bool,
+    /// A request that takes longer, in milliseconds, gets a line in the log that says where its
+    /// time went; 0: none
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = parse_ms, help_heading = "Logging")]
+    pub slow_request_ms: u64,
 }
 
 /// The command, with the name of the environment variable added to the help of each option.

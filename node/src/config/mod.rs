@@ -109,6 +109,8 @@ pub struct Config {
     pub log_filter: String,
     /// Log lines as JSON.
     pub log_json: bool,
+    /// Requests that take longer get a line in the log; `None`: none.
+    pub slow_request: Option<Duration>,
 }
 
 /// One server of the list.
@@ -224,6 +226,7 @@ impl Config {
             challenge: flags.challenge,
             log_filter: flags.log_filter,
             log_json: flags.log_json,
+            slow_request: (flags.slow_request_ms > 0).then(|| ms(flags.slow_request_ms)),
         })
     }
 }

@@ -127,6 +127,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "challenge" => config.challenge.as_str().to_owned(),
         "log_filter" => quoted(&config.log_filter),
         "log_json" => config.log_json.to_string(),
+        "slow_request_ms" => config.slow_request.map_or_else(|| "0".to_owned(), ms),
         // `config` itself, whose contents are being printed.
         _ => return None,
     })

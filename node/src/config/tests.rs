@@ -100,6 +100,7 @@ fn every_option_can_be_set_in_every_source() {
         ("challenge", "Basic"),
         ("log_filter", "debug"),
         ("log_json", "true"),
+        ("slow_request_ms", "1001"),
     ];
     let named: Vec<&str> = values.iter().map(|(key, _)| *key).chain(["config"]).collect();
     assert!(keys().iter().all(|key| named.contains(&key.as_str())), "an option is missing in this test");

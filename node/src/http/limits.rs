@@ -187,3 +187,12 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest long poll; more is shortened to this. Clients repeat a long poll, and balancers drop
 /// idle connections.
 pub const MAX_LONG_POLL: Duration = Duration::from_secs(60);
+
+/// Lines about slow requests that the log gets in a second; the next line counts those left out.
+pub(crate) const MAX_SLOW_LINES_PER_SECOND: u64 = 10;
+
+/// Bytes of the path of a request in a line of the log.
+pub(crate) const MAX_LOGGED_PATH_BYTES: usize = 256;
+
+/// Bytes of the id of a request, in a line of the log. A longer one is as good as none.
+pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;

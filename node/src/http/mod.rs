@@ -14,6 +14,7 @@ pub use connection::server::serve;
 pub use exchange::metrics::HttpMetrics;
 pub use exchange::reply::Reply;
 use exchange::router::Router;
+use exchange::slow::SlowRequests;
 use resources::kept_pages::KeptPages;
 
 use crate::access::Access;
@@ -45,6 +46,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// Counters of this room; the composition root registers them in `metrics`.
     pub http_metrics: HttpMetrics,
+    /// The log of requests that take long.
+    pub slow_requests: SlowRequests,
     /// Memory for what is large.
     pub budgets: budgets::Budgets,
     /// Pages that were sent lately.
@@ -82,6 +85,7 @@ impl AppState {
             access,
             scavenger,
             backups,
+            slow_requests: SlowRequests::new(config.slow_request),
             budgets: budgets::Budgets::default(),
             config,
             metrics,

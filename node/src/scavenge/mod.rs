@@ -19,15 +19,17 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::access::Operator;
 use crate::cluster::{Cluster, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
 use crate::config::Config;
 use crate::event::{Ticks, WriteOutcome};
 use crate::store::ReadError;
 pub(crate) use figures::ScavengeMetrics;
+use record::Beginning;
 pub(crate) use record::{Run, RunResult};
 
-/// How often a stop is tried again when the run comes further at the same moment.
-const STOP_ATTEMPTS: usize = 5;
+/// How often a stop, or a start, is tried again when the run comes further at the same moment.
+const ATTEMPTS: usize = 5;
 
 /// After each step of background work, others have the node to themselves for so many times as long
 /// as the step took. With less, appends and reads lose more than a quarter of their rate on two
@@ -48,7 +50,7 @@ struct Inner {
 
 /// Why a run is not started or stopped.
 #[derive(Debug, thiserror::Error)]
-pub enum ScavengeError {
+pub(crate) enum ScavengeError {
     /// There is one already.
     #[error("a scavenge is already running")]
     Running,
@@ -101,22 +103,31 @@ impl Scavenger {
         }
     }
 
-    /// Starts a run, whichever node leads.
+    /// Starts a run, whichever node leads. A run that the leader has started by itself goes on at
+    /// once, whatever the configured hours are.
     ///
     /// # Errors
     /// See [`ScavengeError`].
-    pub async fn start(&self) -> Result<Uuid, ScavengeError> {
+    pub(crate) async fn start(&self, _by: &Operator) -> Result<Uuid, ScavengeError> {
         self.inner.cluster.catch_up().await.map_err(|_| ScavengeError::NotReady)?;
-        self.inner.start().await
+        for _ in 0..ATTEMPTS {
+            match self.inner.newest().await?.filter(|run| run.is_running() && run.rests) {
+                None => return self.inner.start(false).await,
+                // It may be resting for hours.
+                Some(run) if self.inner.wake(&run).await? => return Ok(run.id),
+                Some(_) => {}
+            }
+        }
+        Err(ScavengeError::NotReady)
     }
 
     /// Stops a run. What it has removed stays removed.
     ///
     /// # Errors
     /// See [`ScavengeError`].
-    pub async fn stop(&self, id: Uuid) -> Result<(), ScavengeError> {
+    pub(crate) async fn stop(&self, id: Uuid, _by: &Operator) -> Result<(), ScavengeError> {
         self.inner.cluster.catch_up().await.map_err(|_| ScavengeError::NotReady)?;
-        for _ in 0..STOP_ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             let run = self.inner.newest().await?.filter(|run| run.id == id && run.is_running());
             let run = run.ok_or(ScavengeError::NotFound)?;
             if self.inner.end(&run, RunResult::Stopped, None).await? {
@@ -130,7 +141,7 @@ impl Scavenger {
     ///
     /// # Errors
     /// See [`ScavengeError`].
-    pub async fn newest(&self) -> Result<Option<Run>, ScavengeError> {
+    pub(crate) async fn newest(&self, _for: &Operator) -> Result<Option<Run>, ScavengeError> {
         self.inner.newest().await
     }
 }
@@ -140,7 +151,7 @@ impl Inner {
         Ok(self.cluster.store().read(record::newest).await?)
     }
 
-    async fn start(&self) -> Result<Uuid, ScavengeError> {
+    async fn start(&self, rests: bool) -> Result<Uuid, ScavengeError> {
         let store = self.cluster.store();
         let (newest, last_of_runs) =
             store.read(|view| Ok((record::newest(view)?, record::last_of_runs(view)?))).await?;
@@ -152,11 +163,33 @@ impl Inner {
         }
         let is_described = store.read(record::is_described).await?;
         let id = Uuid::new_v4();
-        match self.write(&record::begin(id, &self.node(), last_of_runs, is_described)).await? {
+        let beginning = Beginning { id, after: last_of_runs, is_described, rests };
+        match self.write(&record::begin(&self.node(), beginning)).await? {
             WriteOutcome::Appended { .. } => Ok(id),
             WriteOutcome::WrongExpectedVersion { .. } => Err(ScavengeError::Running),
             outcome => Err(ScavengeError::Refused(outcome.to_string())),
         }
+    }
+
+    /// Lets a run go on at any hour; false when something else was said of it since.
+    async fn wake(&self, run: &Run) -> Result<bool, ScavengeError> {
+        let awake = Run { rests: false, ..run.clone() };
+        let taken = since(run.started, now());
+        match self.write(&record::progress(&awake, &self.node(), taken)).await? {
+            WriteOutcome::Appended { .. } => Ok(true),
+            WriteOutcome::WrongExpectedVersion { .. } => Ok(false),
+            outcome => Err(ScavengeError::Refused(outcome.to_string())),
+        }
+    }
+
+    /// Whether this is one of the hours in which the leader works on its own runs.
+    fn is_time_of_day(&self) -> bool {
+        self.config.scavenge_window.is_none_or(|window| window.contains(SystemTime::now()))
+    }
+
+    /// Whether the run rests at this hour.
+    fn is_resting(&self, run: &Run) -> bool {
+        run.rests && !self.is_time_of_day()
     }
 
     /// Ends a run; false when something else was said of it since.

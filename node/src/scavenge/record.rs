@@ -23,7 +23,7 @@ const COMPLETED: &str = "$scavengeCompleted";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RunResult {
+pub(crate) enum RunResult {
     /// Everything that could be removed is.
     Success,
     /// It cannot go on.
@@ -32,8 +32,8 @@ pub enum RunResult {
     Stopped,
 }
 
-/// What an event about a run says. Names and forms are those of the original; `streams...` and
-/// `eventsRemoved` are ours.
+/// What an event about a run says. Names and forms are those of the original; `streams...`,
+/// `eventsRemoved` and `rests` are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -52,11 +52,14 @@ struct Document {
     /// The last stream that is done, in the order of names.
     #[serde(skip_serializing_if = "Option::is_none")]
     streams_until: Option<String>,
+    /// Whether it works in the configured hours only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rests: bool,
 }
 
 /// A run, as its newest event tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Its id.
     pub id: Uuid,
     /// When it began, or when its newest event was written if that is all that is left.
@@ -69,6 +72,8 @@ pub struct Run {
     pub bytes: u64,
     /// The last stream that it is done with.
     pub(super) reached: Option<String>,
+    /// It was started by the leader itself, and rests outside the configured hours.
+    pub(super) rests: bool,
     /// Number of its newest event.
     pub(super) last: EventNumber,
     /// Number of the newest event of all runs.
@@ -77,7 +82,7 @@ pub struct Run {
 
 impl Run {
     /// Whether it goes on.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.result.is_none()
     }
 }
@@ -108,6 +113,7 @@ pub(super) fn newest(view: &ReadView<'_>) -> Result<Option<Run>, ReadError> {
         events: document.events_removed,
         bytes: document.space_saved,
         reached: document.streams_until,
+        rests: document.rests,
         last,
         last_of_runs,
     }))
@@ -128,10 +134,23 @@ pub(super) fn is_described(view: &ReadView<'_>) -> Result<bool, ReadError> {
     Ok(view.stream(&metastream_of(RUNS))?.last_number.is_some())
 }
 
-/// The beginning of a run, stored only if no other was started since `after`.
-pub(super) fn begin(id: Uuid, node: &str, after: Option<EventNumber>, is_described: bool) -> Command {
+/// What a run begins with.
+pub(super) struct Beginning {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// It begins only if no other was started since this one.
+    pub(super) after: Option<EventNumber>,
+    /// Whether the streams of runs have their access list.
+    pub(super) is_described: bool,
+    /// See [`Run::rests`].
+    pub(super) rests: bool,
+}
+
+/// The beginning of a run.
+pub(super) fn begin(node: &str, beginning: Beginning) -> Command {
+    let Beginning { id, after, is_described, rests } = beginning;
     let stream = stream_of(id);
-    let document = Document { scavenge_id: id.to_string(), ..empty(node) };
+    let document = Document { scavenge_id: id.to_string(), rests, ..empty(node) };
     let runs_at = after.map_or(ExpectedVersion::NoStream, ExpectedVersion::Exactly);
     let metadata = || event(METADATA_EVENT_TYPE, METADATA.into());
     let mut appends = vec![
@@ -171,6 +190,7 @@ fn empty(node: &str) -> Document {
         space_saved: 0,
         events_removed: 0,
         streams_until: None,
+        rests: false,
     }
 }
 
@@ -180,6 +200,7 @@ fn document(run: &Run, node: &str) -> Document {
         space_saved: run.bytes,
         events_removed: run.events,
         streams_until: run.reached.clone(),
+        rests: run.rests,
         ..empty(node)
     }
 }
@@ -262,6 +283,10 @@ mod tests {
         }
     }
 
+    fn begun(id: Uuid, after: Option<EventNumber>, is_described: bool) -> Beginning {
+        Beginning { id, after, is_described, rests: false }
+    }
+
     fn is_stored(outcome: &WriteOutcome) -> bool {
         matches!(outcome, WriteOutcome::Appended { repeated: false, .. })
     }
@@ -272,11 +297,11 @@ mod tests {
         assert_eq!(state.newest(), None);
         let id = Uuid::from_u128(7);
         assert!(!state.writer.view(|view| is_described(view).unwrap()));
-        assert!(is_stored(&state.apply(&begin(id, NODE, None, false))));
+        assert!(is_stored(&state.apply(&begin(NODE, begun(id, None, false)))));
         assert!(state.writer.view(|view| is_described(view).unwrap()));
         let run = state.newest().unwrap();
         assert_eq!((run.id, run.is_running(), run.events, run.reached.clone()), (id, true, 0, None));
-        let refused = state.apply(&begin(Uuid::from_u128(8), NODE, None, true));
+        let refused = state.apply(&begin(NODE, begun(Uuid::from_u128(8), None, true)));
         assert!(matches!(refused, WriteOutcome::WrongExpectedVersion { .. }), "one at a time: {refused:?}");
 
         let further = Run { events: 5, bytes: 700, reached: Some("s".into()), ..run };
@@ -289,8 +314,21 @@ mod tests {
         assert!(is_stored(&state.apply(&end(&run, NODE, Duration::ZERO, RunResult::Stopped, None))));
         let run = state.newest().unwrap();
         assert_eq!((run.result, run.events), (Some(RunResult::Stopped), 5));
-        assert!(is_stored(&state.apply(&begin(Uuid::from_u128(8), NODE, Some(run.last_of_runs), true))));
+        assert!(is_stored(&state.apply(&begin(NODE, begun(Uuid::from_u128(8), Some(run.last_of_runs), true)))));
         assert_eq!(state.newest().unwrap().id, Uuid::from_u128(8));
+    }
+
+    #[test]
+    fn a_run_that_rests_at_some_hours_can_be_made_to_go_on() {
+        let mut state = State::new();
+        let beginning = Beginning { rests: true, ..begun(Uuid::from_u128(7), None, false) };
+        state.apply(&begin(NODE, beginning));
+        let run = state.newest().unwrap();
+        assert!(run.rests);
+        let awake = Run { rests: false, ..run.clone() };
+        assert!(is_stored(&state.apply(&progress(&awake, NODE, Duration::ZERO))));
+        assert!(!state.newest().unwrap().rests);
+        assert!(!is_stored(&state.apply(&progress(&run, NODE, Duration::ZERO))), "it was told to go on");
     }
 
     #[test]
@@ -306,15 +344,24 @@ mod tests {
         assert!(is_stored(&state.apply(&Command::of_maintenance(Kind::Append(append)))));
         assert_eq!(state.newest(), None);
         let last = state.writer.view(|view| last_of_runs(view).unwrap());
-        assert!(is_stored(&state.apply(&begin(Uuid::from_u128(8), NODE, last, false))));
+        assert!(is_stored(&state.apply(&begin(NODE, begun(Uuid::from_u128(8), last, false)))));
         assert_eq!(state.newest().unwrap().id, Uuid::from_u128(8));
     }
 
     #[test]
     fn documents_have_the_names_of_the_original() {
         let id = Uuid::from_u128(7);
-        let run =
-            Run { id, started: Ticks(0), result: None, events: 5, bytes: 700, reached: None, last: 0, last_of_runs: 0 };
+        let run = Run {
+            id,
+            started: Ticks(0),
+            result: None,
+            events: 5,
+            bytes: 700,
+            reached: None,
+            rests: false,
+            last: 0,
+            last_of_runs: 0,
+        };
         let Some(Kind::AppendAll(command)) =
             end(&run, NODE, Duration::from_millis(3_723_004), RunResult::Success, None).kind
         else {

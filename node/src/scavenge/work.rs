@@ -1,7 +1,7 @@
 //! The work of the leader on a run: step by step through all streams, slowly enough for everybody
 //! else.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use headwater_proto::stored::{Command, Scavenge, command::Kind};
 
@@ -34,6 +34,7 @@ const FIRST_CHECK: Duration = Duration::from_secs(60);
 
 /// Goes on with runs while this node leads, and starts them when they are due.
 pub(super) async fn run(inner: &Inner) {
+    let mut resting = None;
     let mut next_check = Instant::now() + FIRST_CHECK.min(inner.config.scavenge_interval);
     loop {
         inner.metrics.running.set(0);
@@ -42,7 +43,13 @@ pub(super) async fn run(inner: &Inner) {
         let mut runs = inner.cluster.store().applied().watch_stream(record::RUNS);
         if inner.cluster.leads() && inner.cluster.has_recovered() {
             match inner.newest().await {
+                Ok(Some(run)) if run.is_running() && inner.is_resting(&run) => {
+                    if resting.replace(run.id) != Some(run.id) {
+                        tracing::info!(id = %run.id, "the scavenge rests until the hours of --scavenge-window");
+                    }
+                }
                 Ok(Some(run)) if run.is_running() => {
+                    resting = None;
                     inner.metrics.running.set(1);
                     if let Err(error) = Work::new(inner, run).go_on().await {
                         tracing::warn!(%error, "the scavenge is interrupted; it goes on soon");
@@ -55,7 +62,7 @@ pub(super) async fn run(inner: &Inner) {
                     tracing::warn!(%error, "cannot read whether a scavenge is running; the node looks again in a second")
                 }
             }
-            if !inner.config.scavenge_interval.is_zero() && Instant::now() >= next_check && is_time_of_day(inner) {
+            if !inner.config.scavenge_interval.is_zero() && Instant::now() >= next_check && inner.is_time_of_day() {
                 next_check = Instant::now() + inner.config.scavenge_interval;
                 if let Err(error) = start_if_worthwhile(inner).await {
                     tracing::warn!(%error, "the scavenge that is due was not started");
@@ -68,10 +75,6 @@ pub(super) async fn run(inner: &Inner) {
     }
 }
 
-fn is_time_of_day(inner: &Inner) -> bool {
-    inner.config.scavenge_window.is_none_or(|window| window.contains(SystemTime::now()))
-}
-
 /// Starts a run when there is enough to remove.
 async fn start_if_worthwhile(inner: &Inner) -> Result<(), ScavengeError> {
     let store = inner.cluster.store().clone();
@@ -80,7 +83,7 @@ async fn start_if_worthwhile(inner: &Inner) -> Result<(), ScavengeError> {
     let worthwhile = WORTHWHILE_BYTES.min(state_bytes / WORTHWHILE_SHARE).max(1);
     if found.bytes >= worthwhile || (found.forgets && found.bytes > 0) {
         tracing::info!(events = found.events, bytes = found.bytes, "a scavenge is worthwhile");
-        match inner.start().await {
+        match inner.start(true).await {
             Ok(_) | Err(ScavengeError::Running) => {}
             Err(error) => return Err(error),
         }
@@ -174,7 +177,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Whether the run goes on and this node leads. Takes over what was said of the run.
+    /// Whether the run goes on, now, and this node leads. Takes over what was said of the run.
     async fn still_runs(&mut self) -> Result<bool, ScavengeError> {
         let newest = self.inner.newest().await?;
         let Some(newest) = newest.filter(|newest| newest.id == self.run.id && newest.is_running()) else {
@@ -182,8 +185,9 @@ impl<'a> Work<'a> {
             return Ok(false);
         };
         self.run.last = newest.last;
+        self.run.rests = newest.rests;
         self.run.last_of_runs = newest.last_of_runs;
-        Ok(self.inner.cluster.leads())
+        Ok(self.inner.cluster.leads() && !self.inner.is_resting(&self.run))
     }
 
     /// Removes what can be removed of these streams. False when the run has ended.

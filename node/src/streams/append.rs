@@ -9,7 +9,7 @@ use super::commit::CommitError;
 use super::events::CheckedEvents;
 use super::limits::MAX_COMMAND_BYTES;
 use super::metadata::AccessChange;
-use super::{Client, Streams};
+use super::{RemoteCaller, Streams};
 use crate::access::Right;
 use crate::event::metadata::AclError;
 use crate::event::{EventNumber, ExpectedVersion, Position, StreamName, WriteOutcome};
@@ -61,7 +61,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`AppendError`]. A refusal comes before anything else that is wrong with the append.
-    pub async fn append(&self, client: Client<'_>, append: Append<'_>) -> Result<Appended, AppendError> {
+    pub async fn append(&self, client: RemoteCaller<'_>, append: Append<'_>) -> Result<Appended, AppendError> {
         let Append { stream, expected_version, events, require_leader } = append;
         self.write_barrier(require_leader).await?;
         let grant = self.authorize_write(client.caller, stream, Right::Write).await?;

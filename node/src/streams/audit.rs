@@ -1,7 +1,7 @@
 //! Changes of access lists and redactions have to be traceable to a caller and an address: one line
 //! each, on the target `audit`.
 
-use super::Client;
+use super::RemoteCaller;
 use crate::event::EventNumber;
 use crate::event::metadata::Acl;
 
@@ -12,7 +12,7 @@ const SHOWN_ROLE_BYTES: usize = 64;
 const SHOWN_NAME_BYTES: usize = 256;
 
 /// The access list of a stream was replaced. `None` is no list of its own.
-pub(super) fn list(client: Client<'_>, stream: &str, before: Option<&Acl>, after: Option<&Acl>) {
+pub(super) fn list(client: RemoteCaller<'_>, stream: &str, before: Option<&Acl>, after: Option<&Acl>) {
     if before == after {
         return;
     }
@@ -21,20 +21,20 @@ pub(super) fn list(client: Client<'_>, stream: &str, before: Option<&Acl>, after
 }
 
 /// The lists for streams without their own were replaced.
-pub(super) fn settings(client: Client<'_>) {
+pub(super) fn settings(client: RemoteCaller<'_>) {
     let (who, from) = (client.login(), client.address);
     tracing::info!(target: "audit", ?who, %from, "audit: $settings, the access lists of streams without their own, were replaced");
 }
 
 /// Data and metadata of an event were blanked.
-pub(super) fn redaction(client: Client<'_>, stream: &str, number: EventNumber) {
+pub(super) fn redaction(client: RemoteCaller<'_>, stream: &str, number: EventNumber) {
     let (who, from, stream) = (client.login(), client.address, beginning(stream, SHOWN_NAME_BYTES));
     tracing::info!(target: "audit", ?stream, number, ?who, %from, "audit: an event was redacted");
 }
 
 /// Events of another store were stored past every access list, and with them perhaps lists and
 /// users.
-pub(super) fn import(client: Client<'_>, events: u64) {
+pub(super) fn import(client: RemoteCaller<'_>, events: u64) {
     if events == 0 {
         return;
     }

@@ -3,6 +3,7 @@
 use super::Streams;
 use super::refusal::Refusal;
 use crate::event::Position;
+use crate::timing::{self, Phase};
 
 /// How new the state has to be that a read sees. Without a demand, this node answers from what it
 /// has applied.
@@ -20,6 +21,10 @@ impl Streams {
         if !self.cluster.may_serve_reads() {
             return Err(Refusal::NotReady);
         }
+        if barrier == ReadBarrier::default() {
+            return Ok(());
+        }
+        let _phase = timing::phase(Phase::Barrier);
         if barrier.require_leader {
             // Rare, and ten times as large as all the rest of a read.
             Box::pin(self.cluster.linearize()).await?;

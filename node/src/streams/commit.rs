@@ -8,6 +8,7 @@ use super::authorize::Grant;
 use super::refusal::Refusal;
 use crate::cluster::{Leader, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
 use crate::event::WriteOutcome;
+use crate::timing::{self, Phase};
 
 /// Why a write was not made, or nobody knows whether it was.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,7 @@ impl Streams {
 
     /// Commits an encoded command on behalf of the caller that has the right to it.
     pub(super) async fn commit(&self, grant: Grant<'_>, command: Bytes) -> Result<WriteOutcome, WriteError> {
+        let _phase = timing::phase(Phase::Commit);
         let requester = Requester::Caller(grant.caller.clone());
         self.cluster.write(Write { command, requester, authorized_in: grant.authorized_in }).await
     }

@@ -6,7 +6,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::commit::CommitError;
-use super::{Client, Streams, audit};
+use super::{RemoteCaller, Streams, audit};
 use crate::access::Right;
 use crate::event::{ExpectedVersion, Position, StreamName, WriteOutcome};
 
@@ -45,7 +45,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`CommitError`]: a delete has no other ones.
-    pub async fn delete(&self, client: Client<'_>, delete: Delete<'_>) -> Result<Deleted, CommitError> {
+    pub async fn delete(&self, client: RemoteCaller<'_>, delete: Delete<'_>) -> Result<Deleted, CommitError> {
         self.write_barrier(delete.require_leader).await?;
         let stream = delete.stream;
         let grant = self.authorize_write(client.caller, stream, Right::Delete).await?;

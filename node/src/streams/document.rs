@@ -19,6 +19,7 @@ use super::still_readable::{CutShort, Shown, StillReadable};
 use crate::access::{Caller, Policy};
 use crate::budget::{Exhausted, MemoryBudget, Reservation};
 use crate::store::Store;
+use crate::timing::{self, Phase};
 
 /// A page that was read.
 pub(crate) struct PageRead<F> {
@@ -167,6 +168,7 @@ impl Streams {
     /// # Errors
     /// Other answers have held the memory for too long.
     pub(super) async fn answer_memory(&self) -> Result<Reservation, Exhausted> {
+        let _phase = timing::phase(Phase::Answer);
         self.answers.reserve(PART_MEMORY_BYTES).await
     }
 }

@@ -84,15 +84,24 @@ impl ProposedEvent {
         self.check_identity()?;
         let bytes = self.payload_bytes();
         let (id, event_type) = (self.id.unwrap_or_default(), self.event_type.unwrap_or_default());
-        if event_type.len() > MAX_EVENT_TYPE_BYTES {
-            return Err(EventError::TypeTooLong);
-        }
-        if bytes > MAX_EVENT_BYTES {
-            return Err(EventError::of_size(bytes));
-        }
+        check_size(&event_type, bytes)?;
         let event_id = Bytes::copy_from_slice(id.as_bytes());
         Ok(NewEvent { event_id, event_type, is_json: self.is_json, data: self.data, metadata: self.metadata })
     }
+}
+
+/// Looks whether the type, and data and metadata together, are within the limits of an event.
+///
+/// # Errors
+/// One of them is not.
+pub(super) fn check_size(event_type: &str, payload_bytes: usize) -> Result<(), EventError> {
+    if event_type.len() > MAX_EVENT_TYPE_BYTES {
+        return Err(EventError::TypeTooLong);
+    }
+    if payload_bytes > MAX_EVENT_BYTES {
+        return Err(EventError::of_size(payload_bytes));
+    }
+    Ok(())
 }
 
 /// The events of one append, at least one, each within the limits.

@@ -14,7 +14,7 @@ use super::links::{LinkResolver, Links};
 use super::refusal::Refusal;
 use super::still_readable::StillReadable;
 use super::walk::{self, StepLimits};
-use super::{Client, Streams};
+use super::{RemoteCaller, Streams};
 use crate::access::{Caller, Policy};
 use crate::event::paging::Direction;
 use crate::event::{EventNumber, RecordedEvent, StreamName, Visibility};
@@ -77,7 +77,7 @@ impl Streams {
     /// The caller is no administrator, the node is busy, or it cannot ask the leader what there is.
     pub(crate) async fn export(
         &self,
-        client: Client<'_>,
+        client: RemoteCaller<'_>,
         exported: Exported,
         from: u64,
     ) -> Result<ExportPage, Refusal> {
@@ -132,7 +132,7 @@ impl Streams {
     /// See [`Self::export`].
     pub(crate) async fn export_ends(
         &self,
-        client: Client<'_>,
+        client: RemoteCaller<'_>,
         exported: Exported,
         after: Option<String>,
     ) -> Result<ExportedEnds, Refusal> {

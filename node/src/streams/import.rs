@@ -6,9 +6,10 @@ use headwater_proto::stored::{self, Command, ImportProgress, ImportedEnd, Import
 use prost::Message;
 
 use super::commit::CommitError;
-use super::limits::{MAX_COMMAND_BYTES, MAX_EVENT_BYTES, MAX_EVENT_TYPE_BYTES, MAX_EVENTS_PER_APPEND};
+use super::events::{EventError, check_size};
+use super::limits::{MAX_COMMAND_BYTES, MAX_EVENTS_PER_APPEND};
 use super::refusal::Refusal;
-use super::{Client, Streams, audit};
+use super::{RemoteCaller, Streams, audit};
 use crate::cluster::{Requester, Write};
 use crate::event::{
     EventNumber, ImportRefusal, MAX_NUMBER, Position, RecordedEvent, StreamName, StreamNameError, WriteOutcome,
@@ -71,7 +72,7 @@ pub(crate) enum ImportedEventError {
         /// Its number.
         number: EventNumber,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// All of them together.
     #[error("one import has at most {MAX_EVENTS_PER_APPEND} events and {MAX_COMMAND_BYTES} bytes of them")]
@@ -93,19 +94,18 @@ impl Import {
             // Names that no request could address are none of a store that requests have filled.
             Err(reason) => return Err(ImportedEventError::Stream { stream, number, reason }),
         };
-        let reason = match () {
-            () if number > MAX_NUMBER => "its number is beyond the last one",
-            () if event_id.is_nil() => "its id is zero",
-            () if event_type.len() > MAX_EVENT_TYPE_BYTES => "its type is too long",
-            () if data.len() + metadata.len() > MAX_EVENT_BYTES => "its data and metadata are larger than 4 MiB",
-            () => {
-                let event_id = Bytes::copy_from_slice(event_id.as_bytes());
-                let event = Some(NewEvent { event_id, event_type, is_json, data, metadata });
-                self.events.push(ImportedEvent { stream, number, time_ticks: time.0, event });
-                return Ok(());
-            }
+        let fits = match () {
+            () if number > MAX_NUMBER => Err("its number is beyond the last one".to_owned()),
+            () if event_id.is_nil() => Err(EventError::EmptyId.to_string()),
+            () => check_size(&event_type, data.len() + metadata.len()).map_err(|error| error.to_string()),
         };
-        Err(ImportedEventError::Event { stream, number, reason })
+        if let Err(reason) = fits {
+            return Err(ImportedEventError::Event { stream, number, reason });
+        }
+        let event_id = Bytes::copy_from_slice(event_id.as_bytes());
+        let event = Some(NewEvent { event_id, event_type, is_json, data, metadata });
+        self.events.push(ImportedEvent { stream, number, time_ticks: time.0, event });
+        Ok(())
     }
 
     /// Takes a stream whose last events are gone, and the number at which it goes on.
@@ -118,14 +118,14 @@ impl Import {
         }
         let stream = match StreamName::parse(stream.clone()) {
             Ok(name) if name.borrowed().is_metastream() => {
-                let reason = "a metastream has its last event for as long as its stream is there";
+                let reason = "a metastream has its last event for as long as its stream is there".to_owned();
                 return Err(ImportedEventError::Event { stream, number: next_number, reason });
             }
             Ok(name) => name.into_string(),
             Err(reason) => return Err(ImportedEventError::Stream { stream, number: next_number, reason }),
         };
         if !(1..=MAX_NUMBER).contains(&next_number) {
-            let reason = "a stream without its last event goes on at a number from 1 to 2^63-1";
+            let reason = "a stream without its last event goes on at a number from 1 to 2^63-1".to_owned();
             return Err(ImportedEventError::Event { stream, number: next_number, reason });
         }
         self.ends.push(ImportedEnd { stream, next_number });
@@ -150,7 +150,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`ImportError`].
-    pub(crate) async fn import(&self, client: Client<'_>, import: Import) -> Result<Imported, ImportError> {
+    pub(crate) async fn import(&self, client: RemoteCaller<'_>, import: Import) -> Result<Imported, ImportError> {
         self.authorize_maintenance(client.caller).await?;
         self.upkeep_barrier().await?;
         let Some(command) = import.encode() else {
@@ -171,10 +171,7 @@ impl Streams {
 
     /// Refuses everybody but administrators what passes by the access lists.
     pub(super) async fn authorize_maintenance(&self, caller: &crate::access::Caller) -> Result<(), Refusal> {
-        if !self.cluster.has_recovered() {
-            return Err(Refusal::NotReady);
-        }
-        let caller = self.access.caller_now(caller).await?.ok_or(Refusal::Denied)?;
-        if caller.is_admin() { Ok(()) } else { Err(Refusal::Denied) }
+        self.access.administrator(caller).await?;
+        Ok(())
     }
 }

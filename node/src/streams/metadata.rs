@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::events::CheckedEvents;
-use super::{Client, Streams, audit};
+use super::{RemoteCaller, Streams, audit};
 use crate::event::list_check::{
     check_acl, check_beside, check_resembling_settings, check_settings, resembles_settings,
 };
@@ -60,7 +60,7 @@ impl<'a> AccessChange<'a> {
     }
 
     /// Tells in the audit log that the change was made.
-    pub(super) fn audit(&self, client: Client<'_>, before: Option<&Acl>) {
+    pub(super) fn audit(&self, client: RemoteCaller<'_>, before: Option<&Acl>) {
         match self {
             Self::Nothing => {}
             Self::List { described, after } => audit::list(client, described, before, after.as_ref()),

@@ -63,7 +63,7 @@ pub(crate) use still_readable::{CutShort, StillReadable};
 pub(crate) use subscribe::{Piece, Subscribe, SubscribeError, Subscription, SubscriptionStart};
 
 use crate::access::Access;
-pub(crate) use crate::access::Client;
+pub(crate) use crate::access::RemoteCaller;
 use crate::budget::MemoryBudget;
 use crate::cluster::Cluster;
 use crate::event::Ticks;

@@ -13,6 +13,7 @@ use super::still_readable::{Shown, StillReadable};
 use crate::access::{Caller, Policy};
 use crate::event::{EventNumber, LinkTarget, ResolvedEvent, StreamName, StreamNameRef, Ticks, Visibility};
 use crate::store::{ReadError, ReadView, StreamInfo};
+use crate::timing::{self, Phase};
 
 /// A read of one event.
 #[derive(Debug, Clone)]
@@ -75,6 +76,7 @@ impl Streams {
     /// See [`ReadEventError`]. A denial comes before anything else that is known of the stream.
     pub(crate) async fn read_event(&self, caller: &Caller, read: ReadEvent) -> Result<EventRead, ReadEventError> {
         self.read_barrier(read.barrier).await?;
+        let _phase = timing::phase(Phase::Read);
         let ReadEvent { stream, number, links, .. } = read;
         let source = Arc::new(Source::Stream { name: stream, links });
         let store = self.cluster.store();

@@ -17,6 +17,7 @@ use crate::access::Caller;
 use crate::budget::{Exhausted, Reservation};
 use crate::event::StreamName;
 use crate::store::{EventPlace, ReadView};
+use crate::timing::{self, Phase};
 
 impl Streams {
     /// Reads a page of a stream and writes it in `format`.
@@ -69,7 +70,9 @@ impl Streams {
             // Thousands wait, and each has an access list and a page with names that may be long.
             drop(look);
             let has_grown = move |view: &ReadView<'_>| Ok(source.source.state(view)?.end > end);
+            let news = timing::phase(Phase::News);
             self.waiters.wait_for(self.cluster.store(), target.source.watched(), has_grown, poll).await?;
+            drop(news);
             look = self.look_for_page(caller, &target, &format).await?;
         }
         let FoundPage { content, facts } = look.page?;
@@ -123,6 +126,7 @@ impl Streams {
         target: &Arc<PageTarget>,
         format: &Arc<F>,
     ) -> Result<PageLook<F>, ReadPageError> {
+        let _phase = timing::phase(Phase::Read);
         let store = self.cluster.store();
         let (source, mut search) = (&target.source, None);
         let _places = self.places_of_search(target)?;

@@ -4,7 +4,7 @@ use headwater_proto::stored::{self, Command, command};
 use prost::Message;
 
 use super::commit::CommitError;
-use super::{Client, Streams, audit};
+use super::{RemoteCaller, Streams, audit};
 use crate::cluster::{Requester, Write};
 use crate::event::{EventNumber, Position, StreamName, WriteOutcome};
 
@@ -24,7 +24,7 @@ impl Streams {
     /// [`CommitError::Rejected`].
     pub async fn redact(
         &self,
-        client: Client<'_>,
+        client: RemoteCaller<'_>,
         stream: &StreamName,
         number: EventNumber,
     ) -> Result<Redacted, CommitError> {

@@ -2,6 +2,7 @@
 //! each operation's error takes it over as it is, and a door answers it in one place.
 
 use super::filters::StepError;
+use crate::access::NoProof;
 use crate::budget::Exhausted;
 use crate::cluster::{BarrierError, LeaderHint};
 use crate::store::ReadError;
@@ -25,6 +26,16 @@ pub enum Refusal {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] ReadError),
+}
+
+impl From<NoProof> for Refusal {
+    fn from(error: NoProof) -> Self {
+        match error {
+            NoProof::NotReady => Self::NotReady,
+            NoProof::Denied => Self::Denied,
+            NoProof::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl From<BarrierError> for Refusal {

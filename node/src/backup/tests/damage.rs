@@ -3,7 +3,7 @@
 use super::round_trip::wanted;
 use super::*;
 use crate::backup::restore::restore;
-use crate::backup::source::Source;
+use crate::backup::source::BackupSource;
 use crate::backup::verify::{self, Report, VerifyError};
 use crate::store::{event_id_row, index_row, offline, options};
 
@@ -98,7 +98,7 @@ async fn a_backup_with_a_changed_file_is_refused_by_name() {
     let error = restore(&wanted(&[&path], &fixture.directory.path().join("r"))).unwrap_err();
     assert!(error.to_string().contains("changed.tar"), "{error}");
     let scratch = fixture.directory.path();
-    let verified = verify::verify(&[Source::Archive(path)], scratch, &mut |_, _, _| {});
+    let verified = verify::verify(&[BackupSource::Archive(path)], scratch, &mut |_, _, _| {});
     assert!(matches!(verified, Err(VerifyError::Source(_))));
 }
 
@@ -106,7 +106,7 @@ async fn a_backup_with_a_changed_file_is_refused_by_name() {
 async fn a_directory_in_use_and_one_that_is_no_data_directory_are_refused() {
     let (fixture, data_dir) = restored().await;
     let verify = |path: &Path| {
-        verify::verify(&[Source::Directory(path.to_owned())], fixture.directory.path(), &mut |_, _, _| {})
+        verify::verify(&[BackupSource::Directory(path.to_owned())], fixture.directory.path(), &mut |_, _, _| {})
     };
     assert_eq!(verify(&data_dir).unwrap().damages(), 0);
     let empty = tempfile::tempdir().unwrap();

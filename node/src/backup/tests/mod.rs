@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::archive;
 use super::manifest::Manifest;
 use super::take::{BackupRequest, Backups, CatchUp};
+use crate::access::Administrator;
 use crate::apply::{ApplyHandle, Entry, EntryId, Payload, Proposal};
 use crate::event::Ticks;
 use crate::metrics::Metrics;
@@ -107,7 +108,7 @@ impl Fixture {
     /// The archive of a backup.
     pub(super) async fn archive(&self, since: Option<Manifest>) -> Vec<u8> {
         let request = BackupRequest { since, bytes_per_second: Some(1 << 40) };
-        let mut pieces = self.backups.begin(request).await.unwrap();
+        let mut pieces = self.backups.begin(request, &Administrator::assumed()).await.unwrap();
         let mut archive = Vec::new();
         while let Some(piece) = pieces.recv().await {
             archive.extend_from_slice(&piece.unwrap());

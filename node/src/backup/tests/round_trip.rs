@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::backup::compare::{Copy, compare};
 use crate::backup::restore::{Restore, RestoreError, Until, restore};
-use crate::backup::source::Source;
+use crate::backup::source::BackupSource;
 use crate::backup::take::BackupError;
 use crate::backup::verify;
 use crate::store::{OfflineState, offline};
@@ -11,7 +11,7 @@ use crate::transport::Member;
 
 pub(super) fn wanted(sources: &[&Path], data_dir: &Path) -> Restore {
     Restore {
-        sources: sources.iter().map(|path| Source::of(path.to_str().unwrap())).collect(),
+        sources: sources.iter().map(|path| BackupSource::of(path.to_str().unwrap())).collect(),
         data_dir: data_dir.to_owned(),
         server_id: 1,
         addresses: Member { raft_address: "127.0.0.1:1".into(), http_address: "127.0.0.1:2".into() },
@@ -64,8 +64,8 @@ async fn one_backup_runs_at_a_time_and_nothing_is_left_of_one_whose_receiver_wen
     let mut fixture = Fixture::new();
     fixture.append("s", 1..50).await;
     let request = || BackupRequest { since: None, bytes_per_second: Some(1) };
-    let pieces = fixture.backups.begin(request()).await.unwrap();
-    assert!(matches!(fixture.backups.begin(request()).await, Err(BackupError::Busy)));
+    let pieces = fixture.backups.begin(request(), &Administrator::assumed()).await.unwrap();
+    assert!(matches!(fixture.backups.begin(request(), &Administrator::assumed()).await, Err(BackupError::Busy)));
     let checkpoints = fixture.directory.path().join("backup");
     let left = || std::fs::read_dir(&checkpoints).unwrap().count();
     assert_eq!(left(), 1);
@@ -91,7 +91,10 @@ async fn what_a_crash_left_of_a_backup_is_removed_at_the_start() {
         tokio::task::yield_now().await;
     }
     let request = BackupRequest::default();
-    assert!(matches!(backups.begin(request).await, Err(BackupError::NotReady)), "there is no cluster");
+    assert!(
+        matches!(backups.begin(request, &Administrator::assumed()).await, Err(BackupError::NotReady)),
+        "there is no cluster"
+    );
 }
 
 #[tokio::test]
@@ -181,7 +184,7 @@ async fn hashes_of_a_node_and_of_its_backup_are_the_same() {
     let (_, database) = offline::current_database(&data_dir.join("state")).unwrap().unwrap();
     let copy = OfflineState::open(&database).unwrap();
     for (from, to) in [(0, 199), (10, 20), (198, 199)] {
-        let hash = fixture.backups.hash(from, to).await.unwrap();
+        let hash = fixture.backups.hash(from, to, &Administrator::assumed()).await.unwrap();
         let local = crate::backup::compare::hash_of(&copy, &(from..to)).unwrap();
         assert_eq!((&hash.hash, hash.to, hash.events, &hash.listed), (&local.hash, local.to, to - from, &local.listed));
         assert_eq!((hash.next_position, local.next_position), (209, 199));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::manifest::{self, Manifest};
 use super::restore::Scratch;
-use super::source::{self, Source, SourceError};
+use super::source::{self, BackupSource, SourceError};
 use crate::cluster::identity;
 use crate::store::{OfflineState, offline};
 use crate::{log, raft, snapshot};
@@ -39,8 +39,8 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// See [`VerifyError`]; damage is in the report.
-pub fn verify(from: &[Source], scratch: &Path, progress: Progress<'_>) -> Result<Report, VerifyError> {
-    if let [Source::Directory(directory)] = from {
+pub fn verify(from: &[BackupSource], scratch: &Path, progress: Progress<'_>) -> Result<Report, VerifyError> {
+    if let [BackupSource::Directory(directory)] = from {
         let name = directory.display().to_string();
         if directory.join(manifest::FILE_NAME).exists() {
             return Ok(backup_directory(directory, progress));

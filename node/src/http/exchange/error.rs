@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::access::{LoginError, ProfileTooLarge, ReadError};
+use crate::access::{LoginError, NoProof, ProfileTooLarge, ReadError};
 use crate::budget::Exhausted;
 use crate::http::Reply;
 use crate::http::exchange::response;
@@ -271,6 +271,16 @@ impl From<LoginError> for ApiError {
 impl From<Exhausted> for ApiError {
     fn from(_: Exhausted) -> Self {
         Self::TooBusy
+    }
+}
+
+impl From<NoProof> for ApiError {
+    fn from(error: NoProof) -> Self {
+        match error {
+            NoProof::NotReady => Self::NotReady,
+            NoProof::Denied => Self::Unauthorized,
+            NoProof::Store(error) => error.into(),
+        }
     }
 }
 

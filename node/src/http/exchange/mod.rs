@@ -20,4 +20,5 @@ pub(super) mod request_body;
 pub(super) mod response;
 pub(super) mod router;
 pub(super) mod service;
+pub(super) mod slow;
 pub(super) mod user_refusal;

@@ -33,17 +33,12 @@ impl ApiError {
         }
     }
 
-    /// Why nothing was imported, apart from events that do not fit into the store.
-    pub(crate) fn of_import(error: CommitError, request: &Request<'_>) -> Self {
-        Self::of_write(error, request)
-    }
-
     /// Why nothing was deleted (contract/streams 7).
     pub(crate) fn of_delete(error: CommitError, request: &Request<'_>) -> Self {
         Self::of_commit(error, Self::DeleteTimeout, request)
     }
 
-    /// Why nothing was stored or blanked (contract/services 4.5).
+    /// Why nothing was imported or blanked (contract/services 4.5).
     pub(crate) fn of_write(error: CommitError, request: &Request<'_>) -> Self {
         Self::of_commit(error, Self::WriteTimeout, request)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Caller, Client};
+use crate::access::{Administrator, Caller, Operator, RemoteCaller};
 use crate::budget::Account;
 use crate::cluster::view::LeaderHint;
 use crate::http::AppState;
@@ -98,10 +98,20 @@ impl Request<'_> {
     }
 
     /// Where the request comes from, for operations that write.
-    pub(crate) fn client(&self) -> Client<'_> {
+    pub(crate) fn client(&self) -> RemoteCaller<'_> {
         let trusted = &self.state.config.trusted_proxies;
         let address = client_address(self.headers, self.connection.peer.ip(), trusted);
-        Client { caller: &self.caller, address }
+        RemoteCaller { caller: &self.caller, address }
+    }
+
+    /// The proof that the caller may run the node.
+    pub(crate) async fn operator(&self) -> Result<Operator, ApiError> {
+        Ok(self.state.access.operator(&self.caller).await?)
+    }
+
+    /// The proof that the caller may pass by access lists.
+    pub(crate) async fn administrator(&self) -> Result<Administrator, ApiError> {
+        Ok(self.state.access.administrator(&self.caller).await?)
     }
 
     /// The answer that sends the client to the leader.

@@ -19,6 +19,7 @@ use crate::http::limits::{
     PARSED_AT_ONCE_BYTES, SMALL_BODY_BYTES,
 };
 use crate::streams::events::CheckedEvents;
+use crate::timing::{self, Phase};
 
 /// A request body, and the memory that it takes for as long as this value lives.
 pub(crate) struct Body {
@@ -44,6 +45,7 @@ pub(crate) async fn read<B>(body: B, budgets: &Budgets, connection: &Connection)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
+    let _phase = timing::phase(Phase::Body);
     let size = body.size_hint();
     if size.lower() > MAX_BODY_BYTES as u64 {
         return Err(ApiError::BodyTooLarge);

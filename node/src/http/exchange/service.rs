@@ -1,6 +1,7 @@
 //! One request from its head to its answer, in the order of contract/streams 1.1.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -24,6 +25,7 @@ use crate::http::exchange::response::{
 use crate::http::exchange::router::{Found, Route};
 use crate::http::limits::{ANSWER_WAIT, MAX_COUNTED_ANSWER_BYTES, UNCOUNTED_ANSWER_BYTES};
 use crate::http::{AppState, Reply};
+use crate::timing::{self, Phase, Spent};
 
 /// Answers a request. Always answers, never panics.
 pub(crate) async fn answer(
@@ -31,18 +33,23 @@ pub(crate) async fn answer(
     connection: &Connection,
     mut request: http::Request<Incoming>,
 ) -> Response<Reply> {
+    let began = Instant::now();
     extract::rename_later_headers(request.headers_mut());
     let (head, body) = request.into_parts();
     let coding = Coding::choose(&head.headers);
     let found = state.router.find(method(state, &head), head.uri.path());
     let route = found.as_ref().and_then(Found::name).unwrap_or("none");
-    let mut answer = exchange(state, connection, &head, found, body).await;
+    let mut spent = Spent::default();
+    let mut answer = exchange(state, connection, &head, found, body, &mut spent).await;
     if answer.status() == StatusCode::UNAUTHORIZED {
         add_challenge(&mut answer, state.config.challenge);
     }
-    if answer.status() == StatusCode::OK && !answer.body().is_end_stream() {
+    // Caches may keep these without being told to (RFC 9110 15.1).
+    let may_be_kept = matches!(answer.status(), StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE);
+    if may_be_kept && !answer.body().is_end_stream() {
         caching::vary_by_form(answer.headers_mut());
     }
+    let answer_began = Instant::now();
     let answer = match hold(counted_bytes(&answer, &head.method), &state.budgets, connection).await {
         Ok(held) => {
             let mut answer = compress(answer, coding).await;
@@ -53,7 +60,10 @@ pub(crate) async fn answer(
         }
         Err(Exhausted) => too_busy(answer.headers().get(header::ACCESS_CONTROL_ALLOW_METHODS).cloned()),
     };
-    state.http_metrics.answered(route, answer.status().as_u16());
+    let status = answer.status().as_u16();
+    state.http_metrics.answered(route, status);
+    spent.add(Phase::Answer, answer_began.elapsed());
+    state.slow_requests.ended(&head, route, status, began.elapsed(), &spent);
     answer
 }
 
@@ -97,8 +107,12 @@ async fn exchange(
     head: &Parts,
     found: Option<Found<'_>>,
     body: Incoming,
+    spent: &mut Spent,
 ) -> Response<Reply> {
-    let caller = match authentication::identify(state, &head.headers, connection.peer.ip()).await {
+    let began = Instant::now();
+    let identified = authentication::identify(state, &head.headers, connection.peer.ip()).await;
+    spent.add(Phase::Login, began.elapsed());
+    let caller = match identified {
         Ok(caller) => caller,
         Err(error) => return refused(error, NO_METHODS),
     };
@@ -116,7 +130,7 @@ async fn exchange(
         origin::log_refusal(state, connection, &head.headers, &caller);
         return refused(ApiError::ForeignPage, allowed);
     }
-    let body_type = match body_type(route, &head.headers) {
+    let body_type = match body_type(route, head) {
         Ok(body_type) => body_type,
         Err(error) => return refused(error, NO_METHODS),
     };
@@ -126,7 +140,9 @@ async fn exchange(
     }
     let (headers, uri, params) = (&head.headers, &head.uri, &params);
     let request = Request { state, connection, caller, headers, uri, params, body_type, chosen };
-    let answer = (route.handler)(&request, body).await.unwrap_or_else(ApiError::into_response);
+    let (answer, in_rooms) = timing::collect((route.handler)(&request, body)).await;
+    spent.merge(&in_rooms);
+    let answer = answer.unwrap_or_else(ApiError::into_response);
     with_methods(answer, allowed)
 }
 
@@ -140,11 +156,16 @@ fn with_methods(mut answer: Response<Reply>, allowed: HeaderValue) -> Response<R
 }
 
 /// The media type of the body. Where the route looks at none, any body is bytes.
-fn body_type(route: &Route, headers: &HeaderMap) -> Result<MediaType, ApiError> {
-    let Some(accepted) = route.accepts else { return Ok(MediaType::OctetStream) };
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let body_type = negotiate::request_type(accepted, content_type).ok_or(ApiError::UnsupportedMediaType)?;
-    if negotiate::is_uncoded(headers) { Ok(body_type) } else { Err(ApiError::UnsupportedCoding) }
+fn body_type(route: &Route, head: &Parts) -> Result<MediaType, ApiError> {
+    let body_type = match route.accepts {
+        None => MediaType::OctetStream,
+        Some(accepted) => {
+            let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+            negotiate::request_type(accepted, content_type).ok_or(ApiError::UnsupportedMediaType)?
+        }
+    };
+    let is_read = route.accepts.is_none() && !origin::may_write(&head.method);
+    if is_read || negotiate::is_uncoded(&head.headers) { Ok(body_type) } else { Err(ApiError::UnsupportedCoding) }
 }
 
 /// The media type of the answer; `None` is 406.

@@ -36,7 +36,8 @@ pub(crate) async fn take(request: &Request<'_>, body: Incoming) -> Result<Respon
     let body = request_body::read(body, &request.state.budgets, request.connection).await?;
     let wanted = wanted(&body.bytes)?;
     let is_incremental = wanted.since.is_some();
-    let pieces = request.state.backups.begin(wanted).await.map_err(|error| match error {
+    let administrator = request.administrator().await?;
+    let pieces = request.state.backups.begin(wanted, &administrator).await.map_err(|error| match error {
         BackupError::Busy => ApiError::Conflict(error.to_string().into()),
         BackupError::NotReady => ApiError::NotReady,
         BackupError::Io(_) | BackupError::Open(_) | BackupError::Read(_) => {
@@ -90,7 +91,8 @@ pub(crate) async fn hash(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
         number.ok_or_else(|| ApiError::BadRequest("A position and a count are needed".into()))
     };
     let (from, count) = (number(&request.params.number)?, number(&request.params.count)?);
-    let hash = request.state.backups.hash(from, from.saturating_add(count)).await?;
+    let administrator = request.administrator().await?;
+    let hash = request.state.backups.hash(from, from.saturating_add(count), &administrator).await?;
     let body = serde_json::to_vec(&hash).unwrap_or_default();
     Ok(response::with_body(StatusCode::OK, MediaType::Json.header(), body))
 }

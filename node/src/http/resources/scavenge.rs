@@ -15,7 +15,8 @@ use crate::scavenge::{Run, RunResult};
 pub(crate) async fn start(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     whole_number(request, "startFromChunk", 0, "startFromChunk must be a positive integer")?;
     whole_number(request, "threads", 1, "threads must be a 1 or above")?;
-    let id = request.state.scavenger.start().await.map_err(ApiError::of_scavenge)?;
+    let operator = request.operator().await?;
+    let id = request.state.scavenger.start(&operator).await.map_err(ApiError::of_scavenge)?;
     let client = request.client();
     tracing::info!(target: "audit", %id, who = ?client.login(), from = %client.address, "audit: a scavenge was started");
     Ok(response::json(StatusCode::OK, |object| object.string("scavengeId", &id.to_string())))
@@ -24,7 +25,8 @@ pub(crate) async fn start(request: &Request<'_>) -> Result<Response<Reply>, ApiE
 /// DELETE /admin/scavenge/{guid}
 pub(crate) async fn stop(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let id = request.params.guid.as_deref().and_then(|guid| Uuid::parse_str(guid).ok()).ok_or(ApiError::NotFound)?;
-    request.state.scavenger.stop(id).await.map_err(ApiError::of_scavenge)?;
+    let operator = request.operator().await?;
+    request.state.scavenger.stop(id, &operator).await.map_err(ApiError::of_scavenge)?;
     let client = request.client();
     tracing::info!(target: "audit", %id, who = ?client.login(), from = %client.address, "audit: a scavenge was stopped");
     Ok(response::json(StatusCode::OK, |object| object.string("scavengeId", &id.to_string())))
@@ -32,13 +34,18 @@ pub(crate) async fn stop(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
 
 /// GET /admin/scavenge/current: the run that goes on, if one does.
 pub(crate) async fn current(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let run = request.state.scavenger.newest().await.map_err(ApiError::of_scavenge)?;
+    let run = newest(request).await?;
     Ok(describe(run.filter(Run::is_running)))
 }
 
 /// GET /admin/scavenge/last: the run that was started last.
 pub(crate) async fn last(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    Ok(describe(request.state.scavenger.newest().await.map_err(ApiError::of_scavenge)?))
+    Ok(describe(newest(request).await?))
+}
+
+async fn newest(request: &Request<'_>) -> Result<Option<Run>, ApiError> {
+    let operator = request.operator().await?;
+    request.state.scavenger.newest(&operator).await.map_err(ApiError::of_scavenge)
 }
 
 fn whole_number(request: &Request<'_>, name: &str, least: u64, otherwise: &'static str) -> Result<(), ApiError> {

@@ -46,7 +46,7 @@ pub(crate) async fn import(request: &Request<'_>, body: Incoming) -> Result<Resp
             Ok(answer)
         }
         Err(ImportError::Conflict(refusal)) => Ok(conflict(&refusal)),
-        Err(ImportError::Commit(error)) => Err(ApiError::of_import(error, request)),
+        Err(ImportError::Commit(error)) => Err(ApiError::of_write(error, request)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{BodyError, Draft, Payload, parse_guid};
 use crate::http::format::json::{push_indent, push_string};
-use crate::http::format::xml::document::{Document, Part, Tag};
+use crate::http::format::xml::document::{Part, Tag, XmlDocument};
 use crate::http::format::xml::error::DocumentError;
 use crate::http::format::xml::markup::is_white;
 use crate::http::format::xml::member_of;
@@ -24,7 +24,7 @@ impl From<DocumentError> for BodyError {
 /// Reads the events of a body. Each is made as soon as it ends, and what means nothing in it is
 /// skipped, so that only one payload stands in memory as a tree.
 pub(crate) fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
-    let mut document = Document::new(body)?;
+    let mut document = XmlDocument::new(body)?;
     let mut events = EventCollector::default();
     let Some(Part::Open(root)) = document.next_part()? else { return Err(BodyError::Invalid) };
     if !root.is_self_closing {
@@ -39,7 +39,7 @@ pub(crate) fn parse_events(body: &str) -> Result<CheckedEvents, BodyError> {
 }
 
 /// The next element in the one that is open; `None` when that has ended.
-fn next_child<'a>(document: &mut Document<'a>) -> Result<Option<Tag<'a>>, BodyError> {
+fn next_child<'a>(document: &mut XmlDocument<'a>) -> Result<Option<Tag<'a>>, BodyError> {
     loop {
         match document.next_part()? {
             Some(Part::Open(tag)) => return Ok(Some(tag)),
@@ -49,7 +49,7 @@ fn next_child<'a>(document: &mut Document<'a>) -> Result<Option<Tag<'a>>, BodyEr
     }
 }
 
-fn draft(document: &mut Document<'_>, event: &Tag<'_>) -> Result<Draft, BodyError> {
+fn draft(document: &mut XmlDocument<'_>, event: &Tag<'_>) -> Result<Draft, BodyError> {
     let mut draft = Draft::default();
     if event.is_self_closing {
         return Ok(draft);
@@ -76,7 +76,7 @@ fn draft(document: &mut Document<'_>, event: &Tag<'_>) -> Result<Draft, BodyErro
 }
 
 /// Reads on to the end of an element that has begun.
-fn skip(document: &mut Document<'_>, tag: &Tag<'_>) -> Result<(), BodyError> {
+fn skip(document: &mut XmlDocument<'_>, tag: &Tag<'_>) -> Result<(), BodyError> {
     let mut open = usize::from(!tag.is_self_closing);
     while open > 0 {
         match document.next_part()?.ok_or(BodyError::Invalid)? {
@@ -121,13 +121,13 @@ struct UsedPrefixes<'a> {
 
 impl<'a> UsedPrefixes<'a> {
     /// None yet of the payload that begins with this tag, the last part that was read.
-    fn of(document: &Document<'a>, tag: &Tag<'a>) -> Self {
+    fn of(document: &XmlDocument<'a>, tag: &Tag<'a>) -> Self {
         let depth = document.depth() + usize::from(tag.is_self_closing);
         Self { depth, declared_around: Vec::new(), seen: HashSet::new() }
     }
 
     /// The last part that was read of the payload is this tag.
-    fn look_at(&mut self, document: &Document<'a>, tag: &Tag<'a>) {
+    fn look_at(&mut self, document: &XmlDocument<'a>, tag: &Tag<'a>) {
         let names = tag.attributes.iter().map(|(name, _)| *name).chain([tag.name]);
         for (prefix, _) in names.filter_map(|name| name.split_once(':')) {
             // A tag without content has ended already, and its own declarations with it.
@@ -146,7 +146,7 @@ impl<'a> UsedPrefixes<'a> {
 impl<'a> Content<'a> {
     /// Reads the element that begins with this tag. `count` is what the event has of elements and
     /// attributes so far.
-    fn read(document: &mut Document<'a>, tag: Tag<'a>, count: &mut usize) -> Result<Self, BodyError> {
+    fn read(document: &mut XmlDocument<'a>, tag: Tag<'a>, count: &mut usize) -> Result<Self, BodyError> {
         let mut content = Self::default();
         let mut used = UsedPrefixes::of(document, &tag);
         let mut open = Vec::new();

@@ -43,7 +43,7 @@ pub(crate) enum Part<'a> {
 }
 
 /// A document being read, part by part.
-pub(crate) struct Document<'a> {
+pub(crate) struct XmlDocument<'a> {
     text: &'a str,
     reader: Reader<&'a [u8]>,
     /// Where the next part begins.
@@ -55,7 +55,7 @@ pub(crate) struct Document<'a> {
     namespaces: Namespaces<'a>,
 }
 
-impl<'a> Document<'a> {
+impl<'a> XmlDocument<'a> {
     /// Nothing is read yet, but all characters are such as XML allows.
     pub(crate) fn new(text: &'a str) -> Result<Self, DocumentError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -203,7 +203,7 @@ mod tests {
 
     /// Everything in the document, as `name[attribute=value](content)`.
     fn read(text: &str) -> Result<String, DocumentError> {
-        let mut document = Document::new(text)?;
+        let mut document = XmlDocument::new(text)?;
         let mut read = String::new();
         while let Some(part) = document.next_part()? {
             match part {

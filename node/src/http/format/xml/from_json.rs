@@ -247,7 +247,7 @@ fn scalar_text<'v>(value: &'v Json<'_>) -> Cow<'v, str> {
 mod tests {
     use super::*;
     use crate::http::format::json::tree::parse;
-    use crate::http::format::xml::document::Document;
+    use crate::http::format::xml::document::XmlDocument;
 
     fn converted(json: &str) -> String {
         let mut out = Vec::new();
@@ -362,7 +362,7 @@ mod tests {
             let json = json.to_string();
             for xml in [converted(&json), in_a_feed(&json)] {
                 let xml = format!("<all>{xml}</all>");
-                let mut document = Document::new(&xml).unwrap();
+                let mut document = XmlDocument::new(&xml).unwrap();
                 while document.next_part().unwrap_or_else(|error| panic!("{error}: {json} as {xml}")).is_some() {}
             }
         }

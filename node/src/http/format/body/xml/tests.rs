@@ -224,7 +224,7 @@ fn any_element(declared: Vec<&'static str>, levels: u32) -> BoxedStrategy<String
 
 /// All parts of a document, prefixes replaced by what they stand for.
 fn parts(xml: &str) -> String {
-    let mut document = Document::new(xml).unwrap();
+    let mut document = XmlDocument::new(xml).unwrap();
     let mut shown = String::new();
     while let Some(part) = document.next_part().unwrap() {
         match part {

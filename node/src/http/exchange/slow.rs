@@ -1,0 +1,125 @@
+//! A line in the log for each request that took long, and where its time went.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use http::request::Parts;
+
+use crate::http::limits::{MAX_LOGGED_PATH_BYTES, MAX_REQUEST_ID_BYTES, MAX_SLOW_LINES_PER_SECOND};
+use crate::timing::{Phase, Spent};
+
+/// Requests that took long. Clones count together.
+#[derive(Debug, Clone)]
+pub struct SlowRequests {
+    limit: Option<Duration>,
+    lines: std::sync::Arc<Lines>,
+}
+
+/// How many lines there may be.
+#[derive(Debug)]
+struct Lines {
+    began: Instant,
+    /// The second since then that is counted, in the upper half, and its lines in the lower one.
+    counted: AtomicU64,
+    /// Requests without a line since the last one that has one.
+    left_out: AtomicU64,
+}
+
+impl SlowRequests {
+    /// Requests that take longer than the limit; none are told without one.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        let lines = Lines { began: Instant::now(), counted: AtomicU64::new(0), left_out: AtomicU64::new(0) };
+        Self { limit, lines: lines.into() }
+    }
+
+    /// Writes a line about the request if it took too long, apart from what its client has asked to
+    /// wait for. Its answer may still be on its way.
+    pub(crate) fn ended(&self, head: &Parts, route: &'static str, status: u16, taken: Duration, spent: &Spent) {
+        let taken = taken.saturating_sub(spent.in_phase(Phase::News));
+        if self.limit.is_none_or(|limit| taken < limit) || !self.lines.has_room() {
+            return;
+        }
+        let left_out = self.lines.left_out.swap(0, Ordering::Relaxed);
+        let path = cut(head.uri.path(), MAX_LOGGED_PATH_BYTES);
+        let id = request_id(&head.headers).unwrap_or("-");
+        let (taken_ms, spent) = (taken.as_millis() as u64, describe(spent));
+        tracing::warn!(taken_ms, spent, method = %head.method, path, route, status, id, left_out, "slow request");
+    }
+}
+
+impl Lines {
+    fn has_room(&self) -> bool {
+        let second = self.began.elapsed().as_secs() << 32;
+        let count = |counted: u64| match counted {
+            counted if counted < second => Some(second + 1),
+            counted if counted & u64::from(u32::MAX) < MAX_SLOW_LINES_PER_SECOND => Some(counted + 1),
+            _ => None,
+        };
+        let has_room = self.counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok();
+        if !has_room {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+}
+
+/// Like `commit 1043 ms, body 12 ms`.
+fn describe(spent: &Spent) -> String {
+    let phases = spent.longest_first();
+    let phases: Vec<String> =
+        phases.iter().map(|(phase, time)| format!("{} {} ms", phase.name(), time.as_millis())).collect();
+    phases.join(", ")
+}
+
+/// The id that the client or a proxy has given to the request: `X-Request-Id`, or the trace of
+/// `traceparent` (W3C Trace Context 3.2).
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let is_id = |id: &&str| !id.is_empty() && id.len() <= MAX_REQUEST_ID_BYTES;
+    let of_trace = || text("traceparent").and_then(|trace| trace.split('-').nth(1));
+    text("x-request-id").filter(is_id).or_else(|| of_trace().filter(is_id))
+}
+
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_request_is_that_of_the_proxy_or_of_the_trace() {
+        let id = |headers: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+                .collect();
+            request_id(&headers).map(str::to_owned)
+        };
+        let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert_eq!(id(&[]), None);
+        assert_eq!(id(&[trace]).as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(id(&[trace, ("x-request-id", " a1 ")]).as_deref(), Some("a1"));
+        assert_eq!(id(&[("traceparent", "nonsense")]), None);
+        assert_eq!(id(&[("x-request-id", "")]), None);
+        let long: &'static str = "x".repeat(MAX_REQUEST_ID_BYTES + 1).leak();
+        assert_eq!(id(&[("x-request-id", long)]), None);
+    }
+
+    #[test]
+    fn a_second_has_a_bounded_number_of_lines() {
+        let slow = SlowRequests::new(Some(Duration::ZERO));
+        let lines = (0..10 * MAX_SLOW_LINES_PER_SECOND).filter(|_| slow.lines.has_room()).count() as u64;
+        let seconds = 1 + slow.lines.began.elapsed().as_secs();
+        assert!((1..=seconds * MAX_SLOW_LINES_PER_SECOND).contains(&lines), "{lines}");
+        assert_eq!(slow.lines.left_out.load(Ordering::Relaxed) + lines, 10 * MAX_SLOW_LINES_PER_SECOND);
+    }
+
+    #[test]
+    fn a_path_is_cut_between_letters() {
+        assert_eq!(cut("/streams/ä", 10), "/streams/");
+        assert_eq!(cut("/ping", 10), "/ping");
+    }
+}
