@@ -15,6 +15,8 @@ use crate::http::resources::{
 macro_rules! routes {
     (@types -) => { None };
     (@types $types:ident) => { Some($types) };
+    (@reads) => { false };
+    (@reads body) => { true };
     (@handler $module:ident $handler:ident) => { |request, _| Box::pin($module::$handler(request)) };
     (@handler $module:ident $handler:ident body) => { |request, body| Box::pin($module::$handler(request, body)) };
     ($($method:ident $path:literal $name:literal $audience:ident $accepts:tt $produces:tt
@@ -28,6 +30,7 @@ macro_rules! routes {
             name: $name,
             audience: Audience::$audience,
             accepts: routes!(@types $accepts),
+            reads_body: routes!(@reads $($body)?),
             produces: routes!(@types $produces),
             handler: routes!(@handler $module $handler $($body)?),
         }),*];

@@ -28,8 +28,10 @@ pub(crate) struct Route {
     pub(crate) name: &'static str,
     /// The callers that may use it.
     pub(crate) audience: Audience,
-    /// Media types that a body may have; `None` where bodies are not looked at.
+    /// Media types that a body may have; `None` where its type is not looked at.
     pub(crate) accepts: Option<&'static [MediaType]>,
+    /// Whether a body is read.
+    pub(crate) reads_body: bool,
     /// Media types of answers, in order of preference; `None` where there is one form for
     /// everybody.
     pub(crate) produces: Option<&'static [MediaType]>,

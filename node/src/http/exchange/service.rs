@@ -130,7 +130,7 @@ async fn exchange(
         origin::log_refusal(state, connection, &head.headers, &caller);
         return refused(ApiError::ForeignPage, allowed);
     }
-    let body_type = match body_type(route, head) {
+    let body_type = match body_type(route, &head.headers) {
         Ok(body_type) => body_type,
         Err(error) => return refused(error, NO_METHODS),
     };
@@ -156,16 +156,19 @@ fn with_methods(mut answer: Response<Reply>, allowed: HeaderValue) -> Response<R
 }
 
 /// The media type of the body. Where the route looks at none, any body is bytes.
-fn body_type(route: &Route, head: &Parts) -> Result<MediaType, ApiError> {
+fn body_type(route: &Route, headers: &HeaderMap) -> Result<MediaType, ApiError> {
     let body_type = match route.accepts {
         None => MediaType::OctetStream,
         Some(accepted) => {
-            let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+            let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
             negotiate::request_type(accepted, content_type).ok_or(ApiError::UnsupportedMediaType)?
         }
     };
-    let is_read = route.accepts.is_none() && !origin::may_write(&head.method);
-    if is_read || negotiate::is_uncoded(&head.headers) { Ok(body_type) } else { Err(ApiError::UnsupportedCoding) }
+    let is_looked_at = route.reads_body || route.accepts.is_some();
+    if is_looked_at && !negotiate::is_uncoded(headers) {
+        return Err(ApiError::UnsupportedCoding);
+    }
+    Ok(body_type)
 }
 
 /// The media type of the answer; `None` is 406.
