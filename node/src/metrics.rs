@@ -50,6 +50,10 @@ pub struct Metrics {
     pub log_bytes: Counter,
     /// Changes of the leader seen by this node.
     pub leader_changes: Counter,
+    /// Times that the connection of the leader broke and its port was tried.
+    pub leader_checks: Counter,
+    /// Times that its port refused, because its process has ended.
+    pub leader_ends: Counter,
     /// Log entries known committed on this node.
     pub committed_entries: Gauge,
     /// Log entries that a peer has not confirmed yet, while this node leads; empty on a follower.
@@ -83,6 +87,8 @@ impl Metrics {
             log_sync_batch: Histogram::new(BATCH_BUCKETS),
             log_bytes: Counter::default(),
             leader_changes: Counter::default(),
+            leader_checks: Counter::default(),
+            leader_ends: Counter::default(),
             committed_entries: Gauge::default(),
             replication_lag: Family::default(),
             forwards_sent: Counter::default(),
@@ -125,6 +131,16 @@ impl Metrics {
         to.register("log_sync_batch_writes", "Writes completed by one sync of the log", self.log_sync_batch.clone());
         to.register("log_bytes", "Bytes of entries written to the log", self.log_bytes.clone());
         to.register("leader_changes", "Changes of the leader seen by this node", self.leader_changes.clone());
+        to.register(
+            "leader_checks",
+            "Broken connections after which the leader's port was tried",
+            self.leader_checks.clone(),
+        );
+        to.register(
+            "leader_ends",
+            "Leaders whose port refused, because their process had ended",
+            self.leader_ends.clone(),
+        );
         to.register("committed_entries", "Index of the last log entry known committed", self.committed_entries.clone());
         to.register(
             "replication_lag_entries",

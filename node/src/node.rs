@@ -2,6 +2,11 @@
 
 #[cfg(test)]
 mod access_tests;
+mod client_port;
+mod clock;
+#[cfg(test)]
+mod leader_end_tests;
+mod node_port;
 #[cfg(test)]
 mod stale_follower_tests;
 #[cfg(test)]
@@ -12,11 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use headwater_proto::cluster::cluster_server::ClusterServer;
-use headwater_proto::raft::raft_server::RaftServer;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Router;
 
 use crate::access::Access;
 use crate::backup::{Backups, CatchUp};
@@ -27,29 +30,28 @@ use crate::cluster::{Background, Cluster, Dependencies};
 use crate::config::Config;
 use crate::descriptors::OpenFiles;
 use crate::metrics::Metrics;
-use crate::raft::service::RaftService;
 use crate::scavenge::{ScavengeMetrics, Scavenger};
 use crate::streams::Streams;
-use crate::tls::{Certificates, NodeTls};
-use crate::transport::dialer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
-use crate::transport::{Dialer, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, Traffic, listener};
+use crate::tls::Certificates;
+use crate::transport::{Dialer, Member, NodeId, Resolve, listener};
 use crate::{backup, fatal, files, http, log, ndjson, raft, store};
-
-/// How long an ordered shutdown waits for another leader.
-const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
+use client_port::{ClientServer, TakenPort};
+use clock::check_clock;
+use node_port::{NodePort, nodes_routes};
 
 /// How long an ordered shutdown waits for each listener to finish its answers.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long an ordered shutdown may take. This is longer than all waits in it that have a deadline;
-/// the others wait for the disk.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// How often a node that is about to stop looks whether others can serve its clients.
+const LEAVING_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Calls per connection that a peer may cancel before this node has seen them; beyond that the
-/// connection is cut. HTTP/2 libraries cut at 20, against hostile clients. Peers are not hostile: a
-/// node that was frozen or starved for some seconds finds a heartbeat for each tenth of a second,
-/// and cutting off its leader would not help.
-const ABANDONED_CALLS: usize = 1_024;
+/// It waits for nobody when no other member has been ready for this long: twice the time between
+/// two answers of a member.
+const ALONE: Duration = Duration::from_secs(1);
+
+/// How long an ordered shutdown may take once clients are no longer served. This is longer than all
+/// waits in it that have a deadline; the others wait for the disk.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Open files of a node that may open as many as it likes.
 pub const OPEN_FILES: OpenFiles = OpenFiles {
@@ -77,8 +79,10 @@ pub fn version() -> String {
 pub struct Node {
     cluster: Cluster,
     access: Access,
-    certificates: Certificates,
     parts: raft::Parts,
+    config: Arc<Config>,
+    /// What operators tell this node.
+    control: Arc<http::Control>,
     /// Stops the listener for clients first; traffic between nodes and background work stop last.
     stop_http: CancellationToken,
     stop_all: CancellationToken,
@@ -89,7 +93,8 @@ pub struct Node {
 impl Node {
     /// Runs a node, within so many open files, until SIGTERM or SIGINT, then stops it in order. On
     /// a second signal, or when stopping takes longer than [`STOP_DEADLINE`], the process ends at
-    /// once.
+    /// once. Only after SIGTERM clients get time to go elsewhere ([`Self::leave`]): SIGINT comes
+    /// from somebody who waits.
     ///
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
@@ -99,32 +104,38 @@ impl Node {
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
         let node = Self::start(config, open_files).await?;
-        loop {
+        let drain = loop {
             tokio::select! {
                 _ = terminate.recv() => {
                     tracing::info!("SIGTERM: stopping");
-                    break;
+                    break node.config.drain;
                 }
                 _ = interrupt.recv() => {
                     tracing::info!("SIGINT: stopping");
-                    break;
+                    break Duration::ZERO;
                 }
                 _ = hang_up.recv() => {
                     tracing::info!("SIGHUP: loading the certificates again");
-                    node.reload_certificates().await;
+                    // What went wrong is in the log.
+                    let _ = node.reload().await;
                 }
+                () = node.control.shut_down.cancelled() => break node.config.drain,
             }
-        }
-        leave_after(STOP_DEADLINE);
+        };
+        leave_after(drain + STOP_DEADLINE);
+        let stopped = async {
+            node.leave(drain).await;
+            node.stop().await;
+        };
         tokio::select! {
-            () = node.stop() => Ok(()),
+            () = stopped => Ok(()),
             _ = terminate.recv() => leave_unfinished("SIGTERM again"),
             _ = interrupt.recv() => leave_unfinished("SIGINT again"),
         }
     }
 
-    /// Opens the stores and starts all parts; returns when the listeners are up. The node joins its
-    /// cluster by itself.
+    /// Opens the stores and starts all parts. The node joins its cluster by itself, and opens its
+    /// port for clients when it is ready, or after `--start-wait-ms`.
     pub async fn start(config: Config, open_files: OpenFiles) -> anyhow::Result<Self> {
         check_clock(SystemTime::now())?;
         let config = Arc::new(config);
@@ -134,15 +145,15 @@ impl Node {
         for exposure in config.exposures() {
             tracing::warn!("{exposure}");
         }
-        let http_listener = listen(config.http_listen, "http-listen").await?;
-        let raft_listener = listen(config.raft_listen, "raft-listen").await?;
+        let client_port = TakenPort::take(config.http_listen)?;
+        let raft_listener = listen(config.raft_listen).await?;
 
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
         let base = Base::open(&config, dialer, &metrics, open_files).await?;
         let Base { identity, parts, cluster, background } = base;
-        let stop_http = CancellationToken::new();
-        let stop_all = CancellationToken::new();
+        let control = Arc::new(http::Control::new(reload_of(&certificates)));
+        let (stop_http, stop_all) = (CancellationToken::new(), CancellationToken::new());
         parts.run(&config, &stop_all).await;
         let service = ClusterService::new(cluster.clone(), stop_all.clone());
         let port = NodePort {
@@ -152,26 +163,40 @@ impl Node {
             tls: certificates.for_nodes(),
             stop: stop_all.clone(),
         };
+        let tls = port.tls.is_some();
         let raft_server = tokio::spawn(port.serve(nodes_routes(parts.service(identity.local()), service)));
+        tracing::info!(raft = %config.raft_listen, tls, "other nodes can call");
 
         tokio::spawn(certificates.clone().remind(stop_all.clone()));
         background.start(&stop_all);
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
-        let catching_up = cluster.clone();
-        let catch_up: CatchUp = Box::new(move || {
-            let cluster = catching_up.clone();
-            Box::pin(async move { cluster.catch_up().await.is_ok() })
-        });
-        let backups = Backups::new(parts.apply().clone(), catch_up, identity.local(), &config.data_dir);
-        let state = clients_state(&config, &cluster, &access, backups, metrics, &stop_all)?;
-        let http_address = http_listener.local_addr()?;
-        let https = certificates.for_clients();
-        let (http_tls, raft_tls) = (https.is_some(), certificates.for_nodes().is_some());
-        let most_clients = open_files.clients as usize;
-        let http_server = tokio::spawn(http::serve(http_listener, most_clients, https, state, stop_http.clone()));
-        tracing::info!(http = %http_address, http_tls, raft = %config.raft_listen, raft_tls, "listening");
-        Ok(Self { cluster, access, certificates, parts, stop_http, stop_all, http_server, raft_server })
+        let backups = Backups::new(parts.apply().clone(), catch_up_of(&cluster), identity.local(), &config.data_dir);
+        let state = clients_state(&config, &cluster, &access, backups, metrics, &stop_all, &control)?;
+        let clients = ClientServer {
+            port: client_port,
+            most: open_files.clients as usize,
+            https: certificates.for_clients(),
+            state,
+            cluster: cluster.clone(),
+            patience: config.start_wait,
+            stop: stop_http.clone(),
+        };
+        let http_server = clients.start()?;
+        Ok(Self { cluster, access, parts, config, control, stop_http, stop_all, http_server, raft_server })
+    }
+
+    /// Loads certificates and keys from their files again, as SIGHUP does.
+    ///
+    /// # Errors
+    /// A sentence for operators; nothing has changed then.
+    pub async fn reload(&self) -> Result<(), String> {
+        (self.control.reload)().await
+    }
+
+    /// Whether an operator has asked over HTTP to stop this node. [`Self::run`] does it.
+    pub fn is_to_stop(&self) -> bool {
+        self.control.shut_down.is_cancelled()
     }
 
     /// This node's part in the cluster.
@@ -179,26 +204,40 @@ impl Node {
         &self.cluster
     }
 
-    /// Loads certificates and keys from their files again, for new handshakes. When a file is
-    /// unusable, nothing changes.
-    pub async fn reload_certificates(&self) {
-        let certificates = self.certificates.clone();
-        match tokio::task::spawn_blocking(move || certificates.reload()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("the certificates in use are kept: {error}"),
-            Err(error) => tracing::error!(%error, "the certificates were not loaded again"),
-        }
-    }
-
     /// Users and access lists.
     pub fn access(&self) -> &Access {
         &self.access
     }
 
+    /// Goes on serving for `drain`, while everybody learns that this node is not ready and another
+    /// one leads. It is shorter when no other member can serve the clients of this node: there is
+    /// nowhere to go.
+    pub async fn leave(&self, drain: Duration) {
+        self.cluster.begin_stop();
+        self.control.leaving.cancel();
+        self.hand_over().await;
+        let has_peers = self.cluster.status().members.len() > 1;
+        let end = Instant::now() + drain;
+        let mut seen = Instant::now();
+        while has_peers && Instant::now() < end.min(seen + ALONE) {
+            if self.cluster.has_ready_peer() {
+                seen = Instant::now();
+            }
+            tokio::time::sleep_until(end.min(Instant::now() + LEAVING_LOOK_INTERVAL)).await;
+        }
+    }
+
+    async fn hand_over(&self) {
+        if let Err(error) = self.cluster.hand_over().await {
+            tracing::info!("leadership was not handed over: {error}");
+        }
+    }
+
     /// Stops in order: hands over leadership, answers open requests, stops consensus, flushes the
     /// stores.
     pub async fn stop(self) {
-        self.cluster.hand_over(HAND_OVER_DEADLINE).await;
+        self.cluster.begin_stop();
+        self.hand_over().await;
         self.stop_http.cancel();
         finish(self.http_server, "HTTP requests").await;
         self.stop_all.cancel();
@@ -244,57 +283,10 @@ impl Base {
             metrics: metrics.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),
             log_progress: parts.log_progress(),
+            broken_streams: parts.broken_streams(),
             log_entries_at_start: parts.log_end_at_start,
         });
         Ok(Self { identity, parts, cluster, background })
-    }
-}
-
-/// The gRPC services for other nodes.
-fn nodes_routes(raft: RaftServer<RaftService>, cluster: ClusterService) -> Router {
-    let cluster = ClusterServer::new(cluster)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    tonic::transport::Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        // Resources held for a vanished peer are released with the connection.
-        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .http2_max_pending_accept_reset_streams(Some(ABANDONED_CALLS))
-        .add_service(raft)
-        .add_service(cluster)
-}
-
-/// The port at which other nodes call this one.
-struct NodePort {
-    listener: TcpListener,
-    /// Connections at a time.
-    most_nodes: usize,
-    /// Counts what is sent and received.
-    traffic: Traffic,
-    tls: Option<NodeTls>,
-    stop: CancellationToken,
-}
-
-impl NodePort {
-    /// Answers calls until the node stops.
-    async fn serve(self, routes: Router) {
-        let Self { listener, most_nodes, traffic, tls, stop } = self;
-        let stopped = stop.clone().cancelled_owned();
-        let served = match tls {
-            None => {
-                let connections = listener::plain(listener, most_nodes, traffic, stop);
-                routes.serve_with_incoming_shutdown(connections, stopped).await
-            }
-            Some(tls) => {
-                let connections = listener::secure(listener, most_nodes, tls, traffic, stop);
-                routes.serve_with_incoming_shutdown(connections, stopped).await
-            }
-        };
-        if let Err(error) = served {
-            tracing::error!(%error, "the listener for other nodes failed");
-        }
     }
 }
 
@@ -306,6 +298,7 @@ fn clients_state(
     backups: Backups,
     metrics: Arc<Metrics>,
     stop: &CancellationToken,
+    control: &Arc<http::Control>,
 ) -> anyhow::Result<http::AppState> {
     let http_metrics = http::HttpMetrics::default();
     metrics.register(|registry| http_metrics.register(registry));
@@ -314,7 +307,8 @@ fn clients_state(
     metrics.register(|registry| scavenge_metrics.register(registry));
     let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
     tokio::spawn(scavenger.clone().run(stop.clone()));
-    let rooms = http::Rooms { streams, cluster: cluster.view(), access: access.clone(), scavenger, backups };
+    let (access, control) = (access.clone(), control.clone());
+    let rooms = http::Rooms { streams, cluster: cluster.view(), access, scavenger, backups, control };
     Ok(http::AppState::new(rooms, config.clone(), metrics, http_metrics))
 }
 
@@ -340,32 +334,39 @@ fn leave_unfinished(why: &str) -> ! {
     fatal::leave(fatal::EXIT_REFUSED)
 }
 
+/// Waits until this node has everything that was acknowledged anywhere.
+fn catch_up_of(cluster: &Cluster) -> CatchUp {
+    let cluster = cluster.clone();
+    Box::new(move || {
+        let cluster = cluster.clone();
+        Box::pin(async move { cluster.catch_up().await.is_ok() })
+    })
+}
+
+/// Loads certificates and keys from their files again, for new handshakes. When a file is unusable,
+/// nothing changes.
+fn reload_of(certificates: &Certificates) -> http::Reload {
+    let certificates = certificates.clone();
+    Box::new(move || {
+        let certificates = certificates.clone();
+        Box::pin(async move {
+            let loaded = tokio::task::spawn_blocking(move || certificates.reload().map_err(|error| error.to_string()));
+            let loaded = loaded.await.unwrap_or_else(|error| Err(error.to_string()));
+            let loaded = loaded.map_err(|error| format!("the certificates in use are kept: {error}"));
+            loaded.inspect_err(|error| tracing::error!("{error}"))
+        })
+    })
+}
+
 async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates> {
     let config = config.clone();
     Ok(tokio::task::spawn_blocking(move || Certificates::load(&config.tls, config.server_id)).await??)
 }
 
-/// Times that a clock can say: a day after those that count from zero, and a day before those of
-/// five digits, which no document of the API can hold, and with which hyper panics as it does with
-/// those before 1970. Once the node runs its clock stays between them: Linux lets nobody set a
-/// clock to less than the time since the machine was started, nor beyond 2232 (clock_settime(2)).
-const CLOCK_SECONDS: std::ops::Range<u64> = 86_400..253_370_678_400;
-
-/// Refuses a clock that was never set: what it stamps stays for ever.
-fn check_clock(now: SystemTime) -> anyhow::Result<()> {
-    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    if CLOCK_SECONDS.contains(&seconds) {
-        return Ok(());
-    }
-    let time =
-        jiff::Timestamp::try_from(now).map_or_else(|_| "a time of no calendar".to_owned(), |time| time.to_string());
-    anyhow::bail!("the clock of this machine says {time}; set it: events keep the times that they are stamped with")
-}
-
-async fn listen(address: std::net::SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("cannot listen on {address}: stop the process that uses it, or change --{option}"))
+        .with_context(|| format!("cannot listen on {address}: stop the process that uses it, or change --raft-listen"))
 }
 
 async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {
@@ -387,28 +388,4 @@ fn configured_addresses(config: &Arc<Config>) -> Resolve {
             |m| Member { raft_address: m.raft_address.clone(), http_address: m.http_address.clone() },
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_was_never_set_is_refused() {
-        let at = |seconds: u64| check_clock(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        for (seconds, says) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (CLOCK_SECONDS.start - 1, "1970-01-01T23:59:59Z"),
-            (CLOCK_SECONDS.end, "9998-12-31T00:00:00Z"),
-            (300_000_000_000, "a time of no calendar"),
-        ] {
-            let refused = at(seconds).unwrap_err().to_string();
-            assert!(refused.contains(&format!("says {says}; set it")), "{refused}");
-        }
-        let before = check_clock(SystemTime::UNIX_EPOCH - Duration::from_secs(3_600)).unwrap_err().to_string();
-        assert!(before.contains("1969-12-31T23:00:00Z"), "{before}");
-        for seconds in [CLOCK_SECONDS.start, 1_800_000_000, CLOCK_SECONDS.end - 1] {
-            at(seconds).unwrap();
-        }
-    }
 }

@@ -83,7 +83,7 @@ impl Access {
     /// before its last start.
     async fn users_barrier(&self, min_position: Option<Position>) -> Result<(), ReadUsersError> {
         let cluster = &self.inner.cluster;
-        if !cluster.may_serve_reads() {
+        if !cluster.has_recovered() {
             return Err(ReadUsersError::NotReady);
         }
         if let Some(position) = min_position {

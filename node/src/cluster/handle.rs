@@ -1,15 +1,15 @@
 //! The handle on the room, and how its parts are put together.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::clock::ClockWatch;
 use super::connector::Connector;
 use super::identity::Identity;
+use super::leader_end::LeaderEnd;
 use super::leadership::{Leader, LeaderHint, LeaderTerm, Leadership, LeadershipWatcher};
 use super::lifecycle::Lifecycle;
 use super::membership::formation::Formation;
@@ -24,18 +24,22 @@ use super::writes::authorization::Authorizer;
 use super::writes::forward::Forwards;
 use super::writes::gate::{Gate, GateWorker};
 use super::writes::write::{Write, WriteError, WriteLimits, Writes};
-use crate::config::Config;
+use crate::config::{Config, LeaderRedirect};
 use crate::event::{Position, Stamps, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, LogProgress};
 use crate::store::{ReadError, Store};
-use crate::transport::Traffic;
+use crate::transport::{NodeId, Traffic};
 
 /// Handle on the cluster as this node takes part in it. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
     pub(super) parts: Arc<ClusterParts>,
 }
+
+/// Nodes that stand for election, one after the other, in the time of one heartbeat. Operators
+/// raise the interval of heartbeats for slow networks, on which votes take longer, too.
+const TURNS_PER_HEARTBEAT: u32 = 3;
 
 /// What the requester of upkeep can do while [`Cluster::takes_upkeep`] says no.
 pub(crate) const UPKEEP_HAS_TO_WAIT: &str = "wait until every member of the cluster answers and runs this version";
@@ -52,7 +56,7 @@ pub(super) struct ClusterParts {
     pub(super) writes: Arc<Writes>,
     pub(super) replacement: Arc<Replacement>,
     pub(super) peers: Peers,
-    pub(super) status: Status,
+    pub(super) status: Arc<Status>,
     pub(super) statistics: Arc<Statistics>,
 }
 
@@ -74,6 +78,8 @@ pub(crate) struct Dependencies {
     pub(crate) connector: Connector,
     /// How far the log is written and synced.
     pub(crate) log_progress: LogProgress,
+    /// Nodes whose streams of entries were cut off.
+    pub(crate) broken_streams: broadcast::Receiver<NodeId>,
     /// Number of entries that the log held at the start.
     pub(crate) log_entries_at_start: u64,
 }
@@ -84,6 +90,7 @@ pub(crate) struct Background {
     clock: ClockWatch,
     peers: PeerPoll,
     leadership: LeadershipWatcher,
+    leader_end: LeaderEnd,
     formation: Formation,
     recovery: Recovery,
 }
@@ -96,6 +103,7 @@ impl Background {
         tokio::spawn(self.clock.run(stop.clone()));
         tokio::spawn(self.peers.run(stop.clone()));
         tokio::spawn(self.leadership.run(stop.clone()));
+        tokio::spawn(self.leader_end.run(stop.clone()));
         tokio::spawn(self.formation.run(stop.clone()));
         tokio::spawn(self.recovery.run(stop.clone()));
     }
@@ -117,6 +125,7 @@ impl ClusterParts {
             connector: connector.clone(),
             store: store.clone(),
             read_wait: config.read_wait,
+            leader_redirect: config.leader_redirect,
         });
         let (writes, gate_worker) = dependencies.writes(&leadership);
         let replacement = Arc::new(Replacement::new(
@@ -127,7 +136,7 @@ impl ClusterParts {
             barrier.clone(),
             peers.clone(),
         ));
-        let status = Status {
+        let status = Arc::new(Status {
             config: config.clone(),
             process_id: Uuid::new_v4(),
             membership: membership.clone(),
@@ -137,7 +146,8 @@ impl ClusterParts {
             consensus: consensus.clone(),
             store: store.clone(),
             identity: identity.clone(),
-        };
+            priority: config.node_priority.into(),
+        });
         let statistics = dependencies.statistics(&leadership, &writes);
         let (identity, store, connector) = (identity.clone(), store.clone(), connector.clone());
         let parts = Self {
@@ -191,7 +201,7 @@ impl Cluster {
     /// Puts the parts together. Nothing happens until the background work is started.
     pub(crate) fn new(dependencies: Dependencies) -> (Self, Background) {
         let (parts, gate) = ClusterParts::new(&dependencies);
-        let Dependencies { config, identity, consensus, stamps, metrics, connector, .. } = dependencies;
+        let Dependencies { config, identity, consensus, stamps, metrics, connector, broken_streams, .. } = dependencies;
         let background = Background {
             gate,
             clock: ClockWatch::new(stamps, &metrics),
@@ -199,7 +209,17 @@ impl Cluster {
             leadership: LeadershipWatcher {
                 leadership: parts.leadership.clone(),
                 connector: connector.clone(),
+                metrics: metrics.clone(),
+            },
+            leader_end: LeaderEnd {
+                own: identity.node_id(),
+                leadership: parts.leadership.clone(),
+                consensus: consensus.clone(),
+                status: parts.status.clone(),
                 metrics,
+                broken: broken_streams,
+                turn: config.heartbeat_interval / TURNS_PER_HEARTBEAT,
+                round: config.election_timeout_min / 2,
             },
             formation: Formation {
                 config,
@@ -243,25 +263,15 @@ impl Cluster {
         self.parts.leadership.changes()
     }
 
-    /// The leader, unless it has been silent for so long that it may be gone.
+    /// The leader, unless it has been silent for so long that it may be gone. While leadership
+    /// moves, the next leader is waited for.
     pub(crate) async fn living_leader(&self) -> Leader {
-        self.parts.leadership.living_leader().await
+        self.parts.barrier.living_leader().await
     }
 
     /// The address at which clients reach the leader.
     pub(crate) fn clients_address(&self, leader: &LeaderHint) -> String {
         self.parts.status.clients_address(leader)
-    }
-
-    /// Begins an ordered shutdown: hands leadership to the most advanced living peer, if this node
-    /// leads and has one. Returns when another node leads, or after `deadline` without success.
-    pub(crate) async fn hand_over(&self, deadline: Duration) {
-        self.parts.lifecycle.set_stopping();
-        let peers = &self.parts.peers;
-        let is_alive = |id: super::NodeId| {
-            peers.heard(id.server()).is_some_and(|heard| heard.is_alive() && heard.status.node_id == id.0)
-        };
-        self.parts.leadership.hand_over(is_alive, deadline).await;
     }
 }
 
@@ -295,19 +305,20 @@ impl Cluster {
 
 /// Reads.
 impl Cluster {
-    /// Whether this node has caught up with what it knew before it was started, so that decisions
-    /// by its own state are not based on older facts.
+    /// Whether this node has caught up with what it knew before it was started. Earlier it serves
+    /// no reads, and makes no decisions by its own state, because they would be based on older
+    /// facts.
     pub(crate) fn has_recovered(&self) -> bool {
         self.parts.lifecycle.has_recovered()
     }
 
-    /// Whether this node has recovered what it had acknowledged, so that reads may be served.
-    pub(crate) fn may_serve_reads(&self) -> bool {
-        self.parts.lifecycle.may_serve_reads()
+    /// Whether clients that demand the leader are sent to it.
+    pub(crate) fn redirects_to_leader(&self) -> bool {
+        self.parts.barrier.leader_redirect == LeaderRedirect::Redirect
     }
 
-    /// Returns once a read on this node, which must lead, sees everything acknowledged anywhere
-    /// before the call.
+    /// Returns once a read on this node, which must lead if clients are sent to the leader, sees
+    /// everything acknowledged anywhere before the call.
     ///
     /// # Errors
     /// See [`BarrierError`].

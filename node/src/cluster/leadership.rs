@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::connector::Connector;
@@ -91,7 +91,10 @@ impl Leadership {
 
     /// The leader, unless it has been silent for so long that it may be gone. Consensus names a
     /// leader until it has another; a client that is redirected to a dead leader may wait for ever.
-    pub(super) async fn living_leader(&self) -> Leader {
+    /// While leadership moves, the next leader is waited for until `deadline`.
+    pub(super) async fn living_leader(&self, deadline: Instant) -> Leader {
+        let mut leader = self.changes();
+        let _ = timeout_at(deadline, leader.wait_for(|leader| *leader != Leader::Unknown)).await;
         match self.leader() {
             Leader::Remote(_) if self.leader_is_silent().await => Leader::Unknown,
             leader => leader,
@@ -115,24 +118,25 @@ impl Leadership {
         seen.members.voters().len() > 1 && seen.quorum_silence.is_some_and(|silence| silence > self.lease)
     }
 
-    /// Hands leadership to the most advanced voter that `is_alive`, if this node leads and there is
-    /// such a voter. Returns when another node leads, or after `deadline` without success.
-    pub(super) async fn hand_over(&self, is_alive: impl Fn(NodeId) -> bool, deadline: Duration) {
-        if !self.is_local() {
-            return;
-        }
+    /// The voter with the highest rank that should lead after this node; `rank` gives `None` for a
+    /// node that cannot. Of equal ones it is the one with the most of the log.
+    pub(super) fn successor<R: Ord>(&self, rank: impl Fn(NodeId) -> Option<R>) -> Option<NodeId> {
         let seen = self.consensus.seen();
         let voters = seen.members.voters();
-        let may_follow = |id: NodeId| id != self.own && voters.contains(&id) && is_alive(id);
-        let candidates = seen.replication.iter().flatten().filter(|(id, _)| may_follow(**id));
-        let Some((successor, _)) = candidates.max_by_key(|(_, matched)| **matched) else { return };
+        let others = seen.replication.iter().flatten().filter(|(id, _)| **id != self.own && voters.contains(*id));
+        let ranked = others.filter_map(|(id, matched)| Some(((rank(*id)?, *matched), *id)));
+        ranked.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, id)| id)
+    }
+
+    /// Hands leadership over. Returns whether another node leads, after `deadline` at the latest.
+    pub(super) async fn hand_over(&self, successor: NodeId, deadline: Duration) -> bool {
         tracing::info!(%successor, "handing over leadership");
-        if self.consensus.transfer_leadership(*successor).await.is_err() {
-            return;
-        }
         let mut leader = self.changes();
+        if self.consensus.transfer_leadership(successor).await.is_err() {
+            return false;
+        }
         let handed_over = leader.wait_for(|leader| matches!(leader, Leader::Remote(_)));
-        let _ = timeout(deadline, handed_over).await;
+        timeout(deadline, handed_over).await.is_ok_and(|leader| leader.is_ok())
     }
 }
 

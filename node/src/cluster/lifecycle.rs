@@ -9,7 +9,8 @@ pub(super) struct Lifecycle {
     recovered: AtomicBool,
     /// There are users; without them no caller can log in.
     users_exist: AtomicBool,
-    /// An ordered shutdown has begun.
+    /// An ordered shutdown has begun: clients should go elsewhere, and are served until the port
+    /// for them is closed.
     stopping: AtomicBool,
 }
 
@@ -42,10 +43,5 @@ impl Lifecycle {
     /// Whether [`Self::set_stopping`] was called.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// Whether reads may be served.
-    pub(super) fn may_serve_reads(&self) -> bool {
-        self.has_recovered() && !self.is_stopping()
     }
 }

@@ -1,17 +1,20 @@
 //! The interface for the rooms above: writes (decided here or forwarded), read barriers, status,
 //! leadership, membership.
 //!
-//! Each part of the room is a struct of its own: [`leadership`] (which node leads), [`writes`]
-//! (from the request to the decision), [`read_barrier`] (reads that must not be stale),
+//! Each part of the room is a struct of its own: [`leadership`] (which node leads) and
+//! [`leader_end`] (when its process ends), [`writes`] (from the request to the decision),
+//! [`read_barrier`] (reads that must not be stale),
 //! [`membership`] (becoming and replacing a member), [`status`] (readiness, peers, figures),
-//! [`recovery`] and [`lifecycle`] (from the start to the stop), [`clock`] (what operators should
-//! hear of the clock). [`Cluster`] is the handle on all of them, and [`service`] answers other
-//! nodes.
+//! [`recovery`], [`lifecycle`] and [`hand_over`] (from the start to the stop), [`clock`] (what
+//! operators should hear of the clock). [`Cluster`] is the handle on all of them, and [`service`]
+//! answers other nodes.
 
 mod clock;
 pub(crate) mod connector;
+mod hand_over;
 mod handle;
 pub mod identity;
+mod leader_end;
 mod leadership;
 mod lifecycle;
 mod log_reminder;

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connector::Connector;
 use super::leadership::{Leader, LeaderHint, Leadership};
+use crate::config::LeaderRedirect;
 use crate::event::Position;
 use crate::raft::{Consensus, NotConfirmed};
 use crate::store::Store;
@@ -44,26 +45,51 @@ pub(super) struct ReadGate {
     pub(super) store: Store,
     /// How long a read may wait.
     pub(super) read_wait: Duration,
+    /// What is done with reads for the leader while another node leads.
+    pub(super) leader_redirect: LeaderRedirect,
 }
 
 impl ReadGate {
-    /// Returns once a read on this node sees everything acknowledged anywhere before the call. Only
-    /// the leader can answer such a read: it asks a quorum whether it still leads (read index), so
-    /// that a deposed leader that does not know it yet refuses.
+    /// Returns once a read on this node sees everything acknowledged anywhere before the call.
+    /// Where clients cannot be sent to the leader, any node answers such a read, after
+    /// [`Self::catch_up`].
     pub(super) async fn linearize(&self) -> Result<(), BarrierError> {
-        match self.leadership.living_leader().await {
-            Leader::Local => {}
-            Leader::Remote(hint) => return Err(BarrierError::NotLeader(hint)),
-            Leader::Unknown => return Err(BarrierError::NoLeader),
+        match self.leader_redirect {
+            LeaderRedirect::Redirect => self.linearize_as_leader().await,
+            LeaderRedirect::Proxy => self.catch_up().await,
         }
-        match timeout(self.read_wait, self.consensus.confirm_leadership()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(NotConfirmed::NotLeader)) => match self.leadership.living_leader().await {
-                Leader::Remote(hint) => Err(BarrierError::NotLeader(hint)),
-                Leader::Local | Leader::Unknown => Err(BarrierError::NoLeader),
-            },
-            Ok(Err(NotConfirmed::Unavailable)) | Err(_) => Err(BarrierError::NoLeader),
+    }
+
+    /// The same for a node that has to lead. It asks a quorum whether it still leads (read index),
+    /// so that a deposed leader that does not know it yet refuses.
+    async fn linearize_as_leader(&self) -> Result<(), BarrierError> {
+        let deadline = Instant::now() + self.read_wait;
+        let mut leader = self.leadership.changes();
+        loop {
+            leader.mark_unchanged();
+            match self.leadership.living_leader(deadline).await {
+                Leader::Local => {}
+                Leader::Remote(hint) => return Err(BarrierError::NotLeader(hint)),
+                Leader::Unknown => return Err(BarrierError::NoLeader),
+            }
+            match timeout_at(deadline, self.consensus.confirm_leadership()).await {
+                Ok(Ok(())) => return Ok(()),
+                // Leadership moves at this moment.
+                Ok(Err(NotConfirmed::NotLeader)) => {}
+                Ok(Err(NotConfirmed::Unavailable)) | Err(_) => return Err(BarrierError::NoLeader),
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(BarrierError::NoLeader);
+            }
+            let _ = timeout_at(deadline.min(now + RETRY_INTERVAL), leader.changed()).await;
         }
+    }
+
+    /// The leader, unless it may be gone. While leadership moves, the next leader is waited for as
+    /// long as a read may wait.
+    pub(super) async fn living_leader(&self) -> Leader {
+        self.leadership.living_leader(Instant::now() + self.read_wait).await
     }
 
     /// Returns once a read on this node, leader or not, sees everything acknowledged anywhere
@@ -74,7 +100,7 @@ impl ReadGate {
         let mut leader = self.leadership.changes();
         loop {
             leader.mark_unchanged();
-            let asked = match self.leadership.living_leader().await {
+            let asked = match self.leadership.living_leader(deadline).await {
                 Leader::Unknown => return Err(BarrierError::NoLeader),
                 Leader::Local if self.leadership.quorum_is_silent() => return Err(BarrierError::NoLeader),
                 Leader::Local => timeout_at(deadline, self.own_read_index()).await.ok().flatten(),

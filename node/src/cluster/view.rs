@@ -5,11 +5,12 @@ use uuid::Uuid;
 
 use super::Cluster;
 pub(crate) use super::figures::{Connection, Ends, Figures, Follower};
+pub(crate) use super::hand_over::HandOverError;
 pub use super::leadership::{Leader, LeaderHint};
 pub use super::status::report::{ClusterStatus, MemberStatus, Role};
 use crate::transport::Traffic;
 
-/// A look at the cluster. Cheap to clone.
+/// A look at the cluster, and what operators may ask of the node in it. Cheap to clone.
 #[derive(Clone)]
 pub struct ClusterView {
     cluster: Cluster,
@@ -36,6 +37,19 @@ impl ClusterView {
     /// Where clients reach the leader.
     pub(crate) fn clients_address(&self, leader: &LeaderHint) -> String {
         self.cluster.clients_address(leader)
+    }
+
+    /// Hands leadership over, if this node leads.
+    ///
+    /// # Errors
+    /// See [`HandOverError`].
+    pub(crate) async fn resign(&self) -> Result<(), HandOverError> {
+        self.cluster.hand_over().await
+    }
+
+    /// Changes the priority of this node, for as long as this process runs.
+    pub(crate) fn set_priority(&self, priority: i32) {
+        self.cluster.set_priority(priority);
     }
 
     /// The members and their health.

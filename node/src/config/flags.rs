@@ -11,8 +11,9 @@ use super::certs::CertsCommand;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags};
 use super::values::{
-    Challenge, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes, parse_challenge,
-    parse_cluster_name, parse_members, parse_ms, parse_networks, parse_origins, parse_window,
+    Challenge, LeaderRedirect, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes,
+    parse_challenge, parse_cluster_name, parse_leader_redirect, parse_members, parse_ms, parse_networks, parse_origins,
+    parse_wait_ms, parse_window,
 };
 
 /// Prefix of environment variables.
@@ -83,6 +84,10 @@ pub(super) struct Flags {
     /// separated by commas (in YAML a list of {id, raft, http}) [default: this server alone]
     #[arg(long, value_name = "LIST", value_parser = parse_members, help_heading = "Cluster")]
     pub members: Option<MemberList>,
+    /// Priority of this server where the next leader is chosen: at a hand-over and when the
+    /// leader's process ends, of nodes that are ready the highest goes first
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true, help_heading = "Cluster")]
+    pub node_priority: i32,
     /// Consent to take the place of this server's lost disk in its cluster; only for a start with
     /// an empty data directory (docs/clustering.md)
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
@@ -101,6 +106,10 @@ pub(super) struct Flags {
     /// send clients to it as leader
     #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
     pub advertise_http: Option<String>,
+    /// What a node that does not lead does with ES-RequiresMaster: redirect sends the client to the
+    /// leader, proxy asks the leader itself, for clients behind a balancer that cannot reach it
+    #[arg(long, value_name = "WAY", default_value = "redirect", value_parser = parse_leader_redirect, help_heading = "Network")]
+    pub leader_redirect: LeaderRedirect,
     /// Forbid clients and proxies to cache any response
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Network")]
@@ -154,6 +163,15 @@ pub(super) struct Flags {
     /// Events behind the leader beyond which /health/ready says no
     #[arg(long, value_name = "EVENTS", default_value_t = 10_000, help_heading = "Timing")]
     pub ready_lag_events: u64,
+
+    /// Milliseconds for which a starting node keeps its HTTP port closed until it is ready; 0: it
+    /// opens the port at once
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = parse_wait_ms, help_heading = "Timing")]
+    pub start_wait_ms: u64,
+    /// Milliseconds for which a node that gets SIGTERM goes on serving while /health/ready says no,
+    /// so that balancers leave it, if another member can serve instead; 0: it stops at once
+    #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = parse_wait_ms, help_heading = "Timing")]
+    pub drain_ms: u64,
 
     /// Take a snapshot after this many bytes of log
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]

@@ -31,7 +31,7 @@ pub use tls::{KeyPair, NodeFiles, TlsFiles};
 pub use transfer::{ExportFlags, ImportFlags, ImportSource};
 pub use upkeep::{RedactFlags, ScavengeFlags};
 use values::check_host_port;
-pub use values::{Challenge, TimeWindow};
+pub use values::{Challenge, LeaderRedirect, TimeWindow};
 
 /// The complete, checked configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Config {
     pub raft_listen: SocketAddr,
     /// Consent to take the place of this server's lost disk in an existing cluster.
     pub rejoin: bool,
+    /// Where the next leader is chosen, the highest goes first.
+    pub node_priority: i32,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// How long a write may take before its outcome is reported as unknown.
@@ -80,10 +82,16 @@ pub struct Config {
     pub snapshot_bytes_per_second: u64,
     /// The node is not ready while it is more than this many events behind the leader.
     pub ready_lag_events: u64,
+    /// How long a starting node keeps the port for clients closed while it is not ready.
+    pub start_wait: Duration,
+    /// How long a node that is told to stop goes on serving, so that balancers leave it.
+    pub drain: Duration,
     /// Memory for RocksDB's block cache of the state database.
     pub block_cache_bytes: usize,
     /// `host:port` in links, instead of the host of the request (contract/streams 14).
     pub advertise_http: Option<String>,
+    /// What is done with requests for the leader while another node leads.
+    pub leader_redirect: LeaderRedirect,
     /// Forbids caching of any response (contract/streams 8.7).
     pub disable_http_caching: bool,
     /// Answers HEAD like GET, without the body.
@@ -181,12 +189,7 @@ impl Config {
                  remove --rejoin, or name all servers in --members",
             ));
         }
-        if let Some(address) = &flags.advertise_http {
-            check_host_port(address)
-                .map_err(|reason| contradiction(format!("--advertise-http is not an address: {reason}")))?;
-        }
-        crate::telemetry::check_filter(&flags.log_filter)
-            .map_err(|reason| contradiction(format!("--log-filter '{}' is not valid: {reason}", flags.log_filter)))?;
+        check_texts(&flags)?;
         let block_cache_bytes = usize::try_from(flags.block_cache_bytes)
             .map_err(|_| contradiction("--block-cache-bytes is more than this machine can address"))?;
         let ms = Duration::from_millis;
@@ -197,6 +200,7 @@ impl Config {
             http_listen,
             raft_listen,
             rejoin: flags.rejoin,
+            node_priority: flags.node_priority,
             tls,
             write_timeout: ms(flags.write_timeout_ms),
             leader_wait: ms(flags.leader_wait_ms),
@@ -212,8 +216,11 @@ impl Config {
             keep_log_bytes: flags.keep_log_bytes,
             snapshot_bytes_per_second: flags.snapshot_bytes_per_second,
             ready_lag_events: flags.ready_lag_events,
+            start_wait: ms(flags.start_wait_ms),
+            drain: ms(flags.drain_ms),
             block_cache_bytes,
             advertise_http: flags.advertise_http,
+            leader_redirect: flags.leader_redirect,
             disable_http_caching: flags.disable_http_caching,
             head_requests: flags.head_requests,
             default_admin_password: flags.default_admin_password,
@@ -312,6 +319,16 @@ fn check_members(members: &[MemberConfig]) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Checks what has a form of its own.
+fn check_texts(flags: &Flags) -> Result<(), ConfigError> {
+    if let Some(address) = &flags.advertise_http {
+        check_host_port(address)
+            .map_err(|reason| contradiction(format!("--advertise-http is not an address: {reason}")))?;
+    }
+    crate::telemetry::check_filter(&flags.log_filter)
+        .map_err(|reason| contradiction(format!("--log-filter '{}' is not valid: {reason}", flags.log_filter)))
 }
 
 fn check_timing(flags: &Flags) -> Result<(), ConfigError> {

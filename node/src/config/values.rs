@@ -32,6 +32,25 @@ impl Challenge {
     }
 }
 
+/// What a node that does not lead does with a request for the leader (contract/services 5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaderRedirect {
+    /// It sends the client there.
+    Redirect,
+    /// It answers itself, once the leader has told what it has to know; writes it forwards.
+    Proxy,
+}
+
+impl LeaderRedirect {
+    /// Its name as a value of the option.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redirect => "redirect",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 /// The parsed list of addresses and networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NetworkList(pub Vec<IpNet>);
@@ -68,6 +87,14 @@ pub(super) fn parse_ms(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(ms @ 1..=MAX_MS) => Ok(ms),
         _ => Err(format!("expected whole milliseconds from 1 to {MAX_MS}")),
+    }
+}
+
+/// The same for a wait that may be left out.
+pub(super) fn parse_wait_ms(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(ms @ 0..=MAX_MS) => Ok(ms),
+        _ => Err(format!("expected whole milliseconds from 0 to {MAX_MS}")),
     }
 }
 
@@ -115,6 +142,13 @@ pub(super) fn parse_challenge(text: &str) -> Result<Challenge, String> {
         .into_iter()
         .find(|challenge| challenge.as_str() == text)
         .ok_or_else(|| "expected BasicCustom or Basic".to_owned())
+}
+
+pub(super) fn parse_leader_redirect(text: &str) -> Result<LeaderRedirect, String> {
+    [LeaderRedirect::Redirect, LeaderRedirect::Proxy]
+        .into_iter()
+        .find(|way| way.as_str() == text)
+        .ok_or_else(|| "expected redirect or proxy".to_owned())
 }
 
 pub(super) fn parse_networks(text: &str) -> Result<NetworkList, String> {

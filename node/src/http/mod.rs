@@ -2,6 +2,7 @@
 
 mod budgets;
 mod connection;
+mod control;
 mod exchange;
 mod format;
 pub mod limits;
@@ -11,6 +12,7 @@ mod routes;
 use std::sync::Arc;
 
 pub use connection::server::serve;
+pub use control::{Control, Reload};
 pub use exchange::metrics::HttpMetrics;
 pub use exchange::reply::Reply;
 use exchange::router::Router;
@@ -56,6 +58,8 @@ pub struct AppState {
     pub stats: Arc<resources::stats::Stats>,
     /// `host:port` in links when a request has no Host header.
     pub local_address: Arc<str>,
+    /// What operators tell the node.
+    pub control: Arc<Control>,
 }
 
 /// The rooms below that handlers call.
@@ -70,12 +74,14 @@ pub struct Rooms {
     pub scavenger: Scavenger,
     /// Copies of all that this node has.
     pub backups: Backups,
+    /// What operators tell the node.
+    pub control: Arc<Control>,
 }
 
 impl AppState {
     /// The state of a node's HTTP API.
     pub fn new(rooms: Rooms, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
-        let Rooms { streams, cluster, access, scavenger, backups } = rooms;
+        let Rooms { streams, cluster, access, scavenger, backups, control } = rooms;
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         Self {
@@ -93,6 +99,7 @@ impl AppState {
             http_metrics,
             stats,
             local_address,
+            control,
         }
     }
 }

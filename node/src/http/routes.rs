@@ -6,8 +6,8 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, backup, delete, event, feed, filtered, gossip, health, node, openapi, redact, scavenge, stats,
-    subscriptions, trailing_slash, transfer, users, web,
+    all, append, backup, delete, event, feed, filtered, gossip, health, node, openapi, operate, redact, scavenge,
+    stats, subscriptions, trailing_slash, transfer, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -96,6 +96,11 @@ routes! {
     DELETE "/admin/scavenge/{guid}"                               "scavenge_stop"        Operators          -             NODE      scavenge::stop();
     GET    "/admin/scavenge/current"                              "scavenge_state"       Operators          -             NODE      scavenge::current();
     GET    "/admin/scavenge/last"                                 "scavenge_state"       Operators          -             NODE      scavenge::last();
+    POST   "/admin/shutdown"                                      "shutdown"             Operators          -             -         operate::shut_down();
+    POST   "/admin/node/resign"                                   "resign"               Operators          -             -         operate::resign();
+    POST   "/admin/node/priority/{number}"                        "node_priority"        Operators          -             -         operate::set_priority();
+    POST   "/admin/reloadconfig"                                  "reload"               Operators          -             -         operate::reload();
+    POST   "/admin/mergeindexes"                                  "merge_indexes"        Operators          -             NODE      operate::merge_indexes();
     POST   "/admin/redact/{stream}/{number}"                      "redact"               AdministratorsOnly -             NODE      redact::event();
     GET    "/subscriptions"                                       "subscriptions"        Streams            -             NODE      subscriptions::list();
     GET    "/subscriptions/{stream}"                              "subscriptions"        Streams            -             NODE      subscriptions::of_stream();

@@ -10,12 +10,13 @@ use headwater_proto::stored;
 use openraft::errors::Fatal;
 use openraft::{ConfigError, StorageHelper};
 use prost::Message;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::log_storage::LogStorage;
 use super::types::{self, NodeId, TypeConfig};
-use super::{Parts, Raft, StateMachine, network, settings};
+use super::{Parts, Raft, StateMachine, network, service, settings};
 use crate::apply::{ApplyHandle, DurableGate};
 use crate::config::Config;
 use crate::descriptors::OpenFiles;
@@ -149,7 +150,21 @@ pub async fn build(
     let closing = CancellationToken::new().drop_guard();
     let store = apply.store().clone();
     let calls = TaskTracker::new();
-    Ok(Parts { raft, store, stamps, log_end_at_start, log, apply, released, snapshots, outgoing, closing, calls })
+    let (broken, _) = broadcast::channel(service::BROKEN_STREAMS);
+    Ok(Parts {
+        raft,
+        store,
+        stamps,
+        log_end_at_start,
+        log,
+        apply,
+        released,
+        snapshots,
+        outgoing,
+        closing,
+        calls,
+        broken,
+    })
 }
 
 /// Refuses data of a cluster that has other servers than the list names. Only server ids count:

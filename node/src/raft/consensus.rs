@@ -11,7 +11,7 @@ use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::raft::WriteResult;
+use openraft::raft::{TransferLeaderRequest, WriteResult};
 use openraft::{ChangeMembers, Precondition, RaftMetrics, ReadPolicy};
 
 use super::Raft;
@@ -140,6 +140,28 @@ impl Consensus {
     /// until there is a new leader.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), ConsensusEnded> {
         self.raft.trigger().transfer_leader(to).await.map_err(|_| ConsensusEnded)
+    }
+
+    /// Lets this node vote before the lease of `leader` is over, because the process of `leader`
+    /// has ended. Nodes that have not found so keep the lease, so another leader needs a majority
+    /// that has.
+    pub async fn end_lease(&self, leader: NodeId) -> Result<(), ConsensusEnded> {
+        #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
+        let vote = self.raft.metrics().borrow_watched().vote;
+        if vote.leader_id.voted_for != leader {
+            return Ok(());
+        }
+        // With this message a leader that hands over tells all voters that its lease is over. Here
+        // it names no node that could be the next one.
+        let resigned = TransferLeaderRequest::new(vote, leader, None);
+        self.raft.handle_transfer_leader(resigned).await.map(drop).map_err(|_| ConsensusEnded)
+    }
+
+    /// Stands for election if a majority would vote for this node at this moment; changes nothing
+    /// otherwise.
+    pub async fn campaign(&self) -> Result<(), ConsensusEnded> {
+        let ask_first = true;
+        self.raft.trigger().elect(ask_first).await.map_err(|_| ConsensusEnded)
     }
 
     /// The state of consensus at this moment.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use headwater_proto::raft::raft_server::RaftServer;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::service::RaftService;
-use super::types::{self, TypeConfig};
+use super::types::{self, NodeId, TypeConfig};
 use super::{Consensus, Raft};
 use crate::apply::ApplyHandle;
 use crate::config::Config;
@@ -51,6 +51,8 @@ pub struct Parts {
     pub(super) closing: DropGuard,
     /// Calls of other nodes that may still hand something to consensus.
     pub(super) calls: TaskTracker,
+    /// See [`Self::broken_streams`].
+    pub(super) broken: broadcast::Sender<NodeId>,
 }
 
 impl Parts {
@@ -67,7 +69,19 @@ impl Parts {
     /// The gRPC service for the other nodes.
     pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<RaftService> {
         let (closing, calls) = (self.closing.token().clone(), self.calls.clone());
-        RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), closing, calls)
+        RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), closing, calls, self.broken.clone())
+    }
+
+    /// The nodes whose streams of entries are cut off from now on: a connection of theirs has
+    /// ended.
+    pub fn broken_streams(&self) -> broadcast::Receiver<NodeId> {
+        self.broken.subscribe()
+    }
+
+    /// Pretends that the stream of this node was cut off.
+    #[cfg(test)]
+    pub(crate) fn report_broken_stream(&self, caller: NodeId) {
+        self.broken.send(caller).unwrap();
     }
 
     /// Takes part in elections from now on, and takes snapshots until `stop`. Before it returns,

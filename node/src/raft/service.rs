@@ -3,11 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use headwater_proto::raft as wire;
 use headwater_proto::raft::raft_server::{Raft as RaftRpc, RaftServer};
 use openraft::async_runtime::WatchReceiver;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -17,11 +17,30 @@ use super::codec::{self, CodecError};
 use super::state_machine::{Snapshot, meta_of};
 use super::{Raft, wire as convert};
 use crate::snapshot::{self, ReceiveError, SnapshotStore};
-use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES};
+use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES, NodeId};
 
 /// Snapshots received at the same time. A second one could only come from a second leader, and both
 /// together would fill the disk.
 const TRANSFERS: usize = 1;
+
+/// Broken streams that whoever looks at them may be behind; what he misses is of no use any more.
+pub const BROKEN_STREAMS: usize = 16;
+
+/// The entries of one caller. Dropped before their end, they were cut off.
+struct Entries {
+    caller: NodeId,
+    broken: broadcast::Sender<NodeId>,
+    have_ended: bool,
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        if !self.have_ended {
+            // Nobody may want to know.
+            let _ = self.broken.send(self.caller);
+        }
+    }
+}
 
 /// Answers the calls of the other nodes.
 pub struct RaftService {
@@ -34,6 +53,8 @@ pub struct RaftService {
     closing: CancellationToken,
     /// Calls that may still hand something to consensus.
     calls: TaskTracker,
+    /// Hears of each caller whose stream of entries was cut off.
+    broken: broadcast::Sender<NodeId>,
 }
 
 impl RaftService {
@@ -44,9 +65,10 @@ impl RaftService {
         snapshots: Arc<SnapshotStore>,
         closing: CancellationToken,
         calls: TaskTracker,
+        broken: broadcast::Sender<NodeId>,
     ) -> RaftServer<Self> {
         let transfers = Semaphore::new(TRANSFERS);
-        RaftServer::new(Self { raft, identity, snapshots, transfers, closing, calls })
+        RaftServer::new(Self { raft, identity, snapshots, transfers, closing, calls, broken })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
@@ -84,18 +106,26 @@ impl RaftRpc for RaftService {
             Ok(message) => convert::append_request_from_message(message).map_err(malformed),
             Err(status) => Err(status),
         });
+        let requests = requests.map(Some).chain(stream::once(std::future::ready(None)));
+        let entries = Entries { caller: peer, broken: self.broken.clone(), have_ended: false };
         // Both directions end with the node: HTTP/2 keeps the stream open until the requests are
         // dropped as well.
-        let requests = requests.take_until(self.closing.clone().cancelled_owned()).scan(call, move |_, request| {
-            let request = request
-                .inspect_err(|status| {
-                    if status.code() == tonic::Code::InvalidArgument {
-                        tracing::error!(%peer, error = status.message(), "refused an append request");
-                    }
-                })
-                .ok();
-            std::future::ready(request)
-        });
+        let requests = requests.take_until(self.closing.clone().cancelled_owned()).scan(
+            (call, entries),
+            move |(_, entries), request| {
+                entries.have_ended = request.is_none();
+                let request = request.and_then(|request| {
+                    request
+                        .inspect_err(|status| {
+                            if status.code() == tonic::Code::InvalidArgument {
+                                tracing::error!(%peer, error = status.message(), "refused an append request");
+                            }
+                        })
+                        .ok()
+                });
+                std::future::ready(request)
+            },
+        );
         let answers = self.raft.stream_append(requests).map(|answer| match answer {
             Ok(result) => Ok(convert::append_result_to_message(&result)),
             Err(fatal) => Err(stopped(fatal)),

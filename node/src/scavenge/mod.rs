@@ -6,6 +6,7 @@
 //! so that the disk gets its space back.
 
 mod figures;
+mod merge;
 mod reclaim;
 mod record;
 mod settings;
@@ -46,6 +47,7 @@ struct Inner {
     cluster: Cluster,
     config: Arc<Config>,
     metrics: ScavengeMetrics,
+    merges: merge::Merges,
 }
 
 /// Why a run is not started or stopped.
@@ -89,13 +91,13 @@ impl From<WriteError> for ScavengeError {
 impl Scavenger {
     /// The runs of this cluster; nothing happens until [`Self::run`].
     pub fn new(cluster: Cluster, config: Arc<Config>, metrics: ScavengeMetrics) -> Self {
-        Self { inner: Arc::new(Inner { cluster, config, metrics }) }
+        Self { inner: Arc::new(Inner { cluster, config, metrics, merges: merge::Merges::default() }) }
     }
 
     /// Works until `stop`: as leader on runs, as any node on its own tables.
     pub async fn run(self, stop: CancellationToken) {
         let work = async {
-            tokio::join!(work::run(&self.inner), reclaim::run(&self.inner));
+            tokio::join!(work::run(&self.inner), reclaim::run(&self.inner), merge::run(&self.inner));
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -135,6 +137,12 @@ impl Scavenger {
             }
         }
         Err(ScavengeError::NotReady)
+    }
+
+    /// Rewrites all tables of this node's index in the background. Returns the id of this work, or
+    /// of the one that is under way.
+    pub(crate) fn merge_indexes(&self, _by: &Operator) -> Uuid {
+        self.inner.merges.begin()
     }
 
     /// The run that was started last, if there was one lately.

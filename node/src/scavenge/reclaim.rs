@@ -67,7 +67,10 @@ async fn rewrite(inner: &Inner, mut ranges: Vec<Reclaimable>) {
 }
 
 /// Runs it where it may wait for the disk. `None` when the runtime ends.
-async fn apart<T: Send + 'static>(store: &Store, work: impl FnOnce(&Store) -> T + Send + 'static) -> Option<T> {
+pub(super) async fn apart<T: Send + 'static>(
+    store: &Store,
+    work: impl FnOnce(&Store) -> T + Send + 'static,
+) -> Option<T> {
     let store = store.clone();
     tokio::task::spawn_blocking(move || work(&store)).await.ok()
 }

@@ -46,6 +46,14 @@ impl Store {
         Ok(found)
     }
 
+    /// All tables of the index and of the ids of events, in pieces of some tables each. Writes
+    /// everything to disk first, because only tables can be rewritten.
+    pub fn index_tables(&self) -> io::Result<Vec<Reclaimable>> {
+        self.flush()?;
+        let files = self.inner.current.load_full().db().live_files().map_err(io::Error::other)?;
+        Ok([options::EVENT_ID, options::INDEX].into_iter().flat_map(|family| whole(family, &files)).collect())
+    }
+
     /// Whether so many rows of the index belong to forgotten ids that it is worthwhile to rewrite
     /// it, and the family of ids with it. There is no telling which tables hold them, and how many
     /// there are can only be estimated: streams may have begun at a number above 0. So once they
@@ -100,13 +108,6 @@ impl Store {
             (super::index_row::key(stream_id, from).to_vec(), super::index_row::end_key(stream_id).to_vec());
         let range = Reclaimable { family: options::INDEX, from, to, has_removals: false, bytes: 0 };
         compact(&self.inner.current.load_full(), &range);
-    }
-
-    /// All tables that may hold rows of forgotten ids.
-    #[cfg(test)]
-    pub(crate) fn forgotten_rows(&self) -> Vec<Reclaimable> {
-        let files = self.inner.current.load_full().db().live_files().unwrap();
-        [options::EVENT_ID, options::INDEX].into_iter().flat_map(|family| whole(family, &files)).collect()
     }
 }
 

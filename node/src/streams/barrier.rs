@@ -9,7 +9,8 @@ use crate::timing::{self, Phase};
 /// has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ReadBarrier {
-    /// The leader itself has to answer, once it has made sure that it still leads.
+    /// The leader itself has to answer, once it has made sure that it still leads; or what it would
+    /// answer, where this node sends no client to it.
     pub(crate) require_leader: bool,
     /// The event at this position has to be applied.
     pub(crate) min_position: Option<Position>,
@@ -18,7 +19,7 @@ pub(crate) struct ReadBarrier {
 impl Streams {
     /// Waits until this node may answer a read as it was asked for. Every read begins here.
     pub(crate) async fn read_barrier(&self, barrier: ReadBarrier) -> Result<(), Refusal> {
-        if !self.cluster.may_serve_reads() {
+        if !self.cluster.has_recovered() {
             return Err(Refusal::NotReady);
         }
         if barrier == ReadBarrier::default() {

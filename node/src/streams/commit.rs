@@ -75,9 +75,10 @@ impl CommitError {
 }
 
 impl Streams {
-    /// Refuses a write that demands the leader, unless this node leads (contract/streams 16).
+    /// Refuses a write that demands the leader, unless this node leads (contract/streams 16). Where
+    /// no client is sent to the leader, such a write is forwarded like every other.
     pub(super) async fn write_barrier(&self, require_leader: bool) -> Result<(), Refusal> {
-        if !require_leader {
+        if !require_leader || !self.cluster.redirects_to_leader() {
             return Ok(());
         }
         // Rare, and larger than all the rest of a write.

@@ -87,6 +87,26 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Attempts to find a port closed whose process has just ended: the kernel closes connections and
+/// ports one after the other.
+const REFUSAL_ATTEMPTS: usize = 5;
+
+/// The pause between two of them.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(10);
+
+/// Whether the machine at `address` (`host:port`) answers and no process listens there: the one
+/// that did has ended. A machine that does not answer proves nothing.
+pub async fn is_refused(address: &str) -> bool {
+    for _ in 0..REFUSAL_ATTEMPTS {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Err(error)) => return error.kind() == io::ErrorKind::ConnectionRefused,
+            Ok(Ok(_)) => tokio::time::sleep(REFUSAL_PAUSE).await,
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
 fn authority(address: &Uri) -> &str {
     address.authority().map(|authority| authority.as_str()).unwrap_or_default()
 }
@@ -179,5 +199,22 @@ impl HandshakeFailures {
 
     fn forget(&self, server: u16) {
         self.0.lock().remove(&server);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_port_without_a_process_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        assert!(!is_refused(&address).await);
+        drop(listener);
+        assert!(is_refused(&address).await);
+        assert!(!is_refused("host.invalid:1").await, "a name that nobody knows");
     }
 }

@@ -14,6 +14,7 @@ mod kept_pages;
 mod links;
 mod long_polls;
 mod metrics;
+mod operate;
 mod origins;
 mod requests;
 mod scavenge;

@@ -106,6 +106,10 @@ impl Nodes {
             format!("--data-dir={}", self.directories[index].path().display()),
         ];
         options.extend(self.options.iter().chain(further).map(|option| option.replace("{id}", &id)));
+        // Tests look at nodes that are not ready, too.
+        if !options.iter().any(|option| option.starts_with("--start-wait-ms")) {
+            options.push("--start-wait-ms=0".to_owned());
+        }
         self.nodes[index] = Some(Node::start(configured(&options), OPEN_FILES).await.unwrap());
     }
 

@@ -269,7 +269,7 @@ async fn certificates_are_renewed_under_load_without_dropping_a_connection() {
     for _ in 0..3 {
         for (index, shown) in shown.iter_mut().enumerate() {
             pki.issue(index as u16 + 1);
-            cluster.node(index).reload_certificates().await;
+            cluster.node(index).reload().await.unwrap();
             let new = connect(&cluster.places.http[index], pki.ca_pem(), Version::Http1).await.unwrap();
             assert_ne!(new.certificate, *shown, "the renewed certificate is shown to new connections");
             *shown = new.certificate;

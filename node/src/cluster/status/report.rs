@@ -1,6 +1,7 @@
 //! Readiness, and the role of each member.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::SystemTime;
 
 use headwater_proto::cluster as wire;
@@ -61,6 +62,8 @@ pub struct MemberStatus {
     pub applied_entries: u64,
     /// Number of events it has applied.
     pub next_position: Position,
+    /// Where the next leader is chosen, the highest goes first.
+    pub priority: i32,
 }
 
 /// The cluster as this node sees it.
@@ -99,6 +102,8 @@ pub(crate) struct Status {
     pub(crate) store: Store,
     /// The cluster of this disk.
     pub(crate) identity: Arc<Identity>,
+    /// The priority of this node; at first the one of the configuration.
+    pub(crate) priority: AtomicI32,
 }
 
 impl Status {
@@ -142,6 +147,7 @@ impl Status {
             http_address: self.advertised_http(self.config.server_id, &self.membership.own_config().http_address),
             process_id: self.process_id.as_bytes().to_vec().into(),
             state_format: store::FORMAT_VERSION,
+            priority: self.priority.load(Ordering::Relaxed),
         }
     }
 
@@ -179,6 +185,7 @@ impl Status {
                 committed_entries: 0,
                 applied_entries: 0,
                 next_position: 0,
+                priority: 0,
             };
         };
         MemberStatus {
@@ -194,6 +201,7 @@ impl Status {
             committed_entries: status.committed_index,
             applied_entries: status.applied_index,
             next_position: status.next_position,
+            priority: status.priority,
         }
     }
 
@@ -202,7 +210,7 @@ impl Status {
         if self.lifecycle.is_stopping() {
             return Some("stopping".to_owned());
         }
-        if !self.lifecycle.may_serve_reads() {
+        if !self.lifecycle.has_recovered() {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }
         if !self.membership.is_member() {
@@ -252,20 +260,20 @@ impl Status {
 
     /// The role of this node (contract/services 5.1).
     fn role(&self, state: ServerState, ready: bool) -> wire::Role {
-        let may_serve_reads = self.lifecycle.may_serve_reads();
+        let has_recovered = self.lifecycle.has_recovered();
         if self.lifecycle.is_stopping() {
             return wire::Role::Stopping;
         }
         match (state, self.leadership.leader()) {
             (ServerState::Leader, _) if ready => wire::Role::Leader,
             // It serves no reads yet, and consensus may name a leader from before the start.
-            _ if !may_serve_reads && !self.hears_leader() => wire::Role::Starting,
+            _ if !has_recovered && !self.hears_leader() => wire::Role::Starting,
             (ServerState::Candidate, _) => wire::Role::Candidate,
             (_, Leader::Unknown) if self.membership.disk_is_empty() => wire::Role::Starting,
             (_, Leader::Unknown) => wire::Role::Unknown,
             (ServerState::Learner, _) => wire::Role::Learner,
             (ServerState::Follower, _) if ready => wire::Role::Follower,
-            (ServerState::Follower, _) if may_serve_reads => wire::Role::Unknown,
+            (ServerState::Follower, _) if has_recovered => wire::Role::Unknown,
             (ServerState::Follower, _) => wire::Role::Learner,
             (ServerState::Leader | ServerState::Ended, _) => wire::Role::Unknown,
         }

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::leadership::Leader;
 use crate::event::{Stamps, Ticks, WriteOutcome};
@@ -72,6 +72,13 @@ struct QueuedCommand {
 #[derive(Clone)]
 pub(crate) struct Gate {
     queue: mpsc::Sender<QueuedCommand>,
+    /// Shared by the batches under way, and held alone by whoever keeps the gate shut.
+    door: Arc<RwLock<()>>,
+}
+
+/// While this lives no batch starts; commands wait in the queue, each until its deadline.
+pub(crate) struct Shut {
+    _door: OwnedRwLockWriteGuard<()>,
 }
 
 impl Gate {
@@ -83,7 +90,15 @@ impl Gate {
         leader: watch::Receiver<Leader>,
     ) -> (Self, GateWorker) {
         let (queue, queued) = mpsc::channel(QUEUED_PROPOSALS);
-        (Self { queue }, GateWorker { queued, proposer: Proposer { consensus, stamps, metrics, leader } })
+        let door = Arc::<RwLock<()>>::default();
+        let proposer = Proposer { consensus, stamps, metrics, leader, door: door.clone() };
+        (Self { queue, door }, GateWorker { queued, proposer })
+    }
+
+    /// Shuts the gate and returns once no batch is under way, so that the outcome of every command
+    /// that was proposed is known.
+    pub(crate) async fn shut(&self) -> Shut {
+        Shut { _door: self.door.clone().write_owned().await }
     }
 
     /// Commands that wait for the next batch.
@@ -165,11 +180,14 @@ struct Proposer {
     stamps: Arc<Stamps>,
     metrics: Arc<Metrics>,
     leader: watch::Receiver<Leader>,
+    /// See [`Gate`].
+    door: Arc<RwLock<()>>,
 }
 
 impl Proposer {
     /// Proposes one batch and hands out its answers in order.
-    async fn commit(mut self, queued: Vec<QueuedCommand>) {
+    async fn commit(mut self, mut queued: Vec<QueuedCommand>) {
+        let Some(_open) = pass(&self.door, &mut queued).await else { return };
         let time = self.stamps.next(Ticks::from_system_time(SystemTime::now()));
         let Batch { proposals, mut waiting } = batch(queued, time);
         // Marked as seen before anything is proposed, so that no change after this is missed.
@@ -202,6 +220,31 @@ impl Proposer {
             }
         }
         waiting.into_iter().for_each(|one| one.answer(Proposed::Unknown));
+    }
+}
+
+/// Waits until the gate is open. Commands whose deadline passes meanwhile are answered and left
+/// out; `None` when none is left.
+async fn pass(door: &Arc<RwLock<()>>, queued: &mut Vec<QueuedCommand>) -> Option<OwnedRwLockReadGuard<()>> {
+    if let Ok(open) = door.clone().try_read_owned() {
+        return Some(open);
+    }
+    let passing = door.clone().read_owned();
+    tokio::pin!(passing);
+    loop {
+        let deadline = queued.iter().map(|one| one.deadline).min()?;
+        match timeout_at(deadline, passing.as_mut()).await {
+            Ok(open) => return Some(open),
+            Err(_) => answer_late(queued, Instant::now()),
+        }
+    }
+}
+
+/// Answers the commands whose deadline has passed, which are certainly not written, and leaves them
+/// out.
+fn answer_late(queued: &mut Vec<QueuedCommand>, now: Instant) {
+    for late in queued.extract_if(.., |one| one.deadline <= now) {
+        (late.respond)(Proposed::Busy);
     }
 }
 
@@ -335,6 +378,29 @@ mod tests {
         let batch = batch((0..3).map(late).chain([command(1, Duration::from_secs(60), &answered)]).collect(), TIME);
         assert_eq!((sizes(&batch), batch.waiting.len()), (vec![1], 1));
         assert_eq!(answered.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn commands_wait_at_a_shut_gate_until_it_opens_or_their_deadline() {
+        let (answered, door) = (Arc::default(), Arc::<RwLock<()>>::default());
+        let under_way = pass(&door, &mut Vec::new()).await.unwrap();
+        let mut shut = Box::pin(door.clone().write_owned());
+        assert!(futures::poll!(shut.as_mut()).is_pending(), "a batch is under way");
+        drop(under_way);
+        let shut = shut.await;
+
+        let mut late = vec![command(1, Duration::ZERO, &answered)];
+        assert!(pass(&door, &mut late).await.is_none());
+        assert_eq!(answered.load(Ordering::Relaxed), 1);
+        let mut queued = vec![command(1, Duration::ZERO, &answered), command(1, Duration::from_secs(60), &answered)];
+        let mut passing = Box::pin(pass(&door, &mut queued));
+        while answered.load(Ordering::Relaxed) < 2 {
+            assert!(futures::poll!(passing.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(shut);
+        assert!(passing.await.is_some());
+        assert_eq!((queued.len(), answered.load(Ordering::Relaxed)), (1, 2));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::authorization::{Authorizer, LeaderCheck, Requester};
 use super::forward::Forwards;
-use super::gate::{Gate, Proposed, Respond};
+use super::gate::{Gate, Proposed, Respond, Shut};
 use crate::cluster::leadership::{Leader, LeaderTerm, Leadership};
 use crate::cluster::wire::requester_from_wire;
 use crate::event::WriteOutcome;
@@ -211,6 +211,12 @@ impl Writes {
                 });
             }
         }
+    }
+
+    /// Returns once no write of this node as leader is under way; none begins while the value
+    /// lives. Writes that arrive meanwhile wait, each within its deadline.
+    pub(crate) async fn pause(&self) -> Shut {
+        self.gate.shut().await
     }
 
     /// Commands that wait to be proposed by this node as leader.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures::future::{self, Either};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -57,7 +57,10 @@ where
             // On the heap, because the connection would otherwise keep room for it while nothing is
             // asked.
             Box::pin(async move {
-                let answer = answer(&state, &connection, request).await;
+                let mut answer = answer(&state, &connection, request).await;
+                if state.control.leaving.is_cancelled() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(answer.map(|reply| Guarded::new(reply, (answering, in_use))))
             })
         });

@@ -64,6 +64,7 @@ where
         let mut activity = Activity::new(requests.clone(), connection.clone());
         let usage = place.usage();
         let is_tight = connection.heads.is_wanted();
+        let leave = Leave::of(&state, shutdown);
         let most_streams = if is_tight { MAX_STREAMS_UNDER_PRESSURE } else { MAX_STREAMS };
         let guarded = StallGuard::new(stream, connection.clone());
         let service = service_fn(move |request| {
@@ -104,7 +105,7 @@ where
         let ended = loop {
             tokio::select! {
                 ended = served.as_mut() => break ended,
-                () = shutdown.cancelled(), if !activity.is_leaving => {
+                () = leave.told(), if !activity.is_leaving => {
                     activity.is_leaving = true;
                     served.as_mut().graceful_shutdown();
                 }
@@ -128,6 +129,31 @@ where
         // The drain at shutdown waits for all watchers to be gone.
         drop(watcher);
         drop(place);
+    }
+}
+
+/// When the client has to be told that no more requests are taken.
+struct Leave {
+    /// The node is about to stop, and clients should go elsewhere.
+    leaving: CancellationToken,
+    /// The node stops.
+    shutdown: CancellationToken,
+}
+
+impl Leave {
+    /// For a connection that begins now. A client that comes although the node is leaving already
+    /// has nowhere else to go.
+    fn of(state: &AppState, shutdown: CancellationToken) -> Self {
+        let leaving = &state.control.leaving;
+        let leaving = if leaving.is_cancelled() { shutdown.clone() } else { leaving.clone() };
+        Self { leaving, shutdown }
+    }
+
+    async fn told(&self) {
+        tokio::select! {
+            () = self.leaving.cancelled() => {}
+            () = self.shutdown.cancelled() => {}
+        }
     }
 }
 

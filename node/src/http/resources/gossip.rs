@@ -67,7 +67,7 @@ fn member(object: &mut Object<'_>, member: &MemberStatus, cluster_id: Uuid) {
     // A term has no id of its own; this one is the same on all nodes that are in it.
     let epoch_id = Uuid::new_v5(&cluster_id, &member.term.to_be_bytes());
     object.string("epochId", epoch_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-    object.number("nodePriority", 0);
+    object.number("nodePriority", member.priority);
 }
 
 fn split(address: &str) -> (&str, u16) {

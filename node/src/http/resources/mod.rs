@@ -15,6 +15,7 @@ pub(super) mod kept_pages;
 pub(super) mod live;
 pub(super) mod node;
 pub(super) mod openapi;
+pub(super) mod operate;
 pub(super) mod page;
 pub(super) mod redact;
 pub(super) mod scavenge;

@@ -358,7 +358,7 @@ proptest! {
                         Step::Apply(_) | Step::Commit => {}
                         Step::Flush => {
                             node.store().flush().unwrap();
-                            for range in node.store().forgotten_rows() {
+                            for range in node.store().index_tables().unwrap() {
                                 node.store().reclaim(&range).unwrap();
                             }
                             for range in node.store().reclaimable().unwrap() {

@@ -1,0 +1,118 @@
+//! The port for clients: taken when the node starts, opened when it can answer them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::tls::HttpsAcceptor;
+use crate::{fatal, http};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// How often it is looked whether the node is ready.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The address of the port. Until it is opened, connections are refused, which tells clients and
+/// balancers at once to try another node.
+pub(super) struct TakenPort {
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl TakenPort {
+    /// # Errors
+    /// The address is in use, or not one of this machine.
+    pub(super) fn take(address: SocketAddr) -> anyhow::Result<Self> {
+        let taken = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // Connections of the last process, which the kernel still remembers, are not in the
+            // way.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            std::io::Result::Ok(socket)
+        };
+        Ok(Self { socket: taken().with_context(|| refusal(address))?, address })
+    }
+
+    fn open(self) -> anyhow::Result<TcpListener> {
+        self.socket.listen(BACKLOG).with_context(|| refusal(self.address))
+    }
+}
+
+fn refusal(address: SocketAddr) -> String {
+    format!("cannot listen on {address}: stop the process that uses it, or change --http-listen")
+}
+
+/// What serves the clients of a node.
+pub(super) struct ClientServer {
+    pub(super) port: TakenPort,
+    /// Connections at a time.
+    pub(super) most: usize,
+    pub(super) https: Option<HttpsAcceptor>,
+    pub(super) state: http::AppState,
+    /// Knows when the node is ready.
+    pub(super) cluster: Cluster,
+    /// How long the port stays closed at most while the node is not ready: after that, operators
+    /// can ask why.
+    pub(super) patience: Duration,
+    /// The node stops.
+    pub(super) stop: CancellationToken,
+}
+
+impl ClientServer {
+    /// Serves until the node stops, from the moment it is ready, or at once if that is not waited
+    /// for.
+    ///
+    /// # Errors
+    /// Another process has taken the address.
+    pub(super) fn start(self) -> anyhow::Result<JoinHandle<()>> {
+        if self.patience.is_zero() {
+            return Ok(tokio::spawn(self.open()?));
+        }
+        Ok(tokio::spawn(async move {
+            if !self.may_open().await {
+                return;
+            }
+            match self.open() {
+                Ok(serving) => serving.await,
+                Err(error) => {
+                    fatal::tell(&format!("{error:#}"));
+                    fatal::leave(fatal::EXIT_REFUSED)
+                }
+            }
+        }))
+    }
+
+    /// Waits until the port may be opened; false if the node stops instead.
+    async fn may_open(&self) -> bool {
+        let ready = async {
+            while !self.cluster.status().ready {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            waited = tokio::time::timeout(self.patience, ready) => {
+                if waited.is_err() {
+                    let why = self.cluster.status().not_ready_reason.unwrap_or_default();
+                    tracing::info!(why, "opening the port for clients although this node is not ready");
+                }
+                true
+            }
+            () = self.stop.cancelled() => false,
+        }
+    }
+
+    fn open(self) -> anyhow::Result<impl Future<Output = ()>> {
+        let Self { port, most, https, state, stop, .. } = self;
+        let (address, tls) = (port.address, https.is_some());
+        let listener = port.open()?;
+        tracing::info!(http = %address, tls, "listening");
+        Ok(http::serve(listener, most, https, state, stop))
+    }
+}
