@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Certs(command)) => certs(&command),
         Ok(Invocation::Scavenge(flags)) => ended(client::run(commands::scavenge(&flags))),
+        Ok(Invocation::Top(flags)) => ended(client::run(commands::top(&flags))),
         Ok(Invocation::Redact(flags)) => ended(client::run(commands::redact(&flags))),
         Ok(Invocation::Backup(flags)) => as_private(|| ended(client::run(backup::fetch::backup(&flags)))),
         Ok(Invocation::Restore(flags)) => as_private(|| judged(backup::command::restore(&flags))),

@@ -65,6 +65,17 @@ impl Client {
         Ok(Self { http, base: url.clone(), login, retry: patience.retry() })
     }
 
+    /// The same login at another node of the cluster.
+    #[must_use]
+    pub fn at(&self, node: &Url) -> Self {
+        Self { base: node.clone(), ..self.clone() }
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.base.scheme()
+    }
+
     /// Scheme, host and port, as messages name the node.
     pub fn name(&self) -> &str {
         self.base.as_str().trim_end_matches('/')

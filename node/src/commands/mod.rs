@@ -3,9 +3,11 @@
 
 mod redact;
 mod scavenge;
+mod top;
 
 pub use redact::redact;
 pub use scavenge::scavenge;
+pub use top::top;
 
 use crate::client::ClientError;
 
@@ -15,6 +17,9 @@ pub enum CommandError {
     /// The node refused, or could not be talked to.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// No node that is known answers.
+    #[error("{0}")]
+    NoNode(String),
     /// The process lacks something of its system.
     #[error("{0}")]
     System(#[from] std::io::Error),

@@ -9,7 +9,7 @@ use super::Secret;
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
 use super::transfer::{ExportFlags, ImportFlags};
-use super::upkeep::{RedactFlags, ScavengeFlags};
+use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::values::{
     Challenge, LeaderRedirect, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes,
     parse_challenge, parse_cluster_name, parse_leader_redirect, parse_members, parse_ms, parse_networks, parse_origins,
@@ -50,6 +50,8 @@ pub(super) enum Subcommands {
     Scavenge(Box<ScavengeFlags>),
     /// Blank data and metadata of one event on every node (docs/operations.md)
     Redact(Box<RedactFlags>),
+    /// Show all nodes of a cluster with their rates and delays (docs/operations.md)
+    Top(Box<TopFlags>),
     /// Copy all that a running node has to a directory, a file or a pipe (docs/operations.md)
     Backup(Box<BackupFlags>),
     /// Make the data directory of a new cluster from a backup (docs/operations.md)

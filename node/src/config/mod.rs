@@ -29,7 +29,7 @@ pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
 pub use transfer::{ExportFlags, ImportFlags, ImportSource};
-pub use upkeep::{RedactFlags, ScavengeFlags};
+pub use upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use values::check_host_port;
 pub use values::{Challenge, LeaderRedirect, TimeWindow};
 

@@ -14,7 +14,7 @@ use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::transfer::{ExportFlags, ImportFlags};
-use super::upkeep::{RedactFlags, ScavengeFlags};
+use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::{Config, print};
 
 /// Why there is no configuration. Each message says how to correct it.
@@ -110,6 +110,8 @@ pub enum Invocation {
     Scavenge(Box<ScavengeFlags>),
     /// Blank an event.
     Redact(Box<RedactFlags>),
+    /// Show all nodes of a cluster.
+    Top(Box<TopFlags>),
     /// Copy all that a node has.
     Backup(Box<BackupFlags>),
     /// Make a data directory from a backup.
@@ -140,6 +142,7 @@ pub fn resolve(
             return Ok(Invocation::Scavenge(Box::new(ScavengeFlags::from_arg_matches(options)?)));
         }
         Some(("redact", options)) => return Ok(Invocation::Redact(Box::new(RedactFlags::from_arg_matches(options)?))),
+        Some(("top", options)) => return Ok(Invocation::Top(Box::new(TopFlags::from_arg_matches(options)?))),
         Some(("backup", options)) => return Ok(Invocation::Backup(Box::new(BackupFlags::from_arg_matches(options)?))),
         Some(("restore", options)) => {
             return Ok(Invocation::Restore(Box::new(RestoreFlags::from_arg_matches(options)?)));

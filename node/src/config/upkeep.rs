@@ -32,3 +32,17 @@ pub struct RedactFlags {
     #[command(flatten)]
     pub node: NodeFlags,
 }
+
+/// Options of `headwater top`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct TopFlags {
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub interval_s: u64,
+    /// Look for this long, print what was seen as text, and end
+    #[arg(long)]
+    pub once: bool,
+    /// The cluster.
+    #[command(flatten)]
+    pub node: NodeFlags,
+}

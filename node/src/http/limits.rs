@@ -196,3 +196,6 @@ pub(crate) const MAX_LOGGED_PATH_BYTES: usize = 256;
 
 /// Bytes of the id of a request, in a line of the log. A longer one is as good as none.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Slow requests that can be asked for.
+pub(crate) const KEPT_SLOW_REQUESTS: usize = 32;

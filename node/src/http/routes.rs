@@ -101,6 +101,7 @@ routes! {
     POST   "/admin/node/priority/{number}"                        "node_priority"        Operators          -             -         operate::set_priority();
     POST   "/admin/reloadconfig"                                  "reload"               Operators          -             -         operate::reload();
     POST   "/admin/mergeindexes"                                  "merge_indexes"        Operators          -             NODE      operate::merge_indexes();
+    GET    "/admin/slow-requests"                                 "slow_requests"        Operators          -             NODE      node::slow_requests();
     POST   "/admin/redact/{stream}/{number}"                      "redact"               AdministratorsOnly -             NODE      redact::event();
     GET    "/subscriptions"                                       "subscriptions"        Streams            -             NODE      subscriptions::list();
     GET    "/subscriptions/{stream}"                              "subscriptions"        Streams            -             NODE      subscriptions::of_stream();

@@ -63,7 +63,9 @@ pub(crate) async fn answer(
     let status = answer.status().as_u16();
     state.http_metrics.answered(route, status);
     spent.add(Phase::Answer, answer_began.elapsed());
-    state.slow_requests.ended(&head, route, status, began.elapsed(), &spent);
+    let taken = began.elapsed().saturating_sub(spent.in_phase(Phase::News));
+    state.http_metrics.took(origin::may_write(&head.method), taken);
+    state.slow_requests.ended(&head, route, status, taken, &spent);
     answer
 }
 

@@ -1,19 +1,43 @@
-//! A line in the log for each request that took long, and where its time went.
+//! Requests that took long and where their time went: a line in the log for each, and the newest
+//! of them to be asked for.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 use http::request::Parts;
+use parking_lot::Mutex;
+use serde::Serialize;
 
-use crate::http::limits::{MAX_LOGGED_PATH_BYTES, MAX_REQUEST_ID_BYTES, MAX_SLOW_LINES_PER_SECOND};
-use crate::timing::{Phase, Spent};
+use crate::event::Ticks;
+use crate::http::limits::{KEPT_SLOW_REQUESTS, MAX_LOGGED_PATH_BYTES, MAX_REQUEST_ID_BYTES, MAX_SLOW_LINES_PER_SECOND};
+use crate::timing::Spent;
 
 /// Requests that took long. Clones count together.
 #[derive(Debug, Clone)]
 pub struct SlowRequests {
     limit: Option<Duration>,
-    lines: std::sync::Arc<Lines>,
+    lines: Arc<Lines>,
+    newest: Arc<Mutex<VecDeque<SlowRequest>>>,
+}
+
+/// A request that took long.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SlowRequest {
+    /// When it was answered.
+    at: String,
+    method: String,
+    path: String,
+    route: &'static str,
+    status: u16,
+    taken_ms: u64,
+    /// Milliseconds in each phase.
+    spent_ms: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
 }
 
 /// How many lines there may be.
@@ -30,21 +54,49 @@ impl SlowRequests {
     /// Requests that take longer than the limit; none are told without one.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         let lines = Lines { began: Instant::now(), counted: AtomicU64::new(0), left_out: AtomicU64::new(0) };
-        Self { limit, lines: lines.into() }
+        Self { limit, lines: lines.into(), newest: Arc::default() }
     }
 
-    /// Writes a line about the request if it took too long, apart from what its client has asked to
-    /// wait for. Its answer may still be on its way.
+    /// Notes the request if it took too long, without what its client has asked to wait for. Its
+    /// answer may still be on its way.
     pub(crate) fn ended(&self, head: &Parts, route: &'static str, status: u16, taken: Duration, spent: &Spent) {
-        let taken = taken.saturating_sub(spent.in_phase(Phase::News));
-        if self.limit.is_none_or(|limit| taken < limit) || !self.lines.has_room() {
+        if self.limit.is_none_or(|limit| taken < limit) {
             return;
         }
-        let left_out = self.lines.left_out.swap(0, Ordering::Relaxed);
         let path = cut(head.uri.path(), MAX_LOGGED_PATH_BYTES);
-        let id = request_id(&head.headers).unwrap_or("-");
-        let (taken_ms, spent) = (taken.as_millis() as u64, describe(spent));
-        tracing::warn!(taken_ms, spent, method = %head.method, path, route, status, id, left_out, "slow request");
+        let (id, taken_ms) = (request_id(&head.headers), taken.as_millis() as u64);
+        if self.lines.has_room() {
+            let left_out = self.lines.left_out.swap(0, Ordering::Relaxed);
+            let (id, spent) = (id.unwrap_or("-"), describe(spent));
+            tracing::warn!(taken_ms, spent, method = %head.method, path, route, status, id, left_out, "slow request");
+        }
+        self.keep(SlowRequest {
+            at: Ticks::from_system_time(SystemTime::now()).to_string(),
+            method: head.method.to_string(),
+            path: path.to_owned(),
+            route,
+            status,
+            taken_ms,
+            spent_ms: spent
+                .longest_first()
+                .into_iter()
+                .map(|(phase, time)| (phase.name(), time.as_millis() as u64))
+                .collect(),
+            id: id.map(str::to_owned),
+        });
+    }
+
+    /// The newest of them, newest first.
+    pub(crate) fn newest(&self) -> Vec<SlowRequest> {
+        self.newest.lock().iter().rev().cloned().collect()
+    }
+
+    fn keep(&self, request: SlowRequest) {
+        let mut newest = self.newest.lock();
+        if newest.len() == KEPT_SLOW_REQUESTS {
+            newest.pop_front();
+        }
+        newest.push_back(request);
     }
 }
 
@@ -115,6 +167,23 @@ mod tests {
         let seconds = 1 + slow.lines.began.elapsed().as_secs();
         assert!((1..=seconds * MAX_SLOW_LINES_PER_SECOND).contains(&lines), "{lines}");
         assert_eq!(slow.lines.left_out.load(Ordering::Relaxed) + lines, 10 * MAX_SLOW_LINES_PER_SECOND);
+    }
+
+    #[test]
+    fn the_newest_slow_requests_are_kept() {
+        let slow = SlowRequests::new(Some(Duration::from_millis(5)));
+        let ended = |path: &str, taken: u64| {
+            let (head, ()) = http::Request::builder().uri(path).body(()).unwrap().into_parts();
+            slow.ended(&head, "feed_head", 200, Duration::from_millis(taken), &Spent::default());
+        };
+        ended("/streams/fast", 4);
+        assert!(slow.newest().is_empty());
+        for number in 0..=KEPT_SLOW_REQUESTS {
+            ended(&format!("/streams/{number}"), 5);
+        }
+        let paths: Vec<String> = slow.newest().into_iter().map(|request| request.path).collect();
+        assert_eq!(paths.len(), KEPT_SLOW_REQUESTS);
+        assert_eq!((paths[0].as_str(), paths.last().unwrap().as_str()), ("/streams/32", "/streams/1"));
     }
 
     #[test]

@@ -55,6 +55,12 @@ pub(crate) async fn options(request: &Request<'_>) -> Result<Response<Reply>, Ap
     Ok(response::with_body(StatusCode::OK, MediaType::Json.header(), body))
 }
 
+/// GET /admin/slow-requests: the newest of them, newest first.
+pub(crate) async fn slow_requests(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
+    let body = serde_json::to_vec_pretty(&request.state.slow_requests.newest()).unwrap_or_default();
+    Ok(response::with_body(StatusCode::OK, MediaType::Json.header(), body))
+}
+
 /// GET /sys/subsystems: none; projections would be one.
 pub(crate) async fn subsystems(_request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     Ok(response::empty_list(StatusCode::OK))
