@@ -132,7 +132,7 @@ fn draw(
     let widths = widths(&[std::slice::from_ref(&heads), &rows].concat());
     let state = match trouble {
         Some(error) => format!("{error}; the figures are old"),
-        None => format!("{} nodes; q ends", now.nodes.len()),
+        None => format!("nodes: {}; q ends", now.nodes.len()),
     };
     let bold = Style::new().add_modifier(Modifier::BOLD);
     terminal.draw(|frame| {

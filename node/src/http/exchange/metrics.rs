@@ -23,8 +23,8 @@ struct KindLabel {
     kind: &'static str,
 }
 
-/// Buckets of the time of requests, in seconds: from a page that is kept to a write that nearly took
-/// too long.
+/// Buckets of the time of requests, in seconds: from a page that is kept to a write that nearly
+/// took too long.
 const SECONDS: [f64; 14] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
 
 /// Counters of the HTTP API. Clones share their values.
