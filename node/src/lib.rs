@@ -19,6 +19,9 @@
 #[cfg(test)]
 extern crate self as headwater;
 
+#[macro_use]
+mod terminal;
+
 mod access;
 pub mod apply;
 pub mod backup;

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             }
         }
         Err(error) => {
-            eprintln!("headwater: {error}");
+            headwater::tell!("headwater: {error}");
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -65,7 +65,7 @@ fn certs(command: &CertsCommand) -> ExitCode {
     match tls::run_certs(command) {
         Ok(said) => print(&said),
         Err(error) => {
-            eprintln!("headwater: {error}");
+            headwater::tell!("headwater: {error}");
             ExitCode::from(fatal::EXIT_REFUSED as u8)
         }
     }
@@ -76,7 +76,7 @@ fn ended<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("headwater: {error}");
+            headwater::tell!("headwater: {error}");
             ExitCode::from(fatal::EXIT_REFUSED as u8)
         }
     }
@@ -88,7 +88,7 @@ fn judged(done: Result<Verdict, CommandError>) -> ExitCode {
         Ok(Verdict::Sound) => ExitCode::SUCCESS,
         Ok(Verdict::Damaged) => ExitCode::from(fatal::EXIT_REFUSED as u8),
         Err(error) if error.is_of_usage() => {
-            eprintln!("headwater: {error}");
+            headwater::tell!("headwater: {error}");
             ExitCode::from(EXIT_USAGE)
         }
         Err(error) => ended(Err(error)),

@@ -58,6 +58,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("listen", &[]),
     ("telemetry", &[]),
     ("timing", &[]),
+    ("terminal", &[]),
     ("fatal", &[]),
     ("files", &[]),
 ];

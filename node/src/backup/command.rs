@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 
 use super::compare::{self, CompareError, Copy};
-use super::restore::{self, Restore, RestoreError, Restored, Until};
-use super::source::BackupSource;
+use super::restore::{self, Restore, RestoreError, Restored, Scratch, Until};
+use super::source::{self, BackupSource};
 use super::verify::{self, VerifyError};
 use crate::client::{Client, ClientError, PASSWORD_VARIABLE};
 use crate::config::{RestoreFlags, VerifyFlags};
@@ -85,27 +85,27 @@ pub fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
     if flags.check {
         let (restored, report) = restore::check(&wanted, &std::env::temp_dir(), &mut progress_lines())?;
         tell(&restored, "it would hold");
-        println!("{report}");
+        say!("{report}");
         return Ok(if report.damages() == 0 { Verdict::Sound } else { Verdict::Damaged });
     }
     let restored = restore::restore(&wanted)?;
     tell(&restored, &format!("{} holds", wanted.data_dir.display()));
-    println!("start server {} on it: it is the cluster {} now", flags.server_id, restored.cluster_id);
+    say!("start server {} on it: it is the cluster {} now", flags.server_id, restored.cluster_id);
     Ok(Verdict::Sound)
 }
 
 fn tell(restored: &Restored, what: &str) {
     let Restored { manifest, next_position, truncated, .. } = restored;
-    println!("a backup of cluster {}, taken at {}", manifest.cluster_id, manifest.taken_at);
+    say!("a backup of cluster {}, taken at {}", manifest.cluster_id, manifest.taken_at);
     if manifest.may_lack_newest {
-        println!("the node had no leader when it was taken: events that others had acknowledged may be missing");
+        say!("the node had no leader when it was taken: events that others had acknowledged may be missing");
     }
-    println!("{what} every event before position {next_position}");
+    say!("{what} every event before position {next_position}");
     if truncated.events > 0 {
-        println!("left out: {} positions, which concern {} streams", truncated.events, truncated.streams);
+        say!("left out: {} positions, which concern {} streams", truncated.events, truncated.streams);
     }
     for stream in &truncated.keep_later_metadata {
-        println!(
+        say!(
             "stream '{stream}' keeps the metadata it had when the backup was taken: those of the wanted moment had been \
              removed by a scavenge"
         );
@@ -129,26 +129,33 @@ pub async fn verify(flags: &VerifyFlags) -> Result<Verdict, CommandError> {
         }
         return verify_files(&flags.what);
     };
+    let scratch = verify::scratch(&std::env::temp_dir());
     let right = Copy::Node(Client::of(against, &flags.client, second_password(&urls))?);
     let left = match (&urls[..], &flags.what[..]) {
         ([Some(url)], _) => Copy::Node(Client::of(url, &flags.client, PASSWORD_VARIABLE)?),
-        ([None], [directory]) => Copy::Local(OfflineState::open(&database_of(directory)?)?),
-        _ => return Err(CommandError::Usage("--against compares one node, one directory or none".to_owned())),
+        ([None], [directory]) if std::path::Path::new(directory).is_dir() => {
+            Copy::Local(OfflineState::open(&database_of(directory)?)?)
+        }
+        _ if urls.iter().all(Option::is_none) => Copy::Local(OfflineState::open(&unpacked(&flags.what, &scratch)?)?),
+        _ => {
+            let reason = "--against compares one node, or a backup with those that it adds to, with another node";
+            return Err(CommandError::Usage(reason.to_owned()));
+        }
     };
     let compared = compare::compare(&left, &right).await?;
     for difference in &compared.named {
-        println!("difference: {difference}");
+        say!("difference: {difference}");
     }
     if compared.removed_since > 0 {
-        println!("removed since: {} events that one of the two still has", compared.removed_since);
+        say!("removed since: {} events that one of the two still has", compared.removed_since);
     }
     if compared.redacted_since > 0 {
-        println!("redacted since: {} events that one of the two still has as they were", compared.redacted_since);
+        say!("redacted since: {} events that one of the two still has as they were", compared.redacted_since);
     }
     if compared.differing_ranges > 0 {
-        println!("and {} ranges of positions behind them differ, which were not looked at", compared.differing_ranges);
+        say!("and {} ranges of positions behind them differ, which were not looked at", compared.differing_ranges);
     }
-    println!("compared the events before position {}: {} positions differ", compared.end, compared.differing);
+    say!("compared the events before position {}: {} positions differ", compared.end, compared.differing);
     let is_same = compared.differing == 0 && compared.differing_ranges == 0;
     Ok(if is_same { Verdict::Sound } else { Verdict::Damaged })
 }
@@ -175,17 +182,35 @@ fn database_of(directory: &str) -> Result<std::path::PathBuf, CommandError> {
     }
 }
 
+/// Refuses what is not there: nothing can be said of it.
+fn require(sources: &[BackupSource]) -> Result<(), VerifyError> {
+    match sources.iter().find_map(BackupSource::missing) {
+        Some(path) => Err(VerifyError::Unknown(path.display().to_string())),
+        None => Ok(()),
+    }
+}
+
+/// The database of backups in archives, or of several that add to each other.
+fn unpacked(what: &[String], scratch: &Scratch) -> Result<std::path::PathBuf, CommandError> {
+    let sources: Vec<BackupSource> = what.iter().map(|what| BackupSource::of(what)).collect();
+    require(&sources)?;
+    crate::files::create_directory(&scratch.0)?;
+    source::unpack(&sources, &scratch.0).map_err(VerifyError::Source)?;
+    Ok(scratch.0.clone())
+}
+
 fn verify_files(what: &[String]) -> Result<Verdict, CommandError> {
     let sources: Vec<BackupSource> = what.iter().map(|what| BackupSource::of(what)).collect();
+    require(&sources)?;
     let report = match verify::verify(&sources, &std::env::temp_dir(), &mut progress_lines()) {
         Ok(report) => report,
-        Err(VerifyError::Source(error)) => {
-            println!("damage: {error}");
+        Err(VerifyError::Source(error)) if !error.is_of_system() => {
+            say!("damage: {error}");
             return Ok(Verdict::Damaged);
         }
         Err(error) => return Err(error.into()),
     };
-    println!("{report}");
+    say!("{report}");
     Ok(if report.damages() == 0 { Verdict::Sound } else { Verdict::Damaged })
 }
 
@@ -199,8 +224,8 @@ fn progress_lines() -> impl FnMut(&str, u64, u64) {
         }
         next = now + LINE_INTERVAL;
         match done.saturating_mul(100).checked_div(total) {
-            Some(percent) => eprintln!("headwater: {what}: {done} of {total} ({percent} %)"),
-            None => eprintln!("headwater: {what}: {done}"),
+            Some(percent) => tell!("headwater: {what}: {done} of {total} ({percent} %)"),
+            None => tell!("headwater: {what}: {done}"),
         }
     }
 }

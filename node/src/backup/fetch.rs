@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -69,6 +70,29 @@ impl Target {
             _ => Self::Directory(path),
         }
     }
+
+    /// A backup is never written over another one.
+    fn require_new(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(path) | Self::Compressed(path) if path.exists() => {
+                Err(io::Error::other("the file exists; name a new one for each backup"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns when the process is asked to end. From then on a further signal does nothing: what is
+/// left of the backup is removed first.
+fn interruption() -> io::Result<Pin<Box<dyn Future<Output = ()>>>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(Box::pin(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }))
 }
 
 /// Takes a backup as the flags say.
@@ -82,17 +106,22 @@ pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     let former = former.map_err(io::Error::other)?;
     let wanted = json!({ "bytesPerSecond": flags.bytes_per_second, "since": former });
     let call = Call::post("/admin/backup", Repeat::IfNotDone).body("application/json", wanted.to_string());
+    let target = Target::of(&flags.to);
+    target.require_new().map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
+    let mut interrupted = interruption()?;
     let mut response = client.open(&call).await?;
 
     let (pieces, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES_AHEAD);
-    let target = Target::of(&flags.to);
     let base = since.and_then(|since| since.directory);
     let writing = tokio::task::spawn_blocking(move || write(PieceReader::new(receiver), &target, base.as_deref()));
     loop {
-        let piece = match response.chunk().await {
-            Ok(Some(piece)) => Ok(piece),
-            Ok(None) => break,
-            Err(error) => Err(io::Error::other(format!("the node sent only a part: {error}"))),
+        let piece = tokio::select! {
+            piece = response.chunk() => match piece {
+                Ok(Some(piece)) => Ok(piece),
+                Ok(None) => break,
+                Err(error) => Err(io::Error::other(format!("the node sent only a part: {error}"))),
+            },
+            () = &mut interrupted => Err(io::Error::other("interrupted; nothing is left of this backup")),
         };
         let was_last = piece.is_err();
         if pieces.send(piece).await.is_err() || was_last {
@@ -103,11 +132,11 @@ pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     let written = writing.await.map_err(io::Error::other)?;
     let done = written.map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
     if done.manifest.may_lack_newest {
-        eprintln!(
+        tell!(
             "headwater: the node had no leader: events that other nodes have acknowledged may be missing in this backup"
         );
     }
-    eprintln!(
+    tell!(
         "headwater: backup complete: events before position {}, newest from {}, {} files, {} of {} bytes sent",
         done.manifest.next_position,
         done.manifest.newest_event_time.as_deref().unwrap_or("never"),

@@ -56,7 +56,7 @@ pub struct Manifest {
 }
 
 /// The last applied log entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Applied {
     /// Term of its leader.
     pub term: u64,

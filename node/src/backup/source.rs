@@ -48,6 +48,14 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Whether the system could not read or write, which says nothing of the backup.
+    pub fn is_of_system(&self) -> bool {
+        use io::ErrorKind::{NotFound, PermissionDenied, StorageFull};
+        matches!(self, Self::Io { error, .. } if matches!(error.kind(), NotFound | PermissionDenied | StorageFull))
+    }
+}
+
 /// Size and CRC-32C of the files that were unpacked, by name.
 type Unpacked = HashMap<String, (u64, u32)>;
 
@@ -59,6 +67,14 @@ impl BackupSource {
             "-" => Self::Stdin,
             _ if path.is_dir() => Self::Directory(path),
             _ => Self::Archive(path),
+        }
+    }
+
+    /// The path, if nothing is there.
+    pub fn missing(&self) -> Option<&Path> {
+        match self {
+            Self::Archive(path) if !path.exists() => Some(path),
+            _ => None,
         }
     }
 
@@ -112,9 +128,16 @@ impl BackupSource {
 /// A source cannot be read or is damaged, or a backup is missing that the last one adds to.
 pub fn unpack(sources: &[BackupSource], target: &Path) -> Result<Manifest, SourceError> {
     let mut unpacked = Unpacked::new();
-    let mut newest = None;
+    let mut newest: Option<(String, Manifest)> = None;
     for source in sources {
-        newest = Some((source.name(), source.unpack(target, &mut unpacked)?));
+        let (what, manifest) = (source.name(), source.unpack(target, &mut unpacked)?);
+        if let Some((former, before)) = &newest
+            && manifest.applied < before.applied
+        {
+            let damage = vec![format!("it is older than {former}: name the older backup first")];
+            return Err(SourceError::Damaged { what, damage });
+        }
+        newest = Some((what, manifest));
     }
     let Some((what, manifest)) = newest else {
         return Err(SourceError::Damaged { what: "no backup".to_owned(), damage: vec!["none was named".to_owned()] });

@@ -85,7 +85,7 @@ impl Progress {
 
     /// Prints a line above the bar.
     pub fn say(&self, line: &str) {
-        if self.is_terminal { self.bar.suspend(|| eprintln!("{line}")) } else { eprintln!("{line}") }
+        if self.is_terminal { self.bar.suspend(|| tell!("{line}")) } else { tell!("{line}") }
     }
 
     /// Removes the bar and prints what was done, in which time.

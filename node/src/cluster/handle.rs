@@ -228,6 +228,7 @@ impl Cluster {
                 consensus: consensus.clone(),
                 peers: parts.peers.clone(),
                 connector,
+                lifecycle: parts.lifecycle.clone(),
                 replacement: parts.replacement.clone(),
             },
             recovery: Recovery::new(consensus, parts.lifecycle.clone(), dependencies.log_entries_at_start),
@@ -299,17 +300,20 @@ impl Cluster {
     /// # Errors
     /// See [`WriteError`].
     pub(crate) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
+        if self.parts.lifecycle.has_rival() {
+            return Err(WriteError::NoLeader);
+        }
         self.parts.writes.write(write).await
     }
 }
 
 /// Reads.
 impl Cluster {
-    /// Whether this node has caught up with what it knew before it was started. Earlier it serves
-    /// no reads, and makes no decisions by its own state, because they would be based on older
-    /// facts.
+    /// Whether this node has caught up with what it knew before it was started, and no other
+    /// cluster claims its place. Otherwise it serves no reads, and makes no decisions by its own
+    /// state, because they would be based on older facts.
     pub(crate) fn has_recovered(&self) -> bool {
-        self.parts.lifecycle.has_recovered()
+        self.parts.lifecycle.has_recovered() && !self.parts.lifecycle.has_rival()
     }
 
     /// Whether clients that demand the leader are sent to it.

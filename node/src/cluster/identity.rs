@@ -50,7 +50,7 @@ pub enum IdentityError {
     },
     /// The directory holds data but no identity, so their owner is unknown.
     #[error(
-        "{path} is missing although the directory holds data; restore it, or remove the whole data directory and start once with --rejoin"
+        "{path} is missing although the directory holds data; if `headwater restore` did not come to its end here, remove the whole data directory and restore again; otherwise bring the file back, or remove the whole data directory and start once with --rejoin"
     )]
     Missing {
         /// The file.

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Each stage is reached once, in this order, and never left.
+use parking_lot::Mutex;
+
+/// Each stage is reached once, in this order, and never left; a rival may come and go.
 #[derive(Default)]
 pub(super) struct Lifecycle {
     /// This node has caught up with everything it had acknowledged before it was started.
@@ -12,6 +14,10 @@ pub(super) struct Lifecycle {
     /// An ordered shutdown has begun: clients should go elsewhere, and are served until the port
     /// for them is closed.
     stopping: AtomicBool,
+    /// Another cluster wants to be this one, see [`Self::set_rival`].
+    rival: Mutex<Option<String>>,
+    /// Whether it is set: every request asks.
+    has_rival: AtomicBool,
 }
 
 impl Lifecycle {
@@ -43,5 +49,22 @@ impl Lifecycle {
     /// Whether [`Self::set_stopping`] was called.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// A listed server holds the data of another cluster although this one was restored for it, or
+    /// not any more: of two clusters that clients of one list would write to, neither may serve.
+    pub(super) fn set_rival(&self, rival: Option<String>) {
+        self.has_rival.store(rival.is_some(), Ordering::Release);
+        *self.rival.lock() = rival;
+    }
+
+    /// What [`Self::set_rival`] was told, a sentence.
+    pub(super) fn rival(&self) -> Option<String> {
+        self.rival.lock().clone()
+    }
+
+    /// Whether there is a rival.
+    pub(super) fn has_rival(&self) -> bool {
+        self.has_rival.load(Ordering::Acquire)
     }
 }

@@ -14,6 +14,6 @@ pub async fn redact(flags: &RedactFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
     let stream = utf8_percent_encode(&flags.stream, NON_ALPHANUMERIC);
     client.send(&Call::post(format!("/admin/redact/{stream}/{}", flags.number), Repeat::Safe)).await?;
-    println!("event {} of stream '{}' is blank on every node that has applied the log", flags.number, flags.stream);
+    say!("event {} of stream '{}' is blank on every node that has applied the log", flags.number, flags.stream);
     Ok(())
 }

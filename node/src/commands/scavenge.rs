@@ -34,13 +34,13 @@ pub async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
     if let Some(id) = flags.stop {
         let stop = Call::new(reqwest::Method::DELETE, format!("/admin/scavenge/{id}"), Repeat::IfNotDone);
         client.send(&stop).await?;
-        println!("the scavenge {id} is stopped");
+        say!("the scavenge {id} is stopped");
         return Ok(());
     }
     // A repetition of one that was started is refused, and says so.
     let started = client.send(&Call::post("/admin/scavenge", Repeat::IfNotDone).accept("application/json")).await?;
     let Run { scavenge_id: id, .. } = read(&client, &started.body)?;
-    println!("scavenge {id}");
+    say!("scavenge {id}");
     if flags.detach {
         return Ok(());
     }
@@ -61,7 +61,7 @@ pub async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
             "Running" => {}
             "Success" => {
                 progress.finish();
-                println!("{} events are removed; each node rewrites its tables now", run.events_removed);
+                say!("{} events are removed; each node rewrites its tables now", run.events_removed);
                 return Ok(());
             }
             _ => return Err(CommandError::Ended { id, state: run.state }),

@@ -39,7 +39,7 @@ pub struct RestoreFlags {
     #[arg(long, value_name = "DIR|FILE|-", required = true)]
     pub from: Vec<String>,
     /// The new data directory; it must not exist or be empty
-    #[arg(long, value_name = "DIR", required_unless_present = "check")]
+    #[arg(long, value_name = "DIR", required_unless_present = "check", conflicts_with = "check")]
     pub data_dir: Option<PathBuf>,
     /// Id of the server that will use the directory, as in --members
     #[arg(long, value_name = "ID", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]

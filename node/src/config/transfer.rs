@@ -76,7 +76,7 @@ pub struct ExportFlags {
     pub stream: Option<String>,
     /// Only the events that match: the query of /streams/$all/filtered, such as
     /// 'context=streamid&type=prefix&data=order-'
-    #[arg(long, value_name = "QUERY")]
+    #[arg(long, value_name = "QUERY", value_parser = parse_filter)]
     pub filter: Option<String>,
     /// Where to: a file that does not exist yet, or - for standard output
     #[arg(long, value_name = "FILE|-", default_value = "-")]
@@ -84,6 +84,22 @@ pub struct ExportFlags {
     /// How to reach --from.
     #[command(flatten)]
     pub client: ClientFlags,
+}
+
+/// Keys of the query of a filter.
+const FILTER_KEYS: [&str; 4] = ["context", "type", "data", "exclude-system-events"];
+
+/// A query that names a filter: a misspelt one would leave out nothing.
+fn parse_filter(text: &str) -> Result<String, String> {
+    let query = text.trim_start_matches('?');
+    let keys = query.split('&').filter(|part| !part.is_empty()).map(|part| part.split('=').next().unwrap_or(part));
+    if let Some(unknown) = keys.clone().find(|key| !FILTER_KEYS.contains(key)) {
+        return Err(format!("there is no '{unknown}' in a filter; its parts are {}", FILTER_KEYS.join(", ")));
+    }
+    if keys.count() == 0 {
+        return Err("a filter is not empty; for example: context=streamid&type=prefix&data=order-".to_owned());
+    }
+    Ok(query.to_owned())
 }
 
 const IMPORT_HELP: &str = "\

@@ -9,11 +9,20 @@ use super::durable_mark::{Durable, DurableMark};
 use super::{MAX_OPEN_TABLES, keys, options};
 use crate::fatal;
 
-/// Reads every entry of the log in `directory` and shows it to `check`; the number of entries.
+/// The entries of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entries {
+    /// Index of the first one.
+    pub first: u64,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// Reads every entry of the log in `directory` and shows it to `check`.
 ///
 /// # Errors
 /// What is wrong: the log cannot be read, lacks an entry, or ends before its acknowledged end.
-pub fn check(directory: &Path, check: impl Fn(Bytes) -> Result<(), String>) -> Result<u64, String> {
+pub fn check(directory: &Path, check: impl Fn(Bytes) -> Result<(), String>) -> Result<Entries, String> {
     let in_log = |what: String| format!("the log in {}: {what}", directory.display());
     let promised = DurableMark::read(directory).map_err(|error| in_log(format!("durable-end: {error}")))?;
     let Durable { end: promised, .. } = promised.ok_or_else(|| in_log("the file durable-end is missing".to_owned()))?;
@@ -41,5 +50,5 @@ pub fn check(directory: &Path, check: impl Fn(Bytes) -> Result<(), String>) -> R
             "it ends before entry {next}, but everything before entry {promised} was acknowledged"
         )));
     }
-    Ok(next - first)
+    Ok(Entries { first, count: next - first })
 }

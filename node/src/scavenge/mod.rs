@@ -32,6 +32,9 @@ pub(crate) use record::{Run, RunResult};
 /// How often a stop, or a start, is tried again when the run comes further at the same moment.
 const ATTEMPTS: usize = 5;
 
+/// How long a stop waits for the leader to end the run.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// After each step of background work, others have the node to themselves for so many times as long
 /// as the step took. With less, appends and reads lose more than a quarter of their rate on two
 /// cores.
@@ -116,14 +119,15 @@ impl Scavenger {
             match self.inner.newest().await?.filter(|run| run.is_running() && run.rests) {
                 None => return self.inner.start(false).await,
                 // It may be resting for hours.
-                Some(run) if self.inner.wake(&run).await? => return Ok(run.id),
+                Some(run) if self.inner.say(&Run { rests: false, ..run.clone() }).await? => return Ok(run.id),
                 Some(_) => {}
             }
         }
         Err(ScavengeError::NotReady)
     }
 
-    /// Stops a run. What it has removed stays removed.
+    /// Stops a run. What it has removed stays removed. Returns when the leader has ended it, and at
+    /// the latest after [`STOP_PATIENCE`]: it ends soon then.
     ///
     /// # Errors
     /// See [`ScavengeError`].
@@ -132,7 +136,9 @@ impl Scavenger {
         for _ in 0..ATTEMPTS {
             let run = self.inner.newest().await?.filter(|run| run.id == id && run.is_running());
             let run = run.ok_or(ScavengeError::NotFound)?;
-            if self.inner.end(&run, RunResult::Stopped, None).await? {
+            if run.stops || self.inner.say(&Run { stops: true, ..run }).await? {
+                // Only the leader knows how far it has come.
+                let _ = tokio::time::timeout(STOP_PATIENCE, self.inner.end_of(id)).await;
                 return Ok(());
             }
         }
@@ -179,14 +185,24 @@ impl Inner {
         }
     }
 
-    /// Lets a run go on at any hour; false when something else was said of it since.
-    async fn wake(&self, run: &Run) -> Result<bool, ScavengeError> {
-        let awake = Run { rests: false, ..run.clone() };
+    /// Says something of a run; false when something else was said of it since.
+    async fn say(&self, run: &Run) -> Result<bool, ScavengeError> {
         let taken = since(run.started, now());
-        match self.write(&record::progress(&awake, &self.node(), taken)).await? {
+        match self.write(&record::progress(run, &self.node(), taken)).await? {
             WriteOutcome::Appended { .. } => Ok(true),
             WriteOutcome::WrongExpectedVersion { .. } => Ok(false),
             outcome => Err(ScavengeError::Refused(outcome.to_string())),
+        }
+    }
+
+    /// Returns when the run does not go on any more, as this node sees it.
+    async fn end_of(&self, id: Uuid) {
+        loop {
+            let mut runs = self.cluster.store().applied().watch_stream(record::RUNS);
+            match self.newest().await {
+                Ok(Some(run)) if run.id == id && run.is_running() => runs.changed().await,
+                _ => return,
+            }
         }
     }
 
@@ -210,7 +226,8 @@ impl Inner {
         }
     }
 
-    /// How long to leave the node to others after a step of background work.
+    /// How long to leave the node to others after a step of background work: longer the more they
+    /// do, because the step takes longer then.
     fn pause_after(&self, taken: Duration, bytes: u64) -> Duration {
         let at_rate = Duration::from_secs_f64(bytes as f64 / self.config.scavenge_bytes_per_second.max(1) as f64);
         (taken * TIME_FOR_OTHERS).max(at_rate.saturating_sub(taken))

@@ -33,7 +33,7 @@ pub(crate) enum RunResult {
 }
 
 /// What an event about a run says. Names and forms are those of the original; `streams...`,
-/// `eventsRemoved` and `rests` are ours.
+/// `eventsRemoved`, `rests` and `stops` are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -55,6 +55,9 @@ struct Document {
     /// Whether it works in the configured hours only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     rests: bool,
+    /// Whether it is to stop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stops: bool,
 }
 
 /// A run, as its newest event tells.
@@ -74,6 +77,8 @@ pub(crate) struct Run {
     pub(super) reached: Option<String>,
     /// It was started by the leader itself, and rests outside the configured hours.
     pub(super) rests: bool,
+    /// It is to stop: the leader ends it.
+    pub(super) stops: bool,
     /// Number of its newest event.
     pub(super) last: EventNumber,
     /// Number of the newest event of all runs.
@@ -114,6 +119,7 @@ pub(super) fn newest(view: &ReadView<'_>) -> Result<Option<Run>, ReadError> {
         bytes: document.space_saved,
         reached: document.streams_until,
         rests: document.rests,
+        stops: document.stops,
         last,
         last_of_runs,
     }))
@@ -191,6 +197,7 @@ fn empty(node: &str) -> Document {
         events_removed: 0,
         streams_until: None,
         rests: false,
+        stops: false,
     }
 }
 
@@ -201,6 +208,7 @@ fn document(run: &Run, node: &str) -> Document {
         events_removed: run.events,
         streams_until: run.reached.clone(),
         rests: run.rests,
+        stops: run.stops,
         ..empty(node)
     }
 }
@@ -359,6 +367,7 @@ mod tests {
             bytes: 700,
             reached: None,
             rests: false,
+            stops: false,
             last: 0,
             last_of_runs: 0,
         };

@@ -17,8 +17,15 @@ const SCANNED_STREAMS: usize = 1_024;
 /// Events that one command removes: a few milliseconds of the apply thread.
 const REMOVED_EVENTS: u32 = 1_024;
 
-/// How often the run says in its stream how far it has come.
+/// How often the run says in its stream how far it has come: what it has removed since is not
+/// counted when the leader dies.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The same in the first minute: most runs are short.
+const FIRST_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long these first intervals are.
+const FIRST_MINUTE: Duration = Duration::from_secs(60);
 
 /// How long to wait after a failure, and between two looks whether there is something to do.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,7 +50,7 @@ pub(super) async fn run(inner: &Inner) {
         let mut runs = inner.cluster.store().applied().watch_stream(record::RUNS);
         if inner.cluster.leads() && inner.cluster.has_recovered() {
             match inner.newest().await {
-                Ok(Some(run)) if run.is_running() && inner.is_resting(&run) => {
+                Ok(Some(run)) if run.is_running() && !run.stops && inner.is_resting(&run) => {
                     if resting.replace(run.id) != Some(run.id) {
                         tracing::info!(id = %run.id, "the scavenge rests until the hours of --scavenge-window");
                     }
@@ -162,11 +169,11 @@ impl<'a> Work<'a> {
         tracing::info!(%id, events = found.events, bytes = found.bytes, "scavenging");
         loop {
             if !self.still_runs().await? {
-                return Ok(());
+                return self.leave().await;
             }
             let Scanned { candidates, reached } = scan(self.inner, self.run.reached.clone()).await?;
             if !self.remove(&candidates).await? {
-                return Ok(());
+                return self.leave().await;
             }
             let is_done = reached.is_none();
             self.run.reached = reached.or(self.run.reached);
@@ -186,8 +193,22 @@ impl<'a> Work<'a> {
         };
         self.run.last = newest.last;
         self.run.rests = newest.rests;
+        self.run.stops = newest.stops;
         self.run.last_of_runs = newest.last_of_runs;
-        Ok(self.inner.cluster.leads() && !self.inner.is_resting(&self.run))
+        Ok(self.inner.cluster.leads() && !self.run.stops && !self.inner.is_resting(&self.run))
+    }
+
+    /// Ends the run if it is to stop, and says how far it has come if it rests.
+    async fn leave(&mut self) -> Result<(), ScavengeError> {
+        if !self.inner.cluster.leads() {
+            return Ok(());
+        }
+        if self.run.stops {
+            self.inner.end(&self.run, RunResult::Stopped, None).await?;
+        } else if self.inner.is_resting(&self.run) {
+            self.inner.say(&self.run).await?;
+        }
+        Ok(())
     }
 
     /// Removes what can be removed of these streams. False when the run has ended.
@@ -197,14 +218,20 @@ impl<'a> Work<'a> {
             let began = Instant::now();
             let (finished, bytes) = self.step(for_one_command(candidates)).await?;
             candidates = candidates.get(finished..).unwrap_or_default();
-            self.pause(began.elapsed(), bytes).await;
-            if checked.elapsed() >= RETRY_INTERVAL {
-                checked = Instant::now();
-                self.show_eta();
-                if !self.still_runs().await? {
-                    return Ok(false);
+            self.show_eta();
+            let mut pause = self.inner.pause_after(began.elapsed(), bytes);
+            while !pause.is_zero() || checked.elapsed() >= RETRY_INTERVAL {
+                if checked.elapsed() >= RETRY_INTERVAL {
+                    checked = Instant::now();
+                    if !self.still_runs().await? {
+                        return Ok(false);
+                    }
+                    self.say_progress().await?;
                 }
-                self.say_progress().await?;
+                // The run may be stopped in a long pause.
+                let part = pause.min(RETRY_INTERVAL);
+                tokio::time::sleep(part).await;
+                pause -= part;
             }
         }
         Ok(true)
@@ -230,27 +257,24 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The time for others grows with the time that the step has taken, which is longer the more
-    /// they do.
-    async fn pause(&self, taken: Duration, bytes: u64) {
-        tokio::time::sleep(self.inner.pause_after(taken, bytes)).await;
-    }
-
     fn show_eta(&self) {
         let (since, bytes) = self.taken_up;
         let removed = self.run.bytes.saturating_sub(bytes);
         let left = self.total_bytes.saturating_sub(removed);
-        let seconds = since.elapsed().as_secs_f64() * left as f64 / (removed.max(1)) as f64;
+        let as_before = since.elapsed().as_secs_f64() * left as f64 / (removed.max(1)) as f64;
+        let at_most = left as f64 / self.inner.config.scavenge_bytes_per_second.max(1) as f64;
+        let seconds = as_before.max(at_most);
         self.inner.metrics.eta_seconds.set(seconds.min(1e9) as i64);
         self.inner.metrics.removable_bytes.set(i64::try_from(left).unwrap_or(i64::MAX));
     }
 
     async fn say_progress(&mut self) -> Result<(), ScavengeError> {
-        if self.said.elapsed() < PROGRESS_INTERVAL {
+        let taken = since(self.run.started, now());
+        let interval = if taken < FIRST_MINUTE { FIRST_PROGRESS_INTERVAL } else { PROGRESS_INTERVAL };
+        if self.said.elapsed() < interval {
             return Ok(());
         }
         self.said = Instant::now();
-        let taken = since(self.run.started, now());
         // Whether it is stored or not, the next look tells the newest event.
         self.inner.write(&record::progress(&self.run, &self.inner.node(), taken)).await?;
         Ok(())

@@ -113,6 +113,25 @@ impl OfflineState {
         Ok(state)
     }
 
+    /// Whether the database in `directory` holds no row at all.
+    ///
+    /// # Errors
+    /// RocksDB refuses the files.
+    pub fn is_blank(directory: &Path) -> Result<bool, ReadError> {
+        let database = options::database(false, OPEN_TABLES);
+        let present = DB::list_cf(&database, directory).map_err(ReadError::from_rocksdb)?;
+        let cache = options::block_cache(BLOCK_CACHE_BYTES);
+        let families = options::families_of(&present, &cache);
+        let db = DB::open_cf_descriptors_read_only(&database, directory, families, false);
+        let state = Self { db: db.map_err(ReadError::from_rocksdb)?, holes: Mutex::new(None) };
+        for family in &present {
+            if state.first_key(family, &[])?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What it says of itself.
     pub fn facts(&self) -> Result<Facts, ReadError> {
         let format = self.number_of_format()?;

@@ -56,15 +56,20 @@ impl FileSource {
             let read = self.lines.read_until(b'\n', &mut text).await;
             let read = read.map_err(|error| TransferError::File { path: self.path.clone(), error })?;
             if read == 0 {
-                batch.is_at_head = true;
-                if !self.has_ended {
-                    batch.remarks.push(TransferError::CutOff { path: self.path.clone() }.to_string());
+                let is_empty = batch.events.is_empty() && batch.ends.is_empty();
+                if !self.has_ended && is_empty {
+                    return Err(TransferError::CutOff { path: self.path.clone() });
                 }
+                // What came before the cut is stored first.
+                batch.is_at_head = self.has_ended;
                 break;
             }
             self.line += 1;
             bytes += read;
-            self.take(text.trim_ascii(), &mut batch)?;
+            if let Err(error) = self.take(text.trim_ascii(), &mut batch) {
+                let is_cut = !text.ends_with(b"\n");
+                return Err(if is_cut { TransferError::CutOff { path: self.path.clone() } } else { error });
+            }
         }
         self.reached += bytes as u64;
         batch.reached = self.reached;

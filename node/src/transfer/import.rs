@@ -123,7 +123,7 @@ fn wishes(follow: bool) -> Result<watch::Receiver<Wish>, TransferError> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        eprintln!("cutting over: the import ends with the last event that is there; a further signal ends it at once");
+        tell!("cutting over: the import ends with the last event that is there; a further signal ends it at once");
         // The import may have ended by itself.
         let _ = wish.send(Wish::End);
         tokio::select! {
@@ -219,6 +219,8 @@ impl Import {
             }
             let copied = self.totals.before + self.totals.stored + self.totals.present + wanted.len() as u64;
             let note = next.map(|next| Note { source: self.source_name.clone(), next, events: copied });
+            // After the note of this page nobody would say again what was left out of it.
+            self.left_out.flush()?;
             let Counts { stored, present } = self.target.store(&wanted, &ends, note.as_ref()).await?;
             self.totals.stored += stored;
             self.totals.present += present;
@@ -268,7 +270,8 @@ impl Import {
         }
         let skipped = self.left_out.count();
         let stored = count_of(stored, "event");
-        self.progress.say(&format!("stored {stored}; {present} were there already; {skipped} were left out"));
+        let run = if self.totals.before > 0 { "in this run: " } else { "" };
+        self.progress.say(&format!("{run}stored {stored}; {present} were there already; {skipped} were left out"));
         if listed > 0 {
             self.progress.say(&format!("added {} to the list of users", count_of(listed, "user")));
         }

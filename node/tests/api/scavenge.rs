@@ -230,9 +230,17 @@ async fn runs_are_told_of_and_only_one_goes_on_at_a_time() {
             |id: &str| client::send(&base, "DELETE", &format!("/admin/scavenge/{id}"), &admin("*/*"), b"").status;
         assert_eq!(stop(&uuid::Uuid::new_v4().to_string()), 404);
         assert_eq!(stop("x"), 404);
+        // Its first step is done, and a long pause follows.
+        let removed = || {
+            let metrics = get(&base, "/metrics").text();
+            let line = metrics.lines().find(|line| line.starts_with("headwater_scavenge_removed_events_total "));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or_default()
+        };
+        crate::support::block_until("events are removed", || removed() > 0);
         assert_eq!(stop(&id), 200);
         assert_eq!(stop(&id), 404);
-        assert_eq!(get_json(&base, "/admin/scavenge/last")["state"], "Stopped");
+        let last = get_json(&base, "/admin/scavenge/last");
+        assert_eq!((&last["state"], &last["eventsRemoved"]), (&"Stopped".into(), &removed().into()));
         let runs = get(&base, "/streams/$scavenges?embed=body").json();
         let types: Vec<&str> =
             runs["entries"].as_array().unwrap().iter().map(|entry| entry["eventType"].as_str().unwrap()).collect();
@@ -270,6 +278,14 @@ async fn a_redacted_event_is_blank_on_every_node_and_caches_are_told() {
         assert_eq!(client::send(base, "POST", "/admin/redact/people/1", &ops, b"").status, 401, "operators may not");
         for path in ["people/7", "none/0", "$$people/0"] {
             assert_eq!(post_upkeep(base, &format!("/admin/redact/{path}")).status, 400, "{path}");
+        }
+        // Nobody could log in any more, or everybody could read.
+        for (path, reason) in [
+            ("%24user-admin/0", "this event holds the user; delete the user first, or change it"),
+            ("%24users/0", "this event names a user; delete the user first"),
+        ] {
+            let refused = post_upkeep(base, &format!("/admin/redact/{path}"));
+            assert_eq!((refused.status, refused.reason.as_deref()), (400, Some(reason)), "{path}");
         }
         let redacted = post_upkeep(&bases[1], "/admin/redact/people/1");
         assert_eq!(redacted.status, 200, "{}", redacted.text());

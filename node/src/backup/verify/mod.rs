@@ -53,7 +53,7 @@ pub fn verify(from: &[BackupSource], scratch: &Path, progress: Progress<'_>) -> 
         }
         return Ok(data_directory(directory, progress));
     }
-    let unpacked = Scratch(scratch.join(format!("headwater-verify-{}", uuid::Uuid::new_v4().simple())));
+    let unpacked = self::scratch(scratch);
     let failed = |error| VerifyError::Io(unpacked.0.display().to_string(), error);
     crate::files::create_directory(&unpacked.0).map_err(failed)?;
     let manifest = source::unpack(from, &unpacked.0)?;
@@ -61,6 +61,11 @@ pub fn verify(from: &[BackupSource], scratch: &Path, progress: Progress<'_>) -> 
     database(&unpacked.0, &mut report, progress);
     agree(&manifest, &unpacked.0, &mut report);
     Ok(report)
+}
+
+/// A directory for what is unpacked, removed when it is dropped. It does not exist yet.
+pub(super) fn scratch(parent: &Path) -> Scratch {
+    Scratch(parent.join(format!("headwater-verify-{}", uuid::Uuid::new_v4().simple())))
 }
 
 /// Verifies a backup in a directory.
@@ -85,15 +90,23 @@ fn backup_directory(directory: &Path, progress: Progress<'_>) -> Report {
 /// Verifies the data directory of a stopped node.
 pub(super) fn data_directory(directory: &Path, progress: Progress<'_>) -> Report {
     let mut report = Report::default();
+    let mut is_whole = false;
     if let Err(error) = identity::check(directory) {
         report.damage(error.to_string());
     }
     match log::offline::check(&raft::log_directory(directory), raft::check_entry) {
-        Ok(entries) => report.log_entries = Some(entries),
+        Ok(entries) => {
+            report.log_entries = Some(entries.count);
+            is_whole = entries.first == 0;
+        }
         Err(damage) => report.damage(damage),
     }
     snapshot::damaged_files(directory).into_iter().for_each(|damage| report.damage(damage));
     match offline::current_database(&directory.join("state")) {
+        // A node that was killed soon after its first start has written nothing of its state.
+        Ok(Some((_, path))) if is_whole && OfflineState::is_blank(&path).unwrap_or(false) => {
+            report.is_in_log_only = true;
+        }
         Ok(Some((_, path))) => database(&path, &mut report, progress),
         Ok(None) => report.damage("state/ names no database".to_owned()),
         Err(error) => report.damage(format!("state/: {error}")),

@@ -16,6 +16,8 @@ pub struct Report {
     pub removed: u64,
     /// Entries of the log, of a data directory.
     pub log_entries: Option<u64>,
+    /// The state has nothing yet: the log has all of it, and the next start applies it.
+    pub is_in_log_only: bool,
     named: Vec<String>,
     damages: u64,
 }
@@ -50,6 +52,9 @@ impl fmt::Display for Report {
             writeln!(f, "damage: and {more} more")?;
         }
         write!(f, "{} events in {} streams", self.events, self.streams)?;
+        if self.is_in_log_only {
+            write!(f, " (the node ended before it wrote any; its next start takes all from the log)")?;
+        }
         if self.removed > 0 {
             write!(f, ", {} removed before", self.removed)?;
         }

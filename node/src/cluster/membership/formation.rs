@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
+use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::log_reminder::LogReminder;
 use crate::cluster::membership::replacement::Replacement;
 use crate::cluster::own_membership::OwnMembership;
@@ -57,6 +58,8 @@ pub(crate) struct Formation {
     pub(crate) peers: Peers,
     /// Reaches the other servers.
     pub(crate) connector: Connector,
+    /// Learns of servers that belong to another cluster.
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// Lets members of a restored cluster vote that have caught up.
     pub(crate) replacement: Arc<Replacement>,
 }
@@ -186,7 +189,8 @@ impl Formation {
         }
         if !self.config.rejoin {
             return Round::Waiting(format!(
-                "this disk is empty, but server {} already belongs to a cluster; if the disk of server {} was lost, start it once with --rejoin",
+                "this disk is empty, but server {} already belongs to a cluster; if that one was restored from a backup, it takes this one in by itself \
+                 once all listed servers answer; if the disk of server {} was lost, start it once with --rejoin",
                 member.id, self.config.server_id
             ));
         }

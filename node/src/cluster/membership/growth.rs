@@ -40,6 +40,11 @@ impl Formation {
                 }
             }
         }
+        let rival = self.rival(&heard);
+        self.lifecycle.set_rival(rival.clone());
+        if let Some(rival) = rival {
+            return Round::Misconfigured(rival);
+        }
         if !silent.is_empty() {
             return Round::Waiting(format!(
                 "this cluster was restored on this server alone, which decides alone until the others join with empty \
@@ -51,6 +56,19 @@ impl Formation {
             Ok(()) => Round::Waiting("the other servers receive the restored state".to_owned()),
             Err(problem) => Round::Misconfigured(problem),
         }
+    }
+
+    /// A listed server with data of another cluster.
+    fn rival(&self, heard: &[(&MemberConfig, wire::StatusResponse)]) -> Option<String> {
+        let own = self.identity.cluster_id();
+        let cluster_of = |status: &wire::StatusResponse| Uuid::from_slice(status.cluster_id.as_deref()?).ok();
+        let is_rival = |status: &wire::StatusResponse| !status.empty && cluster_of(status) != own;
+        let (member, _) = heard.iter().find(|(_, status)| is_rival(status))?;
+        Some(format!(
+            "server {} holds data of another cluster, so neither serves: restore one server only; stop the other one, \
+             empty its data directory and start it again",
+            member.id
+        ))
     }
 
     /// Adds those that are not members yet by one entry, so that every node of the cluster knows

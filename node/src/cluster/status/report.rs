@@ -210,6 +210,9 @@ impl Status {
         if self.lifecycle.is_stopping() {
             return Some("stopping".to_owned());
         }
+        if let Some(rival) = self.lifecycle.rival() {
+            return Some(rival);
+        }
         if !self.lifecycle.has_recovered() {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }

@@ -46,9 +46,9 @@ fn print(before: &Look, now: &Look) {
     let widths = widths(&rows);
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<0$}", usize::from(*width)));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        say!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
-    table::slow(now).iter().for_each(|line| println!("{line}"));
+    table::slow(now).iter().for_each(|line| say!("{line}"));
 }
 
 /// The widths of the columns. What is said instead of figures may run over those of others.

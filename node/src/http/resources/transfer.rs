@@ -15,6 +15,9 @@ use crate::http::resources::filter;
 use crate::ndjson::{self, Line, NextNumber};
 use crate::streams::{ExportPage, Exported, ExportedEnds, Import, ImportError, Imported, LargeAnswer};
 
+/// One of these makes the query a filter; it is refused when others are missing.
+const FILTER_PARTS: [&str; 4] = ["context", "type", "data", "exclude-system-events"];
+
 /// POST /admin/import
 pub(crate) async fn import(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
     let budgets = &request.state.budgets;
@@ -93,9 +96,7 @@ pub(crate) async fn export(request: &Request<'_>) -> Result<Response<Reply>, Api
     };
     let exported = match request.query("stream") {
         Some(name) => Exported::Stream(extract::stream(&name)?),
-        None if request.query("context").is_none() && request.query("exclude-system-events").is_none() => {
-            Exported::Log(None)
-        }
+        None if FILTER_PARTS.iter().all(|part| request.query(part).is_none()) => Exported::Log(None),
         None => Exported::Log(Some(filter::parse(request.uri.query())?.into())),
     };
     if let Some(after) = request.query("ends-after") {
