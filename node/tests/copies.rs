@@ -150,6 +150,7 @@ fn of_two_servers_that_were_restored_for_one_list_neither_serves() {
     let (first, second) = (start("1"), start("2"));
     for node in [&first, &second] {
         node.wait_for(&["holds data of another cluster, so neither serves"]);
+        node.wait_for(&["listening"]);
     }
     let base = |server: usize| format!("http://{}", places.http[server - 1]);
     for server in [1, 2] {
@@ -161,7 +162,10 @@ fn of_two_servers_that_were_restored_for_one_list_neither_serves() {
     second.wait_for(&["stopped"]);
     drop(second);
     std::fs::remove_dir_all(at("2")).unwrap();
-    let (_second, _third) = (start("2"), start("3"));
+    let (second, third) = (start("2"), start("3"));
+    for node in [&second, &third] {
+        node.wait_for(&["listening"]);
+    }
     block_until("all serve", || {
         (1..=3).all(|server| client::send(&base(server), "GET", "/health/ready", &[], b"").status == 204)
     });

@@ -114,6 +114,10 @@ impl ClusterParts {
     fn new(dependencies: &Dependencies) -> (Self, GateWorker) {
         let Dependencies { config, identity, consensus, store, connector, .. } = dependencies;
         let lifecycle = Arc::<Lifecycle>::default();
+        if dependencies.identity.is_restored() && dependencies.config.members.len() > 1 {
+            let reason = "restored: this node asks the other listed servers whether they belong to another cluster";
+            lifecycle.set_rival(Some(reason.to_owned()));
+        }
         let leadership = Arc::new(Leadership::new(identity.node_id(), consensus.clone(), config.election_timeout_max));
         let membership =
             Arc::new(OwnMembership::new(config.clone(), identity.clone(), consensus.clone(), store.clone()));
