@@ -216,10 +216,9 @@ impl Node {
         self.cluster.begin_stop();
         self.control.leaving.cancel();
         self.hand_over().await;
-        let has_peers = self.cluster.status().members.len() > 1;
         let end = Instant::now() + drain;
         let mut seen = Instant::now();
-        while has_peers && Instant::now() < end.min(seen + ALONE) {
+        while !self.is_alone() && Instant::now() < end.min(seen + ALONE) {
             if self.cluster.has_ready_peer() {
                 seen = Instant::now();
             }
@@ -227,8 +226,15 @@ impl Node {
         }
     }
 
+    /// Whether the cluster has no other member.
+    fn is_alone(&self) -> bool {
+        self.cluster.status().members.len() == 1
+    }
+
     async fn hand_over(&self) {
-        if let Err(error) = self.cluster.hand_over().await {
+        if let Err(error) = self.cluster.hand_over().await
+            && !self.is_alone()
+        {
             tracing::info!("leadership was not handed over: {error}");
         }
     }

@@ -42,9 +42,8 @@ impl Cluster {
 
     /// Hands leadership to another voter, if this node leads: to a node that is ready, if there is
     /// one, of these to the one with the highest priority, and then to the one with the most of the
-    /// log. Writes wait meanwhile, and those that
-    /// were begun before are answered first, so that the outcome of each is known. Returns when
-    /// another node leads.
+    /// log. Writes wait meanwhile, and those that were begun before are answered first, so that the
+    /// outcome of each is known. Returns when another node leads.
     ///
     /// # Errors
     /// This node may lead after [`HandOverError::NotTaken`] or not.

@@ -127,6 +127,14 @@ pub(crate) async fn connect(address: &str, ca_pem: &str, version: Version) -> st
 }
 
 impl Connection {
+    /// Whether the server has said that it takes no more requests on it.
+    pub(crate) fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
     /// Sends a request on this connection; an error means that the connection is gone.
     pub(crate) async fn send(
         &mut self,

@@ -20,7 +20,7 @@ use headwater_proto::stored;
 use support::client::tls::Version;
 use support::nodes::Nodes;
 use support::pki::Pki;
-use support::until;
+use support::{PATIENCE, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 
@@ -305,5 +305,37 @@ async fn a_large_answer_over_http_2_ends_when_its_reader_may_not_have_it_any_mor
     let closing = write("/streams/large/metadata", "$metadata", r#"{"$acl":{"$r":[]}}"#);
     let read = read_in_two_steps(address, pki.ca_pem(), path, closing).await;
     assert!(!read.1 && read.0 < EVENT_BYTES, "closed meanwhile: {read:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_about_to_stop_serves_and_asks_clients_to_connect_anew() {
+    let pki = Pki::new();
+    let cluster = Nodes::start_with_tls(3, &pki).await;
+    let address = &cluster.places.http[0];
+    let mut before = connect(address, pki.ca_pem(), Version::Http2).await.unwrap();
+    assert_eq!(before.append("leaving").await.unwrap().status, 201);
+    let serve = async {
+        until("the client is told to go", || before.is_closed()).await;
+        for version in [Version::Http1, Version::Http2] {
+            let mut anew = connect(address, pki.ca_pem(), version).await.unwrap();
+            let ready = anew.send("GET", "/health/ready", &[], "").await.unwrap();
+            assert_eq!((ready.status, ready.text()), (503, "stopping"));
+            // HTTP/1.1 says with each answer what HTTP/2 has said once. Who comes all the same is
+            // served for as long as the node takes connections.
+            match version {
+                Version::Http1 => {
+                    assert_eq!(ready.header("connection"), "close");
+                    until("the connection is closed", || anew.is_closed()).await;
+                }
+                Version::Http2 => assert_eq!(anew.append("leaving").await.unwrap().status, 201),
+            }
+        }
+    };
+    let drain = PATIENCE * 10;
+    tokio::select! {
+        () = cluster.node(0).leave(drain) => panic!("the node does not wait for its clients"),
+        () = serve => {}
+    }
     cluster.stop().await;
 }
