@@ -88,19 +88,21 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
 }
 
 /// Attempts to find a port closed whose process has just ended: the kernel closes connections and
-/// ports one after the other.
-const REFUSAL_ATTEMPTS: usize = 5;
+/// ports one after the other, and a busy machine takes its time. All of them take 1.3 seconds.
+const REFUSAL_ATTEMPTS: u32 = 8;
 
-/// The pause between two of them.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(10);
+/// The pause after the first of them; each later one is twice as long.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether the machine at `address` (`host:port`) answers and no process listens there: the one
 /// that did has ended. A machine that does not answer proves nothing.
 pub async fn is_refused(address: &str) -> bool {
-    for _ in 0..REFUSAL_ATTEMPTS {
+    for attempt in 0..REFUSAL_ATTEMPTS {
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Err(error)) => return error.kind() == io::ErrorKind::ConnectionRefused,
-            Ok(Ok(_)) => tokio::time::sleep(REFUSAL_PAUSE).await,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return true,
+            // A port that is being closed resets the connections that nobody has accepted.
+            Ok(Err(error)) if error.kind() != io::ErrorKind::ConnectionReset => return false,
+            Ok(_) => tokio::time::sleep(REFUSAL_PAUSE * 2_u32.pow(attempt)).await,
             Err(_) => return false,
         }
     }
