@@ -352,8 +352,8 @@ def no_forged_header_passes_a_proxy():
 
 
 def no_forged_header_passes(name, start_before):
-    """Sent once, twice, and named in Connection as well, which makes some proxies drop a header.
-    Varnish refuses a Connection that names X-Forwarded-For."""
+    """Sent once, twice, and named in Connection as well, which makes some proxies drop a header,
+    and others refuse; Varnish does so where it names X-Forwarded-For."""
     backend = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Echo)
     threading.Thread(target=backend.serve_forever, daemon=True).start()
     named = ('Connection', ', '.join(header for header, _ in FORGED if header != 'X-Forwarded-For'))
@@ -374,6 +374,8 @@ def no_forged_header_passes(name, start_before):
         for path, accept in [('/streams/books', ATOM_JSON), ('/streams/books', 'text/event-stream'), ('/users/ops', 'application/json')]:
             for extra in [FORGED, FORGED + FORGED, FORGED + [named]]:
                 status, body = get(path, [('Accept', accept)] + extra)
+                if named in extra and status == 400:
+                    continue
                 assert status == 200, (name, path, accept, status)
                 forged = [header.lower() for header, _ in FORGED]
                 arrived = sorted(header for header in json.loads(body) if header[0] in forged)
