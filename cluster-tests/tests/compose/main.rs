@@ -24,8 +24,10 @@ const RESUME_LIMIT: Duration = Duration::from_secs(15);
 /// Nodes that differ for longer after healing count as different.
 const AGREEMENT_LIMIT: Duration = Duration::from_secs(30);
 
-/// Log lines of nodes that are reached from other containers without TLS.
-const PROVOKED: &[&str] = &["WARN*clients are served without TLS", "WARN*the port for other nodes is open without TLS"];
+/// Log lines of nodes that are reached from other containers without TLS, and of requests that wait
+/// for another leader.
+const PROVOKED: &[&str] =
+    &["WARN*clients are served without TLS", "WARN*the port for other nodes is open without TLS", "WARN slow request"];
 
 /// What is done to a node, and undone.
 #[derive(Debug, Clone, Copy)]
