@@ -104,7 +104,6 @@ impl Node {
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
         let node = Self::start(config, open_files).await?;
-        supervisor::serving();
         supervisor::live();
         let drain = loop {
             tokio::select! {

@@ -8,8 +8,7 @@ use sd_notify::NotifyState;
 /// Signs of life per interval of the watchdog: one may come late, on a busy machine.
 const SIGNS_PER_INTERVAL: u32 = 3;
 
-/// The listeners are up. Whether the node knows a leader is another question: in a cluster it may
-/// have to wait for nodes that are started after it, so a start that waited for that would fail.
+/// The port for clients is open.
 pub(crate) fn serving() {
     tell(&[NotifyState::Ready, NotifyState::Status("serving; /health/ready says more")]);
 }
