@@ -39,8 +39,11 @@ fn a_service_manager_hears_that_a_node_serves_lives_and_stops() {
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", WATCHDOG_USEC)];
     let mut node = Process::start_in(&arguments, &environment);
 
-    let first = heard(&socket, PATIENCE).expect("nothing was heard of the start");
-    assert!(first.lines().any(|line| line == "READY=1"), "{first}");
+    block_until("the node says that it serves", || {
+        let message = heard(&socket, PATIENCE).expect("nothing was heard of the start");
+        assert!(message == "WATCHDOG=1\n" || message.starts_with("READY=1\n"), "{message}");
+        message.starts_with("READY=1\n")
+    });
     // Who is told that the node serves may send a request.
     let live = support::client::send(&format!("http://{}", places.http[0]), "GET", "/health/live", &[], b"");
     assert_eq!(live.status, 204);
