@@ -12,6 +12,6 @@ use crate::config::HealthFlags;
 pub async fn health(flags: &HealthFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node())?;
     client.send(&Call::get(flags.path())).await?;
-    println!("{} says yes to {}", client.name(), flags.path());
+    say!("{} says yes to {}", client.name(), flags.path());
     Ok(())
 }
