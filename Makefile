@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults hostile hostile-short bench profile clients conformance openapi deny doc clean system fixture
+.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 # Needs no network, no root and no other service, and installs nothing. (Some tests call curl.)
 check: fmt-check lint unit ## Format, lint, unit and API tests: what every change must pass, in minutes
 
-test: system check deny conformance openapi clients faults hostile-short ## Everything that must pass; installs what it needs
+test: system check deny conformance openapi clients deployment faults hostile-short compose-test ## Everything that must pass; installs what it needs
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -44,7 +44,7 @@ fmt-check:
 	cargo fmt --all -- --check
 
 lint: ## Clippy, warnings are errors
-	$(CARGO) clippy --workspace --all-targets --test faults --test hostile --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --test faults --test hostile --test compose --locked -- -D warnings
 
 # Always the whole workspace and always as tests, so that every duty builds the dependencies with
 # the same features, once: `cargo build` leaves out the features that only tests need, and would
@@ -70,6 +70,10 @@ hostile-short: system
 	$(DEBUG_BUILD)
 	$(CARGO) test --workspace --locked --test hostile -- --skip rates --skip three_nodes
 
+compose-test: system ## The containers of deploy/docker-compose.yml behind their balancer, paused, killed and cut off; needs an engine
+	@$(DEBUG_BUILD)
+	@$(WITH_PREBUILT) scripts/compose-test
+
 bench: system ## Measure (release build); see docs/performance.md
 	$(RELEASE)
 	target/release/bench
@@ -80,6 +84,10 @@ profile: system ## Record the profile anew, for a release (docs/adr/0015-recorde
 clients: system ## Feeds read by a feed reader, an Atom grammar, a client of the original and through a caching proxy
 	@$(DEBUG_BUILD)
 	@scripts/clients
+
+deployment: system ## The files of deploy with what reads them: balancers, Prometheus, Helm, systemd
+	@$(DEBUG_BUILD)
+	@scripts/deployment
 
 conformance: system ## Replay recorded answers of the reference server against a fresh node and a fresh cluster
 	@$(DEBUG_BUILD)

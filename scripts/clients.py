@@ -335,45 +335,54 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.send_header('Cache-Control', 'no-store')
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        # A balancer that asks only for the status does not wait for the body.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
 
     def log_message(self, *_):
         pass
 
 
 def no_forged_header_passes_a_proxy():
-    """Through the files in deploy: sent once, twice, and named in Connection as well, which makes
-    some proxies drop a header. Varnish refuses a Connection that names X-Forwarded-For."""
-    backend = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Echo)
-    threading.Thread(target=backend.serve_forever, daemon=True).start()
-    named = ('Connection', ', '.join(name for name, _ in FORGED if name != 'X-Forwarded-For'))
+    """Through the files in deploy."""
     documented = [proxy for proxy in PROXIES if proxy[0].endswith('as documented')]
     assert len(documented) == 3, documented
     for proxy in documented:
-        with behind(proxy, f'http://127.0.0.1:{backend.server_port}') as address:
-            set_by_proxy = [['x-forwarded-for', '127.0.0.1'], ['x-forwarded-host', address], ['x-forwarded-proto', 'http']]
+        no_forged_header_passes(proxy[0], lambda node: behind(proxy, node))
 
-            def get(path, headers):
-                connection = http.client.HTTPConnection(address, timeout=START_DEADLINE)
-                with contextlib.closing(connection):
-                    connection.putrequest('GET', path, skip_host=any(name == 'Host' for name, _ in headers))
-                    for name, value in headers:
-                        connection.putheader(name, value)
-                    connection.endheaders()
-                    answer = connection.getresponse()
-                    return answer.status, answer.read()
 
-            # Varnish has a way of its own for each of these.
-            for path, accept in [('/streams/books', ATOM_JSON), ('/streams/books', 'text/event-stream'), ('/users/ops', 'application/json')]:
-                for extra in [FORGED, FORGED + FORGED, FORGED + [named]]:
-                    status, body = get(path, [('Accept', accept)] + extra)
-                    assert status == 200, (proxy[0], path, accept, status)
-                    names = [name.lower() for name, _ in FORGED]
-                    arrived = sorted(header for header in json.loads(body) if header[0] in names)
-                    assert arrived == set_by_proxy, (proxy[0], path, accept, arrived)
-            for hosts in [['evil.example'], [f'evil.example:{address.split(":")[1]}'], [f'evil.example, {address}'], [address, 'evil.example'], ['evil.example', address]]:
-                status, _ = get('/streams/books', [('Host', host) for host in hosts])
-                assert status in (400, 421), (proxy[0], hosts, status)
+def no_forged_header_passes(name, start_before):
+    """Sent once, twice, and named in Connection as well, which makes some proxies drop a header,
+    and others refuse; Varnish does so where it names X-Forwarded-For."""
+    backend = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Echo)
+    threading.Thread(target=backend.serve_forever, daemon=True).start()
+    named = ('Connection', ', '.join(header for header, _ in FORGED if header != 'X-Forwarded-For'))
+    with start_before(f'http://127.0.0.1:{backend.server_port}') as address:
+        set_by_proxy = [['x-forwarded-for', '127.0.0.1'], ['x-forwarded-host', address], ['x-forwarded-proto', 'http']]
+
+        def get(path, headers):
+            connection = http.client.HTTPConnection(address, timeout=START_DEADLINE)
+            with contextlib.closing(connection):
+                connection.putrequest('GET', path, skip_host=any(header == 'Host' for header, _ in headers))
+                for header, value in headers:
+                    connection.putheader(header, value)
+                connection.endheaders()
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+
+        # Varnish has a way of its own for each of these.
+        for path, accept in [('/streams/books', ATOM_JSON), ('/streams/books', 'text/event-stream'), ('/users/ops', 'application/json')]:
+            for extra in [FORGED, FORGED + FORGED, FORGED + [named]]:
+                status, body = get(path, [('Accept', accept)] + extra)
+                if named in extra and status == 400:
+                    continue
+                assert status == 200, (name, path, accept, status)
+                forged = [header.lower() for header, _ in FORGED]
+                arrived = sorted(header for header in json.loads(body) if header[0] in forged)
+                assert arrived == set_by_proxy, (name, path, accept, arrived)
+        for hosts in [['evil.example'], [f'evil.example:{address.split(":")[1]}'], [f'evil.example, {address}'], [address, 'evil.example'], ['evil.example', address]]:
+            status, _ = get('/streams/books', [('Host', host) for host in hosts])
+            assert status in (400, 421), (name, hosts, status)
     backend.shutdown()
 
 

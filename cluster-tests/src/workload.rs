@@ -59,19 +59,34 @@ pub struct Workload {
 impl Workload {
     /// Starts the writers.
     pub fn start(cluster: &Cluster, rate: Rate) -> anyhow::Result<Self> {
+        Self::start_on(&cluster.bases(), &cluster.liveness(), || cluster.new_client(), &rate)
+    }
+
+    /// Starts the writers of some nodes, all of which write through one balancer.
+    pub fn start_through(balancer: &str, nodes: u16, rate: &Rate) -> anyhow::Result<Self> {
+        let doors: Vec<(u16, String)> = (1..=nodes).map(|node| (node, balancer.to_owned())).collect();
+        Self::start_on(&doors, &Liveness::all_up(doors.len()), Client::new, rate)
+    }
+
+    fn start_on(
+        nodes: &[(u16, String)],
+        liveness: &Liveness,
+        new_client: impl Fn() -> anyhow::Result<Client>,
+        rate: &Rate,
+    ) -> anyhow::Result<Self> {
         let recorder = Recorder::default();
         let stopping = Arc::new(AtomicBool::new(false));
         let mut writers = JoinSet::new();
-        for (home, _) in cluster.bases() {
+        for (home, _) in nodes {
             for index in 0..rate.writers_per_node {
                 let writer = Writer {
                     name: format!("n{home}w{index}"),
-                    home,
+                    home: *home,
                     own_stream: index % 2 == 0,
-                    nodes: cluster.bases(),
-                    liveness: cluster.liveness(),
+                    nodes: nodes.to_vec(),
+                    liveness: liveness.clone(),
                     // One client each, so that a hanging connection does not delay another writer.
-                    client: cluster.new_client()?,
+                    client: new_client()?,
                     recorder: recorder.clone(),
                     stopping: Arc::clone(&stopping),
                     rate: rate.clone(),

@@ -47,6 +47,7 @@ pub mod snapshot;
 pub mod store;
 mod streams;
 pub mod subscribe;
+mod supervisor;
 pub mod telemetry;
 mod timing;
 pub mod tls;

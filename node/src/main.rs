@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Run(config)) => run(*config),
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Certs(command)) => certs(&command),
+        Ok(Invocation::Health(flags)) => ended(client::run(commands::health(&flags))),
         Ok(Invocation::Scavenge(flags)) => ended(client::run(commands::scavenge(&flags))),
         Ok(Invocation::Top(flags)) => ended(client::run(commands::top(&flags))),
         Ok(Invocation::Redact(flags)) => ended(client::run(commands::redact(&flags))),

@@ -34,7 +34,7 @@ use crate::scavenge::{ScavengeMetrics, Scavenger};
 use crate::streams::Streams;
 use crate::tls::Certificates;
 use crate::transport::{Dialer, Member, NodeId, Resolve, listener};
-use crate::{backup, fatal, files, http, log, ndjson, raft, store};
+use crate::{backup, fatal, files, http, log, ndjson, raft, store, supervisor};
 use client_port::{ClientServer, TakenPort};
 use clock::check_clock;
 use node_port::{NodePort, nodes_routes};
@@ -104,6 +104,7 @@ impl Node {
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
         let node = Self::start(config, open_files).await?;
+        supervisor::live();
         let drain = loop {
             tokio::select! {
                 _ = terminate.recv() => {
@@ -122,6 +123,7 @@ impl Node {
                 () = node.control.shut_down.cancelled() => break node.config.drain,
             }
         };
+        supervisor::stopping();
         leave_after(drain + STOP_DEADLINE);
         let stopped = async {
             node.leave(drain).await;

@@ -57,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("listen", &[]),
     ("telemetry", &[]),
+    ("supervisor", &[]),
     ("timing", &[]),
     ("terminal", &[]),
     ("fatal", &[]),

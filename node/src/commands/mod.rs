@@ -1,10 +1,12 @@
 //! The subcommands for the upkeep of a running cluster. Each does over HTTP what an operator could
 //! do there, shows how far it has come, and ends with an error that says what to do.
 
+mod health;
 mod redact;
 mod scavenge;
 mod top;
 
+pub use health::health;
 pub use redact::redact;
 pub use scavenge::scavenge;
 pub use top::top;

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use super::Secret;
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
+use super::health::HealthFlags;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::values::{
@@ -46,6 +47,9 @@ pub(super) enum Subcommands {
     /// Make and renew certificates for the nodes of a cluster (docs/security.md)
     #[command(subcommand)]
     Certs(CertsCommand),
+    /// Ask a node once whether it is ready; the exit code is 0 when it says yes, else 1
+    /// (docs/operations.md)
+    Health(Box<HealthFlags>),
     /// Remove for ever what nobody can see any more, and give its space back (docs/operations.md)
     Scavenge(Box<ScavengeFlags>),
     /// Blank data and metadata of one event on every node (docs/operations.md)

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
+use super::health::HealthFlags;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::{Config, print};
@@ -106,6 +107,8 @@ pub enum Invocation {
     Print(String),
     /// Make or renew certificates.
     Certs(CertsCommand),
+    /// Ask a node how it is.
+    Health(Box<HealthFlags>),
     /// Start or stop the removal of what nobody can see.
     Scavenge(Box<ScavengeFlags>),
     /// Blank an event.
@@ -138,6 +141,7 @@ pub fn resolve(
     let matches = flags::command().try_get_matches_from(arguments)?;
     let (print, options) = match matches.subcommand() {
         Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
+        Some(("health", options)) => return Ok(Invocation::Health(Box::new(HealthFlags::from_arg_matches(options)?))),
         Some(("scavenge", options)) => {
             return Ok(Invocation::Scavenge(Box::new(ScavengeFlags::from_arg_matches(options)?)));
         }

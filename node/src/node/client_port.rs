@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::tls::HttpsAcceptor;
-use crate::{fatal, http};
+use crate::{fatal, http, supervisor};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;
@@ -113,6 +113,7 @@ impl ClientServer {
         let (address, tls) = (port.address, https.is_some());
         let listener = port.open()?;
         tracing::info!(http = %address, tls, "listening");
+        supervisor::serving();
         Ok(http::serve(listener, most, https, state, stop))
     }
 }

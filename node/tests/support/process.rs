@@ -43,7 +43,14 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: &[impl AsRef<str>]) -> Self {
-        let mut child = command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_in(arguments, &[])
+    }
+
+    /// With further variables in its environment.
+    pub(crate) fn start_in(arguments: &[impl AsRef<str>], environment: &[(&str, &str)]) -> Self {
+        let mut command = command(arguments);
+        command.envs(environment.iter().copied());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let reader = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
         let log = Arc::new(Mutex::new(Vec::new()));

@@ -1,0 +1,32 @@
+{{/* The name of everything that belongs to a release. */}}
+{{- define "headwater.name" -}}
+{{- $name := .Release.Name -}}
+{{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end -}}
+{{- $name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "headwater.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "headwater.labels" -}}
+{{ include "headwater.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* The list of members: pods are numbered from 1, as servers are. */}}
+{{- define "headwater.members" -}}
+{{- $members := list -}}
+{{- range $id := untilStep 1 (int (add1 .Values.replicas)) 1 -}}
+{{- $host := printf "%s-%d.%s-nodes.%s.svc.%s" (include "headwater.name" $) $id (include "headwater.name" $) $.Release.Namespace $.Values.clusterDomain -}}
+{{- $members = append $members (printf "%d=%s:1113/%s:2113" $id $host $host) -}}
+{{- end -}}
+{{- join "," $members -}}
+{{- end }}
+
+{{- define "headwater.scheme" -}}
+{{- if .Values.tls.existingSecret }}https{{ else }}http{{ end -}}
+{{- end }}
