@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use super::Secret;
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
+use super::cluster::ClusterCommand;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::values::{
@@ -46,6 +47,9 @@ pub(super) enum Subcommands {
     /// Make and renew certificates for the nodes of a cluster (docs/security.md)
     #[command(subcommand)]
     Certs(CertsCommand),
+    /// Look at the members of a running cluster, or change them (docs/clustering.md)
+    #[command(subcommand)]
+    Cluster(Box<ClusterCommand>),
     /// Remove for ever what nobody can see any more, and give its space back (docs/operations.md)
     Scavenge(Box<ScavengeFlags>),
     /// Blank data and metadata of one event on every node (docs/operations.md)
@@ -95,6 +99,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Cluster")]
     pub rejoin: bool,
+    /// Wait to be added to a running cluster by `headwater cluster add`, and found none; counts
+    /// before --rejoin, and not once this node has data. --members needs no other server then
+    /// (docs/clustering.md)
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Cluster")]
+    pub join: bool,
 
     /// Address the HTTP API listens on [default: this server's address in --members, else
     /// 127.0.0.1:2113]

@@ -3,6 +3,7 @@
 mod backup;
 mod certs;
 mod client;
+mod cluster;
 mod exposure;
 mod flags;
 pub mod print;
@@ -22,6 +23,9 @@ use std::time::Duration;
 pub use backup::{BackupFlags, RestoreFlags, VerifyFlags};
 pub use certs::{CertsCommand, CreateCerts, RenewCerts};
 pub use client::{ClientFlags, NodeFlags, Patience};
+pub use cluster::{
+    AddFlags, ClusterCommand, ClusterStatusFlags, PromoteFlags, ReplaceFlags, ServerFlags, TransferFlags, WaitFlags,
+};
 use flags::Flags;
 pub use flags::{command, env_name, flag_name, keys};
 use ipnet::IpNet;
@@ -51,6 +55,8 @@ pub struct Config {
     pub rejoin: bool,
     /// Where the next leader is chosen, the highest goes first.
     pub node_priority: i32,
+    /// Wait to be added to a running cluster, and found none.
+    pub join: bool,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// How long a write may take before its outcome is reported as unknown.
@@ -201,6 +207,7 @@ impl Config {
             raft_listen,
             rejoin: flags.rejoin,
             node_priority: flags.node_priority,
+            join: flags.join,
             tls,
             write_timeout: ms(flags.write_timeout_ms),
             leader_wait: ms(flags.leader_wait_ms),

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
+use super::cluster::ClusterCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
@@ -106,6 +107,8 @@ pub enum Invocation {
     Print(String),
     /// Make or renew certificates.
     Certs(CertsCommand),
+    /// Look at the members of a cluster, or change them.
+    Cluster(Box<ClusterCommand>),
     /// Start or stop the removal of what nobody can see.
     Scavenge(Box<ScavengeFlags>),
     /// Blank an event.
@@ -138,6 +141,9 @@ pub fn resolve(
     let matches = flags::command().try_get_matches_from(arguments)?;
     let (print, options) = match matches.subcommand() {
         Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
+        Some(("cluster", options)) => {
+            return Ok(Invocation::Cluster(Box::new(ClusterCommand::from_arg_matches(options)?)));
+        }
         Some(("scavenge", options)) => {
             return Ok(Invocation::Scavenge(Box::new(ScavengeFlags::from_arg_matches(options)?)));
         }
