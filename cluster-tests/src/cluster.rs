@@ -84,6 +84,8 @@ pub struct Cluster {
     binary: PathBuf,
     extra: Vec<String>,
     nodes: Vec<Node>,
+    /// Logs of nodes that are no longer part of it.
+    retired_logs: Vec<PathBuf>,
     liveness: Liveness,
     client: Client,
     /// With TLS.
@@ -118,6 +120,7 @@ impl Cluster {
             binary,
             extra: options.extra,
             nodes,
+            retired_logs: Vec::new(),
             liveness,
             client,
         })
@@ -354,6 +357,30 @@ impl Cluster {
         .await
     }
 
+    /// The one of these nodes that reports that it leads.
+    pub async fn leader_of(&self, nodes: &[u16]) -> anyhow::Result<u16> {
+        wait::until("one of the nodes leads", READY_LIMIT, || async {
+            for id in nodes {
+                if self.client.state(&self.base(*id)).await? == "master" {
+                    return Ok(*id);
+                }
+            }
+            anyhow::bail!("none of {nodes:?}")
+        })
+        .await
+    }
+
+    /// Stops the last node, which the cluster has removed, and leaves it out from then on.
+    pub async fn retire_last(&mut self) -> anyhow::Result<()> {
+        let last = self.nodes.last().map(|node| node.id).context("there is no node")?;
+        let status = self.terminate(last).await?;
+        anyhow::ensure!(status.success(), "node {last} ended with {status}");
+        if let Some(node) = self.nodes.pop() {
+            self.retired_logs.extend(node.logs);
+        }
+        Ok(())
+    }
+
     /// A ready node that does not lead.
     pub async fn follower(&self) -> anyhow::Result<u16> {
         let leader = self.leader().await?;
@@ -368,7 +395,7 @@ impl Cluster {
 
     /// Everything every node has logged: file name and text.
     pub fn logs(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let paths = self.nodes.iter().flat_map(|node| &node.logs);
+        let paths = self.nodes.iter().flat_map(|node| &node.logs).chain(&self.retired_logs);
         paths
             .map(|path| {
                 let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;

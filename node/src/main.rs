@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use headwater::backup::command::{CommandError, Verdict};
 use headwater::cluster::identity::IdentityError;
+use headwater::commands::Health;
 use headwater::config::{CertsCommand, Config, ConfigError, Invocation};
 use headwater::descriptors::OpenFiles;
 use headwater::node::OPEN_FILES;
@@ -23,12 +24,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The options are unknown, wrong or contradictory. The exit codes of a node are in `fatal`.
 const EXIT_USAGE: u8 = 2;
 
+/// A cluster takes writes, but something is wrong with it.
+const EXIT_DEGRADED: u8 = 3;
+
+/// A cluster takes no writes.
+const EXIT_UNAVAILABLE: u8 = 4;
+
 fn main() -> ExitCode {
     match config::resolve(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Run(config)) => run(*config),
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Certs(command)) => certs(&command),
         Ok(Invocation::Health(flags)) => ended(client::run(commands::health(&flags))),
+        Ok(Invocation::Cluster(command)) => looked(client::run(commands::cluster(&command))),
         Ok(Invocation::Scavenge(flags)) => ended(client::run(commands::scavenge(&flags))),
         Ok(Invocation::Top(flags)) => ended(client::run(commands::top(&flags))),
         Ok(Invocation::Redact(flags)) => ended(client::run(commands::redact(&flags))),
@@ -80,6 +88,16 @@ fn ended<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
             headwater::tell!("headwater: {error}");
             ExitCode::from(fatal::EXIT_REFUSED as u8)
         }
+    }
+}
+
+/// The end of a subcommand that looked at a cluster.
+fn looked(done: Result<Health, commands::CommandError>) -> ExitCode {
+    match done {
+        Ok(Health::Good) => ExitCode::SUCCESS,
+        Ok(Health::Degraded) => ExitCode::from(EXIT_DEGRADED),
+        Ok(Health::Unavailable) => ExitCode::from(EXIT_UNAVAILABLE),
+        Err(error) => ended(Err(error)),
     }
 }
 

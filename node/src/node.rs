@@ -386,14 +386,15 @@ async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {
 }
 
 /// The configured addresses take precedence over those in the replicated member list, so that a
-/// server can move when all nodes are restarted with a new list.
+/// server can move when all nodes are restarted with a new list. A server that was added while the
+/// cluster ran is where the replicated list says.
 fn configured_addresses(config: &Arc<Config>) -> Resolve {
     let config = config.clone();
     Arc::new(move |node_id: NodeId, member: &Member| {
-        let configured = config.members.iter().find(|m| m.id == node_id.server());
+        let configured = config.members.iter().find(|m| m.id == node_id.server() && !member.joined);
         configured.map_or_else(
             || member.clone(),
-            |m| Member { raft_address: m.raft_address.clone(), http_address: m.http_address.clone() },
+            |m| member.moved_to(&Member::at(m.raft_address.as_str(), m.http_address.as_str())),
         )
     })
 }

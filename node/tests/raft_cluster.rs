@@ -104,7 +104,7 @@ impl TestCluster {
         for server in 1..=3 {
             let id = NodeId::generate(server);
             let raft_address = free_addresses(1).remove(0);
-            cluster.members.insert(id, Member { raft_address, http_address: String::new() });
+            cluster.members.insert(id, Member::at(raft_address, ""));
             cluster.directories.insert(id, tempfile::tempdir().unwrap());
             cluster.start_node(id).await;
         }

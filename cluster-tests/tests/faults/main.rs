@@ -12,6 +12,7 @@ mod formation;
 mod kill_all;
 mod kill_leader;
 mod leader_ends;
+mod membership;
 mod no_quorum;
 mod ordered_shutdown;
 mod paused_leader;

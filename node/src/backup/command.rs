@@ -79,7 +79,7 @@ pub fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
         data_dir: flags.data_dir.clone().unwrap_or_default(),
         server_id: flags.server_id,
         // The node corrects them by its configuration.
-        addresses: Member { raft_address: local(1113), http_address: local(2113) },
+        addresses: Member::at(local(1113), local(2113)),
         until,
     };
     if flags.check {

@@ -32,7 +32,7 @@ impl Cluster {
     pub(crate) fn has_ready_peer(&self) -> bool {
         let ClusterStatus { local, members, .. } = self.status();
         let mut others = members.iter().filter(|member| member.server != local.server);
-        others.any(|member| member.is_alive && matches!(member.role, Role::Leader | Role::Follower))
+        others.any(|member| member.is_alive && matches!(member.role, Role::Leader | Role::Follower | Role::Replica))
     }
 
     /// Changes the priority of this node, for as long as this process runs.

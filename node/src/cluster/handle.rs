@@ -12,15 +12,22 @@ use super::identity::Identity;
 use super::leader_end::LeaderEnd;
 use super::leadership::{Leader, LeaderHint, LeaderTerm, Leadership, LeadershipWatcher};
 use super::lifecycle::Lifecycle;
+use super::membership::changes::completion::Completion;
+use super::membership::changes::decision::Change;
+use super::membership::changes::leader::MemberChanges;
+use super::membership::changes::request::{ChangeMembersError, ChangeRequests};
+use super::membership::departure::Departure;
 use super::membership::formation::Formation;
 use super::membership::replacement::Replacement;
 use super::own_membership::OwnMembership;
 use super::read_barrier::{BarrierError, ReadGate};
 use super::recovery::Recovery;
+use super::servers::Servers;
 use super::status::figures::{Figures, Follower, Statistics};
+use super::status::overview::{Overview, Overviews};
 use super::status::peers::{PeerPoll, Peers};
 use super::status::report::{ClusterStatus, Status};
-use super::writes::authorization::Authorizer;
+use super::writes::authorization::{Authorizer, Requester};
 use super::writes::forward::Forwards;
 use super::writes::gate::{Gate, GateWorker};
 use super::writes::write::{Write, WriteError, WriteLimits, Writes};
@@ -55,8 +62,10 @@ pub(super) struct ClusterParts {
     pub(super) barrier: Arc<ReadGate>,
     pub(super) writes: Arc<Writes>,
     pub(super) replacement: Arc<Replacement>,
+    pub(super) requests: ChangeRequests,
     pub(super) peers: Peers,
     pub(super) status: Arc<Status>,
+    pub(super) overviews: Overviews,
     pub(super) statistics: Arc<Statistics>,
 }
 
@@ -92,6 +101,8 @@ pub(crate) struct Background {
     leadership: LeadershipWatcher,
     leader_end: LeaderEnd,
     formation: Formation,
+    departure: Departure,
+    completion: Completion,
     recovery: Recovery,
 }
 
@@ -105,6 +116,8 @@ impl Background {
         tokio::spawn(self.leadership.run(stop.clone()));
         tokio::spawn(self.leader_end.run(stop.clone()));
         tokio::spawn(self.formation.run(stop.clone()));
+        tokio::spawn(self.departure.run(stop.clone()));
+        tokio::spawn(self.completion.run(stop.clone()));
         tokio::spawn(self.recovery.run(stop.clone()));
     }
 }
@@ -121,8 +134,8 @@ impl ClusterParts {
         let leadership = Arc::new(Leadership::new(identity.node_id(), consensus.clone(), config.election_timeout_max));
         let membership =
             Arc::new(OwnMembership::new(config.clone(), identity.clone(), consensus.clone(), store.clone()));
-        let others = config.members.iter().filter(|m| m.id != config.server_id).cloned().collect();
-        let peers = Peers::new(connector.clone(), others);
+        let servers = Arc::new(Servers::new(config.clone(), consensus.clone(), connector.clone()));
+        let peers = Peers::new(connector.clone(), servers.clone());
         let barrier = Arc::new(ReadGate {
             leadership: leadership.clone(),
             consensus: consensus.clone(),
@@ -134,24 +147,15 @@ impl ClusterParts {
         let (writes, gate_worker) = dependencies.writes(&leadership);
         let replacement = Arc::new(Replacement::new(
             identity.clone(),
-            membership.clone(),
             consensus.clone(),
             leadership.clone(),
             barrier.clone(),
             peers.clone(),
+            servers,
         ));
-        let status = Arc::new(Status {
-            config: config.clone(),
-            process_id: Uuid::new_v4(),
-            membership: membership.clone(),
-            peers: peers.clone(),
-            leadership: leadership.clone(),
-            lifecycle: lifecycle.clone(),
-            consensus: consensus.clone(),
-            store: store.clone(),
-            identity: identity.clone(),
-            priority: config.node_priority.into(),
-        });
+        let requests = dependencies.requests(&leadership, &barrier, &peers, &writes, &replacement);
+        let status = dependencies.status(&membership, &peers, &leadership, &lifecycle);
+        let overviews = Overviews { status: status.clone(), membership: membership.clone(), peers: peers.clone() };
         let statistics = dependencies.statistics(&leadership, &writes);
         let (identity, store, connector) = (identity.clone(), store.clone(), connector.clone());
         let parts = Self {
@@ -164,8 +168,10 @@ impl ClusterParts {
             barrier,
             writes,
             replacement,
+            requests,
             peers,
             status,
+            overviews,
             statistics,
         };
         (parts, gate_worker)
@@ -185,6 +191,49 @@ impl Dependencies {
             WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait },
         );
         (Arc::new(writes), worker)
+    }
+
+    fn requests(
+        &self,
+        leadership: &Arc<Leadership>,
+        barrier: &Arc<ReadGate>,
+        peers: &Peers,
+        writes: &Arc<Writes>,
+        replacement: &Replacement,
+    ) -> ChangeRequests {
+        let changes = Arc::new(MemberChanges {
+            identity: self.identity.clone(),
+            consensus: self.consensus.clone(),
+            leadership: leadership.clone(),
+            barrier: barrier.clone(),
+            peers: peers.clone(),
+            connector: self.connector.clone(),
+            writes: writes.clone(),
+            turn: replacement.turn(),
+        });
+        ChangeRequests { leadership: leadership.clone(), changes, writes: writes.clone() }
+    }
+
+    fn status(
+        &self,
+        membership: &Arc<OwnMembership>,
+        peers: &Peers,
+        leadership: &Arc<Leadership>,
+        lifecycle: &Arc<Lifecycle>,
+    ) -> Arc<Status> {
+        Arc::new(Status {
+            config: self.config.clone(),
+            process_id: Uuid::new_v4(),
+            membership: membership.clone(),
+            peers: peers.clone(),
+            leadership: leadership.clone(),
+            lifecycle: lifecycle.clone(),
+            consensus: self.consensus.clone(),
+            store: self.store.clone(),
+            identity: self.identity.clone(),
+            priority: self.config.node_priority.into(),
+            connector: self.connector.clone(),
+        })
     }
 
     fn statistics(&self, leadership: &Arc<Leadership>, writes: &Arc<Writes>) -> Arc<Statistics> {
@@ -214,6 +263,14 @@ impl Cluster {
                 leadership: parts.leadership.clone(),
                 connector: connector.clone(),
                 metrics: metrics.clone(),
+                removed: parts.membership.removals(),
+            },
+            completion: Completion { changes: parts.requests.changes.clone() },
+            departure: Departure {
+                membership: parts.membership.clone(),
+                identity: identity.clone(),
+                peers: parts.peers.clone(),
+                consensus: consensus.clone(),
             },
             leader_end: LeaderEnd {
                 own: identity.node_id(),
@@ -352,11 +409,31 @@ impl Cluster {
     }
 }
 
+/// Members.
+impl Cluster {
+    /// Changes the members, whichever node leads, and returns a sentence about what is done.
+    ///
+    /// # Errors
+    /// See [`ChangeMembersError`].
+    pub(crate) async fn change_members(
+        &self,
+        change: &Change,
+        requester: Requester,
+    ) -> Result<String, ChangeMembersError> {
+        self.parts.requests.request(change, requester).await
+    }
+}
+
 /// Status.
 impl Cluster {
     /// The members and their health.
     pub fn status(&self) -> ClusterStatus {
         self.parts.status.of_cluster()
+    }
+
+    /// The cluster as operators look at it.
+    pub(crate) fn overview(&self) -> Overview {
+        self.parts.overviews.of_cluster()
     }
 
     /// Reports that there are users. The node is not ready before.

@@ -148,18 +148,24 @@ pub(super) struct LeadershipWatcher {
     pub(super) connector: Connector,
     /// Counts changes of leader.
     pub(super) metrics: Arc<Metrics>,
+    /// Whether the cluster has gone on without this node, which then follows no leader.
+    pub(super) removed: watch::Receiver<bool>,
 }
 
 impl LeadershipWatcher {
     /// Runs until `stop`, or until consensus ends.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut elections = self.leadership.consensus.elections();
         let mut progress = self.leadership.consensus.progress();
         loop {
             let settled_term = self.settled_term();
             let mut is_settling = false;
             let elected = elections.elected();
+            let is_removed = *self.removed.borrow_and_update();
             let leader = match (elected.leader, elected.addresses) {
+                // Consensus names the leader that it had last. A write that is sent there would be
+                // made, but never be applied here.
+                _ if is_removed => Leader::Unknown,
                 (Some(id), _) if id == self.leadership.own => {
                     if settled_term == Some(elected.term) {
                         Leader::Local
@@ -178,6 +184,7 @@ impl LeadershipWatcher {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = elections.changed() => if changed.is_err() { return },
+                changed = self.removed.changed() => if changed.is_err() { return },
                 changed = progress.changed(), if is_settling => if changed.is_err() { return },
             }
         }

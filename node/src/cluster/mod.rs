@@ -22,6 +22,7 @@ mod membership;
 mod own_membership;
 mod read_barrier;
 mod recovery;
+mod servers;
 pub(crate) mod service;
 mod status;
 pub mod view;

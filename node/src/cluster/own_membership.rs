@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -25,12 +26,30 @@ pub(super) struct OwnMembership {
     /// Knows the members by the log.
     consensus: Consensus,
     store: Store,
+    /// The cluster has gone on without this node.
+    removed: watch::Sender<bool>,
 }
 
 impl OwnMembership {
     /// For the node with this configuration and disk.
     pub(super) fn new(config: Arc<Config>, identity: Arc<Identity>, consensus: Consensus, store: Store) -> Self {
-        Self { config, identity, consensus, store }
+        Self { config, identity, consensus, store, removed: watch::Sender::new(false) }
+    }
+
+    /// The cluster has gone on without this node, or has taken it in again; returns whether that is
+    /// new.
+    pub(super) fn set_removed(&self, is_removed: bool) -> bool {
+        self.removed.send_if_modified(|known| std::mem::replace(known, is_removed) != is_removed)
+    }
+
+    /// Whether [`Self::set_removed`] said so last.
+    pub(super) fn is_removed(&self) -> bool {
+        *self.removed.borrow()
+    }
+
+    /// The same, to wait for its next change.
+    pub(super) fn removals(&self) -> watch::Receiver<bool> {
+        self.removed.subscribe()
     }
 
     /// This node.
@@ -60,6 +79,32 @@ impl OwnMembership {
         self.consensus.seen().members.addresses(self.node_id()).is_some() && !self.is_member()
     }
 
+    /// Whether this node is a member that never votes.
+    pub(super) fn is_replica(&self) -> bool {
+        let members = self.consensus.seen().members;
+        members.addresses(self.node_id()).is_some_and(|own| own.replica) && !members.voters().contains(&self.node_id())
+    }
+
+    /// Whether this node was started to be added to a running cluster, and was not added yet.
+    pub(super) fn waits_to_be_added(&self) -> bool {
+        self.config.join && self.disk_is_empty()
+    }
+
+    /// What an operator does with a node that [waits](Self::waits_to_be_added).
+    pub(super) fn how_to_add(&self) -> String {
+        let MemberConfig { id, raft_address, http_address } = self.own_config();
+        format!(
+            "this node waits to be added to a running cluster: headwater cluster add {id}={raft_address}/{http_address} \
+             --url http://ANY-MEMBER"
+        )
+    }
+
+    /// Whether this node is a member that the leader lets vote when it has caught up: it was added
+    /// while the cluster ran, and asks for nothing itself.
+    pub(super) fn is_led_in(&self) -> bool {
+        self.consensus.seen().members.addresses(self.node_id()).is_some_and(|own| own.changed)
+    }
+
     /// This node in the configured list.
     pub(super) fn own_config(&self) -> MemberConfig {
         let config = &self.config;
@@ -74,7 +119,7 @@ impl OwnMembership {
     /// The configured addresses of this node.
     pub(super) fn own_member(&self) -> Member {
         let own = self.own_config();
-        Member { raft_address: own.raft_address, http_address: own.http_address }
+        Member::at(own.raft_address, own.http_address)
     }
 
     /// The configured list, for comparison with that of another node.
@@ -101,10 +146,29 @@ impl OwnMembership {
         if !self.disk_is_empty() {
             return Err(Status::failed_precondition("this node already holds a log: a cluster is founded only once"));
         }
+        if self.config.join {
+            return Err(Status::failed_precondition(
+                "this node was started with --join, which waits for a running cluster; a cluster is founded without it",
+            ));
+        }
         if configured_members != self.canonical_list() {
             return Err(Status::failed_precondition("this node has another member list"));
         }
         self.identity.set_cluster_id(cluster_id, true).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    /// Accepts or refuses the leader of a running cluster that takes this node in. A node that was
+    /// a member before comes back with its data.
+    pub(super) fn accept_joining(&self, cluster_id: Uuid) -> Result<(), Status> {
+        let refused = |reason: &str| Err(Status::failed_precondition(reason.to_owned()));
+        match (self.disk_is_empty(), self.identity.cluster_id()) {
+            (false, Some(own)) if own == cluster_id => Ok(()),
+            (false, _) => refused("it has data of another cluster; give it an empty data directory and --join"),
+            (true, _) if !self.config.join => refused("it was not started with --join"),
+            (true, _) => {
+                self.identity.set_cluster_id(cluster_id, true).map_err(|error| Status::internal(error.to_string()))
+            }
+        }
     }
 }
 

@@ -38,13 +38,18 @@ impl cluster_server::Cluster for ClusterService {
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinResponse>, Status> {
         let membership = &self.cluster.parts.membership;
-        if let Some(founder) = proven(&request) {
+        let founder = proven(&request).filter(|_| !request.get_ref().to_running_cluster);
+        if let Some(founder) = founder {
             membership.check_listed(founder)?;
         }
         let request = request.into_inner();
         let cluster_id = Uuid::from_slice(&request.cluster_id)
             .map_err(|_| Status::invalid_argument("the cluster id is not 16 bytes long"))?;
-        membership.accept_founding(cluster_id, &request.configured_members)?;
+        if request.to_running_cluster {
+            membership.accept_joining(cluster_id)?;
+        } else {
+            membership.accept_founding(cluster_id, &request.configured_members)?;
+        }
         Ok(Response::new(wire::JoinResponse { node_id: membership.node_id().0 }))
     }
 
@@ -53,7 +58,7 @@ impl cluster_server::Cluster for ClusterService {
         let node_id = NodeId(member.node_id);
         // No node may take the place of another server's disk.
         check_proven(&request, node_id.server())?;
-        let addresses = Member { raft_address: member.raft_address, http_address: member.http_address };
+        let addresses = Member::at(member.raft_address, member.http_address);
         let cluster_id = self.cluster.parts.replacement.replace(node_id, addresses).await?;
         Ok(Response::new(wire::RejoinResponse { cluster_id: cluster_id.as_bytes().to_vec().into() }))
     }
@@ -67,6 +72,14 @@ impl cluster_server::Cluster for ClusterService {
         self.cluster.parts.connector.check_caller(&request)?;
         let answers = receive::serve(self.cluster.parts.writes.clone(), request.into_inner(), self.stop.clone());
         Ok(Response::new(Box::pin(answers.map(Ok))))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<wire::ChangeMembersRequest>,
+    ) -> Result<Response<wire::ChangeMembersResponse>, Status> {
+        self.cluster.parts.connector.check_caller(&request)?;
+        Ok(Response::new(self.cluster.parts.requests.serve(request.into_inner()).await))
     }
 
     async fn read_index(

@@ -1,13 +1,20 @@
-//! What doors see of the cluster: which node leads, the members, the figures. A door neither reads
-//! the state nor writes through it: that is for the rooms which know the rules.
+//! What doors see of the cluster: which node leads, the members, the figures; and what they may ask
+//! of it: a change of the members. A door neither reads the state nor writes through it: that is
+//! for the rooms which know the rules.
 
 use uuid::Uuid;
 
 use super::Cluster;
+use super::Requester;
 pub(crate) use super::figures::{Connection, Ends, Figures, Follower};
 pub(crate) use super::hand_over::HandOverError;
 pub use super::leadership::{Leader, LeaderHint};
+pub use super::membership::changes::decision::Change;
+pub use super::membership::changes::request::ChangeMembersError;
+pub use super::status::overview::{Condition, MemberOverview, Overview, Part, Progress, Quorum};
 pub use super::status::report::{ClusterStatus, MemberStatus, Role};
+use crate::event::Caller;
+pub use crate::transport::Member;
 use crate::transport::Traffic;
 
 /// A look at the cluster, and what operators may ask of the node in it. Cheap to clone.
@@ -55,6 +62,20 @@ impl ClusterView {
     /// The members and their health.
     pub fn status(&self) -> ClusterStatus {
         self.cluster.status()
+    }
+
+    /// The cluster as operators look at it.
+    pub(crate) fn overview(&self) -> Overview {
+        self.cluster.overview()
+    }
+
+    /// Changes the members on behalf of the caller, whichever node leads, and returns a sentence
+    /// about what is done. The leader decides whether the caller may ask for it.
+    ///
+    /// # Errors
+    /// See [`ChangeMembersError`].
+    pub(crate) async fn change_members(&self, change: &Change, caller: &Caller) -> Result<String, ChangeMembersError> {
+        self.cluster.change_members(change, Requester::Caller(caller.clone())).await
     }
 
     /// The work of this node.

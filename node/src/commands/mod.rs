@@ -1,11 +1,13 @@
 //! The subcommands for the upkeep of a running cluster. Each does over HTTP what an operator could
 //! do there, shows how far it has come, and ends with an error that says what to do.
 
+mod cluster;
 mod health;
 mod redact;
 mod scavenge;
 mod top;
 
+pub use cluster::{Health, cluster};
 pub use health::health;
 pub use redact::redact;
 pub use scavenge::scavenge;
@@ -32,6 +34,22 @@ pub enum CommandError {
         node: String,
         /// The beginning of its answer.
         answer: String,
+    },
+    /// The server that was added is no member.
+    #[error(
+        "server {server} is no member of the cluster any more: another administrator removed it, or undid its coming"
+    )]
+    NotThere {
+        /// Its id.
+        server: u16,
+    },
+    /// The server that was added has not caught up in time.
+    #[error(
+        "server {server} has not caught up yet; the cluster goes on by itself, and `headwater cluster status` shows it"
+    )]
+    StillComing {
+        /// Its id.
+        server: u16,
     },
     /// The run did not come to its end.
     #[error("the scavenge {id} ended: {state}; the stream $scavenges-{id} says more")]

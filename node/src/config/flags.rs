@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use super::Secret;
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
+use super::cluster::ClusterCommand;
 use super::health::HealthFlags;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
@@ -50,6 +51,9 @@ pub(super) enum Subcommands {
     /// Ask a node once whether it is ready; the exit code is 0 when it says yes, else 1
     /// (docs/operations.md)
     Health(Box<HealthFlags>),
+    /// Look at the members of a running cluster, or change them (docs/clustering.md)
+    #[command(subcommand)]
+    Cluster(Box<ClusterCommand>),
     /// Remove for ever what nobody can see any more, and give its space back (docs/operations.md)
     Scavenge(Box<ScavengeFlags>),
     /// Blank data and metadata of one event on every node (docs/operations.md)
@@ -99,6 +103,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Cluster")]
     pub rejoin: bool,
+    /// Wait to be added to a running cluster by `headwater cluster add`, and found none; counts
+    /// before --rejoin, and not once this node has data. --members needs no other server then
+    /// (docs/clustering.md)
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, action = ArgAction::Set, help_heading = "Cluster")]
+    pub join: bool,
 
     /// Address the HTTP API listens on [default: this server's address in --members, else
     /// 127.0.0.1:2113]

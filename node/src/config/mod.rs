@@ -3,6 +3,7 @@
 mod backup;
 mod certs;
 mod client;
+mod cluster;
 mod exposure;
 mod flags;
 mod health;
@@ -23,6 +24,9 @@ use std::time::Duration;
 pub use backup::{BackupFlags, RestoreFlags, VerifyFlags};
 pub use certs::{CertsCommand, CreateCerts, RenewCerts};
 pub use client::{ClientFlags, NodeFlags, Patience};
+pub use cluster::{
+    AddFlags, ClusterCommand, ClusterStatusFlags, PromoteFlags, ReplaceFlags, ServerFlags, TransferFlags, WaitFlags,
+};
 use flags::Flags;
 pub use flags::{command, env_name, flag_name, keys};
 pub use health::{HealthFlags, Question};
@@ -53,6 +57,8 @@ pub struct Config {
     pub rejoin: bool,
     /// Where the next leader is chosen, the highest goes first.
     pub node_priority: i32,
+    /// Wait to be added to a running cluster, and found none.
+    pub join: bool,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// How long a write may take before its outcome is reported as unknown.
@@ -203,6 +209,7 @@ impl Config {
             raft_listen,
             rejoin: flags.rejoin,
             node_priority: flags.node_priority,
+            join: flags.join,
             tls,
             write_timeout: ms(flags.write_timeout_ms),
             leader_wait: ms(flags.leader_wait_ms),

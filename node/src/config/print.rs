@@ -94,6 +94,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "members" => members(config),
         "node_priority" => config.node_priority.to_string(),
         "rejoin" => config.rejoin.to_string(),
+        "join" => config.join.to_string(),
         "http_listen" => quoted(&config.http_listen.to_string()),
         "raft_listen" => quoted(&config.raft_listen.to_string()),
         "advertise_http" => quoted(config.advertise_http.as_deref()?),

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::backup::{BackupFlags, RestoreFlags, VerifyFlags};
 use super::certs::CertsCommand;
+use super::cluster::ClusterCommand;
 use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::health::HealthFlags;
 use super::transfer::{ExportFlags, ImportFlags};
@@ -109,6 +110,8 @@ pub enum Invocation {
     Certs(CertsCommand),
     /// Ask a node how it is.
     Health(Box<HealthFlags>),
+    /// Look at the members of a cluster, or change them.
+    Cluster(Box<ClusterCommand>),
     /// Start or stop the removal of what nobody can see.
     Scavenge(Box<ScavengeFlags>),
     /// Blank an event.
@@ -142,6 +145,9 @@ pub fn resolve(
     let (print, options) = match matches.subcommand() {
         Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
         Some(("health", options)) => return Ok(Invocation::Health(Box::new(HealthFlags::from_arg_matches(options)?))),
+        Some(("cluster", options)) => {
+            return Ok(Invocation::Cluster(Box::new(ClusterCommand::from_arg_matches(options)?)));
+        }
         Some(("scavenge", options)) => {
             return Ok(Invocation::Scavenge(Box::new(ScavengeFlags::from_arg_matches(options)?)));
         }

@@ -187,6 +187,15 @@ pub(super) fn parse_members(text: &str) -> Result<MemberList, String> {
     members.map(MemberList)
 }
 
+impl std::str::FromStr for MemberConfig {
+    type Err = String;
+
+    /// `ID=RAFTHOST:PORT/HTTPHOST:PORT`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_member(text)
+    }
+}
+
 fn parse_member(text: &str) -> Result<MemberConfig, String> {
     let expected = || format!("expected ID=RAFTHOST:PORT/HTTPHOST:PORT, found '{text}'");
     let (id, addresses) = text.split_once('=').ok_or_else(expected)?;

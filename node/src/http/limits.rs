@@ -50,6 +50,9 @@ pub const MAX_GROWN_EVENTS_BYTES: usize = 64 * 1024 * 1024;
 /// 1 KiB.
 pub const MAX_USER_DOCUMENT_BYTES: usize = 512 * 1024;
 
+/// Bytes of a body that describes a new member of the cluster: two addresses.
+pub const MAX_MEMBER_DOCUMENT_BYTES: usize = 4 * 1024;
+
 /// Bytes of name and password in an Authorization header, as encoded.
 pub const MAX_CREDENTIALS_BYTES: usize = 4 * 1024;
 

@@ -6,8 +6,8 @@ use crate::http::exchange::audience::Audience;
 use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, backup, delete, event, feed, filtered, gossip, health, node, openapi, operate, redact, scavenge,
-    stats, subscriptions, trailing_slash, transfer, users, web,
+    all, append, backup, delete, event, feed, filtered, gossip, health, member_changes, members, node, openapi,
+    operate, redact, scavenge, stats, subscriptions, trailing_slash, transfer, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -83,6 +83,13 @@ routes! {
     POST   "/users/{user}/command/change-password"                "user_change_password" Endpoints          USERS         USERS     users::change_password(body);
 
     POST   "/admin/backup"                                        "backup"               AdministratorsOnly -             -         backup::take(body);
+    GET    "/admin/cluster"                                       "cluster"              Operators          -             NODE      members::overview();
+    POST   "/admin/cluster/members"                               "cluster_change"       AdministratorsOnly -             NODE      member_changes::add(body);
+    DELETE "/admin/cluster/members/{number}"                      "cluster_change"       AdministratorsOnly -             NODE      member_changes::remove();
+    POST   "/admin/cluster/members/{number}/promote"              "cluster_change"       AdministratorsOnly -             NODE      member_changes::promote();
+    POST   "/admin/cluster/members/{number}/demote"               "cluster_change"       AdministratorsOnly -             NODE      member_changes::demote();
+    POST   "/admin/cluster/members/{number}/replace"              "cluster_change"       AdministratorsOnly -             NODE      member_changes::replace(body);
+    POST   "/admin/cluster/transfer"                              "cluster_change"       AdministratorsOnly -             NODE      member_changes::transfer();
     GET    "/admin/hashes/{number}/{count}"                       "hashes"               AdministratorsOnly -             NODE      backup::hash();
     POST   "/admin/import"                                        "import"               AdministratorsOnly -             -         transfer::import(body);
     GET    "/admin/export"                                        "export"               AdministratorsOnly -             -         transfer::export();
@@ -137,6 +144,13 @@ mod tests {
             ROUTES.iter().filter(|route| matches!(route.name, "backup" | "hashes" | "import" | "export" | "redact"));
         let audiences: Vec<Audience> = passing.map(|route| route.audience).collect();
         assert_eq!(audiences, [Audience::AdministratorsOnly; 5]);
+    }
+
+    #[test]
+    fn the_members_are_changed_by_administrators_alone() {
+        let changes = ROUTES.iter().filter(|route| route.path.starts_with("/admin/cluster/"));
+        let audiences: Vec<Audience> = changes.map(|route| route.audience).collect();
+        assert_eq!(audiences, [Audience::AdministratorsOnly; 6]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub enum StartError {
     /// servers outside its cluster for votes.
     #[error(
         "the data in {} belong to a cluster of other servers ({}) than the member list names ({}): correct --members, --server-id or \
-         --data-dir; a list may give a server another address, but a cluster keeps the servers it was founded with",
+         --data-dir; a list may give a server another address, but servers are added and removed by `headwater cluster`",
         data_dir.display(), names(members), names(listed)
     )]
     OtherMembers {
@@ -169,7 +169,8 @@ pub async fn build(
 
 /// Refuses data of a cluster that has other servers than the list names. Only server ids count:
 /// addresses may change, and a replaced disk keeps the id of its server. A restored cluster may
-/// lack servers: on the restored disk any, on the others those that do not vote yet.
+/// lack servers: on the restored disk any, on the others those that do not vote yet. Once the
+/// members were changed while the cluster ran, the list counts no more (docs/adr/0024).
 async fn check_members(
     config: &Config,
     founding: Founding,
@@ -180,6 +181,9 @@ async fn check_members(
     // only at intervals.
     let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
     let membership = known.effective().membership();
+    if membership.nodes().any(|(_, member)| member.changed) {
+        return Ok(());
+    }
     let members: BTreeSet<u16> = membership.voter_ids().map(NodeId::server).collect();
     let with_learners: BTreeSet<u16> = membership.nodes().map(|(id, _)| id.server()).collect();
     let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();

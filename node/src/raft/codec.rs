@@ -61,12 +61,18 @@ pub fn member_to_message(id: NodeId, member: &Member) -> stored::Member {
         node_id: id.0,
         raft_address: member.raft_address.clone(),
         http_address: member.http_address.clone(),
+        joined: member.joined,
+        replica: member.replica,
+        changed: member.changed,
+        replaces: member.replaces.map_or(0, |id| id.0),
     }
 }
 
 /// The member of a message.
 pub fn member_from_message(message: stored::Member) -> (NodeId, Member) {
-    (NodeId(message.node_id), Member { raft_address: message.raft_address, http_address: message.http_address })
+    let stored::Member { node_id, raft_address, http_address, joined, replica, changed, replaces } = message;
+    let replaces = (replaces != 0).then_some(NodeId(replaces));
+    (NodeId(node_id), Member { raft_address, http_address, joined, replica, changed, replaces })
 }
 
 /// The message of a membership together with the log id of the entry that set it.
@@ -162,8 +168,11 @@ mod tests {
     }
 
     fn members() -> impl Strategy<Value = Member> {
-        ("[a-z0-9.:]{0,30}", "[a-z0-9.:]{0,30}")
-            .prop_map(|(raft_address, http_address)| Member { raft_address, http_address })
+        let marks = (any::<[bool; 3]>(), proptest::option::of(1..u64::MAX));
+        ("[a-z0-9.:]{0,30}", "[a-z0-9.:]{0,30}", marks).prop_map(|(raft_address, http_address, (marks, replaces))| {
+            let [joined, replica, changed] = marks;
+            Member { raft_address, http_address, joined, replica, changed, replaces: replaces.map(NodeId) }
+        })
     }
 
     fn memberships() -> impl Strategy<Value = Membership> {

@@ -60,6 +60,11 @@ impl ChangeError {
     fn of(error: impl ToString) -> Self {
         Self(error.to_string())
     }
+
+    /// The change was not committed in time, and may be later.
+    pub fn late() -> Self {
+        Self("not committed in time".to_owned())
+    }
 }
 
 /// Consensus has ended on this node.
@@ -134,6 +139,28 @@ impl Consensus {
     pub async fn remove_learners(&self, learners: BTreeSet<NodeId>) -> Result<(), ChangeError> {
         let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
         removed.map(drop).map_err(ChangeError::of)
+    }
+
+    /// Makes one change out of several steps, if the members are still those of `unchanged`. Voters
+    /// are exchanged through a list of both, which this completes as well.
+    pub async fn change_members(&self, steps: Vec<MembersStep>, unchanged: &Members) -> Result<(), ChangeError> {
+        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
+        let change = ChangeMembers::Batch(steps.into_iter().map(MembersStep::into_change).collect());
+        let keep_as_learners = true;
+        let changed = self.raft.change_membership_if(change, keep_as_learners, [unchanged]).await;
+        changed.map(drop).map_err(ChangeError::of)
+    }
+
+    /// Completes an exchange of voters that a former leader began, if the members are still those
+    /// of `unchanged`.
+    pub async fn complete_exchange(&self, unchanged: &Members) -> Result<(), ChangeError> {
+        let newest = unchanged.voter_lists().last().cloned().unwrap_or_default();
+        self.change_members(vec![MembersStep::Vote(newest)], unchanged).await
+    }
+
+    /// Whether this node may stand for election. It may from the start.
+    pub fn stand_for_election(&self, may_stand: bool) {
+        self.raft.runtime_config().elect(may_stand);
     }
 
     /// Begins to hand leadership over to another voter. From here on this node proposes nothing
@@ -216,6 +243,30 @@ impl From<WriteResult<TypeConfig>> for EntryResult {
                 | ClientWriteError::ChangeMembershipError(_)
                 | ClientWriteError::PreconditionFailed(_),
             ) => Self::Unknown,
+        }
+    }
+}
+
+/// A step of a change of members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MembersStep {
+    /// These become members that receive the log and have no vote.
+    Add(BTreeMap<NodeId, Member>),
+    /// These members are described anew.
+    Describe(BTreeMap<NodeId, Member>),
+    /// These members become the voters. Those that voted before stay members.
+    Vote(BTreeSet<NodeId>),
+    /// These members, which have no vote, are members no more.
+    Remove(BTreeSet<NodeId>),
+}
+
+impl MembersStep {
+    fn into_change(self) -> ChangeMembers<NodeId, Member> {
+        match self {
+            Self::Add(members) => ChangeMembers::AddNodes(members),
+            Self::Describe(members) => ChangeMembers::SetNodes(members),
+            Self::Vote(voters) => ChangeMembers::ReplaceAllVoters(voters),
+            Self::Remove(members) => ChangeMembers::RemoveNodes(members),
         }
     }
 }
@@ -322,6 +373,22 @@ impl Members {
     /// The members that receive the log and have no vote.
     pub fn learners(&self) -> impl Iterator<Item = NodeId> {
         self.0.membership().learner_ids()
+    }
+
+    /// All members, with or without a vote.
+    pub fn all(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.0.membership().nodes().map(|(id, member)| (*id, member))
+    }
+
+    /// Whether the members were changed while the cluster ran, so that they, and no list in a
+    /// configuration, say which servers there are.
+    pub fn are_changed(&self) -> bool {
+        self.all().any(|(_, member)| member.changed)
+    }
+
+    /// Index of the log entry that sets the members; `None` before there was one.
+    pub fn log_index(&self) -> Option<u64> {
+        self.0.log_id().as_ref().map(|log_id| log_id.index)
     }
 
     /// The addresses of a member; `None` for a node that is not a member.

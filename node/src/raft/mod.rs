@@ -23,8 +23,8 @@ pub mod wire;
 
 pub use build::{Founding, StartError, build, log_directory};
 pub use consensus::{
-    ChangeError, Consensus, ConsensusEnded, Elected, Elections, EntryResult, Members, NotConfirmed, Progress,
-    Replication, Seen, ServerState,
+    ChangeError, Consensus, ConsensusEnded, Elected, Elections, EntryResult, Members, MembersStep, NotConfirmed,
+    Progress, Replication, Seen, ServerState,
 };
 pub use parts::{LogProgress, Parts};
 pub use restored::{check_entry, create_log, membership_of_one};

@@ -52,6 +52,31 @@ pub struct Member {
     pub raft_address: String,
     /// `host:port` of the HTTP API as clients reach it.
     pub http_address: String,
+    /// Added while the cluster ran: these addresses count before those of a list of members.
+    pub joined: bool,
+    /// Receives the log and never votes.
+    pub replica: bool,
+    /// The members were changed while the cluster ran (docs/adr/0024).
+    pub changed: bool,
+    /// The member whose place this one takes when it has caught up.
+    pub replaces: Option<NodeId>,
+}
+
+impl Member {
+    /// A member as a list of members has it.
+    pub fn at(raft_address: impl Into<String>, http_address: impl Into<String>) -> Self {
+        Self { raft_address: raft_address.into(), http_address: http_address.into(), ..Self::default() }
+    }
+
+    /// The same member at the places of another.
+    pub fn moved_to(&self, places: &Self) -> Self {
+        Self { raft_address: places.raft_address.clone(), http_address: places.http_address.clone(), ..self.clone() }
+    }
+
+    /// Whether both are at the same places.
+    pub fn has_places_of(&self, other: &Self) -> bool {
+        self.raft_address == other.raft_address && self.http_address == other.http_address
+    }
 }
 
 impl fmt::Display for Member {
@@ -60,6 +85,7 @@ impl fmt::Display for Member {
     }
 }
 
-/// Maps the address that the membership names to the address to use: the configured list takes
-/// precedence over what an older configuration left in the membership.
+/// Maps the address that the membership names to the address to use: for a member that was not
+/// added while the cluster ran, the configured list takes precedence over what an older
+/// configuration left in the membership.
 pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;

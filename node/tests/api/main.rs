@@ -13,6 +13,7 @@ mod half_closed;
 mod kept_pages;
 mod links;
 mod long_polls;
+mod members;
 mod metrics;
 mod operate;
 mod origins;

@@ -98,11 +98,17 @@ impl Nodes {
 
     /// Starts a node with further options.
     pub(crate) async fn start_node_with_options(&mut self, index: usize, further: &[String]) {
+        let members = format!("--members={}", self.places.members());
+        self.start_node_listing(index, &members, further).await;
+    }
+
+    /// Starts a node with another list of members, and further options.
+    pub(crate) async fn start_node_listing(&mut self, index: usize, members: &str, further: &[String]) {
         assert!(self.nodes[index].is_none(), "node {index} runs");
         let id = (index + 1).to_string();
         let mut options = vec![
             format!("--server-id={id}"),
-            format!("--members={}", self.places.members()),
+            members.to_owned(),
             format!("--data-dir={}", self.directories[index].path().display()),
         ];
         options.extend(self.options.iter().chain(further).map(|option| option.replace("{id}", &id)));

@@ -167,15 +167,23 @@ async fn calls_without_a_certificate_of_the_ca_or_in_the_name_of_another_server_
     let refused = caller(&pki, 3, 1, address).forward(forward(two)).await.err().unwrap();
     assert!(refused.message().contains("in the name of server 2"), "{refused}");
 
-    let member =
-        stored::Member { node_id: two, raft_address: "127.0.0.1:1".into(), http_address: "127.0.0.1:2".into() };
+    let member = stored::Member {
+        node_id: two,
+        raft_address: "127.0.0.1:1".into(),
+        http_address: "127.0.0.1:2".into(),
+        ..stored::Member::default()
+    };
     let rejoin = || RejoinRequest { member: Some(member.clone()) };
     let leader = cluster.leader_index();
     let mut as_three = caller(&pki, 3, leader as u16 + 1, &cluster.places.raft[leader]);
     let refused = as_three.rejoin(rejoin()).await.unwrap_err();
     assert!(refused.message().contains("in the name of server 2"), "{refused}");
 
-    let join = JoinRequest { cluster_id: vec![9; 16].into(), configured_members: cluster.places.members() };
+    let join = JoinRequest {
+        cluster_id: vec![9; 16].into(),
+        configured_members: cluster.places.members(),
+        to_running_cluster: false,
+    };
     let refused = caller(&pki, 9, 1, address).join(join).await.unwrap_err();
     assert!(refused.message().contains("server 9 is not in this node's member list"), "{refused}");
     cluster.stop().await;

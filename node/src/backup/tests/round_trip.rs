@@ -14,7 +14,7 @@ pub(super) fn wanted(sources: &[&Path], data_dir: &Path) -> Restore {
         sources: sources.iter().map(|path| BackupSource::of(path.to_str().unwrap())).collect(),
         data_dir: data_dir.to_owned(),
         server_id: 1,
-        addresses: Member { raft_address: "127.0.0.1:1".into(), http_address: "127.0.0.1:2".into() },
+        addresses: Member::at("127.0.0.1:1", "127.0.0.1:2"),
         until: Until::End,
     }
 }

@@ -90,6 +90,9 @@ impl Formation {
         if self.membership.is_member() {
             return if self.identity.is_restored() { self.grow().await } else { Round::Done };
         }
+        if self.membership.waits_to_be_added() {
+            return Round::Waiting(self.membership.how_to_add());
+        }
         let others = self.peers.others();
         let answers = futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
         let mut silent = Vec::new();
@@ -107,7 +110,7 @@ impl Formation {
             }
         }
         if !self.membership.disk_is_empty() {
-            return if self.membership.is_learner() {
+            return if self.membership.is_learner() && !self.membership.is_led_in() {
                 // This node was added as a learner before. The leader that was to promote it may
                 // have lost leadership, or may have stopped half way.
                 self.ask_to_rejoin(&heard).await
@@ -154,6 +157,7 @@ impl Formation {
             let request = wire::JoinRequest {
                 cluster_id: cluster_id.as_bytes().to_vec().into(),
                 configured_members: self.membership.canonical_list(),
+                to_running_cluster: false,
             };
             let answer = self.call(member, async |mut client| client.join(request).await).await;
             let node_id =
@@ -161,8 +165,7 @@ impl Formation {
             if node_id != status.node_id {
                 return Err(format!("server {} was replaced while the cluster was being founded", member.id));
             }
-            let addresses =
-                Member { raft_address: member.raft_address.clone(), http_address: member.http_address.clone() };
+            let addresses = Member::at(member.raft_address.as_str(), member.http_address.as_str());
             members.insert(NodeId(node_id), addresses);
         }
         let size = members.len();
@@ -214,6 +217,7 @@ impl Formation {
                 node_id: self.identity.node_id().0,
                 raft_address: own.raft_address,
                 http_address: own.http_address,
+                ..stored::Member::default()
             }),
         };
         let answer = self.call(leader, async |mut client| client.rejoin(request).await).await;

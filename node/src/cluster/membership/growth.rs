@@ -18,8 +18,9 @@ impl Formation {
     pub(super) async fn grow(&self) -> Round {
         let seen = self.consensus.seen();
         let voters = seen.members.voters();
+        let others = self.peers.others();
         let missing: Vec<&MemberConfig> =
-            self.peers.others().iter().filter(|member| !voters.iter().any(|id| id.server() == member.id)).collect();
+            others.iter().filter(|member| !voters.iter().any(|id| id.server() == member.id)).collect();
         if missing.is_empty() {
             return match self.identity.all_have_joined() {
                 Ok(()) => Round::Done,
@@ -82,8 +83,7 @@ impl Formation {
                 continue;
             }
             self.join(member, status).await?;
-            let addresses =
-                Member { raft_address: member.raft_address.clone(), http_address: member.http_address.clone() };
+            let addresses = Member::at(member.raft_address.as_str(), member.http_address.as_str());
             joining.insert(node_id, addresses);
         }
         if joining.is_empty() {
@@ -107,6 +107,7 @@ impl Formation {
         let request = wire::JoinRequest {
             cluster_id: cluster_id.as_bytes().to_vec().into(),
             configured_members: self.membership.canonical_list(),
+            to_running_cluster: false,
         };
         let answer = self.call(member, async |mut client| client.join(request).await).await;
         let node_id = answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;

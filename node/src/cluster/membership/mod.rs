@@ -3,8 +3,11 @@
 //!
 //! [`formation`] makes this node a member, by founding the cluster or by asking the leader for the
 //! place of a lost disk; [`replacement`] is the leader's side of that. [`growth`] completes a
-//! cluster that was restored on one node.
+//! cluster that was restored on one node. [`changes`] adds and removes members while the cluster
+//! runs, and [`departure`] notices that this node was removed.
 
+pub(super) mod changes;
+pub(super) mod departure;
 pub(super) mod formation;
 mod growth;
 pub(super) mod replacement;

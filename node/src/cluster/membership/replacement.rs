@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::Leadership;
-use crate::cluster::own_membership::OwnMembership;
 use crate::cluster::read_barrier::ReadGate;
+use crate::cluster::servers::Servers;
 use crate::cluster::status::peers::Peers;
-use crate::raft::Consensus;
+use crate::raft::{Consensus, Members};
 use crate::transport::{Member, NodeId};
 
 /// A new member may vote once it lacks no more than this many log entries: about what is in flight
@@ -30,7 +30,6 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
 /// Gives replaced disks the place of their predecessors, while this node leads.
 pub(crate) struct Replacement {
     identity: Arc<Identity>,
-    membership: Arc<OwnMembership>,
     consensus: Consensus,
     leadership: Arc<Leadership>,
     /// Confirms that a majority still follows this leader, before it changes the members.
@@ -40,21 +39,28 @@ pub(crate) struct Replacement {
     /// Disks that are catching up.
     promoting: Mutex<HashSet<NodeId>>,
     /// Held while the members are changed: one change at a time.
-    changing_members: tokio::sync::Mutex<()>,
+    changing_members: Arc<tokio::sync::Mutex<()>>,
+    /// Which servers have a place that a disk could take.
+    servers: Arc<Servers>,
 }
 
 impl Replacement {
     /// Starts without a replacement under way.
     pub(crate) fn new(
         identity: Arc<Identity>,
-        membership: Arc<OwnMembership>,
         consensus: Consensus,
         leadership: Arc<Leadership>,
         barrier: Arc<ReadGate>,
         peers: Peers,
+        servers: Arc<Servers>,
     ) -> Self {
-        let (promoting, changing_members) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { identity, membership, consensus, leadership, barrier, peers, promoting, changing_members }
+        let (promoting, changing_members) = (Mutex::default(), Arc::default());
+        Self { identity, consensus, leadership, barrier, peers, promoting, changing_members, servers }
+    }
+
+    /// The turn of changes of members.
+    pub(crate) fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.changing_members.clone()
     }
 
     /// Adds `node_id` as a learner in place of the former disk of the same server, and lets it vote
@@ -64,10 +70,14 @@ impl Replacement {
         if !self.leadership.is_local() {
             return Err(Status::unavailable("not the leader"));
         }
-        if !self.membership.is_listed(node_id.server()) {
-            return Err(Status::failed_precondition(format!("server {} is not in the member list", node_id.server())));
+        if !self.servers.knows(node_id.server()) {
+            return Err(Status::failed_precondition(format!(
+                "server {} is not in the member list, or was removed from the cluster",
+                node_id.server()
+            )));
         }
         let members = self.consensus.seen().members;
+        let addresses = described_as_before(&members, node_id.server(), addresses)?;
         let voters = members.voters();
         if voters.contains(&node_id) {
             // A former leader may have begun the exchange without finishing it.
@@ -86,7 +96,7 @@ impl Replacement {
             )));
         }
         // The node asks several times a second until it votes, and every change is a log entry.
-        if members.addresses(node_id) == Some(&addresses) {
+        if members.addresses(node_id).is_some_and(|known| known.has_places_of(&addresses)) {
             self.promote_in_background(node_id);
             return Ok(cluster_id);
         }
@@ -173,4 +183,16 @@ impl Replacement {
         }
         Ok(())
     }
+}
+
+/// The new disk of a server as the cluster describes the old one. A replica has no vote to give.
+fn described_as_before(members: &Members, server: u16, addresses: Member) -> Result<Member, Status> {
+    let of_server: Vec<&Member> =
+        members.all().filter(|(id, _)| id.server() == server).map(|(_, member)| member).collect();
+    if !of_server.is_empty() && of_server.iter().all(|member| member.replica) {
+        return Err(Status::failed_precondition(format!(
+            "server {server} is a replica: remove it from the cluster, and add it again with --join"
+        )));
+    }
+    Ok(Member { joined: of_server.iter().any(|member| member.joined), ..addresses })
 }

@@ -1,4 +1,4 @@
-//! The health of every listed server, asked twice a second over the `Status` call.
+//! The health of every other server, asked twice a second over the `Status` call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::figures::Statistics;
 use crate::cluster::connector::Connector;
 use crate::cluster::log_reminder::LogReminder;
+use crate::cluster::servers::Servers;
 use crate::config::MemberConfig;
 use crate::transport::NodeId;
 
-/// How often every listed server is asked.
+/// How often every server is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one answer may take.
 const POLL_DEADLINE: Duration = Duration::from_millis(400);
@@ -24,7 +25,7 @@ const SILENCE: Duration = Duration::from_millis(1_500);
 /// How often the log repeats why a server does not answer.
 const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 
-/// The last answer of a listed server.
+/// The last answer of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
     /// The answer.
@@ -40,25 +41,47 @@ impl Heard {
     }
 }
 
-/// What is known about the other listed servers. Cheap to clone.
+/// What is known about the other servers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Peers {
     connector: Connector,
-    others: Arc<Vec<MemberConfig>>,
+    servers: Arc<Servers>,
     heard: Arc<RwLock<BTreeMap<u16, Heard>>>,
     /// Why a server did not answer the last call; absent when it did.
     failures: Arc<Mutex<BTreeMap<u16, String>>>,
 }
 
 impl Peers {
-    /// Knows only the addresses of `others`, until [`Self::run`] has reached them.
-    pub(crate) fn new(connector: Connector, others: Vec<MemberConfig>) -> Self {
-        Self { connector, others: Arc::new(others), heard: Arc::default(), failures: Arc::default() }
+    /// Knows only the addresses of the servers, until [`PeerPoll::run`] has reached them.
+    pub(crate) fn new(connector: Connector, servers: Arc<Servers>) -> Self {
+        Self { connector, servers, heard: Arc::default(), failures: Arc::default() }
     }
 
-    /// The configured others.
-    pub(crate) fn others(&self) -> &[MemberConfig] {
-        &self.others
+    /// The other servers, by the list or by the membership, ascending by id.
+    pub(crate) fn others(&self) -> Vec<MemberConfig> {
+        self.servers.others()
+    }
+
+    /// The last answer of the node with this id.
+    pub(crate) fn heard_of(&self, node_id: NodeId) -> Option<Heard> {
+        self.heard(node_id.server()).filter(|heard| heard.status.node_id == node_id.0)
+    }
+
+    /// Whether the node with this id answered lately.
+    pub(crate) fn is_alive(&self, node_id: NodeId) -> bool {
+        self.heard_of(node_id).is_some_and(|heard| heard.is_alive())
+    }
+
+    /// The last answers of all other servers.
+    pub(crate) fn all_heard(&self) -> Vec<Heard> {
+        self.heard.read().values().cloned().collect()
+    }
+
+    /// Forgets servers that are none of these.
+    fn keep(&self, others: &[MemberConfig]) {
+        let is_kept = |server: &u16| others.iter().any(|other| other.id == *server);
+        self.heard.write().retain(|server, _| is_kept(server));
+        self.failures.lock().retain(|server, _| is_kept(server));
     }
 
     /// The last answer of `server`.
@@ -98,7 +121,7 @@ impl Peers {
     }
 }
 
-/// Asks every listed server at regular intervals.
+/// Asks every other server at regular intervals.
 pub(crate) struct PeerPoll {
     /// The servers and their answers.
     pub(crate) peers: Peers,
@@ -109,19 +132,22 @@ pub(crate) struct PeerPoll {
 impl PeerPoll {
     /// Works until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let others = self.peers.others();
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let start = SystemTime::now();
-        let mut reminders: Vec<_> = others.iter().map(|_| LogReminder::every(REMIND_INTERVAL)).collect();
+        let mut reminders: BTreeMap<u16, LogReminder> = BTreeMap::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            let others = self.peers.others();
+            self.peers.keep(&others);
+            reminders.retain(|server, _| others.iter().any(|other| other.id == *server));
             // A failed call leaves the old answer, whose age shows the silence.
             futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
-            for (member, reminder) in others.iter().zip(&mut reminders) {
+            for member in &others {
+                let reminder = reminders.entry(member.id).or_insert_with(|| LogReminder::every(REMIND_INTERVAL));
                 self.log_silence(member, reminder, start);
             }
             self.statistics.update_gauges();

@@ -8,15 +8,20 @@ use headwater_proto::cluster as wire;
 use uuid::Uuid;
 
 use super::peers::{Heard, Peers};
+use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::{Leader, LeaderHint, Leadership};
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::own_membership::OwnMembership;
 use crate::config::{Config, MemberConfig};
 use crate::event::{Position, Ticks};
-use crate::raft::{Consensus, ServerState};
+use crate::raft::{Consensus, Seen, ServerState};
 use crate::store::{self, Store};
 use crate::transport::{Member, NodeId};
+
+/// The changes of members in a running cluster that this version knows (docs/adr/0024): 1 for those
+/// of the first version that knew any.
+pub(crate) const MEMBER_CHANGES: u32 = 1;
 
 /// The role of a node; names in the API follow contract/services 5.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Role {
     Unknown,
     /// Receives the log, but does not vote or is too far behind.
     CatchingUp,
+    /// Up to date, and never votes.
+    Replica,
     /// A voter that is up to date.
     Follower,
     /// Leads and has applied the first entry of its term.
@@ -104,6 +111,8 @@ pub(crate) struct Status {
     pub(crate) identity: Arc<Identity>,
     /// The priority of this node; at first the one of the configuration.
     pub(crate) priority: AtomicI32,
+    /// Knows the addresses to use for members.
+    pub(crate) connector: Connector,
 }
 
 impl Status {
@@ -114,7 +123,7 @@ impl Status {
         for other in self.peers.others() {
             let heard = self.peers.heard(other.id);
             let alive = heard.as_ref().is_some_and(|h| h.is_alive());
-            members.push(self.member_status(other, heard.map(|h| (h.status, h.at)), alive));
+            members.push(self.member_status(&other, heard.map(|h| (h.status, h.at)), alive));
         }
         members.sort_by_key(|member| member.server);
         let not_ready_reason = self.not_ready_reason();
@@ -148,6 +157,11 @@ impl Status {
             process_id: self.process_id.as_bytes().to_vec().into(),
             state_format: store::FORMAT_VERSION,
             priority: self.priority.load(Ordering::Relaxed),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log_entries: seen.log_entries,
+            member_changes: MEMBER_CHANGES,
+            waits_to_be_added: self.membership.waits_to_be_added(),
+            members: committed_members(&seen),
         }
     }
 
@@ -156,6 +170,11 @@ impl Status {
     pub(crate) fn knows_removals_everywhere(&self) -> bool {
         let knows = |heard: &Heard| heard.status.state_format >= store::FIRST_FORMAT_WITH_HOLES;
         self.peers.others().iter().all(|other| self.peers.heard(other.id).as_ref().is_some_and(knows))
+    }
+
+    /// Where a member is.
+    pub(super) fn places(&self, id: NodeId, member: &Member) -> Member {
+        self.connector.addresses(id, member)
     }
 
     /// The address at which clients reach the leader.
@@ -169,7 +188,7 @@ impl Status {
         heard: Option<(wire::StatusResponse, SystemTime)>,
         is_alive: bool,
     ) -> MemberStatus {
-        let member = Member { raft_address: config.raft_address.clone(), http_address: config.http_address.clone() };
+        let member = Member::at(config.raft_address.as_str(), config.http_address.as_str());
         let advertised_http = self.advertised_http(config.id, &config.http_address);
         let Some((status, at)) = heard else {
             return MemberStatus {
@@ -210,13 +229,19 @@ impl Status {
         if self.lifecycle.is_stopping() {
             return Some("stopping".to_owned());
         }
+        if self.membership.waits_to_be_added() {
+            return Some(self.membership.how_to_add());
+        }
+        if self.membership.is_removed() {
+            return Some("this node was removed from the cluster; it can be stopped".to_owned());
+        }
         if let Some(rival) = self.lifecycle.rival() {
             return Some(rival);
         }
         if !self.lifecycle.has_recovered() {
             return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
         }
-        if !self.membership.is_member() {
+        if !self.membership.is_member() && !self.membership.is_replica() {
             // If the operator took this node for healthy, the next wiped disk could cost the
             // majority.
             return Some("this node is not (fully) a member of the cluster yet".to_owned());
@@ -274,6 +299,7 @@ impl Status {
             (ServerState::Candidate, _) => wire::Role::Candidate,
             (_, Leader::Unknown) if self.membership.disk_is_empty() => wire::Role::Starting,
             (_, Leader::Unknown) => wire::Role::Unknown,
+            (ServerState::Learner, _) if ready => wire::Role::Replica,
             (ServerState::Learner, _) => wire::Role::Learner,
             (ServerState::Follower, _) if ready => wire::Role::Follower,
             (ServerState::Follower, _) if has_recovered => wire::Role::Unknown,
@@ -283,11 +309,20 @@ impl Status {
     }
 }
 
-fn role_from_wire(role: wire::Role) -> Role {
+/// The members, if it is known that they are committed: otherwise another leader may undo the entry
+/// that sets them.
+fn committed_members(seen: &Seen) -> Option<wire::CommittedMembers> {
+    let log_index = seen.members.log_index().filter(|index| Some(*index) < seen.committed_entries)?;
+    let node_ids = seen.members.all().map(|(id, _)| id.0).collect();
+    Some(wire::CommittedMembers { log_index, node_ids })
+}
+
+pub(super) fn role_from_wire(role: wire::Role) -> Role {
     match role {
         wire::Role::Starting => Role::Starting,
         wire::Role::Unknown | wire::Role::Candidate => Role::Unknown,
         wire::Role::Learner => Role::CatchingUp,
+        wire::Role::Replica => Role::Replica,
         wire::Role::Follower => Role::Follower,
         wire::Role::Leader => Role::Leader,
         wire::Role::Stopping => Role::Stopping,

@@ -63,12 +63,20 @@ impl LeaderCheck {
     /// Decides as leader whether the write may enter the gate: `None` if it may, otherwise the
     /// answer.
     pub(super) fn refusal(&self, requester: Requester, command: &[u8]) -> BoxFuture<'static, Option<Proposed>> {
+        self.refusal_of(requester, Permission::of(command))
+    }
+
+    /// The same for a permission.
+    pub(super) fn refusal_of(
+        &self,
+        requester: Requester,
+        permission: Permission,
+    ) -> BoxFuture<'static, Option<Proposed>> {
         let term = self.leadership.term();
         let Some(authorizer) = self.authorizer.get().filter(|_| term.is_some()) else {
             return Box::pin(std::future::ready(Some(Proposed::NotLeader)));
         };
-        let (leadership, decision) =
-            (self.leadership.clone(), authorizer.authorize(requester, Permission::of(command)));
+        let (leadership, decision) = (self.leadership.clone(), authorizer.authorize(requester, permission));
         Box::pin(async move {
             match decision.await {
                 Authorization::Granted if leadership.leads_in(term) => None,

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::authorization::{Authorizer, LeaderCheck, Requester};
 use super::forward::Forwards;
 use super::gate::{Gate, Proposed, Respond, Shut};
+use super::permission::Permission;
 use crate::cluster::leadership::{Leader, LeaderTerm, Leadership};
 use crate::cluster::wire::requester_from_wire;
 use crate::event::WriteOutcome;
@@ -93,6 +94,12 @@ impl Writes {
     /// Registers the rules that decide on writes while this node leads. No write is made before.
     pub(crate) fn authorize_with(&self, authorizer: Box<dyn Authorizer>) {
         self.check.register(authorizer);
+    }
+
+    /// Decides as leader whether the requester may do upkeep of the whole cluster: `None` if it
+    /// may.
+    pub(crate) async fn refusal_of_upkeep(&self, requester: Requester) -> Option<Proposed> {
+        self.check.refusal_of(requester, Permission::Maintain).await
     }
 
     /// Commits a write and returns the decision, once it is on disk on a majority and applied on

@@ -4,6 +4,7 @@
 use http::HeaderMap;
 
 use crate::access::{ManageError, ReadUsersError};
+use crate::cluster::view::ChangeMembersError;
 use crate::http::exchange::caching;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
@@ -69,6 +70,16 @@ impl ApiError {
                 tracing::error!(%error, "the record of a scavenge could not be written");
                 Self::Internal
             }
+        }
+    }
+
+    /// Why the members were not changed (contract/services 4.7).
+    pub(crate) fn of_member_change(error: ChangeMembersError) -> Self {
+        match error {
+            ChangeMembersError::Refused(reason) => Self::Conflict(reason.into()),
+            ChangeMembersError::Denied => Self::Unauthorized,
+            ChangeMembersError::NoLeader => Self::NotReady,
+            ChangeMembersError::Unknown => Self::WriteTimeout,
         }
     }
 

@@ -32,6 +32,7 @@ pub(super) fn role_name(role: Role) -> &'static str {
         Role::Starting => "Initializing",
         Role::Unknown => "Unknown",
         Role::CatchingUp => "CatchingUp",
+        Role::Replica => "Clone",
         Role::Follower => "Slave",
         Role::Leader => "Master",
         Role::Stopping => "ShuttingDown",

@@ -13,6 +13,8 @@ pub(super) mod gossip;
 pub(super) mod health;
 pub(super) mod kept_pages;
 pub(super) mod live;
+pub(super) mod member_changes;
+pub(super) mod members;
 pub(super) mod node;
 pub(super) mod openapi;
 pub(super) mod operate;

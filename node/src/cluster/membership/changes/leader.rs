@@ -1,0 +1,294 @@
+//! Changes of the members on the leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_proto::cluster as wire;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Code;
+use uuid::Uuid;
+
+use super::decision::{self, Change, Known, Plan, Refusal, Situation};
+use crate::cluster::connector::Connector;
+use crate::cluster::identity::Identity;
+use crate::cluster::leadership::{Leader, Leadership};
+use crate::cluster::read_barrier::ReadGate;
+use crate::cluster::status::peers::{Peers, reason_of};
+use crate::cluster::status::report::MEMBER_CHANGES;
+use crate::cluster::writes::write::Writes;
+use crate::config::MemberConfig;
+use crate::raft::{ChangeError, Consensus, Members, MembersStep, Seen};
+use crate::transport::{Member, NodeId};
+
+/// How long a change waits for another one that is just being committed.
+const TURN_DEADLINE: Duration = Duration::from_secs(2);
+/// How long one change of the members may take to commit.
+pub(super) const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a new server may take to agree.
+const JOIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the leader waits for a server that it removes to learn that it votes no more.
+const FAREWELL_DEADLINE: Duration = Duration::from_secs(3);
+/// How often it looks meanwhile.
+const FAREWELL_POLL: Duration = Duration::from_millis(20);
+/// How long another node may take to lead.
+const HAND_OVER_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is made, or goes on by itself; a sentence.
+    Done(String),
+    /// It is not made, for this reason.
+    Refused(String),
+    /// It is not made: this node does not lead (any more), so the next leader has to be asked.
+    NotLeader,
+    /// It is not made: the requester may not ask for it.
+    Denied,
+    /// It may have been made, in part or as a whole.
+    Unknown,
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.to_string())
+    }
+}
+
+/// Why a plan is not carried out to its end.
+enum Failure {
+    Refused(String),
+    Unknown,
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        tracing::warn!(%error, "a change of members was not committed");
+        Self::Unknown
+    }
+}
+
+/// Changes the members, while this node leads.
+pub(crate) struct MemberChanges {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) consensus: Consensus,
+    pub(crate) leadership: Arc<Leadership>,
+    /// Confirms that a majority still follows this leader, before it changes the members.
+    pub(crate) barrier: Arc<ReadGate>,
+    /// Which members answer.
+    pub(crate) peers: Peers,
+    /// Reaches new servers, and knows which of two addresses counts.
+    pub(crate) connector: Connector,
+    /// Pauses while leadership is handed over.
+    pub(crate) writes: Arc<Writes>,
+    /// Held while the members are changed: one change at a time.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl MemberChanges {
+    /// Makes a change, if this node leads and nothing is in its way.
+    pub(crate) async fn make(&self, change: &Change) -> Outcome {
+        // A new leader that no majority has confirmed must not change the members.
+        if !self.leadership.is_local() || self.barrier.linearize().await.is_err() {
+            return Outcome::NotLeader;
+        }
+        let Ok(_turn) = timeout(TURN_DEADLINE, self.turn.lock()).await else {
+            return Refusal::Exchanging.into();
+        };
+        let seen = self.consensus.seen();
+        let plan = match decision::decide(&self.situation(&seen), change) {
+            Ok(plan) => plan,
+            Err(refusal) => return refusal.into(),
+        };
+        let done = match plan {
+            Plan::Add { server, member } => self.add(&seen.members, server, member).await,
+            Plan::Remove { id, votes } => self.remove(&seen.members, id, votes).await,
+            Plan::Promote { id } => self.promote(&seen.members, id).await,
+            Plan::Demote { id } => self.demote(&seen.members, id).await,
+            Plan::HandOver { to } => self.hand_over(to).await,
+            Plan::HandOverFirst { to } => {
+                return match self.hand_over(to).await {
+                    Ok(_) => Outcome::NotLeader,
+                    Err(Failure::Refused(reason)) => Outcome::Refused(reason),
+                    Err(Failure::Unknown) => Outcome::Unknown,
+                };
+            }
+        };
+        match done {
+            Ok(sentence) => {
+                tracing::info!(target: "audit", "audit: members: {sentence}");
+                Outcome::Done(sentence)
+            }
+            Err(Failure::Refused(reason)) => Outcome::Refused(reason),
+            Err(Failure::Unknown) => Outcome::Unknown,
+        }
+    }
+
+    /// What this leader knows.
+    fn situation(&self, seen: &Seen) -> Situation {
+        let own = self.identity.node_id();
+        let newest = seen.members.voter_lists().last().cloned().unwrap_or_default();
+        let known = |(id, member): (NodeId, &Member)| {
+            let heard = self.peers.heard_of(id);
+            Known {
+                id,
+                member: member.moved_to(&self.connector.addresses(id, member)),
+                votes: newest.contains(&id),
+                is_alive: id == own || heard.as_ref().is_some_and(|heard| heard.is_alive()),
+                lag: if id == own { Some(0) } else { lag_of(seen, id) },
+                knows_changes: id == own || heard.is_some_and(|heard| heard.status.member_changes >= MEMBER_CHANGES),
+            }
+        };
+        Situation {
+            leader: own,
+            members: seen.members.all().map(known).collect(),
+            is_exchanging: seen.members.voter_lists().len() > 1,
+            is_changed: seen.members.are_changed(),
+        }
+    }
+
+    /// All members as they are described from now on: at the places that this leader uses, and with
+    /// the mark that the membership counts, and no list.
+    pub(super) fn described(&self, members: &Members) -> BTreeMap<NodeId, Member> {
+        let describe = |(id, member): (NodeId, &Member)| {
+            let places = self.connector.addresses(id, member);
+            (id, Member { changed: true, ..member.moved_to(&places) })
+        };
+        members.all().map(describe).collect()
+    }
+
+    /// Commits steps as one change.
+    pub(super) async fn commit(&self, steps: Vec<MembersStep>, members: &Members) -> Result<(), ChangeError> {
+        match timeout(COMMIT_DEADLINE, self.consensus.change_members(steps, members)).await {
+            Ok(changed) => changed,
+            Err(_) => Err(ChangeError::late()),
+        }
+    }
+
+    async fn add(&self, members: &Members, server: u16, member: Member) -> Result<String, Failure> {
+        let node_id = self.take_in(members, server, &member).await.map_err(Failure::Refused)?;
+        let becomes = match (member.replica, member.replaces) {
+            (true, None) => "is a replica".to_owned(),
+            (false, None) => "receives the log, and votes when it has caught up".to_owned(),
+            (_, Some(old)) => format!("receives the log, and takes the place of node {old} when it has caught up"),
+        };
+        let steps =
+            vec![MembersStep::Describe(self.described(members)), MembersStep::Add(BTreeMap::from([(node_id, member)]))];
+        self.commit(steps, members).await?;
+        Ok(format!("server {server} ({node_id}) {becomes}"))
+    }
+
+    /// Makes the server part of this cluster, so that it accepts the log; gives its node id.
+    async fn take_in(&self, members: &Members, server: u16, places: &Member) -> Result<NodeId, String> {
+        let Member { raft_address, http_address, .. } = places.clone();
+        let address = MemberConfig { id: server, raft_address, http_address };
+        let no_answer =
+            |reason: String| format!("server {server} does not answer at {}: {reason}", address.raft_address);
+        let status = self.peers.ask(&address).await.map_err(|status| match status.code() {
+            Code::FailedPrecondition => {
+                format!("server {server} does not run at {}: another one does", address.raft_address)
+            }
+            _ => no_answer(reason_of(&status)),
+        })?;
+        if status.member_changes < MEMBER_CHANGES {
+            return Err(format!("server {server} runs a version that cannot be added to a running cluster"));
+        }
+        let node_id = NodeId(status.node_id);
+        if members.addresses(node_id).is_some() {
+            return Err(format!("node {node_id} at {} is a member already", address.raft_address));
+        }
+        let cluster_id = self.identity.cluster_id().unwrap_or_else(Uuid::nil);
+        let request = wire::JoinRequest {
+            cluster_id: cluster_id.as_bytes().to_vec().into(),
+            configured_members: String::new(),
+            to_running_cluster: true,
+        };
+        let mut client = self.connector.client(server, &address.raft_address).map_err(|status| reason_of(&status))?;
+        let answer =
+            timeout(JOIN_DEADLINE, client.join(request)).await.map_err(|_| no_answer("it is silent".into()))?;
+        let joined = answer.map_err(|status| format!("server {server} refuses: {}", reason_of(&status)))?;
+        if joined.into_inner().node_id == node_id.0 {
+            Ok(node_id)
+        } else {
+            Err(format!("server {server} was replaced while it joined"))
+        }
+    }
+
+    async fn promote(&self, members: &Members, id: NodeId) -> Result<String, Failure> {
+        let mut described = self.described(members);
+        described.entry(id).and_modify(|member| member.replica = false);
+        self.commit(vec![MembersStep::Describe(described)], members).await?;
+        Ok(format!("server {} votes when it has caught up", id.server()))
+    }
+
+    async fn demote(&self, members: &Members, id: NodeId) -> Result<String, Failure> {
+        self.take_vote(members, id).await?;
+        Ok(format!("server {} is a replica", id.server()))
+    }
+
+    async fn take_vote(&self, members: &Members, id: NodeId) -> Result<(), Failure> {
+        let mut described = self.described(members);
+        described.entry(id).and_modify(|member| member.replica = true);
+        let newest = members.voter_lists().last().into_iter().flatten().copied();
+        let voters: BTreeSet<NodeId> = newest.filter(|voter| *voter != id).collect();
+        let steps = vec![MembersStep::Describe(described), MembersStep::Vote(voters)];
+        Ok(self.commit(steps, members).await?)
+    }
+
+    async fn remove(&self, members: &Members, id: NodeId, votes: bool) -> Result<String, Failure> {
+        if votes {
+            self.take_vote(members, id).await?;
+            self.let_it_learn(id).await;
+        }
+        let members = self.consensus.seen().members;
+        self.drop_member(&members, id).await?;
+        Ok(format!("server {} ({id}) is no member any more", id.server()))
+    }
+
+    /// Removes a member that has no vote.
+    pub(super) async fn drop_member(&self, members: &Members, id: NodeId) -> Result<(), ChangeError> {
+        let mut described = self.described(members);
+        described.remove(&id);
+        for member in described.values_mut().filter(|member| member.replaces == Some(id)) {
+            member.replaces = None;
+        }
+        let steps = vec![MembersStep::Describe(described), MembersStep::Remove(BTreeSet::from([id]))];
+        self.commit(steps, members).await
+    }
+
+    /// Waits until a member that answers has the newest entry of the log, by which it votes no
+    /// more: as a voter that hears no leader it would ask for votes.
+    async fn let_it_learn(&self, id: NodeId) {
+        let end = self.consensus.seen().log_entries;
+        let deadline = Instant::now() + FAREWELL_DEADLINE;
+        while self.peers.is_alive(id) && Instant::now() < deadline {
+            let seen = self.consensus.seen();
+            let matched = seen.replication.as_ref().and_then(|all| all.get(&id).copied()).flatten();
+            if matched.is_some_and(|index| index + 1 >= end) {
+                return;
+            }
+            tokio::time::sleep(FAREWELL_POLL).await;
+        }
+    }
+
+    /// Hands leadership to this voter. Writes wait meanwhile, and those that were begun before are
+    /// answered first.
+    async fn hand_over(&self, to: NodeId) -> Result<String, Failure> {
+        let deadline = Instant::now() + HAND_OVER_DEADLINE;
+        let not_taken = || Failure::Refused(format!("server {} did not take over", to.server()));
+        let _paused = timeout_at(deadline, self.writes.pause()).await.map_err(|_| not_taken())?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.leadership.hand_over(to, left).await;
+        match self.leadership.leader() {
+            Leader::Remote(hint) if hint.node_id == to => Ok(format!("server {} leads", to.server())),
+            Leader::Local => Err(not_taken()),
+            Leader::Remote(_) | Leader::Unknown => Err(Failure::Unknown),
+        }
+    }
+}
+
+/// How many entries of the leader's log a member has not confirmed.
+pub(super) fn lag_of(seen: &Seen, id: NodeId) -> Option<u64> {
+    let matched = seen.replication.as_ref()?.get(&id).copied().flatten()?;
+    Some(seen.log_entries.saturating_sub(matched + 1))
+}

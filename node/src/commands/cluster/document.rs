@@ -1,0 +1,63 @@
+//! What a node says of its cluster (GET /admin/cluster).
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::client::{Call, Client};
+use crate::commands::CommandError;
+
+/// How well a cluster is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Health {
+    /// All is well, or what was asked for is done.
+    #[serde(rename = "healthy")]
+    Good,
+    /// Writes are taken, but something is wrong.
+    Degraded,
+    /// No writes are taken.
+    Unavailable,
+}
+
+/// The cluster.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Document {
+    pub(super) cluster_id: Option<String>,
+    pub(super) asked: u16,
+    pub(super) leader: Option<u16>,
+    pub(super) term: u64,
+    pub(super) condition: Health,
+    pub(super) problems: Vec<String>,
+    pub(super) voters: usize,
+    pub(super) voters_answering: usize,
+    pub(super) voters_needed: usize,
+    pub(super) members: Vec<Member>,
+}
+
+/// One of its members.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Member {
+    pub(super) server: u16,
+    pub(super) raft: String,
+    pub(super) http: String,
+    pub(super) role: String,
+    pub(super) state: String,
+    pub(super) answers: bool,
+    pub(super) term: Option<u64>,
+    pub(super) log_end: Option<u64>,
+    pub(super) applied: Option<u64>,
+    pub(super) lag: Option<u64>,
+    pub(super) version: Option<String>,
+}
+
+/// Asks the node; also gives its answer as it came.
+pub(super) async fn ask(client: &Client) -> Result<(Document, Bytes), CommandError> {
+    let answer = client.send(&Call::get("/admin/cluster").accept("application/json")).await?;
+    let document = serde_json::from_slice(&answer.body).map_err(|_| CommandError::Answer {
+        node: client.name().to_owned(),
+        answer: String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).into_owned(),
+    })?;
+    Ok((document, answer.body))
+}
