@@ -135,7 +135,8 @@ async fn a_node_waiting_to_rejoin_adds_no_entries_to_the_log() -> anyhow::Result
     let follower = cluster.follower().await?;
     cluster.kill(follower).await?;
     cluster.wipe(follower)?;
-    cluster.start_with(follower, &["--rejoin"])?;
+    // It is asked for its metrics before it is ready.
+    cluster.start_with(follower, &["--rejoin", "--start-wait-ms=0"])?;
     wait::until("the wiped node is sent a snapshot", PROGRESS_LIMIT, || async {
         anyhow::ensure!(cluster.last_log(follower).contains("receiving a snapshot"), "not yet");
         Ok(())
