@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{Cluster, ClusterStatus, MemberStatus, NodeId, Role};
 
@@ -55,10 +55,7 @@ impl Cluster {
         let leadership = &self.parts.leadership;
         let members = self.status().members;
         let successor = leadership.successor(|id| rank(&members, id)).ok_or(HandOverError::NoSuccessor)?;
-        // Without a quorum the writes under way have no end, and no voter can take over either.
-        let _paused = timeout_at(deadline, self.parts.writes.pause()).await.map_err(|_| HandOverError::NotTaken)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        if leadership.hand_over(successor, left).await { Ok(()) } else { Err(HandOverError::NotTaken) }
+        if self.parts.writes.hand_over(successor, deadline).await { Ok(()) } else { Err(HandOverError::NotTaken) }
     }
 }
 

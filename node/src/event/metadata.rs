@@ -139,10 +139,20 @@ pub(super) const USER_STREAM_ACL: &str = "$userStreamAcl";
 pub(super) const SYSTEM_STREAM_ACL: &str = "$systemStreamAcl";
 
 impl Acl {
+    /// Every right with its key, in the order in which documents have them.
+    pub fn rights(&self) -> [(&'static str, &Option<Vec<String>>); 5] {
+        let Self { read, write, delete, meta_read, meta_write } = self;
+        [("$r", read), ("$w", write), ("$d", delete), ("$mr", meta_read), ("$mw", meta_write)]
+    }
+
     /// Approximate bytes of the list in memory.
     pub fn weight(&self) -> usize {
-        let rights = [&self.read, &self.write, &self.delete, &self.meta_read, &self.meta_write];
-        rights.into_iter().flatten().flatten().map(|role| size_of::<String>() + role.len()).sum()
+        self.rights()
+            .into_iter()
+            .filter_map(|(_, roles)| roles.as_ref())
+            .flatten()
+            .map(|role| size_of::<String>() + role.len())
+            .sum()
     }
 
     /// Reads the value under the key `list`. A right that is null counts as missing
@@ -213,14 +223,7 @@ pub fn document_of(metadata: &StreamMetadata) -> Vec<u8> {
     let mut document = serde_json::Map::new();
     document.extend(numbers.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
     if let Some(acl) = &metadata.acl {
-        let rights = [
-            ("$r", &acl.read),
-            ("$w", &acl.write),
-            ("$d", &acl.delete),
-            ("$mr", &acl.meta_read),
-            ("$mw", &acl.meta_write),
-        ];
-        let roles = rights.into_iter().filter_map(|(key, roles)| Some((key.to_owned(), roles.clone()?.into())));
+        let roles = acl.rights().into_iter().filter_map(|(key, roles)| Some((key.to_owned(), roles.clone()?.into())));
         document.insert(STREAM_ACL.to_owned(), serde_json::Value::Object(roles.collect()));
     }
     serde_json::Value::Object(document).to_string().into_bytes()

@@ -53,15 +53,9 @@ struct Shown<'a>(Option<&'a Acl>);
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Some(acl) = self.0 else { return f.write_str("none") };
-        let rights = [
-            ("$r", &acl.read),
-            ("$w", &acl.write),
-            ("$d", &acl.delete),
-            ("$mr", &acl.meta_read),
-            ("$mw", &acl.meta_write),
-        ];
         let mut map = f.debug_map();
-        map.entries(rights.iter().filter_map(|(key, roles)| roles.as_ref().map(|roles| (key, Roles(roles))))).finish()
+        map.entries(acl.rights().iter().filter_map(|(key, roles)| roles.as_ref().map(|roles| (key, Roles(roles)))))
+            .finish()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::cluster::wire::requester_from_wire;
 use crate::event::WriteOutcome;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::transport::NodeId;
 
 /// How long to wait for a change of leader before trying the known leader again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
@@ -220,9 +221,18 @@ impl Writes {
         }
     }
 
+    /// Hands leadership to this voter. Writes wait meanwhile, and those that were begun before are
+    /// answered first, so that the outcome of each is known. Returns whether another node leads, at
+    /// the latest at `deadline`.
+    pub(crate) async fn hand_over(&self, successor: NodeId, deadline: Instant) -> bool {
+        // Without a quorum the writes under way have no end, and no voter can take over either.
+        let Ok(_paused) = timeout_at(deadline, self.pause()).await else { return false };
+        self.leadership.hand_over(successor, deadline.saturating_duration_since(Instant::now())).await
+    }
+
     /// Returns once no write of this node as leader is under way; none begins while the value
     /// lives. Writes that arrive meanwhile wait, each within its deadline.
-    pub(crate) async fn pause(&self) -> Shut {
+    async fn pause(&self) -> Shut {
         self.gate.shut().await
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_proto::cluster as wire;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -271,14 +271,10 @@ impl MemberChanges {
         }
     }
 
-    /// Hands leadership to this voter. Writes wait meanwhile, and those that were begun before are
-    /// answered first.
+    /// Hands leadership to this voter.
     async fn hand_over(&self, to: NodeId) -> Result<String, Failure> {
-        let deadline = Instant::now() + HAND_OVER_DEADLINE;
         let not_taken = || Failure::Refused(format!("server {} did not take over", to.server()));
-        let _paused = timeout_at(deadline, self.writes.pause()).await.map_err(|_| not_taken())?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.leadership.hand_over(to, left).await;
+        self.writes.hand_over(to, Instant::now() + HAND_OVER_DEADLINE).await;
         match self.leadership.leader() {
             Leader::Remote(hint) if hint.node_id == to => Ok(format!("server {} leads", to.server())),
             Leader::Local => Err(not_taken()),
