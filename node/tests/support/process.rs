@@ -102,6 +102,14 @@ impl Process {
         }
     }
 
+    /// Waits until the log has a line with these words, be it one that [`Self::wait_for`] has
+    /// passed.
+    pub(crate) fn has_said(&self, words: &[&str]) {
+        block_until(&format!("a log line with {words:?}"), || {
+            self.log().iter().any(|line| words.iter().all(|word| line.contains(word)))
+        });
+    }
+
     /// The whole log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
