@@ -1,0 +1,1 @@
+//! The machine of one group: see group/mod (being written).
