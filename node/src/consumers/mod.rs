@@ -13,10 +13,12 @@
 mod group;
 pub(crate) mod settings;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::budget::Reservation;
 use crate::event::{EventNumber, ResolvedEvent, StreamName};
 use crate::streams::{Refusal, RemoteCaller};
 use settings::{Settings, SettingsError};
@@ -53,6 +55,8 @@ pub(crate) struct Delivery {
     pub(crate) id: Uuid,
     /// How often it was handed out before.
     pub(crate) retries: u32,
+    /// Memory of a large batch, which all of its messages share: kept until they are sent.
+    pub(crate) memory: Option<Arc<Reservation>>,
 }
 
 /// A wish for messages.
