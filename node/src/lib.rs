@@ -30,6 +30,7 @@ pub mod client;
 pub mod cluster;
 pub mod commands;
 pub mod config;
+mod consumers;
 pub mod descriptors;
 pub mod event;
 pub mod fatal;

@@ -27,6 +27,7 @@ use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
 use crate::cluster::{Background, Cluster, Dependencies};
+use crate::consumers::{ConsumerMetrics, Consumers};
 use crate::config::Config;
 use crate::descriptors::OpenFiles;
 use crate::metrics::Metrics;
@@ -316,7 +317,10 @@ fn clients_state(
     let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
     tokio::spawn(scavenger.clone().run(stop.clone()));
     let (access, control) = (access.clone(), control.clone());
-    let rooms = http::Rooms { streams, cluster: cluster.view(), access, scavenger, backups, control };
+    let consumer_metrics = ConsumerMetrics::default();
+    metrics.register(|registry| consumer_metrics.register(registry));
+    let consumers = Consumers::start(cluster.clone(), access.clone(), streams.clone(), consumer_metrics);
+    let rooms = http::Rooms { streams, consumers, cluster: cluster.view(), access, scavenger, backups, control };
     Ok(http::AppState::new(rooms, config.clone(), metrics, http_metrics))
 }
 

@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "backup", "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen",
+            "backup", "consumers", "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen",
             "fatal", "files", "budget", "ndjson", "timing",
         ],
     ),
@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "files",
         ],
     ),
+    ("consumers", &["streams", "access", "cluster", "store", "event", "budget"]),
     ("streams", &["subscribe", "access", "cluster", "store", "event", "budget", "timing"]),
     ("scavenge", &["access", "cluster", "machine", "store", "event", "config"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),

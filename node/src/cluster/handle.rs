@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::clock::ClockWatch;
 use super::connector::Connector;
+use super::groups::Groups;
 use super::identity::Identity;
 use super::leader_end::LeaderEnd;
 use super::leadership::{Leader, LeaderHint, LeaderTerm, Leadership, LeadershipWatcher};
@@ -61,6 +62,7 @@ pub(super) struct ClusterParts {
     pub(super) leadership: Arc<Leadership>,
     pub(super) barrier: Arc<ReadGate>,
     pub(super) writes: Arc<Writes>,
+    pub(super) groups: Arc<Groups>,
     pub(super) replacement: Arc<Replacement>,
     pub(super) requests: ChangeRequests,
     pub(super) peers: Peers,
@@ -144,7 +146,8 @@ impl ClusterParts {
             read_wait: config.read_wait,
             leader_redirect: config.leader_redirect,
         });
-        let (writes, gate_worker) = dependencies.writes(&leadership);
+        let groups = Arc::new(Groups::new(leadership.clone(), connector.clone()));
+        let (writes, gate_worker) = dependencies.writes(&leadership, &groups);
         let replacement = Arc::new(Replacement::new(
             identity.clone(),
             consensus.clone(),
@@ -167,6 +170,7 @@ impl ClusterParts {
             leadership,
             barrier,
             writes,
+            groups,
             replacement,
             requests,
             peers,
@@ -179,11 +183,12 @@ impl ClusterParts {
 }
 
 impl Dependencies {
-    fn writes(&self, leadership: &Arc<Leadership>) -> (Arc<Writes>, GateWorker) {
+    fn writes(&self, leadership: &Arc<Leadership>, groups: &Arc<Groups>) -> (Arc<Writes>, GateWorker) {
         let Self { config, consensus, store, stamps, metrics, connector, .. } = self;
         let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
         let writes = Writes::new(
             leadership.clone(),
+            groups.clone(),
             gate,
             Forwards::new(connector.clone(), metrics.clone()),
             store.clone(),

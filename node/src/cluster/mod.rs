@@ -5,12 +5,13 @@
 //! [`leader_end`] (when its process ends), [`writes`] (from the request to the decision),
 //! [`read_barrier`] (reads that must not be stale),
 //! [`membership`] (becoming and replacing a member), [`status`] (readiness, peers, figures),
-//! [`recovery`], [`lifecycle`] and [`hand_over`] (from the start to the stop), [`clock`] (what
+//! [`groups`] (calls to groups of consumers), [`recovery`], [`lifecycle`] and [`hand_over`] (from the start to the stop), [`clock`] (what
 //! operators should hear of the clock). [`Cluster`] is the handle on all of them, and [`service`]
 //! answers other nodes.
 
 mod clock;
 pub(crate) mod connector;
+mod groups;
 mod hand_over;
 mod handle;
 pub mod identity;
@@ -31,12 +32,14 @@ mod writes;
 
 pub use crate::transport::{Member, NodeId};
 pub use handle::Cluster;
+pub(crate) use groups::{GroupCallError, GroupServer};
 pub(crate) use handle::{Background, Dependencies, UPKEEP_HAS_TO_WAIT};
 pub(crate) use leadership::LeaderTerm;
 pub use leadership::{Leader, LeaderHint};
 pub(crate) use read_barrier::BarrierError;
 pub(crate) use status::figures;
 pub use status::report::{ClusterStatus, MemberStatus, Role};
+pub(crate) use wire::{requester_from_wire, requester_to_wire};
 pub use writes::authorization::Requester;
 pub(crate) use writes::authorization::{Authorization, Authorizer};
 pub(crate) use writes::permission::Permission;

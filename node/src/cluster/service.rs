@@ -89,4 +89,21 @@ impl cluster_server::Cluster for ClusterService {
         self.cluster.parts.connector.check_caller(&request)?;
         Ok(Response::new(wire::ReadIndexResponse { log_index: self.cluster.parts.barrier.own_read_index().await }))
     }
+
+    async fn call_group(
+        &self,
+        request: Request<wire::GroupRequest>,
+    ) -> Result<Response<wire::GroupResponse>, Status> {
+        self.cluster.parts.connector.check_caller(&request)?;
+        Ok(Response::new(self.cluster.answer_group_call(request.into_inner()).await))
+    }
+
+    type ConsumeStream = Pin<Box<dyn futures::Stream<Item = Result<wire::GroupResponse, Status>> + Send>>;
+
+    async fn consume(&self, request: Request<wire::ConsumeRequest>) -> Result<Response<Self::ConsumeStream>, Status> {
+        self.cluster.parts.connector.check_caller(&request)?;
+        let answers = self.cluster.answer_consumer(request.into_inner()).await;
+        let answers = answers.map(Ok).take_until(self.stop.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(answers)))
+    }
 }

@@ -10,7 +10,7 @@ use super::writes::gate::Proposed;
 use crate::event::{Caller, Credential, ImportConflict, ImportRefusal, Principal, WriteOutcome};
 
 /// `None` for an anonymous caller.
-pub(super) fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
+pub(crate) fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
     use wire::requester::Kind;
     let kind = match requester {
         Requester::Caller(Caller::Anonymous) => return None,
@@ -28,7 +28,7 @@ pub(super) fn requester_to_wire(requester: &Requester) -> Option<wire::Requester
 
 /// A user comes without groups: the leader has the newer ones. `None` for a requester that this
 /// version does not know.
-pub(super) fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Requester> {
+pub(crate) fn requester_from_wire(requester: Option<wire::Requester>) -> Option<Requester> {
     use wire::requester::Kind;
     let Some(requester) = requester else { return Some(Requester::Caller(Caller::Anonymous)) };
     let principal = match requester.kind? {

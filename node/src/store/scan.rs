@@ -91,6 +91,36 @@ impl ReadView<'_> {
         Ok(None)
     }
 
+    /// Up to `most` names of streams that begin with `prefix`, of those behind `after`, in their
+    /// order. The streams may have no events, or be deleted.
+    pub(crate) fn stream_names(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<String>, ReadError> {
+        let mut rows = self.iterate_all(options::STREAM);
+        let from = after.unwrap_or(prefix);
+        rows.seek(stream_row::key(from));
+        let mut names = Vec::new();
+        while let Some(key) = rows.key()
+            && names.len() < most
+        {
+            let Ok(name) = std::str::from_utf8(key) else {
+                return Err(ReadError::Damaged("family stream: a name that is no text".into()));
+            };
+            if !name.starts_with(prefix) {
+                break;
+            }
+            if Some(name) != after {
+                names.push(name.to_owned());
+            }
+            rows.next();
+        }
+        rows.status().map_err(ReadError::from_rocksdb)?;
+        Ok(names)
+    }
+
     fn candidate(&self, stream: &str, now: Ticks) -> Result<Option<Candidate>, ReadError> {
         let info = self.stream(stream)?;
         let (Some(id), Some(last)) = (info.id, info.last_number) else { return Ok(None) };

@@ -34,6 +34,7 @@ mod page_parts;
 mod page_request;
 mod page_search;
 mod read_event;
+mod read_events;
 mod read_page;
 mod redact;
 mod refusal;
@@ -57,6 +58,7 @@ pub(crate) use links::Links;
 pub(crate) use page_format::{Detail, PageFormat, PageHead, PageIdentity, PageKind, PageWriter};
 pub(crate) use page_request::{PageRequest, Version};
 pub(crate) use read_event::{EventRead, ReadEvent, ReadEventError};
+pub(crate) use read_events::{EventsRead, ReadEvents};
 pub(crate) use refusal::Refusal;
 pub(crate) use source::Source;
 pub(crate) use still_readable::{CutShort, StillReadable};
@@ -114,6 +116,11 @@ impl Streams {
     /// Ends the waits of all readers, present and future: the node shuts down.
     pub fn close(&self) {
         self.waiters.close();
+    }
+
+    /// Returns when the node shuts down.
+    pub(crate) async fn closed(&self) {
+        self.waiters.closed().await;
     }
 }
 

@@ -164,6 +164,13 @@ impl<E: Into<Refusal>> From<E> for SubscriptionEnd {
     }
 }
 
+impl SubscriptionEnd {
+    /// Whether the stream is gone for ever.
+    pub(crate) fn is_deletion(&self) -> bool {
+        matches!(self, Self::Deleted)
+    }
+}
+
 impl Subscription {
     /// The next piece, within the longest silence. A caller that asks for it has taken the one
     /// before.

@@ -51,6 +51,11 @@ impl Waiters {
         self.closed.cancel();
     }
 
+    /// Returns when the node shuts down.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
     /// Number of requests that may still begin to wait.
     pub fn free(&self) -> usize {
         self.slots.available_permits()

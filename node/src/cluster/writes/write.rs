@@ -14,6 +14,7 @@ use super::authorization::{Authorizer, LeaderCheck, Requester};
 use super::forward::Forwards;
 use super::gate::{Gate, Proposed, Respond, Shut};
 use super::permission::Permission;
+use crate::cluster::groups::Groups;
 use crate::cluster::leadership::{Leader, LeaderTerm, Leadership};
 use crate::cluster::wire::requester_from_wire;
 use crate::event::WriteOutcome;
@@ -67,6 +68,8 @@ pub(crate) struct WriteLimits {
 /// The writes of this node: its own, and those of others while it leads.
 pub(crate) struct Writes {
     leadership: Arc<Leadership>,
+    /// They have something to store before leadership is handed over.
+    groups: Arc<Groups>,
     check: LeaderCheck,
     /// Proposes writes while this node leads.
     gate: Gate,
@@ -82,6 +85,7 @@ impl Writes {
     /// Refuses writes until there is a leader and an authorizer.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
+        groups: Arc<Groups>,
         gate: Gate,
         forwards: Forwards,
         store: Store,
@@ -89,7 +93,7 @@ impl Writes {
         limits: WriteLimits,
     ) -> Self {
         let check = LeaderCheck::new(leadership.clone());
-        Self { leadership, check, gate, forwards, store, metrics, limits }
+        Self { leadership, groups, check, gate, forwards, store, metrics, limits }
     }
 
     /// Registers the rules that decide on writes while this node leads. No write is made before.
@@ -225,6 +229,15 @@ impl Writes {
     /// answered first, so that the outcome of each is known. Returns whether another node leads, at
     /// the latest at `deadline`.
     pub(crate) async fn hand_over(&self, successor: NodeId, deadline: Instant) -> bool {
+        let _ = timeout_at(deadline, self.groups.rest()).await;
+        let is_handed_over = self.hand_over_at_rest(successor, deadline).await;
+        if !is_handed_over {
+            self.groups.go_on();
+        }
+        is_handed_over
+    }
+
+    async fn hand_over_at_rest(&self, successor: NodeId, deadline: Instant) -> bool {
         // Without a quorum the writes under way have no end, and no voter can take over either.
         let Ok(_paused) = timeout_at(deadline, self.pause()).await else { return false };
         self.leadership.hand_over(successor, deadline.saturating_duration_since(Instant::now())).await

@@ -1,1 +1,0 @@
-//! The machine of one group: see group/mod (being written).
