@@ -319,7 +319,7 @@ fn clients_state(
     let (access, control) = (access.clone(), control.clone());
     let consumer_metrics = ConsumerMetrics::default();
     metrics.register(|registry| consumer_metrics.register(registry));
-    let consumers = Consumers::start(cluster.clone(), access.clone(), streams.clone(), consumer_metrics);
+    let consumers = Consumers::start(cluster.clone(), access.clone(), streams.clone(), consumer_metrics, stop);
     let rooms = http::Rooms { streams, consumers, cluster: cluster.view(), access, scavenger, backups, control };
     Ok(http::AppState::new(rooms, config.clone(), metrics, http_metrics))
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use headwater_proto::stored::Command;
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::call::{Answer, CALLS, Call, CallError};
 use super::info::GroupInfo;
@@ -35,6 +35,8 @@ pub(super) struct LeaderOfGroups {
 
 struct Inner {
     parts: Arc<Parts>,
+    /// Notified when a group was made, changed or deleted.
+    changed: Arc<Notify>,
     /// The workers, by their groups.
     seats: Mutex<HashMap<GroupName, Seat>>,
 }
@@ -93,8 +95,8 @@ impl From<CallError> for Undone {
 }
 
 impl LeaderOfGroups {
-    pub(super) fn new(parts: Arc<Parts>) -> Self {
-        Self { inner: Arc::new(Inner { parts, seats: Mutex::default() }) }
+    pub(super) fn new(parts: Arc<Parts>, changed: Arc<Notify>) -> Self {
+        Self { inner: Arc::new(Inner { parts, changed, seats: Mutex::default() }) }
     }
 
     /// What the cluster calls.
@@ -223,7 +225,10 @@ impl LeaderOfGroups {
         let begin = parts.begin(name, settings).await?;
         let making = Making { name, settings, begin, by };
         match parts.write(record::create(&making)).await? {
-            WriteOutcome::Appended { position, .. } => Ok(position + 1),
+            WriteOutcome::Appended { position, .. } => {
+                self.inner.changed.notify_one();
+                Ok(position + 1)
+            }
             WriteOutcome::WrongExpectedVersion { .. } => Err(Undone::Change(ChangeError::AlreadyExists)),
             outcome => Err(Undone::Change(ChangeError::Failed(outcome.to_string()))),
         }
@@ -253,7 +258,7 @@ impl LeaderOfGroups {
             let read = move |view: &ReadView<'_>| {
                 let mut metadata = Vec::new();
                 for stream in &streams {
-                    if record::end_of(view, stream)? > 0 {
+                    if record::exists(view, stream)? {
                         metadata.push((stream.clone(), record::metadata_of(view, stream)?));
                     }
                 }
@@ -282,6 +287,7 @@ impl LeaderOfGroups {
             WriteOutcome::Appended { position, .. } => {
                 // A worker that began meanwhile knows the former generation.
                 self.end(name).await;
+                self.inner.changed.notify_one();
                 Ok(Some(position + 1))
             }
             WriteOutcome::WrongExpectedVersion { .. } => Ok(None),

@@ -11,6 +11,7 @@
 //! reads them from its own copy, with the rights of its caller.
 
 mod call;
+mod config_document;
 mod consumption;
 mod describing;
 mod figures;
@@ -30,6 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::access::Access;
@@ -171,10 +174,19 @@ struct Parts {
 
 impl Consumers {
     /// The groups of this cluster. From here on this node works on them while it leads.
-    pub fn start(cluster: Cluster, access: Access, streams: Streams, metrics: ConsumerMetrics) -> Self {
+    /// `stop` ends what is done in the background.
+    pub fn start(
+        cluster: Cluster,
+        access: Access,
+        streams: Streams,
+        metrics: ConsumerMetrics,
+        stop: &CancellationToken,
+    ) -> Self {
         let parts = Arc::new(Parts { cluster, access, streams, metrics });
-        let leader = LeaderOfGroups::new(parts.clone());
+        let changed = Arc::<Notify>::default();
+        let leader = LeaderOfGroups::new(parts.clone(), changed.clone());
         parts.cluster.serve_groups_with(Box::new(leader.server()));
+        tokio::spawn(config_document::run(parts.clone(), changed, stop.clone()));
         Self { parts, leader }
     }
 }

@@ -158,6 +158,12 @@ pub(super) fn end_of(view: &ReadView<'_>, stream: &str) -> Result<EventNumber, R
     Ok(view.stream(stream)?.last_number.map_or(0, |last| last + 1))
 }
 
+/// Whether a stream has events and is not deleted.
+pub(super) fn exists(view: &ReadView<'_>, stream: &str) -> Result<bool, ReadError> {
+    let info = view.stream(stream)?;
+    Ok(info.last_number.is_some() && !info.tombstoned && !info.metadata.is_soft_deleted())
+}
+
 /// The metadata that are in force of a stream.
 pub(super) fn metadata_of(view: &ReadView<'_>, stream: &str) -> Result<Map<String, Value>, ReadError> {
     let event = view.last_visible_event(&metastream(stream))?;
