@@ -39,7 +39,7 @@ pub(crate) trait GroupServer: Send + Sync {
 }
 
 /// Takes calls to the leader.
-pub(super) struct Groups {
+pub(crate) struct Groups {
     leadership: Arc<Leadership>,
     connector: Connector,
     /// Registered when the node is put together.

@@ -12,41 +12,41 @@ use super::{GroupName, Settlement};
 
 /// A group, as label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct GroupLabels {
+pub(crate) struct GroupLabels {
     /// Its stream.
-    pub stream: String,
+    pub(crate) stream: String,
     /// Its name.
-    pub group: String,
+    pub(crate) group: String,
 }
 
 /// What the leader tells about groups of consumers. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct ConsumerMetrics {
+pub(crate) struct ConsumerMetrics {
     /// Groups that this node works on.
-    pub groups: Gauge,
+    pub(crate) groups: Gauge,
     /// Messages handed out, also those that were handed out before.
-    pub handed_out: Counter,
+    pub(crate) handed_out: Counter,
     /// Messages acknowledged or skipped.
-    pub acknowledged: Counter,
+    pub(crate) acknowledged: Counter,
     /// Messages that consumers gave back to be handed out again.
-    pub refused: Counter,
+    pub(crate) refused: Counter,
     /// Messages parked.
-    pub parked: Counter,
+    pub(crate) parked: Counter,
     /// Times that it was stored how far a group has come.
-    pub checkpoints: Counter,
+    pub(crate) checkpoints: Counter,
     /// Events behind the last one that is settled with all before it.
-    pub lag: Family<GroupLabels, Gauge>,
+    pub(crate) lag: Family<GroupLabels, Gauge>,
     /// Seconds for which the oldest message is out.
-    pub oldest: Family<GroupLabels, Gauge>,
+    pub(crate) oldest: Family<GroupLabels, Gauge>,
     /// Messages that are parked.
-    pub parked_now: Family<GroupLabels, Gauge>,
+    pub(crate) parked_now: Family<GroupLabels, Gauge>,
     /// 1 for a group that has messages and hands out none.
-    pub stalled: Family<GroupLabels, Gauge>,
+    pub(crate) stalled: Family<GroupLabels, Gauge>,
 }
 
 impl ConsumerMetrics {
     /// Registers all of them.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("consumer_groups", "Groups of consumers that this node works on", self.groups.clone());
         registry.register("consumer_messages", "Messages handed out to consumers", self.handed_out.clone());
         registry.register("consumer_settled", "Messages acknowledged or skipped", self.acknowledged.clone());

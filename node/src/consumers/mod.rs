@@ -42,7 +42,7 @@ use crate::event::stream_name::StreamNameError;
 use crate::event::{ResolvedEvent, StreamName};
 use crate::streams::{Refusal, Streams};
 pub(crate) use consumption::{Consume, Consumption, ConsumptionEnd};
-pub use figures::ConsumerMetrics;
+pub(crate) use figures::ConsumerMetrics;
 pub(crate) use info::{ConnectionInfo, GroupInfo};
 use leader::LeaderOfGroups;
 use settings::SettingsError;
@@ -158,10 +158,10 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The operations on groups. Cheap to clone.
 #[derive(Clone)]
-pub struct Consumers {
+pub(crate) struct Consumers {
     parts: Arc<Parts>,
-    /// Works on the groups while this node leads.
-    leader: LeaderOfGroups,
+    /// Works on the groups while this node leads, as long as this lives.
+    _leader: LeaderOfGroups,
 }
 
 /// What the room is built on.
@@ -175,7 +175,7 @@ struct Parts {
 impl Consumers {
     /// The groups of this cluster. From here on this node works on them while it leads.
     /// `stop` ends what is done in the background.
-    pub fn start(
+    pub(crate) fn start(
         cluster: Cluster,
         access: Access,
         streams: Streams,
@@ -187,6 +187,6 @@ impl Consumers {
         let leader = LeaderOfGroups::new(parts.clone(), changed.clone());
         parts.cluster.serve_groups_with(Box::new(leader.server()));
         tokio::spawn(config_document::run(parts.clone(), changed, stop.clone()));
-        Self { parts, leader }
+        Self { parts, _leader: leader }
     }
 }
