@@ -23,6 +23,7 @@ use crate::access::Access;
 use crate::backup::Backups;
 use crate::cluster::view::ClusterView;
 use crate::config::Config;
+use crate::consumers::Consumers;
 use crate::metrics::Metrics;
 use crate::scavenge::Scavenger;
 use crate::streams::Streams;
@@ -34,6 +35,8 @@ pub struct AppState {
     pub(crate) router: Arc<Router>,
     /// What is done with streams.
     pub streams: Streams,
+    /// Groups of competing consumers.
+    pub(crate) consumers: Consumers,
     /// What is seen of the cluster this node is part of.
     pub cluster: ClusterView,
     /// Users and access lists.
@@ -66,6 +69,8 @@ pub struct AppState {
 pub struct Rooms {
     /// What is done with streams.
     pub streams: Streams,
+    /// Groups of competing consumers.
+    pub(crate) consumers: Consumers,
     /// What is seen of the cluster this node is part of.
     pub cluster: ClusterView,
     /// Users and access lists.
@@ -81,12 +86,13 @@ pub struct Rooms {
 impl AppState {
     /// The state of a node's HTTP API.
     pub fn new(rooms: Rooms, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
-        let Rooms { streams, cluster, access, scavenger, backups, control } = rooms;
+        let Rooms { streams, consumers, cluster, access, scavenger, backups, control } = rooms;
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         Self {
             router: Arc::new(Router::new(routes::ROUTES)),
             streams,
+            consumers,
             cluster,
             access,
             scavenger,

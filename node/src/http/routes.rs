@@ -3,11 +3,13 @@
 //! through this table, and `openapi.json` describes exactly its rows.
 
 use crate::http::exchange::audience::Audience;
-use crate::http::exchange::media_type::{EVENT, FEED, INCOMING, INCOMING_BODY, LIVE_FEED, NODE, PING, USERS, WRITE};
+use crate::http::exchange::media_type::{
+    EVENT, FEED, GROUPS, INCOMING, INCOMING_BODY, LIVE_FEED, LIVE_MESSAGES, MESSAGES, NODE, PARKED, PING, USERS, WRITE,
+};
 use crate::http::exchange::router::Route;
 use crate::http::resources::{
-    all, append, backup, delete, event, feed, filtered, gossip, health, member_changes, members, node, openapi,
-    operate, redact, scavenge, stats, subscriptions, trailing_slash, transfer, users, web,
+    all, append, backup, consumers, delete, event, feed, filtered, gossip, health, member_changes, members, node,
+    openapi, operate, redact, scavenge, stats, trailing_slash, transfer, users, web,
 };
 
 /// Makes a [`Route`] of each row. `-` in a column of media types is none: bodies are not looked at,
@@ -82,6 +84,26 @@ routes! {
     POST   "/users/{user}/command/reset-password"                 "user_reset_password"  UserAdmins         USERS         USERS     users::reset_password(body);
     POST   "/users/{user}/command/change-password"                "user_change_password" Endpoints          USERS         USERS     users::change_password(body);
 
+    GET    "/subscriptions"                                       "subscriptions"        Streams            -             GROUPS    consumers::list();
+    GET    "/subscriptions/{stream}"                              "subscriptions"        Streams            -             GROUPS    consumers::of_stream();
+    POST   "/subscriptions/restart"                               "subscription_restart" Streams            -             GROUPS    consumers::restart();
+    PUT    "/subscriptions/{stream}/{group}"                      "subscription_create"  Streams            GROUPS        GROUPS    consumers::create(body);
+    POST   "/subscriptions/{stream}/{group}"                      "subscription_update"  Streams            GROUPS        GROUPS    consumers::update(body);
+    DELETE "/subscriptions/{stream}/{group}"                      "subscription_delete"  Streams            -             GROUPS    consumers::delete();
+    GET    "/subscriptions/{stream}/{group}"                      "subscription_read"    Streams            -             LIVE_MESSAGES consumers::next();
+    // The original lists GET twice here, because it has a row for `?embed=`.
+    GET    "/subscriptions/{stream}/{group}"                      "subscription_read"    Streams            -             LIVE_MESSAGES consumers::next();
+    GET    "/subscriptions/{stream}/{group}/{count}"              "subscription_read"    Streams            -             MESSAGES  consumers::next_ones();
+    GET    "/subscriptions/viewparkedmessages/{stream}/{group}"   "subscription_parked"  Streams            -             PARKED    consumers::parked_head();
+    GET    "/subscriptions/viewparkedmessages/{stream}/{group}/{number}/backward/{count}" "subscription_parked" Streams  -             PARKED    consumers::parked_backward();
+    GET    "/subscriptions/viewparkedmessages/{stream}/{group}/{number}/forward/{count}"  "subscription_parked" Streams  -             PARKED    consumers::parked_forward();
+    GET    "/subscriptions/{stream}/{group}/info"                 "subscription_info"    Streams            -             GROUPS    consumers::info();
+    POST   "/subscriptions/{stream}/{group}/ack/{guid}"           "subscription_ack"     Streams            -             -         consumers::acknowledge_one();
+    POST   "/subscriptions/{stream}/{group}/nack/{guid}"          "subscription_nack"    Streams            -             -         consumers::give_back_one();
+    POST   "/subscriptions/{stream}/{group}/ack"                  "subscription_ack"     Streams            -             -         consumers::acknowledge();
+    POST   "/subscriptions/{stream}/{group}/nack"                 "subscription_nack"    Streams            -             -         consumers::give_back();
+    POST   "/subscriptions/{stream}/{group}/replayParked"         "subscription_replay"  Streams            -             GROUPS    consumers::replay_parked();
+
     POST   "/admin/backup"                                        "backup"               AdministratorsOnly -             -         backup::take(body);
     GET    "/admin/cluster"                                       "cluster"              Operators          -             NODE      members::overview();
     POST   "/admin/cluster/members"                               "cluster_change"       AdministratorsOnly -             NODE      member_changes::add(body);
@@ -110,8 +132,6 @@ routes! {
     POST   "/admin/mergeindexes"                                  "merge_indexes"        Operators          -             NODE      operate::merge_indexes();
     GET    "/admin/slow-requests"                                 "slow_requests"        Operators          -             NODE      node::slow_requests();
     POST   "/admin/redact/{stream}/{number}"                      "redact"               AdministratorsOnly -             NODE      redact::event();
-    GET    "/subscriptions"                                       "subscriptions"        Streams            -             NODE      subscriptions::list();
-    GET    "/subscriptions/{stream}"                              "subscriptions"        Streams            -             NODE      subscriptions::of_stream();
     GET    "/gossip"                                              "gossip"               Anybody            -             NODE      gossip::members();
     GET    "/health/live"                                         "health_live"          Anybody            -             -         health::live();
     HEAD   "/health/live"                                         "health_live"          Anybody            -             -         health::live();

@@ -7,6 +7,7 @@
 mod access;
 mod bad_input;
 mod cluster;
+mod consumers;
 mod extensions;
 mod feeds;
 mod half_closed;

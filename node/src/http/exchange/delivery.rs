@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::budget::{Account, FLOOR_BYTES};
+use crate::budget::{Account, FLOOR_BYTES, Held};
 use crate::http::exchange::reply::{PieceSender, Reply};
 use crate::http::exchange::request::Connection;
 use crate::http::limits::{PIECE_BYTES, PIECE_WAIT};
@@ -42,6 +42,29 @@ pub(crate) fn whole(connection: &Connection, body: Vec<u8>, answer: LargeAnswer)
     reply
 }
 
+/// Sends a body that others may share the memory of: that is kept until the last piece is on its
+/// way.
+pub(crate) fn keeping<M: Send + 'static>(connection: &Connection, body: Vec<u8>, memory: Vec<M>) -> Reply {
+    if memory.is_empty() {
+        return Reply::new(Bytes::from(body));
+    }
+    let (reply, sender) = Reply::in_pieces(Some(body.len() as u64));
+    let answers = connection.answers.clone();
+    tokio::spawn(async move {
+        let _memory = memory;
+        let mut left = &body[..];
+        while !left.is_empty() {
+            let Some((held, piece, rest)) = next_piece(&sender, &answers, left).await else { return };
+            if !sender.send(held.own(Bytes::copy_from_slice(piece))).await {
+                return;
+            }
+            left = rest;
+        }
+        sender.end().await;
+    });
+    reply
+}
+
 async fn send_parts<F: PageFormat>(mut parts: PageParts<F>, sender: PieceSender, answers: Arc<Account>) {
     loop {
         let part = tokio::select! {
@@ -71,14 +94,7 @@ pub(crate) async fn send(
 ) -> bool {
     let mut left = part;
     while !left.is_empty() {
-        // Two of the smaller ones always have room.
-        let most = if answers.is_wanted() { FLOOR_BYTES / 2 } else { PIECE_BYTES };
-        let (piece, rest) = left.split_at(left.len().min(most));
-        let held = tokio::select! {
-            held = answers.hold(piece.len(), PIECE_WAIT) => held,
-            () = sender.unwanted() => return false,
-        };
-        let Ok(held) = held else { return false };
+        let Some((held, piece, rest)) = next_piece(sender, answers, left).await else { return false };
         // As late as possible: the wait for room may have been long.
         if let Err(error) = reader.ask().await {
             log(error);
@@ -90,6 +106,23 @@ pub(crate) async fn send(
         left = rest;
     }
     true
+}
+
+/// The next piece of what is left, what is left behind it, and the room for it. `None` when the
+/// client left, or there was no room in time.
+async fn next_piece<'a>(
+    sender: &PieceSender,
+    answers: &Arc<Account>,
+    left: &'a [u8],
+) -> Option<(Held, &'a [u8], &'a [u8])> {
+    // Two of the smaller ones always have room.
+    let most = if answers.is_wanted() { FLOOR_BYTES / 2 } else { PIECE_BYTES };
+    let (piece, rest) = left.split_at(left.len().min(most));
+    let held = tokio::select! {
+        held = answers.hold(piece.len(), PIECE_WAIT) => held,
+        () = sender.unwanted() => return None,
+    };
+    held.ok().map(|held| (held, piece, rest))
 }
 
 /// An answer ends before its end. That a right was withdrawn is logged where it was withdrawn.

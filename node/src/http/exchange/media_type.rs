@@ -82,6 +82,8 @@ media_types! {
     EventJson         "application/vnd.eventstore.event+json"        utf8    Json   -        "application/vnd.kurrent.event+json";
     EventsXml         "application/vnd.eventstore.events+xml"        utf8    Xml    -        -;
     EventsJson        "application/vnd.eventstore.events+json"       utf8    Json   -        "application/vnd.kurrent.events+json";
+    MessagesXml       "application/vnd.eventstore.competingatom+xml" utf8    Xml    -        -;
+    MessagesJson      "application/vnd.eventstore.competingatom+json" utf8   Json   -        "application/vnd.kurrent.competingatom+json";
     Html              "text/html"                                    utf8    Html   -        -;
     OctetStream       "application/octet-stream"                     -       Bytes  -        -;
     EventStream       "text/event-stream"                            utf8    Events -        -;
@@ -201,6 +203,21 @@ pub(crate) const USERS: &[MediaType] = &[MediaType::Json];
 
 /// Answers of the routes that describe the node in JSON only (contract/services 0.6 and 4).
 pub(crate) const NODE: &[MediaType] = &[MediaType::Json];
+
+/// Answers with messages of a group (contract/services 3.1). The last one is ours.
+pub(crate) const MESSAGES: &[MediaType] = &[MediaType::MessagesXml, MediaType::MessagesJson, MediaType::Json];
+
+/// The same where there is a live form, too.
+pub(crate) const LIVE_MESSAGES: &[MediaType] = &with::<{ MESSAGES.len() + 1 }>(MESSAGES, MediaType::EventStream);
+
+/// Settings of a group, and what is told of groups (contract/services 3.1).
+pub(crate) const GROUPS: &[MediaType] = &[MediaType::Json, MediaType::TextXml, MediaType::Xml];
+
+/// Answers of pages of parked messages: a stream of parked messages has no description document.
+pub(crate) const PARKED: &[MediaType] = match FEED {
+    [MediaType::StreamDescription, pages @ ..] => pages,
+    all => all,
+};
 
 /// Answers of `/ping` (contract/services 4.1).
 pub(crate) const PING: &[MediaType] = &[MediaType::Json, MediaType::TextXml, MediaType::Xml, MediaType::Text];

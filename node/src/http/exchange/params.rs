@@ -7,6 +7,8 @@ use std::borrow::Cow;
 pub(crate) struct Params<'path> {
     /// Name of a stream.
     pub(crate) stream: Cow<'path, str>,
+    /// Name of a group of consumers.
+    pub(crate) group: Cow<'path, str>,
     /// Login name of a user.
     pub(crate) user: Cow<'path, str>,
     /// Event number, position or `head`.

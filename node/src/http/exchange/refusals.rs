@@ -5,6 +5,7 @@ use http::HeaderMap;
 
 use crate::access::{ManageError, ReadUsersError};
 use crate::cluster::view::ChangeMembersError;
+use crate::consumers::ConsumeError;
 use crate::http::exchange::caching;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::request::Request;
@@ -145,6 +146,15 @@ impl ApiError {
             ReadEventError::Refused(refusal) => Self::of_refusal(refusal, request),
             ReadEventError::NotFound | ReadEventError::NoMetadata { .. } => Self::NotFound,
             ReadEventError::Deleted => Self::Deleted,
+        }
+    }
+
+    /// Why no message of a group is handed out, or none is settled (contract/services 3.1).
+    pub(crate) fn of_consume(error: ConsumeError, request: &Request<'_>) -> Self {
+        match error {
+            ConsumeError::Refused(refusal) => Self::of_refusal(refusal, request),
+            ConsumeError::DoesNotExist => Self::NotFound,
+            ConsumeError::TooManyConsumers => Self::Conflict("The group has as many consumers as it may have.".into()),
         }
     }
 

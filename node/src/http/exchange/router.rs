@@ -97,7 +97,7 @@ impl Router {
 }
 
 /// Longest path that any template matches, in segments.
-const MAX_SEGMENTS: usize = 6;
+const MAX_SEGMENTS: usize = 7;
 
 /// The segments of a path, decoded.
 struct Segments<'path> {
@@ -142,6 +142,7 @@ enum Part {
     /// Exactly this.
     Is(&'static str),
     Stream,
+    Group,
     User,
     Number,
     Count,
@@ -156,6 +157,7 @@ impl Part {
     fn of(segment: &'static str) -> Self {
         match segment {
             "{stream}" => Self::Stream,
+            "{group}" => Self::Group,
             "{user}" => Self::User,
             "{number}" => Self::Number,
             "{count}" => Self::Count,
@@ -195,8 +197,10 @@ impl Template {
     fn matches(&self, segments: &[Cow<'_, str>]) -> bool {
         self.parts.iter().zip(segments).all(|(part, segment)| match part {
             Part::Is(literal) => segment == literal,
-            Part::Stream | Part::User | Part::Number | Part::Count | Part::Guid | Part::Name => !segment.is_empty(),
             Part::Path => true,
+            Part::Stream | Part::Group | Part::User | Part::Number | Part::Count | Part::Guid | Part::Name => {
+                !segment.is_empty()
+            }
         })
     }
 
@@ -214,6 +218,7 @@ impl Template {
             match part {
                 Part::Is(_) | Part::Name => {}
                 Part::Stream => params.stream = segment,
+                Part::Group => params.group = segment,
                 Part::User => params.user = segment,
                 Part::Number => params.number = Some(segment),
                 Part::Count => params.count = Some(segment),
@@ -327,6 +332,25 @@ mod tests {
             ("GET", "/stats/tcp", Some("/stats/tcp")),
             ("GET", "/stats/tcp/x", Some("/stats/{path}")),
             ("GET", "/statsx", None),
+            ("GET", "/subscriptions/restart", Some("/subscriptions/{stream}")),
+            ("POST", "/subscriptions/restart", Some("/subscriptions/restart")),
+            ("GET", "/subscriptions/S/info", Some("/subscriptions/{stream}/{group}")),
+            ("POST", "/subscriptions/S/ack", Some("/subscriptions/{stream}/{group}")),
+            ("GET", "/subscriptions/S/G/info", Some("/subscriptions/{stream}/{group}/info")),
+            ("GET", "/subscriptions/S/G/5", Some("/subscriptions/{stream}/{group}/{count}")),
+            ("POST", "/subscriptions/S/G/5", None),
+            ("GET", "/subscriptions/viewparkedmessages/G", Some("/subscriptions/{stream}/{group}")),
+            // Of a stream of this name, only single messages can be asked for.
+            (
+                "GET",
+                "/subscriptions/viewparkedmessages/G/info",
+                Some("/subscriptions/viewparkedmessages/{stream}/{group}"),
+            ),
+            (
+                "GET",
+                "/subscriptions/viewparkedmessages/S/G/head/backward/5",
+                Some("/subscriptions/viewparkedmessages/{stream}/{group}/{number}/backward/{count}"),
+            ),
             ("HEAD", "/streams/X", None),
             ("HEAD", "/health/live", Some("/health/live")),
             ("GET", "/streams/X//", None),
@@ -362,6 +386,8 @@ mod tests {
         assert_eq!(allowed("/streams/X/metadata"), "GET, POST, GET, OPTIONS");
         assert_eq!(allowed("/streams/%24all"), "POST, DELETE, GET, GET, OPTIONS");
         assert_eq!(allowed("/streams/%24all/head/backward/5"), "GET, GET, OPTIONS");
+        assert_eq!(allowed("/subscriptions"), "GET, OPTIONS");
+        assert_eq!(allowed("/subscriptions/a/b"), "PUT, POST, DELETE, GET, GET, OPTIONS");
         assert_eq!(allowed("/users"), "GET, POST, OPTIONS");
         assert_eq!(allowed("/users/x"), "GET, PUT, DELETE, OPTIONS");
         assert_eq!(allowed("/users/$current"), "GET, PUT, DELETE, GET, OPTIONS");

@@ -3,6 +3,7 @@
 pub(super) mod atom;
 pub(super) mod authority;
 pub(super) mod body;
+pub(super) mod competing;
 pub(super) mod forwarded;
 pub(super) mod html;
 pub(super) mod json;

@@ -1,7 +1,7 @@
 //! Entries as server-sent events (HTML Living Standard, 9.2).
 
 use crate::event::ResolvedRef;
-use crate::http::format::atom::{self, Embed};
+use crate::http::format::atom::{self, Additions, Embed};
 use crate::http::format::links::Base;
 
 /// Begins every answer, so that its client knows at once that it stands. A comment, which clients
@@ -19,11 +19,23 @@ pub(crate) fn checkpoint(id: &str) -> String {
 /// Appends an entry: `id`, `event` with the event type, and `data` with the entry as it stands in a
 /// feed, on one line.
 pub(crate) fn push_event(out: &mut Vec<u8>, id: &str, entry: &ResolvedRef<'_>, base: &Base, embed: Embed) {
+    push_event_with(out, id, entry, base, embed, Additions::default());
+}
+
+/// Appends an entry with more than entries usually have.
+pub(crate) fn push_event_with(
+    out: &mut Vec<u8>,
+    id: &str,
+    entry: &ResolvedRef<'_>,
+    base: &Base,
+    embed: Embed,
+    additions: Additions<'_>,
+) {
     push_field(out, b"id", id.as_bytes());
     let event_type = entry.shown().map_or_else(|| entry.original.event_type, |event| event.event_type);
     push_field(out, b"event", event_type.as_bytes());
     out.extend_from_slice(b"data: ");
-    push_on_one_line(out, &atom::json::feed_entry(entry, base, embed));
+    push_on_one_line(out, &atom::json::feed_entry(entry, base, embed, additions));
     out.extend_from_slice(b"\n\n");
 }
 

@@ -132,6 +132,8 @@ fn names_its_events(media_type: MediaType) -> bool {
         | MediaType::Html
         | MediaType::OctetStream
         | MediaType::EventStream
+        | MediaType::MessagesXml
+        | MediaType::MessagesJson
         | MediaType::Text => false,
     }
 }
@@ -146,7 +148,12 @@ fn events_format(
     let (is_json, text) = match media_type {
         MediaType::EventsJson | MediaType::EventJson | MediaType::AtomJson => return Ok(EventsFormat::JsonArray),
         MediaType::EventsXml | MediaType::EventXml | MediaType::AtomXml => return Ok(EventsFormat::XmlList),
-        MediaType::StreamDescription | MediaType::Html | MediaType::EventStream | MediaType::Text => {
+        MediaType::StreamDescription
+        | MediaType::Html
+        | MediaType::EventStream
+        | MediaType::MessagesXml
+        | MediaType::MessagesJson
+        | MediaType::Text => {
             return Err(BodyError::Invalid.into());
         }
         MediaType::Json => (true, Some(Text::Json)),

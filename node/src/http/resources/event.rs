@@ -95,9 +95,13 @@ fn body(request: &Request<'_>, event: &ResolvedRef<'_>) -> Vec<u8> {
             let position = event.original;
             html::page(&atom::json::entry(event, &base, Embed::TryHarder), position.stream, Some(position.number))
         }
-        MediaType::AtomJson | MediaType::StreamDescription | MediaType::EventStream | MediaType::Text => {
-            atom::json::entry(event, &base, Embed::parse(request.query("embed").as_deref()))
-        }
+        // No event has one of the last five.
+        MediaType::AtomJson
+        | MediaType::MessagesXml
+        | MediaType::MessagesJson
+        | MediaType::StreamDescription
+        | MediaType::EventStream
+        | MediaType::Text => atom::json::entry(event, &base, Embed::parse(request.query("embed").as_deref())),
     }
 }
 

@@ -23,8 +23,9 @@ pub(crate) async fn head(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
 
 /// GET /streams/{stream}/{number}/backward/{count}
 pub(crate) async fn backward(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    if let Some(answer) = description::answer(request) {
-        return Ok(answer);
+    if description::is_wanted(request) {
+        // Rare, and it asks other rooms.
+        return Box::pin(description::answer(request)).await;
     }
     let stream = extract::stream(&request.params.stream)?;
     page(request, stream, backward_start(request)?).await
@@ -53,18 +54,25 @@ fn metastream(request: &Request<'_>) -> Result<StreamName, ApiError> {
     extract::metastream(name, || ApiError::BadRequest(format!("Invalid stream name '{name}'").into()))
 }
 
-fn backward_start(request: &Request<'_>) -> Result<PageStart, ApiError> {
+/// Where a page begins that goes backward.
+pub(super) fn backward_start(request: &Request<'_>) -> Result<PageStart, ApiError> {
     match request.params.number.as_deref() {
         None | Some("head") => Ok(PageStart::Head),
         Some(text) => extract::number(text).map(PageStart::Backward),
     }
 }
 
-fn forward_start(request: &Request<'_>) -> Result<PageStart, ApiError> {
+/// Where a page begins that goes forward.
+pub(super) fn forward_start(request: &Request<'_>) -> Result<PageStart, ApiError> {
     extract::number(request.params.number.as_deref().unwrap_or("head")).map(PageStart::Forward)
 }
 
-async fn page(request: &Request<'_>, stream: StreamName, start: PageStart) -> Result<Response<Reply>, ApiError> {
+/// A page of a stream.
+pub(super) async fn page(
+    request: &Request<'_>,
+    stream: StreamName,
+    start: PageStart,
+) -> Result<Response<Reply>, ApiError> {
     let count = page::count(request, |text| format!("'{text}' is not valid count. Should be positive integer"))?;
     let format = FeedFormat::of_request(request, stream.as_str());
     let links = extract::links(request.headers)?;

@@ -3,6 +3,7 @@
 pub(super) mod all;
 pub(super) mod append;
 pub(super) mod backup;
+pub(super) mod consumers;
 pub(super) mod delete;
 pub(super) mod description;
 pub(super) mod event;
@@ -22,7 +23,6 @@ pub(super) mod page;
 pub(super) mod redact;
 pub(super) mod scavenge;
 pub(super) mod stats;
-pub(super) mod subscriptions;
 pub(super) mod trailing_slash;
 pub(super) mod transfer;
 pub(super) mod users;

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::{Embed, EntryContent, Feed, Printer, updated};
+use super::{Additions, Embed, EntryContent, Feed, Printer, updated};
 use crate::event::{EventRef, ResolvedRef};
 use crate::http::format::body::text as text_of;
-use crate::http::format::json::{Object, indent, indent_into, push_escaped, push_string};
+use crate::http::format::json::{Object, indent, indent_into, push_escaped, push_indent, push_string};
 use crate::http::format::links::Base;
 
 /// A feed up to its first entry.
@@ -33,17 +33,30 @@ pub(crate) fn start(out: &mut Vec<u8>, feed: &Feed) {
     document.key("entries").push(b'[');
 }
 
+/// Where an entry stands in its feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Before all others.
+    First,
+    /// Behind another entry.
+    BehindAnother,
+}
+
 /// The next entry of a feed.
 pub(crate) fn entry_of_feed(
     out: &mut Vec<u8>,
     entry: &ResolvedRef<'_>,
     printer: &mut Printer<'_>,
     embed: Embed,
-    is_first: bool,
+    place: Place,
+    additions: Additions<'_>,
 ) {
-    out.extend_from_slice(if is_first { b"\n    " } else { b",\n    " });
+    out.extend_from_slice(match place {
+        Place::First => b"\n    ",
+        Place::BehindAnother => b",\n    ",
+    });
     let mut object = Object::open(out, 4);
-    members(&mut object, entry, &IN_FEED, printer, embed, EntryContent::of_feed(embed));
+    members(&mut object, entry, &IN_FEED, printer, Shown::in_feed(embed, additions));
     object.close();
 }
 
@@ -56,18 +69,33 @@ pub(crate) fn end(out: &mut Vec<u8>, has_entries: bool) {
 pub(crate) fn entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
-    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, EntryContent::Shown);
+    let shown = Shown { embed, content: EntryContent::Shown, additions: Additions::default() };
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), shown);
     document.close();
     out
 }
 
 /// One entry as it stands in a feed.
-pub(crate) fn feed_entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed) -> Vec<u8> {
+pub(crate) fn feed_entry(entry: &ResolvedRef<'_>, base: &Base, embed: Embed, additions: Additions<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut document = Object::open(&mut out, 0);
-    members(&mut document, entry, &ALONE, &mut Printer::new(base), embed, EntryContent::of_feed(embed));
+    members(&mut document, entry, &ALONE, &mut Printer::new(base), Shown::in_feed(embed, additions));
     document.close();
     out
+}
+
+/// What an entry shows besides what all entries show.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    embed: Embed,
+    content: EntryContent,
+    additions: Additions<'a>,
+}
+
+impl<'a> Shown<'a> {
+    fn in_feed(embed: Embed, additions: Additions<'a>) -> Self {
+        Self { embed, content: EntryContent::of_feed(embed), additions }
+    }
 }
 
 fn author(object: &mut Object<'_>) {
@@ -76,12 +104,16 @@ fn author(object: &mut Object<'_>) {
 
 /// What stands between the parts of an entry: the same text in all entries that stand equally deep.
 struct Text {
+    /// Of the closing brace of the entry.
+    indent: usize,
     to_title: Vec<u8>,
     to_id: Vec<u8>,
     to_updated: Vec<u8>,
     to_summary: Vec<u8>,
     to_edit: Vec<u8>,
     to_alternate: Vec<u8>,
+    /// Up to the end of the link before, behind which further links may come.
+    to_more_links: Vec<u8>,
     to_end: Vec<u8>,
 }
 
@@ -109,7 +141,8 @@ impl Text {
             let text = texts.next().unwrap_or_default();
             text.strip_prefix(skipped.as_bytes()).unwrap_or(text).to_vec()
         };
-        Self {
+        let mut text = Self {
+            indent,
             to_title: next("{"),
             to_id: next(""),
             to_updated: next(""),
@@ -117,19 +150,17 @@ impl Text {
             // The content may come between.
             to_edit: next("\","),
             to_alternate: next(""),
-            to_end: next(""),
-        }
+            to_more_links: next(""),
+            to_end: Vec::new(),
+        };
+        let links_end = text.to_more_links.iter().rposition(|byte| *byte == b'}').map_or(0, |at| at + 1);
+        text.to_end = text.to_more_links.split_off(links_end);
+        text
     }
 }
 
-fn members(
-    object: &mut Object<'_>,
-    entry: &ResolvedRef<'_>,
-    text: &Text,
-    printer: &mut Printer<'_>,
-    embed: Embed,
-    content: EntryContent,
-) {
+fn members(object: &mut Object<'_>, entry: &ResolvedRef<'_>, text: &Text, printer: &mut Printer<'_>, shown: Shown<'_>) {
+    let Shown { embed, content, additions } = shown;
     if embed >= Embed::Rich
         && let Some(event) = entry.shown()
     {
@@ -150,7 +181,24 @@ fn members(
     }
     let out = object.prepared(&text.to_edit);
     let (uri, _) = printer.around_number(stream);
-    push_all(out, &[uri.as_bytes(), number, &text.to_alternate, uri.as_bytes(), number, &text.to_end]);
+    push_all(out, &[uri.as_bytes(), number, &text.to_alternate, uri.as_bytes(), number, &text.to_more_links]);
+    for (relation, uri) in additions.links {
+        push_link(out, text.indent + 4, relation, uri);
+    }
+    out.extend_from_slice(&text.to_end);
+    if let Some(retries) = additions.retries {
+        object.integer("retryCount", retries);
+    }
+}
+
+/// A link behind another one, whose braces stand `indent` spaces from the margin.
+fn push_link(out: &mut Vec<u8>, indent: usize, relation: &str, uri: &str) {
+    out.extend_from_slice(b",\n");
+    push_indent(out, indent);
+    let mut link = Object::open(out, indent);
+    link.plain("uri", uri);
+    link.plain("relation", relation);
+    link.close();
 }
 
 fn push_all(out: &mut Vec<u8>, parts: &[&[u8]]) {

@@ -65,6 +65,15 @@ fn content<'a>(entry: &ResolvedRef<'a>) -> Option<EventRef<'a>> {
     is_plain.then_some(entry.original)
 }
 
+/// What an entry has besides what all entries have; by default nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Additions<'a> {
+    /// Links behind `edit` and `alternate`: relation and URI.
+    pub(crate) links: &'a [(&'static str, String)],
+    /// How often the message was handed out before.
+    pub(crate) retries: Option<u32>,
+}
+
 /// What entries print again and again. Those of a feed mostly stand in one stream and were stored
 /// at about the same time, so the name is encoded once and the date printed once.
 pub(crate) struct Printer<'a> {
@@ -179,13 +188,19 @@ impl<'a> FeedWriter<'a> {
 
     /// The next entry.
     pub(crate) fn entry(&mut self, out: &mut Vec<u8>, entry: &ResolvedRef<'_>) {
-        let (is_first, embed) = (!self.has_entries, self.format.embed);
+        self.entry_with(out, entry, Additions::default());
+    }
+
+    /// The next entry, with more than entries usually have.
+    pub(crate) fn entry_with(&mut self, out: &mut Vec<u8>, entry: &ResolvedRef<'_>, additions: Additions<'_>) {
+        let place = if self.has_entries { json::Place::BehindAnother } else { json::Place::First };
+        let embed = self.format.embed;
         match &self.format.notation {
-            Notation::Json => json::entry_of_feed(out, entry, &mut self.printer, embed, is_first),
-            Notation::Xml => xml::entry_of_feed(out, entry, &mut self.printer, embed),
-            Notation::Html { .. } => {
-                self.in_html(out, |printer, json| json::entry_of_feed(json, entry, printer, embed, is_first));
-            }
+            Notation::Json => json::entry_of_feed(out, entry, &mut self.printer, embed, place, additions),
+            Notation::Xml => xml::entry_of_feed(out, entry, &mut self.printer, embed, additions),
+            Notation::Html { .. } => self.in_html(out, |printer, json| {
+                json::entry_of_feed(json, entry, printer, embed, place, additions);
+            }),
         }
         self.has_entries = true;
     }

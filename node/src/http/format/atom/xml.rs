@@ -1,6 +1,6 @@
 //! Feeds, entries and events as XML (contract/streams 8.4, 8.5, 9.2).
 
-use super::{Embed, EntryContent, Feed, Printer, updated};
+use super::{Additions, Embed, EntryContent, Feed, Printer, updated};
 use crate::event::{EventRef, ResolvedRef};
 use crate::http::format::body::text as text_of;
 use crate::http::format::json::tree::{Json, parse};
@@ -66,8 +66,14 @@ pub(crate) fn start(out: &mut Vec<u8>, feed: &Feed) {
 }
 
 /// The next entry of a feed.
-pub(crate) fn entry_of_feed(out: &mut Vec<u8>, entry: &ResolvedRef<'_>, printer: &mut Printer<'_>, embed: Embed) {
-    push_entry(out, &IN_FEED, "", entry, printer, EntryContent::of_feed(embed));
+pub(crate) fn entry_of_feed(
+    out: &mut Vec<u8>,
+    entry: &ResolvedRef<'_>,
+    printer: &mut Printer<'_>,
+    embed: Embed,
+    additions: Additions<'_>,
+) {
+    push_entry(out, &IN_FEED, "", entry, printer, (EntryContent::of_feed(embed), additions));
 }
 
 /// A feed behind its last entry.
@@ -80,7 +86,8 @@ pub(crate) fn entry(entry: &ResolvedRef<'_>, base: &Base) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(DECLARATION);
     let namespace = format!(" xmlns:atom=\"{NAMESPACE}\"");
-    push_entry(&mut out, &ALONE, &namespace, entry, &mut Printer::new(base), EntryContent::Shown);
+    let shown = (EntryContent::Shown, Additions::default());
+    push_entry(&mut out, &ALONE, &namespace, entry, &mut Printer::new(base), shown);
     out
 }
 
@@ -106,7 +113,7 @@ fn push_entry(
     attributes: &str,
     entry: &ResolvedRef<'_>,
     printer: &mut Printer<'_>,
-    content: EntryContent,
+    (content, additions): (EntryContent, Additions<'_>),
 ) {
     let (number, stream) = entry.identity();
     let uri = format!("{}{number}", printer.around_number(stream).0);
@@ -120,6 +127,9 @@ fn push_entry(
     push_element(out, names.summary, entry.original.event_type);
     link(out, names, &uri, "edit");
     link(out, names, &uri, "alternate");
+    for (relation, uri) in additions.links {
+        link(out, names, uri, relation);
+    }
     if let Some(event) = content.of(entry) {
         open(out, names.content, " type=\"application/xml\"");
         event_elements(out, event, names.no_namespace);
