@@ -72,6 +72,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// The files that a page shows: blocks of Python with the name of the file behind the language.
+fn files(markdown: &str) -> Vec<(&str, &str)> {
+    let block = |rest: &'_ str| -> Option<(&str, &str)> {
+        let (name, rest) = rest.split_once('\n')?;
+        Some((name, rest.split_once("\n```\n")?.0))
+    };
+    markdown.split("\n```python ").skip(1).map(|rest| block(rest).expect("a file that does not end")).collect()
+}
+
 /// Whether a command calls the program, perhaps with a password in its environment.
 fn is_of_program(command: &str) -> bool {
     command.split(' ').find(|word| !word.starts_with("HEADWATER_")) == Some("headwater")
@@ -98,12 +107,13 @@ const PASSWORDS: [&str; 2] = ["HEADWATER_PASSWORD", "HEADWATER_TO_PASSWORD"];
 
 #[test]
 fn examples_of_the_documentation_are_true() {
-    let mut files = vec![root().join("README.md")];
+    let mut pages = vec![root().join("README.md")];
     let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    files.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     let mut wrong = Vec::new();
-    for file in files {
-        let examples = examples(&std::fs::read_to_string(&file).unwrap());
+    for file in pages {
+        let page = std::fs::read_to_string(&file).unwrap();
+        let examples = examples(&page);
         assert!(!examples.is_empty() || !file.ends_with("README.md"), "the README has no examples");
         if examples.is_empty() {
             continue;
@@ -111,12 +121,16 @@ fn examples_of_the_documentation_are_true() {
         // Each page tells a story of its own and begins with an empty store. The node logs all it
         // can.
         let (data, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, text) in files(&page) {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
         let data_dir = format!("--data-dir={}", data.path().display());
         let all = "--log-filter=debug,headwater=trace,openraft=error,audit=trace";
         let (node, base) = Process::start_single(&[&data_dir, all]);
         let host = base.strip_prefix("http://").unwrap();
         for Example { command, expected } in &examples {
-            let is_known = command.starts_with("curl ") || is_of_program(command);
+            let is_known =
+                ["curl ", "python3 "].iter().any(|known| command.starts_with(known)) || is_of_program(command);
             assert!(is_known && !expected.is_empty(), "{}: {command}", file.display());
             let output = run(command, host, directory.path());
             if let Some(fragment) = missing(&output, expected) {
@@ -186,6 +200,13 @@ fn every_route_has_an_example() {
         missing.retain(|route| *route != format!("{method} {template}"));
     }
     assert!(missing.is_empty(), "docs/http-api.md has no example of {missing:?}");
+}
+
+#[test]
+fn a_file_of_a_page_ends_with_its_block() {
+    let page = "```python\nnot this\n```\n\n```python a.py\nx = 1\n\ny = 2\n```\ntext\n";
+    assert_eq!(files(page), [("a.py", "x = 1\n\ny = 2")]);
+    assert_eq!(files("no file"), []);
 }
 
 #[test]
