@@ -22,7 +22,7 @@ pub(super) enum Call {
     Settle { ids: Vec<Uuid>, settlement: Settlement, reply: oneshot::Sender<Answer<()>> },
     /// Messages were handed out and not sent: they are not there any more, or have to be handed
     /// out again.
-    GiveBack { messages: Vec<(Key, Uuid)>, gone: bool },
+    GiveBack { keys: Vec<Key>, gone: bool },
     /// Connects a consumer, which gets messages through this channel.
     Connect { consumer: NewConsumer, reply: oneshot::Sender<Answer<ConsumerId>> },
     /// A consumer is gone.

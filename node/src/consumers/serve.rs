@@ -149,8 +149,8 @@ impl LeaderOfGroups {
         if client.requester != Requester::Node {
             return Err(Refusal::Denied.into());
         }
-        let messages = given.messages.iter().filter_map(|message| Some((key_of(message), Uuid::from_slice(&message.id).ok()?)));
-        self.tell(name, Call::GiveBack { messages: messages.collect(), gone: given.gone }).await;
+        let keys = given.messages.iter().map(key_of).collect();
+        self.tell(name, Call::GiveBack { keys, gone: given.gone }).await;
         Ok(done(0))
     }
 

@@ -10,13 +10,13 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::ConsumerMetrics;
-use super::call::{Answer, Batch, Call, CallError, NewConsumer, READING_PATIENCE};
+use super::call::{Answer, Batch, CALLS, Call, CallError, NewConsumer, READING_PATIENCE};
 use super::group::{ConsumerId, Group, Handed, Key, Message, Which};
 use super::info::Rate;
 use super::reader::{Found, Reader};
 use super::record::{ParkedMessages, Stored};
 use super::storing::Storing;
-use super::{Parts, Settlement, Take};
+use super::{Parts, Take};
 use crate::cluster::{Leader, LeaderTerm};
 use crate::event::{EventNumber, Ticks, Visibility};
 use crate::store::{ReadView, StreamChange};
@@ -101,6 +101,8 @@ pub(super) struct Worker {
     follow_at: Instant,
     reading_again: Option<BoxFuture<'static, ReadAgain>>,
     waiting: VecDeque<Taker>,
+    /// Calls about messages of the last leader that were not read again yet.
+    deferred: Vec<Call>,
     called: Instant,
     is_resting: bool,
     rested: Option<oneshot::Sender<()>>,
@@ -139,6 +141,7 @@ impl Worker {
             follow_at: now,
             reading_again: None,
             waiting: VecDeque::new(),
+            deferred: Vec::new(),
             called: now,
             is_resting: false,
             rested: None,
@@ -206,6 +209,11 @@ impl Worker {
             Happening::ReadAgain(read) => {
                 self.reading_again = None;
                 self.takes_again(read);
+                if !self.is_reading_again() {
+                    for call in std::mem::take(&mut self.deferred) {
+                        self.takes_call(call);
+                    }
+                }
             }
             Happening::Stored(stored) => return self.takes_stored(stored).await,
             Happening::SettingsChanged => return self.is_current().await,
@@ -230,6 +238,9 @@ impl Worker {
                 self.waiting.push_back(Taker { take, until, reply });
             }
             Call::Settle { reply, .. } if self.is_resting => drop(reply.send(Err(CallError::Resting))),
+            call @ Call::Settle { .. } if self.is_reading_again() && self.deferred.len() < CALLS => {
+                self.deferred.push(call);
+            }
             Call::Settle { ids, settlement, reply } => {
                 let settled = ids.into_iter().filter(|id| self.group.settle(*id, settlement)).count();
                 if settled > 0 {
@@ -238,14 +249,8 @@ impl Worker {
                 self.parts.metrics.settled(settlement, settled as u64);
                 let _ = reply.send(Ok(()));
             }
-            Call::GiveBack { messages, gone: true } => {
-                for (_, id) in messages {
-                    self.group.settle(id, Settlement::Skip);
-                }
-            }
-            Call::GiveBack { messages, gone: false } => {
-                self.group.give_back(messages.into_iter().map(|(key, _)| key));
-            }
+            Call::GiveBack { keys, gone: true } => self.group.gone(keys),
+            Call::GiveBack { keys, gone: false } => self.group.give_back(keys),
             Call::Connect { reply, .. } if self.is_resting => drop(reply.send(Err(CallError::Resting))),
             Call::Connect { consumer, reply } => drop(reply.send(self.connect(consumer, now))),
             Call::Disconnect(id) => self.disconnect(id),
@@ -340,6 +345,11 @@ impl Worker {
             self.moved = now;
             self.parts.metrics.handed_out.inc_by(handed.len() as u64);
         }
+    }
+
+    /// Whether messages are still to be read again that the last leader has handed out.
+    fn is_reading_again(&self) -> bool {
+        self.failure.is_none() && self.group.wanted().reread.is_some()
     }
 
     /// Whether messages that exist may still be on their way into the machine.

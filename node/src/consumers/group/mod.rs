@@ -25,7 +25,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,9 @@ pub(crate) struct Group {
     replay: Option<Replaying>,
     waiting: Waiting,
     out: Out,
+    /// Messages that were out when the last leader ended, and wait: whoever has them may still
+    /// settle them.
+    handed_before: BTreeSet<(Uuid, Key)>,
     /// Messages that have to be parked, and why.
     parking: BTreeMap<Key, settle::Reason>,
     connected: Connected,
@@ -154,6 +157,7 @@ impl Group {
             replay: progress.replay.map(replaying),
             waiting: Waiting::new(settings.strategy),
             out: Out::default(),
+            handed_before: BTreeSet::new(),
             parking: BTreeMap::new(),
             connected: Connected::new(settings.strategy),
             settled: progress.settled,
@@ -211,6 +215,7 @@ impl Group {
             let Some(run) = open.get(run).filter(|run| run.has(number)) else { continue };
             if message.key.which() == which && !self.entries.contains_key(&message.key) {
                 gone -= 1;
+                self.handed_before.insert((message.id, message.key));
                 self.add(message, run.retries);
             }
         }

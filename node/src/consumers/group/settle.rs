@@ -39,14 +39,13 @@ impl fmt::Display for Reason {
 
 impl Group {
     /// Settles a message that is out, whoever has it. False, and nothing is done, when no message of
-    /// this id is out. If several are, it is the one with the lowest number.
+    /// this id is out. If several are, it is the one with the lowest number. A message that was out
+    /// when the last leader ended counts as out until it is handed out again.
     pub(crate) fn settle(&mut self, id: Uuid, settlement: Settlement) -> bool {
-        let Some(key) = self.out.first_of(id) else { return false };
+        let Some(key) = self.out.first_of(id) else { return self.settle_handed_before(id, settlement) };
         match settlement {
             Settlement::Acknowledge => {
-                if key.which() == Which::Source {
-                    self.acknowledged = self.acknowledged.max(Some(key.number()));
-                }
+                self.note_acknowledged(key);
                 self.take_back(key);
                 self.done(key);
             }
@@ -69,6 +68,37 @@ impl Group {
             if self.take_back(key) {
                 self.done(key);
             }
+        }
+    }
+
+    /// Settles a message that the last leader has handed out. It waits: given back it is already.
+    fn settle_handed_before(&mut self, id: Uuid, settlement: Settlement) -> bool {
+        let all = (id, Key::Parked(0))..=(id, Key::Source(u64::MAX));
+        let Some((_, key)) = self.handed_before.range(all).next().copied() else { return false };
+        if settlement == Settlement::Retry {
+            return true;
+        }
+        self.handed_before.remove(&(id, key));
+        let rank = self.rank(key);
+        let Some(entry) = self.entries.get(&key).filter(|entry| entry.place == Place::Waiting) else { return false };
+        self.waiting.remove(rank, entry.lane);
+        if let Some(reading) = self.reading_mut(key.which()) {
+            reading.handed_out(key.number());
+        }
+        match settlement {
+            Settlement::Park => self.park(key, Reason::Asked),
+            Settlement::Acknowledge => {
+                self.note_acknowledged(key);
+                self.done(key);
+            }
+            Settlement::Skip | Settlement::Retry => self.done(key),
+        }
+        true
+    }
+
+    fn note_acknowledged(&mut self, key: Key) {
+        if key.which() == Which::Source {
+            self.acknowledged = self.acknowledged.max(Some(key.number()));
         }
     }
 
