@@ -20,7 +20,7 @@ const MAX_REASON_BYTES: usize = 4_096;
 
 /// Whether a request whose outcome is unknown may be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
+pub(crate) enum Repeat {
     /// It changes nothing, or doing it twice is the same as doing it once.
     Safe,
     /// Only where it has certainly not been carried out.
@@ -29,7 +29,7 @@ pub enum Repeat {
 
 /// A request, ready to be made several times.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub(crate) struct Call {
     method: Method,
     /// Path and query, percent-encoded.
     path: String,
@@ -40,36 +40,36 @@ pub struct Call {
 
 impl Call {
     /// Reads something.
-    pub fn get(path: impl Into<String>) -> Self {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path, Repeat::Safe)
     }
 
     /// Has something done.
-    pub fn post(path: impl Into<String>, repeat: Repeat) -> Self {
+    pub(crate) fn post(path: impl Into<String>, repeat: Repeat) -> Self {
         Self::new(Method::POST, path, repeat)
     }
 
     /// Any request; `path` begins with a slash, and is percent-encoded.
-    pub fn new(method: Method, path: impl Into<String>, repeat: Repeat) -> Self {
+    pub(crate) fn new(method: Method, path: impl Into<String>, repeat: Repeat) -> Self {
         Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new(), repeat }
     }
 
     /// With this media type of the answer.
     #[must_use]
-    pub fn accept(self, media_type: &'static str) -> Self {
+    pub(crate) fn accept(self, media_type: &'static str) -> Self {
         self.header(ACCEPT, HeaderValue::from_static(media_type))
     }
 
     /// With a header.
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
     /// With a body.
     #[must_use]
-    pub fn body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self.header(CONTENT_TYPE, HeaderValue::from_static(media_type))
     }
@@ -82,13 +82,13 @@ impl Call {
 
 /// A whole answer with a status of success.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// One attempt that gave no answer.
@@ -130,7 +130,7 @@ impl Client {
     ///
     /// # Errors
     /// No answer, or one with a status other than success.
-    pub async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+    pub(crate) async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
         let mut again = self.repetition(call);
         loop {
             let failed = match self.attempt(call).await {
@@ -149,7 +149,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub async fn open(&self, call: &Call) -> Result<Response, ClientError> {
+    pub(crate) async fn open(&self, call: &Call) -> Result<Response, ClientError> {
         let mut again = self.repetition(call);
         loop {
             match self.attempt(call).await {

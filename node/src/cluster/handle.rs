@@ -40,7 +40,7 @@ use crate::transport::{NodeId, Traffic};
 
 /// Handle on the cluster as this node takes part in it. Cheap to clone.
 #[derive(Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub(super) parts: Arc<ClusterParts>,
 }
 
@@ -303,7 +303,7 @@ impl Cluster {
     }
 
     /// Id of the cluster; `None` before it was founded.
-    pub fn cluster_id(&self) -> Option<Uuid> {
+    pub(crate) fn cluster_id(&self) -> Option<Uuid> {
         self.parts.identity.cluster_id()
     }
 }
@@ -311,12 +311,12 @@ impl Cluster {
 /// Leadership.
 impl Cluster {
     /// The leader, as far as this node knows.
-    pub fn leader(&self) -> Leader {
+    pub(crate) fn leader(&self) -> Leader {
         self.parts.leadership.leader()
     }
 
     /// Whether this node leads, as far as it knows.
-    pub fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.parts.leadership.is_local()
     }
 
@@ -427,7 +427,7 @@ impl Cluster {
 /// Status.
 impl Cluster {
     /// The members and their health.
-    pub fn status(&self) -> ClusterStatus {
+    pub(crate) fn status(&self) -> ClusterStatus {
         self.parts.status.of_cluster()
     }
 

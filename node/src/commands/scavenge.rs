@@ -29,7 +29,7 @@ struct Run {
 ///
 /// # Errors
 /// See [`CommandError`]. An interrupted wait leaves the run alone.
-pub async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
+pub(crate) async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
     if let Some(id) = flags.stop {
         let stop = Call::new(reqwest::Method::DELETE, format!("/admin/scavenge/{id}"), Repeat::IfNotDone);

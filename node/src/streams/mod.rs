@@ -74,7 +74,7 @@ use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES, MAX_P
 
 /// The operations on streams. Cheap to clone.
 #[derive(Clone)]
-pub struct Streams {
+pub(crate) struct Streams {
     /// Takes writes, and knows which node leads.
     cluster: Cluster,
     /// Knows what callers may do.
@@ -99,7 +99,7 @@ impl Streams {
     ///
     /// # Errors
     /// The thread of filters cannot be started.
-    pub fn start(cluster: Cluster, access: Access, read_wait: Duration) -> std::io::Result<Self> {
+    pub(crate) fn start(cluster: Cluster, access: Access, read_wait: Duration) -> std::io::Result<Self> {
         Ok(Self {
             cluster,
             access,
@@ -112,7 +112,7 @@ impl Streams {
     }
 
     /// Ends the waits of all readers, present and future: the node shuts down.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.waiters.close();
     }
 }

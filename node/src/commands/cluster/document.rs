@@ -9,7 +9,7 @@ use crate::commands::CommandError;
 /// How well a cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Health {
+pub(crate) enum Health {
     /// All is well, or what was asked for is done.
     #[serde(rename = "healthy")]
     Good,
