@@ -9,6 +9,7 @@
 //! operators should hear of the clock). [`Cluster`] is the handle on all of them, and [`service`]
 //! answers other nodes.
 
+mod assembly;
 mod clock;
 pub(crate) mod connector;
 mod hand_over;
@@ -30,7 +31,8 @@ mod wire;
 mod writes;
 
 pub(crate) use crate::transport::{Member, NodeId};
-pub(crate) use handle::{Background, Cluster, Dependencies, UPKEEP_HAS_TO_WAIT};
+pub(crate) use assembly::{Background, Dependencies};
+pub(crate) use handle::{Cluster, UPKEEP_HAS_TO_WAIT};
 pub(crate) use leadership::{Leader, LeaderHint, LeaderTerm};
 pub(crate) use read_barrier::BarrierError;
 pub(crate) use status::figures;
