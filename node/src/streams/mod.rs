@@ -50,7 +50,7 @@ pub(crate) use barrier::ReadBarrier;
 pub(crate) use commit::CommitError;
 pub(crate) use delete::{Delete, DeleteKind, Deleted};
 pub(crate) use document::{Document, LargeAnswer, PageFacts, PageParts, PageRead, ReadPageError};
-pub(crate) use export::{ExportPage, Exported, ExportedEnds};
+pub(crate) use export::{ExportPage, ExportedEnds};
 pub(crate) use filter::{Filter, FilterBy, Pattern, PatternError};
 pub(crate) use import::{Import, ImportError, Imported};
 pub(crate) use links::Links;
