@@ -72,7 +72,7 @@ impl Copy {
         };
         let path = format!("/admin/hashes/{}/{}", range.start, range.end - range.start);
         let answer = client.send(&Call::get(path).accept("application/json")).await?;
-        serde_json::from_slice(&answer.body).map_err(|_| CompareError::NoHash(client.name().to_owned()))
+        serde_json::from_slice(&answer).map_err(|_| CompareError::NoHash(client.name().to_owned()))
     }
 }
 
@@ -251,7 +251,7 @@ impl Copy {
             Self::Node(client) => {
                 let path = format!("/streams/%24all/{position:032X}/forward/1?embed=rich");
                 let page = client.send(&Call::get(path).accept("application/vnd.eventstore.atom+json")).await.ok()?;
-                let page: serde_json::Value = serde_json::from_slice(&page.body).ok()?;
+                let page: serde_json::Value = serde_json::from_slice(&page).ok()?;
                 let entry = page.get("entries")?.get(0)?;
                 let (number, stream) = (entry.get("eventNumber")?.as_u64()?, entry.get("streamId")?.as_str()?);
                 Some(format!("event {number} of stream '{stream}', {}", entry.get("eventId")?.as_str()?))

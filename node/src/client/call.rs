@@ -80,17 +80,6 @@ impl Call {
     }
 }
 
-/// A whole answer with a status of success.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// Status.
-    pub(crate) status: StatusCode,
-    /// Headers.
-    pub(crate) headers: HeaderMap,
-    /// Body.
-    pub(crate) body: Bytes,
-}
-
 /// One attempt that gave no answer.
 struct Failed {
     error: ClientError,
@@ -126,16 +115,16 @@ impl Repetition {
 }
 
 impl Client {
-    /// Makes the request and reads the whole answer.
+    /// Makes the request and reads the whole body of the answer.
     ///
     /// # Errors
     /// No answer, or one with a status other than success.
-    pub(crate) async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+    pub(crate) async fn send(&self, call: &Call) -> Result<Bytes, ClientError> {
         let mut again = self.repetition(call);
         loop {
             let failed = match self.attempt(call).await {
                 Ok(response) => match self.read_whole(call, response).await {
-                    Ok(answer) => return Ok(answer),
+                    Ok(body) => return Ok(body),
                     Err(failed) => failed,
                 },
                 Err(failed) => failed,
@@ -163,10 +152,8 @@ impl Client {
         Repetition { repeat: call.repeat, end: Instant::now() + self.retry, pause: FIRST_PAUSE }
     }
 
-    async fn read_whole(&self, call: &Call, response: Response) -> Result<Answer, Failed> {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.broken(call, &error))?;
-        Ok(Answer { status, headers, body })
+    async fn read_whole(&self, call: &Call, response: Response) -> Result<Bytes, Failed> {
+        response.bytes().await.map_err(|error| self.broken(call, &error))
     }
 
     async fn attempt(&self, call: &Call) -> Result<Response, Failed> {

@@ -13,7 +13,7 @@ mod tls;
 
 use std::time::Duration;
 
-pub(crate) use call::{Answer, Call, Repeat};
+pub(crate) use call::{Call, Repeat};
 pub(crate) use error::ClientError;
 pub(crate) use login::{Login, PASSWORD_VARIABLE};
 pub(crate) use progress::{Progress, Unit};

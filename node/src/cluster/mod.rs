@@ -30,7 +30,7 @@ pub(crate) mod view;
 mod wire;
 mod writes;
 
-pub(crate) use crate::transport::{Member, NodeId};
+pub(crate) use crate::transport::NodeId;
 pub(crate) use assembly::{Background, Dependencies};
 pub(crate) use handle::{Cluster, UPKEEP_HAS_TO_WAIT};
 pub(crate) use leadership::{Leader, LeaderHint, LeaderTerm};

@@ -11,7 +11,7 @@ pub(crate) use super::hand_over::HandOverError;
 pub(crate) use super::leadership::{Leader, LeaderHint};
 pub(crate) use super::membership::changes::decision::Change;
 pub(crate) use super::membership::changes::request::ChangeMembersError;
-pub(crate) use super::status::overview::{Condition, MemberOverview, Overview, Part, Progress, Quorum};
+pub(crate) use super::status::overview::{Condition, MemberOverview, Overview, Part, Progress};
 pub(crate) use super::status::report::{ClusterStatus, MemberStatus, Role};
 use crate::event::Caller;
 pub(crate) use crate::transport::Member;

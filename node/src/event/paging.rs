@@ -123,11 +123,6 @@ impl StreamPage {
         (first <= last).then_some(first..=last)
     }
 
-    /// Number of the stream's last event.
-    pub(crate) fn last_number(&self) -> EventNumber {
-        self.bounds.last
-    }
-
     /// Whether a backward page ends at the oldest visible event; `lowest_visible` is the smallest
     /// number among its visible events.
     fn reaches_the_end(&self, lowest_visible: Option<EventNumber>) -> bool {

@@ -73,11 +73,6 @@ impl LogStorage {
         Ok(())
     }
 
-    /// The log below.
-    pub(crate) fn log(&self) -> &Log<LogEntry> {
-        &self.log
-    }
-
     fn log_id(&self, key: &'static str) -> Result<Option<LogId>, LogError> {
         let Some(bytes) = self.log.meta(key) else { return Ok(None) };
         let message =

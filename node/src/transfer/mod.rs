@@ -21,6 +21,5 @@ mod source;
 mod target;
 mod truncated;
 
-pub(crate) use error::TransferError;
 pub(crate) use export::export;
 pub(crate) use import::import;

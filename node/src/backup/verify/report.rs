@@ -35,11 +35,6 @@ impl Report {
     pub(crate) fn damages(&self) -> u64 {
         self.damages
     }
-
-    /// What is wrong, as far as it is named.
-    pub(crate) fn named(&self) -> &[String] {
-        &self.named
-    }
 }
 
 impl fmt::Display for Report {

@@ -80,8 +80,6 @@ pub(crate) struct ClusterStatus {
     pub(crate) local: MemberStatus,
     /// Every member of the list, this node included, in order of their server id.
     pub(crate) members: Vec<MemberStatus>,
-    /// The leader, as this node sees it.
-    pub(crate) leader: Leader,
     /// Whether this node may serve reads and writes: it has recovered, knows a leader, and lags no
     /// further behind than the limit.
     pub(crate) ready: bool,
@@ -127,13 +125,7 @@ impl Status {
         }
         members.sort_by_key(|member| member.server);
         let not_ready_reason = self.not_ready_reason();
-        ClusterStatus {
-            local,
-            members,
-            leader: self.leadership.leader(),
-            ready: not_ready_reason.is_none(),
-            not_ready_reason,
-        }
+        ClusterStatus { local, members, ready: not_ready_reason.is_none(), not_ready_reason }
     }
 
     /// What this node reports about itself to its peers.

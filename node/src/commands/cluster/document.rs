@@ -55,9 +55,9 @@ pub(super) struct Member {
 /// Asks the node; also gives its answer as it came.
 pub(super) async fn ask(client: &Client) -> Result<(Document, Bytes), CommandError> {
     let answer = client.send(&Call::get("/admin/cluster").accept("application/json")).await?;
-    let document = serde_json::from_slice(&answer.body).map_err(|_| CommandError::Answer {
+    let document = serde_json::from_slice(&answer).map_err(|_| CommandError::Answer {
         node: client.name().to_owned(),
-        answer: String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).into_owned(),
+        answer: String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
     })?;
-    Ok((document, answer.body))
+    Ok((document, answer))
 }
