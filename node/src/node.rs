@@ -8,6 +8,8 @@ mod clock;
 mod leader_end_tests;
 mod node_port;
 #[cfg(test)]
+mod node_port_tests;
+#[cfg(test)]
 mod stale_follower_tests;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
@@ -202,13 +204,25 @@ impl Node {
         self.control.shut_down.is_cancelled()
     }
 
+    /// Whether this node serves reads and knows a leader for writes.
+    pub fn is_ready(&self) -> bool {
+        self.cluster.status().ready
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.cluster.leads()
+    }
+
     /// This node's part in the cluster.
-    pub fn cluster(&self) -> &Cluster {
+    #[cfg(test)]
+    pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
     /// Users and access lists.
-    pub fn access(&self) -> &Access {
+    #[cfg(test)]
+    pub(crate) fn access(&self) -> &Access {
         &self.access
     }
 

@@ -9,13 +9,13 @@ use tracing_subscriber::EnvFilter;
 ///
 /// openraft warns on every heartbeat to an absent peer, several times a second while it is absent.
 /// The node itself logs once that a peer went or came back.
-pub const DEFAULT_FILTER: &str = "info,openraft=error";
+pub(crate) const DEFAULT_FILTER: &str = "info,openraft=error";
 
 /// Checks a filter without installing it.
 ///
 /// # Errors
 /// A sentence that names the invalid part.
-pub fn check_filter(filter: &str) -> Result<(), String> {
+pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
     EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
 
@@ -23,7 +23,7 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// The filter is not valid, or logging was started before.
-pub fn start(filter: &str, json: bool) -> anyhow::Result<()> {
+pub(crate) fn start(filter: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if json {

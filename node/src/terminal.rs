@@ -2,7 +2,6 @@
 //! they do is done all the same: their exit code tells.
 
 /// A line on standard output.
-#[macro_export]
 macro_rules! say {
     ($($words:tt)*) => {{
         use std::io::Write as _;
@@ -11,7 +10,6 @@ macro_rules! say {
 }
 
 /// A line on standard error.
-#[macro_export]
 macro_rules! tell {
     ($($words:tt)*) => {{
         use std::io::Write as _;

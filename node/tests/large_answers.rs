@@ -5,7 +5,7 @@
 
 mod support;
 
-use headwater::http::limits::MAX_LARGE_ANSWERS_BYTES;
+use headwater::testing::MAX_LARGE_ANSWERS_BYTES;
 use support::client;
 use support::nodes::Nodes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -78,8 +78,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("http/format", &["crate::http::resources", "crate::http::routes", "crate::http::exchange"]),
 ];
 
-/// The composition root puts everything together; the crate root only names the rooms.
-const FREE: &[&str] = &["node", "main", "lib"];
+/// The composition root puts everything together, and so does the program; the crate root only
+/// names the rooms.
+const FREE: &[&str] = &["node", "program", "main", "lib"];
 
 /// Libraries that only some rooms know, so that another version or another library is their
 /// business alone (docs/adr/0001, 0002).

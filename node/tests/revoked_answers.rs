@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use headwater::http::limits::STALL_TIMEOUT;
+use headwater::testing::STALL_TIMEOUT;
 use support::client;
 use support::nodes::Nodes;
 use tokio::net::TcpSocket;

@@ -6,7 +6,7 @@ use crate::event::Caller;
 
 /// Which callers may use which resources of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission {
+pub(crate) struct Admission {
     /// Anonymous callers may use streams, as far as access lists let them.
     anonymous_streams: bool,
     /// Anonymous callers may use the resources beside streams.

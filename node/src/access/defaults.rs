@@ -31,7 +31,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 impl Access {
     /// Creates the first users when this node leads a cluster without any. Then it warns of default
     /// passwords until `stop`.
-    pub async fn run(self, config: std::sync::Arc<Config>, stop: CancellationToken) {
+    pub(crate) async fn run(self, config: std::sync::Arc<Config>, stop: CancellationToken) {
         let work = async {
             self.create_first_users(&config).await;
             loop {

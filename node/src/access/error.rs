@@ -7,7 +7,7 @@ use crate::store::ReadError;
 
 /// Why a login fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LoginError {
+pub(crate) enum LoginError {
     /// No such user, a disabled user, or a wrong password. Callers must not learn which.
     #[error("wrong name or password")]
     Wrong,
@@ -44,7 +44,7 @@ impl From<HashError> for LoginError {
 
 /// Why a user was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ManageError {
+pub(crate) enum ManageError {
     /// A new user cannot have this name.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -104,7 +104,7 @@ impl Access {
     ///
     /// # Errors
     /// See [`LoginError`].
-    pub async fn login(&self, login: &str, password: &str, from: IpAddr) -> Result<Arc<Principal>, LoginError> {
+    pub(crate) async fn login(&self, login: &str, password: &str, from: IpAddr) -> Result<Arc<Principal>, LoginError> {
         let outcome = self.verify_login(login, password, from).await;
         outcome.inspect_err(|error| audit::refused_login(error, login, from))
     }

@@ -24,7 +24,7 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn create_user(
+    pub(crate) async fn create_user(
         &self,
         requester: &Requester,
         login: &str,
@@ -64,7 +64,7 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn update_user(
+    pub(crate) async fn update_user(
         &self,
         requester: &Requester,
         login: &str,
@@ -79,7 +79,12 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn set_disabled(&self, requester: &Requester, login: &str, disabled: bool) -> Result<(), ManageError> {
+    pub(crate) async fn set_disabled(
+        &self,
+        requester: &Requester,
+        login: &str,
+        disabled: bool,
+    ) -> Result<(), ManageError> {
         self.edit(requester, login, |user| user.disabled = disabled, disabled).await
     }
 
@@ -87,7 +92,12 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn reset_password(&self, requester: &Requester, login: &str, password: &str) -> Result<(), ManageError> {
+    pub(crate) async fn reset_password(
+        &self,
+        requester: &Requester,
+        login: &str,
+        password: &str,
+    ) -> Result<(), ManageError> {
         self.sync(requester, Caller::is_admin).await?;
         self.user(login).await?.ok_or(ManageError::NotFound)?;
         let hash = self.inner.hashing.hash(password).await?;
@@ -98,7 +108,7 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn change_password(
+    pub(crate) async fn change_password(
         &self,
         requester: &Requester,
         login: &str,
@@ -123,7 +133,7 @@ impl Access {
     ///
     /// # Errors
     /// See [`ManageError`].
-    pub async fn delete_user(&self, requester: &Requester, login: &str) -> Result<(), ManageError> {
+    pub(crate) async fn delete_user(&self, requester: &Requester, login: &str) -> Result<(), ManageError> {
         self.sync(requester, Caller::is_admin).await?;
         for _ in 0..MAX_TRIES {
             let found = self.user(login).await?.ok_or(ManageError::NotFound)?;
@@ -148,7 +158,7 @@ impl Access {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn users(&self) -> Result<Vec<User>, ReadError> {
+    pub(crate) async fn users(&self) -> Result<Vec<User>, ReadError> {
         self.inner.users.list().await
     }
 

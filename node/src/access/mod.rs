@@ -56,7 +56,7 @@ use users::{StoredUser, Users};
 
 /// Handle on this room. Cheap to clone.
 #[derive(Clone)]
-pub struct Access {
+pub(crate) struct Access {
     inner: Arc<Inner>,
 }
 
@@ -74,7 +74,7 @@ impl Access {
     ///
     /// # Errors
     /// The system provides no randomness, or no memory to hash a password.
-    pub fn new(cluster: Cluster, config: &Config) -> Result<Self, HashError> {
+    pub(crate) fn new(cluster: Cluster, config: &Config) -> Result<Self, HashError> {
         let store = cluster.store().clone();
         let admission = Admission::new(config);
         let inner = Arc::new(Inner {
@@ -99,12 +99,12 @@ impl Access {
     }
 
     /// Which callers may use which resources at all.
-    pub fn admission(&self) -> Admission {
+    pub(crate) fn admission(&self) -> Admission {
         self.inner.admission
     }
 
     /// What a read decides with.
-    pub fn policy(&self, caller: &Caller) -> Policy {
+    pub(crate) fn policy(&self, caller: &Caller) -> Policy {
         self.inner.lists.policy(caller)
     }
 
@@ -114,7 +114,7 @@ impl Access {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn caller_now(&self, caller: &Caller) -> Result<Option<Caller>, ReadError> {
+    pub(crate) async fn caller_now(&self, caller: &Caller) -> Result<Option<Caller>, ReadError> {
         let Caller::User(principal) = caller else { return Ok(Some(Caller::Anonymous)) };
         if principal.is_vouched_for() {
             return Ok(Some(caller.clone()));
@@ -127,7 +127,7 @@ impl Access {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn allows(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
+    pub(crate) async fn allows(&self, caller: &Caller, stream: &str, right: Right) -> Result<bool, ReadError> {
         match self.caller_now(caller).await? {
             Some(caller) => self.inner.lists.allow(&caller, stream, right).await,
             None => Ok(false),
@@ -140,7 +140,7 @@ impl Access {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn may_be_allowed_elsewhere(
+    pub(crate) async fn may_be_allowed_elsewhere(
         &self,
         caller: &Caller,
         stream: &str,
@@ -153,7 +153,7 @@ impl Access {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn list_of(&self, stream: &str) -> Result<Option<Arc<Acl>>, ReadError> {
+    pub(crate) async fn list_of(&self, stream: &str) -> Result<Option<Arc<Acl>>, ReadError> {
         self.inner.lists.of_stream(stream).await
     }
 
@@ -161,7 +161,7 @@ impl Access {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn user(&self, login: &str) -> Result<Option<StoredUser>, ReadError> {
+    pub(crate) async fn user(&self, login: &str) -> Result<Option<StoredUser>, ReadError> {
         self.inner.users.find(login).await
     }
 
@@ -172,7 +172,7 @@ impl Access {
     }
 
     /// Whether anybody can log in: the first users were created.
-    pub fn users_exist(&self) -> bool {
+    pub(crate) fn users_exist(&self) -> bool {
         self.inner.users.exist()
     }
 

@@ -37,7 +37,7 @@ const ORIGINAL_HASH_BYTES: usize = 20;
 
 /// The stored form of a password.
 #[derive(Clone, PartialEq, Eq)]
-pub enum StoredPassword {
+pub(crate) enum StoredPassword {
     /// `$argon2id$v=19$m=..,t=..,p=..$salt$hash`: the algorithm and its cost are part of the text.
     Argon2(String),
     /// Written by the original server.
@@ -61,7 +61,7 @@ impl std::fmt::Debug for StoredPassword {
 impl StoredPassword {
     /// From the members `hash` and `salt` of a user document; `None` for a form that this server
     /// cannot verify.
-    pub fn from_document(hash: &str, salt: Option<&str>) -> Option<Self> {
+    pub(crate) fn from_document(hash: &str, salt: Option<&str>) -> Option<Self> {
         if hash.starts_with('$') {
             return usable(hash).then(|| Self::Argon2(hash.to_owned()));
         }
@@ -71,7 +71,7 @@ impl StoredPassword {
     }
 
     /// Stands for the stored password between nodes and in memory.
-    pub fn credential(&self) -> Credential {
+    pub(crate) fn credential(&self) -> Credential {
         let (hash, salt) = self.to_document();
         let mut digest = Blake2s256::new();
         for part in [hash, salt.unwrap_or_default()] {
@@ -84,7 +84,7 @@ impl StoredPassword {
     }
 
     /// The members `hash` and `salt` of a user document.
-    pub fn to_document(&self) -> (String, Option<String>) {
+    pub(crate) fn to_document(&self) -> (String, Option<String>) {
         match self {
             Self::Argon2(text) => (text.clone(), None),
             Self::Original { salt, hash } => (STANDARD.encode(hash), Some(STANDARD.encode(salt))),
@@ -95,7 +95,7 @@ impl StoredPassword {
 /// Why a password could not be hashed: the system provides no randomness or no memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a password cannot be hashed: {0}")]
-pub struct HashError(String);
+pub(crate) struct HashError(String);
 
 impl HashError {
     /// From an error of a library.
@@ -108,9 +108,9 @@ impl HashError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// The password is right.
-    pub is_right: bool,
+    pub(crate) is_right: bool,
     /// Its hash should be renewed, by the current rules.
-    pub is_outdated: bool,
+    pub(crate) is_outdated: bool,
 }
 
 /// Hashes passwords and compares them. Slow on purpose: not for async threads.

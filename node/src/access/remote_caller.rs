@@ -6,11 +6,11 @@ use super::rules::Caller;
 
 /// Where a request for a write comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct RemoteCaller<'a> {
+pub(crate) struct RemoteCaller<'a> {
     /// The caller, as far as the request proves it.
-    pub caller: &'a Caller,
+    pub(crate) caller: &'a Caller,
     /// The address that it called from, for the audit log.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
 }
 
 impl RemoteCaller<'_> {

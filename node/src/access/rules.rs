@@ -16,7 +16,7 @@ pub(crate) const OPERATORS: &str = "$ops";
 
 /// A kind of access to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Right {
+pub(crate) enum Right {
     /// `$r`
     Read,
     /// `$w`
@@ -109,18 +109,18 @@ pub(crate) fn allows(caller: &Caller, stream: &str, right: Right, own: Option<&A
 /// One caller and the default lists at one moment: decides for a read, whatever streams it meets.
 /// Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// The caller that reads.
-    pub caller: Caller,
+    pub(crate) caller: Caller,
     /// For streams without a list of their own.
-    pub defaults: Arc<DefaultAcls>,
+    pub(crate) defaults: Arc<DefaultAcls>,
     /// Which callers may read anything at all; without anonymous ones nothing is public.
-    pub admission: Admission,
+    pub(crate) admission: Admission,
 }
 
 impl Policy {
     /// Whether the caller may read the stream, given its state.
-    pub fn may_read(&self, stream: &str, info: &StreamInfo) -> bool {
+    pub(crate) fn may_read(&self, stream: &str, info: &StreamInfo) -> bool {
         if !self.admission.to_streams(&self.caller) {
             return false;
         }
@@ -131,7 +131,7 @@ impl Policy {
     }
 
     /// Whether every caller may read the stream, so that shared caches may keep its pages.
-    pub fn is_public(&self, stream: &str, info: &StreamInfo) -> bool {
+    pub(crate) fn is_public(&self, stream: &str, info: &StreamInfo) -> bool {
         self.admission.to_streams(&Caller::Anonymous)
             && subject(stream, Right::Read)
                 .is_some_and(|(owner, right)| is_open(owner, right, own_list(info), &self.defaults))

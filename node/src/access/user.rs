@@ -34,17 +34,17 @@ const NO_PASSWORD: Credential = Credential([0; 16]);
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// The login name; part of the name of its stream.
-    pub login: String,
+    pub(crate) login: String,
     /// The name for people.
-    pub full_name: Option<String>,
+    pub(crate) full_name: Option<String>,
     /// Roles besides its own name; `None` when it was created without any.
-    pub groups: Option<Vec<String>>,
+    pub(crate) groups: Option<Vec<String>>,
     /// `None` when the stored form is not known to this server.
-    pub password: Option<StoredPassword>,
+    pub(crate) password: Option<StoredPassword>,
     /// Whether the user may not log in.
-    pub disabled: bool,
+    pub(crate) disabled: bool,
 }
 
 /// The document in its stored form; members that have their default are left out.
@@ -66,7 +66,7 @@ struct StoredDocument {
 
 /// Why a name is refused. A sentence for the caller that chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
+pub(crate) enum NameError {
     /// There is none, or it is longer than [`MAX_LOGIN_BYTES`].
     #[error("The login name is missing or too long.")]
     Length,
@@ -111,7 +111,7 @@ pub(super) fn metastream_of(stream: &str) -> String {
 
 impl User {
     /// Reads the data of an event; `None` if it is not a user document.
-    pub fn from_data(data: &[u8]) -> Option<Self> {
+    pub(crate) fn from_data(data: &[u8]) -> Option<Self> {
         let document: StoredDocument = serde_json::from_slice(data).ok()?;
         let hash = document.hash.as_deref();
         let password = hash.and_then(|hash| StoredPassword::from_document(hash, document.salt.as_deref()));
@@ -125,7 +125,7 @@ impl User {
     }
 
     /// The data of an event.
-    pub fn to_data(&self) -> Vec<u8> {
+    pub(crate) fn to_data(&self) -> Vec<u8> {
         let (hash, salt) = self.password.as_ref().map(StoredPassword::to_document).unzip();
         let document = StoredDocument {
             login_name: self.login.clone(),
@@ -141,13 +141,13 @@ impl User {
     }
 
     /// The principal for a login of this user.
-    pub fn principal(&self) -> Principal {
+    pub(crate) fn principal(&self) -> Principal {
         let credential = self.password.as_ref().map_or(NO_PASSWORD, StoredPassword::credential);
         Principal::new(self.login.clone(), self.groups.clone().unwrap_or_default(), credential)
     }
 
     /// Whether the user can administer the cluster.
-    pub fn is_active_admin(&self) -> bool {
+    pub(crate) fn is_active_admin(&self) -> bool {
         !self.disabled && self.principal().has_role(ADMINS)
     }
 }

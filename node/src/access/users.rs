@@ -17,15 +17,15 @@ const LIST_STEP: u64 = 500;
 
 /// A user in the state.
 #[derive(Debug, Clone)]
-pub struct StoredUser {
+pub(crate) struct StoredUser {
     /// The user.
-    pub user: User,
+    pub(crate) user: User,
     /// Number of the event that stores it.
-    pub number: EventNumber,
+    pub(crate) number: EventNumber,
     /// When the event was written.
-    pub time: Ticks,
+    pub(crate) time: Ticks,
     /// Last number of the metadata of its stream, which is written when the user is deleted.
-    pub metadata_number: Option<EventNumber>,
+    pub(crate) metadata_number: Option<EventNumber>,
 }
 
 /// What the streams of one name hold, all as of the same moment: what is decided on it is stored

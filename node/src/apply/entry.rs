@@ -11,11 +11,11 @@ use crate::event::Ticks;
 
 /// The identity of a log entry: entries with the same id are equal on every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EntryId {
+pub(crate) struct EntryId {
     /// The term of the leader that wrote it.
-    pub term: u64,
+    pub(crate) term: u64,
     /// Its index in the log.
-    pub index: u64,
+    pub(crate) index: u64,
 }
 
 impl EntryId {
@@ -27,16 +27,16 @@ impl EntryId {
 
 /// One log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its identity.
-    pub id: EntryId,
+    pub(crate) id: EntryId,
     /// Its content.
-    pub payload: Payload,
+    pub(crate) payload: Payload,
 }
 
 /// The content of a log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Payload {
+pub(crate) enum Payload {
     /// Nothing: a leader begins its term with such an entry.
     Blank,
     /// Commands of clients.
@@ -47,7 +47,7 @@ pub enum Payload {
 
 impl Entry {
     /// Bytes of its commands.
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         match &self.payload {
             Payload::Commands(proposal) => proposal.weight(),
             Payload::Blank | Payload::Members(_) => 0,
@@ -59,12 +59,12 @@ impl Entry {
 /// arrive together share an entry, because most of an entry's cost in consensus and log is paid
 /// once per entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposal {
+pub(crate) struct Proposal {
     /// When the leader proposed it.
-    pub time: Ticks,
+    pub(crate) time: Ticks,
     /// Each is an encoded [`headwater_proto::stored::Command`]. Shared, because replication and
     /// apply clone entries.
-    pub commands: Arc<[Bytes]>,
+    pub(crate) commands: Arc<[Bytes]>,
 }
 
 impl Proposal {
@@ -72,7 +72,7 @@ impl Proposal {
     const COMMAND_OVERHEAD_BYTES: usize = 32;
 
     /// Bytes of all commands, with their overhead.
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         self.commands.iter().map(|command| command.len() + Self::COMMAND_OVERHEAD_BYTES).sum()
     }
 }

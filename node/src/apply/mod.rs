@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-pub use entry::{Entry, EntryId, Payload, Proposal};
+pub(crate) use entry::{Entry, EntryId, Payload, Proposal};
 
 use crate::event::WriteOutcome;
 use crate::log::Volume;
@@ -39,11 +39,11 @@ pub(crate) const MAX_CHUNK_BYTES: usize = 4 << 20;
 /// Blocks until the node's own log is durable up to the given index (exclusive). openraft may
 /// commit on the word of two other nodes, but what this node serves must survive a power loss of
 /// this node.
-pub type DurableGate = Arc<dyn Fn(u64) + Send + Sync>;
+pub(crate) type DurableGate = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Called with the outcomes of a chunk, one list for each entry, once readers can see them. It must
 /// not block.
-pub type Answer = Box<dyn FnOnce(Vec<Vec<WriteOutcome>>) + Send>;
+pub(crate) type Answer = Box<dyn FnOnce(Vec<Vec<WriteOutcome>>) + Send>;
 
 type Task = Box<dyn FnOnce(&mut StateWriter) + Send>;
 
@@ -59,7 +59,7 @@ enum Job {
 /// The apply thread has ended: the node is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the apply thread has ended")]
-pub struct ApplyStopped;
+pub(crate) struct ApplyStopped;
 
 impl From<ApplyStopped> for std::io::Error {
     fn from(error: ApplyStopped) -> Self {
@@ -69,7 +69,7 @@ impl From<ApplyStopped> for std::io::Error {
 
 /// Handle on the apply thread. Cheap to clone.
 #[derive(Clone)]
-pub struct ApplyHandle {
+pub(crate) struct ApplyHandle {
     jobs: mpsc::Sender<Job>,
     store: Store,
     /// Bytes of log applied by this process, with samples to find the index a given number of bytes
@@ -80,7 +80,7 @@ pub struct ApplyHandle {
 
 impl ApplyHandle {
     /// Starts the thread, which takes ownership of the writer.
-    pub fn start(writer: StateWriter, gate: DurableGate, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub(crate) fn start(writer: StateWriter, gate: DurableGate, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         // One pending request is enough: a flush covers everything committed before it starts.
         let (flush, flush_requests) = std_mpsc::sync_channel(1);
@@ -98,20 +98,24 @@ impl ApplyHandle {
     }
 
     /// The state this thread writes.
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Hands over consecutive committed entries. The receiver fires once they are applied and
     /// visible, after the answer.
-    pub async fn apply(&self, entries: Vec<Entry>, answer: Answer) -> Result<oneshot::Receiver<()>, ApplyStopped> {
+    pub(crate) async fn apply(
+        &self,
+        entries: Vec<Entry>,
+        answer: Answer,
+    ) -> Result<oneshot::Receiver<()>, ApplyStopped> {
         let (done, applied) = oneshot::channel();
         self.jobs.send(Job::Apply { entries, answer, done }).await.map_err(|_| ApplyStopped)?;
         Ok(applied)
     }
 
     /// Runs `task` on the thread, between two chunks, and returns its result.
-    pub async fn run<T, F>(&self, task: F) -> Result<T, ApplyStopped>
+    pub(crate) async fn run<T, F>(&self, task: F) -> Result<T, ApplyStopped>
     where
         T: Send + 'static,
         F: FnOnce(&mut StateWriter) -> T + Send + 'static,
@@ -126,20 +130,20 @@ impl ApplyHandle {
     }
 
     /// How many bytes of log were applied, by index.
-    pub fn volume(&self) -> &Mutex<Volume> {
+    pub(crate) fn volume(&self) -> &Mutex<Volume> {
         &self.volume
     }
 
     /// Makes everything applied so far durable, concurrently with the apply thread. A failure ends
     /// the process.
-    pub async fn flush(&self) -> std::io::Result<()> {
+    pub(crate) async fn flush(&self) -> std::io::Result<()> {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || flush::flush(&store)).await.map_err(std::io::Error::other)
     }
 
     /// Applies the queued entries, flushes the state and ends the threads. Call it after consensus
     /// has shut down.
-    pub async fn shutdown(&self) {
+    pub(crate) async fn shutdown(&self) {
         let (done, ended) = oneshot::channel();
         if self.jobs.send(Job::Stop { done }).await.is_ok() {
             let _ = ended.await;

@@ -13,17 +13,17 @@ const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 const COPY_BYTES: usize = 256 << 10;
 
 /// Counts and sums up what is read through it.
-pub struct Summed<R> {
+pub(crate) struct Summed<R> {
     inner: R,
     /// Bytes so far.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Their CRC-32C.
-    pub crc32c: u32,
+    pub(crate) crc32c: u32,
 }
 
 impl<R: Read> Summed<R> {
     /// Nothing was read yet.
-    pub fn new(inner: R) -> Self {
+    pub(crate) fn new(inner: R) -> Self {
         Self { inner, bytes: 0, crc32c: 0 }
     }
 }
@@ -38,7 +38,7 @@ impl<R: Read> Read for Summed<R> {
 }
 
 /// Copies everything; the number of bytes and their CRC-32C.
-pub fn copy(from: impl Read, to: &mut impl Write) -> io::Result<(u64, u32)> {
+pub(crate) fn copy(from: impl Read, to: &mut impl Write) -> io::Result<(u64, u32)> {
     let mut from = Summed::new(from);
     let mut buffer = vec![0; COPY_BYTES];
     loop {
@@ -53,18 +53,18 @@ pub fn copy(from: impl Read, to: &mut impl Write) -> io::Result<(u64, u32)> {
 }
 
 /// Writes an archive.
-pub struct ArchiveWriter<W: Write> {
+pub(crate) struct ArchiveWriter<W: Write> {
     tar: tar::Builder<W>,
 }
 
 impl<W: Write> ArchiveWriter<W> {
     /// An empty archive.
-    pub fn new(to: W) -> Self {
+    pub(crate) fn new(to: W) -> Self {
         Self { tar: tar::Builder::new(to) }
     }
 
     /// Adds a file of the database with this many bytes; returns their CRC-32C.
-    pub fn file(&mut self, name: &str, bytes: u64, content: impl Read) -> io::Result<u32> {
+    pub(crate) fn file(&mut self, name: &str, bytes: u64, content: impl Read) -> io::Result<u32> {
         let mut content = Summed::new(content.take(bytes));
         let path = format!("{}/{name}", manifest::STATE);
         self.tar.append_data(&mut header(bytes), path, &mut content)?;
@@ -76,7 +76,7 @@ impl<W: Write> ArchiveWriter<W> {
     }
 
     /// Adds the manifest, which completes the archive.
-    pub fn finish(mut self, manifest: &Manifest) -> io::Result<W> {
+    pub(crate) fn finish(mut self, manifest: &Manifest) -> io::Result<W> {
         let text = manifest.encode()?;
         self.tar.append_data(&mut header(text.len() as u64), manifest::FILE_NAME, &text[..])?;
         let mut to = self.tar.into_inner()?;
@@ -100,7 +100,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 ///
 /// # Errors
 /// The archive is damaged, was cut off, or is none; or the error of `visit`.
-pub fn read(
+pub(crate) fn read(
     mut from: impl Read,
     mut visit: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
 ) -> io::Result<Manifest> {

@@ -23,7 +23,7 @@ const AGAINST_PASSWORD_VARIABLE: &str = "HEADWATER_AGAINST_PASSWORD";
 
 /// How a verification ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing is wrong.
     Sound,
     /// Something is damaged or differs; it was told.
@@ -32,7 +32,7 @@ pub enum Verdict {
 
 /// Why a subcommand did not come to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// Nothing was restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -58,7 +58,7 @@ pub enum CommandError {
 
 impl CommandError {
     /// Whether the options are the reason.
-    pub fn is_of_usage(&self) -> bool {
+    pub(crate) fn is_of_usage(&self) -> bool {
         matches!(self, Self::Usage(_) | Self::Verify(VerifyError::Unknown(_) | VerifyError::InUse(_)))
     }
 }
@@ -67,7 +67,7 @@ impl CommandError {
 ///
 /// # Errors
 /// See [`CommandError`].
-pub fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
+pub(crate) fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
     let until = match (flags.until_position, flags.until_time) {
         (Some(position), _) => Until::Position(position),
         (None, Some(time)) => Until::Time(ticks(time)?),
@@ -121,7 +121,7 @@ fn ticks(time: jiff::Timestamp) -> Result<Ticks, CommandError> {
 ///
 /// # Errors
 /// See [`CommandError`]; damage is no error.
-pub async fn verify(flags: &VerifyFlags) -> Result<Verdict, CommandError> {
+pub(crate) async fn verify(flags: &VerifyFlags) -> Result<Verdict, CommandError> {
     let urls: Vec<Option<Url>> = flags.what.iter().map(|what| url_of(what)).collect();
     let Some(against) = &flags.against else {
         if urls.iter().any(Option::is_some) {

@@ -15,7 +15,7 @@ use crate::store::{OfflineState, ReadError};
 const MAX_NAMED: usize = 100;
 
 /// A copy of the events.
-pub enum Copy {
+pub(crate) enum Copy {
     /// Files.
     Local(OfflineState),
     /// A running node.
@@ -24,7 +24,7 @@ pub enum Copy {
 
 /// Why nothing can be compared.
 #[derive(Debug, thiserror::Error)]
-pub enum CompareError {
+pub(crate) enum CompareError {
     /// A node.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -41,19 +41,19 @@ pub enum CompareError {
 
 /// What was compared.
 #[derive(Debug, Default)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Events on both sides are those before this position.
-    pub end: Position,
+    pub(crate) end: Position,
     /// Positions that differ.
-    pub differing: u64,
+    pub(crate) differing: u64,
     /// Each in words, the first ones.
-    pub named: Vec<String>,
+    pub(crate) named: Vec<String>,
     /// Ranges of positions that differ and were not looked at any more, because enough is named.
-    pub differing_ranges: u64,
+    pub(crate) differing_ranges: u64,
     /// Events that one of the copies has removed for ever, and the other one still has.
-    pub removed_since: u64,
+    pub(crate) removed_since: u64,
     /// Events whose data and metadata one of the copies has blanked.
-    pub redacted_since: u64,
+    pub(crate) redacted_since: u64,
 }
 
 impl Copy {
@@ -72,7 +72,7 @@ impl Copy {
         };
         let path = format!("/admin/hashes/{}/{}", range.start, range.end - range.start);
         let answer = client.send(&Call::get(path).accept("application/json")).await?;
-        serde_json::from_slice(&answer.body).map_err(|_| CompareError::NoHash(client.name().to_owned()))
+        serde_json::from_slice(&answer).map_err(|_| CompareError::NoHash(client.name().to_owned()))
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn hash_of(state: &OfflineState, range: &Range<Position>) -> Result<R
 ///
 /// # Errors
 /// See [`CompareError`].
-pub async fn compare(left: &Copy, right: &Copy) -> Result<Comparison, CompareError> {
+pub(crate) async fn compare(left: &Copy, right: &Copy) -> Result<Comparison, CompareError> {
     let nothing = 0..0;
     let (on_left, on_right) = (left.hash(&nothing).await?, right.hash(&nothing).await?);
     let end = on_left.next_position.min(on_right.next_position);
@@ -251,7 +251,7 @@ impl Copy {
             Self::Node(client) => {
                 let path = format!("/streams/%24all/{position:032X}/forward/1?embed=rich");
                 let page = client.send(&Call::get(path).accept("application/vnd.eventstore.atom+json")).await.ok()?;
-                let page: serde_json::Value = serde_json::from_slice(&page.body).ok()?;
+                let page: serde_json::Value = serde_json::from_slice(&page).ok()?;
                 let entry = page.get("entries")?.get(0)?;
                 let (number, stream) = (entry.get("eventNumber")?.as_u64()?, entry.get("streamId")?.as_str()?);
                 Some(format!("event {number} of stream '{stream}', {}", entry.get("eventId")?.as_str()?))

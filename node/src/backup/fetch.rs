@@ -26,7 +26,7 @@ const ZSTD_LEVEL: i32 = 1;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// The node.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -99,7 +99,7 @@ fn interruption() -> io::Result<Pin<Box<dyn Future<Output = ()>>>> {
 ///
 /// # Errors
 /// See [`FetchError`]; no file is left that could be taken for a backup.
-pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
+pub(crate) async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     let since = flags.since.as_deref().map(former).transpose()?;
     let client = Client::of(&flags.from, &flags.client, crate::client::PASSWORD_VARIABLE)?;
     let former = since.as_ref().map(|since| serde_json::value::to_raw_value(&since.envelope)).transpose();

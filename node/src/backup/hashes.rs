@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EventRef, Position};
 
 /// Events that are hashed at once.
-pub const MAX_HASHED_EVENTS: u64 = 65_536;
+pub(crate) const MAX_HASHED_EVENTS: u64 = 65_536;
 
 /// Bytes of events that are hashed at once, exceeded by one event at most: a tenth of a second of
 /// one core.
-pub const MAX_HASHED_BYTES: usize = 64 << 20;
+pub(crate) const MAX_HASHED_BYTES: usize = 64 << 20;
 
 /// Positions of a range whose events are hashed one by one at most.
-pub const MAX_LISTED_POSITIONS: u64 = 1_024;
+pub(crate) const MAX_LISTED_POSITIONS: u64 = 1_024;
 
 /// Bytes of a hash that are kept.
 const HASH_BYTES: usize = 16;
@@ -30,51 +30,51 @@ const EVENT_HASH_BYTES: usize = 8;
 /// The hash of the events at some positions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RangeHash {
+pub(crate) struct RangeHash {
     /// The first position.
-    pub from: Position,
+    pub(crate) from: Position,
     /// The position after the last one: less than was asked for when that was too much at once, or
     /// when there is no more.
-    pub to: Position,
+    pub(crate) to: Position,
     /// Events among them.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Positions among them whose events were removed for ever.
-    pub removed: u64,
+    pub(crate) removed: u64,
     /// Their hash, in hexadecimal.
-    pub hash: String,
+    pub(crate) hash: String,
     /// Position of the next event to be written.
-    pub next_position: Position,
+    pub(crate) next_position: Position,
     /// The positions one by one, where no more than [`MAX_LISTED_POSITIONS`] were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listed: Option<Listed>,
+    pub(crate) listed: Option<Listed>,
 }
 
 /// The positions of a short range.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Listed {
+pub(crate) struct Listed {
     /// The events, ascending.
-    pub events: Vec<EventHash>,
+    pub(crate) events: Vec<EventHash>,
     /// Positions whose events were removed for ever, ascending.
-    pub removed: Vec<Position>,
+    pub(crate) removed: Vec<Position>,
 }
 
 /// The hashes of one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EventHash {
+pub(crate) struct EventHash {
     /// Where it is.
-    pub position: Position,
+    pub(crate) position: Position,
     /// The hash of everything but data and metadata, in hexadecimal.
-    pub heading: String,
+    pub(crate) heading: String,
     /// The hash of data and metadata, in hexadecimal.
-    pub content: String,
+    pub(crate) content: String,
     /// Data and metadata are as a redaction leaves them.
-    pub is_blank: bool,
+    pub(crate) is_blank: bool,
 }
 
 /// Computes the hash of a range, event by event in the order of their positions.
-pub struct RangeHasher {
+pub(crate) struct RangeHasher {
     hash: Blake2b512,
     from: Position,
     to: Position,
@@ -91,7 +91,7 @@ pub struct RangeHasher {
 
 impl RangeHasher {
     /// For the positions from `from` to `to` (exclusive).
-    pub fn new(from: Position, to: Position) -> Self {
+    pub(crate) fn new(from: Position, to: Position) -> Self {
         let to = to.clamp(from, from.saturating_add(MAX_HASHED_EVENTS));
         let listed = (to - from <= MAX_LISTED_POSITIONS).then(Vec::new);
         let hash = Blake2b512::new();
@@ -100,7 +100,7 @@ impl RangeHasher {
 
     /// Takes the next event; breaks off when it is beyond the range, or when this one was the last
     /// that may be hashed at once.
-    pub fn add(&mut self, event: &EventRef<'_>) -> ControlFlow<()> {
+    pub(crate) fn add(&mut self, event: &EventRef<'_>) -> ControlFlow<()> {
         if event.position >= self.to {
             return ControlFlow::Break(());
         }
@@ -127,7 +127,7 @@ impl RangeHasher {
     ///
     /// # Errors
     /// Those of `is_removed`.
-    pub fn finish<E>(
+    pub(crate) fn finish<E>(
         mut self,
         next_position: Position,
         mut is_removed: impl FnMut(Position) -> Result<bool, E>,

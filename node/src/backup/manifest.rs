@@ -19,49 +19,49 @@ use serde_json::value::RawValue;
 use crate::files;
 
 /// Name of the manifest.
-pub const FILE_NAME: &str = "backup.json";
+pub(crate) const FILE_NAME: &str = "backup.json";
 
 /// Directory of the files of the database in a backup.
-pub const STATE: &str = "state";
+pub(crate) const STATE: &str = "state";
 
 /// The format that this version writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// What a backup is, and what it consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Version of the program that took it.
-    pub version: String,
+    pub(crate) version: String,
     /// The cluster that it is of.
-    pub cluster_id: String,
+    pub(crate) cluster_id: String,
     /// The database that the names of the files belong to: within one, a table never changes under
     /// its name.
-    pub database: String,
+    pub(crate) database: String,
     /// Version of the encodings in the database.
-    pub state_format: u32,
+    pub(crate) state_format: u32,
     /// The last log entry whose effect it holds.
-    pub applied: Applied,
+    pub(crate) applied: Applied,
     /// It holds every event below this position.
-    pub next_position: u64,
+    pub(crate) next_position: u64,
     /// When the newest event was stamped, as RFC 3339.
-    pub newest_event_time: Option<String>,
+    pub(crate) newest_event_time: Option<String>,
     /// When the backup was begun, as RFC 3339.
-    pub taken_at: String,
+    pub(crate) taken_at: String,
     /// The node had no leader to ask: others may have acknowledged events that it did not have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub may_lack_newest: bool,
+    pub(crate) may_lack_newest: bool,
     /// All files of the database, by name.
-    pub files: Vec<BackupFile>,
+    pub(crate) files: Vec<BackupFile>,
 }
 
 /// The last applied log entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// Term of its leader.
-    pub term: u64,
+    pub(crate) term: u64,
     /// Index in the log.
-    pub index: u64,
+    pub(crate) index: u64,
 }
 
 impl From<Applied> for stored::LogId {
@@ -73,29 +73,29 @@ impl From<Applied> for stored::LogId {
 /// A file of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BackupFile {
+pub(crate) struct BackupFile {
     /// Its name in [`STATE`].
-    pub name: String,
+    pub(crate) name: String,
     /// Its size.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// CRC-32C of the whole file.
-    pub crc32c: u32,
+    pub(crate) crc32c: u32,
     /// CRC-32C of its last 64 KiB, where a table says which one it is.
-    pub tail_crc32c: u32,
+    pub(crate) tail_crc32c: u32,
     /// The file is not in this archive, but in the backup that it adds to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub in_base: bool,
+    pub(crate) in_base: bool,
 }
 
 impl BackupFile {
     /// Whether it is a table of the database; other files change under their name.
-    pub fn is_table(&self) -> bool {
+    pub(crate) fn is_table(&self) -> bool {
         is_table(&self.name)
     }
 }
 
 /// See [`BackupFile::is_table`].
-pub fn is_table(name: &str) -> bool {
+pub(crate) fn is_table(name: &str) -> bool {
     name.ends_with(".sst")
 }
 
@@ -115,7 +115,7 @@ struct AnyFormat {
 
 /// Why a manifest is not accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
+pub(crate) enum ManifestError {
     /// There is none.
     #[error("there is no {FILE_NAME}: this is no backup, or one that was cut off")]
     Missing,
@@ -138,7 +138,7 @@ pub enum ManifestError {
 
 impl Manifest {
     /// The text of the file.
-    pub fn encode(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         let backup = serde_json::value::to_raw_value(self)?;
         let crc32c = format!("{:08x}", crc32c::crc32c(backup.get().as_bytes()));
         let mut text = serde_json::to_vec(&Envelope { format: FORMAT, crc32c, backup: &backup })?;
@@ -150,7 +150,7 @@ impl Manifest {
     ///
     /// # Errors
     /// It is damaged, of a later format, or names files that cannot be in a database.
-    pub fn decode(text: &[u8]) -> Result<Self, ManifestError> {
+    pub(crate) fn decode(text: &[u8]) -> Result<Self, ManifestError> {
         let damaged = |what: &dyn std::fmt::Display| ManifestError::Damaged(what.to_string());
         let AnyFormat { format } = serde_json::from_slice(text).map_err(|error| damaged(&error))?;
         if format > FORMAT {
@@ -172,7 +172,7 @@ impl Manifest {
     ///
     /// # Errors
     /// See [`ManifestError`].
-    pub fn read(directory: &Path) -> Result<Self, ManifestError> {
+    pub(crate) fn read(directory: &Path) -> Result<Self, ManifestError> {
         match fs::read(directory.join(FILE_NAME)) {
             Ok(text) => Self::decode(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ManifestError::Missing),
@@ -181,24 +181,24 @@ impl Manifest {
     }
 
     /// Writes it into the directory of a backup: the last step, which makes it one.
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
         files::replace(&directory.join(FILE_NAME), &self.encode()?)
     }
 
     /// The tables that a later backup need not send again, by name.
-    pub fn tables_of(&self, database: &str) -> HashMap<&str, &BackupFile> {
+    pub(crate) fn tables_of(&self, database: &str) -> HashMap<&str, &BackupFile> {
         let tables = self.files.iter().filter(|file| file.is_table() && self.database == database);
         tables.map(|file| (file.name.as_str(), file)).collect()
     }
 
     /// Bytes of all files.
-    pub fn total_bytes(&self) -> u64 {
+    pub(crate) fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 }
 
 /// Whether a name is one that a database gives its files: it must not lead out of its directory.
-pub fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(allowed)
 }

@@ -9,18 +9,18 @@
 //! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside
 //!   what a node has, by the [`hashes`] of ranges of positions.
 
-pub mod archive;
-pub mod command;
-pub mod compare;
-pub mod fetch;
-pub mod hashes;
-pub mod manifest;
-pub mod pace;
-pub mod restore;
-pub mod source;
-pub mod take;
+pub(crate) mod archive;
+pub(crate) mod command;
+pub(crate) mod compare;
+pub(crate) mod fetch;
+pub(crate) mod hashes;
+pub(crate) mod manifest;
+pub(crate) mod pace;
+pub(crate) mod restore;
+pub(crate) mod source;
+pub(crate) mod take;
 #[cfg(test)]
 mod tests;
-pub mod verify;
+pub(crate) mod verify;
 
-pub use take::{BackupError, BackupRequest, Backups, CatchUp};
+pub(crate) use take::{BackupError, BackupRequest, Backups, CatchUp};

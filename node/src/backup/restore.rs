@@ -27,22 +27,22 @@ const LOST_AND_FOUND: &str = "lost+found";
 
 /// What to restore.
 #[derive(Debug, Clone)]
-pub struct Restore {
+pub(crate) struct Restore {
     /// The backup; before it, the ones that it adds to.
-    pub sources: Vec<BackupSource>,
+    pub(crate) sources: Vec<BackupSource>,
     /// The new data directory.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Its server.
-    pub server_id: u16,
+    pub(crate) server_id: u16,
     /// Its addresses, until the configuration says others.
-    pub addresses: Member,
+    pub(crate) addresses: Member,
     /// The end of what is restored.
-    pub until: Until,
+    pub(crate) until: Until,
 }
 
 /// Where a restored log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub(crate) enum Until {
     /// Where the backup ends.
     End,
     /// With the event at this position.
@@ -53,20 +53,20 @@ pub enum Until {
 
 /// What was restored.
 #[derive(Debug)]
-pub struct Restored {
+pub(crate) struct Restored {
     /// Of the backup.
-    pub manifest: Manifest,
+    pub(crate) manifest: Manifest,
     /// Id of the new cluster.
-    pub cluster_id: Uuid,
+    pub(crate) cluster_id: Uuid,
     /// Position of the next event.
-    pub next_position: Position,
+    pub(crate) next_position: Position,
     /// What was left out for `until`.
-    pub truncated: Truncated,
+    pub(crate) truncated: Truncated,
 }
 
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
+pub(crate) enum RestoreError {
     /// There is something.
     #[error("{0} is not empty: restore writes only into a directory that does not exist or is empty")]
     NotEmpty(PathBuf),
@@ -114,7 +114,7 @@ pub enum RestoreError {
 ///
 /// # Errors
 /// See [`RestoreError`].
-pub fn restore(restore: &Restore) -> Result<Restored, RestoreError> {
+pub(crate) fn restore(restore: &Restore) -> Result<Restored, RestoreError> {
     let data_dir = &restore.data_dir;
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -154,7 +154,7 @@ pub fn restore(restore: &Restore) -> Result<Restored, RestoreError> {
 ///
 /// # Errors
 /// See [`RestoreError`]; what is wrong with the restored data is in the report.
-pub fn check(
+pub(crate) fn check(
     wanted: &Restore,
     scratch: &Path,
     progress: &mut dyn FnMut(&str, u64, u64),

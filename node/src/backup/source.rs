@@ -10,7 +10,7 @@ use super::manifest::{self, Manifest, ManifestError};
 
 /// Where a backup is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BackupSource {
+pub(crate) enum BackupSource {
     /// A directory with a manifest.
     Directory(PathBuf),
     /// A file.
@@ -21,7 +21,7 @@ pub enum BackupSource {
 
 /// Why a backup cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub(crate) enum SourceError {
     /// It cannot be read.
     #[error("{what}: {error}")]
     Io {
@@ -50,7 +50,7 @@ pub enum SourceError {
 
 impl SourceError {
     /// Whether the system could not read or write, which says nothing of the backup.
-    pub fn is_of_system(&self) -> bool {
+    pub(crate) fn is_of_system(&self) -> bool {
         use io::ErrorKind::{NotFound, PermissionDenied, StorageFull};
         matches!(self, Self::Io { error, .. } if matches!(error.kind(), NotFound | PermissionDenied | StorageFull))
     }
@@ -61,7 +61,7 @@ type Unpacked = HashMap<String, (u64, u32)>;
 
 impl BackupSource {
     /// As it is given on the command line.
-    pub fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let path = PathBuf::from(text);
         match text {
             "-" => Self::Stdin,
@@ -71,7 +71,7 @@ impl BackupSource {
     }
 
     /// The path, if nothing is there.
-    pub fn missing(&self) -> Option<&Path> {
+    pub(crate) fn missing(&self) -> Option<&Path> {
         match self {
             Self::Archive(path) if !path.exists() => Some(path),
             _ => None,
@@ -126,7 +126,7 @@ impl BackupSource {
 ///
 /// # Errors
 /// A source cannot be read or is damaged, or a backup is missing that the last one adds to.
-pub fn unpack(sources: &[BackupSource], target: &Path) -> Result<Manifest, SourceError> {
+pub(crate) fn unpack(sources: &[BackupSource], target: &Path) -> Result<Manifest, SourceError> {
     let mut unpacked = Unpacked::new();
     let mut newest: Option<(String, Manifest)> = None;
     for source in sources {
@@ -171,7 +171,7 @@ fn differences(manifest: &Manifest, unpacked: &Unpacked) -> Vec<String> {
 }
 
 /// The files of a backup in a directory that are not what its manifest says.
-pub fn damaged_files(directory: &Path, manifest: &Manifest, mut progress: impl FnMut(u64)) -> Vec<String> {
+pub(crate) fn damaged_files(directory: &Path, manifest: &Manifest, mut progress: impl FnMut(u64)) -> Vec<String> {
     let mut unpacked = Unpacked::new();
     let mut unreadable = Vec::new();
     let mut done = 0;

@@ -42,16 +42,16 @@ const TAIL_BYTES: u64 = 64 << 10;
 
 /// What is wanted of a backup.
 #[derive(Debug, Default)]
-pub struct BackupRequest {
+pub(crate) struct BackupRequest {
     /// The manifest of a former backup: its tables are left out.
-    pub since: Option<Manifest>,
+    pub(crate) since: Option<Manifest>,
     /// How fast files may be read.
-    pub bytes_per_second: Option<u64>,
+    pub(crate) bytes_per_second: Option<u64>,
 }
 
 /// Why no backup was begun.
 #[derive(Debug, thiserror::Error)]
-pub enum BackupError {
+pub(crate) enum BackupError {
     /// Another one is under way.
     #[error("A backup of this node is under way. Wait for its end, or ask another node")]
     Busy,
@@ -71,13 +71,13 @@ pub enum BackupError {
 
 /// The backups of one node. Cheap to clone.
 #[derive(Clone)]
-pub struct Backups {
+pub(crate) struct Backups {
     inner: Arc<Inner>,
 }
 
 /// Waits until this node has everything that was acknowledged anywhere before the call; false when
 /// it knows no leader that could tell.
-pub type CatchUp = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+pub(crate) type CatchUp = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 struct Inner {
     catch_up: CatchUp,
@@ -89,11 +89,11 @@ struct Inner {
 }
 
 /// The archive of a backup on its way, piece by piece; an error is its last piece.
-pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
+pub(crate) type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 impl Backups {
     /// The backups of the node with this data directory. Removes what a crash left of one.
-    pub fn new(apply: ApplyHandle, catch_up: CatchUp, identity: Arc<LocalIdentity>, data_dir: &Path) -> Self {
+    pub(crate) fn new(apply: ApplyHandle, catch_up: CatchUp, identity: Arc<LocalIdentity>, data_dir: &Path) -> Self {
         let directory = data_dir.join(DIRECTORY);
         // Each by itself: a new one may appear beside them meanwhile.
         let left = fs::read_dir(&directory).into_iter().flatten().flatten();

@@ -19,7 +19,7 @@ const SHARE_OF_FREE: usize = 2;
 /// set apart for one whole body, the finisher: it waits for nothing more, ends, and makes way for
 /// the next.
 #[derive(Debug, Clone)]
-pub struct Arriving {
+pub(crate) struct Arriving {
     general: Arc<Pool>,
     finisher: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
@@ -27,7 +27,7 @@ pub struct Arriving {
 
 /// The room of one body, given back when this is dropped.
 #[derive(Debug)]
-pub struct Room {
+pub(crate) struct Room {
     arriving: Arriving,
     general: Held,
     bytes: usize,
@@ -38,7 +38,7 @@ pub struct Room {
 
 impl Arriving {
     /// Room for so many bytes, and for one body more.
-    pub fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self {
             general: Pool::shared(bytes, 0, SHARE_OF_FREE),
             finisher: Arc::new(Semaphore::new(1)),
@@ -47,14 +47,14 @@ impl Arriving {
     }
 
     /// Whether a body waits for room.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// No room yet, for a body from `address` that needs `goal` bytes in the end; 0 if that is not
     /// known. One that could not be complete in its share of the room takes none of it and waits to
     /// be the finisher: many that stop halfway would leave nothing to small ones.
-    pub fn begin(&self, address: IpAddr, goal: usize) -> Room {
+    pub(crate) fn begin(&self, address: IpAddr, goal: usize) -> Room {
         let general = Account::new(&self.general, address).holds_nothing();
         Room { arriving: self.clone(), general, bytes: 0, goal, finisher: None }
     }
@@ -62,17 +62,17 @@ impl Arriving {
 
 impl Room {
     /// Bytes that there is room for, as long as it is not the finisher.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether others wait for room, and this body has some.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         (self.bytes > 0 || self.finisher.is_some()) && self.arriving.is_wanted()
     }
 
     /// Whether there is room for a body of `bytes`.
-    pub fn is_enough_for(&self, bytes: usize) -> bool {
+    pub(crate) fn is_enough_for(&self, bytes: usize) -> bool {
         self.finisher.is_some() || bytes <= self.bytes
     }
 
@@ -81,7 +81,7 @@ impl Room {
     ///
     /// # Errors
     /// There was none for as long as `patience`.
-    pub async fn grow(&mut self, least: usize, wished: usize, patience: Duration) -> Result<(), Exhausted> {
+    pub(crate) async fn grow(&mut self, least: usize, wished: usize, patience: Duration) -> Result<(), Exhausted> {
         for bytes in [if self.arriving.is_wanted() { least } else { wished }, least] {
             if self.general.try_grow_towards(bytes, self.goal) {
                 self.bytes += bytes;
@@ -108,7 +108,7 @@ impl Room {
 
     /// The body is complete, and has `bytes`. Makes way for the next finisher if that many are free
     /// elsewhere.
-    pub fn settle(&mut self, bytes: usize) {
+    pub(crate) fn settle(&mut self, bytes: usize) {
         if self.finisher.is_some() && self.general.try_grow(bytes) {
             self.finisher = None;
             self.bytes = bytes;

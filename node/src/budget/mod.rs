@@ -18,7 +18,7 @@ const UNIT_BYTES: usize = 1024;
 
 /// A number of bytes for one purpose. Clones share them.
 #[derive(Debug, Clone)]
-pub struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     free: Arc<Semaphore>,
     /// How long a request waits for bytes to become free. Zero refuses it at once.
     patience: Duration,
@@ -27,26 +27,26 @@ pub struct MemoryBudget {
 /// The bytes did not become free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no memory became free in time")]
-pub struct Exhausted;
+pub(crate) struct Exhausted;
 
 /// Bytes of a budget, given back when dropped.
 #[derive(Debug)]
 #[must_use = "the bytes are given back when this is dropped"]
-pub struct Reservation(OwnedSemaphorePermit);
+pub(crate) struct Reservation(OwnedSemaphorePermit);
 
 impl MemoryBudget {
     /// A budget of `bytes`. A request that finds too few free bytes waits for `patience` at most.
-    pub fn new(bytes: usize, patience: Duration) -> Self {
+    pub(crate) fn new(bytes: usize, patience: Duration) -> Self {
         Self { free: Arc::new(Semaphore::new(bytes / UNIT_BYTES)), patience }
     }
 
     /// The same budget with another patience.
-    pub fn with_patience(&self, patience: Duration) -> Self {
+    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
         Self { free: self.free.clone(), patience }
     }
 
     /// Reserves `bytes` if that takes no wait.
-    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
         self.free.clone().try_acquire_many_owned(units).ok().map(Reservation)
     }
@@ -55,7 +55,7 @@ impl MemoryBudget {
     ///
     /// # Errors
     /// The bytes did not become free in time.
-    pub async fn reserve(&self, bytes: usize) -> Result<Reservation, Exhausted> {
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Reservation, Exhausted> {
         if self.patience.is_zero() {
             return self.try_reserve(bytes).ok_or(Exhausted);
         }
@@ -67,7 +67,7 @@ impl MemoryBudget {
 
 impl Reservation {
     /// Gives back all but `bytes`.
-    pub fn shrink_to(&mut self, bytes: usize) {
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let excess = self.0.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
         drop(self.0.split(excess));
     }

@@ -14,7 +14,7 @@ use super::Exhausted;
 
 /// Bytes that many share, besides a floor that each has for itself.
 #[derive(Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     max: usize,
     floor: usize,
     share_of_free: usize,
@@ -91,13 +91,13 @@ const ADDRESS_COUNTERS: usize = 1024;
 
 impl Pool {
     /// A pool of `bytes` for connections, each of which has a floor.
-    pub fn new(bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Self::shared(bytes, FLOOR_BYTES, SHARE_OF_FREE)
     }
 
     /// A pool of `bytes`. Who holds more than `floor` may hold one part in `share_of_free` of what
     /// is free beyond that.
-    pub fn shared(bytes: usize, floor: usize, share_of_free: usize) -> Arc<Self> {
+    pub(crate) fn shared(bytes: usize, floor: usize, share_of_free: usize) -> Arc<Self> {
         Arc::new(Self {
             max: bytes,
             floor,
@@ -110,7 +110,7 @@ impl Pool {
     }
 
     /// Bytes that are held beyond all floors.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
     }
 

@@ -20,7 +20,7 @@ const MAX_REASON_BYTES: usize = 4_096;
 
 /// Whether a request whose outcome is unknown may be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
+pub(crate) enum Repeat {
     /// It changes nothing, or doing it twice is the same as doing it once.
     Safe,
     /// Only where it has certainly not been carried out.
@@ -29,7 +29,7 @@ pub enum Repeat {
 
 /// A request, ready to be made several times.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub(crate) struct Call {
     method: Method,
     /// Path and query, percent-encoded.
     path: String,
@@ -40,36 +40,36 @@ pub struct Call {
 
 impl Call {
     /// Reads something.
-    pub fn get(path: impl Into<String>) -> Self {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path, Repeat::Safe)
     }
 
     /// Has something done.
-    pub fn post(path: impl Into<String>, repeat: Repeat) -> Self {
+    pub(crate) fn post(path: impl Into<String>, repeat: Repeat) -> Self {
         Self::new(Method::POST, path, repeat)
     }
 
     /// Any request; `path` begins with a slash, and is percent-encoded.
-    pub fn new(method: Method, path: impl Into<String>, repeat: Repeat) -> Self {
+    pub(crate) fn new(method: Method, path: impl Into<String>, repeat: Repeat) -> Self {
         Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new(), repeat }
     }
 
     /// With this media type of the answer.
     #[must_use]
-    pub fn accept(self, media_type: &'static str) -> Self {
+    pub(crate) fn accept(self, media_type: &'static str) -> Self {
         self.header(ACCEPT, HeaderValue::from_static(media_type))
     }
 
     /// With a header.
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
     /// With a body.
     #[must_use]
-    pub fn body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self.header(CONTENT_TYPE, HeaderValue::from_static(media_type))
     }
@@ -78,17 +78,6 @@ impl Call {
     fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
-}
-
-/// A whole answer with a status of success.
-#[derive(Debug)]
-pub struct Answer {
-    /// Status.
-    pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
-    /// Body.
-    pub body: Bytes,
 }
 
 /// One attempt that gave no answer.
@@ -126,16 +115,16 @@ impl Repetition {
 }
 
 impl Client {
-    /// Makes the request and reads the whole answer.
+    /// Makes the request and reads the whole body of the answer.
     ///
     /// # Errors
     /// No answer, or one with a status other than success.
-    pub async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+    pub(crate) async fn send(&self, call: &Call) -> Result<Bytes, ClientError> {
         let mut again = self.repetition(call);
         loop {
             let failed = match self.attempt(call).await {
                 Ok(response) => match self.read_whole(call, response).await {
-                    Ok(answer) => return Ok(answer),
+                    Ok(body) => return Ok(body),
                     Err(failed) => failed,
                 },
                 Err(failed) => failed,
@@ -149,7 +138,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub async fn open(&self, call: &Call) -> Result<Response, ClientError> {
+    pub(crate) async fn open(&self, call: &Call) -> Result<Response, ClientError> {
         let mut again = self.repetition(call);
         loop {
             match self.attempt(call).await {
@@ -163,10 +152,8 @@ impl Client {
         Repetition { repeat: call.repeat, end: Instant::now() + self.retry, pause: FIRST_PAUSE }
     }
 
-    async fn read_whole(&self, call: &Call, response: Response) -> Result<Answer, Failed> {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.broken(call, &error))?;
-        Ok(Answer { status, headers, body })
+    async fn read_whole(&self, call: &Call, response: Response) -> Result<Bytes, Failed> {
+        response.bytes().await.map_err(|error| self.broken(call, &error))
     }
 
     async fn attempt(&self, call: &Call) -> Result<Response, Failed> {

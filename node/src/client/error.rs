@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 
 /// A request that got no useful answer, or could not be made. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// There is no password for the login.
     #[error("{reason}")]
     Password {
@@ -66,7 +66,7 @@ pub enum ClientError {
 
 impl ClientError {
     /// The status with which the node refused the request.
-    pub fn status(&self) -> Option<StatusCode> {
+    pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused { status, .. } => Some(*status),
             _ => None,

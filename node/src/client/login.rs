@@ -10,11 +10,11 @@ use super::ClientError;
 use crate::config::{ClientFlags, Secret};
 
 /// The environment variable with the password.
-pub const PASSWORD_VARIABLE: &str = "HEADWATER_PASSWORD";
+pub(crate) const PASSWORD_VARIABLE: &str = "HEADWATER_PASSWORD";
 
 /// A user's name and password.
 #[derive(Clone)]
-pub struct Login {
+pub(crate) struct Login {
     /// Name.
     pub(super) user: String,
     /// Password.

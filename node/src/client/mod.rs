@@ -13,20 +13,20 @@ mod tls;
 
 use std::time::Duration;
 
-pub use call::{Answer, Call, Repeat};
-pub use error::ClientError;
-pub use login::{Login, PASSWORD_VARIABLE};
-pub use progress::{Progress, Unit};
+pub(crate) use call::{Call, Repeat};
+pub(crate) use error::ClientError;
+pub(crate) use login::{Login, PASSWORD_VARIABLE};
+pub(crate) use progress::{Progress, Unit};
 use reqwest::Url;
 
 use crate::config::{ClientFlags, NodeFlags};
 
 /// Exit code of a subcommand that a second signal ends at once, as a shell reports SIGINT.
-pub const EXIT_INTERRUPTED: i32 = 130;
+pub(crate) const EXIT_INTERRUPTED: i32 = 130;
 
 /// A node as a subcommand sees it. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     /// Scheme, host and port.
     base: Url,
@@ -41,7 +41,7 @@ impl Client {
     ///
     /// # Errors
     /// There is no password, or a file cannot be used.
-    pub fn new(flags: &NodeFlags) -> Result<Self, ClientError> {
+    pub(crate) fn new(flags: &NodeFlags) -> Result<Self, ClientError> {
         Self::of(&flags.url, &flags.client, PASSWORD_VARIABLE)
     }
 
@@ -49,7 +49,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Self::new`].
-    pub fn of(url: &Url, flags: &ClientFlags, password_variable: &str) -> Result<Self, ClientError> {
+    pub(crate) fn of(url: &Url, flags: &ClientFlags, password_variable: &str) -> Result<Self, ClientError> {
         let login = Login::find(flags, url, password_variable)?;
         let patience = flags.patience;
         let http = reqwest::Client::builder()
@@ -67,17 +67,17 @@ impl Client {
 
     /// The same login at another node of the cluster.
     #[must_use]
-    pub fn at(&self, node: &Url) -> Self {
+    pub(crate) fn at(&self, node: &Url) -> Self {
         Self { base: node.clone(), ..self.clone() }
     }
 
     /// `http` or `https`.
-    pub fn scheme(&self) -> &str {
+    pub(crate) fn scheme(&self) -> &str {
         self.base.scheme()
     }
 
     /// Scheme, host and port, as messages name the node.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }
 }
@@ -86,7 +86,7 @@ impl Client {
 ///
 /// # Errors
 /// Those of the subcommand; or the system gives no runtime.
-pub fn run<T, E: From<std::io::Error>>(command: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+pub(crate) fn run<T, E: From<std::io::Error>>(command: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)

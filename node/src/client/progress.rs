@@ -14,7 +14,7 @@ const DRAWINGS_PER_SECOND: u8 = 5;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// Things with this name in the plural.
     Things(&'static str),
     /// Bytes.
@@ -31,7 +31,7 @@ impl Unit {
 }
 
 /// Progress of one duty on standard error. Methods may be called from several tasks.
-pub struct Progress {
+pub(crate) struct Progress {
     /// Hidden where standard error is no terminal; it still counts, and knows rate and time left.
     bar: ProgressBar,
     unit: Unit,
@@ -50,7 +50,7 @@ impl fmt::Debug for Progress {
 impl Progress {
     /// Begins to show the progress of `what` (a participle, as in "copied"), of which there is
     /// `total` if that is known.
-    pub fn new(what: &'static str, unit: Unit, total: Option<u64>) -> Self {
+    pub(crate) fn new(what: &'static str, unit: Unit, total: Option<u64>) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let target = if is_terminal {
             ProgressDrawTarget::stderr_with_hz(DRAWINGS_PER_SECOND)
@@ -64,13 +64,13 @@ impl Progress {
     }
 
     /// Counts what was already done by an earlier run, which does not count for the rate.
-    pub fn resume_at(&self, done: u64) {
+    pub(crate) fn resume_at(&self, done: u64) {
         self.bar.set_position(done);
         self.bar.reset_eta();
     }
 
     /// Corrects how much there is in all.
-    pub fn set_total(&self, total: u64) {
+    pub(crate) fn set_total(&self, total: u64) {
         if self.bar.length().is_none() {
             self.bar.set_style(style(self.unit, true));
         }
@@ -78,18 +78,18 @@ impl Progress {
     }
 
     /// Counts what has been done in addition.
-    pub fn advance(&self, count: u64) {
+    pub(crate) fn advance(&self, count: u64) {
         self.bar.inc(count);
         self.line_if_due();
     }
 
     /// Prints a line above the bar.
-    pub fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         if self.is_terminal { self.bar.suspend(|| tell!("{line}")) } else { tell!("{line}") }
     }
 
     /// Removes the bar and prints what was done, in which time.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();
         let done = self.unit.show(self.bar.position());

@@ -21,7 +21,7 @@ const FILE_NAME: &str = "identity";
 
 /// Why the identity of a disk is unusable.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub(crate) enum IdentityError {
     /// The file exists but cannot be read or written.
     #[error("{path}: {error}")]
     Io {
@@ -78,7 +78,7 @@ pub enum IdentityError {
 impl IdentityError {
     /// Whether the disk fails or is full, or files are damaged or missing, as opposed to settings
     /// and permissions.
-    pub fn is_of_storage(&self) -> bool {
+    pub(crate) fn is_of_storage(&self) -> bool {
         match self {
             Self::Io { error, .. } => Cause::of_io(error).is_of_storage(),
             Self::Damaged { .. } | Self::Missing { .. } | Self::LogMissing { .. } => true,
@@ -89,7 +89,7 @@ impl IdentityError {
 
 /// The identity of this disk. The node id never changes; the cluster id is set once.
 #[derive(Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     path: PathBuf,
     /// Shared with the connections to other nodes.
     local: Arc<LocalIdentity>,
@@ -100,7 +100,7 @@ pub struct Identity {
 impl Identity {
     /// Reads the identity below `data_dir`, or makes a new one when the directory holds no data
     /// yet.
-    pub fn open(data_dir: &Path, server_id: u16) -> Result<Self, IdentityError> {
+    pub(crate) fn open(data_dir: &Path, server_id: u16) -> Result<Self, IdentityError> {
         let path = data_dir.join(FILE_NAME);
         let io_error = |error| IdentityError::Io { path: path.clone(), error };
         match fs::read(&path) {
@@ -137,13 +137,13 @@ impl Identity {
 
     /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a new
     /// cluster. Until then no node accepts it.
-    pub fn create_restored(data_dir: &Path, node_id: NodeId, cluster_id: Uuid) -> Result<(), IdentityError> {
+    pub(crate) fn create_restored(data_dir: &Path, node_id: NodeId, cluster_id: Uuid) -> Result<(), IdentityError> {
         let local = Arc::new(LocalIdentity::new(node_id, Some(cluster_id.into_bytes())));
         Self { path: data_dir.join(FILE_NAME), local, restored: AtomicBool::new(true) }.save(Some(cluster_id))
     }
 
     /// Whether the disk was restored from a backup, and other listed servers have not joined yet.
-    pub fn is_restored(&self) -> bool {
+    pub(crate) fn is_restored(&self) -> bool {
         self.restored.load(Ordering::Acquire)
     }
 
@@ -155,7 +155,7 @@ impl Identity {
 
     /// Refuses a disk that belongs to a cluster but has lost its log. A node opens its log before
     /// it joins a cluster, so a member always has one.
-    pub fn require_log(&self, mark: PathBuf) -> Result<(), IdentityError> {
+    pub(crate) fn require_log(&self, mark: PathBuf) -> Result<(), IdentityError> {
         match self.cluster_id() {
             Some(_) if !mark.exists() => Err(IdentityError::LogMissing { path: mark }),
             _ => Ok(()),
@@ -163,23 +163,23 @@ impl Identity {
     }
 
     /// The id of this disk.
-    pub fn node_id(&self) -> NodeId {
+    pub(crate) fn node_id(&self) -> NodeId {
         self.local.node_id()
     }
 
     /// The part of the identity that calls between nodes need.
-    pub fn local(&self) -> Arc<LocalIdentity> {
+    pub(crate) fn local(&self) -> Arc<LocalIdentity> {
         self.local.clone()
     }
 
     /// The cluster of this disk; `None` before it was founded or joined.
-    pub fn cluster_id(&self) -> Option<Uuid> {
+    pub(crate) fn cluster_id(&self) -> Option<Uuid> {
         self.local.cluster_id().map(Uuid::from_bytes)
     }
 
     /// Binds this disk to a cluster; durable on return. `may_replace` permits the exchange of
     /// another cluster's id on an otherwise empty disk, left by a founding that never finished.
-    pub fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
+    pub(crate) fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
         match self.cluster_id() {
             Some(own) if own == cluster_id => return Ok(()),
             Some(own) if !may_replace => return Err(IdentityError::OtherCluster { own, other: cluster_id }),
@@ -207,7 +207,7 @@ impl Identity {
 ///
 /// # Errors
 /// It is missing or damaged.
-pub fn check(data_dir: &Path) -> Result<(), IdentityError> {
+pub(crate) fn check(data_dir: &Path) -> Result<(), IdentityError> {
     let path = data_dir.join(FILE_NAME);
     match fs::read(&path) {
         Ok(bytes) if decode(&bytes).is_some() => Ok(()),

@@ -24,6 +24,10 @@ use crate::transport::{NodeId, dialer};
 /// Rounds of elections before the election timeouts are left to go on.
 const ROUNDS: u32 = 5;
 
+/// Nodes that stand for election, one after the other, in the time of one heartbeat. Operators
+/// raise the interval of heartbeats for slow networks, on which votes take longer, too.
+pub(super) const TURNS_PER_HEARTBEAT: u32 = 3;
+
 /// Elects another leader when the process of the leader has ended.
 pub(super) struct LeaderEnd {
     /// The id of this node.

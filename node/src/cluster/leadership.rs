@@ -20,7 +20,7 @@ const ASK_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The leader, as far as this node knows at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leader {
+pub(crate) enum Leader {
     /// This node, and it has applied everything that its predecessors acknowledged: it may decide
     /// on writes.
     Local,
@@ -32,11 +32,11 @@ pub enum Leader {
 
 /// Another node that leads, and where its clients reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaderHint {
+pub(crate) struct LeaderHint {
     /// The leader.
-    pub node_id: NodeId,
+    pub(crate) node_id: NodeId,
     /// Its addresses.
-    pub member: Member,
+    pub(crate) member: Member,
 }
 
 /// A term in which this node leads. Only then is its state certain to contain everything

@@ -9,12 +9,13 @@
 //! operators should hear of the clock). [`Cluster`] is the handle on all of them, and [`service`]
 //! answers other nodes.
 
+mod assembly;
 mod clock;
 pub(crate) mod connector;
 mod groups;
 mod hand_over;
 mod handle;
-pub mod identity;
+pub(crate) mod identity;
 mod leader_end;
 mod leadership;
 mod lifecycle;
@@ -26,21 +27,19 @@ mod recovery;
 mod servers;
 pub(crate) mod service;
 mod status;
-pub mod view;
+pub(crate) mod view;
 mod wire;
 mod writes;
 
-pub use crate::transport::{Member, NodeId};
-pub use handle::Cluster;
+pub(crate) use crate::transport::NodeId;
+pub(crate) use assembly::{Background, Dependencies};
 pub(crate) use groups::{GroupCallError, GroupServer};
-pub(crate) use handle::{Background, Dependencies, UPKEEP_HAS_TO_WAIT};
-pub(crate) use leadership::LeaderTerm;
-pub use leadership::{Leader, LeaderHint};
+pub(crate) use handle::{Cluster, UPKEEP_HAS_TO_WAIT};
+pub(crate) use leadership::{Leader, LeaderHint, LeaderTerm};
 pub(crate) use read_barrier::BarrierError;
 pub(crate) use status::figures;
-pub use status::report::{ClusterStatus, MemberStatus, Role};
+pub(crate) use status::report::{ClusterStatus, MemberStatus, Role};
 pub(crate) use wire::{requester_from_wire, requester_to_wire};
-pub use writes::authorization::Requester;
-pub(crate) use writes::authorization::{Authorization, Authorizer};
+pub(crate) use writes::authorization::{Authorization, Authorizer, Requester};
 pub(crate) use writes::permission::Permission;
 pub(crate) use writes::write::{Write, WriteError};

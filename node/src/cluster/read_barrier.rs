@@ -21,7 +21,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Why a read cannot be answered as the client asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BarrierError {
+pub(crate) enum BarrierError {
     /// Another node leads.
     #[error("not the leader")]
     NotLeader(LeaderHint),

@@ -8,36 +8,36 @@ use super::Cluster;
 use super::Requester;
 pub(crate) use super::figures::{Connection, Ends, Figures, Follower};
 pub(crate) use super::hand_over::HandOverError;
-pub use super::leadership::{Leader, LeaderHint};
-pub use super::membership::changes::decision::Change;
-pub use super::membership::changes::request::ChangeMembersError;
-pub use super::status::overview::{Condition, MemberOverview, Overview, Part, Progress, Quorum};
-pub use super::status::report::{ClusterStatus, MemberStatus, Role};
+pub(crate) use super::leadership::{Leader, LeaderHint};
+pub(crate) use super::membership::changes::decision::Change;
+pub(crate) use super::membership::changes::request::ChangeMembersError;
+pub(crate) use super::status::overview::{Condition, MemberOverview, Overview, Part, Progress};
+pub(crate) use super::status::report::{ClusterStatus, MemberStatus, Role};
 use crate::event::Caller;
-pub use crate::transport::Member;
+pub(crate) use crate::transport::Member;
 use crate::transport::Traffic;
 
 /// A look at the cluster, and what operators may ask of the node in it. Cheap to clone.
 #[derive(Clone)]
-pub struct ClusterView {
+pub(crate) struct ClusterView {
     cluster: Cluster,
 }
 
 impl Cluster {
     /// What doors see of it.
-    pub fn view(&self) -> ClusterView {
+    pub(crate) fn view(&self) -> ClusterView {
         ClusterView { cluster: self.clone() }
     }
 }
 
 impl ClusterView {
     /// Id of the cluster; `None` before it was founded.
-    pub fn cluster_id(&self) -> Option<Uuid> {
+    pub(crate) fn cluster_id(&self) -> Option<Uuid> {
         self.cluster.cluster_id()
     }
 
     /// The leader, as far as this node knows.
-    pub fn leader(&self) -> Leader {
+    pub(crate) fn leader(&self) -> Leader {
         self.cluster.leader()
     }
 
@@ -60,7 +60,7 @@ impl ClusterView {
     }
 
     /// The members and their health.
-    pub fn status(&self) -> ClusterStatus {
+    pub(crate) fn status(&self) -> ClusterStatus {
         self.cluster.status()
     }
 

@@ -9,7 +9,7 @@ use crate::config::HealthFlags;
 ///
 /// # Errors
 /// The node said no, and why; or it said nothing. See [`CommandError`].
-pub async fn health(flags: &HealthFlags) -> Result<(), CommandError> {
+pub(crate) async fn health(flags: &HealthFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node())?;
     client.send(&Call::get(flags.path())).await?;
     say!("{} says yes to {}", client.name(), flags.path());

@@ -7,17 +7,17 @@ mod redact;
 mod scavenge;
 mod top;
 
-pub use cluster::{Health, cluster};
-pub use health::health;
-pub use redact::redact;
-pub use scavenge::scavenge;
-pub use top::top;
+pub(crate) use cluster::{Health, cluster};
+pub(crate) use health::health;
+pub(crate) use redact::redact;
+pub(crate) use scavenge::scavenge;
+pub(crate) use top::top;
 
 use crate::client::ClientError;
 
 /// Why a subcommand did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// The node refused, or could not be talked to.
     #[error(transparent)]
     Client(#[from] ClientError),

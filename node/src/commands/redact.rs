@@ -10,7 +10,7 @@ use crate::config::RedactFlags;
 ///
 /// # Errors
 /// See [`CommandError`].
-pub async fn redact(flags: &RedactFlags) -> Result<(), CommandError> {
+pub(crate) async fn redact(flags: &RedactFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
     let stream = utf8_percent_encode(&flags.stream, NON_ALPHANUMERIC);
     client.send(&Call::post(format!("/admin/redact/{stream}/{}", flags.number), Repeat::Safe)).await?;

@@ -29,7 +29,7 @@ struct Run {
 ///
 /// # Errors
 /// See [`CommandError`]. An interrupted wait leaves the run alone.
-pub async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
+pub(crate) async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
     if let Some(id) = flags.stop {
         let stop = Call::new(reqwest::Method::DELETE, format!("/admin/scavenge/{id}"), Repeat::IfNotDone);
@@ -39,7 +39,7 @@ pub async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
     }
     // A repetition of one that was started is refused, and says so.
     let started = client.send(&Call::post("/admin/scavenge", Repeat::IfNotDone).accept("application/json")).await?;
-    let Run { scavenge_id: id, .. } = read(&client, &started.body)?;
+    let Run { scavenge_id: id, .. } = read(&client, &started)?;
     say!("scavenge {id}");
     if flags.detach {
         return Ok(());
@@ -49,7 +49,7 @@ pub async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> {
     loop {
         tokio::time::sleep(ASK_INTERVAL).await;
         let last = client.send(&Call::get("/admin/scavenge/last").accept("application/json")).await?;
-        let run = read(&client, &last.body)?;
+        let run = read(&client, &last)?;
         if run.scavenge_id != id {
             // It ended, and another one has begun.
             progress.finish();

@@ -2,7 +2,7 @@
 
 /// The condition of an append or delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpectedVersion {
+pub(crate) enum ExpectedVersion {
     /// -2: no condition.
     Any,
     /// -1: the stream has no events, or is soft-deleted.
@@ -15,7 +15,7 @@ pub enum ExpectedVersion {
 
 impl ExpectedVersion {
     /// Converts the number that clients send; `None` for -3 and anything below -4.
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
         match number {
             -2 => Some(Self::Any),
             -1 => Some(Self::NoStream),
@@ -25,7 +25,7 @@ impl ExpectedVersion {
     }
 
     /// The number that clients send, -4 to 2^63-1.
-    pub fn to_number(self) -> i64 {
+    pub(crate) fn to_number(self) -> i64 {
         match self {
             Self::Any => -2,
             Self::NoStream => -1,

@@ -22,7 +22,7 @@ const RIGHTS: [&str; 5] = ["$r", "$w", "$d", "$mr", "$mw"];
 ///
 /// # Errors
 /// The problem with the document.
-pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
+pub(crate) fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
     match serde_json::from_slice::<RawObject<'_>>(document) {
         Ok(RawObject(members)) if is_json => check_members(document, &members),
         _ if is_without_lists(document) => Ok(()),
@@ -35,7 +35,7 @@ pub fn check_acl(document: &[u8], is_json: bool) -> Result<(), AclError> {
 ///
 /// # Errors
 /// It looks like an access list.
-pub fn check_beside(event_metadata: &[u8]) -> Result<(), AclError> {
+pub(crate) fn check_beside(event_metadata: &[u8]) -> Result<(), AclError> {
     if event_metadata.is_empty() || is_without_lists(event_metadata) {
         Ok(())
     } else {
@@ -74,7 +74,7 @@ fn check_members(document: &[u8], members: &[(String, &RawValue)]) -> Result<(),
 ///
 /// # Errors
 /// The problem with the document.
-pub fn check_settings(document: &[u8]) -> Result<(), AclError> {
+pub(crate) fn check_settings(document: &[u8]) -> Result<(), AclError> {
     let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
     for (key, value) in members {
         let list = match key.as_str() {
@@ -149,7 +149,7 @@ fn resembles_right(key: &str) -> bool {
 }
 
 /// Whether the name of a stream differs from `$settings` only in such details.
-pub fn resembles_settings(stream: &str) -> bool {
+pub(crate) fn resembles_settings(stream: &str) -> bool {
     stream != SETTINGS && letters(stream).eq(SETTINGS.chars().skip(1))
 }
 
@@ -161,7 +161,7 @@ fn has_sign(key: &str) -> bool {
 ///
 /// # Errors
 /// The data has one of them at its top.
-pub fn check_resembling_settings(data: &[u8]) -> Result<(), AclError> {
+pub(crate) fn check_resembling_settings(data: &[u8]) -> Result<(), AclError> {
     let Ok(RawObject(members)) = serde_json::from_slice::<RawObject<'_>>(data) else { return Ok(()) };
     let list = members.iter().find(|(key, _)| [USER_STREAM_ACL, SYSTEM_STREAM_ACL].contains(&key.as_str()));
     list.map_or(Ok(()), |(key, _)| Err(AclError::NotInSettings(key.clone())))

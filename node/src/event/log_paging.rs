@@ -7,7 +7,7 @@ use super::Position;
 use super::paging::{Direction, PageLinks, PageSize, PageStart};
 
 /// Where a walk of the log begins, given the position of the next event.
-pub fn first_position(start: PageStart, next_position: Position) -> Position {
+pub(crate) fn first_position(start: PageStart, next_position: Position) -> Position {
     match start {
         PageStart::Head => next_position,
         PageStart::Backward(position) => position.min(next_position),
@@ -17,24 +17,24 @@ pub fn first_position(start: PageStart, next_position: Position) -> Position {
 
 /// A page of the log, or of its filtered events, without the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogPage {
+pub(crate) struct LogPage {
     /// Its start.
-    pub start: PageStart,
+    pub(crate) start: PageStart,
     /// How many events were requested.
-    pub count: u64,
+    pub(crate) count: u64,
     /// How far it goes, if it goes anywhere: the smallest position of a backward page, the position
     /// after a forward page.
-    pub reached: Option<Position>,
+    pub(crate) reached: Option<Position>,
     /// Whether there are more events after it.
-    pub is_full: bool,
+    pub(crate) is_full: bool,
     /// Position of the next event of the log.
-    pub next_position: Position,
+    pub(crate) next_position: Position,
 }
 
 impl LogPage {
     /// The page with all events at these positions, so many of them. Positions of events that were
     /// removed are no part of the page, unless nothing but them is behind its last event.
-    pub fn of_all(
+    pub(crate) fn of_all(
         start: PageStart,
         size: PageSize,
         next_position: Position,
@@ -51,7 +51,7 @@ impl LogPage {
 
     /// The page with this many events, found on a walk over everything from the start of the page
     /// to `reached`.
-    pub fn of_found(
+    pub(crate) fn of_found(
         start: PageStart,
         size: PageSize,
         next_position: Position,
@@ -68,7 +68,7 @@ impl LogPage {
     }
 
     /// The links of the page.
-    pub fn links(&self) -> PageLinks {
+    pub(crate) fn links(&self) -> PageLinks {
         let older = self.reached.filter(|_| self.is_full);
         match self.start {
             PageStart::Head => PageLinks { last: self.is_full, next: older, previous: Some(self.next_position) },
@@ -82,7 +82,7 @@ impl LogPage {
     }
 
     /// Whether every position of this page is taken, so that the page never changes.
-    pub fn is_immutable(&self) -> bool {
+    pub(crate) fn is_immutable(&self) -> bool {
         match self.start {
             PageStart::Head => false,
             // After the last event, the page begins where the log still grows.

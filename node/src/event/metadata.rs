@@ -10,42 +10,42 @@ use super::{EventNumber, MAX_NUMBER};
 
 /// The keys of a metadata document that have a meaning for the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StreamMetadata {
+pub(crate) struct StreamMetadata {
     /// `$maxCount`: only this many of the newest events are visible.
-    pub max_count: Option<u64>,
+    pub(crate) max_count: Option<u64>,
     /// `$maxAge`, seconds: older events are invisible.
-    pub max_age_s: Option<u64>,
+    pub(crate) max_age_s: Option<u64>,
     /// `$tb`: numbers below are invisible; [`MAX_NUMBER`] means soft-deleted.
-    pub truncate_before: Option<u64>,
+    pub(crate) truncate_before: Option<u64>,
     /// `$cacheControl`, seconds: how long a head page may be cached.
-    pub cache_control_s: Option<u64>,
+    pub(crate) cache_control_s: Option<u64>,
     /// `$acl`.
-    pub acl: Option<Acl>,
+    pub(crate) acl: Option<Acl>,
 }
 
 /// Roles per right; a right that is `None` falls through to the defaults (contract/streams 13).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Acl {
+pub(crate) struct Acl {
     /// `$r`
-    pub read: Option<Vec<String>>,
+    pub(crate) read: Option<Vec<String>>,
     /// `$w`
-    pub write: Option<Vec<String>>,
+    pub(crate) write: Option<Vec<String>>,
     /// `$d`
-    pub delete: Option<Vec<String>>,
+    pub(crate) delete: Option<Vec<String>>,
     /// `$mr`
-    pub meta_read: Option<Vec<String>>,
+    pub(crate) meta_read: Option<Vec<String>>,
     /// `$mw`
-    pub meta_write: Option<Vec<String>>,
+    pub(crate) meta_write: Option<Vec<String>>,
 }
 
 impl StreamMetadata {
     /// The fixed metadata of every `$$...` stream (contract/streams 12.1).
-    pub fn of_metastream() -> Self {
+    pub(crate) fn of_metastream() -> Self {
         Self { max_count: Some(1), ..Self::default() }
     }
 
     /// Whether the stream was deleted in a way that can be undone.
-    pub fn is_soft_deleted(&self) -> bool {
+    pub(crate) fn is_soft_deleted(&self) -> bool {
         self.truncate_before == Some(MAX_NUMBER)
     }
 }
@@ -54,7 +54,7 @@ impl StreamMetadata {
     /// The meaning of a metadata document (contract/streams 12.4). `None` when it is not a JSON
     /// object, or when a known key has a value of the wrong type, which voids the whole document.
     /// An integer out of range is ignored by itself.
-    pub fn parse(document: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(document: &[u8]) -> Option<Self> {
         let document: RawObject = serde_json::from_slice(document).ok()?;
         let mut metadata = Self::default();
         for (key, value) in document.0 {
@@ -74,7 +74,7 @@ impl StreamMetadata {
 
 /// Why an access list is invalid. A sentence for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AclError {
+pub(crate) enum AclError {
     /// The value under this key is not an object.
     #[error("{0} must be an object with some of the keys $r, $w, $d, $mr and $mw")]
     NoObject(&'static str),
@@ -127,10 +127,10 @@ pub enum AclError {
 
 /// Most roles in one access list, over all rights. Every decision may compare each of them with the
 /// caller's roles.
-pub const MAX_ACL_ROLES: usize = 1_000;
+pub(crate) const MAX_ACL_ROLES: usize = 1_000;
 
 /// Most bytes of all roles in one access list.
-pub const MAX_ACL_BYTES: usize = 64 << 10;
+pub(crate) const MAX_ACL_BYTES: usize = 64 << 10;
 
 /// Key of a stream's own list in its metadata.
 pub(super) const STREAM_ACL: &str = "$acl";
@@ -140,13 +140,13 @@ pub(super) const SYSTEM_STREAM_ACL: &str = "$systemStreamAcl";
 
 impl Acl {
     /// Every right with its key, in the order in which documents have them.
-    pub fn rights(&self) -> [(&'static str, &Option<Vec<String>>); 5] {
+    pub(crate) fn rights(&self) -> [(&'static str, &Option<Vec<String>>); 5] {
         let Self { read, write, delete, meta_read, meta_write } = self;
         [("$r", read), ("$w", write), ("$d", delete), ("$mr", meta_read), ("$mw", meta_write)]
     }
 
     /// Approximate bytes of the list in memory.
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         self.rights()
             .into_iter()
             .filter_map(|(_, roles)| roles.as_ref())
@@ -183,11 +183,11 @@ impl Acl {
 /// The access lists for streams that have none of their own: the last event of the stream
 /// `$settings` (contract/services 1.6).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DefaultAcls {
+pub(crate) struct DefaultAcls {
     /// `$userStreamAcl`
-    pub user_streams: Acl,
+    pub(crate) user_streams: Acl,
     /// `$systemStreamAcl`: streams whose name begins with `$`.
-    pub system_streams: Acl,
+    pub(crate) system_streams: Acl,
 }
 
 impl DefaultAcls {
@@ -196,7 +196,7 @@ impl DefaultAcls {
     /// # Errors
     /// It is not a JSON object, or one of the lists is invalid; then the whole document has no
     /// effect.
-    pub fn parse(document: &[u8]) -> Result<Self, AclError> {
+    pub(crate) fn parse(document: &[u8]) -> Result<Self, AclError> {
         let RawObject(members) = serde_json::from_slice(document).map_err(|_| AclError::NoSettings)?;
         let mut lists = Self::default();
         for (key, value) in members {
@@ -214,7 +214,7 @@ impl DefaultAcls {
 }
 
 /// A document with this meaning, apart from `$tb`.
-pub fn document_of(metadata: &StreamMetadata) -> Vec<u8> {
+pub(crate) fn document_of(metadata: &StreamMetadata) -> Vec<u8> {
     let numbers = [
         ("$maxCount", metadata.max_count),
         ("$maxAge", metadata.max_age_s),
@@ -233,7 +233,7 @@ pub fn document_of(metadata: &StreamMetadata) -> Vec<u8> {
 /// when it is not a JSON object.
 ///
 /// Used when a soft-deleted stream comes back (contract/streams 6.7 and 7).
-pub fn with_truncate_before(document: &[u8], number: EventNumber) -> Option<Vec<u8>> {
+pub(crate) fn with_truncate_before(document: &[u8], number: EventNumber) -> Option<Vec<u8>> {
     let document: RawObject = serde_json::from_slice(document).ok()?;
     let number = number.to_string();
     let mut members: Vec<(String, &str)> = document.0.iter().map(|(key, value)| (key.clone(), value.get())).collect();
@@ -256,12 +256,12 @@ pub fn with_truncate_before(document: &[u8], number: EventNumber) -> Option<Vec<
 
 /// The data of the event that soft-deletes a stream without an access list, to the byte
 /// (contract/streams 7).
-pub const SOFT_DELETE_DOCUMENT: &[u8] = br#"{"$tb":9223372036854775807}"#;
+pub(crate) const SOFT_DELETE_DOCUMENT: &[u8] = br#"{"$tb":9223372036854775807}"#;
 
 /// The data of the event that soft-deletes a stream with this metadata document. The access list is
 /// kept as it is written, so that what was protected stays protected when somebody brings the
 /// stream back. A document that means nothing has no list in force, and nothing of it is kept.
-pub fn soft_delete_document(present: &[u8]) -> Cow<'static, [u8]> {
+pub(crate) fn soft_delete_document(present: &[u8]) -> Cow<'static, [u8]> {
     let acl = match StreamMetadata::parse(present) {
         Some(StreamMetadata { acl: Some(_), .. }) => acl_text(present),
         Some(_) | None => None,

@@ -4,7 +4,7 @@ use super::{EventNumber, Position};
 
 /// The decision on one command. Equal on every node and after every replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteOutcome {
+pub(crate) enum WriteOutcome {
     /// The events are stored.
     Appended {
         /// Number of the first event of the request.
@@ -61,7 +61,7 @@ pub enum WriteOutcome {
 
 impl WriteOutcome {
     /// Position of the last event of a write that was stored.
-    pub fn position(&self) -> Option<Position> {
+    pub(crate) fn position(&self) -> Option<Position> {
         match self {
             Self::Appended { position, .. }
             | Self::Deleted { position }
@@ -84,20 +84,20 @@ impl std::fmt::Display for WriteOutcome {
 
 /// The event because of which an import was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportRefusal {
+pub(crate) struct ImportRefusal {
     /// Its stream.
-    pub stream: String,
+    pub(crate) stream: String,
     /// Its number.
-    pub number: EventNumber,
+    pub(crate) number: EventNumber,
     /// Last number of the stream, -1 for none.
-    pub current: i64,
+    pub(crate) current: i64,
     /// What is wrong with it.
-    pub conflict: ImportConflict,
+    pub(crate) conflict: ImportConflict,
 }
 
 /// Why an event cannot be imported into a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImportConflict {
+pub(crate) enum ImportConflict {
     /// The stream has another event with this number: somebody else writes to it.
     OtherEvent,
     /// The stream has later events, and none with this number.

@@ -9,7 +9,7 @@ use super::{EventNumber, MAX_NUMBER};
 /// The start and the direction of a page. A place is a number on a page of a stream, and a position
 /// on a page of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageStart {
+pub(crate) enum PageStart {
     /// Backward from the newest event.
     Head,
     /// Backward from this place, which may not exist yet. On a page of a stream the event with this
@@ -22,7 +22,7 @@ pub enum PageStart {
 
 impl PageStart {
     /// The direction of the page.
-    pub fn direction(self) -> Direction {
+    pub(crate) fn direction(self) -> Direction {
         match self {
             Self::Head | Self::Backward(_) => Direction::Backward,
             Self::Forward(_) => Direction::Forward,
@@ -32,7 +32,7 @@ impl PageStart {
 
 /// The direction of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// To older events.
     Backward,
     /// To newer events.
@@ -40,54 +40,54 @@ pub enum Direction {
 }
 
 /// Most events on one page (contract/streams 2.5).
-pub const MAX_PAGE_EVENTS: u64 = 4096;
+pub(crate) const MAX_PAGE_EVENTS: u64 = 4096;
 
 /// How many numbers, or positions, a page spans: 1 to [`MAX_PAGE_EVENTS`]. The page has fewer
 /// events if some are not visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PageSize(u64);
+pub(crate) struct PageSize(u64);
 
 impl PageSize {
     /// `None` for 0, and for more than a page may have.
-    pub fn new(count: u64) -> Option<Self> {
+    pub(crate) fn new(count: u64) -> Option<Self> {
         (1..=MAX_PAGE_EVENTS).contains(&count).then_some(Self(count))
     }
 
     /// The size as a number.
-    pub fn get(self) -> u64 {
+    pub(crate) fn get(self) -> u64 {
         self.0
     }
 }
 
 /// The links of a page: the numbers or positions in them, `None` where the page has no such link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PageLinks {
+pub(crate) struct PageLinks {
     /// Whether there is a link to the first page ever, `0/forward/{count}`.
-    pub last: bool,
+    pub(crate) last: bool,
     /// `{next}/backward/{count}`.
-    pub next: Option<u64>,
+    pub(crate) next: Option<u64>,
     /// `{previous}/forward/{count}`.
-    pub previous: Option<u64>,
+    pub(crate) previous: Option<u64>,
 }
 
 /// The description of a page of a stream, without its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StreamPageHead {
+pub(crate) struct StreamPageHead {
     /// Its links.
-    pub links: PageLinks,
+    pub(crate) links: PageLinks,
     /// The page size in its links.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Its direction.
-    pub direction: Direction,
+    pub(crate) direction: Direction,
     /// Whether it reaches the newest event.
-    pub is_head_of_stream: bool,
+    pub(crate) is_head_of_stream: bool,
     /// Number of the stream's last event, only on the head page.
-    pub version: Option<EventNumber>,
+    pub(crate) version: Option<EventNumber>,
 }
 
 /// A page of a stream as requested, before its events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamPage {
+pub(crate) struct StreamPage {
     bounds: Bounds,
     start: PageStart,
     count: u64,
@@ -95,7 +95,7 @@ pub struct StreamPage {
 
 impl StreamPage {
     /// The page of a stream whose visible numbers are given by `bounds`.
-    pub fn new(bounds: Bounds, start: PageStart, size: PageSize) -> Self {
+    pub(crate) fn new(bounds: Bounds, start: PageStart, size: PageSize) -> Self {
         Self { bounds, start, count: size.get() }
     }
 
@@ -117,15 +117,10 @@ impl StreamPage {
     }
 
     /// The numbers to read; `None` when the page certainly has no events.
-    pub fn numbers(&self) -> Option<RangeInclusive<EventNumber>> {
+    pub(crate) fn numbers(&self) -> Option<RangeInclusive<EventNumber>> {
         let first = self.lowest().max(self.bounds.min);
         let last = self.highest().min(self.bounds.last);
         (first <= last).then_some(first..=last)
-    }
-
-    /// Number of the stream's last event.
-    pub fn last_number(&self) -> EventNumber {
-        self.bounds.last
     }
 
     /// Whether a backward page ends at the oldest visible event; `lowest_visible` is the smallest
@@ -151,7 +146,7 @@ impl StreamPage {
     }
 
     /// The links of the page, given the smallest number among its visible events.
-    pub fn links(&self, lowest_visible: Option<EventNumber>) -> PageLinks {
+    pub(crate) fn links(&self, lowest_visible: Option<EventNumber>) -> PageLinks {
         let behind = self.highest().min(self.bounds.last) + 1;
         match self.start {
             PageStart::Forward(first) => PageLinks {
@@ -174,7 +169,7 @@ impl StreamPage {
     }
 
     /// The description of the page, given the smallest number among its visible events.
-    pub fn head(&self, lowest_visible: Option<EventNumber>) -> StreamPageHead {
+    pub(crate) fn head(&self, lowest_visible: Option<EventNumber>) -> StreamPageHead {
         StreamPageHead {
             links: self.links(lowest_visible),
             count: self.count,
@@ -186,7 +181,7 @@ impl StreamPage {
 
     /// Whether every number of this page is taken, so that the page never changes (contract/streams
     /// 8.7).
-    pub fn is_immutable(&self) -> bool {
+    pub(crate) fn is_immutable(&self) -> bool {
         self.start != PageStart::Head && self.highest() <= self.bounds.last
     }
 }

@@ -7,31 +7,31 @@ use super::{EventNumber, LINK_EVENT_TYPE, Position, Ticks};
 
 /// A stored event with its number in the stream and its position in the log of all events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedEvent {
+pub(crate) struct RecordedEvent {
     /// Position in the log of all events.
-    pub position: Position,
+    pub(crate) position: Position,
     /// Name of the stream.
-    pub stream: String,
+    pub(crate) stream: String,
     /// Number in the stream; [`super::MAX_NUMBER`] for a tombstone.
-    pub number: EventNumber,
+    pub(crate) number: EventNumber,
     /// Chosen by the writer.
-    pub event_id: Uuid,
+    pub(crate) event_id: Uuid,
     /// Chosen by the writer.
-    pub event_type: String,
+    pub(crate) event_type: String,
     /// Whether the writer declared (or the server found) the payload to be JSON (contract/streams
     /// 6.4).
-    pub is_json: bool,
+    pub(crate) is_json: bool,
     /// When the leader proposed it.
-    pub time: Ticks,
+    pub(crate) time: Ticks,
     /// Stored bytes, as sent or re-serialised by the rules of contract/streams 6.4.
-    pub data: Bytes,
+    pub(crate) data: Bytes,
     /// Stored bytes, empty when there are none.
-    pub metadata: Bytes,
+    pub(crate) metadata: Bytes,
 }
 
 impl RecordedEvent {
     /// The event, borrowed.
-    pub fn borrowed(&self) -> EventRef<'_> {
+    pub(crate) fn borrowed(&self) -> EventRef<'_> {
         EventRef {
             position: self.position,
             stream: &self.stream,
@@ -50,21 +50,21 @@ impl RecordedEvent {
 /// fields are those of [`RecordedEvent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct EventRef<'a> {
-    pub position: Position,
-    pub stream: &'a str,
-    pub number: EventNumber,
-    pub event_id: Uuid,
-    pub event_type: &'a str,
-    pub is_json: bool,
-    pub time: Ticks,
-    pub data: &'a [u8],
-    pub metadata: &'a [u8],
+pub(crate) struct EventRef<'a> {
+    pub(crate) position: Position,
+    pub(crate) stream: &'a str,
+    pub(crate) number: EventNumber,
+    pub(crate) event_id: Uuid,
+    pub(crate) event_type: &'a str,
+    pub(crate) is_json: bool,
+    pub(crate) time: Ticks,
+    pub(crate) data: &'a [u8],
+    pub(crate) metadata: &'a [u8],
 }
 
 impl<'a> EventRef<'a> {
     /// An owned copy.
-    pub fn to_recorded(self) -> RecordedEvent {
+    pub(crate) fn to_recorded(self) -> RecordedEvent {
         RecordedEvent {
             position: self.position,
             stream: self.stream.to_owned(),
@@ -83,7 +83,7 @@ impl<'a> EventRef<'a> {
     ///
     /// The text is split at the first `@`. A text without `@`, or without a number before it, is
     /// not a link.
-    pub fn link_target(&self) -> Option<(EventNumber, &'a str)> {
+    pub(crate) fn link_target(&self) -> Option<(EventNumber, &'a str)> {
         if self.event_type != LINK_EVENT_TYPE {
             return None;
         }

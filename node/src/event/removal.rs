@@ -8,31 +8,31 @@ use super::visibility::{self, Bounds};
 use super::{EventNumber, StreamMetadata, StreamNameRef, Ticks};
 
 /// Streams that one command scavenges at most: all of it is one step for every reader.
-pub const MAX_SCAVENGED_STREAMS: usize = 1_024;
+pub(crate) const MAX_SCAVENGED_STREAMS: usize = 1_024;
 
 /// Events that one command removes at most.
-pub const MAX_SCAVENGED_EVENTS: u32 = 4_096;
+pub(crate) const MAX_SCAVENGED_EVENTS: u32 = 4_096;
 
 /// The events at the beginning of a stream that nobody can see any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Removable {
+pub(crate) struct Removable {
     /// Those with smaller numbers.
-    pub below: EventNumber,
+    pub(crate) below: EventNumber,
     /// Behind them, those before this time; `None` when age does not count.
-    pub oldest: Option<Ticks>,
+    pub(crate) oldest: Option<Ticks>,
 }
 
 impl Removable {
     /// What can go of a stream that is deleted, softly or for ever: all events. Its last number
     /// stays known.
-    pub const ALL: Self = Self { below: EventNumber::MAX, oldest: None };
+    pub(crate) const ALL: Self = Self { below: EventNumber::MAX, oldest: None };
 
     /// What can go of a stream with this last number and metadata, at this time. A metastream has
     /// the fixed metadata, and is hard-deleted with the stream that it describes.
     ///
     /// The age of users and of the default access lists does not count, as it does not count where
     /// they are asked for: only writes change rights, never the clock.
-    pub fn of(
+    pub(crate) fn of(
         stream: StreamNameRef<'_>,
         is_tombstoned: bool,
         last: EventNumber,
@@ -47,45 +47,45 @@ impl Removable {
     }
 
     /// Whether the event with this number and time is among them, if all before it are.
-    pub fn includes(&self, number: EventNumber, time: Ticks) -> bool {
+    pub(crate) fn includes(&self, number: EventNumber, time: Ticks) -> bool {
         number < self.below || self.oldest.is_some_and(|oldest| time < oldest)
     }
 
     /// Whether the event with this number is among them whatever its time is.
-    pub fn includes_any_age(&self, number: EventNumber) -> bool {
+    pub(crate) fn includes_any_age(&self, number: EventNumber) -> bool {
         number < self.below
     }
 }
 
 /// What has been removed of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Removed {
+pub(crate) struct Removed {
     /// Events with smaller numbers are gone for ever.
-    pub before: EventNumber,
+    pub(crate) before: EventNumber,
     /// The ids of events with smaller numbers are forgotten, too.
-    pub forgotten_before: EventNumber,
+    pub(crate) forgotten_before: EventNumber,
     /// The removals whose events' ids are still known, oldest first.
-    pub marks: Vec<RemovalMark>,
+    pub(crate) marks: Vec<RemovalMark>,
 }
 
 /// Events that were removed at about the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RemovalMark {
+pub(crate) struct RemovalMark {
     /// They have smaller numbers.
-    pub before: EventNumber,
+    pub(crate) before: EventNumber,
     /// When the last of them was removed.
-    pub time: Ticks,
+    pub(crate) time: Ticks,
 }
 
 /// What one removal did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RemovedEvents {
+pub(crate) struct RemovedEvents {
     /// Events that are gone.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Bytes of their rows.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Whether nothing more of the stream can be removed now.
-    pub is_finished: bool,
+    pub(crate) is_finished: bool,
 }
 
 /// Removals of one such span of time share a mark, so a stream that loses events all the time has a
@@ -97,7 +97,7 @@ const MAX_MARKS: usize = 64;
 
 impl Removed {
     /// Records that the events below `before` were removed at `time`.
-    pub fn extend(&mut self, before: EventNumber, time: Ticks) {
+    pub(crate) fn extend(&mut self, before: EventNumber, time: Ticks) {
         debug_assert!(before >= self.before);
         self.before = before;
         let mark = RemovalMark { before, time };
@@ -112,7 +112,7 @@ impl Removed {
 
     /// Forgets the ids of the events that were removed before `time`. Returns whether there were
     /// any.
-    pub fn forget(&mut self, time: Ticks) -> bool {
+    pub(crate) fn forget(&mut self, time: Ticks) -> bool {
         let aged = self.marks.iter().take_while(|mark| mark.time < time).count();
         let Some(newest) = self.marks.drain(..aged).next_back() else { return false };
         self.forgotten_before = newest.before;

@@ -5,7 +5,7 @@ use super::{EventNumber, EventRef, RecordedEvent};
 
 /// The target of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkTarget {
+pub(crate) enum LinkTarget {
     /// The event is not a link, or links are not followed.
     NotFollowed,
     /// The event that the link names.
@@ -21,16 +21,16 @@ pub enum LinkTarget {
 
 /// An event that was read, borrowed.
 #[derive(Debug, Clone, Copy)]
-pub struct ResolvedRef<'a> {
+pub(crate) struct ResolvedRef<'a> {
     /// The stored event: the link, if it is one.
-    pub original: EventRef<'a>,
+    pub(crate) original: EventRef<'a>,
     /// Its target.
-    pub target: &'a LinkTarget,
+    pub(crate) target: &'a LinkTarget,
 }
 
 impl<'a> ResolvedRef<'a> {
     /// The event shown, if it can be read.
-    pub fn shown(&self) -> Option<EventRef<'a>> {
+    pub(crate) fn shown(&self) -> Option<EventRef<'a>> {
         match self.target {
             LinkTarget::NotFollowed => Some(self.original),
             LinkTarget::Event(target) => Some(target.borrowed()),
@@ -39,7 +39,7 @@ impl<'a> ResolvedRef<'a> {
     }
 
     /// Number and stream of the shown event, even if it cannot be read.
-    pub fn identity(&self) -> (EventNumber, &'a str) {
+    pub(crate) fn identity(&self) -> (EventNumber, &'a str) {
         match self.target {
             LinkTarget::NotFollowed => (self.original.number, self.original.stream),
             LinkTarget::Event(target) => (target.number, &target.stream),
@@ -48,39 +48,39 @@ impl<'a> ResolvedRef<'a> {
     }
 
     /// The link, if its target is shown instead.
-    pub fn followed_link(&self) -> Option<EventRef<'a>> {
+    pub(crate) fn followed_link(&self) -> Option<EventRef<'a>> {
         matches!(self.target, LinkTarget::Event(_)).then_some(self.original)
     }
 }
 
 /// An event that was read, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolvedEvent {
+pub(crate) struct ResolvedEvent {
     /// See [`ResolvedRef::original`].
-    pub original: RecordedEvent,
+    pub(crate) original: RecordedEvent,
     /// See [`ResolvedRef::target`].
-    pub target: LinkTarget,
+    pub(crate) target: LinkTarget,
 }
 
 impl ResolvedEvent {
     /// The event, borrowed.
-    pub fn borrowed(&self) -> ResolvedRef<'_> {
+    pub(crate) fn borrowed(&self) -> ResolvedRef<'_> {
         ResolvedRef { original: self.original.borrowed(), target: &self.target }
     }
 
     /// Bytes of the longest stream name that it shows.
-    pub fn name_bytes(&self) -> usize {
+    pub(crate) fn name_bytes(&self) -> usize {
         let (_, stream) = self.borrowed().identity();
         stream.len().max(self.original.stream.len())
     }
 
     /// Bytes of the payload that it shows.
-    pub fn payload_bytes(&self) -> usize {
+    pub(crate) fn payload_bytes(&self) -> usize {
         self.borrowed().shown().map_or(0, |event| event.data.len() + event.metadata.len())
     }
 }
 
 /// Bytes of the shown payloads.
-pub fn payload_bytes(events: &[ResolvedEvent]) -> usize {
+pub(crate) fn payload_bytes(events: &[ResolvedEvent]) -> usize {
     events.iter().map(ResolvedEvent::payload_bytes).sum()
 }

@@ -8,37 +8,37 @@ use super::{EventNumber, Position, Removed, StreamMetadata};
 
 /// A write that recreated a soft-deleted stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recreation {
+pub(crate) struct Recreation {
     /// Number of its first event, where the recreation set `$tb`.
-    pub first_number: EventNumber,
+    pub(crate) first_number: EventNumber,
     /// Number of its events.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Common to all copies of the write, if it has such an id.
-    pub write_id: Option<Uuid>,
+    pub(crate) write_id: Option<Uuid>,
     /// The stream has been soft-deleted again since.
-    pub is_undone: bool,
+    pub(crate) is_undone: bool,
 }
 
 /// State of one stream as of the newest write.
 #[derive(Debug, Clone, Default)]
-pub struct StreamHead {
+pub(crate) struct StreamHead {
     /// Number of the last event ever committed.
-    pub last_number: Option<EventNumber>,
+    pub(crate) last_number: Option<EventNumber>,
     /// Position of the tombstone of a hard-deleted stream.
-    pub tombstone: Option<Position>,
+    pub(crate) tombstone: Option<Position>,
     /// The meaning of the last event of `$$stream`, if it has any.
-    pub metadata: Option<Arc<StreamMetadata>>,
+    pub(crate) metadata: Option<Arc<StreamMetadata>>,
     /// The write that last recreated the stream, if it expected no stream.
-    pub recreation: Option<Recreation>,
+    pub(crate) recreation: Option<Recreation>,
     /// What has been removed of its events.
-    pub removed: Removed,
+    pub(crate) removed: Removed,
     /// How many of its events were redacted.
-    pub redactions: u32,
+    pub(crate) redactions: u32,
 }
 
 impl StreamHead {
     /// The last number as clients see it: -1 for none.
-    pub fn current_version(&self) -> i64 {
+    pub(crate) fn current_version(&self) -> i64 {
         self.last_number.map_or(-1, |number| number as i64)
     }
 
@@ -66,7 +66,7 @@ impl StreamHead {
     }
 
     /// Whether the stream is deleted in a way that can be undone.
-    pub fn is_soft_deleted(&self) -> bool {
+    pub(crate) fn is_soft_deleted(&self) -> bool {
         self.metadata.as_ref().is_some_and(|metadata| metadata.is_soft_deleted())
     }
 }

@@ -1,33 +1,33 @@
 //! Names of streams, and the kinds of streams that names stand for.
 
 /// The log of all events, when it is addressed as a stream.
-pub const ALL: &str = "$all";
+pub(crate) const ALL: &str = "$all";
 
 /// The stream whose last event holds the access lists of streams without their own
 /// (contract/services 1.6).
-pub const SETTINGS: &str = "$settings";
+pub(crate) const SETTINGS: &str = "$settings";
 
 /// Begins the name of each stream that holds a user.
-pub const USER_PREFIX: &str = "$user-";
+pub(crate) const USER_PREFIX: &str = "$user-";
 
 /// Prefix of the streams that say how far an import has come.
-pub const IMPORT_PREFIX: &str = "$import-";
+pub(crate) const IMPORT_PREFIX: &str = "$import-";
 
 /// Prefix of a metastream, the stream that holds the metadata of the stream named after it.
 const METASTREAM_PREFIX: &str = "$$";
 
 /// Bytes of a stream's name. The name is a key in the database, and an entry of a page repeats it
 /// some ten times, in links with up to three bytes for each byte of it.
-pub const MAX_STREAM_NAME_BYTES: usize = 4 * 1024;
+pub(crate) const MAX_STREAM_NAME_BYTES: usize = 4 * 1024;
 
 /// A valid stream name, as clients write it, not percent-encoded. Requests name streams by this
 /// type, so the name is always checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StreamName(String);
+pub(crate) struct StreamName(String);
 
 /// Why a text is not a stream name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum StreamNameError {
+pub(crate) enum StreamNameError {
     /// The text, or the part after the prefix of metastreams, is empty.
     #[error("the name of a stream must not be empty")]
     Empty,
@@ -46,7 +46,7 @@ impl StreamName {
     ///
     /// # Errors
     /// No stream can have this name.
-    pub fn parse(name: impl Into<String>) -> Result<Self, StreamNameError> {
+    pub(crate) fn parse(name: impl Into<String>) -> Result<Self, StreamNameError> {
         let name = name.into();
         let named = StreamNameRef::new(&name);
         let counted = named.described().unwrap_or(named);
@@ -63,22 +63,22 @@ impl StreamName {
     }
 
     /// The name as text of one's own.
-    pub fn into_string(self) -> String {
+    pub(crate) fn into_string(self) -> String {
         self.0
     }
 
     /// The name as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The name, borrowed.
-    pub fn borrowed(&self) -> StreamNameRef<'_> {
+    pub(crate) fn borrowed(&self) -> StreamNameRef<'_> {
         StreamNameRef(&self.0)
     }
 
     /// The stream that holds the metadata of this one. A metastream has none.
-    pub fn metastream(&self) -> Option<Self> {
+    pub(crate) fn metastream(&self) -> Option<Self> {
         (!self.borrowed().is_metastream()).then(|| Self(self.borrowed().metastream()))
     }
 }
@@ -98,42 +98,42 @@ impl std::fmt::Display for StreamName {
 /// A borrowed stream name: from a command, a row of the database, or the text of a link. Any text,
 /// not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StreamNameRef<'a>(&'a str);
+pub(crate) struct StreamNameRef<'a>(&'a str);
 
 impl<'a> StreamNameRef<'a> {
     /// `name` as the name of a stream.
-    pub const fn new(name: &'a str) -> Self {
+    pub(crate) const fn new(name: &'a str) -> Self {
         Self(name)
     }
 
     /// The name as text.
-    pub fn as_str(self) -> &'a str {
+    pub(crate) fn as_str(self) -> &'a str {
         self.0
     }
 
     /// The stream whose metadata this one holds, if it is a metastream.
-    pub fn described(self) -> Option<Self> {
+    pub(crate) fn described(self) -> Option<Self> {
         self.0.strip_prefix(METASTREAM_PREFIX).map(Self)
     }
 
     /// Whether this stream holds the metadata of another.
-    pub fn is_metastream(self) -> bool {
+    pub(crate) fn is_metastream(self) -> bool {
         self.0.starts_with(METASTREAM_PREFIX)
     }
 
     /// Whether it holds a user, or the access lists of streams that have none of their own.
-    pub fn is_of_access(self) -> bool {
+    pub(crate) fn is_of_access(self) -> bool {
         self.0 == SETTINGS || self.0.starts_with(USER_PREFIX)
     }
 
     /// Name of the stream that holds the metadata of this one.
-    pub fn metastream(self) -> String {
+    pub(crate) fn metastream(self) -> String {
         [METASTREAM_PREFIX, self.0].concat()
     }
 
     /// Whether the stream belongs to the server: only `$admins` may do anything with it unless an
     /// access list says otherwise.
-    pub fn is_system(self) -> bool {
+    pub(crate) fn is_system(self) -> bool {
         self.0.starts_with('$')
     }
 }

@@ -6,17 +6,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// 100-nanosecond ticks since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
-pub struct Ticks(pub u64);
+pub(crate) struct Ticks(pub(crate) u64);
 
 impl Ticks {
     /// Ticks in a second.
-    pub const PER_SECOND: u64 = 10_000_000;
+    pub(crate) const PER_SECOND: u64 = 10_000_000;
 
     /// Ticks in a microsecond.
     const PER_MICROSECOND: u64 = 10;
 
     /// The given moment; 0 before 1970.
-    pub fn from_system_time(time: SystemTime) -> Self {
+    pub(crate) fn from_system_time(time: SystemTime) -> Self {
         Self(time.duration_since(UNIX_EPOCH).map_or(0, |d| (d.as_nanos() / 100) as u64))
     }
 }
@@ -36,24 +36,24 @@ impl std::fmt::Display for Ticks {
 /// the node knows of, whatever its clock does and whichever node led before: where the clock is
 /// behind, the time of the newest write is stamped again.
 #[derive(Debug, Default)]
-pub struct Stamps {
+pub(crate) struct Stamps {
     /// The time of the newest write, in ticks.
     newest: AtomicU64,
 }
 
 impl Stamps {
     /// A write with this time is in the log or the state of this node.
-    pub fn see(&self, time: Ticks) {
+    pub(crate) fn see(&self, time: Ticks) {
         self.newest.fetch_max(time.0, Ordering::Relaxed);
     }
 
     /// The time for a write at this moment of the clock.
-    pub fn next(&self, clock: Ticks) -> Ticks {
+    pub(crate) fn next(&self, clock: Ticks) -> Ticks {
         Ticks(self.newest.fetch_max(clock.0, Ordering::Relaxed).max(clock.0))
     }
 
     /// The time of the newest write.
-    pub fn newest(&self) -> Ticks {
+    pub(crate) fn newest(&self) -> Ticks {
         Ticks(self.newest.load(Ordering::Relaxed))
     }
 }
@@ -61,7 +61,7 @@ impl Stamps {
 /// Prints many points in time. Those of a page mostly lie close together, so the text of the second
 /// is kept.
 #[derive(Debug, Default)]
-pub struct TimePrinter {
+pub(crate) struct TimePrinter {
     second: u64,
     /// The text of `second` up to its `Z`; empty before the first one.
     text: String,
@@ -69,7 +69,7 @@ pub struct TimePrinter {
 
 impl TimePrinter {
     /// Appends what [`Ticks`] displays.
-    pub fn push(&mut self, out: &mut Vec<u8>, time: Ticks) {
+    pub(crate) fn push(&mut self, out: &mut Vec<u8>, time: Ticks) {
         let second = time.0 / Ticks::PER_SECOND;
         let microseconds = time.0 % Ticks::PER_SECOND / Ticks::PER_MICROSECOND;
         if second != self.second || self.text.is_empty() {

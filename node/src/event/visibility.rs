@@ -5,7 +5,7 @@ use super::{EventNumber, MAX_NUMBER, StreamMetadata, Ticks};
 
 /// What readers may see of a stream at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Visibility {
+pub(crate) enum Visibility {
     /// The stream can be read, although perhaps none of its events is visible.
     Readable(VisibleEvents),
     /// The stream never had an event, or it is soft-deleted.
@@ -16,12 +16,12 @@ pub enum Visibility {
 
 impl Visibility {
     /// What is visible of a stream with this metadata.
-    pub fn new(stored: StoredNumbers, metadata: &StreamMetadata, now: Ticks) -> Self {
+    pub(crate) fn new(stored: StoredNumbers, metadata: &StreamMetadata, now: Ticks) -> Self {
         Self::of(stored, metadata, oldest_visible(metadata, now))
     }
 
     /// The same for reads that ignore the age of events.
-    pub fn regardless_of_age(stored: StoredNumbers, metadata: &StreamMetadata) -> Self {
+    pub(crate) fn regardless_of_age(stored: StoredNumbers, metadata: &StreamMetadata) -> Self {
         Self::of(stored, metadata, None)
     }
 
@@ -38,58 +38,58 @@ impl Visibility {
 
 /// What a stream has of events, whatever its metadata say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoredNumbers {
+pub(crate) struct StoredNumbers {
     /// The stream is hard-deleted.
-    pub is_tombstoned: bool,
+    pub(crate) is_tombstoned: bool,
     /// Number of the last event ever committed, if there was one.
-    pub last: Option<EventNumber>,
+    pub(crate) last: Option<EventNumber>,
     /// Events with smaller numbers were removed for ever.
-    pub removed_before: EventNumber,
+    pub(crate) removed_before: EventNumber,
 }
 
 /// The events of a stream that readers may see at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VisibleEvents {
+pub(crate) struct VisibleEvents {
     /// Their numbers.
-    pub bounds: Bounds,
+    pub(crate) bounds: Bounds,
     /// Events before this time are too old by `$maxAge`; `None` if age does not count.
     oldest: Option<Ticks>,
 }
 
 impl VisibleEvents {
     /// Every event: the log of all events hides none.
-    pub const ALL: Self = Self { bounds: Bounds { min: 0, last: MAX_NUMBER }, oldest: None };
+    pub(crate) const ALL: Self = Self { bounds: Bounds { min: 0, last: MAX_NUMBER }, oldest: None };
 
     /// Whether a reader may see the stored event with this number and time.
-    pub fn shows(&self, number: EventNumber, time: Ticks) -> bool {
+    pub(crate) fn shows(&self, number: EventNumber, time: Ticks) -> bool {
         self.bounds.contains(number) && self.oldest.is_none_or(|oldest| time >= oldest)
     }
 
     /// Whether numbers alone decide which events are visible, now and later.
-    pub fn is_ageless(&self) -> bool {
+    pub(crate) fn is_ageless(&self) -> bool {
         self.oldest.is_none()
     }
 }
 
 /// The numbers of a stream that readers may see, before the age of events is considered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// The smallest visible number; above `last` when everything is truncated.
-    pub min: EventNumber,
+    pub(crate) min: EventNumber,
     /// Number of the last event ever committed.
-    pub last: EventNumber,
+    pub(crate) last: EventNumber,
 }
 
 impl Bounds {
     /// Applies `$maxCount` and `$tb` to a stream whose last event is `last`, and whose events below
     /// `removed_before` were removed.
-    pub fn new(last: EventNumber, removed_before: EventNumber, metadata: &StreamMetadata) -> Self {
+    pub(crate) fn new(last: EventNumber, removed_before: EventNumber, metadata: &StreamMetadata) -> Self {
         let by_count = metadata.max_count.map_or(0, |count| (last + 1).saturating_sub(count));
         Self { min: by_count.max(metadata.truncate_before.unwrap_or(0)).max(removed_before), last }
     }
 
     /// Whether a reader may see this number, if the event is stored and young enough.
-    pub fn contains(&self, number: EventNumber) -> bool {
+    pub(crate) fn contains(&self, number: EventNumber) -> bool {
         (self.min..=self.last).contains(&number)
     }
 }

@@ -15,21 +15,21 @@ use crate::http::limits::{
 
 /// The budgets of the HTTP API. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Budgets {
+pub(crate) struct Budgets {
     /// Large bodies that are being read or written, which take their room as they come.
-    pub arriving: Arriving,
+    pub(crate) arriving: Arriving,
     /// Heads, and bodies as far as they are small.
-    pub requests: Arc<Pool>,
+    pub(crate) requests: Arc<Pool>,
     /// Answers that wait to be sent.
-    pub answers: Arc<Pool>,
+    pub(crate) answers: Arc<Pool>,
     /// Places for answers that wait to be counted among them.
-    pub waiting_answers: Arc<Semaphore>,
+    pub(crate) waiting_answers: Arc<Semaphore>,
     /// Large lists of events that are being parsed. Each takes as much as the largest body: parsed
     /// events and their indented text take a multiple of their length in the body.
-    pub lists: MemoryBudget,
+    pub(crate) lists: MemoryBudget,
     /// Events that are much longer than their body was. They exist already and would be held while
     /// they wait, so that they are refused when there is no memory for them.
-    pub grown_events: MemoryBudget,
+    pub(crate) grown_events: MemoryBudget,
 }
 
 impl Default for Budgets {

@@ -5,22 +5,22 @@ use tokio_util::sync::CancellationToken;
 
 /// Loads again what can change while the node runs; the error is a sentence for operators, and then
 /// nothing has changed.
-pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+pub(crate) type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// What operators tell the node, and what comes of it.
-pub struct Control {
+pub(crate) struct Control {
     /// Stops the node in order, as SIGTERM does.
-    pub shut_down: CancellationToken,
+    pub(crate) shut_down: CancellationToken,
     /// Cancelled when the node is about to stop: it still serves, and asks clients with each answer
     /// to connect to another node.
-    pub leaving: CancellationToken,
+    pub(crate) leaving: CancellationToken,
     /// What SIGHUP does.
-    pub reload: Reload,
+    pub(crate) reload: Reload,
 }
 
 impl Control {
     /// Nothing was told yet.
-    pub fn new(reload: Reload) -> Self {
+    pub(crate) fn new(reload: Reload) -> Self {
         Self { shut_down: CancellationToken::new(), leaving: CancellationToken::new(), reload }
     }
 }

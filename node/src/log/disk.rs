@@ -11,7 +11,7 @@ use super::{LogError, Record, keys, options};
 use crate::fatal::{self, Cause};
 
 /// Advice for the operator about damaged files.
-pub const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
+pub(crate) const ADVICE: &str = "restore this file exactly as it was when the node stopped (an older copy would make the node \
                           forget what it promised), or remove the node's data directory and start it once with --rejoin";
 
 /// Usual size of a record in a batch besides its weight. With room for it, the batch is not copied
@@ -27,9 +27,9 @@ pub(super) struct Disk {
 /// The result of a scan.
 pub(super) struct Scan<R> {
     /// Consecutive records from the beginning of the range.
-    pub records: Vec<R>,
+    pub(crate) records: Vec<R>,
     /// False when the records break off before the end of the range and before the byte limit.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Disk {

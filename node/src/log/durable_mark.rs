@@ -23,17 +23,17 @@ use crate::files;
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Name in the log's directory.
-pub const FILE_NAME: &str = "durable-end";
+pub(crate) const FILE_NAME: &str = "durable-end";
 const LENGTH: usize = 20;
 
 /// The part of the log that is known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Durable {
     /// Index after the last durable entry.
-    pub end: u64,
+    pub(crate) end: u64,
     /// RocksDB's sequence number of the last durable write. It never decreases, not even when
     /// entries are dropped.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
 }
 
 impl Durable {

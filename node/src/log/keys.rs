@@ -1,27 +1,27 @@
 //! Keys of the log database. Consensus encodes the values of the last three small ones.
 
 /// An entry: its index, big-endian, so that RocksDB's order is the log's order.
-pub fn entry(index: u64) -> [u8; 8] {
+pub(crate) fn entry(index: u64) -> [u8; 8] {
     index.to_be_bytes()
 }
 
 /// The reverse of [`entry`]; `None` for a key of another length.
-pub fn index(key: &[u8]) -> Option<u64> {
+pub(crate) fn index(key: &[u8]) -> Option<u64> {
     key.try_into().map(u64::from_be_bytes).ok()
 }
 
 /// Small value: index of the first entry of the log, u64 big-endian. Anything before it is garbage.
-pub const FIRST: &str = "log-first";
+pub(crate) const FIRST: &str = "log-first";
 /// Small value: the vote, by the name under which consensus stores it.
-pub const VOTE: &str = "vote";
+pub(crate) const VOTE: &str = "vote";
 /// Small value: id of the last entry known to be committed, a hint.
-pub const COMMITTED: &str = "committed";
+pub(crate) const COMMITTED: &str = "committed";
 /// Small value: id of the last entry purged.
-pub const LAST_PURGED: &str = "last-purged";
+pub(crate) const LAST_PURGED: &str = "last-purged";
 /// Small value: version of this layout, one byte.
-pub const FORMAT: &str = "log-format";
+pub(crate) const FORMAT: &str = "log-format";
 /// The version that this program reads and writes.
-pub const FORMAT_VERSION: u8 = 1;
+pub(crate) const FORMAT_VERSION: u8 = 1;
 
 #[cfg(test)]
 mod tests {

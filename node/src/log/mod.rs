@@ -13,8 +13,8 @@
 
 mod disk;
 mod durable_mark;
-pub mod keys;
-pub mod offline;
+pub(crate) mod keys;
+pub(crate) mod offline;
 mod open;
 mod options;
 mod sync;
@@ -23,7 +23,7 @@ mod tail_cache;
 mod test_record;
 #[cfg(test)]
 mod tests;
-pub mod volume;
+pub(crate) mod volume;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -35,20 +35,20 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-pub use self::disk::ADVICE;
-pub use self::durable_mark::FILE_NAME as MARK_FILE_NAME;
-pub use self::options::MAX_OPEN_TABLES;
+pub(crate) use self::disk::ADVICE;
+pub(crate) use self::durable_mark::FILE_NAME as MARK_FILE_NAME;
+pub(crate) use self::options::MAX_OPEN_TABLES;
 use self::sync::GroupCommit;
 use self::tail_cache::TailCache;
-pub use self::volume::Volume;
+pub(crate) use self::volume::Volume;
 use crate::fatal::{self, Cause};
 
 /// Weight of the decoded records kept in memory: some four seconds at 20,000 entries of 256 bytes a
 /// second, more than a healthy follower or the apply thread ever lags behind.
-pub const TAIL_CACHE_BYTES: usize = 32 << 20;
+pub(crate) const TAIL_CACHE_BYTES: usize = 32 << 20;
 
 /// A value that the log keeps: it has a dense index and encodes to bytes and back.
-pub trait Record: Clone + Send + Sync + 'static {
+pub(crate) trait Record: Clone + Send + Sync + 'static {
     /// Index in the log.
     fn index(&self) -> u64;
     /// Appends the encoding to `buffer`.
@@ -61,11 +61,11 @@ pub trait Record: Clone + Send + Sync + 'static {
 
 /// First and last index on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Index of the first entry kept, or of the next one when empty.
-    pub first: u64,
+    pub(crate) first: u64,
     /// Index after the last entry.
-    pub end: u64,
+    pub(crate) end: u64,
 }
 
 impl Extent {
@@ -77,25 +77,25 @@ impl Extent {
 
 /// Called by the sync thread once all earlier writes are durable. It must not block. A failed sync
 /// ends the process, so there is no error to pass.
-pub type OnDurable = Box<dyn FnOnce() + Send>;
+pub(crate) type OnDurable = Box<dyn FnOnce() + Send>;
 
 /// Called by the sync thread after each sync, for metrics. It must not block.
-pub type SyncObserver = Box<dyn Fn(&SyncReport) + Send + Sync>;
+pub(crate) type SyncObserver = Box<dyn Fn(&SyncReport) + Send + Sync>;
 
 /// Figures of one sync.
 #[derive(Debug, Clone, Copy)]
-pub struct SyncReport {
+pub(crate) struct SyncReport {
     /// How long the disk took.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// Callers that it served.
-    pub callers: usize,
+    pub(crate) callers: usize,
     /// Bytes of entries written since the previous sync.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Why the log cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// The files are damaged; the text names the file and the remedy.
     #[error("{0}")]
     Damaged(String),
@@ -120,7 +120,7 @@ impl LogError {
 }
 
 /// The log of one node. Cheap to clone; one writer (Raft's core task), many readers.
-pub struct Log<R: Record> {
+pub(crate) struct Log<R: Record> {
     inner: Arc<Inner<R>>,
 }
 
@@ -154,12 +154,12 @@ impl<R: Record> Log<R> {
     /// Opens the log under `directory` (created when missing) and starts its sync thread.
     ///
     /// Refuses damaged files, and a log that ends before its acknowledged end.
-    pub fn open(directory: &Path, observer: SyncObserver) -> Result<Self, LogError> {
+    pub(crate) fn open(directory: &Path, observer: SyncObserver) -> Result<Self, LogError> {
         Self::open_within(directory, MAX_OPEN_TABLES, observer)
     }
 
     /// Opens it with so many open table files at most.
-    pub fn open_within(directory: &Path, open_tables: u64, observer: SyncObserver) -> Result<Self, LogError> {
+    pub(crate) fn open_within(directory: &Path, open_tables: u64, observer: SyncObserver) -> Result<Self, LogError> {
         Self::open_sized(directory, open_tables, observer, TAIL_CACHE_BYTES)
     }
 
@@ -189,7 +189,7 @@ impl<R: Record> Log<R> {
     }
 
     /// First and last index.
-    pub fn extent(&self) -> Extent {
+    pub(crate) fn extent(&self) -> Extent {
         self.inner.state.read().extent
     }
 
@@ -197,7 +197,7 @@ impl<R: Record> Log<R> {
     /// They are readable on return; `durable` runs after the sync that covers them. Does not wait
     /// for that sync. A failed write ends the process, and so do records that do not follow the
     /// last one.
-    pub fn append(&self, records: Vec<R>, durable: OnDurable) {
+    pub(crate) fn append(&self, records: Vec<R>, durable: OnDurable) {
         let group = &self.inner.group;
         let Some(start) = records.first().map(Record::index) else {
             return group.after_sync(durable);
@@ -224,19 +224,19 @@ impl<R: Record> Log<R> {
     }
 
     /// Stores small values (vote) in order with the entries; durable when `durable` runs.
-    pub fn put_meta(&self, key: &'static str, value: Vec<u8>, durable: OnDurable) {
+    pub(crate) fn put_meta(&self, key: &'static str, value: Vec<u8>, durable: OnDurable) {
         self.put_hint(key, value);
         self.inner.group.after_sync(durable);
     }
 
     /// Stores a hint (committed) after the entries written so far, unsynced.
-    pub fn put_hint(&self, key: &'static str, value: Vec<u8>) {
+    pub(crate) fn put_hint(&self, key: &'static str, value: Vec<u8>) {
         self.inner.group.disk().put_meta(key, &value);
         self.remember(key, value);
     }
 
     /// Returns what `put_meta`, `put_hint` or `purge_before` stored, from memory.
-    pub fn meta(&self, key: &'static str) -> Option<Vec<u8>> {
+    pub(crate) fn meta(&self, key: &'static str) -> Option<Vec<u8>> {
         self.inner.meta.read().get(key).cloned()
     }
 
@@ -251,20 +251,20 @@ impl<R: Record> Log<R> {
     }
 
     /// All existing records in the range, from the tail cache or the disk (blocking).
-    pub fn read(&self, range: Range<u64>) -> Result<Vec<R>, LogError> {
+    pub(crate) fn read(&self, range: Range<u64>) -> Result<Vec<R>, LogError> {
         self.read_bounded(range, usize::MAX)
     }
 
     /// The same from memory alone: `None` when any of it would have to come from disk. Stops after
     /// `max_bytes`, but returns at least one record for a non-empty range.
-    pub fn read_cached(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
+    pub(crate) fn read_cached(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
         let state = self.inner.state.read();
         state.cache.read(state.extent.clip(range), max_bytes)
     }
 
     /// Like [`Self::read`], but stops after `max_bytes`, with at least one record for a non-empty
     /// range.
-    pub fn read_bounded(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<R>, LogError> {
+    pub(crate) fn read_bounded(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<R>, LogError> {
         loop {
             if let Some(records) = self.read_cached(range.clone(), max_bytes) {
                 return Ok(records);
@@ -288,7 +288,7 @@ impl<R: Record> Log<R> {
     }
 
     /// Drops every entry from `index` on; durable on return.
-    pub fn truncate_from(&self, index: u64) {
+    pub(crate) fn truncate_from(&self, index: u64) {
         let Extent { first, end } = self.extent();
         let index = index.max(first);
         if index >= end {
@@ -309,7 +309,7 @@ impl<R: Record> Log<R> {
 
     /// Drops every entry before `end`, and stores `value` under `key` no later than the deletion.
     /// With an `end` beyond the last entry the log is empty and continues there.
-    pub fn purge_before(&self, end: u64, key: &'static str, value: Vec<u8>) {
+    pub(crate) fn purge_before(&self, end: u64, key: &'static str, value: Vec<u8>) {
         let group = &self.inner.group;
         let first = self.extent().first.max(end);
         group.disk().purge(first, key, &value);
@@ -325,23 +325,23 @@ impl<R: Record> Log<R> {
     }
 
     /// Blocks until every entry before `end` is durable on this node; for the apply thread.
-    pub fn wait_durable(&self, end: u64) {
+    pub(crate) fn wait_durable(&self, end: u64) {
         self.inner.group.wait_durable(end);
     }
 
     /// Index after the last entry that is durable on this node.
-    pub fn durable_end(&self) -> u64 {
+    pub(crate) fn durable_end(&self) -> u64 {
         self.inner.group.durable_end()
     }
 
     /// Approximate bytes appended since the process started.
-    pub fn appended_bytes(&self) -> u64 {
+    pub(crate) fn appended_bytes(&self) -> u64 {
         self.inner.appended_bytes.load(Ordering::Relaxed)
     }
 
     /// Ends the process when the log cannot be read: without its log a node can neither replicate
     /// nor apply.
-    pub fn or_stop<T>(&self, result: Result<T, LogError>) -> T {
+    pub(crate) fn or_stop<T>(&self, result: Result<T, LogError>) -> T {
         match result {
             Ok(value) => value,
             Err(error) => fatal::stop("reading the log", &error),
@@ -350,7 +350,7 @@ impl<R: Record> Log<R> {
 
     /// Syncs pending writes, flushes and closes. For an ordered shutdown; the files are released
     /// with the last clone.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         if self.inner.stop_sync_thread() {
             self.inner.group.disk().flush();
         }

@@ -11,18 +11,18 @@ use crate::fatal;
 
 /// The entries of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entries {
+pub(crate) struct Entries {
     /// Index of the first one.
-    pub first: u64,
+    pub(crate) first: u64,
     /// How many there are.
-    pub count: u64,
+    pub(crate) count: u64,
 }
 
 /// Reads every entry of the log in `directory` and shows it to `check`.
 ///
 /// # Errors
 /// What is wrong: the log cannot be read, lacks an entry, or ends before its acknowledged end.
-pub fn check(directory: &Path, check: impl Fn(Bytes) -> Result<(), String>) -> Result<Entries, String> {
+pub(crate) fn check(directory: &Path, check: impl Fn(Bytes) -> Result<(), String>) -> Result<Entries, String> {
     let in_log = |what: String| format!("the log in {}: {what}", directory.display());
     let promised = DurableMark::read(directory).map_err(|error| in_log(format!("durable-end: {error}")))?;
     let Durable { end: promised, .. } = promised.ok_or_else(|| in_log("the file durable-end is missing".to_owned()))?;

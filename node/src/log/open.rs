@@ -14,13 +14,13 @@ use crate::files;
 /// A log that was found intact. All of it is durable.
 pub(super) struct Opened {
     /// The database.
-    pub disk: Disk,
+    pub(crate) disk: Disk,
     /// The file `durable-end`, up to date.
-    pub mark: DurableMark,
+    pub(crate) mark: DurableMark,
     /// Where the log begins and ends.
-    pub extent: Extent,
+    pub(crate) extent: Extent,
     /// All small values.
-    pub meta: BTreeMap<String, Vec<u8>>,
+    pub(crate) meta: BTreeMap<String, Vec<u8>>,
 }
 
 /// Opens or creates the log in `directory`, with so many open table files.

@@ -43,7 +43,7 @@ const INFO_LOG_BYTES: usize = 4 * MIB;
 
 /// Open table files, where the process may open files enough: those of a log of several GiB, which
 /// a leader keeps for a node that catches up. As a rule there are a dozen.
-pub const MAX_OPEN_TABLES: u64 = 256;
+pub(crate) const MAX_OPEN_TABLES: u64 = 256;
 
 /// Options of the whole database, with so many open tables. `fresh` says that it may be created: an
 /// established log that has disappeared must not be replaced by an empty one in silence.

@@ -9,7 +9,7 @@ const ESTIMATE_SAMPLES: u64 = 256;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Volume {
+pub(crate) struct Volume {
     total: u64,
     /// (index, bytes of log up to and including it), ascending.
     samples: VecDeque<(u64, u64)>,
@@ -24,12 +24,12 @@ impl Volume {
     const STEP_BYTES: u64 = 64 << 10;
 
     /// Bytes counted so far.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// Counts `bytes` of log ending at `index`.
-    pub fn add(&mut self, index: u64, bytes: u64) {
+    pub(crate) fn add(&mut self, index: u64, bytes: u64) {
         self.total += bytes;
         let step_reached = self.samples.back().is_none_or(|(_, at)| self.total - at >= Self::STEP_BYTES);
         if !step_reached {
@@ -43,7 +43,7 @@ impl Volume {
 
     /// Puts what a former process applied before everything counted so far, as estimated by
     /// [`estimate`].
-    pub fn prepend(&mut self, earlier: &[(u64, u64)]) {
+    pub(crate) fn prepend(&mut self, earlier: &[(u64, u64)]) {
         let Some((_, offset)) = earlier.last().copied() else { return };
         self.total += offset;
         for (_, bytes) in &mut self.samples {
@@ -58,14 +58,14 @@ impl Volume {
 
     /// The bytes counted up to `index`, rounded down to a sample; 0 when it lies before all
     /// samples.
-    pub fn bytes_at(&self, index: u64) -> u64 {
+    pub(crate) fn bytes_at(&self, index: u64) -> u64 {
         let after = self.samples.partition_point(|(at, _)| *at <= index);
         after.checked_sub(1).map_or(0, |last| self.samples[last].1)
     }
 
     /// The highest index known to have at least `keep_bytes` of log between it and `below`; `None`
     /// when less than that is known.
-    pub fn index_below(&self, below: u64, keep_bytes: u64) -> Option<u64> {
+    pub(crate) fn index_below(&self, below: u64, keep_bytes: u64) -> Option<u64> {
         let limit = self.bytes_at(below).checked_sub(keep_bytes)?;
         let after = self.samples.partition_point(|(index, bytes)| *bytes <= limit && *index <= below);
         after.checked_sub(1).map(|last| self.samples[last].0)
@@ -74,7 +74,7 @@ impl Volume {
 
 /// How the bytes of the log before `end` are spread, as ascending pairs (index, bytes of log up to
 /// it), counted from the beginning of the log and estimated from some of its entries. Blocking.
-pub fn estimate<R: Record>(log: &Log<R>, end: u64) -> Result<Vec<(u64, u64)>, LogError> {
+pub(crate) fn estimate<R: Record>(log: &Log<R>, end: u64) -> Result<Vec<(u64, u64)>, LogError> {
     let extent = log.extent();
     let end = end.min(extent.end);
     let step = (end.saturating_sub(extent.first) / ESTIMATE_SAMPLES).max(1);

@@ -30,7 +30,7 @@ use crate::transport::{Dialer, LocalIdentity, Resolve};
 
 /// Why consensus cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The timeouts contradict each other.
     #[error("the Raft timeouts contradict each other: {0}")]
     Settings(String),
@@ -82,7 +82,7 @@ impl From<Fatal<TypeConfig>> for StartError {
 impl StartError {
     /// Whether the disk fails or is full, or files are damaged or do not fit each other, as opposed
     /// to settings, permissions and the like.
-    pub fn is_of_storage(&self) -> bool {
+    pub(crate) fn is_of_storage(&self) -> bool {
         match self {
             Self::Settings(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
             Self::Io(error) => Cause::of_io(error).is_of_storage(),
@@ -97,13 +97,13 @@ fn names(servers: &BTreeSet<u16>) -> String {
 }
 
 /// The directory of a node's log.
-pub fn log_directory(data_dir: &Path) -> PathBuf {
+pub(crate) fn log_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("log")
 }
 
 /// Whether a data directory was restored from a backup and waits for the other listed servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Founding {
+pub(crate) enum Founding {
     /// The servers of the data are those of the list, or the disk is empty.
     Complete,
     /// A restored cluster begins with fewer servers than the list names.
@@ -116,7 +116,7 @@ pub enum Founding {
 /// # Errors
 /// The error names what is damaged, contradictory or cannot be opened. Nothing but idle threads is
 /// left running then.
-pub async fn build(
+pub(crate) async fn build(
     config: &Config,
     identity: Arc<LocalIdentity>,
     dialer: Dialer,

@@ -16,13 +16,13 @@ use crate::apply::{self, EntryId, Payload};
 use crate::event::Ticks;
 
 /// Voters and learners as openraft keeps them, without the log id of the entry that set them.
-pub type Membership = openraft::Membership<NodeId, Member>;
+pub(crate) type Membership = openraft::Membership<NodeId, Member>;
 
 type LeaderId = <TypeConfig as RaftTypeConfig>::LeaderId;
 
 /// Why a message cannot be decoded: it is damaged, or was not written by Headwater.
 #[derive(Debug, thiserror::Error)]
-pub enum CodecError {
+pub(crate) enum CodecError {
     /// The bytes are not a message of the expected kind.
     #[error("not a protobuf message of the expected kind: {0}")]
     Encoding(#[from] prost::DecodeError),
@@ -35,28 +35,28 @@ pub enum CodecError {
 }
 
 /// The message of a log id.
-pub fn log_id_to_message(log_id: &LogId) -> stored::LogId {
+pub(crate) fn log_id_to_message(log_id: &LogId) -> stored::LogId {
     stored::LogId { term: log_id.leader_id.term, index: log_id.index }
 }
 
 /// The log id of a message.
-pub fn log_id_from_message(message: &stored::LogId) -> LogId {
+pub(crate) fn log_id_from_message(message: &stored::LogId) -> LogId {
     LogId::new(message.term.into(), message.index)
 }
 
 /// The message of a vote.
-pub fn vote_to_message(vote: &Vote) -> stored::Vote {
+pub(crate) fn vote_to_message(vote: &Vote) -> stored::Vote {
     stored::Vote { term: vote.leader_id.term, node_id: Some(vote.leader_id.voted_for.0), committed: vote.committed }
 }
 
 /// The vote of a message; a vote always names a candidate.
-pub fn vote_from_message(message: &stored::Vote) -> Result<Vote, CodecError> {
+pub(crate) fn vote_from_message(message: &stored::Vote) -> Result<Vote, CodecError> {
     let voted_for = NodeId(message.node_id.ok_or(CodecError::Missing("Vote.node_id"))?);
     Ok(Vote { leader_id: LeaderId { term: message.term, voted_for }, committed: message.committed })
 }
 
 /// The message of one member.
-pub fn member_to_message(id: NodeId, member: &Member) -> stored::Member {
+pub(crate) fn member_to_message(id: NodeId, member: &Member) -> stored::Member {
     stored::Member {
         node_id: id.0,
         raft_address: member.raft_address.clone(),
@@ -69,14 +69,14 @@ pub fn member_to_message(id: NodeId, member: &Member) -> stored::Member {
 }
 
 /// The member of a message.
-pub fn member_from_message(message: stored::Member) -> (NodeId, Member) {
+pub(crate) fn member_from_message(message: stored::Member) -> (NodeId, Member) {
     let stored::Member { node_id, raft_address, http_address, joined, replica, changed, replaces } = message;
     let replaces = (replaces != 0).then_some(NodeId(replaces));
     (NodeId(node_id), Member { raft_address, http_address, joined, replica, changed, replaces })
 }
 
 /// The message of a membership together with the log id of the entry that set it.
-pub fn stored_membership_to_message(membership: &StoredMembership) -> stored::Membership {
+pub(crate) fn stored_membership_to_message(membership: &StoredMembership) -> stored::Membership {
     stored::Membership {
         log_id: membership.log_id().as_ref().map(log_id_to_message),
         ..membership_to_message(membership.membership())
@@ -84,13 +84,13 @@ pub fn stored_membership_to_message(membership: &StoredMembership) -> stored::Me
 }
 
 /// The reverse of [`stored_membership_to_message`].
-pub fn stored_membership_from_message(message: stored::Membership) -> Result<StoredMembership, CodecError> {
+pub(crate) fn stored_membership_from_message(message: stored::Membership) -> Result<StoredMembership, CodecError> {
     let log_id = message.log_id.as_ref().map(log_id_from_message);
     Ok(StoredMembership::new(log_id, membership_from_message(message)?))
 }
 
 /// The message of a membership inside a log entry, whose log id is the entry's own.
-pub fn membership_to_message(membership: &Membership) -> stored::Membership {
+pub(crate) fn membership_to_message(membership: &Membership) -> stored::Membership {
     let configs = membership.get_joint_config().iter();
     stored::Membership {
         configs: configs.map(|ids| stored::VoterSet { node_ids: ids.iter().map(|id| id.0).collect() }).collect(),
@@ -101,7 +101,7 @@ pub fn membership_to_message(membership: &Membership) -> stored::Membership {
 
 /// The reverse of [`membership_to_message`]; refuses voters without an address and members
 /// described twice.
-pub fn membership_from_message(message: stored::Membership) -> Result<Membership, CodecError> {
+pub(crate) fn membership_from_message(message: stored::Membership) -> Result<Membership, CodecError> {
     let mut members = BTreeMap::new();
     for member in message.members {
         let (id, member) = member_from_message(member);
@@ -115,7 +115,7 @@ pub fn membership_from_message(message: stored::Membership) -> Result<Membership
 }
 
 /// The message of a log entry. The commands' bytes are shared, not copied.
-pub fn entry_to_message(entry: &LogEntry) -> stored::Entry {
+pub(crate) fn entry_to_message(entry: &LogEntry) -> stored::Entry {
     use stored::entry::Payload;
     let payload = match &entry.payload {
         EntryPayload::Blank => Payload::Blank(stored::Blank {}),
@@ -128,7 +128,7 @@ pub fn entry_to_message(entry: &LogEntry) -> stored::Entry {
 }
 
 /// A log entry in the form that the apply thread takes. The commands are shared, not copied.
-pub fn entry_to_apply(entry: LogEntry) -> apply::Entry {
+pub(crate) fn entry_to_apply(entry: LogEntry) -> apply::Entry {
     let log_id = entry.log_id;
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
@@ -142,7 +142,7 @@ pub fn entry_to_apply(entry: LogEntry) -> apply::Entry {
 }
 
 /// The log entry of a message. The command's bytes are shared, not copied.
-pub fn entry_from_message(message: stored::Entry) -> Result<LogEntry, CodecError> {
+pub(crate) fn entry_from_message(message: stored::Entry) -> Result<LogEntry, CodecError> {
     use stored::entry::Payload;
     let log_id = log_id_from_message(message.log_id.as_ref().ok_or(CodecError::Missing("Entry.log_id"))?);
     let payload = match message.payload.ok_or(CodecError::Missing("Entry.payload"))? {

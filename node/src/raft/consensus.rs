@@ -17,18 +17,18 @@ use openraft::{ChangeMembers, Precondition, RaftMetrics, ReadPolicy};
 use super::Raft;
 use super::types::{LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig};
 use crate::event::WriteOutcome;
-pub use crate::snapshot::Replication;
+pub(crate) use crate::snapshot::Replication;
 use crate::snapshot::{LogMarks, SnapshotConsensus};
 
 /// Handle on this node's consensus. Cheap to clone.
 #[derive(Clone)]
-pub struct Consensus {
+pub(crate) struct Consensus {
     raft: Raft,
 }
 
 /// The fate of a proposed log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryResult {
+pub(crate) enum EntryResult {
     /// Committed and applied on this node.
     Applied {
         /// Its index in the log.
@@ -44,7 +44,7 @@ pub enum EntryResult {
 
 /// Why leadership was not confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotConfirmed {
+pub(crate) enum NotConfirmed {
     /// This node does not lead.
     NotLeader,
     /// Consensus has ended, or no majority answers.
@@ -54,7 +54,7 @@ pub enum NotConfirmed {
 /// Why the members were not changed, for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ChangeError(String);
+pub(crate) struct ChangeError(String);
 
 impl ChangeError {
     fn of(error: impl ToString) -> Self {
@@ -62,7 +62,7 @@ impl ChangeError {
     }
 
     /// The change was not committed in time, and may be later.
-    pub fn late() -> Self {
+    pub(crate) fn late() -> Self {
         Self("not committed in time".to_owned())
     }
 }
@@ -70,7 +70,7 @@ impl ChangeError {
 /// Consensus has ended on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("consensus has ended on this node")]
-pub struct ConsensusEnded;
+pub(crate) struct ConsensusEnded;
 
 impl Consensus {
     pub(super) fn new(raft: Raft) -> Self {
@@ -79,13 +79,13 @@ impl Consensus {
 
     /// Proposes log entries, as one message. The results come in the order of the proposals. The
     /// stream ends early when consensus ends; entries without a result may have been written.
-    pub fn propose(&self, proposals: Vec<Proposal>) -> impl Stream<Item = EntryResult> {
+    pub(crate) fn propose(&self, proposals: Vec<Proposal>) -> impl Stream<Item = EntryResult> {
         let results = stream::once(self.raft.client_write_many(proposals)).try_flatten();
         results.scan((), |(), result| std::future::ready(result.ok().map(EntryResult::from)))
     }
 
     /// Asks a majority whether this node still leads.
-    pub async fn confirm_leadership(&self) -> Result<(), NotConfirmed> {
+    pub(crate) async fn confirm_leadership(&self) -> Result<(), NotConfirmed> {
         match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(NotConfirmed::NotLeader),
@@ -95,31 +95,31 @@ impl Consensus {
 
     /// The log index that covers everything acknowledged so far, once a majority has confirmed that
     /// this node leads; `None` when it does not, or when consensus has ended.
-    pub async fn read_index(&self) -> Option<u64> {
+    pub(crate) async fn read_index(&self) -> Option<u64> {
         let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
         Some(linearizer.read_log_id().log_id().index)
     }
 
     /// How long ago the leader renewed its lease, which every message does, heartbeats included;
     /// `None` when nothing was heard since the start, or when consensus has ended.
-    pub async fn age_of_lease(&self) -> Option<Duration> {
+    pub(crate) async fn age_of_lease(&self) -> Option<Duration> {
         let renewed = self.raft.with_raft_state(|state| state.vote_last_modified()).await.ok().flatten()?;
         Some(renewed.elapsed())
     }
 
     /// Founds a cluster of these members. All their disks must be empty.
-    pub async fn initialize(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
+    pub(crate) async fn initialize(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
         self.raft.initialize(members).await.map_err(ChangeError::of)
     }
 
     /// Adds a member that receives the log but has no vote. Returns when the change is committed.
-    pub async fn add_learner(&self, node_id: NodeId, addresses: Member) -> Result<(), ChangeError> {
+    pub(crate) async fn add_learner(&self, node_id: NodeId, addresses: Member) -> Result<(), ChangeError> {
         let catch_up_first = false;
         self.raft.add_learner(node_id, addresses, catch_up_first).await.map(drop).map_err(ChangeError::of)
     }
 
     /// Adds several such members by one entry of the log.
-    pub async fn add_learners(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
+    pub(crate) async fn add_learners(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
         let keep_the_others = true;
         let added = self.raft.change_membership(ChangeMembers::AddNodes(members), keep_the_others).await;
         added.map(drop).map_err(ChangeError::of)
@@ -127,7 +127,11 @@ impl Consensus {
 
     /// Makes these nodes the voters, if the members are still those of `unchanged`. A node that no
     /// longer votes is no longer a member.
-    pub async fn replace_voters(&self, voters: BTreeSet<NodeId>, unchanged: &Members) -> Result<(), ChangeError> {
+    pub(crate) async fn replace_voters(
+        &self,
+        voters: BTreeSet<NodeId>,
+        unchanged: &Members,
+    ) -> Result<(), ChangeError> {
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
         let change = ChangeMembers::ReplaceAllVoters(voters);
         let keep_as_learners = false;
@@ -136,14 +140,14 @@ impl Consensus {
     }
 
     /// Removes members that do not vote.
-    pub async fn remove_learners(&self, learners: BTreeSet<NodeId>) -> Result<(), ChangeError> {
+    pub(crate) async fn remove_learners(&self, learners: BTreeSet<NodeId>) -> Result<(), ChangeError> {
         let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
         removed.map(drop).map_err(ChangeError::of)
     }
 
     /// Makes one change out of several steps, if the members are still those of `unchanged`. Voters
     /// are exchanged through a list of both, which this completes as well.
-    pub async fn change_members(&self, steps: Vec<MembersStep>, unchanged: &Members) -> Result<(), ChangeError> {
+    pub(crate) async fn change_members(&self, steps: Vec<MembersStep>, unchanged: &Members) -> Result<(), ChangeError> {
         let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
         let change = ChangeMembers::Batch(steps.into_iter().map(MembersStep::into_change).collect());
         let keep_as_learners = true;
@@ -153,26 +157,26 @@ impl Consensus {
 
     /// Completes an exchange of voters that a former leader began, if the members are still those
     /// of `unchanged`.
-    pub async fn complete_exchange(&self, unchanged: &Members) -> Result<(), ChangeError> {
+    pub(crate) async fn complete_exchange(&self, unchanged: &Members) -> Result<(), ChangeError> {
         let newest = unchanged.voter_lists().last().cloned().unwrap_or_default();
         self.change_members(vec![MembersStep::Vote(newest)], unchanged).await
     }
 
     /// Whether this node may stand for election. It may from the start.
-    pub fn stand_for_election(&self, may_stand: bool) {
+    pub(crate) fn stand_for_election(&self, may_stand: bool) {
         self.raft.runtime_config().elect(may_stand);
     }
 
     /// Begins to hand leadership over to another voter. From here on this node proposes nothing
     /// until there is a new leader.
-    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), ConsensusEnded> {
+    pub(crate) async fn transfer_leadership(&self, to: NodeId) -> Result<(), ConsensusEnded> {
         self.raft.trigger().transfer_leader(to).await.map_err(|_| ConsensusEnded)
     }
 
     /// Lets this node vote before the lease of `leader` is over, because the process of `leader`
     /// has ended. Nodes that have not found so keep the lease, so another leader needs a majority
     /// that has.
-    pub async fn end_lease(&self, leader: NodeId) -> Result<(), ConsensusEnded> {
+    pub(crate) async fn end_lease(&self, leader: NodeId) -> Result<(), ConsensusEnded> {
         #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
         let vote = self.raft.metrics().borrow_watched().vote;
         if vote.leader_id.voted_for != leader {
@@ -186,25 +190,25 @@ impl Consensus {
 
     /// Stands for election if a majority would vote for this node at this moment; changes nothing
     /// otherwise.
-    pub async fn campaign(&self) -> Result<(), ConsensusEnded> {
+    pub(crate) async fn campaign(&self) -> Result<(), ConsensusEnded> {
         let ask_first = true;
         self.raft.trigger().elect(ask_first).await.map_err(|_| ConsensusEnded)
     }
 
     /// The state of consensus at this moment.
     #[expect(clippy::disallowed_methods, reason = "copied at once, without another borrow or an await")]
-    pub fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         Seen::of(&self.raft.metrics().borrow_watched())
     }
 
     /// Waits for the next change of anything in [`Self::seen`]: several thousand times a second
     /// under load.
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         Progress(self.raft.metrics())
     }
 
     /// Waits for the next change of leader, term or members.
-    pub fn elections(&self) -> Elections {
+    pub(crate) fn elections(&self) -> Elections {
         Elections(self.raft.server_metrics())
     }
 }
@@ -249,7 +253,7 @@ impl From<WriteResult<TypeConfig>> for EntryResult {
 
 /// A step of a change of members.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MembersStep {
+pub(crate) enum MembersStep {
     /// These become members that receive the log and have no vote.
     Add(BTreeMap<NodeId, Member>),
     /// These members are described anew.
@@ -273,7 +277,7 @@ impl MembersStep {
 
 /// The role of a node in elections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerState {
+pub(crate) enum ServerState {
     /// Receives the log and has no vote.
     Learner,
     /// Receives the log and votes.
@@ -304,31 +308,31 @@ impl From<openraft::ServerState> for ServerState {
 /// held waits for ever if consensus wants to publish in between, and then the whole node stands
 /// still. So no lock leaves this room.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The role of this node.
-    pub state: ServerState,
+    pub(crate) state: ServerState,
     /// The newest term that this node knows.
-    pub term: u64,
+    pub(crate) term: u64,
     /// The leader of that term.
-    pub leader: Option<NodeId>,
+    pub(crate) leader: Option<NodeId>,
     /// Number of entries that the log has ever had: the index after the last entry.
-    pub log_entries: u64,
+    pub(crate) log_entries: u64,
     /// Number of entries known to be committed by the cluster; `None` while none is known.
-    pub committed_entries: Option<u64>,
+    pub(crate) committed_entries: Option<u64>,
     /// Number of entries applied to the state.
-    pub applied_entries: u64,
+    pub(crate) applied_entries: u64,
     /// Term of the last entry applied.
-    pub applied_term: Option<u64>,
+    pub(crate) applied_term: Option<u64>,
     /// Index of the last entry in the newest snapshot.
-    pub snapshot_index: Option<u64>,
+    pub(crate) snapshot_index: Option<u64>,
     /// Index of the last entry purged from the log.
-    pub purged_index: Option<u64>,
+    pub(crate) purged_index: Option<u64>,
     /// As leader: how long ago the newest message that a majority has acknowledged was sent.
-    pub quorum_silence: Option<Duration>,
+    pub(crate) quorum_silence: Option<Duration>,
     /// The members.
-    pub members: Members,
+    pub(crate) members: Members,
     /// As leader: how far the followers are.
-    pub replication: Option<Replication>,
+    pub(crate) replication: Option<Replication>,
 }
 
 impl Seen {
@@ -356,80 +360,80 @@ impl Seen {
 /// The members of the cluster by the newest log entry that sets them, committed or not. Cheap to
 /// clone.
 #[derive(Debug, Clone)]
-pub struct Members(Arc<StoredMembership>);
+pub(crate) struct Members(Arc<StoredMembership>);
 
 impl Members {
     /// All voters.
-    pub fn voters(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
         self.0.membership().voter_ids().collect()
     }
 
     /// The lists of voters; each of them needs a majority. There are two while one is exchanged for
     /// the other, the newer one last.
-    pub fn voter_lists(&self) -> &[BTreeSet<NodeId>] {
+    pub(crate) fn voter_lists(&self) -> &[BTreeSet<NodeId>] {
         self.0.membership().get_joint_config()
     }
 
     /// The members that receive the log and have no vote.
-    pub fn learners(&self) -> impl Iterator<Item = NodeId> {
+    pub(crate) fn learners(&self) -> impl Iterator<Item = NodeId> {
         self.0.membership().learner_ids()
     }
 
     /// All members, with or without a vote.
-    pub fn all(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.0.membership().nodes().map(|(id, member)| (*id, member))
     }
 
     /// Whether the members were changed while the cluster ran, so that they, and no list in a
     /// configuration, say which servers there are.
-    pub fn are_changed(&self) -> bool {
+    pub(crate) fn are_changed(&self) -> bool {
         self.all().any(|(_, member)| member.changed)
     }
 
     /// Index of the log entry that sets the members; `None` before there was one.
-    pub fn log_index(&self) -> Option<u64> {
+    pub(crate) fn log_index(&self) -> Option<u64> {
         self.0.log_id().as_ref().map(|log_id| log_id.index)
     }
 
     /// The addresses of a member; `None` for a node that is not a member.
-    pub fn addresses(&self, node_id: NodeId) -> Option<&Member> {
+    pub(crate) fn addresses(&self, node_id: NodeId) -> Option<&Member> {
         self.0.membership().get_node(&node_id)
     }
 }
 
 /// See [`Consensus::progress`].
-pub struct Progress(WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>);
+pub(crate) struct Progress(WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>);
 
 impl Progress {
     /// Returns after the next change.
-    pub async fn changed(&mut self) -> Result<(), ConsensusEnded> {
+    pub(crate) async fn changed(&mut self) -> Result<(), ConsensusEnded> {
         self.0.changed().await.map_err(|_| ConsensusEnded)
     }
 }
 
 /// The leader, as far as this node knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elected {
+pub(crate) struct Elected {
     /// The term that this node has stored.
-    pub term: u64,
+    pub(crate) term: u64,
     /// The leader of that term.
-    pub leader: Option<NodeId>,
+    pub(crate) leader: Option<NodeId>,
     /// The addresses of the leader, if it is a member.
-    pub addresses: Option<Member>,
+    pub(crate) addresses: Option<Member>,
 }
 
 /// See [`Consensus::elections`].
-pub struct Elections(WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>);
+pub(crate) struct Elections(WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>);
 
 impl Elections {
     /// Returns after the next change.
-    pub async fn changed(&mut self) -> Result<(), ConsensusEnded> {
+    pub(crate) async fn changed(&mut self) -> Result<(), ConsensusEnded> {
         self.0.changed().await.map_err(|_| ConsensusEnded)
     }
 
     /// The newest state.
     #[expect(clippy::disallowed_methods, reason = "copied at once, without another borrow or an await")]
-    pub fn elected(&self) -> Elected {
+    pub(crate) fn elected(&self) -> Elected {
         let metrics = self.0.borrow_watched();
         let leader = metrics.current_leader;
         let addresses = leader.and_then(|id| metrics.membership_config.membership().get_node(&id).cloned());

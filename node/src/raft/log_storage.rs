@@ -23,7 +23,7 @@ use crate::log::{self, Log, LogError};
 
 /// Approximate bytes of encoded entries in one append request. This keeps a request far below
 /// gRPC's message limit.
-pub const READ_BYTES: usize = 1 << 20;
+pub(crate) const READ_BYTES: usize = 1 << 20;
 
 /// Entries without writes behind the newest one with some, as far as they are looked through at a
 /// start.
@@ -34,7 +34,7 @@ mod tests;
 
 /// The log in the form that openraft requires. Cheap to clone; each clone may read.
 #[derive(Clone)]
-pub struct LogStorage {
+pub(crate) struct LogStorage {
     log: Log<LogEntry>,
     /// Sees the time of every write in the log.
     stamps: Arc<Stamps>,
@@ -43,7 +43,7 @@ pub struct LogStorage {
 impl LogStorage {
     /// Wraps an open log; refuses one whose purge mark does not meet its first entry. `stamps` sees
     /// the newest write that it has.
-    pub fn new(log: Log<LogEntry>, stamps: Arc<Stamps>) -> Result<Self, LogError> {
+    pub(crate) fn new(log: Log<LogEntry>, stamps: Arc<Stamps>) -> Result<Self, LogError> {
         let storage = Self { log, stamps };
         let purged = storage.log_id(LAST_PURGED)?.map_or(0, |purged| purged.index + 1);
         // Damage is found now rather than in the middle of an election.
@@ -71,11 +71,6 @@ impl LogStorage {
             }
         }
         Ok(())
-    }
-
-    /// The log below.
-    pub fn log(&self) -> &Log<LogEntry> {
-        &self.log
     }
 
     fn log_id(&self, key: &'static str) -> Result<Option<LogId>, LogError> {

@@ -8,28 +8,29 @@
 //! it. At the end: stop accepting, transfer leadership, then [`Parts::stop`].
 
 mod build;
-pub mod codec;
+pub(crate) mod codec;
 mod consensus;
 mod log_record;
-pub mod log_storage;
-pub mod network;
+pub(crate) mod log_storage;
+pub(crate) mod network;
 mod parts;
 mod restored;
-pub mod service;
-pub mod settings;
-pub mod state_machine;
-pub mod types;
-pub mod wire;
+pub(crate) mod service;
+pub(crate) mod settings;
+pub(crate) mod state_machine;
+#[cfg(test)]
+mod tests;
+pub(crate) mod types;
+pub(crate) mod wire;
 
-pub use build::{Founding, StartError, build, log_directory};
-pub use consensus::{
-    ChangeError, Consensus, ConsensusEnded, Elected, Elections, EntryResult, Members, MembersStep, NotConfirmed,
-    Progress, Replication, Seen, ServerState,
+pub(crate) use build::{Founding, StartError, build, log_directory};
+pub(crate) use consensus::{
+    ChangeError, Consensus, EntryResult, Members, MembersStep, NotConfirmed, Seen, ServerState,
 };
-pub use parts::{LogProgress, Parts};
-pub use restored::{check_entry, create_log, membership_of_one};
-pub use state_machine::StateMachine;
-pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
+pub(crate) use parts::{LogProgress, Parts};
+pub(crate) use restored::{check_entry, create_log, membership_of_one};
+pub(crate) use state_machine::StateMachine;
+pub(crate) use types::{Member, NodeId, Proposal, TypeConfig};
 
 /// openraft's handle.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;

@@ -46,15 +46,15 @@ enum Purpose {
 
 /// How snapshots are sent.
 #[derive(Debug, Clone)]
-pub struct SnapshotSending {
+pub(crate) struct SnapshotSending {
     /// Registers the transfers that are under way.
-    pub outgoing: Outgoing,
+    pub(crate) outgoing: Outgoing,
     /// The highest rate of a transfer.
-    pub bytes_per_second: u64,
+    pub(crate) bytes_per_second: u64,
 }
 
 /// Makes the clients.
-pub struct Network {
+pub(crate) struct Network {
     identity: Arc<LocalIdentity>,
     dialer: Dialer,
     resolve: Resolve,
@@ -67,7 +67,7 @@ pub struct Network {
 
 impl Network {
     /// Clients that call as `identity` and send snapshots as configured.
-    pub fn new(
+    pub(crate) fn new(
         identity: Arc<LocalIdentity>,
         dialer: Dialer,
         resolve: Resolve,
@@ -124,7 +124,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 }
 
 /// One connection to one peer.
-pub struct PeerClient {
+pub(crate) struct PeerClient {
     target: NodeId,
     address: String,
     purpose: Purpose,

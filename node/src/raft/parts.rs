@@ -31,14 +31,14 @@ const CALLS_DEADLINE: Duration = Duration::from_secs(1);
 const WORKER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The result of [`build`](super::build).
-pub struct Parts {
+pub(crate) struct Parts {
     pub(super) raft: Raft,
     /// The state.
-    pub store: Store,
+    pub(crate) store: Store,
     /// What the node stamps writes with while it leads.
-    pub stamps: Arc<Stamps>,
+    pub(crate) stamps: Arc<Stamps>,
     /// Index after the last entry that the log held when it was opened: what recovery has to reach.
-    pub log_end_at_start: u64,
+    pub(crate) log_end_at_start: u64,
     pub(super) log: Log<types::LogEntry>,
     pub(super) apply: ApplyHandle,
     /// Closed when the state machine is released, see
@@ -57,24 +57,24 @@ pub struct Parts {
 
 impl Parts {
     /// Consensus.
-    pub fn consensus(&self) -> Consensus {
+    pub(crate) fn consensus(&self) -> Consensus {
         Consensus::new(self.raft.clone())
     }
 
     /// How far the log is written and synced.
-    pub fn log_progress(&self) -> LogProgress {
+    pub(crate) fn log_progress(&self) -> LogProgress {
         LogProgress(self.log.clone())
     }
 
     /// The gRPC service for the other nodes.
-    pub fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<RaftService> {
+    pub(crate) fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<RaftService> {
         let (closing, calls) = (self.closing.token().clone(), self.calls.clone());
         RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), closing, calls, self.broken.clone())
     }
 
     /// The nodes whose streams of entries are cut off from now on: a connection of theirs has
     /// ended.
-    pub fn broken_streams(&self) -> broadcast::Receiver<NodeId> {
+    pub(crate) fn broken_streams(&self) -> broadcast::Receiver<NodeId> {
         self.broken.subscribe()
     }
 
@@ -87,7 +87,7 @@ impl Parts {
     /// Takes part in elections from now on, and takes snapshots until `stop`. Before it returns,
     /// consensus publishes what it found on disk. Earlier, it publishes the state of an empty disk,
     /// and this node would report that to its peers.
-    pub async fn run(&self, config: &Config, stop: &CancellationToken) {
+    pub(crate) async fn run(&self, config: &Config, stop: &CancellationToken) {
         self.raft.run();
         let (apply, snapshots) = (self.apply.clone(), self.snapshots.clone());
         let limits = Limits {
@@ -109,7 +109,7 @@ impl Parts {
 
     /// Stops consensus, applies committed entries, and makes log and state durable. The caller has
     /// handed over leadership before.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.closing.token().cancel();
         // A call that reached consensus after its end would be reported as an error.
         self.calls.close();
@@ -134,16 +134,16 @@ impl Parts {
 
 /// How far the log is written and synced. Cheap to clone.
 #[derive(Clone)]
-pub struct LogProgress(Log<types::LogEntry>);
+pub(crate) struct LogProgress(Log<types::LogEntry>);
 
 impl LogProgress {
     /// Number of entries written.
-    pub fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.0.extent().end
     }
 
     /// Number of entries that are certainly on disk.
-    pub fn durable(&self) -> u64 {
+    pub(crate) fn durable(&self) -> u64 {
         self.0.durable_end()
     }
 }

@@ -25,7 +25,7 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The log cannot be written.
-pub fn create_log(data_dir: &Path, node_id: NodeId, last_applied: &stored::LogId) -> Result<(), LogError> {
+pub(crate) fn create_log(data_dir: &Path, node_id: NodeId, last_applied: &stored::LogId) -> Result<(), LogError> {
     let log = Log::<LogEntry>::open(&log_directory(data_dir), Box::new(|_| {}))?;
     let leader_id = LeaderId { term: last_applied.term, voted_for: node_id };
     let vote = Vote { leader_id, committed: false };
@@ -43,7 +43,7 @@ pub fn create_log(data_dir: &Path, node_id: NodeId, last_applied: &stored::LogId
 }
 
 /// The membership of a cluster of one, in the encoding that the state stores.
-pub fn membership_of_one(node_id: NodeId, addresses: &Member, since: &stored::LogId) -> Vec<u8> {
+pub(crate) fn membership_of_one(node_id: NodeId, addresses: &Member, since: &stored::LogId) -> Vec<u8> {
     let membership = stored::Membership {
         configs: vec![stored::VoterSet { node_ids: vec![node_id.0] }],
         members: vec![codec::member_to_message(node_id, addresses)],
@@ -56,7 +56,7 @@ pub fn membership_of_one(node_id: NodeId, addresses: &Member, since: &stored::Lo
 ///
 /// # Errors
 /// Why they are none.
-pub fn check_entry(bytes: bytes::Bytes) -> Result<(), String> {
+pub(crate) fn check_entry(bytes: bytes::Bytes) -> Result<(), String> {
     <LogEntry as crate::log::Record>::decode(bytes).map(drop)
 }
 

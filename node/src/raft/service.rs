@@ -24,7 +24,7 @@ use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES, NodeId};
 const TRANSFERS: usize = 1;
 
 /// Broken streams that whoever looks at them may be behind; what he misses is of no use any more.
-pub const BROKEN_STREAMS: usize = 16;
+pub(crate) const BROKEN_STREAMS: usize = 16;
 
 /// The entries of one caller. Dropped before their end, they were cut off.
 struct Entries {
@@ -43,7 +43,7 @@ impl Drop for Entries {
 }
 
 /// Answers the calls of the other nodes.
-pub struct RaftService {
+pub(crate) struct RaftService {
     raft: Raft,
     identity: Arc<LocalIdentity>,
     snapshots: Arc<SnapshotStore>,
@@ -59,7 +59,7 @@ pub struct RaftService {
 
 impl RaftService {
     /// The gRPC service, with its message limits.
-    pub fn server(
+    pub(crate) fn server(
         raft: Raft,
         identity: Arc<LocalIdentity>,
         snapshots: Arc<SnapshotStore>,

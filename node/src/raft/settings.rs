@@ -9,29 +9,29 @@ use crate::config::Config;
 
 /// Log entries in one append request. The log reader bounds a request by bytes as well, so this
 /// count hardly matters; it keeps the vectors of tiny entries small.
-pub const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
+pub(crate) const MAX_ENTRIES_PER_REQUEST: u64 = 1024;
 
 /// Entries that openraft takes into one append to the log. A batch of the proposal gate should fit,
 /// so that it is one write.
-pub const MAX_ENTRIES_PER_APPEND: u64 = 4096;
+pub(crate) const MAX_ENTRIES_PER_APPEND: u64 = 4096;
 
 /// The time that openraft would allow our sender for a whole snapshot transfer. The sender ignores
 /// it: a transfer may take as long as it makes progress (`snapshot::TransferWatch`).
-pub const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Messages waiting for the core task. Each is at most one batch of the gate or one append request,
 /// which have limits of their own. A full queue makes senders wait and drops nothing.
-pub const CORE_QUEUE: u64 = 4096;
+pub(crate) const CORE_QUEUE: u64 = 4096;
 
 /// The first pause before an unreachable peer is tried again, see [`super::network`].
-pub const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+pub(crate) const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 
 /// The longest such pause. A restarted peer is reached within this time, and an absent peer costs
 /// two attempts a second.
-pub const RECONNECT_LONGEST: Duration = Duration::from_millis(250);
+pub(crate) const RECONNECT_LONGEST: Duration = Duration::from_millis(250);
 
 /// The settings for this configuration; an error when its timeouts contradict each other.
-pub fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError> {
+pub(crate) fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, ConfigError> {
     let settings = openraft::Config {
         cluster_name: "headwater".to_owned(),
         // Failover takes the lease (the longest election timeout) plus one random timeout. For the

@@ -24,7 +24,7 @@ pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 /// Adapter from openraft's state machine to this node's.
 #[derive(Clone)]
-pub struct StateMachine {
+pub(crate) struct StateMachine {
     apply: ApplyHandle,
     snapshots: Arc<SnapshotStore>,
     /// Sees the time of the newest write of an installed snapshot.
@@ -36,7 +36,7 @@ pub struct StateMachine {
 impl StateMachine {
     /// Over a running apply thread and the snapshots of the same node. The receiver yields `None`
     /// once openraft, whose worker outlives its shutdown, will apply no more.
-    pub fn new(
+    pub(crate) fn new(
         apply: ApplyHandle,
         snapshots: Arc<SnapshotStore>,
         stamps: Arc<Stamps>,
@@ -151,7 +151,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// How openraft gets a snapshot. openraft takes a failed build as the end of the node. So while the
 /// node runs, the policy builds snapshots, because it can try again, and openraft only receives the
 /// result.
-pub enum SnapshotBuilder {
+pub(crate) enum SnapshotBuilder {
     /// The newest existing snapshot.
     Built(Arc<SnapshotDir>),
     /// Takes a snapshot now: at the start, when the log was purged and the snapshot is missing.

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-pub use crate::apply::Proposal;
+pub(crate) use crate::apply::Proposal;
 use crate::event::WriteOutcome;
-pub use crate::transport::{Member, NodeId};
+pub(crate) use crate::transport::{Member, NodeId};
 
 openraft::declare_raft_types!(
     /// Headwater's choice of types for openraft.
-    pub TypeConfig:
+    pub(crate) TypeConfig:
         D = Proposal,
         R = Outcomes,
         NodeId = NodeId,
@@ -19,7 +19,7 @@ openraft::declare_raft_types!(
 
 /// The decisions on the commands of one entry, in order; empty for an entry without commands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outcomes(pub Vec<WriteOutcome>);
+pub(crate) struct Outcomes(pub(crate) Vec<WriteOutcome>);
 
 impl fmt::Display for Outcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,10 +28,10 @@ impl fmt::Display for Outcomes {
 }
 
 /// Shorthands for openraft's generic types.
-pub type LogEntry = openraft::alias::EntryOf<TypeConfig>;
+pub(crate) type LogEntry = openraft::alias::EntryOf<TypeConfig>;
 /// See [`LogEntry`].
-pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
+pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 /// See [`LogEntry`].
-pub type Vote = openraft::alias::VoteOf<TypeConfig>;
+pub(crate) type Vote = openraft::alias::VoteOf<TypeConfig>;
 /// See [`LogEntry`].
-pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;

@@ -14,7 +14,7 @@ fn vote_in(message: Option<&headwater_proto::stored::Vote>) -> Result<Vote, Code
 }
 
 /// See [`append_request_from_message`].
-pub fn append_request_to_message(request: AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
+pub(crate) fn append_request_to_message(request: AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
     wire::AppendRequest {
         vote: Some(codec::vote_to_message(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(codec::log_id_to_message),
@@ -24,7 +24,7 @@ pub fn append_request_to_message(request: AppendEntriesRequest<TypeConfig>) -> w
 }
 
 /// Refuses entries that are not consecutive: openraft takes that for granted.
-pub fn append_request_from_message(
+pub(crate) fn append_request_from_message(
     message: wire::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
     let prev_log_id = message.prev_log_id.as_ref().map(codec::log_id_from_message);
@@ -45,7 +45,7 @@ pub fn append_request_from_message(
 }
 
 /// See [`append_result_from_message`].
-pub fn append_result_to_message(result: &StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
+pub(crate) fn append_result_to_message(result: &StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
     use wire::append_response::Result as Answer;
     let answer = match result {
         Ok(matched) => Answer::Matched(wire::Matched { log_id: matched.as_ref().map(codec::log_id_to_message) }),
@@ -56,7 +56,9 @@ pub fn append_result_to_message(result: &StreamAppendResult<TypeConfig>) -> wire
 }
 
 /// The answer to one append request.
-pub fn append_result_from_message(message: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
+pub(crate) fn append_result_from_message(
+    message: wire::AppendResponse,
+) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
     use wire::append_response::Result as Answer;
     Ok(match message.result.ok_or(CodecError::Missing("AppendResponse.result"))? {
         Answer::Matched(matched) => Ok(matched.log_id.as_ref().map(codec::log_id_from_message)),
@@ -66,7 +68,7 @@ pub fn append_result_from_message(message: wire::AppendResponse) -> Result<Strea
 }
 
 /// See [`vote_request_from_message`].
-pub fn vote_request_to_message(request: &VoteRequest<TypeConfig>) -> wire::VoteRequest {
+pub(crate) fn vote_request_to_message(request: &VoteRequest<TypeConfig>) -> wire::VoteRequest {
     wire::VoteRequest {
         vote: Some(codec::vote_to_message(&request.vote)),
         last_log_id: request.last_log_id.as_ref().map(codec::log_id_to_message),
@@ -75,7 +77,7 @@ pub fn vote_request_to_message(request: &VoteRequest<TypeConfig>) -> wire::VoteR
 }
 
 /// A request for a vote or pre-vote.
-pub fn vote_request_from_message(message: &wire::VoteRequest) -> Result<VoteRequest<TypeConfig>, CodecError> {
+pub(crate) fn vote_request_from_message(message: &wire::VoteRequest) -> Result<VoteRequest<TypeConfig>, CodecError> {
     Ok(VoteRequest {
         vote: vote_in(message.vote.as_ref())?,
         last_log_id: message.last_log_id.as_ref().map(codec::log_id_from_message),
@@ -84,7 +86,7 @@ pub fn vote_request_from_message(message: &wire::VoteRequest) -> Result<VoteRequ
 }
 
 /// See [`vote_response_from_message`].
-pub fn vote_response_to_message(response: &VoteResponse<TypeConfig>) -> wire::VoteResponse {
+pub(crate) fn vote_response_to_message(response: &VoteResponse<TypeConfig>) -> wire::VoteResponse {
     wire::VoteResponse {
         vote: Some(codec::vote_to_message(&response.vote)),
         granted: response.vote_granted,
@@ -93,7 +95,7 @@ pub fn vote_response_to_message(response: &VoteResponse<TypeConfig>) -> wire::Vo
 }
 
 /// The answer to a request for a vote or pre-vote.
-pub fn vote_response_from_message(message: &wire::VoteResponse) -> Result<VoteResponse<TypeConfig>, CodecError> {
+pub(crate) fn vote_response_from_message(message: &wire::VoteResponse) -> Result<VoteResponse<TypeConfig>, CodecError> {
     Ok(VoteResponse {
         vote: vote_in(message.vote.as_ref())?,
         vote_granted: message.granted,
@@ -102,7 +104,7 @@ pub fn vote_response_from_message(message: &wire::VoteResponse) -> Result<VoteRe
 }
 
 /// See [`transfer_request_from_message`].
-pub fn transfer_request_to_message(request: &TransferLeaderRequest<TypeConfig>) -> wire::TransferLeaderRequest {
+pub(crate) fn transfer_request_to_message(request: &TransferLeaderRequest<TypeConfig>) -> wire::TransferLeaderRequest {
     wire::TransferLeaderRequest {
         from: Some(codec::vote_to_message(request.from_leader())),
         to_node_id: request.to_node_id().0,
@@ -111,7 +113,7 @@ pub fn transfer_request_to_message(request: &TransferLeaderRequest<TypeConfig>) 
 }
 
 /// The announcement that a leader hands over leadership.
-pub fn transfer_request_from_message(
+pub(crate) fn transfer_request_from_message(
     message: &wire::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, CodecError> {
     Ok(TransferLeaderRequest::new(
@@ -122,7 +124,9 @@ pub fn transfer_request_from_message(
 }
 
 /// See [`transfer_response_from_message`].
-pub fn transfer_response_to_message(response: &TransferLeaderResponse<TypeConfig>) -> wire::TransferLeaderResponse {
+pub(crate) fn transfer_response_to_message(
+    response: &TransferLeaderResponse<TypeConfig>,
+) -> wire::TransferLeaderResponse {
     use wire::transfer_leader_response::Refusal;
     let refusal = response.as_ref().err().map(|refusal| match refusal {
         TransferLeaderError::VoteChanged { expected, actual } => Refusal::VoteChanged(wire::VoteChanged {
@@ -138,7 +142,7 @@ pub fn transfer_response_to_message(response: &TransferLeaderResponse<TypeConfig
 }
 
 /// Whether the new leader takes over.
-pub fn transfer_response_from_message(
+pub(crate) fn transfer_response_from_message(
     message: &wire::TransferLeaderResponse,
 ) -> Result<TransferLeaderResponse<TypeConfig>, CodecError> {
     use wire::transfer_leader_response::Refusal;

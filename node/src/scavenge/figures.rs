@@ -6,30 +6,30 @@ use prometheus_client::registry::Registry;
 
 /// What a node tells about runs and about its own tables. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct ScavengeMetrics {
+pub(crate) struct ScavengeMetrics {
     /// 1 while this node works on a run.
-    pub running: Gauge,
+    pub(crate) running: Gauge,
     /// Bytes of rows that can be removed, as the leader last found.
-    pub removable_bytes: Gauge,
+    pub(crate) removable_bytes: Gauge,
     /// Seconds until the run is done, about; 0 when there is none.
-    pub eta_seconds: Gauge,
+    pub(crate) eta_seconds: Gauge,
     /// Events removed by runs of this node.
-    pub removed_events: Counter,
+    pub(crate) removed_events: Counter,
     /// Bytes of their rows.
-    pub removed_bytes: Counter,
+    pub(crate) removed_bytes: Counter,
     /// Bytes of tables rewritten on this node.
-    pub rewritten_bytes: Counter,
+    pub(crate) rewritten_bytes: Counter,
     /// Bytes that rewriting has given back to the disk of this node.
-    pub reclaimed_bytes: Counter,
+    pub(crate) reclaimed_bytes: Counter,
     /// Bytes of tables with removed rows that are still to be rewritten on this node.
-    pub reclaimable_bytes: Gauge,
+    pub(crate) reclaimable_bytes: Gauge,
     /// Bytes of all tables of the state.
-    pub state_bytes: Gauge,
+    pub(crate) state_bytes: Gauge,
 }
 
 impl ScavengeMetrics {
     /// Registers all of them.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("scavenge_running", "1 while this node works on a run", self.running.clone());
         registry.register(
             "scavenge_removable_bytes",

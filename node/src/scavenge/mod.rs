@@ -42,7 +42,7 @@ const TIME_FOR_OTHERS: u32 = 4;
 
 /// Runs of the cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Scavenger {
+pub(crate) struct Scavenger {
     inner: Arc<Inner>,
 }
 
@@ -93,12 +93,12 @@ impl From<WriteError> for ScavengeError {
 
 impl Scavenger {
     /// The runs of this cluster; nothing happens until [`Self::run`].
-    pub fn new(cluster: Cluster, config: Arc<Config>, metrics: ScavengeMetrics) -> Self {
+    pub(crate) fn new(cluster: Cluster, config: Arc<Config>, metrics: ScavengeMetrics) -> Self {
         Self { inner: Arc::new(Inner { cluster, config, metrics, merges: merge::Merges::default() }) }
     }
 
     /// Works until `stop`: as leader on runs, as any node on its own tables.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let work = async {
             tokio::join!(work::run(&self.inner), reclaim::run(&self.inner), merge::run(&self.inner));
         };

@@ -64,15 +64,15 @@ struct Document {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// When it began, or when its newest event was written if that is all that is left.
-    pub started: Ticks,
+    pub(crate) started: Ticks,
     /// `None` while it goes on.
-    pub result: Option<RunResult>,
+    pub(crate) result: Option<RunResult>,
     /// Events that it has removed.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Bytes of their rows.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The last stream that it is done with.
     pub(super) reached: Option<String>,
     /// It was started by the leader itself, and rests outside the configured hours.

@@ -17,7 +17,7 @@ pub(crate) const MANIFEST: &str = "manifest";
 /// A complete snapshot on disk. A superseded directory is removed with its last handle: a transfer
 /// that still reads it keeps it alive.
 #[derive(Debug)]
-pub struct SnapshotDir {
+pub(crate) struct SnapshotDir {
     path: PathBuf,
     manifest: stored::SnapshotManifest,
     /// The last handle removes the directory.
@@ -26,7 +26,7 @@ pub struct SnapshotDir {
 
 impl SnapshotDir {
     /// Reads the manifest in `path` and checks that every file exists with its size.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let bytes = fs::read(path.join(MANIFEST))?;
         let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
         let (crc, body) = bytes.split_first_chunk::<4>().ok_or_else(|| damaged("the manifest is cut off".into()))?;
@@ -48,22 +48,22 @@ impl SnapshotDir {
     }
 
     /// The directory of the files.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The list of its files.
-    pub fn manifest(&self) -> &stored::SnapshotManifest {
+    pub(crate) fn manifest(&self) -> &stored::SnapshotManifest {
         &self.manifest
     }
 
     /// Size of all files.
-    pub fn total_bytes(&self) -> u64 {
+    pub(crate) fn total_bytes(&self) -> u64 {
         self.manifest.files.iter().map(|file| file.bytes).sum()
     }
 
     /// Index of the last entry that it covers.
-    pub fn last_index(&self) -> Option<u64> {
+    pub(crate) fn last_index(&self) -> Option<u64> {
         self.manifest.last_applied.as_ref().map(|last| last.index)
     }
 }
@@ -91,7 +91,7 @@ impl Drop for SnapshotDir {
 
 /// An unfinished directory, removed when dropped unless kept.
 #[derive(Debug)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     path: PathBuf,
     keep: bool,
 }
@@ -108,7 +108,7 @@ impl Unfinished {
     }
 
     /// The directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -118,7 +118,7 @@ impl Unfinished {
 
     /// A received snapshot with all its files: writes the manifest, syncs the directory and makes
     /// the snapshot installable. Unless it is installed, it is removed with its last handle.
-    pub fn into_received(self, manifest: stored::SnapshotManifest) -> io::Result<Arc<SnapshotDir>> {
+    pub(crate) fn into_received(self, manifest: stored::SnapshotManifest) -> io::Result<Arc<SnapshotDir>> {
         write_manifest(&self.path, &manifest)?;
         let received = SnapshotDir::with_manifest(self.path.clone(), manifest);
         received.supersede();

@@ -19,7 +19,7 @@ use crate::{fatal, files};
 const UNFINISHED: &str = ".unfinished-";
 
 /// The snapshots of one node: the newest one, and the directories where new ones are made.
-pub struct SnapshotStore {
+pub(crate) struct SnapshotStore {
     root: PathBuf,
     incoming: PathBuf,
     current: Mutex<Option<Arc<SnapshotDir>>>,
@@ -31,7 +31,7 @@ pub struct SnapshotStore {
 impl SnapshotStore {
     /// Opens `snapshots/` under the data directory: keeps the newest complete snapshot, and removes
     /// the others and everything in `incoming/`.
-    pub fn open(data_dir: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub(crate) fn open(data_dir: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
         let root = data_dir.join("snapshots");
         let incoming = data_dir.join("incoming");
         files::remove(&incoming);
@@ -64,17 +64,17 @@ impl SnapshotStore {
     }
 
     /// The newest snapshot.
-    pub fn current(&self) -> Option<Arc<SnapshotDir>> {
+    pub(crate) fn current(&self) -> Option<Arc<SnapshotDir>> {
         self.current.lock().clone()
     }
 
     /// The directory in which snapshots are received.
-    pub fn incoming(&self) -> &Path {
+    pub(crate) fn incoming(&self) -> &Path {
         &self.incoming
     }
 
     /// An empty directory for a snapshot to be received; it is removed when dropped.
-    pub fn new_incoming(&self) -> io::Result<Unfinished> {
+    pub(crate) fn new_incoming(&self) -> io::Result<Unfinished> {
         Unfinished::create(self.incoming.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string()))
     }
 
@@ -92,7 +92,7 @@ impl SnapshotStore {
     /// Installs a received snapshot: names it, replaces the state by it and makes it the newest.
     /// Consensus has already given up the log below it, so a failure ends the process. An error
     /// means that the node is stopping.
-    pub async fn install(
+    pub(crate) async fn install(
         self: &Arc<Self>,
         apply: &ApplyHandle,
         received: Arc<SnapshotDir>,

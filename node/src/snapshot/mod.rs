@@ -21,13 +21,13 @@ mod tests;
 
 use std::io;
 
-pub use directory::SnapshotDir;
-pub use kept::SnapshotStore;
-pub use outgoing::{Outgoing, Replication, Sending};
-pub use policy::{Limits, LogMarks, SnapshotConsensus, SnapshotPolicy};
-pub use receive::{ReceiveError, check_room, receive_files, receive_header};
-pub use send::{REFUSED_PAUSE, TransferWatch, send};
-pub use take::damaged_files;
+pub(crate) use directory::SnapshotDir;
+pub(crate) use kept::SnapshotStore;
+pub(crate) use outgoing::{Outgoing, Replication, Sending};
+pub(crate) use policy::{Limits, LogMarks, SnapshotConsensus, SnapshotPolicy};
+pub(crate) use receive::{ReceiveError, check_room, receive_files, receive_header};
+pub(crate) use send::{REFUSED_PAUSE, TransferWatch, send};
+pub(crate) use take::damaged_files;
 
 /// Runs blocking file work outside the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -17,11 +17,11 @@ use crate::transport::NodeId;
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(600);
 
 /// How far every peer's log agrees with the leader's: the index of the last matching entry.
-pub type Replication = BTreeMap<NodeId, Option<u64>>;
+pub(crate) type Replication = BTreeMap<NodeId, Option<u64>>;
 
 /// The snapshots that this node sends. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Outgoing(Arc<Mutex<Transfers>>);
+pub(crate) struct Outgoing(Arc<Mutex<Transfers>>);
 
 #[derive(Debug, Default)]
 struct Transfers {
@@ -42,17 +42,17 @@ struct Transfer {
 
 /// A receiver, and the index of the last entry that it no longer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// The receiver.
-    pub target: NodeId,
+    pub(crate) target: NodeId,
     /// The log after this entry has to stay.
-    pub after: u64,
+    pub(crate) after: u64,
 }
 
 impl Outgoing {
     /// Registers a transfer of a snapshot that ends with entry `index`. It is over when the
     /// returned value is dropped, unless it was [`Sending::installed`].
-    pub fn begin(&self, target: NodeId, index: u64) -> Sending {
+    pub(crate) fn begin(&self, target: NodeId, index: u64) -> Sending {
         let mut transfers = self.0.lock();
         // An earlier transfer to the same node has failed: consensus sends one at a time.
         transfers.list.retain(|transfer| transfer.target != target);
@@ -64,7 +64,7 @@ impl Outgoing {
 
     /// The log that receivers still need, if everything up to and including `purge_to` were purged.
     /// A receiver that needs none of it is forgotten.
-    pub fn needs(&self, replication: Option<&Replication>, purge_to: u64, now: Instant) -> Vec<Needs> {
+    pub(crate) fn needs(&self, replication: Option<&Replication>, purge_to: u64, now: Instant) -> Vec<Needs> {
         let mut needs = Vec::new();
         self.0.lock().list.retain(|transfer| {
             let Transfer { target, index, .. } = *transfer;
@@ -85,21 +85,21 @@ impl Outgoing {
     }
 
     /// Stops keeping log for `target`, until the next snapshot is sent to it.
-    pub fn give_up(&self, target: NodeId) {
+    pub(crate) fn give_up(&self, target: NodeId) {
         self.0.lock().list.retain(|transfer| transfer.target != target);
     }
 }
 
 /// A transfer under way.
 #[derive(Debug)]
-pub struct Sending {
+pub(crate) struct Sending {
     outgoing: Outgoing,
     number: u64,
 }
 
 impl Sending {
     /// Records that the receiver has installed the snapshot and continues with the log.
-    pub fn installed(self) {
+    pub(crate) fn installed(self) {
         let mut transfers = self.outgoing.0.lock();
         if let Some(transfer) = transfers.list.iter_mut().find(|transfer| transfer.number == self.number) {
             transfer.installed_at = Some(Instant::now());

@@ -27,7 +27,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 const HELD_LOG_FACTOR: u64 = 16;
 
 /// Consensus, as far as snapshots concern it.
-pub trait SnapshotConsensus: Send + Sync + 'static {
+pub(crate) trait SnapshotConsensus: Send + Sync + 'static {
     /// Consensus has ended on this node.
     type Error: Send;
 
@@ -43,30 +43,30 @@ pub trait SnapshotConsensus: Send + Sync + 'static {
 
 /// Log and snapshot indexes of consensus, each that of the last entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogMarks {
+pub(crate) struct LogMarks {
     /// In the newest snapshot.
-    pub snapshot: Option<u64>,
+    pub(crate) snapshot: Option<u64>,
     /// Applied to the state.
-    pub applied: Option<u64>,
+    pub(crate) applied: Option<u64>,
     /// Purged from the log.
-    pub purged: Option<u64>,
+    pub(crate) purged: Option<u64>,
     /// As leader, how far the followers are.
-    pub replication: Option<Replication>,
+    pub(crate) replication: Option<Replication>,
 }
 
 /// How often snapshots are taken and how much log is kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// A snapshot is taken after this many bytes of applied log ...
-    pub log_bytes: u64,
+    pub(crate) log_bytes: u64,
     /// ... or after this time, if anything was applied.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Log kept below the newest snapshot.
-    pub keep_log_bytes: u64,
+    pub(crate) keep_log_bytes: u64,
 }
 
 /// The background task; see [`SnapshotPolicy::run`].
-pub struct SnapshotPolicy<C> {
+pub(crate) struct SnapshotPolicy<C> {
     consensus: C,
     apply: ApplyHandle,
     snapshots: Arc<SnapshotStore>,
@@ -83,7 +83,7 @@ pub struct SnapshotPolicy<C> {
 
 impl<C: SnapshotConsensus> SnapshotPolicy<C> {
     /// For the snapshots of one node.
-    pub fn new(
+    pub(crate) fn new(
         consensus: C,
         apply: ApplyHandle,
         snapshots: Arc<SnapshotStore>,
@@ -104,7 +104,7 @@ impl<C: SnapshotConsensus> SnapshotPolicy<C> {
     }
 
     /// Works until `shutdown`, or until consensus has ended (which is logged elsewhere).
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let looking = async {

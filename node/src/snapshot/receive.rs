@@ -30,7 +30,7 @@ const MAX_FILES: usize = 1_000_000;
 
 /// Why a snapshot is not accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum ReceiveError {
+pub(crate) enum ReceiveError {
     /// The sender broke the connection or sent nothing for [`CHUNK_TIMEOUT`].
     #[error("the transfer broke off: {0}")]
     Broken(String),
@@ -57,7 +57,7 @@ pub enum ReceiveError {
 
 /// Reads the first part: the vote of the sending leader, and the manifest. A failed stream carries
 /// the reason, for people.
-pub async fn receive_header<S>(parts: &mut S) -> Result<(stored::Vote, stored::SnapshotManifest), ReceiveError>
+pub(crate) async fn receive_header<S>(parts: &mut S) -> Result<(stored::Vote, stored::SnapshotManifest), ReceiveError>
 where
     S: Stream<Item = Result<SnapshotPart, String>> + Unpin,
 {
@@ -80,7 +80,7 @@ where
 }
 
 /// Refuses a snapshot that would fill the disk, before gigabytes of it are written.
-pub fn check_room(snapshots: &SnapshotStore, manifest: &stored::SnapshotManifest) -> Result<(), ReceiveError> {
+pub(crate) fn check_room(snapshots: &SnapshotStore, manifest: &stored::SnapshotManifest) -> Result<(), ReceiveError> {
     let directory = snapshots.incoming();
     let needed_bytes = manifest.files.iter().fold(SPARE_BYTES, |sum, file| sum.saturating_add(file.bytes));
     let available_bytes = Space::of(directory)?.available_bytes;
@@ -91,7 +91,7 @@ pub fn check_room(snapshots: &SnapshotStore, manifest: &stored::SnapshotManifest
 }
 
 /// Receives all files into `incoming/`, checks every chunk and every file, and makes them durable.
-pub async fn receive_files<S>(
+pub(crate) async fn receive_files<S>(
     snapshots: &SnapshotStore,
     manifest: stored::SnapshotManifest,
     parts: &mut S,

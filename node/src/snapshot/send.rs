@@ -34,7 +34,7 @@ const INSTALL_GRACE: Duration = Duration::from_secs(600);
 
 /// A receiver whose disk has no room for a snapshot is offered the next one after this pause: space
 /// is seldom freed within a second.
-pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why this node cannot send a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +59,11 @@ impl ReadFailure {
 }
 
 /// Detects a stalled transfer. The watched value: whether the last part was taken.
-pub struct TransferWatch(watch::Receiver<bool>);
+pub(crate) struct TransferWatch(watch::Receiver<bool>);
 
 impl TransferWatch {
     /// Watches a transfer whose parts pass through the returned stream.
-    pub fn of<S: Stream>(parts: S) -> (Self, impl Stream<Item = S::Item>) {
+    pub(crate) fn of<S: Stream>(parts: S) -> (Self, impl Stream<Item = S::Item>) {
         let (taken, progress) = watch::channel(false);
         let all_taken = taken.clone();
         let end = futures::stream::poll_fn(move |_| {
@@ -78,7 +78,7 @@ impl TransferWatch {
 
     /// Waits until no part was taken for [`SEND_STALL`], or until [`INSTALL_GRACE`] after the last
     /// part.
-    pub async fn stalled(self) {
+    pub(crate) async fn stalled(self) {
         self.stalled_within(SEND_STALL, INSTALL_GRACE).await;
     }
 
@@ -97,7 +97,7 @@ impl TransferWatch {
 
 /// The parts of a snapshot, sent in the name of the leader in `vote`. A separate thread reads them
 /// at no more than the given rate; it ends when the stream is dropped.
-pub fn send(
+pub(crate) fn send(
     directory: Arc<SnapshotDir>,
     vote: stored::Vote,
     bytes_per_second: u64,

@@ -21,7 +21,7 @@ impl SnapshotStore {
     /// Takes a checkpoint of the applied state and makes it the newest snapshot. Returns the
     /// current snapshot when nothing was applied since. After an error nothing has changed, and
     /// another attempt may succeed.
-    pub async fn build(self: &Arc<Self>, apply: &ApplyHandle) -> io::Result<Arc<SnapshotDir>> {
+    pub(crate) async fn build(self: &Arc<Self>, apply: &ApplyHandle) -> io::Result<Arc<SnapshotDir>> {
         // Flushed here, not on the apply thread: only what is committed from now on is left for the
         // checkpoint there.
         apply.flush().await?;
@@ -91,7 +91,7 @@ pub(super) fn describe_files(
 
 /// The files of snapshots below `data_dir` that are not what their manifests say, each in a
 /// sentence. Snapshots that are being made do not count.
-pub fn damaged_files(data_dir: &Path) -> Vec<String> {
+pub(crate) fn damaged_files(data_dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(data_dir.join("snapshots")).into_iter().flatten().flatten();
     let named = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
     named.flat_map(|entry| damage_of(&entry.path())).collect()

@@ -17,16 +17,16 @@ const STREAM_SLOTS: usize = 1024;
 
 /// A point in the history that this node has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// Number of log entries applied (= index of the last one + 1; 0 when none).
-    pub log_entries: u64,
+    pub(crate) log_entries: u64,
     /// Number of events applied = position of the next event.
-    pub next_position: Position,
+    pub(crate) next_position: Position,
 }
 
 /// Published by the apply thread after each chunk is visible to readers.
 #[derive(Debug)]
-pub struct AppliedWatch {
+pub(crate) struct AppliedWatch {
     current: RwLock<Applied>,
     log_waiters: PointWaiters,
     position_waiters: PointWaiters,
@@ -47,29 +47,29 @@ impl AppliedWatch {
     }
 
     /// The newest applied point.
-    pub fn current(&self) -> Applied {
+    pub(crate) fn current(&self) -> Applied {
         *self.current.read()
     }
 
     /// Returns once the log entry `index` is applied. Cancel-safe; waits without a deadline, which
     /// callers bring.
-    pub async fn wait_for_log_index(&self, index: u64) {
+    pub(crate) async fn wait_for_log_index(&self, index: u64) {
         self.log_waiters.wait(index, || self.current().log_entries > index).await;
     }
 
     /// Returns once the event at `position` is applied. Cancel-safe; waits without a deadline.
-    pub async fn wait_for_position(&self, position: Position) {
+    pub(crate) async fn wait_for_position(&self, position: Position) {
         self.position_waiters.wait(position, || self.current().next_position > position).await;
     }
 
     /// A wait for the next change of one stream. Take it **before** reading the stream, then await
     /// [`StreamChange::changed`]; it may wake early (another stream of the same slot), never late.
-    pub fn watch_stream(&self, stream: &str) -> StreamChange {
+    pub(crate) fn watch_stream(&self, stream: &str) -> StreamChange {
         self.watch_slot(self.slot_of(stream))
     }
 
     /// The same for the log of all events.
-    pub fn watch_all(&self) -> StreamChange {
+    pub(crate) fn watch_all(&self) -> StreamChange {
         self.watch_slot(STREAM_SLOTS)
     }
 
@@ -104,7 +104,7 @@ impl AppliedWatch {
 
 /// A pending change, see [`AppliedWatch::watch_stream`].
 #[derive(Debug)]
-pub struct StreamChange {
+pub(crate) struct StreamChange {
     slots: Arc<[StreamSlot]>,
     slot: usize,
     /// Version of the slot when this value was taken or last returned.
@@ -113,7 +113,7 @@ pub struct StreamChange {
 
 impl StreamChange {
     /// Returns after the next change since this value was taken or last returned. Cancel-safe.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         let slot = &self.slots[self.slot];
         loop {
             let mut notified = std::pin::pin!(slot.notify.notified());

@@ -7,17 +7,17 @@ use headwater_proto::stored::StreamRecord;
 
 /// What one step of the search found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EmptiedStreams {
+pub(crate) struct EmptiedStreams {
     /// Streams and the numbers of their next events, in the order of the names.
-    pub found: Vec<(String, EventNumber)>,
+    pub(crate) found: Vec<(String, EventNumber)>,
     /// The last stream that was looked at; `None` when there are no more behind it.
-    pub reached: Option<String>,
+    pub(crate) reached: Option<String>,
 }
 
 impl ReadView<'_> {
     /// Looks at up to `most` streams behind `after`, in the order of their names. Deleted streams
     /// are left out: they never go on.
-    pub fn emptied_streams(&self, after: Option<&str>, most: usize) -> Result<EmptiedStreams, ReadError> {
+    pub(crate) fn emptied_streams(&self, after: Option<&str>, most: usize) -> Result<EmptiedStreams, ReadError> {
         let mut found = Vec::new();
         let reached = self.streams_behind(after, most, |name, record| {
             found.extend(self.next_of_emptied(name, &record)?.map(|next| (name.to_owned(), next)));
@@ -27,7 +27,7 @@ impl ReadView<'_> {
     }
 
     /// The number of the next event of this stream, if its last one is gone.
-    pub fn next_of_emptied_stream(&self, name: &str) -> Result<Option<EventNumber>, ReadError> {
+    pub(crate) fn next_of_emptied_stream(&self, name: &str) -> Result<Option<EventNumber>, ReadError> {
         let Some(record) = self.record(name)? else { return Ok(None) };
         self.next_of_emptied(name, &record)
     }

@@ -16,10 +16,10 @@ use super::ReadError;
 use crate::event::EventNumber;
 
 /// Length of a key.
-pub const KEY_BYTES: usize = 24;
+pub(crate) const KEY_BYTES: usize = 24;
 
 /// Key of one id in one stream.
-pub fn key(stream_id: u64, event_id: Uuid) -> [u8; KEY_BYTES] {
+pub(crate) fn key(stream_id: u64, event_id: Uuid) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     key[..8].copy_from_slice(&stream_id.to_be_bytes());
     key[8..].copy_from_slice(event_id.as_bytes());
@@ -27,19 +27,19 @@ pub fn key(stream_id: u64, event_id: Uuid) -> [u8; KEY_BYTES] {
 }
 
 /// The stream and the id in a key.
-pub fn id(key: &[u8]) -> Result<(u64, Uuid), ReadError> {
+pub(crate) fn id(key: &[u8]) -> Result<(u64, Uuid), ReadError> {
     let wrong_length = || ReadError::Damaged("family event_id: key of a wrong length".into());
     let (stream_id, event_id) = key.split_first_chunk().ok_or_else(wrong_length)?;
     Ok((u64::from_be_bytes(*stream_id), Uuid::from_slice(event_id).map_err(|_| wrong_length())?))
 }
 
 /// Value of a row.
-pub fn value(number: EventNumber) -> [u8; 8] {
+pub(crate) fn value(number: EventNumber) -> [u8; 8] {
     number.to_be_bytes()
 }
 
 /// The number in a value.
-pub fn number(value: &[u8]) -> Result<EventNumber, ReadError> {
+pub(crate) fn number(value: &[u8]) -> Result<EventNumber, ReadError> {
     let bytes = value.try_into().map_err(|_| ReadError::Damaged("family event_id: value of a wrong length".into()))?;
     Ok(u64::from_be_bytes(bytes))
 }

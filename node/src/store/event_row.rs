@@ -19,18 +19,18 @@ use crate::event::{EventRef, Position, Ticks};
 const VERSION: u8 = 1;
 
 /// Key of the event at `position`.
-pub fn key(position: Position) -> [u8; 8] {
+pub(crate) fn key(position: Position) -> [u8; 8] {
     position.to_be_bytes()
 }
 
 /// The position in a key.
-pub fn position(key: &[u8]) -> Result<Position, ReadError> {
+pub(crate) fn position(key: &[u8]) -> Result<Position, ReadError> {
     let bytes = key.try_into().map_err(|_| damaged(None, "key of a wrong length"))?;
     Ok(u64::from_be_bytes(bytes))
 }
 
 /// Replaces the content of `buffer` by the value for `record`.
-pub fn encode(record: &EventRecord, buffer: &mut Vec<u8>) {
+pub(crate) fn encode(record: &EventRecord, buffer: &mut Vec<u8>) {
     buffer.clear();
     buffer.reserve(1 + record.encoded_len());
     buffer.put_u8(VERSION);
@@ -38,7 +38,7 @@ pub fn encode(record: &EventRecord, buffer: &mut Vec<u8>) {
 }
 
 /// Reads a value; the payloads of the result share its memory.
-pub fn decode(position: Position, mut value: Bytes) -> Result<EventRecord, ReadError> {
+pub(crate) fn decode(position: Position, mut value: Bytes) -> Result<EventRecord, ReadError> {
     if value.first() != Some(&VERSION) {
         return Err(damaged(Some(position), "unknown encoding version"));
     }
@@ -48,7 +48,7 @@ pub fn decode(position: Position, mut value: Bytes) -> Result<EventRecord, ReadE
 
 /// Reads a value in place: the event borrows from it. The generated decoder copies every text, and
 /// a page does not need copies (measured in [`headwater_proto::reader`]).
-pub fn read(position: Position, value: &[u8]) -> Result<EventRef<'_>, ReadError> {
+pub(crate) fn read(position: Position, value: &[u8]) -> Result<EventRef<'_>, ReadError> {
     let Some((&VERSION, record)) = value.split_first() else {
         return Err(damaged(Some(position), "unknown encoding version"));
     };
@@ -93,7 +93,7 @@ fn read_record(record: &[u8]) -> Result<(EventRef<'_>, &[u8]), Malformed> {
 const WRONG_ID: &str = "event id of a wrong length";
 
 /// The id in a record.
-pub fn event_id(position: Position, record: &EventRecord) -> Result<Uuid, ReadError> {
+pub(crate) fn event_id(position: Position, record: &EventRecord) -> Result<Uuid, ReadError> {
     Uuid::from_slice(&record.event_id).map_err(|_| damaged(Some(position), WRONG_ID))
 }
 

@@ -35,7 +35,7 @@ pub(super) const REMEDY: &str = "restore the file, or remove the data directory 
 pub(super) struct Generation {
     db: Arc<DB>,
     /// Number in the name of the directory.
-    pub number: u64,
+    pub(crate) number: u64,
     /// The ids that are forgotten.
     pub(super) forgotten: Forgotten,
     /// Whether an event was ever removed.

@@ -7,7 +7,7 @@ use crate::event::{EventNumber, EventRef, Position, Ticks};
 
 /// Numbers, times and types of some events of one stream, ascending.
 #[derive(Debug)]
-pub struct Headings {
+pub(crate) struct Headings {
     events: Vec<KnownHeading>,
     /// All types, one after another.
     types: String,
@@ -37,7 +37,7 @@ impl Headings {
 
     /// The events, all of `stream`, as far as they are known: number, position, time and type. All
     /// other fields are empty and must not be shown.
-    pub fn events<'a>(&'a self, stream: &'a str) -> impl Iterator<Item = EventRef<'a>> {
+    pub(crate) fn events<'a>(&'a self, stream: &'a str) -> impl Iterator<Item = EventRef<'a>> {
         let mut type_begin = 0;
         self.events.iter().map(move |event| {
             let event_type = self.types.get(type_begin..event.type_end).unwrap_or_default();

@@ -13,26 +13,26 @@ use super::ReadError;
 use crate::event::Position;
 
 /// Positions of one row.
-pub const SPAN: u64 = 8_192;
+pub(crate) const SPAN: u64 = 8_192;
 
 const BYTES: usize = SPAN as usize / 8;
 const BITS: u8 = 1;
 const ALL: u8 = 2;
 
 /// Key of the row that covers this position.
-pub fn key(position: Position) -> [u8; 8] {
+pub(crate) fn key(position: Position) -> [u8; 8] {
     (position / SPAN).to_be_bytes()
 }
 
 /// The first position that the row with this key covers.
-pub fn first_position(key: &[u8]) -> Result<Position, ReadError> {
+pub(crate) fn first_position(key: &[u8]) -> Result<Position, ReadError> {
     let number = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged("key of a wrong length"))?;
     number.checked_mul(SPAN).ok_or_else(|| damaged("key beyond all positions"))
 }
 
 /// The holes among the positions of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holes {
+pub(crate) struct Holes {
     bits: Box<[u8; BYTES]>,
 }
 
@@ -44,7 +44,7 @@ impl Default for Holes {
 
 impl Holes {
     /// Reads a value.
-    pub fn decode(value: &[u8]) -> Result<Self, ReadError> {
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, ReadError> {
         match value.split_first() {
             Some((&ALL, [])) => Ok(Self { bits: Box::new([0xff; BYTES]) }),
             Some((&BITS, bits)) => match bits.try_into() {
@@ -56,7 +56,7 @@ impl Holes {
     }
 
     /// Value of the row.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         if self.bits.iter().all(|byte| *byte == 0xff) {
             return vec![ALL];
         }
@@ -67,32 +67,32 @@ impl Holes {
     }
 
     /// Whether the position is a hole, counted from the first one of the row.
-    pub fn contains(&self, offset: u64) -> bool {
+    pub(crate) fn contains(&self, offset: u64) -> bool {
         self.bits[offset as usize / 8] & (1 << (offset % 8)) != 0
     }
 
     /// Makes a position a hole.
-    pub fn insert(&mut self, offset: u64) {
+    pub(crate) fn insert(&mut self, offset: u64) {
         self.bits[offset as usize / 8] |= 1 << (offset % 8);
     }
 
     /// Takes back all holes from this offset on.
-    pub fn truncate(&mut self, from: u64) {
+    pub(crate) fn truncate(&mut self, from: u64) {
         (from..SPAN).for_each(|offset| self.bits[offset as usize / 8] &= !(1 << (offset % 8)));
     }
 
     /// The lowest offset of the range that is not a hole.
-    pub fn first_kept(&self, offsets: Range<u64>) -> Option<u64> {
+    pub(crate) fn first_kept(&self, offsets: Range<u64>) -> Option<u64> {
         offsets.clone().find(|offset| !self.contains(*offset))
     }
 
     /// The highest offset of the range that is not a hole.
-    pub fn last_kept(&self, mut offsets: Range<u64>) -> Option<u64> {
+    pub(crate) fn last_kept(&self, mut offsets: Range<u64>) -> Option<u64> {
         offsets.rfind(|offset| !self.contains(*offset))
     }
 
     /// Holes in the range.
-    pub fn count(&self, offsets: Range<u64>) -> u64 {
+    pub(crate) fn count(&self, offsets: Range<u64>) -> u64 {
         if offsets == (0..SPAN) {
             return self.bits.iter().map(|byte| u64::from(byte.count_ones())).sum();
         }

@@ -28,7 +28,7 @@ use super::{ReadError, event_id_row};
 
 /// Memory of the filter, whatever the number of ids. At 13 million ids one new id in a hundred is
 /// looked up in vain, at 50 million every second one (both approximate).
-pub const ID_FILTER_BYTES: usize = 16 << 20;
+pub(crate) const ID_FILTER_BYTES: usize = 16 << 20;
 
 /// Number of ids up to which a filter of this size still saves half of the look-ups. A database
 /// with more ids is not read for it.
@@ -36,7 +36,7 @@ const MAX_IDS: u64 = 50_000_000;
 
 /// Ids that may be added while the filter is being filled. With more, the filter is given up until
 /// the next start.
-pub const MAX_ADDED_MEANWHILE: usize = 2 << 20;
+pub(crate) const MAX_ADDED_MEANWHILE: usize = 2 << 20;
 
 /// Bits set for one id.
 const BITS_PER_ID: u32 = 6;

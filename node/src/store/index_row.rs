@@ -20,10 +20,10 @@ use crate::event::{EventNumber, Position, Ticks};
 
 /// Longest type, in bytes, that is repeated here. For an event with a longer type, pages read its
 /// own row.
-pub const MAX_TYPE_BYTES: usize = 128;
+pub(crate) const MAX_TYPE_BYTES: usize = 128;
 
 /// Key of one event.
-pub fn key(stream_id: u64, number: EventNumber) -> [u8; 16] {
+pub(crate) fn key(stream_id: u64, number: EventNumber) -> [u8; 16] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&stream_id.to_be_bytes());
     key[8..].copy_from_slice(&number.to_be_bytes());
@@ -31,12 +31,12 @@ pub fn key(stream_id: u64, number: EventNumber) -> [u8; 16] {
 }
 
 /// Key above all events of a stream.
-pub fn end_key(stream_id: u64) -> [u8; 16] {
+pub(crate) fn end_key(stream_id: u64) -> [u8; 16] {
     key(stream_id + 1, 0)
 }
 
 /// The numeric id of the stream in a key.
-pub fn stream_id(key: &[u8]) -> Result<u64, ReadError> {
+pub(crate) fn stream_id(key: &[u8]) -> Result<u64, ReadError> {
     match key.first_chunk() {
         Some(bytes) => Ok(u64::from_be_bytes(*bytes)),
         None => Err(ReadError::Damaged("family index: key of a wrong length".into())),
@@ -44,7 +44,7 @@ pub fn stream_id(key: &[u8]) -> Result<u64, ReadError> {
 }
 
 /// The number in a key.
-pub fn number(key: &[u8]) -> Result<EventNumber, ReadError> {
+pub(crate) fn number(key: &[u8]) -> Result<EventNumber, ReadError> {
     match key.get(8..).and_then(|bytes| bytes.try_into().ok()) {
         Some(bytes) => Ok(u64::from_be_bytes(bytes)),
         None => Err(ReadError::Damaged("family index: key of a wrong length".into())),
@@ -52,7 +52,7 @@ pub fn number(key: &[u8]) -> Result<EventNumber, ReadError> {
 }
 
 /// The stream and the number in a key.
-pub fn stream_and_number(key: &[u8]) -> Result<(u64, EventNumber), ReadError> {
+pub(crate) fn stream_and_number(key: &[u8]) -> Result<(u64, EventNumber), ReadError> {
     match key.split_first_chunk::<8>() {
         Some((stream_id, _)) => Ok((u64::from_be_bytes(*stream_id), number(key)?)),
         None => Err(ReadError::Damaged("family index: key of a wrong length".into())),
@@ -61,29 +61,29 @@ pub fn stream_and_number(key: &[u8]) -> Result<(u64, EventNumber), ReadError> {
 
 /// The position of an event, and how much has to be read for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventPlace {
+pub(crate) struct EventPlace {
     /// Number in the stream.
-    pub number: EventNumber,
+    pub(crate) number: EventNumber,
     /// Position in the log of all events.
-    pub position: Position,
+    pub(crate) position: Position,
     /// Size of the stored row; [`UNKNOWN_BYTES`] for rows of the first versions.
-    pub bytes: u32,
+    pub(crate) bytes: u32,
 }
 
 /// More than any row has: a careful reader takes a row of unknown size for a large one.
-pub const UNKNOWN_BYTES: u32 = u32::MAX;
+pub(crate) const UNKNOWN_BYTES: u32 = u32::MAX;
 
 /// Time and type of an event: all that a page shows besides its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heading<'a> {
+pub(crate) struct Heading<'a> {
     /// When the leader proposed it.
-    pub time: Ticks,
+    pub(crate) time: Ticks,
     /// Its type.
-    pub event_type: &'a str,
+    pub(crate) event_type: &'a str,
 }
 
 /// Value of a row.
-pub struct IndexValue {
+pub(crate) struct IndexValue {
     bytes: [u8; TYPE_AT + MAX_TYPE_BYTES],
     length: usize,
 }
@@ -94,7 +94,7 @@ const TYPE_AT: usize = 20;
 
 impl IndexValue {
     /// For an event whose row in `event` has this many bytes.
-    pub fn new(position: Position, bytes: usize, heading: Heading<'_>) -> Self {
+    pub(crate) fn new(position: Position, bytes: usize, heading: Heading<'_>) -> Self {
         let mut value = Self { bytes: [0; TYPE_AT + MAX_TYPE_BYTES], length: TIME_AT };
         value.bytes[..BYTES_AT].copy_from_slice(&position.to_be_bytes());
         value.bytes[BYTES_AT..TIME_AT].copy_from_slice(&u32::try_from(bytes).unwrap_or(UNKNOWN_BYTES).to_be_bytes());
@@ -115,18 +115,21 @@ impl AsRef<[u8]> for IndexValue {
 }
 
 /// The position in a value.
-pub fn position(value: &[u8]) -> Result<Position, ReadError> {
+pub(crate) fn position(value: &[u8]) -> Result<Position, ReadError> {
     Ok(split(value)?.0)
 }
 
 /// The place in a row.
-pub fn place(key: &[u8], value: &[u8]) -> Result<EventPlace, ReadError> {
+pub(crate) fn place(key: &[u8], value: &[u8]) -> Result<EventPlace, ReadError> {
     let (position, bytes, _) = split(value)?;
     Ok(EventPlace { number: number(key)?, position, bytes })
 }
 
 /// The place in a row, and time and type if the row has them.
-pub fn place_and_heading<'a>(key: &[u8], value: &'a [u8]) -> Result<(EventPlace, Option<Heading<'a>>), ReadError> {
+pub(crate) fn place_and_heading<'a>(
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<(EventPlace, Option<Heading<'a>>), ReadError> {
     let (position, bytes, rest) = split(value)?;
     let place = EventPlace { number: number(key)?, position, bytes };
     let Some((time, event_type)) = rest.split_first_chunk() else { return Ok((place, None)) };

@@ -17,7 +17,7 @@ use crate::event::metadata::Acl;
 
 /// Streams whose state is kept for readers, at about 300 bytes each and at most 1 KiB. Any other
 /// stream costs two short reads.
-pub const KEPT_STREAMS: usize = 16_384;
+pub(crate) const KEPT_STREAMS: usize = 16_384;
 
 /// See the module. Metastreams are left out, because their state depends on two streams.
 pub(super) struct KnownStreams {

@@ -21,7 +21,7 @@ pub(super) struct KeptHoles {
 
 impl ReadView<'_> {
     /// Whether the event at this position was removed.
-    pub fn is_hole(&self, position: Position) -> Result<bool, ReadError> {
+    pub(crate) fn is_hole(&self, position: Position) -> Result<bool, ReadError> {
         self.with_holes(position, |holes| holes.is_some_and(|holes| holes.contains(position % SPAN)))
     }
 
@@ -63,7 +63,12 @@ impl ReadView<'_> {
     }
 
     /// The positions from `from` to the last of the `count` next events, and how many there are.
-    pub fn span_up(&self, from: Position, count: u64, end: Position) -> Result<(Range<Position>, u64), ReadError> {
+    pub(crate) fn span_up(
+        &self,
+        from: Position,
+        count: u64,
+        end: Position,
+    ) -> Result<(Range<Position>, u64), ReadError> {
         if !self.has_holes() {
             let to = from.saturating_add(count).min(end).max(from);
             return Ok((from..to, to - from));
@@ -81,7 +86,7 @@ impl ReadView<'_> {
     }
 
     /// The positions from the first of the `count` events before `before`, and how many there are.
-    pub fn span_down(&self, before: Position, count: u64) -> Result<(Range<Position>, u64), ReadError> {
+    pub(crate) fn span_down(&self, before: Position, count: u64) -> Result<(Range<Position>, u64), ReadError> {
         if !self.has_holes() {
             let start = before.saturating_sub(count);
             return Ok((start..before, before - start));

@@ -2,34 +2,34 @@
 //!
 //! One file per stored key kind, holding its codec, its byte layout and its round-trip test.
 
-pub mod applied;
+pub(crate) mod applied;
 mod checkpoint;
 mod ends;
-pub mod event_id_row;
-pub mod event_row;
+pub(crate) mod event_id_row;
+pub(crate) mod event_row;
 mod forgotten;
 mod generation;
 mod head;
-pub mod headings;
-pub mod hole_row;
-pub mod id_filter;
-pub mod index_row;
-pub mod known_streams;
+pub(crate) mod headings;
+pub(crate) mod hole_row;
+pub(crate) mod id_filter;
+pub(crate) mod index_row;
+pub(crate) mod known_streams;
 mod log_rows;
-pub mod offline;
-pub mod options;
-pub mod read;
-pub mod recent_ids;
+pub(crate) mod offline;
+pub(crate) mod options;
+pub(crate) mod read;
+pub(crate) mod recent_ids;
 mod reclaim;
 mod remove;
 mod scan;
-pub mod slots;
-pub mod stream_row;
-pub mod system_row;
+pub(crate) mod slots;
+pub(crate) mod stream_row;
+pub(crate) mod system_row;
 #[cfg(test)]
 mod tests;
 mod truncate;
-pub mod write;
+pub(crate) mod write;
 mod writer;
 mod writer_memory;
 
@@ -42,20 +42,20 @@ use arc_swap::ArcSwap;
 use rocksdb::{Cache, FlushOptions};
 use tokio::sync::Semaphore;
 
-pub use applied::{Applied, AppliedWatch, StreamChange};
-pub use ends::EmptiedStreams;
-pub use headings::Headings;
-pub use index_row::EventPlace;
-pub use offline::{Facts, NewState, OfflineState};
-pub use options::DEFAULT_BLOCK_CACHE_BYTES;
-pub use read::{ReadError, ReadView, StreamInfo};
-pub use reclaim::Reclaimable;
-pub use scan::{Candidate, Scanned};
-pub use slots::SlotPlace;
-pub use system_row::{FIRST_FORMAT_WITH_HOLES, FORMAT_VERSION};
-pub use truncate::{TruncateError, Truncated};
-pub use write::{ChangedStream, ChangedStreams};
-pub use writer::StateWriter;
+pub(crate) use applied::{Applied, AppliedWatch, StreamChange};
+pub(crate) use ends::EmptiedStreams;
+pub(crate) use headings::Headings;
+pub(crate) use index_row::EventPlace;
+pub(crate) use offline::{Facts, NewState, OfflineState};
+pub(crate) use options::DEFAULT_BLOCK_CACHE_BYTES;
+pub(crate) use read::{ReadError, ReadView, StreamInfo};
+pub(crate) use reclaim::Reclaimable;
+pub(crate) use scan::{Candidate, Scanned};
+pub(crate) use slots::SlotPlace;
+pub(crate) use system_row::{FIRST_FORMAT_WITH_HOLES, FORMAT_VERSION};
+pub(crate) use truncate::{TruncateError, Truncated};
+pub(crate) use write::{ChangedStream, ChangedStreams};
+pub(crate) use writer::StateWriter;
 
 use crate::fatal::Cause;
 use generation::Generation;
@@ -67,7 +67,7 @@ use writer_memory::WriterMemory;
 /// database behind it is swapped as a whole; a running read keeps the database it started with. Its
 /// one [`StateWriter`] writes to it.
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     inner: Arc<Inner>,
 }
 
@@ -95,14 +95,14 @@ struct Inner {
 /// Reads that may wait for the disk at a time. Others wait in a separate queue: consensus reads its
 /// log on the same pool, which has several times as many threads, and must not wait behind the
 /// clients of a node with a slow disk.
-pub const COLD_READS: usize = 64;
+pub(crate) const COLD_READS: usize = 64;
 
 /// How long a read waits for such a permit. A slower disk is useless to a client.
-pub const COLD_READ_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const COLD_READ_WAIT: Duration = Duration::from_secs(10);
 
 /// The changes of a commit.
 #[derive(Clone, Copy)]
-pub enum Changes<'a> {
+pub(crate) enum Changes<'a> {
     /// These streams.
     Streams(ChangedStreams<'a>),
     /// The whole state was replaced.
@@ -110,7 +110,7 @@ pub enum Changes<'a> {
 }
 
 /// Called by the apply thread, see [`Store::on_change`].
-pub type ChangeHook = Box<dyn Fn(Changes<'_>) + Send + Sync>;
+pub(crate) type ChangeHook = Box<dyn Fn(Changes<'_>) + Send + Sync>;
 
 impl Inner {
     fn changed(&self, changes: Changes<'_>) {
@@ -126,16 +126,16 @@ impl Inner {
 
 /// The applied part of the log, as recorded in the state database by [`write::Chunk::commit`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AppliedMark {
+pub(crate) struct AppliedMark {
     /// Encoded id of the last applied entry.
-    pub last_applied: Option<Vec<u8>>,
+    pub(crate) last_applied: Option<Vec<u8>>,
     /// Encoded membership as of that entry.
-    pub membership: Option<Vec<u8>>,
+    pub(crate) membership: Option<Vec<u8>>,
 }
 
 /// Why the state database cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// RocksDB refuses to open the files, or they do not fit this version.
     #[error("state database in {path}: {reason}")]
     Damaged {
@@ -173,7 +173,7 @@ impl OpenError {
     }
 
     /// Whether the disk or the files are the reason, and not permissions or other processes.
-    pub fn is_of_storage(&self) -> bool {
+    pub(crate) fn is_of_storage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Failed { .. } => true,
             Self::Unusable { .. } => false,
@@ -212,7 +212,7 @@ impl Store {
     /// first block that is not in memory it starts again on the blocking pool, so that no async
     /// worker waits for a disk. `read` may therefore run twice and must be free of side effects.
     /// Damage ends the process: it must never be served as missing data.
-    pub async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
+    pub(crate) async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: Fn(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
@@ -245,7 +245,7 @@ impl Store {
 
     /// Runs `read` on one consistent view on the blocking pool, for reads that take milliseconds
     /// even from memory.
-    pub async fn read_apart<T, F>(&self, read: F) -> Result<T, ReadError>
+    pub(crate) async fn read_apart<T, F>(&self, read: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: FnOnce(&ReadView<'_>) -> Result<T, ReadError> + Send + 'static,
@@ -256,19 +256,19 @@ impl Store {
     /// The known state of a stream without asking the database, and the slot for
     /// [`Self::remember_stream`]. The state is never older than what any reader on this node has
     /// seen.
-    pub fn known_stream(&self, stream: &str) -> (SlotPlace, Option<Arc<StreamInfo>>) {
+    pub(crate) fn known_stream(&self, stream: &str) -> (SlotPlace, Option<Arc<StreamInfo>>) {
         self.inner.known_streams.get(stream)
     }
 
     /// How many events of all streams together were redacted. Never ahead of what a read shows that
     /// begins later.
-    pub fn redactions(&self) -> u32 {
+    pub(crate) fn redactions(&self) -> u32 {
         self.inner.current.load().redactions()
     }
 
     /// Keeps the state that a read found after `place` was taken, unless the stream has changed
     /// since.
-    pub fn remember_stream(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
+    pub(crate) fn remember_stream(&self, place: SlotPlace, stream: &str, info: &Arc<StreamInfo>) {
         self.inner.known_streams.put(place, stream, info);
     }
 
@@ -276,14 +276,14 @@ impl Store {
     /// visible to readers and before any waiting caller continues: a caller that knows of a change
     /// never again sees what the hook discarded. The hook must not block and must not keep the
     /// store alive.
-    pub fn on_change(&self, hook: ChangeHook) {
+    pub(crate) fn on_change(&self, hook: ChangeHook) {
         let is_first = self.inner.on_change.set(hook).is_ok();
         debug_assert!(is_first, "a hook is already registered");
     }
 
     /// Runs `read` on one consistent view on this thread, waiting for the disk if necessary: for
     /// the apply thread and the start.
-    pub fn read_blocking<T>(&self, read: impl Fn(&ReadView<'_>) -> Result<T, ReadError>) -> T {
+    pub(crate) fn read_blocking<T>(&self, read: impl Fn(&ReadView<'_>) -> Result<T, ReadError>) -> T {
         match read(&ReadView::new(&self.inner.current.load_full(), Tier::Disk)) {
             Ok(found) => found,
             Err(error) => crate::fatal::stop("reading the state database", &error),
@@ -314,17 +314,17 @@ impl Store {
 
     /// The encoded log position and membership stored with the last committed chunk; `None` before
     /// the first.
-    pub fn last_applied(&self) -> Result<AppliedMark, ReadError> {
+    pub(crate) fn last_applied(&self) -> Result<AppliedMark, ReadError> {
         self.inner.current.load_full().mark()
     }
 
     /// Reads the mark inside a checkpoint.
-    pub fn checkpoint_mark(checkpoint: &Path) -> std::io::Result<AppliedMark> {
+    pub(crate) fn checkpoint_mark(checkpoint: &Path) -> std::io::Result<AppliedMark> {
         checkpoint::mark(checkpoint)
     }
 
     /// Writes everything committed so far to disk, atomically over all families. Any thread.
-    pub fn flush(&self) -> std::io::Result<()> {
+    pub(crate) fn flush(&self) -> std::io::Result<()> {
         let generation = self.inner.current.load_full();
         let before = self.inner.unflushed_bytes.load(Ordering::Relaxed);
         let forgotten = generation.forgotten.pending();
@@ -340,17 +340,17 @@ impl Store {
     }
 
     /// Number of the current database: files of one number and node never change under their name.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.inner.current.load().number
     }
 
     /// Approximate bytes committed since the last flush.
-    pub fn unflushed_bytes(&self) -> u64 {
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
         self.inner.unflushed_bytes.load(Ordering::Relaxed)
     }
 
     /// The applied point, to read or to wait for.
-    pub fn applied(&self) -> &AppliedWatch {
+    pub(crate) fn applied(&self) -> &AppliedWatch {
         &self.inner.applied
     }
 }

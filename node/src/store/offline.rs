@@ -28,7 +28,7 @@ const BLOCK_CACHE_BYTES: usize = 32 << 20;
 const READ_AHEAD_BYTES: usize = 2 << 20;
 
 /// See the module.
-pub struct OfflineState {
+pub(crate) struct OfflineState {
     db: DB,
     /// The row of holes that was asked for last, and its number.
     holes: Mutex<Option<(u64, Option<Holes>)>>,
@@ -36,27 +36,27 @@ pub struct OfflineState {
 
 /// What the database says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The applied part of the log.
-    pub mark: AppliedMark,
+    pub(crate) mark: AppliedMark,
     /// Version of all encodings.
-    pub format: u32,
+    pub(crate) format: u32,
     /// Position of the next event.
-    pub next_position: Position,
+    pub(crate) next_position: Position,
     /// Events before this position have their ids in family `event_id`.
-    pub ids_before: Position,
+    pub(crate) ids_before: Position,
     /// Time of the newest event.
-    pub newest_time: Option<Ticks>,
+    pub(crate) newest_time: Option<Ticks>,
 }
 
 /// A scan ended before its end.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// The last key that could be read.
-    pub after: Option<Vec<u8>>,
+    pub(crate) after: Option<Vec<u8>>,
     /// What RocksDB says; it names the file.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl From<Unreadable> for ReadError {
@@ -67,13 +67,13 @@ impl From<Unreadable> for ReadError {
 
 /// The directory of the current database under `state`, the directory of a node's databases, and
 /// its number.
-pub fn current_database(state: &Path) -> io::Result<Option<(u64, PathBuf)>> {
+pub(crate) fn current_database(state: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     Ok(generation::read_pointer(state)?.map(|number| (number, generation::directory(state, number))))
 }
 
 /// Whether another process has the database in this directory open. A process that has it open
 /// itself must not ask: the question would take its lock away.
-pub fn is_in_use(directory: &Path) -> io::Result<bool> {
+pub(crate) fn is_in_use(directory: &Path) -> io::Result<bool> {
     // RocksDB holds a lock of this kind on this file for as long as a database is open for writing.
     let file = match fs::OpenOptions::new().read(true).write(true).open(directory.join("LOCK")) {
         Ok(file) => file,
@@ -92,7 +92,7 @@ impl OfflineState {
     ///
     /// # Errors
     /// RocksDB refuses the files, or another version wrote them.
-    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
         let failed = |complaint: &str| {
             let path = directory.display().to_string();
             let reason = fatal::name_files(directory, complaint);
@@ -117,7 +117,7 @@ impl OfflineState {
     ///
     /// # Errors
     /// RocksDB refuses the files.
-    pub fn is_blank(directory: &Path) -> Result<bool, ReadError> {
+    pub(crate) fn is_blank(directory: &Path) -> Result<bool, ReadError> {
         let database = options::database(false, OPEN_TABLES);
         let present = DB::list_cf(&database, directory).map_err(ReadError::from_rocksdb)?;
         let cache = options::block_cache(BLOCK_CACHE_BYTES);
@@ -133,7 +133,7 @@ impl OfflineState {
     }
 
     /// What it says of itself.
-    pub fn facts(&self) -> Result<Facts, ReadError> {
+    pub(crate) fn facts(&self) -> Result<Facts, ReadError> {
         let format = self.number_of_format()?;
         let Counters { next_position, .. } = match self.system_row(system_row::COUNTERS)? {
             Some(row) => Counters::decode(&row)?,
@@ -171,7 +171,7 @@ impl OfflineState {
 
     /// Shows all rows of a family from `from` on to `visit`, in the order of their keys, until it
     /// breaks off. All checksums are compared.
-    pub fn scan(
+    pub(crate) fn scan(
         &self,
         family: &str,
         from: &[u8],
@@ -193,7 +193,7 @@ impl OfflineState {
     }
 
     /// Shows the events at these positions to `visit`, in their order, until it breaks off.
-    pub fn events(
+    pub(crate) fn events(
         &self,
         from: Position,
         mut visit: impl FnMut(EventRef<'_>) -> Result<ControlFlow<()>, ReadError>,
@@ -210,7 +210,7 @@ impl OfflineState {
     }
 
     /// The first key of a family from `from` on.
-    pub fn first_key(&self, family: &str, from: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+    pub(crate) fn first_key(&self, family: &str, from: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(mut rows) = self.rows(family) else { return Ok(None) };
         rows.seek(from);
         let key = rows.key().map(<[u8]>::to_vec);
@@ -219,24 +219,24 @@ impl OfflineState {
     }
 
     /// The value of a key.
-    pub fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+    pub(crate) fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(family) = self.db.cf_handle(family) else { return Ok(None) };
         self.db.get_cf(family, key).map_err(ReadError::from_rocksdb)
     }
 
     /// The row of a stream.
-    pub fn stream(&self, name: &str) -> Result<Option<StreamRecord>, ReadError> {
+    pub(crate) fn stream(&self, name: &str) -> Result<Option<StreamRecord>, ReadError> {
         self.get(options::STREAM, stream_row::key(name))?.map(|row| stream_row::decode(name, &row)).transpose()
     }
 
     /// The position of the event with this number, by the index.
-    pub fn position_of(&self, stream_id: u64, number: EventNumber) -> Result<Option<Position>, ReadError> {
+    pub(crate) fn position_of(&self, stream_id: u64, number: EventNumber) -> Result<Option<Position>, ReadError> {
         let row = self.get(options::INDEX, &index_row::key(stream_id, number))?;
         row.map(|row| index_row::position(&row)).transpose()
     }
 
     /// The position of the last event of a stream, by the index.
-    pub fn last_position(&self, stream_id: u64) -> Result<Option<Position>, ReadError> {
+    pub(crate) fn last_position(&self, stream_id: u64) -> Result<Option<Position>, ReadError> {
         let Some(mut rows) = self.rows(options::INDEX) else { return Ok(None) };
         rows.seek_for_prev(index_row::key(stream_id, MAX_NUMBER));
         let position = match rows.item() {
@@ -250,7 +250,7 @@ impl OfflineState {
     }
 
     /// Whether the event at this position was removed on purpose.
-    pub fn is_hole(&self, position: Position) -> Result<bool, ReadError> {
+    pub(crate) fn is_hole(&self, position: Position) -> Result<bool, ReadError> {
         let row = position / SPAN;
         let mut kept = self.holes.lock();
         if kept.as_ref().is_none_or(|(of, _)| *of != row) {
@@ -264,7 +264,7 @@ impl OfflineState {
     /// The position of the first event that was stamped after this time; the next position when
     /// there is none. Looks at every event before it: those of an import bring older times with
     /// them, so the times of a log do not ascend.
-    pub fn first_after(&self, time: Ticks) -> Result<Position, ReadError> {
+    pub(crate) fn first_after(&self, time: Ticks) -> Result<Position, ReadError> {
         let mut found = None;
         self.events(0, |event| {
             if event.time <= time {
@@ -306,30 +306,30 @@ fn damaged(what: &str) -> ReadError {
 
 /// A database of a node that is being restored: opened for writing by nobody else, and handed over
 /// durable by [`Self::finish`].
-pub struct NewState {
+pub(crate) struct NewState {
     pub(super) generation: Generation,
 }
 
 impl NewState {
     /// Takes over the files of a database in `state/1`, and makes it the current one.
-    pub fn open(state: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(state: &Path) -> Result<Self, OpenError> {
         let cache = options::block_cache(BLOCK_CACHE_BYTES);
         let generation = Generation::open(state, FIRST, false, &cache, OPEN_TABLES)?;
         Ok(Self { generation })
     }
 
     /// The directory for the files of the first database under `state`.
-    pub fn directory(state: &Path) -> PathBuf {
+    pub(crate) fn directory(state: &Path) -> PathBuf {
         generation::directory(state, FIRST)
     }
 
     /// Records other members.
-    pub fn put_membership(&self, membership: &[u8]) -> Result<(), ReadError> {
+    pub(crate) fn put_membership(&self, membership: &[u8]) -> Result<(), ReadError> {
         self.generation.put_system_row(system_row::MEMBERSHIP, membership)
     }
 
     /// Makes everything durable, closes the database and names it as the current one.
-    pub fn finish(self, state: &Path) -> io::Result<()> {
+    pub(crate) fn finish(self, state: &Path) -> io::Result<()> {
         let families = options::FAMILIES.map(|name| self.generation.family(name));
         let mut wait = rocksdb::FlushOptions::default();
         wait.set_wait(true);

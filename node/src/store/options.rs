@@ -8,29 +8,29 @@ use rocksdb::{
 use super::forgotten::{self, Forgotten};
 
 /// Names of the column families.
-pub const EVENT: &str = "event";
+pub(crate) const EVENT: &str = "event";
 /// See [`EVENT`].
-pub const STREAM: &str = "stream";
+pub(crate) const STREAM: &str = "stream";
 /// See [`EVENT`].
-pub const INDEX: &str = "index";
+pub(crate) const INDEX: &str = "index";
 /// See [`EVENT`].
-pub const EVENT_ID: &str = "event_id";
+pub(crate) const EVENT_ID: &str = "event_id";
 /// See [`EVENT`].
-pub const SYSTEM: &str = "system";
+pub(crate) const SYSTEM: &str = "system";
 
 /// See [`EVENT`].
-pub const HOLE: &str = "hole";
+pub(crate) const HOLE: &str = "hole";
 /// See [`EVENT`].
-pub const FORGOTTEN: &str = "forgotten";
+pub(crate) const FORGOTTEN: &str = "forgotten";
 
 /// All column families that hold rows of ours.
-pub const FAMILIES: [&str; 7] = [EVENT, STREAM, INDEX, EVENT_ID, SYSTEM, HOLE, FORGOTTEN];
+pub(crate) const FAMILIES: [&str; 7] = [EVENT, STREAM, INDEX, EVENT_ID, SYSTEM, HOLE, FORGOTTEN];
 /// Those that a database of a format before 5 lacks; they are added when it is opened.
-pub const FAMILIES_OF_FORMAT_5: [&str; 2] = [HOLE, FORGOTTEN];
+pub(crate) const FAMILIES_OF_FORMAT_5: [&str; 2] = [HOLE, FORGOTTEN];
 
 /// Block cache when the configuration names none: holds filters, index blocks and the recent pages
 /// of some million events.
-pub const DEFAULT_BLOCK_CACHE_BYTES: usize = 96 << 20;
+pub(crate) const DEFAULT_BLOCK_CACHE_BYTES: usize = 96 << 20;
 
 /// Total size of the memtables of all families; beyond it RocksDB flushes early.
 const MEMTABLES_BYTES: usize = 96 << 20;
@@ -47,7 +47,7 @@ const ROW_MEMTABLE_BYTES: usize = 16 << 20;
 
 /// Open table files, where the process may open files enough; 5 million events of 1 KiB are about
 /// 100 files, of those with events a table reader keeps the index.
-pub const MAX_OPEN_FILES: u64 = 512;
+pub(crate) const MAX_OPEN_FILES: u64 = 512;
 
 /// Size of a table file: few files to link for a checkpoint, small enough to send one by one.
 const TABLE_FILE_BYTES: u64 = 64 << 20;
@@ -68,7 +68,7 @@ const FILTER_PART_BYTES: usize = 16 << 10;
 const CACHE_SHARD_BITS: i32 = 3;
 
 /// Options of the database as a whole, with so many open tables.
-pub fn database(create: bool, open_tables: u64) -> Options {
+pub(crate) fn database(create: bool, open_tables: u64) -> Options {
     let mut options = Options::default();
     // A pointer file names the directory, so a missing database there is damage and must not be
     // hidden.
@@ -128,13 +128,13 @@ pub(super) fn system_family(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
 }
 
 /// Those families that a database has: one of an earlier format lacks some.
-pub fn families_of(present: &[String], cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+pub(crate) fn families_of(present: &[String], cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
     let name = |name: &String| ColumnFamilyDescriptor::new(name.as_str(), family(name, cache));
     present.iter().map(name).collect()
 }
 
 /// The block cache that all families share.
-pub fn block_cache(bytes: usize) -> Cache {
+pub(crate) fn block_cache(bytes: usize) -> Cache {
     let mut options = LruCacheOptions::default();
     options.set_capacity(bytes);
     options.set_num_shard_bits(CACHE_SHARD_BITS);
@@ -153,7 +153,7 @@ fn partitioned_filter(table: &mut BlockBasedOptions) {
 }
 
 /// Writes skip the WAL: the Raft log is the WAL of the state, see `last_applied`.
-pub fn write() -> WriteOptions {
+pub(crate) fn write() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
     options

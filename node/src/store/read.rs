@@ -23,7 +23,7 @@ const PREALLOCATED_PLACES: u64 = 127;
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// A block is not in memory and this view may not wait for the disk; handled inside
     /// [`super::Store::read`].
     #[error("not in memory")]
@@ -48,29 +48,29 @@ impl ReadError {
 
 /// The state of a stream, without its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamInfo {
+pub(crate) struct StreamInfo {
     /// Numeric id for [`ReadView::events`]; `None` when the stream has never had an event or
     /// metadata.
-    pub id: Option<u64>,
+    pub(crate) id: Option<u64>,
     /// Hard-deleted; for a metastream, whether the stream it describes is hard-deleted.
-    pub tombstoned: bool,
+    pub(crate) tombstoned: bool,
     /// Number of the last event ever committed, truncated ones included; `None` when there was
     /// none.
-    pub last_number: Option<EventNumber>,
+    pub(crate) last_number: Option<EventNumber>,
     /// Events with smaller numbers were removed for ever.
-    pub removed_before: EventNumber,
+    pub(crate) removed_before: EventNumber,
     /// How many of its events were redacted: the same page looks different afterwards.
-    pub redactions: u32,
+    pub(crate) redactions: u32,
     /// Effective metadata: the fixed one for `$$...` streams, the defaults when there is none.
-    pub metadata: StreamMetadata,
+    pub(crate) metadata: StreamMetadata,
     /// For `$$...` streams the metadata of the stream they describe, whose `$mr` names their
     /// readers.
-    pub described: Option<StreamMetadata>,
+    pub(crate) described: Option<StreamMetadata>,
 }
 
 impl StreamInfo {
     /// What readers may see of the stream at this time.
-    pub fn visibility(&self, now: Ticks) -> Visibility {
+    pub(crate) fn visibility(&self, now: Ticks) -> Visibility {
         Visibility::new(self.numbers(), &self.metadata, now)
     }
 
@@ -89,7 +89,7 @@ pub(super) enum Tier {
 }
 
 /// The state as of one moment.
-pub struct ReadView<'db> {
+pub(crate) struct ReadView<'db> {
     // Declared before the snapshot that it reads from, so that it is dropped first.
     /// The index rows of the last stream read: its last number and its page are usually read
     /// together, and making an iterator costs as much as moving one over a page.
@@ -121,7 +121,7 @@ impl<'db> ReadView<'db> {
     }
 
     /// The state of `stream`; also for streams that never existed.
-    pub fn stream(&self, stream: &str) -> Result<StreamInfo, ReadError> {
+    pub(crate) fn stream(&self, stream: &str) -> Result<StreamInfo, ReadError> {
         let record = self.record(stream)?;
         let last_number = match &record {
             // The index may lack the rows of forgotten ids, the last ones too, and have earlier
@@ -155,14 +155,14 @@ impl<'db> ReadView<'db> {
 
     /// The access list of the stream itself, without looking at its events; also for streams that
     /// never existed.
-    pub fn acl(&self, stream: &str) -> Result<Option<Acl>, ReadError> {
+    pub(crate) fn acl(&self, stream: &str) -> Result<Option<Acl>, ReadError> {
         Ok(metadata_of(self.record(stream)?).acl)
     }
 
     /// The last event of a stream as readers see it: none for a deleted or truncated stream. Its
     /// age does not count: users and access lists are read here, and only writes change them, never
     /// the clock.
-    pub fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
+    pub(crate) fn last_visible_event(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let info = self.stream(stream)?;
         let visibility = Visibility::regardless_of_age(info.numbers(), &info.metadata);
         match (visibility, info.id) {
@@ -176,7 +176,11 @@ impl<'db> ReadView<'db> {
     /// The places of the stored events of a stream (id from [`StreamInfo`]) with the given numbers,
     /// ascending. Raw: truncation, age and deletion are left to the caller. Numbers that are not
     /// stored are skipped.
-    pub fn places(&self, stream_id: u64, numbers: RangeInclusive<EventNumber>) -> Result<Vec<EventPlace>, ReadError> {
+    pub(crate) fn places(
+        &self,
+        stream_id: u64,
+        numbers: RangeInclusive<EventNumber>,
+    ) -> Result<Vec<EventPlace>, ReadError> {
         let mut places = places_for(&numbers);
         self.scan_index(stream_id, numbers, |key, value| {
             places.push(index_row::place(key, value)?);
@@ -186,7 +190,7 @@ impl<'db> ReadView<'db> {
     }
 
     /// The same, with the headings of these events if the index has all of them.
-    pub fn places_and_headings(
+    pub(crate) fn places_and_headings(
         &self,
         stream_id: u64,
         numbers: RangeInclusive<EventNumber>,
@@ -241,24 +245,24 @@ impl<'db> ReadView<'db> {
     }
 
     /// The place of the stored event with this number, raw.
-    pub fn place(&self, stream_id: u64, number: EventNumber) -> Result<Option<EventPlace>, ReadError> {
+    pub(crate) fn place(&self, stream_id: u64, number: EventNumber) -> Result<Option<EventPlace>, ReadError> {
         let key = index_row::key(stream_id, number);
         self.get(options::INDEX, &key)?.map(|row| index_row::place(&key, &row)).transpose()
     }
 
     /// Whether an event was ever removed, on this node or on the one that its state came from.
-    pub fn has_holes(&self) -> bool {
+    pub(crate) fn has_holes(&self) -> bool {
         self.generation.has_holes()
     }
 
     /// How many events of all streams together were redacted.
-    pub fn redactions(&self) -> u32 {
+    pub(crate) fn redactions(&self) -> u32 {
         self.redactions
     }
 
     /// The rows of events at ascending places, all held in memory until the result is dropped.
     /// Events that were removed since their places were found are left out.
-    pub fn rows(&self, places: &[EventPlace]) -> Result<Vec<EventRow<'db>>, ReadError> {
+    pub(crate) fn rows(&self, places: &[EventPlace]) -> Result<Vec<EventRow<'db>>, ReadError> {
         let keys: Vec<_> = places.iter().map(|place| event_row::key(place.position)).collect();
         let family = self.generation.family(options::EVENT);
         let rows = self.generation.db().batched_multi_get_cf_opt(family, &keys, true, &self.options);
@@ -273,7 +277,7 @@ impl<'db> ReadView<'db> {
     }
 
     /// The event at a place; `None` when it was removed since the place was found.
-    pub fn event_at(&self, place: EventPlace) -> Result<Option<RecordedEvent>, ReadError> {
+    pub(crate) fn event_at(&self, place: EventPlace) -> Result<Option<RecordedEvent>, ReadError> {
         match self.get(options::EVENT, &event_row::key(place.position))? {
             Some(value) => Ok(Some(event_row::read(place.position, &value)?.to_recorded())),
             None => self.require_hole(place.position).map(|()| None),
@@ -286,7 +290,7 @@ impl<'db> ReadView<'db> {
     }
 
     /// The stored event with this number, raw.
-    pub fn event(&self, stream_id: u64, number: EventNumber) -> Result<Option<RecordedEvent>, ReadError> {
+    pub(crate) fn event(&self, stream_id: u64, number: EventNumber) -> Result<Option<RecordedEvent>, ReadError> {
         let Some(place) = self.place(stream_id, number)? else { return Ok(None) };
         self.event_at(place)
     }
@@ -305,7 +309,7 @@ impl<'db> ReadView<'db> {
 
     /// Shows the events at these positions to `visit`, newest first, until it breaks off. One row
     /// is held at a time.
-    pub fn log_down(
+    pub(crate) fn log_down(
         &self,
         positions: Range<Position>,
         mut visit: impl FnMut(EventRef<'_>) -> Result<ControlFlow<()>, ReadError>,
@@ -320,7 +324,7 @@ impl<'db> ReadView<'db> {
     }
 
     /// Shows the events at these positions to `visit`, oldest first, until it breaks off.
-    pub fn log_up(
+    pub(crate) fn log_up(
         &self,
         positions: Range<Position>,
         mut visit: impl FnMut(EventRef<'_>) -> Result<ControlFlow<()>, ReadError>,
@@ -342,12 +346,17 @@ impl<'db> ReadView<'db> {
 
     /// Up to `count` events from `from` on, ascending; fewer when the payload of more would exceed
     /// `max_bytes`, but at least one if there is one.
-    pub fn log_forward(&self, from: Position, count: usize, max_bytes: usize) -> Result<Vec<RecordedEvent>, ReadError> {
+    pub(crate) fn log_forward(
+        &self,
+        from: Position,
+        count: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
         take_events(LogRows::new(self, from..self.next_position()?), count, max_bytes, LogRows::up)
     }
 
     /// Up to `count` events before `before`, descending; `max_bytes` as in [`Self::log_forward`].
-    pub fn log_backward(
+    pub(crate) fn log_backward(
         &self,
         before: Position,
         count: usize,
@@ -357,7 +366,7 @@ impl<'db> ReadView<'db> {
     }
 
     /// The time of the newest of all events; `None` when there is none.
-    pub fn newest_time(&self) -> Result<Option<Ticks>, ReadError> {
+    pub(crate) fn newest_time(&self) -> Result<Option<Ticks>, ReadError> {
         let mut newest = None;
         self.log_down(0..self.next_position()?, |event| {
             newest = Some(event.time);
@@ -368,7 +377,7 @@ impl<'db> ReadView<'db> {
 
     /// Position the next event will get, which is the number of events ever stored, as of this
     /// view.
-    pub fn next_position(&self) -> Result<Position, ReadError> {
+    pub(crate) fn next_position(&self) -> Result<Position, ReadError> {
         let row = self.get(options::SYSTEM, system_row::COUNTERS)?;
         Ok(row.map_or(Ok(Counters::default()), |row| Counters::decode(&row))?.next_position)
     }
@@ -413,14 +422,14 @@ impl<'db> ReadView<'db> {
 }
 
 /// The stored row of an event, in memory for as long as this value lives.
-pub struct EventRow<'db> {
+pub(crate) struct EventRow<'db> {
     position: Position,
     value: DBPinnableSlice<'db>,
 }
 
 impl EventRow<'_> {
     /// The event.
-    pub fn event(&self) -> Result<EventRef<'_>, ReadError> {
+    pub(crate) fn event(&self) -> Result<EventRef<'_>, ReadError> {
         event_row::read(self.position, &self.value)
     }
 }

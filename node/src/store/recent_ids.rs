@@ -23,12 +23,12 @@ use crate::event::{EventNumber, MAX_NUMBER, Position};
 
 /// Ids kept in memory, not counting those of one more chunk: few enough to stay in the caches of a
 /// processor and to be read again at every start, enough for sorting to pay.
-pub const RECENT_IDS: usize = 4_096;
+pub(crate) const RECENT_IDS: usize = 4_096;
 
 /// Events whose ids are kept in memory, not counting those of one more chunk. Not every event has
 /// an id of its own: with the right version an id may be used again, and a start reads such events
 /// too.
-pub const RECENT_EVENTS: u64 = 16_384;
+pub(crate) const RECENT_EVENTS: u64 = 16_384;
 
 /// See the module. Owned by the writer.
 #[derive(Debug, Default)]

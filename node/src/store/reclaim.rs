@@ -18,20 +18,20 @@ const TOLERATED: u64 = 10;
 
 /// Keys from one to another, both included, that are rewritten together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reclaimable {
+pub(crate) struct Reclaimable {
     family: &'static str,
     from: Vec<u8>,
     to: Vec<u8>,
     /// It was chosen for its removals, which may be gone with those of another range.
     has_removals: bool,
     /// Bytes of the tables of the range.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Store {
     /// What should be rewritten to give space back, in pieces of some tables each. Writes
     /// everything to disk first, because only tables can be rewritten.
-    pub fn reclaimable(&self) -> io::Result<Vec<Reclaimable>> {
+    pub(crate) fn reclaimable(&self) -> io::Result<Vec<Reclaimable>> {
         let generation = self.inner.current.load_full();
         if !generation.has_holes() {
             return Ok(Vec::new());
@@ -48,7 +48,7 @@ impl Store {
 
     /// All tables of the index and of the ids of events, in pieces of some tables each. Writes
     /// everything to disk first, because only tables can be rewritten.
-    pub fn index_tables(&self) -> io::Result<Vec<Reclaimable>> {
+    pub(crate) fn index_tables(&self) -> io::Result<Vec<Reclaimable>> {
         self.flush()?;
         let files = self.inner.current.load_full().db().live_files().map_err(io::Error::other)?;
         Ok([options::EVENT_ID, options::INDEX].into_iter().flat_map(|family| whole(family, &files)).collect())
@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// How many rows this process has removed. It grows as long as a run goes on.
-    pub fn removed_rows(&self) -> u64 {
+    pub(crate) fn removed_rows(&self) -> u64 {
         self.inner.removed_rows.load(Ordering::Relaxed)
     }
 
@@ -82,7 +82,7 @@ impl Store {
     ///
     /// # Errors
     /// The files cannot be listed.
-    pub fn reclaim(&self, range: &Reclaimable) -> io::Result<bool> {
+    pub(crate) fn reclaim(&self, range: &Reclaimable) -> io::Result<bool> {
         let generation = self.inner.current.load_full();
         if range.has_removals {
             let files = generation.db().live_files().map_err(io::Error::other)?;
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Bytes of all tables of the state.
-    pub fn table_bytes(&self) -> io::Result<u64> {
+    pub(crate) fn table_bytes(&self) -> io::Result<u64> {
         let generation = self.inner.current.load_full();
         let files = generation.db().live_files().map_err(io::Error::other)?;
         Ok(files.iter().map(|file| file.size as u64).sum())

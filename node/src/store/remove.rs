@@ -62,7 +62,7 @@ impl Chunk<'_> {
     /// Removes the events at the beginning of a stream that nobody can see, `most` of them at most.
     /// Their ids stay known until [`Self::forget_ids`]. The newest of all events stays: the
     /// counters and the time of the log are checked against it at every start.
-    pub fn remove_events(
+    pub(crate) fn remove_events(
         &mut self,
         stream: StreamRef,
         removable: Removable,
@@ -105,7 +105,7 @@ impl Chunk<'_> {
 
     /// Forgets the ids of the events of the stream that were removed before this time: an event
     /// with such an id is a new one. Returns whether there were any.
-    pub fn forget_ids(&mut self, stream: StreamRef, removed_before: Ticks) -> bool {
+    pub(crate) fn forget_ids(&mut self, stream: StreamRef, removed_before: Ticks) -> bool {
         let state = &mut self.streams[stream.0];
         let Some(id) = state.stored.id else { return false };
         if !state.stored.head.removed.forget(removed_before) {
@@ -124,7 +124,7 @@ impl Chunk<'_> {
     }
 
     /// Blanks data and metadata of an event; `None` when it is not stored.
-    pub fn redact(&mut self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
+    pub(crate) fn redact(&mut self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
         let Some(id) = self.streams[stream.0].stored.id else { return Ok(None) };
         if number < self.head(stream).removed.before {
             return Ok(None);

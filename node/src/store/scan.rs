@@ -8,22 +8,22 @@ use crate::event::{EventNumber, Removable, StreamNameRef, Ticks};
 
 /// A stream of which events can be removed, or ids forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Its name.
-    pub stream: String,
+    pub(crate) stream: String,
     /// Events that can be removed, about.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Bytes of their rows, about.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What one step of a scan found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scanned {
+pub(crate) struct Scanned {
     /// In the order of their names.
-    pub candidates: Vec<Candidate>,
+    pub(crate) candidates: Vec<Candidate>,
     /// The last stream that was looked at; `None` when there are no more behind it.
-    pub reached: Option<String>,
+    pub(crate) reached: Option<String>,
 }
 
 /// Rows of the index that are looked at to tell the size of the others.
@@ -31,7 +31,7 @@ const SAMPLE: u64 = 64;
 
 impl ReadView<'_> {
     /// Looks at up to `most` streams behind `after`, in the order of their names.
-    pub fn scan_removable(
+    pub(crate) fn scan_removable(
         &self,
         after: Option<&str>,
         most: usize,

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 
 /// Largest key and value together that [`Slots::put_light`] remembers: the number of slots is
 /// bounded, so their content has to be bounded too.
-pub const MAX_LIGHT_BYTES: usize = 1 << 10;
+pub(crate) const MAX_LIGHT_BYTES: usize = 1 << 10;
 
 /// Facts by name. `V` is cheap to clone.
-pub struct Slots<V> {
+pub(crate) struct Slots<V> {
     slots: Box<[Mutex<Slot<V>>]>,
     hasher: DefaultHashBuilder,
 }
@@ -30,20 +30,20 @@ struct Slot<V> {
 
 /// The slot of a key at one moment. Facts that are read from the state afterwards may be put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlotPlace {
+pub(crate) struct SlotPlace {
     slot: usize,
     version: u64,
 }
 
 impl<V: Clone> Slots<V> {
     /// With room for this many keys.
-    pub fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         let slots = (0..places).map(|_| Mutex::new(Slot { version: 0, changing: 0, entry: None })).collect();
         Self { slots, hasher: DefaultHashBuilder::default() }
     }
 
     /// The fact about `key`, and its slot.
-    pub fn get(&self, key: &str) -> (SlotPlace, Option<V>) {
+    pub(crate) fn get(&self, key: &str) -> (SlotPlace, Option<V>) {
         let slot = self.slot_of(key);
         let place = self.slots[slot].lock();
         let known = place.entry.as_ref().filter(|(known, _)| **known == *key).map(|(_, value)| value.clone());
@@ -51,13 +51,13 @@ impl<V: Clone> Slots<V> {
     }
 
     /// Whether no key of this slot has changed since `place` was taken.
-    pub fn is_current(&self, place: SlotPlace) -> bool {
+    pub(crate) fn is_current(&self, place: SlotPlace) -> bool {
         self.slots[place.slot].lock().version == place.version
     }
 
     /// Remembers what was read from the state after `place` was taken. Returns whether it is still
     /// right.
-    pub fn put(&self, place: SlotPlace, key: &str, value: V) -> bool {
+    pub(crate) fn put(&self, place: SlotPlace, key: &str, value: V) -> bool {
         let mut slot = self.slots[place.slot].lock();
         let is_current = slot.version == place.version && slot.changing == 0;
         if is_current {
@@ -67,14 +67,14 @@ impl<V: Clone> Slots<V> {
     }
 
     /// Like [`Self::put`], unless the key and a value of this weight are too large together.
-    pub fn put_light(&self, place: SlotPlace, key: &str, value: V, weight: usize) {
+    pub(crate) fn put_light(&self, place: SlotPlace, key: &str, value: V, weight: usize) {
         if key.len() + weight <= MAX_LIGHT_BYTES {
             self.put(place, key, value);
         }
     }
 
     /// Forgets `key`, and rejects what is being read about it at this moment.
-    pub fn changed(&self, key: &str) {
+    pub(crate) fn changed(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.version += 1;
         slot.entry.take_if(|(known, _)| **known == *key);
@@ -83,21 +83,21 @@ impl<V: Clone> Slots<V> {
     /// Forgets `key` before a commit that changes it, and accepts nothing about it until
     /// [`Self::end_change`]. So a reader that has seen the new state elsewhere never finds the old
     /// one here.
-    pub fn begin_change(&self, key: &str) {
+    pub(crate) fn begin_change(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.changing += 1;
         slot.entry.take_if(|(known, _)| **known == *key);
     }
 
     /// Ends the change: the commit is visible to every reader.
-    pub fn end_change(&self, key: &str) {
+    pub(crate) fn end_change(&self, key: &str) {
         let mut slot = self.slots[self.slot_of(key)].lock();
         slot.changing -= 1;
         slot.version += 1;
     }
 
     /// [`Self::begin_change`] for all keys.
-    pub fn begin_change_of_everything(&self) {
+    pub(crate) fn begin_change_of_everything(&self) {
         for slot in &self.slots {
             let mut slot = slot.lock();
             slot.changing += 1;
@@ -106,7 +106,7 @@ impl<V: Clone> Slots<V> {
     }
 
     /// [`Self::end_change`] for all keys.
-    pub fn end_change_of_everything(&self) {
+    pub(crate) fn end_change_of_everything(&self) {
         for slot in &self.slots {
             let mut slot = slot.lock();
             slot.changing -= 1;
@@ -115,7 +115,7 @@ impl<V: Clone> Slots<V> {
     }
 
     /// Forgets everything.
-    pub fn everything_changed(&self) {
+    pub(crate) fn everything_changed(&self) {
         for slot in &self.slots {
             let mut slot = slot.lock();
             slot.version += 1;

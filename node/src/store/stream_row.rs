@@ -18,19 +18,19 @@ use crate::event::{Recreation, RemovalMark, Removed, StreamMetadata, Ticks};
 const VERSION: u8 = 1;
 
 /// Key of a stream.
-pub fn key(stream: &str) -> &[u8] {
+pub(crate) fn key(stream: &str) -> &[u8] {
     stream.as_bytes()
 }
 
 /// Replaces the content of `buffer` by the value for `record`.
-pub fn encode(record: &StreamRecord, buffer: &mut Vec<u8>) {
+pub(crate) fn encode(record: &StreamRecord, buffer: &mut Vec<u8>) {
     buffer.clear();
     buffer.put_u8(VERSION);
     record.encode_raw(buffer);
 }
 
 /// Reads a value.
-pub fn decode(stream: &str, value: &[u8]) -> Result<StreamRecord, ReadError> {
+pub(crate) fn decode(stream: &str, value: &[u8]) -> Result<StreamRecord, ReadError> {
     match value.split_first() {
         Some((&VERSION, record)) => StreamRecord::decode(record)
             .map_err(|error| ReadError::Damaged(format!("record of stream '{stream}': {error}"))),
@@ -39,7 +39,7 @@ pub fn decode(stream: &str, value: &[u8]) -> Result<StreamRecord, ReadError> {
 }
 
 /// The stored form of a metadata document's meaning.
-pub fn metadata_to_stored(metadata: &StreamMetadata) -> stored::StreamMetadata {
+pub(crate) fn metadata_to_stored(metadata: &StreamMetadata) -> stored::StreamMetadata {
     let list = |roles: &Option<Vec<String>>| roles.clone().map(|roles| stored::RoleList { roles });
     stored::StreamMetadata {
         max_count: metadata.max_count,
@@ -57,7 +57,7 @@ pub fn metadata_to_stored(metadata: &StreamMetadata) -> stored::StreamMetadata {
 }
 
 /// See [`metadata_to_stored`].
-pub fn metadata_from_stored(metadata: stored::StreamMetadata) -> StreamMetadata {
+pub(crate) fn metadata_from_stored(metadata: stored::StreamMetadata) -> StreamMetadata {
     let roles = |list: Option<stored::RoleList>| list.map(|list| list.roles);
     StreamMetadata {
         max_count: metadata.max_count,
@@ -75,7 +75,7 @@ pub fn metadata_from_stored(metadata: stored::StreamMetadata) -> StreamMetadata 
 }
 
 /// Puts a recreation into the record.
-pub fn set_recreation(record: &mut StreamRecord, recreation: Option<Recreation>) {
+pub(crate) fn set_recreation(record: &mut StreamRecord, recreation: Option<Recreation>) {
     let Some(Recreation { first_number, events, write_id, is_undone }) = recreation else { return };
     let write_id = write_id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes()));
     let stored = stored::Recreation { first_number, events, write_id };
@@ -84,7 +84,7 @@ pub fn set_recreation(record: &mut StreamRecord, recreation: Option<Recreation>)
 }
 
 /// Puts what was removed of the stream into the record.
-pub fn set_removed(record: &mut StreamRecord, removed: &Removed) {
+pub(crate) fn set_removed(record: &mut StreamRecord, removed: &Removed) {
     record.removed_before = removed.before;
     record.forgotten_before = removed.forgotten_before;
     let stored = |mark: &RemovalMark| stored::RemovalMark { before: mark.before, time_ticks: mark.time.0 };
@@ -92,7 +92,7 @@ pub fn set_removed(record: &mut StreamRecord, removed: &Removed) {
 }
 
 /// What was removed of the stream.
-pub fn removed(record: &StreamRecord) -> Removed {
+pub(crate) fn removed(record: &StreamRecord) -> Removed {
     let mark = |stored: &stored::RemovalMark| RemovalMark { before: stored.before, time: Ticks(stored.time_ticks) };
     Removed {
         before: record.removed_before,
@@ -102,7 +102,7 @@ pub fn removed(record: &StreamRecord) -> Removed {
 }
 
 /// The recreation in a record.
-pub fn recreation(record: &StreamRecord) -> Option<Recreation> {
+pub(crate) fn recreation(record: &StreamRecord) -> Option<Recreation> {
     let (stored, is_undone) = match (&record.recreation, &record.undone_recreation) {
         (Some(in_force), _) => (in_force, false),
         (None, Some(undone)) => (undone, true),

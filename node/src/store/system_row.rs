@@ -15,41 +15,41 @@ use crate::event::Position;
 /// family; before version 3, rows of `index` end after the size. Version 4 has the rows of version
 /// 3: it keeps programs away that would apply a delete without `keeps_access_list`. Version 5 adds
 /// the families `hole` and `forgotten`: positions and index rows may be missing.
-pub const FORMAT_VERSION: u32 = 5;
+pub(crate) const FORMAT_VERSION: u32 = 5;
 /// The version from which on events may have been removed.
-pub const FIRST_FORMAT_WITH_HOLES: u32 = 5;
+pub(crate) const FIRST_FORMAT_WITH_HOLES: u32 = 5;
 /// The oldest version that can be opened; it becomes the newest one then, and its rows stay as they
 /// are.
-pub const OLDEST_FORMAT_VERSION: u32 = 1;
+pub(crate) const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// Key of the format version.
-pub const FORMAT: &[u8] = b"format";
+pub(crate) const FORMAT: &[u8] = b"format";
 /// Key of [`Counters`].
-pub const COUNTERS: &[u8] = b"counters";
+pub(crate) const COUNTERS: &[u8] = b"counters";
 /// Key of the position before which all ids are in their family.
-pub const IDS_BEFORE: &[u8] = b"ids_before";
+pub(crate) const IDS_BEFORE: &[u8] = b"ids_before";
 /// Key of the applied log id.
-pub const LAST_APPLIED: &[u8] = b"last_applied";
+pub(crate) const LAST_APPLIED: &[u8] = b"last_applied";
 /// Key of the membership.
-pub const MEMBERSHIP: &[u8] = b"membership";
+pub(crate) const MEMBERSHIP: &[u8] = b"membership";
 
 const COUNTERS_VERSION: u8 = 1;
 const COUNTERS_BYTES: usize = 25;
 
 /// Counters over all streams. Equal on every node after the same entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Position of the next event.
-    pub next_position: Position,
+    pub(crate) next_position: Position,
     /// Id of the next new stream.
-    pub next_stream_id: u64,
+    pub(crate) next_stream_id: u64,
     /// Number of log entries applied.
-    pub log_entries: u64,
+    pub(crate) log_entries: u64,
 }
 
 impl Counters {
     /// Value of the row.
-    pub fn encode(&self) -> [u8; COUNTERS_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; COUNTERS_BYTES] {
         let mut value = [COUNTERS_VERSION; COUNTERS_BYTES];
         value[1..9].copy_from_slice(&self.next_position.to_be_bytes());
         value[9..17].copy_from_slice(&self.next_stream_id.to_be_bytes());
@@ -58,7 +58,7 @@ impl Counters {
     }
 
     /// Reads the value of the row.
-    pub fn decode(value: &[u8]) -> Result<Self, ReadError> {
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, ReadError> {
         if value.len() != COUNTERS_BYTES || value[0] != COUNTERS_VERSION {
             return Err(ReadError::Damaged("family system: row 'counters' has an unknown encoding".into()));
         }

@@ -24,14 +24,14 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// What was taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Truncated {
+pub(crate) struct Truncated {
     /// Positions that no longer hold an event.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Streams that lost events, metadata or their deletion.
-    pub streams: u64,
+    pub(crate) streams: u64,
     /// Streams whose metadata below the cut had been removed by then: they keep those from after
     /// it.
-    pub keep_later_metadata: Vec<String>,
+    pub(crate) keep_later_metadata: Vec<String>,
 }
 
 /// The last number that a stream keeps, by its numeric id.
@@ -42,7 +42,7 @@ impl NewState {
     ///
     /// # Errors
     /// The database is damaged or cannot be written. It is unusable then.
-    pub fn truncate(&self, cut: Position) -> Result<Truncated, TruncateError> {
+    pub(crate) fn truncate(&self, cut: Position) -> Result<Truncated, TruncateError> {
         let counters = self.generation.counters()?;
         if cut >= counters.next_position {
             return Ok(Truncated::default());
@@ -350,7 +350,7 @@ fn name_of(key: &[u8]) -> Result<&str, ReadError> {
 
 /// Why a database cannot be taken back.
 #[derive(Debug, thiserror::Error)]
-pub enum TruncateError {
+pub(crate) enum TruncateError {
     /// It is damaged.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -29,7 +29,7 @@ const USUAL_BATCH_BYTES: usize = 32 << 10;
 
 /// A stream in one chunk, see [`Chunk::stream`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StreamRef(pub(super) usize);
+pub(crate) struct StreamRef(pub(super) usize);
 
 pub(super) struct StreamState {
     name: Arc<str>,
@@ -50,21 +50,21 @@ impl StreamState {
 
 /// A stream that a commit changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChangedStream<'a> {
+pub(crate) struct ChangedStream<'a> {
     /// Its name.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// Whether its metadata changed, or what is left of its events. Otherwise it got events, or
     /// metadata with the same meaning.
-    pub has_new_metadata: bool,
+    pub(crate) has_new_metadata: bool,
 }
 
 /// The streams that a commit changed, each once.
 #[derive(Clone, Copy)]
-pub struct ChangedStreams<'a>(&'a [StreamState]);
+pub(crate) struct ChangedStreams<'a>(&'a [StreamState]);
 
 impl<'a> ChangedStreams<'a> {
     /// The streams one by one.
-    pub fn iter(self) -> impl Iterator<Item = ChangedStream<'a>> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = ChangedStream<'a>> {
         let changed = self.0.iter().filter(|state| state.has_changed());
         changed.map(|state| ChangedStream { name: &state.name, has_new_metadata: state.metadata_changed })
     }
@@ -100,7 +100,7 @@ impl ChunkEvent {
 
 /// The writes of some consecutive log entries, invisible to readers until committed. Made by
 /// [`super::StateWriter::begin`]. If dropped without a commit, it leaves no trace.
-pub struct Chunk<'writer> {
+pub(crate) struct Chunk<'writer> {
     pub(super) inner: &'writer Inner,
     pub(super) memory: &'writer mut WriterMemory,
     pub(super) generation: Arc<Generation>,
@@ -138,7 +138,7 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// A stream by name, whether it exists or not.
-    pub fn stream(&mut self, name: &str) -> Result<StreamRef, ReadError> {
+    pub(crate) fn stream(&mut self, name: &str) -> Result<StreamRef, ReadError> {
         if let Some(stream) = self.by_name.get(name) {
             return Ok(*stream);
         }
@@ -159,17 +159,17 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// The state of a stream as of this chunk.
-    pub fn head(&self, stream: StreamRef) -> &StreamHead {
+    pub(crate) fn head(&self, stream: StreamRef) -> &StreamHead {
         &self.streams[stream.0].stored.head
     }
 
     /// Name of a stream.
-    pub fn name(&self, stream: StreamRef) -> &str {
+    pub(crate) fn name(&self, stream: StreamRef) -> &str {
         &self.streams[stream.0].name
     }
 
     /// The number that the first event with this id got in the stream.
-    pub fn number_of_id(&mut self, stream: StreamRef, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
+    pub(crate) fn number_of_id(&mut self, stream: StreamRef, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
         let state = &self.streams[stream.0];
         let (Some(id), Some(_)) = (state.stored.id, state.stored.head.last_number) else {
             return Ok(None);
@@ -199,7 +199,7 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// The position of the event with this number.
-    pub fn position_of(&self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
+    pub(crate) fn position_of(&self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {
         let state = &self.streams[stream.0];
         let Some(id) = state.stored.id else {
             return Ok(None);
@@ -223,7 +223,7 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// Id of the event at a position below [`Self::next_position`].
-    pub fn event_id_at(&self, position: Position) -> Result<Uuid, ReadError> {
+    pub(crate) fn event_id_at(&self, position: Position) -> Result<Uuid, ReadError> {
         match self.written(position) {
             Some(event) => Ok(event.event_id),
             None => event_row::event_id(position, &self.stored(position)?),
@@ -231,7 +231,7 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// Whether the event at a position below [`Self::next_position`] is JSON, and its data.
-    pub fn data_at(&self, position: Position) -> Result<(bool, Bytes), ReadError> {
+    pub(crate) fn data_at(&self, position: Position) -> Result<(bool, Bytes), ReadError> {
         match self.written(position) {
             Some(event) => Ok((event.is_json, event.data.clone())),
             None => self.stored(position).map(|record| (record.is_json, record.data)),
@@ -239,17 +239,17 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// Position of the next event.
-    pub fn next_position(&self) -> Position {
+    pub(crate) fn next_position(&self) -> Position {
         self.counters.next_position
     }
 
     /// Events that this chunk adds.
-    pub fn new_events(&self) -> u64 {
+    pub(crate) fn new_events(&self) -> u64 {
         self.counters.next_position - self.memory.counters.next_position
     }
 
     /// Adds an event at the end of a stream. Its id must have 16 bytes.
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         stream: StreamRef,
         time: Ticks,
@@ -262,7 +262,7 @@ impl<'writer> Chunk<'writer> {
 
     /// Adds an event with this number, which is above the last one; the stream will never have the
     /// numbers in between. Its id must have 16 bytes.
-    pub fn append_at(
+    pub(crate) fn append_at(
         &mut self,
         stream: StreamRef,
         number: EventNumber,
@@ -289,13 +289,13 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// How many ranges of numbers the stream lacks after its first event.
-    pub fn gaps(&self, stream: StreamRef) -> usize {
+    pub(crate) fn gaps(&self, stream: StreamRef) -> usize {
         self.streams[stream.0].stored.gaps.len()
     }
 
     /// Lets a stream go on at this number, which is above the last one, although it will never have
     /// the events before it.
-    pub fn skip_to(&mut self, stream: StreamRef, next_number: EventNumber) {
+    pub(crate) fn skip_to(&mut self, stream: StreamRef, next_number: EventNumber) {
         self.leave_out(stream, next_number);
         let state = &mut self.streams[stream.0];
         state.stored.head.last_number = next_number.checked_sub(1);
@@ -319,7 +319,7 @@ impl<'writer> Chunk<'writer> {
 
     /// Deletes a stream for ever: adds a tombstone to the log of all events, and ends the stream's
     /// metadata (contract/streams 7).
-    pub fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {
+    pub(crate) fn append_tombstone(&mut self, stream: StreamRef, time: Ticks, event_id: Uuid) -> Position {
         let event = NewEvent {
             event_id: Bytes::copy_from_slice(event_id.as_bytes()),
             event_type: TOMBSTONE_EVENT_TYPE.to_owned(),
@@ -334,7 +334,7 @@ impl<'writer> Chunk<'writer> {
     }
 
     /// Records what the last event of `$$stream` means for the stream.
-    pub fn set_metadata(&mut self, stream: StreamRef, metadata: Option<StreamMetadata>) {
+    pub(crate) fn set_metadata(&mut self, stream: StreamRef, metadata: Option<StreamMetadata>) {
         let state = &mut self.streams[stream.0];
         state.changed = true;
         if state.stored.head.describe(metadata) {
@@ -345,7 +345,7 @@ impl<'writer> Chunk<'writer> {
 
     /// Records which write recreated a soft-deleted stream; `None` when a repetition of that write
     /// is recognised by other means.
-    pub fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
+    pub(crate) fn set_recreation(&mut self, stream: StreamRef, recreation: Option<Recreation>) {
         let state = &mut self.streams[stream.0];
         if state.stored.head.recreation != recreation {
             state.stored.head.recreation = recreation;
@@ -356,7 +356,7 @@ impl<'writer> Chunk<'writer> {
     /// Writes the batch, with the log position of the last entry (and the membership, when the
     /// chunk changed it), both encoded by the caller. Then publishes it to readers and waiters. A
     /// failed write ends the process.
-    pub fn commit(mut self, log_entries: u64, last_applied: Vec<u8>, membership: Option<Vec<u8>>) {
+    pub(crate) fn commit(mut self, log_entries: u64, last_applied: Vec<u8>, membership: Option<Vec<u8>>) {
         self.counters.log_entries = log_entries;
         let system = self.generation.family(options::SYSTEM);
         self.batch.put_cf(system, system_row::COUNTERS, self.counters.encode());

@@ -9,7 +9,7 @@ use super::{OpenError, Store, checkpoint, options};
 
 /// Writes the state of one node. Its owner alone applies commands, copies the state and replaces
 /// it. It is a reader as well; other readers get clones of its [`Store`].
-pub struct StateWriter {
+pub(crate) struct StateWriter {
     store: Store,
     memory: WriterMemory,
 }
@@ -17,25 +17,25 @@ pub struct StateWriter {
 impl StateWriter {
     /// Opens the current state under `directory` (created when missing), with this much memory for
     /// blocks of table files.
-    pub fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
+    pub(crate) fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
         Self::open_within(directory, block_cache_bytes, options::MAX_OPEN_FILES)
     }
 
     /// Opens it with so many open table files at most.
-    pub fn open_within(directory: &Path, block_cache_bytes: usize, open_tables: u64) -> Result<Self, OpenError> {
+    pub(crate) fn open_within(directory: &Path, block_cache_bytes: usize, open_tables: u64) -> Result<Self, OpenError> {
         let (store, memory) = Store::open(directory, block_cache_bytes, open_tables)?;
         Ok(Self { store, memory })
     }
 
     /// Starts a chunk.
-    pub fn begin(&mut self) -> Chunk<'_> {
+    pub(crate) fn begin(&mut self) -> Chunk<'_> {
         Chunk::new(&self.store.inner, &mut self.memory)
     }
 
     /// Makes a self-contained copy of the state in the new directory `target` by hard links:
     /// everything committed so far, `last_applied` included. Call [`Store::flush`] first, so that
     /// little is left to write here.
-    pub fn checkpoint(&mut self, target: &Path) -> std::io::Result<()> {
+    pub(crate) fn checkpoint(&mut self, target: &Path) -> std::io::Result<()> {
         checkpoint::take(&self.store.inner, target)
     }
 
@@ -43,7 +43,7 @@ impl StateWriter {
     /// itself stays): durable, then swapped under the readers. Crash-safe at every step. After an
     /// error the old state is still in place, unless the pointer file could not be synced: then
     /// only the next start knows.
-    pub fn install(&mut self, checkpoint: &Path) -> std::io::Result<()> {
+    pub(crate) fn install(&mut self, checkpoint: &Path) -> std::io::Result<()> {
         checkpoint::install(&self.store.inner, &mut self.memory, checkpoint)
     }
 

@@ -16,29 +16,29 @@ use crate::event::{EventNumber, ExpectedVersion, Position, StreamName, WriteOutc
 
 /// An append to one stream: all of its events are stored with consecutive numbers, or none.
 #[derive(Debug)]
-pub struct Append<'a> {
+pub(crate) struct Append<'a> {
     /// The stream; metadata is appended to the metastream.
-    pub stream: &'a StreamName,
+    pub(crate) stream: &'a StreamName,
     /// The condition.
-    pub expected_version: ExpectedVersion,
+    pub(crate) expected_version: ExpectedVersion,
     /// The events.
-    pub events: CheckedEvents,
+    pub(crate) events: CheckedEvents,
     /// Whether the leader itself has to take the request.
-    pub require_leader: bool,
+    pub(crate) require_leader: bool,
 }
 
 /// The events are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
+pub(crate) struct Appended {
     /// Number of the first event.
-    pub first_number: EventNumber,
+    pub(crate) first_number: EventNumber,
     /// Position of the last event: a read that has it sees the whole append.
-    pub position: Position,
+    pub(crate) position: Position,
 }
 
 /// Why nothing was appended, or nobody knows.
 #[derive(Debug, thiserror::Error)]
-pub enum AppendError {
+pub(crate) enum AppendError {
     /// An access list among the events would not be in force.
     #[error(transparent)]
     AccessList(#[from] AclError),
@@ -61,7 +61,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`AppendError`]. A refusal comes before anything else that is wrong with the append.
-    pub async fn append(&self, client: RemoteCaller<'_>, append: Append<'_>) -> Result<Appended, AppendError> {
+    pub(crate) async fn append(&self, client: RemoteCaller<'_>, append: Append<'_>) -> Result<Appended, AppendError> {
         let Append { stream, expected_version, events, require_leader } = append;
         self.write_barrier(require_leader).await?;
         let grant = self.authorize_write(client.caller, stream, Right::Write).await?;

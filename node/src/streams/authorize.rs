@@ -19,14 +19,14 @@ pub(super) struct Grant<'a> {
 
 impl Streams {
     /// Refuses a read that the caller may not make.
-    pub async fn authorize_read(&self, caller: &Caller, stream: &str) -> Result<(), Refusal> {
+    pub(crate) async fn authorize_read(&self, caller: &Caller, stream: &str) -> Result<(), Refusal> {
         if self.allows(caller, stream, Right::Read).await? { Ok(()) } else { Err(Refusal::Denied) }
     }
 
     /// What a look at the store decides with: the caller as it is now. Taken anew for every look,
     /// since much may have changed while the request waited. Refuses a caller whose login is no
     /// longer valid.
-    pub async fn policy(&self, caller: &Caller) -> Result<Policy, Refusal> {
+    pub(crate) async fn policy(&self, caller: &Caller) -> Result<Policy, Refusal> {
         let caller = self.access.caller_now(caller).await?.ok_or(Refusal::Denied)?;
         Ok(self.access.policy(&caller))
     }

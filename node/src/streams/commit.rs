@@ -12,7 +12,7 @@ use crate::timing::{self, Phase};
 
 /// Why a write was not made, or nobody knows whether it was.
 #[derive(Debug, thiserror::Error)]
-pub enum CommitError {
+pub(crate) enum CommitError {
     /// Surely not written: this node or the leader does not take the write.
     #[error(transparent)]
     Refused(Refusal),

@@ -12,20 +12,20 @@ use crate::event::{ExpectedVersion, Position, StreamName, WriteOutcome};
 
 /// The end of a stream.
 #[derive(Debug, Clone, Copy)]
-pub struct Delete<'a> {
+pub(crate) struct Delete<'a> {
     /// The stream.
-    pub stream: &'a StreamName,
+    pub(crate) stream: &'a StreamName,
     /// The condition.
-    pub expected_version: ExpectedVersion,
+    pub(crate) expected_version: ExpectedVersion,
     /// For how long.
-    pub kind: DeleteKind,
+    pub(crate) kind: DeleteKind,
     /// Whether the leader itself has to take the request.
-    pub require_leader: bool,
+    pub(crate) require_leader: bool,
 }
 
 /// What a delete leaves of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeleteKind {
+pub(crate) enum DeleteKind {
     /// Its events are out of sight; the next append begins it again, under the access list that it
     /// had.
     Soft,
@@ -35,9 +35,9 @@ pub enum DeleteKind {
 
 /// The stream is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deleted {
+pub(crate) struct Deleted {
     /// Position of the event that says so.
-    pub position: Position,
+    pub(crate) position: Position,
 }
 
 impl Streams {
@@ -45,7 +45,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`CommitError`]: a delete has no other ones.
-    pub async fn delete(&self, client: RemoteCaller<'_>, delete: Delete<'_>) -> Result<Deleted, CommitError> {
+    pub(crate) async fn delete(&self, client: RemoteCaller<'_>, delete: Delete<'_>) -> Result<Deleted, CommitError> {
         self.write_barrier(delete.require_leader).await?;
         let stream = delete.stream;
         let grant = self.authorize_write(client.caller, stream, Right::Delete).await?;

@@ -10,22 +10,22 @@ use super::limits::{
 
 /// An event as a caller proposes it. Nothing of it was checked.
 #[derive(Debug, Default)]
-pub struct ProposedEvent {
+pub(crate) struct ProposedEvent {
     /// Chosen by the caller; the zero id is as good as none.
-    pub id: Option<Uuid>,
+    pub(crate) id: Option<Uuid>,
     /// Chosen by the caller; the empty text is as good as none.
-    pub event_type: Option<String>,
+    pub(crate) event_type: Option<String>,
     /// Whether the event counts as JSON.
-    pub is_json: bool,
+    pub(crate) is_json: bool,
     /// The bytes to store.
-    pub data: Bytes,
+    pub(crate) data: Bytes,
     /// The bytes to store; none are as good as no metadata.
-    pub metadata: Bytes,
+    pub(crate) metadata: Bytes,
 }
 
 /// Why the events of an append are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum EventError {
+pub(crate) enum EventError {
     /// There is not one event.
     #[error("there is no event")]
     NoEvents,
@@ -55,7 +55,7 @@ pub enum EventError {
 impl EventError {
     /// The refusal of an event whose data and metadata have, or would have, so many bytes: more
     /// than it may have.
-    pub fn of_size(bytes: usize) -> Self {
+    pub(crate) fn of_size(bytes: usize) -> Self {
         if bytes < MAX_RECORD_BYTES { Self::TooLarge } else { Self::RecordTooLarge }
     }
 }
@@ -65,7 +65,7 @@ impl ProposedEvent {
     ///
     /// # Errors
     /// One of the two is missing.
-    pub fn check_identity(&self) -> Result<(), EventError> {
+    pub(crate) fn check_identity(&self) -> Result<(), EventError> {
         if self.id.is_none_or(|id| id.is_nil()) {
             return Err(EventError::EmptyId);
         }
@@ -106,24 +106,24 @@ pub(super) fn check_size(event_type: &str, payload_bytes: usize) -> Result<(), E
 
 /// The events of one append, at least one, each within the limits.
 #[derive(Debug, PartialEq)]
-pub struct CheckedEvents(Vec<NewEvent>);
+pub(crate) struct CheckedEvents(Vec<NewEvent>);
 
 impl CheckedEvents {
     /// A single event.
     ///
     /// # Errors
     /// See [`EventError`].
-    pub fn one(event: ProposedEvent) -> Result<Self, EventError> {
+    pub(crate) fn one(event: ProposedEvent) -> Result<Self, EventError> {
         Ok(Self(vec![event.checked()?]))
     }
 
     /// Data and metadata of all events together.
-    pub fn payload_bytes(&self) -> usize {
+    pub(crate) fn payload_bytes(&self) -> usize {
         self.0.iter().map(|event| event.data.len() + event.metadata.len()).sum()
     }
 
     /// The events as they are stored.
-    pub fn as_slice(&self) -> &[NewEvent] {
+    pub(crate) fn as_slice(&self) -> &[NewEvent] {
         &self.0
     }
 

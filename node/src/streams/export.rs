@@ -1,7 +1,6 @@
 //! Events as they are stored, for exports: with everything that a reader of pages does not see, and
 //! nothing of what pages add.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::document::LargeAnswer;
@@ -12,31 +11,13 @@ use super::limits::{
 };
 use super::links::{LinkResolver, Links};
 use super::refusal::Refusal;
+use super::source::Source;
 use super::still_readable::StillReadable;
 use super::walk::{self, StepLimits};
 use super::{RemoteCaller, Streams};
 use crate::access::{Caller, Policy};
-use crate::event::paging::Direction;
-use crate::event::{EventNumber, RecordedEvent, StreamName, Visibility};
+use crate::event::{EventNumber, RecordedEvent, Visibility};
 use crate::store::{EmptiedStreams, ReadError, ReadView};
-
-/// What is exported.
-#[derive(Debug, Clone)]
-pub(crate) enum Exported {
-    /// The log of all events, or what a filter leaves of it.
-    Log(Option<Arc<Filter>>),
-    /// What readers may see of a stream.
-    Stream(StreamName),
-}
-
-impl Exported {
-    fn filter(&self) -> Option<&Filter> {
-        match self {
-            Self::Log(filter) => filter.as_deref(),
-            Self::Stream(_) => None,
-        }
-    }
-}
 
 /// The next events of an export.
 pub(crate) struct ExportPage {
@@ -61,7 +42,7 @@ pub(crate) struct ExportedEnds {
 }
 
 /// What one read of the store found.
-struct Step {
+struct ExportStep {
     events: Vec<RecordedEvent>,
     next: u64,
     end: u64,
@@ -78,21 +59,22 @@ impl Streams {
     pub(crate) async fn export(
         &self,
         client: RemoteCaller<'_>,
-        exported: Exported,
+        source: Source,
         from: u64,
     ) -> Result<ExportPage, Refusal> {
         self.authorize_maintenance(client.caller).await?;
-        let _matching = self.filters.hold(exported.filter()).await?;
+        let _matching = self.filters.hold(source.filter()).await?;
         let answer = self.maintenance_answer(client.caller).await?;
         let mut page = ExportPage { events: Vec::new(), next: from, end: from, answer };
-        let deadline = deadline(exported.filter());
+        let deadline = deadline(source.filter());
         let (mut bytes, mut looked_at) = (0, 0);
         let mut has_caught_up = false;
         while bytes < EXPORT_PAGE_BYTES && looked_at < EXPORT_SCANNED_EVENTS {
-            let (looked, next, most) = (exported.clone(), page.next, EXPORT_PAGE_BYTES - bytes);
+            let (looked, next, most) = (source.clone(), page.next, EXPORT_PAGE_BYTES - bytes);
             let policy = self.policy(client.caller).await?;
             let read = move |view: &ReadView<'_>| step(view, &policy, &looked, next, most);
-            let Step { events, next, end } = self.filters.read(exported.filter(), self.cluster.store(), read).await?;
+            let ExportStep { events, next, end } =
+                self.filters.read(source.filter(), self.cluster.store(), read).await?;
             let is_at_the_end = next == page.next || next >= end;
             looked_at += next - page.next;
             (page.next, page.end) = (next, end);
@@ -133,7 +115,7 @@ impl Streams {
     pub(crate) async fn export_ends(
         &self,
         client: RemoteCaller<'_>,
-        exported: Exported,
+        source: Source,
         after: Option<String>,
     ) -> Result<ExportedEnds, Refusal> {
         self.authorize_maintenance(client.caller).await?;
@@ -142,8 +124,8 @@ impl Streams {
             self.cluster.catch_up().await?;
         }
         let mut ends = ExportedEnds { streams: Vec::new(), reached: after, answer };
-        let filter = match exported {
-            Exported::Stream(name) => {
+        let filter = match source {
+            Source::Stream { name, .. } => {
                 let stream = name.clone();
                 let next = move |view: &ReadView<'_>| view.next_of_emptied_stream(stream.as_str());
                 let next = self.cluster.store().read(next).await?;
@@ -151,11 +133,11 @@ impl Streams {
                 ends.reached = None;
                 return Ok(ends);
             }
-            Exported::Log(Some(filter)) if !filter.is_by_stream() => {
+            Source::Log { filter: Some(filter), .. } if !filter.is_by_stream() => {
                 ends.reached = None;
                 return Ok(ends);
             }
-            Exported::Log(filter) => filter,
+            Source::Log { filter, .. } => filter,
         };
         let _matching = self.filters.hold(filter.as_deref()).await?;
         let deadline = deadline(filter.as_deref());
@@ -217,52 +199,32 @@ fn of_these_streams(filter: &Filter, emptied: EmptiedStreams) -> EmptiedStreams 
     left
 }
 
+/// Reads the next events as [`walk::forward`] finds them. Only the access lists are not asked.
 fn step(
     view: &ReadView<'_>,
     policy: &Policy,
-    exported: &Exported,
+    source: &Source,
     from: u64,
     most_bytes: usize,
-) -> Result<Step, ReadError> {
-    match exported {
-        Exported::Log(filter) => {
-            let end = view.next_position()?;
-            let limits = StepLimits {
-                examined: EXPORT_STEP_EVENTS as u64,
-                examined_bytes: most_bytes,
-                taken: u64::MAX,
-                enough_bytes: usize::MAX,
-                most_bytes: usize::MAX,
-            };
-            let mut resolver = LinkResolver::new(view, Links::AsStored, super::now(), policy);
-            let found = walk::along_log(view, &mut resolver, Direction::Forward, from, filter.as_deref(), limits)?;
-            // Positions of removed events are passed over.
-            let next = if found.examined == 0 { end.max(from) } else { found.reached };
-            Ok(Step { events: found.events.into_iter().map(|event| event.original).collect(), next, end })
-        }
-        Exported::Stream(name) => {
-            let info = view.stream(name.as_str())?;
-            let (Visibility::Readable(visible), Some(id)) = (info.visibility(super::now()), info.id) else {
-                return Ok(Step { events: Vec::new(), next: from, end: from });
-            };
-            let (first, end) = (from.max(visible.bounds.min), visible.bounds.last + 1);
-            let behind = first.saturating_add(EXPORT_STEP_EVENTS as u64).min(end);
-            let mut places = view.places(id, first..=behind.saturating_sub(1))?;
-            let mut bytes = 0;
-            let fitting = places.iter().take_while(|place| {
-                bytes += place.bytes as usize;
-                bytes <= most_bytes
-            });
-            let fitting = fitting.count().max(1);
-            let next = places.get(fitting).map_or(behind, |place| place.number).max(from);
-            places.truncate(fitting);
-            let events: Result<Vec<_>, _> =
-                view.rows(&places)?.iter().map(|row| row.event().map(|event| event.to_recorded())).collect();
-            let mut events = events?;
-            events.retain(|event| visible.shows(event.number, event.time));
-            Ok(Step { events, next, end })
-        }
-    }
+) -> Result<ExportStep, ReadError> {
+    let now = super::now();
+    let state = source.state(view)?;
+    let Visibility::Readable(visible) = source.visibility(&state, now) else {
+        return Ok(ExportStep { events: Vec::new(), next: from, end: from });
+    };
+    let limits = StepLimits {
+        examined: EXPORT_STEP_EVENTS,
+        examined_bytes: most_bytes,
+        taken: u64::MAX,
+        enough_bytes: usize::MAX,
+        most_bytes: usize::MAX,
+    };
+    let mut resolver = LinkResolver::new(view, Links::AsStored, now, policy);
+    let found = walk::forward(view, &mut resolver, source, &state, visible, from, limits)?;
+    // Where nothing is found, the last events were removed.
+    let next = if found.reached == from { state.end.max(from) } else { found.reached };
+    let events = found.events.into_iter().map(|event| event.original).collect();
+    Ok(ExportStep { events, next, end: state.end })
 }
 
 #[cfg(test)]

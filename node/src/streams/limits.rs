@@ -138,4 +138,4 @@ pub(crate) const EXPORT_SCANNED_STREAMS: usize = 16 * 1024;
 pub(crate) const EXPORT_STEP_STREAMS: usize = 256;
 
 /// Events that an export reads in one step; other requests have their turn between two.
-pub(crate) const EXPORT_STEP_EVENTS: usize = 1024;
+pub(crate) const EXPORT_STEP_EVENTS: u64 = 1024;

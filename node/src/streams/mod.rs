@@ -51,7 +51,7 @@ pub(crate) use barrier::ReadBarrier;
 pub(crate) use commit::CommitError;
 pub(crate) use delete::{Delete, DeleteKind, Deleted};
 pub(crate) use document::{Document, LargeAnswer, PageFacts, PageParts, PageRead, ReadPageError};
-pub(crate) use export::{ExportPage, Exported, ExportedEnds};
+pub(crate) use export::{ExportPage, ExportedEnds};
 pub(crate) use filter::{Filter, FilterBy, Pattern, PatternError};
 pub(crate) use import::{Import, ImportError, Imported};
 pub(crate) use links::Links;
@@ -76,7 +76,7 @@ use limits::{LARGE_PIECE_BYTES, MAX_LARGE_ANSWERS_BYTES, MAX_LARGE_PIECES, MAX_P
 
 /// The operations on streams. Cheap to clone.
 #[derive(Clone)]
-pub struct Streams {
+pub(crate) struct Streams {
     /// Takes writes, and knows which node leads.
     cluster: Cluster,
     /// Knows what callers may do.
@@ -101,7 +101,7 @@ impl Streams {
     ///
     /// # Errors
     /// The thread of filters cannot be started.
-    pub fn start(cluster: Cluster, access: Access, read_wait: Duration) -> std::io::Result<Self> {
+    pub(crate) fn start(cluster: Cluster, access: Access, read_wait: Duration) -> std::io::Result<Self> {
         Ok(Self {
             cluster,
             access,
@@ -114,7 +114,7 @@ impl Streams {
     }
 
     /// Ends the waits of all readers, present and future: the node shuts down.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.waiters.close();
     }
 

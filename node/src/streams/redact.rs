@@ -13,9 +13,9 @@ use crate::store::{ReadError, ReadView};
 
 /// The event is blank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Redacted {
+pub(crate) struct Redacted {
     /// Its position.
-    pub position: Position,
+    pub(crate) position: Position,
 }
 
 impl Streams {
@@ -25,7 +25,7 @@ impl Streams {
     /// # Errors
     /// See [`CommitError`]. An event that is not there, and one that holds metadata, lists or a
     /// user in force, is [`CommitError::Rejected`].
-    pub async fn redact(
+    pub(crate) async fn redact(
         &self,
         client: RemoteCaller<'_>,
         stream: &StreamName,

@@ -9,7 +9,7 @@ use crate::store::ReadError;
 
 /// Why this node does not do what it was asked for, whatever that is. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The leader has to do this.
     #[error("another node leads")]
     NotLeader(LeaderHint),

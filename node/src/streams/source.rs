@@ -114,6 +114,15 @@ impl Source {
         })
     }
 
+    /// What there is to see of the source at this time. Where access lists count, the source is
+    /// [`Readable`] first.
+    pub(super) fn visibility(&self, state: &SourceState, now: Ticks) -> Visibility {
+        match self {
+            Self::Stream { .. } => state.info.visibility(now),
+            Self::Log { .. } => Visibility::Readable(VisibleEvents::ALL),
+        }
+    }
+
     /// Begins a look at the source: the right of the caller comes before anything else.
     pub(super) fn readable<'a>(&'a self, state: &'a SourceState, policy: &'a Policy) -> Result<Readable<'a>, Refusal> {
         if policy.may_read(self.stream(), &state.info) {
@@ -146,10 +155,7 @@ impl Readable<'_> {
 
     /// What readers see of the source at this time.
     pub(super) fn visibility(&self, now: Ticks) -> Visibility {
-        match self.source {
-            Source::Stream { .. } => self.state.info.visibility(now),
-            Source::Log { .. } => Visibility::Readable(VisibleEvents::ALL),
-        }
+        self.source.visibility(self.state, now)
     }
 
     /// Whether everybody may read the source.

@@ -11,7 +11,7 @@ use crate::store::{ReadError, ReadView, Store, StreamChange};
 
 /// Requests that may wait at the same time. A further request is answered at once, which a client
 /// cannot distinguish from an early wake-up (contract/streams 8.8).
-pub const MAX_WAITING: usize = 5_000;
+pub(crate) const MAX_WAITING: usize = 5_000;
 
 /// Subscriptions at the same time; a further one is refused. Each holds a connection and up to two
 /// pieces of its answer.
@@ -19,7 +19,7 @@ pub const MAX_SUBSCRIPTIONS: usize = 1_000;
 
 /// All requests and subscriptions that wait for events on this node.
 #[derive(Debug)]
-pub struct Waiters {
+pub(crate) struct Waiters {
     slots: Semaphore,
     subscriptions: Arc<Semaphore>,
     closed: CancellationToken,
@@ -33,21 +33,21 @@ impl Default for Waiters {
 
 impl Waiters {
     /// With places for this many waiting requests and subscriptions.
-    pub fn new(waiting: usize, subscriptions: usize) -> Self {
+    pub(crate) fn new(waiting: usize, subscriptions: usize) -> Self {
         let subscriptions = Arc::new(Semaphore::new(subscriptions));
         Self { slots: Semaphore::new(waiting), subscriptions, closed: CancellationToken::new() }
     }
 
     /// Begins to follow `watched`, which is to be read after that; `None` when all places are
     /// taken. `reader` is cancelled when it is not to wait for anything more.
-    pub fn follow(&self, store: &Store, watched: Watched<'_>, reader: CancellationToken) -> Option<ChangeWatch> {
+    pub(crate) fn follow(&self, store: &Store, watched: Watched<'_>, reader: CancellationToken) -> Option<ChangeWatch> {
         let place = self.subscriptions.clone().try_acquire_owned().ok()?;
         let change = watched.change(store);
         Some(ChangeWatch { change, closed: self.closed.clone(), reader, _place: place })
     }
 
     /// Ends all waits, present and future: the node shuts down.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.cancel();
     }
 
@@ -57,13 +57,13 @@ impl Waiters {
     }
 
     /// Number of requests that may still begin to wait.
-    pub fn free(&self) -> usize {
+    pub(crate) fn free(&self) -> usize {
         self.slots.available_permits()
     }
 
     /// Returns when a look finds that `watched` has grown as far as is wanted, or at the end of
     /// `poll`, whatever comes first.
-    pub async fn wait_for<F>(
+    pub(crate) async fn wait_for<F>(
         &self,
         store: &Store,
         watched: Watched<'_>,
@@ -97,16 +97,16 @@ impl Waiters {
 
 /// A wish to wait for events.
 #[derive(Debug, Clone)]
-pub struct LongPoll {
+pub(crate) struct LongPoll {
     /// How long at most.
-    pub wait: Duration,
+    pub(crate) wait: Duration,
     /// The client has closed its sending side. It may be gone, and is answered at once.
-    pub closed: CancellationToken,
+    pub(crate) closed: CancellationToken,
 }
 
 /// What a long poll or a subscription waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watched<'a> {
+pub(crate) enum Watched<'a> {
     /// One stream.
     Stream(&'a str),
     /// The log of all events.
@@ -124,7 +124,7 @@ impl Watched<'_> {
 
 /// What ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
+pub(crate) enum Woken {
     /// There may be a change.
     Changed,
     /// Nothing changed during the whole wait.
@@ -136,7 +136,7 @@ pub enum Woken {
 /// A reader that follows a stream or the log without a time limit. It holds one of the
 /// [`MAX_SUBSCRIPTIONS`] places.
 #[derive(Debug)]
-pub struct ChangeWatch {
+pub(crate) struct ChangeWatch {
     change: StreamChange,
     closed: CancellationToken,
     reader: CancellationToken,
@@ -145,14 +145,14 @@ pub struct ChangeWatch {
 
 impl ChangeWatch {
     /// Whether the node is shutting down.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
     }
 
     /// Returns when the followed stream or log has changed since this value was made or last
     /// returned, or after `wait`. A caller that alternates between reading and waiting misses
     /// nothing.
-    pub async fn changed(&mut self, wait: Duration) -> Woken {
+    pub(crate) async fn changed(&mut self, wait: Duration) -> Woken {
         tokio::select! {
             woken = tokio::time::timeout(wait, self.change.changed()) => match woken {
                 Ok(()) => Woken::Changed,

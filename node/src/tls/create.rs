@@ -130,7 +130,7 @@ impl Authority {
     }
 
     /// The private key of the CA, PEM.
-    pub fn key_pem(&self) -> String {
+    pub(crate) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
@@ -187,7 +187,7 @@ fn common_name(name: String) -> DistinguishedName {
 ///
 /// # Errors
 /// Nothing was overwritten; files named in messages before the error were written.
-pub fn run(command: &CertsCommand) -> Result<String, CreateError> {
+pub(crate) fn run(command: &CertsCommand) -> Result<String, CreateError> {
     match command {
         CertsCommand::Create(options) => create(options),
         CertsCommand::Renew(options) => renew(options),

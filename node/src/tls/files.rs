@@ -101,13 +101,13 @@ pub enum Reason {
 #[derive(Debug)]
 pub(super) struct Certificate {
     /// In the encoding that is sent.
-    pub der: CertificateDer<'static>,
+    pub(crate) der: CertificateDer<'static>,
     /// Begin of its validity.
-    pub not_before: Timestamp,
+    pub(crate) not_before: Timestamp,
     /// End of its validity.
-    pub not_after: Timestamp,
+    pub(crate) not_after: Timestamp,
     /// DNS names and IP addresses.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 impl Certificate {

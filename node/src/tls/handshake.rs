@@ -14,14 +14,14 @@ use crate::config::NodeFiles;
 
 /// How long a handshake may take. It needs two round trips and a signature; a slower one only
 /// blocks a place.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First byte of every TLS connection: a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Why a TLS connection was not made.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub(crate) enum HandshakeError {
     /// The handshake took longer than [`HANDSHAKE_TIMEOUT`].
     #[error("it took longer than {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
@@ -46,7 +46,7 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// Whether an operator should look into it. Broken and stalled connections are common: a
     /// process that ends, a probe of the port.
-    pub fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Timeout | Self::Broken(_) => false,
             Self::Plaintext(_) | Self::Refused(_) | Self::WrongServer(_) | Self::NotLoaded => true,
@@ -56,7 +56,7 @@ impl HandshakeError {
 
 /// The server side of HTTPS.
 #[derive(Clone)]
-pub struct HttpsAcceptor {
+pub(crate) struct HttpsAcceptor {
     certificates: Certificates,
 }
 
@@ -70,7 +70,10 @@ impl HttpsAcceptor {
     /// # Errors
     /// The reason for the failure. The connection is closed then, unless the client speaks plain
     /// HTTP.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, bool), HandshakeError> {
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(server::TlsStream<TcpStream>, bool), HandshakeError> {
         self.accept_client(stream).await.inspect_err(|_| self.certificates.metrics().refused_with_client())
     }
 
@@ -93,7 +96,7 @@ impl HttpsAcceptor {
 /// TLS between nodes, in both directions. Each end proves its server with a certificate of the
 /// cluster's CA.
 #[derive(Clone)]
-pub struct NodeTls {
+pub(crate) struct NodeTls {
     certificates: Certificates,
 }
 
@@ -106,7 +109,10 @@ impl NodeTls {
     ///
     /// # Errors
     /// The reason for the failure; the connection is closed then.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, u16), HandshakeError> {
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(server::TlsStream<TcpStream>, u16), HandshakeError> {
         self.accept_node(stream).await.inspect_err(|_| self.certificates.metrics().refused_with_node())
     }
 
@@ -127,7 +133,7 @@ impl NodeTls {
     ///
     /// # Errors
     /// The reason for the failure; the connection is closed then.
-    pub async fn connect(
+    pub(crate) async fn connect(
         &self,
         server: u16,
         stream: TcpStream,
@@ -164,7 +170,7 @@ impl NodeTls {
     ///
     /// # Errors
     /// The refusal, or the end of the connection.
-    pub async fn confirm(&self, stream: &mut client::TlsStream<TcpStream>) -> Result<(), HandshakeError> {
+    pub(crate) async fn confirm(&self, stream: &mut client::TlsStream<TcpStream>) -> Result<(), HandshakeError> {
         let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.fill_buf()).await;
         match first.map_err(|_| HandshakeError::Timeout)?.map_err(|error| self.refused(error))? {
             [] => Err(HandshakeError::Refused("the other end closed the connection".to_owned())),

@@ -26,29 +26,29 @@ const CLIENT_PROTOCOLS: [&[u8]; 2] = [super::HTTP_2, b"http/1.1"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expiry {
     /// The file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The earliest end of validity in it.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 /// The result of loading the files once.
 pub(super) struct Loaded {
     /// For HTTPS.
-    pub clients: Option<Arc<ServerConfig>>,
+    pub(crate) clients: Option<Arc<ServerConfig>>,
     /// For other nodes.
-    pub nodes: Option<Arc<NodeConfigs>>,
+    pub(crate) nodes: Option<Arc<NodeConfigs>>,
     /// The ends of validity.
-    pub expiries: Vec<Expiry>,
+    pub(crate) expiries: Vec<Expiry>,
     /// Keys that every user of this machine may read.
-    pub open_keys: Vec<PathBuf>,
+    pub(crate) open_keys: Vec<PathBuf>,
 }
 
 /// The configurations for both directions between nodes.
 pub(super) struct NodeConfigs {
     /// For connections from other nodes.
-    pub server: Arc<ServerConfig>,
+    pub(crate) server: Arc<ServerConfig>,
     /// For connections to other nodes.
-    pub client: Arc<ClientConfig>,
+    pub(crate) client: Arc<ClientConfig>,
 }
 
 /// Loads and checks all configured files.

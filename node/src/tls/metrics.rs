@@ -22,14 +22,14 @@ struct Side {
 
 /// Counters and gauges of this room. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct TlsMetrics {
+pub(crate) struct TlsMetrics {
     expiry: Family<File, Gauge>,
     refused: Family<Side, Counter>,
 }
 
 impl TlsMetrics {
     /// Registers the metrics; their names get the prefix of the registry.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let expiry = "When the certificate in a file that is in use expires, in seconds since 1970";
         registry.register_with_unit("tls_certificate_expiry", expiry, Unit::Seconds, self.expiry.clone());
         let refused = "TLS handshakes that came to nothing";

@@ -24,9 +24,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
-pub use create::{Authority, CreateError, run as run_certs};
+pub(crate) use create::run as run_certs;
+pub use create::{Authority, CreateError};
 pub use files::{FileError, Purpose, Reason};
-pub use handshake::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor, NodeTls};
+pub(crate) use handshake::{HANDSHAKE_TIMEOUT, HandshakeError, HttpsAcceptor, NodeTls};
 use load::{Expiry, Loaded, NodeConfigs};
 use metrics::TlsMetrics;
 pub use names::ServerNames;
@@ -37,14 +38,14 @@ use crate::config::TlsFiles;
 const REMIND_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// A warning is logged when a certificate expires within this time.
-pub const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);
+pub(crate) const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// HTTP/2 in protocol negotiation.
-pub const HTTP_2: &[u8] = b"h2";
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// The certificates of this node as last loaded. Cheap to clone; all clones see a reload.
 #[derive(Clone)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     inner: Arc<Inner>,
 }
 
@@ -65,7 +66,7 @@ impl Certificates {
     ///
     /// # Errors
     /// The first unusable file, and why.
-    pub fn load(files: &TlsFiles, server_id: u16) -> Result<Self, FileError> {
+    pub(crate) fn load(files: &TlsFiles, server_id: u16) -> Result<Self, FileError> {
         let names = ServerNames::new(files.cluster_name.clone());
         let now = Timestamp::now();
         let loaded = load::load(files, &names, server_id, now)?;
@@ -89,7 +90,7 @@ impl Certificates {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn reload(&self) -> Result<(), FileError> {
+    pub(crate) fn reload(&self) -> Result<(), FileError> {
         let Inner { files, names, server_id, clients, nodes, expiries, metrics } = &*self.inner;
         let now = Timestamp::now();
         let loaded = load::load(files, names, *server_id, now)?;
@@ -110,7 +111,7 @@ impl Certificates {
 
     /// Checks every day for certificates that expire soon, until `stop`: a node may run longer than
     /// its certificates are valid.
-    pub async fn remind(self, stop: CancellationToken) {
+    pub(crate) async fn remind(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -120,17 +121,17 @@ impl Certificates {
     }
 
     /// TLS for clients, if there is a certificate for it.
-    pub fn for_clients(&self) -> Option<HttpsAcceptor> {
+    pub(crate) fn for_clients(&self) -> Option<HttpsAcceptor> {
         self.inner.clients.is_some().then(|| HttpsAcceptor::new(self.clone()))
     }
 
     /// TLS between nodes, if there are certificates for it.
-    pub fn for_nodes(&self) -> Option<NodeTls> {
+    pub(crate) fn for_nodes(&self) -> Option<NodeTls> {
         self.inner.nodes.is_some().then(|| NodeTls::new(self.clone()))
     }
 
     /// Counters of handshakes and the ends of validity.
-    pub fn metrics(&self) -> &TlsMetrics {
+    pub(crate) fn metrics(&self) -> &TlsMetrics {
         &self.inner.metrics
     }
 

@@ -20,7 +20,7 @@ pub struct ServerNames {
 
 impl ServerNames {
     /// The names within the given cluster.
-    pub fn new(cluster: Option<String>) -> Self {
+    pub(crate) fn new(cluster: Option<String>) -> Self {
         Self { cluster }
     }
 
@@ -33,14 +33,14 @@ impl ServerNames {
     }
 
     /// The same for the TLS library.
-    pub fn server_name(&self, server: u16) -> Result<ServerName<'static>, String> {
+    pub(crate) fn server_name(&self, server: u16) -> Result<ServerName<'static>, String> {
         ServerName::try_from(self.of(server)).map_err(|error| error.to_string())
     }
 
     /// The server that a certificate names; its chain has been verified before. Exactly one: a
     /// certificate for two servers, or for all of them by a wildcard, would let one server
     /// impersonate another.
-    pub fn server_of(&self, certificate: &CertificateDer<'_>) -> Result<u16, String> {
+    pub(crate) fn server_of(&self, certificate: &CertificateDer<'_>) -> Result<u16, String> {
         let certificate = Certificate::parse(certificate.clone().into_owned())?;
         let ours: Vec<&String> = certificate.names.iter().filter(|name| is_in_domain(name)).collect();
         let [name] = ours[..] else {

@@ -39,7 +39,7 @@ impl Entries {
         let separator = if path.contains('?') { '&' } else { '?' };
         let call = raw(format!("{path}{separator}embed={embed}")).accept(FEED);
         let answer = self.client.send(&call).await?;
-        serde_json::from_slice(&answer.body).map_err(|error| TransferError::Answer {
+        serde_json::from_slice(&answer).map_err(|error| TransferError::Answer {
             node: self.client.name().to_owned(),
             expected: "feed in JSON",
             reason: error.to_string(),
@@ -122,7 +122,7 @@ impl Entries {
     async fn bytes_of(&self, stream: &str, number: EventNumber) -> Result<Option<Bytes>, TransferError> {
         let call = raw(format!("/streams/{}/{number}", encode(stream))).accept("application/octet-stream");
         match self.client.send(&call).await {
-            Ok(answer) => Ok(Some(answer.body)),
+            Ok(answer) => Ok(Some(answer)),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }

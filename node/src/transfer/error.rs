@@ -6,7 +6,7 @@ use crate::client::ClientError;
 
 /// What went wrong. What was stored before stays; starting again goes on from there.
 #[derive(Debug, thiserror::Error)]
-pub enum TransferError {
+pub(crate) enum TransferError {
     /// One of the two servers did not do what it should.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -20,7 +20,7 @@ const PAGES_AHEAD: usize = 2;
 ///
 /// # Errors
 /// See [`TransferError`]. A file that was begun stays, without its last line.
-pub async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
+pub(crate) async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
     let client = Client::of(&flags.from, &flags.client, PASSWORD_VARIABLE)?;
     let selection = match (&flags.stream, &flags.filter) {
         (Some(stream), _) => Selection::Stream(stream.clone()),

@@ -50,7 +50,7 @@ impl HeadwaterSource {
     pub(super) async fn next(&mut self) -> Result<Batch, TransferError> {
         let answer = self.client.send(&Call::get(format!("/admin/export?from={}{}", self.next, self.query))).await?;
         let mut batch = Batch::default();
-        for line in answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match ndjson::parse(line) {
                 Ok(Line::Event(event)) => batch.events.push(event),
                 Ok(Line::Page(Page { next, end })) => {
@@ -72,7 +72,7 @@ impl HeadwaterSource {
         let path = format!("/admin/export?ends-after={}{}", super::pages::encode(after), self.query);
         let answer = self.client.send(&Call::get(path)).await?;
         let mut batch = Batch::default();
-        for line in answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match ndjson::parse(line) {
                 Ok(Line::Next(next)) => batch.ends.push(next),
                 Ok(Line::Ends(Ends { after })) => {

@@ -38,7 +38,7 @@ enum Wish {
 ///
 /// # Errors
 /// See [`TransferError`]. Everything stored until then stays, and a further run goes on from there.
-pub async fn import(flags: &ImportFlags) -> Result<(), TransferError> {
+pub(crate) async fn import(flags: &ImportFlags) -> Result<(), TransferError> {
     let mut source = source(flags).await?;
     let name = name_of_import(flags);
     let target = Client::of(&flags.to, &flags.target().client, TARGET_PASSWORD_VARIABLE)?;

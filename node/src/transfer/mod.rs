@@ -21,6 +21,5 @@ mod source;
 mod target;
 mod truncated;
 
-pub use error::TransferError;
-pub use export::export;
-pub use import::import;
+pub(crate) use export::export;
+pub(crate) use import::import;

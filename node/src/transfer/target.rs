@@ -64,7 +64,7 @@ impl Target {
                     expected: "note about an import",
                     reason: error.to_string(),
                 };
-                serde_json::from_slice(&answer.body).map(Some).map_err(wrong)
+                serde_json::from_slice(&answer).map(Some).map_err(wrong)
             }
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
                 self.keep_newest_note(stream).await?;
@@ -105,7 +105,7 @@ impl Target {
         }
         let body = Bytes::copy_from_slice(&self.buffer);
         let answer = self.client.send(&Call::post("/admin/import", Repeat::Safe).body(MEDIA_TYPE, body)).await?;
-        serde_json::from_slice(&answer.body).map_err(|error| TransferError::Answer {
+        serde_json::from_slice(&answer).map_err(|error| TransferError::Answer {
             node: self.client.name().to_owned(),
             expected: "count of events",
             reason: error.to_string(),

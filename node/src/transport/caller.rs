@@ -12,18 +12,18 @@ use super::listener::Proven;
 use super::node::NodeId;
 
 /// Metadata key: the cluster, 32 hexadecimal digits.
-pub const CLUSTER: &str = "headwater-cluster";
+pub(crate) const CLUSTER: &str = "headwater-cluster";
 /// Metadata key: the caller's node id, decimal.
-pub const FROM: &str = "headwater-from";
+pub(crate) const FROM: &str = "headwater-from";
 /// Metadata key: the node id the caller means to reach, decimal.
-pub const TO: &str = "headwater-to";
+pub(crate) const TO: &str = "headwater-to";
 
 /// 16 random bytes chosen by the founder.
-pub type ClusterId = [u8; 16];
+pub(crate) type ClusterId = [u8; 16];
 
 /// The identity of this node, to stamp its calls and to check those of others.
 #[derive(Debug)]
-pub struct LocalIdentity {
+pub(crate) struct LocalIdentity {
     node_id: NodeId,
     /// The cluster and its metadata text; absent until this node is part of one.
     cluster: RwLock<Option<(ClusterId, AsciiMetadataValue)>>,
@@ -33,7 +33,7 @@ pub struct LocalIdentity {
 
 impl LocalIdentity {
     /// The identity in the data directory.
-    pub fn new(node_id: NodeId, cluster_id: Option<ClusterId>) -> Self {
+    pub(crate) fn new(node_id: NodeId, cluster_id: Option<ClusterId>) -> Self {
         let identity = Self { node_id, cluster: RwLock::new(None), from: AsciiMetadataValue::from(node_id.0) };
         if let Some(cluster_id) = cluster_id {
             identity.set_cluster_id(cluster_id);
@@ -42,17 +42,17 @@ impl LocalIdentity {
     }
 
     /// The id of this node.
-    pub fn node_id(&self) -> NodeId {
+    pub(crate) fn node_id(&self) -> NodeId {
         self.node_id
     }
 
     /// The cluster this node is part of.
-    pub fn cluster_id(&self) -> Option<ClusterId> {
+    pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
         self.cluster.read().as_ref().map(|(id, _)| *id)
     }
 
     /// Makes this node part of a cluster. The caller has stored the id durably before.
-    pub fn set_cluster_id(&self, cluster_id: ClusterId) {
+    pub(crate) fn set_cluster_id(&self, cluster_id: ClusterId) {
         let hex = format!("{:032x}", u128::from_be_bytes(cluster_id));
         if let Ok(text) = AsciiMetadataValue::try_from(hex) {
             *self.cluster.write() = Some((cluster_id, text));
@@ -60,7 +60,7 @@ impl LocalIdentity {
     }
 
     /// Puts the three keys on a call to `target`; refused while this node is not part of a cluster.
-    pub fn stamp(&self, target: NodeId, metadata: &mut MetadataMap) -> Result<(), Status> {
+    pub(crate) fn stamp(&self, target: NodeId, metadata: &mut MetadataMap) -> Result<(), Status> {
         let Some(cluster) = self.cluster.read().as_ref().map(|(_, text)| text.clone()) else {
             return Err(Status::failed_precondition("this node is not part of a cluster yet"));
         };
@@ -73,7 +73,7 @@ impl LocalIdentity {
     /// Checks an incoming call and returns its caller. FAILED_PRECONDITION with a sentence when the
     /// call was not meant for this node, or when the certificate of the connection belongs to
     /// another server than the caller claims to be.
-    pub fn check<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+    pub(crate) fn check<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         let from = self.check_metadata(request.metadata())?;
         check_proven(request, from.server())?;
         Ok(from)
@@ -102,7 +102,7 @@ impl LocalIdentity {
 
 /// Refuses a call in the name of `server` over a connection whose certificate belongs to another
 /// server.
-pub fn check_proven<T>(request: &Request<T>, server: u16) -> Result<(), Status> {
+pub(crate) fn check_proven<T>(request: &Request<T>, server: u16) -> Result<(), Status> {
     match proven(request) {
         Some(proven) if proven != server => Err(Status::failed_precondition(format!(
             "the call is in the name of server {server}, but the certificate of the connection is that of server {proven}"
@@ -112,7 +112,7 @@ pub fn check_proven<T>(request: &Request<T>, server: u16) -> Result<(), Status> 
 }
 
 /// The server at the other end, as its certificate proves; `None` without TLS.
-pub fn proven<T>(request: &Request<T>) -> Option<u16> {
+pub(crate) fn proven<T>(request: &Request<T>) -> Option<u16> {
     request.extensions().get::<Proven>().and_then(|proven| proven.0)
 }
 

@@ -20,25 +20,25 @@ use super::traffic::{Counted, Ends, Traffic};
 use crate::tls::{HandshakeError, NodeTls};
 
 /// HTTP/2 window of one stream: the default of 64 KiB throttles pipelined appends.
-pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 
 /// HTTP/2 window of a connection, which may carry several streams.
-pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// How often an otherwise silent connection is pinged. Nothing else detects a peer that vanished
 /// without closing (power, cable).
-pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A ping unanswered for this long ends the connection.
-pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long connecting may take, TLS handshake included. A machine that is switched off does not
 /// answer at all.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Makes channels to other nodes, in the clear or with TLS. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Dialer {
+pub(crate) struct Dialer {
     tls: Option<NodeTls>,
     /// Failed handshakes that were logged.
     failures: Arc<HandshakeFailures>,
@@ -47,18 +47,18 @@ pub struct Dialer {
 
 impl Dialer {
     /// With TLS if it is given.
-    pub fn new(tls: Option<NodeTls>) -> Self {
+    pub(crate) fn new(tls: Option<NodeTls>) -> Self {
         Self { tls, failures: Arc::default(), traffic: Traffic::default() }
     }
 
     /// Counts the traffic of these channels.
-    pub fn traffic(&self) -> &Traffic {
+    pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
     /// A channel to the node of `server` at `address` (`host:port`). It connects when first used,
     /// and again when a connection ends.
-    pub fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
+    pub(crate) fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
         // The connectors below decide on encryption: HTTP does not see the difference.
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -96,7 +96,7 @@ const REFUSAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether the machine at `address` (`host:port`) answers and no process listens there: the one
 /// that did has ended. A machine that does not answer proves nothing.
-pub async fn is_refused(address: &str) -> bool {
+pub(crate) async fn is_refused(address: &str) -> bool {
     for attempt in 0..REFUSAL_ATTEMPTS {
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return true,

@@ -25,16 +25,16 @@ use crate::tls::{HANDSHAKE_TIMEOUT, NodeTls};
 /// Open connections of other nodes, where the process may open enough files; the next one waits
 /// until one ends. A node opens a few connections to each peer, and there are some dozens of nodes
 /// at most.
-pub const MAX_CONNECTIONS: usize = 1_024;
+pub(crate) const MAX_CONNECTIONS: usize = 1_024;
 
 /// TLS handshakes of other nodes under way; the next one waits for its turn, within its time limit.
 /// A cluster needs some dozens when it starts.
-pub const MAX_HANDSHAKES: usize = 256;
+pub(crate) const MAX_HANDSHAKES: usize = 256;
 
 /// Handshakes under way for one address: a stranger that opens connections and sends nothing must
 /// not keep the other nodes out. A whole cluster on one machine, or behind one address, needs
 /// fewer.
-pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
+pub(crate) const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 
 /// How often a refused connection from the same address for the same reason is logged: nodes try
 /// again and again.
@@ -50,10 +50,10 @@ const PORT: &str = "other nodes";
 /// The server that the other end of a connection has proven to be; `None` without TLS, where
 /// nothing is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proven(pub Option<u16>);
+pub(crate) struct Proven(pub(crate) Option<u16>);
 
 /// A connection from another node.
-pub struct NodeStream<S> {
+pub(crate) struct NodeStream<S> {
     stream: Counted<S>,
     proven: Proven,
     /// Its place among the open connections.
@@ -61,7 +61,7 @@ pub struct NodeStream<S> {
 }
 
 /// At most `most` connections at a time without TLS, counted in `traffic`, until `stop`.
-pub fn plain(
+pub(crate) fn plain(
     socket: TcpListener,
     most: usize,
     traffic: Traffic,
@@ -78,7 +78,7 @@ pub fn plain(
 }
 
 /// At most `most` connections at a time with TLS, counted in `traffic`, until `stop`.
-pub fn secure(
+pub(crate) fn secure(
     socket: TcpListener,
     most: usize,
     tls: NodeTls,

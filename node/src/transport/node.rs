@@ -10,19 +10,19 @@ use std::sync::Arc;
 /// disk could vote a committed entry away. So an empty disk always gets a new instance number, and
 /// is a stranger until the cluster lets it replace its predecessor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct NodeId(pub u64);
+pub(crate) struct NodeId(pub(crate) u64);
 
 impl NodeId {
     const INSTANCE_BITS: u32 = 48;
 
     /// A new node id for server `server`.
-    pub fn generate(server: u16) -> Self {
+    pub(crate) fn generate(server: u16) -> Self {
         let random = uuid::Uuid::new_v4().as_u128() as u64;
         Self(u64::from(server) << Self::INSTANCE_BITS | random & ((1 << Self::INSTANCE_BITS) - 1))
     }
 
     /// The id in the member list of the configuration.
-    pub fn server(self) -> u16 {
+    pub(crate) fn server(self) -> u16 {
         (self.0 >> Self::INSTANCE_BITS) as u16
     }
 }
@@ -47,34 +47,34 @@ impl fmt::Debug for NodeId {
 
 /// The addresses of a member of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Member {
+pub(crate) struct Member {
     /// `host:port` of node-to-node gRPC.
-    pub raft_address: String,
+    pub(crate) raft_address: String,
     /// `host:port` of the HTTP API as clients reach it.
-    pub http_address: String,
+    pub(crate) http_address: String,
     /// Added while the cluster ran: these addresses count before those of a list of members.
-    pub joined: bool,
+    pub(crate) joined: bool,
     /// Receives the log and never votes.
-    pub replica: bool,
+    pub(crate) replica: bool,
     /// The members were changed while the cluster ran (docs/adr/0024).
-    pub changed: bool,
+    pub(crate) changed: bool,
     /// The member whose place this one takes when it has caught up.
-    pub replaces: Option<NodeId>,
+    pub(crate) replaces: Option<NodeId>,
 }
 
 impl Member {
     /// A member as a list of members has it.
-    pub fn at(raft_address: impl Into<String>, http_address: impl Into<String>) -> Self {
+    pub(crate) fn at(raft_address: impl Into<String>, http_address: impl Into<String>) -> Self {
         Self { raft_address: raft_address.into(), http_address: http_address.into(), ..Self::default() }
     }
 
     /// The same member at the places of another.
-    pub fn moved_to(&self, places: &Self) -> Self {
+    pub(crate) fn moved_to(&self, places: &Self) -> Self {
         Self { raft_address: places.raft_address.clone(), http_address: places.http_address.clone(), ..self.clone() }
     }
 
     /// Whether both are at the same places.
-    pub fn has_places_of(&self, other: &Self) -> bool {
+    pub(crate) fn has_places_of(&self, other: &Self) -> bool {
         self.raft_address == other.raft_address && self.http_address == other.http_address
     }
 }
@@ -88,4 +88,4 @@ impl fmt::Display for Member {
 /// Maps the address that the membership names to the address to use: for a member that was not
 /// added while the cluster ran, the configured list takes precedence over what an older
 /// configuration left in the membership.
-pub type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;
+pub(crate) type Resolve = Arc<dyn Fn(NodeId, &Member) -> Member + Send + Sync>;

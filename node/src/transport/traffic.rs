@@ -16,7 +16,7 @@ use uuid::Uuid;
 /// The open connections with other nodes, and the bytes of all connections ever opened. Cheap to
 /// clone; clones share their counts.
 #[derive(Clone, Default)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     inner: Arc<Inner>,
 }
 
@@ -31,46 +31,46 @@ struct Inner {
 
 /// An open connection with another node.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// A random id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// The server at the other end: the server that was called, or the server that the caller has
     /// proven to be; `None` for a caller without TLS.
-    pub server: Option<u16>,
+    pub(crate) server: Option<u16>,
     /// Whether this node has opened it.
-    pub is_outgoing: bool,
+    pub(crate) is_outgoing: bool,
     /// Whether it uses TLS. Its bytes are counted before encryption.
-    pub is_tls: bool,
+    pub(crate) is_tls: bool,
     /// Both addresses.
-    pub ends: Ends,
+    pub(crate) ends: Ends,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
 }
 
 impl Connection {
     /// Bytes sent so far.
-    pub fn sent_bytes(&self) -> u64 {
+    pub(crate) fn sent_bytes(&self) -> u64 {
         self.sent_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes received so far.
-    pub fn received_bytes(&self) -> u64 {
+    pub(crate) fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
     }
 }
 
 /// The addresses of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
+pub(crate) struct Ends {
     /// The address of this node.
-    pub local: SocketAddr,
+    pub(crate) local: SocketAddr,
     /// The address of the other node.
-    pub remote: SocketAddr,
+    pub(crate) remote: SocketAddr,
 }
 
 impl Ends {
     /// The addresses of `stream`; unspecified ones when it is already broken.
-    pub fn of(stream: &TcpStream) -> Self {
+    pub(crate) fn of(stream: &TcpStream) -> Self {
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Self { local: stream.local_addr().unwrap_or(unknown), remote: stream.peer_addr().unwrap_or(unknown) }
     }
@@ -78,12 +78,12 @@ impl Ends {
 
 impl Traffic {
     /// Counts the bytes of `stream`, a connection to `server` that this node has opened.
-    pub fn outgoing<S>(&self, stream: S, ends: Ends, server: u16, is_tls: bool) -> Counted<S> {
+    pub(crate) fn outgoing<S>(&self, stream: S, ends: Ends, server: u16, is_tls: bool) -> Counted<S> {
         self.count(stream, ends, Some(server), true, is_tls)
     }
 
     /// Counts the bytes of an accepted connection; `server` is given when TLS has proven it.
-    pub fn incoming<S>(&self, stream: S, ends: Ends, server: Option<u16>) -> Counted<S> {
+    pub(crate) fn incoming<S>(&self, stream: S, ends: Ends, server: Option<u16>) -> Counted<S> {
         self.count(stream, ends, server, false, server.is_some())
     }
 
@@ -103,23 +103,23 @@ impl Traffic {
     }
 
     /// The open connections, oldest first.
-    pub fn open(&self) -> Vec<Arc<Connection>> {
+    pub(crate) fn open(&self) -> Vec<Arc<Connection>> {
         self.inner.open.lock().values().cloned().collect()
     }
 
     /// Bytes sent over all connections, including closed ones.
-    pub fn sent_bytes(&self) -> u64 {
+    pub(crate) fn sent_bytes(&self) -> u64 {
         self.inner.sent_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes received over all connections, including closed ones.
-    pub fn received_bytes(&self) -> u64 {
+    pub(crate) fn received_bytes(&self) -> u64 {
         self.inner.received_bytes.load(Ordering::Relaxed)
     }
 }
 
 /// A stream whose bytes are counted. The connection counts as open until this is dropped.
-pub struct Counted<S> {
+pub(crate) struct Counted<S> {
     stream: S,
     number: u64,
     connection: Arc<Connection>,

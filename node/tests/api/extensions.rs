@@ -420,7 +420,7 @@ async fn one_subscription_too_many_is_refused_until_another_ends() {
     let base = nodes.leader();
     let crowd = move || {
         let open = || client::subscribe(&base, "/streams/crowd", &[]);
-        let mut crowd: Vec<client::Live> = (0..headwater::subscribe::MAX_SUBSCRIPTIONS).map(|_| open()).collect();
+        let mut crowd: Vec<client::Live> = (0..headwater::testing::MAX_SUBSCRIPTIONS).map(|_| open()).collect();
         assert!(crowd.iter().all(|live| live.status == 200));
         let refused = open();
         let retry_after =

@@ -68,32 +68,31 @@ async fn a_leader_that_resigns_is_followed_by_the_node_of_highest_priority() {
             let base = nodes.base(index);
             assert_eq!(beside(move || post(&base, &format!("/admin/node/priority/{priority}"))).await.status, 200);
         }
-        until("the leader knows the priorities", || {
-            let members = nodes.node(leader).cluster().status().members;
-            members.iter().filter(|member| member.priority == 9).count() == 1
-                && members.iter().filter(|member| member.priority == -1).count() == 2
+        let base = nodes.base(leader);
+        let asked = base.clone();
+        beside(move || {
+            block_until("the leader knows the priorities", || {
+                let gossip = client::send(&asked, "GET", "/gossip", &[], b"").json();
+                let members = gossip["members"].as_array().unwrap();
+                let nodes_of =
+                    |priority: i64| members.iter().filter(|member| member["nodePriority"] == priority).count();
+                (nodes_of(9), nodes_of(-1)) == (1, 2)
+            });
         })
         .await;
-        let base = nodes.base(leader);
-        let gossip = client_gossip(base.clone()).await;
-        assert!(gossip.contains("\"nodePriority\": 9") && gossip.contains("\"nodePriority\": -1"), "{gossip}");
         let (follower, resigns) = (nodes.follower(), base.clone());
         // A node that does not lead has nothing to hand over.
         assert_eq!(beside(move || post(&follower, "/admin/node/resign")).await.status, 200);
         assert_eq!(nodes.leader_index(), leader);
         assert_eq!(beside(move || post(&resigns, "/admin/node/resign")).await.status, 200);
-        assert!(!nodes.node(leader).cluster().leads());
-        until("the favourite leads", || nodes.node(favourite).cluster().leads()).await;
+        assert!(!nodes.node(leader).leads());
+        until("the favourite leads", || nodes.node(favourite).leads()).await;
         // A write through the node that has resigned is made by the next leader.
         let written = beside(move || client::send(&base, "POST", "/streams/resigned", &one_event(), b"{}")).await;
         assert_eq!(written.status, 201, "{}", written.text());
         nodes.wait_until_ready().await;
     }
     nodes.stop().await;
-}
-
-async fn client_gossip(base: String) -> String {
-    beside(move || client::send(&base, "GET", "/gossip", &[], b"").text()).await
 }
 
 fn one_event() -> Vec<(&'static str, String)> {

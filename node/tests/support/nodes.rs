@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 
-use headwater::cluster::Leader;
 use headwater::config::{Config, Invocation};
 use headwater::node::{Node, OPEN_FILES};
 use tempfile::TempDir;
@@ -134,7 +133,7 @@ impl Nodes {
     /// Waits until every running node serves reads and one of them leads.
     pub(crate) async fn wait_until_ready(&self) {
         until("every node is ready and one leads", || {
-            self.running().all(|(_, node)| node.cluster().status().ready) && self.running().any(|(_, node)| leads(node))
+            self.running().all(|(_, node)| node.is_ready()) && self.running().any(|(_, node)| node.leads())
         })
         .await;
     }
@@ -150,12 +149,12 @@ impl Nodes {
 
     /// Index of the node that leads.
     pub(crate) fn leader_index(&self) -> usize {
-        self.running().find(|(_, node)| leads(node)).unwrap().0
+        self.running().find(|(_, node)| node.leads()).unwrap().0
     }
 
     /// Index of a running node that does not lead.
     pub(crate) fn follower_index(&self) -> usize {
-        self.running().find(|(_, node)| !leads(node)).unwrap().0
+        self.running().find(|(_, node)| !node.leads()).unwrap().0
     }
 
     /// `http://host:port` of a node, or `https`.
@@ -178,8 +177,4 @@ impl Nodes {
     pub(crate) fn all(&self) -> Vec<String> {
         (0..self.nodes.len()).map(|index| self.base(index)).collect()
     }
-}
-
-fn leads(node: &Node) -> bool {
-    node.cluster().leader() == Leader::Local
 }

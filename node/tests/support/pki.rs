@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use headwater::config::TlsFiles;
-use headwater::tls::{Authority, ServerNames};
+use headwater::testing::{Authority, ServerNames};
 use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);

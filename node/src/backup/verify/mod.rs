@@ -12,14 +12,14 @@ use super::source::{self, BackupSource, SourceError};
 use crate::cluster::identity;
 use crate::store::{OfflineState, offline};
 use crate::{log, raft, snapshot};
-pub use report::Report;
+pub(crate) use report::Report;
 
 /// Shows how far it is: what is read, how much of it is done, and how much there is.
-pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64);
 
 /// Why nothing can be verified.
 #[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
+pub(crate) enum VerifyError {
     /// It is neither a backup nor a data directory.
     #[error("{0} is neither a backup nor the data directory of a node")]
     Unknown(String),
@@ -39,7 +39,7 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// See [`VerifyError`]; damage is in the report.
-pub fn verify(from: &[BackupSource], scratch: &Path, progress: Progress<'_>) -> Result<Report, VerifyError> {
+pub(crate) fn verify(from: &[BackupSource], scratch: &Path, progress: Progress<'_>) -> Result<Report, VerifyError> {
     if let [BackupSource::Directory(directory)] = from {
         let name = directory.display().to_string();
         if directory.join(manifest::FILE_NAME).exists() {

@@ -7,24 +7,24 @@ const MAX_NAMED: usize = 100;
 
 /// What was read, and what is wrong with it.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// Events that could be read.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Streams.
-    pub streams: u64,
+    pub(crate) streams: u64,
     /// Events that were removed by a scavenge.
-    pub removed: u64,
+    pub(crate) removed: u64,
     /// Entries of the log, of a data directory.
-    pub log_entries: Option<u64>,
+    pub(crate) log_entries: Option<u64>,
     /// The state has nothing yet: the log has all of it, and the next start applies it.
-    pub is_in_log_only: bool,
+    pub(crate) is_in_log_only: bool,
     named: Vec<String>,
     damages: u64,
 }
 
 impl Report {
     /// Something is wrong; a sentence that names what it touches.
-    pub fn damage(&mut self, what: String) {
+    pub(crate) fn damage(&mut self, what: String) {
         self.damages += 1;
         if self.named.len() < MAX_NAMED {
             self.named.push(what);
@@ -32,13 +32,8 @@ impl Report {
     }
 
     /// How many things are wrong.
-    pub fn damages(&self) -> u64 {
+    pub(crate) fn damages(&self) -> u64 {
         self.damages
-    }
-
-    /// What is wrong, as far as it is named.
-    pub fn named(&self) -> &[String] {
-        &self.named
     }
 }
 

@@ -16,7 +16,7 @@ use crate::transport::{Member, NodeId};
 
 /// What a member is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// A voter that leads.
     Leader,
     /// Counts in majorities.
@@ -31,7 +31,7 @@ pub enum Part {
 
 /// How well a cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// There is a leader, and every member answers and has caught up.
     Healthy,
     /// Writes are taken, but something is not as it should be.
@@ -42,70 +42,70 @@ pub enum Condition {
 
 /// One member.
 #[derive(Debug, Clone)]
-pub struct MemberOverview {
+pub(crate) struct MemberOverview {
     /// Its node id; `None` until a server of the list has been reached.
-    pub node_id: Option<NodeId>,
+    pub(crate) node_id: Option<NodeId>,
     /// Its server id.
-    pub server: u16,
+    pub(crate) server: u16,
     /// Its addresses for other nodes and for clients.
-    pub places: Member,
+    pub(crate) places: Member,
     /// What it is for.
-    pub part: Part,
+    pub(crate) part: Part,
     /// The state that it reports.
-    pub state: Role,
+    pub(crate) state: Role,
     /// Whether it answered lately.
-    pub is_alive: bool,
+    pub(crate) is_alive: bool,
     /// What it reported last; `None` if it never answered since this node was started.
-    pub progress: Option<Progress>,
+    pub(crate) progress: Option<Progress>,
 }
 
 /// How far a member has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Its term.
-    pub term: u64,
+    pub(crate) term: u64,
     /// Entries of its log; `None` in versions that do not say.
-    pub log_entries: Option<u64>,
+    pub(crate) log_entries: Option<u64>,
     /// Entries that it has applied.
-    pub applied_entries: u64,
+    pub(crate) applied_entries: u64,
     /// Entries of the leader's log that it has not applied; `None` while no leader answers.
-    pub lag_entries: Option<u64>,
+    pub(crate) lag_entries: Option<u64>,
     /// Version of its program; `None` in versions that do not say.
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
 }
 
 /// The cluster, as the node that was asked sees it.
 #[derive(Debug, Clone)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// Id of the cluster; `None` before it was founded or joined.
-    pub cluster_id: Option<Uuid>,
+    pub(crate) cluster_id: Option<Uuid>,
     /// The node that was asked.
-    pub asked: NodeId,
+    pub(crate) asked: NodeId,
     /// The server that leads.
-    pub leader: Option<u16>,
+    pub(crate) leader: Option<u16>,
     /// The newest term that the asked node knows.
-    pub term: u64,
+    pub(crate) term: u64,
     /// Voters, how many of them answer, and how many have to.
-    pub quorum: Quorum,
+    pub(crate) quorum: Quorum,
     /// Whether the members were changed while the cluster ran, so that lists no longer count.
-    pub is_changed: bool,
+    pub(crate) is_changed: bool,
     /// The members, in order of their server id.
-    pub members: Vec<MemberOverview>,
+    pub(crate) members: Vec<MemberOverview>,
     /// How well the cluster is.
-    pub condition: Condition,
+    pub(crate) condition: Condition,
     /// What is not as it should be, for people.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 /// The voters of one list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quorum {
+pub(crate) struct Quorum {
     /// How many there are.
-    pub voters: usize,
+    pub(crate) voters: usize,
     /// How many of them answer.
-    pub alive: usize,
+    pub(crate) alive: usize,
     /// How many have to.
-    pub needed: usize,
+    pub(crate) needed: usize,
 }
 
 impl Quorum {

@@ -25,7 +25,7 @@ pub(crate) const MEMBER_CHANGES: u32 = 1;
 
 /// The role of a node; names in the API follow contract/services 5.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Opening, recovering or not yet part of a cluster.
     Starting,
     /// No leader is known.
@@ -44,49 +44,47 @@ pub enum Role {
 
 /// One member as this node sees it.
 #[derive(Debug, Clone)]
-pub struct MemberStatus {
+pub(crate) struct MemberStatus {
     /// Its node id; `None` until a configured member has been reached.
-    pub node_id: Option<NodeId>,
+    pub(crate) node_id: Option<NodeId>,
     /// Its id in the configured list.
-    pub server: u16,
+    pub(crate) server: u16,
     /// Its addresses in the list of members.
-    pub member: Member,
+    pub(crate) member: Member,
     /// The address at which clients reach it.
-    pub advertised_http: String,
+    pub(crate) advertised_http: String,
     /// Random id of the member's process, new at each start; nil until it has been reached.
-    pub process_id: Uuid,
+    pub(crate) process_id: Uuid,
     /// Whether it answered lately; always true for this node.
-    pub is_alive: bool,
+    pub(crate) is_alive: bool,
     /// When it last answered.
-    pub last_heard: Ticks,
+    pub(crate) last_heard: Ticks,
     /// Its role, as it reported it last.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Its Raft term.
-    pub term: u64,
+    pub(crate) term: u64,
     /// Number of log entries it knows to be committed.
-    pub committed_entries: u64,
+    pub(crate) committed_entries: u64,
     /// Number of log entries it has applied.
-    pub applied_entries: u64,
+    pub(crate) applied_entries: u64,
     /// Number of events it has applied.
-    pub next_position: Position,
+    pub(crate) next_position: Position,
     /// Where the next leader is chosen, the highest goes first.
-    pub priority: i32,
+    pub(crate) priority: i32,
 }
 
 /// The cluster as this node sees it.
 #[derive(Debug, Clone)]
-pub struct ClusterStatus {
+pub(crate) struct ClusterStatus {
     /// This node; also in `members`.
-    pub local: MemberStatus,
+    pub(crate) local: MemberStatus,
     /// Every member of the list, this node included, in order of their server id.
-    pub members: Vec<MemberStatus>,
-    /// The leader, as this node sees it.
-    pub leader: Leader,
+    pub(crate) members: Vec<MemberStatus>,
     /// Whether this node may serve reads and writes: it has recovered, knows a leader, and lags no
     /// further behind than the limit.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// Why it is not ready, for people.
-    pub not_ready_reason: Option<String>,
+    pub(crate) not_ready_reason: Option<String>,
 }
 
 /// Reports the state of this node and of its peers.
@@ -127,13 +125,7 @@ impl Status {
         }
         members.sort_by_key(|member| member.server);
         let not_ready_reason = self.not_ready_reason();
-        ClusterStatus {
-            local,
-            members,
-            leader: self.leadership.leader(),
-            ready: not_ready_reason.is_none(),
-            not_ready_reason,
-        }
+        ClusterStatus { local, members, ready: not_ready_reason.is_none(), not_ready_reason }
     }
 
     /// What this node reports about itself to its peers.

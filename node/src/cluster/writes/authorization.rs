@@ -17,7 +17,7 @@ use crate::event::Caller;
 
 /// The party on whose behalf a write is made. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Requester {
+pub(crate) enum Requester {
     /// The node itself: the first users, the renewed hash of a password.
     Node,
     /// The sender of a request.

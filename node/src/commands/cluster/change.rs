@@ -36,9 +36,9 @@ fn described(member: &MemberConfig, replica: bool) -> Vec<u8> {
 /// be refused.
 async fn make(client: &Client, call: Call) -> Result<(), CommandError> {
     let answer = client.send(&call.accept(JSON)).await?;
-    let Done { done } = serde_json::from_slice(&answer.body).map_err(|_| CommandError::Answer {
+    let Done { done } = serde_json::from_slice(&answer).map_err(|_| CommandError::Answer {
         node: client.name().to_owned(),
-        answer: String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).into_owned(),
+        answer: String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
     })?;
     say!("{done}");
     Ok(())

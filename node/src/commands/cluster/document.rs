@@ -9,7 +9,7 @@ use crate::commands::CommandError;
 /// How well a cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Health {
+pub(crate) enum Health {
     /// All is well, or what was asked for is done.
     #[serde(rename = "healthy")]
     Good,
@@ -55,9 +55,9 @@ pub(super) struct Member {
 /// Asks the node; also gives its answer as it came.
 pub(super) async fn ask(client: &Client) -> Result<(Document, Bytes), CommandError> {
     let answer = client.send(&Call::get("/admin/cluster").accept("application/json")).await?;
-    let document = serde_json::from_slice(&answer.body).map_err(|_| CommandError::Answer {
+    let document = serde_json::from_slice(&answer).map_err(|_| CommandError::Answer {
         node: client.name().to_owned(),
-        answer: String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).into_owned(),
+        answer: String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
     })?;
-    Ok((document, answer.body))
+    Ok((document, answer))
 }

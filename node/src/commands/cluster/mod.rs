@@ -6,7 +6,7 @@ mod status;
 mod table;
 mod waiting;
 
-pub use document::Health;
+pub(crate) use document::Health;
 
 use super::CommandError;
 use crate::config::ClusterCommand;
@@ -15,7 +15,7 @@ use crate::config::ClusterCommand;
 ///
 /// # Errors
 /// See [`CommandError`].
-pub async fn cluster(command: &ClusterCommand) -> Result<Health, CommandError> {
+pub(crate) async fn cluster(command: &ClusterCommand) -> Result<Health, CommandError> {
     let done = match command {
         ClusterCommand::Status(flags) => return status::status(flags).await,
         ClusterCommand::Add(flags) => change::add(flags).await,

@@ -156,7 +156,7 @@ async fn members(node: &Client) -> Result<Vec<Member>, String> {
     let asked = timeout(ANSWER_DEADLINE, node.send(&Call::get("/gossip").accept("application/json"))).await;
     let gossip = asked.map_err(|_| format!("{} does not answer", node.name()))?.map_err(|error| error.to_string())?;
     let Gossip { members } =
-        serde_json::from_slice(&gossip.body).map_err(|error| format!("{} is no Headwater: {error}", node.name()))?;
+        serde_json::from_slice(&gossip).map_err(|error| format!("{} is no Headwater: {error}", node.name()))?;
     Ok(members)
 }
 
@@ -191,13 +191,13 @@ async fn look_at(client: &Client, member: Member) -> (NodeLook, Option<Result<Ve
 async fn figures(node: &Client) -> Result<Figures, String> {
     let metrics = node.send(&Call::get("/metrics")).await.map_err(|error| error.to_string())?;
     let stats = node.send(&Call::get("/stats").accept("application/json")).await.map_err(|error| error.to_string())?;
-    let stats = serde_json::from_slice(&stats.body).map_err(|error| format!("/stats: {error}"))?;
-    Ok(Figures { series: parse(&String::from_utf8_lossy(&metrics.body)), stats })
+    let stats = serde_json::from_slice(&stats).map_err(|error| format!("/stats: {error}"))?;
+    Ok(Figures { series: parse(&String::from_utf8_lossy(&metrics)), stats })
 }
 
 async fn slow_requests(node: &Client) -> Result<Vec<SlowRequest>, String> {
     match node.send(&Call::get("/admin/slow-requests").accept("application/json")).await {
-        Ok(answer) => serde_json::from_slice(&answer.body).map_err(|error| format!("/admin/slow-requests: {error}")),
+        Ok(answer) => serde_json::from_slice(&answer).map_err(|error| format!("/admin/slow-requests: {error}")),
         Err(ClientError::Refused { .. }) => Err("log in as an operator (--user) to see slow requests".to_owned()),
         Err(error) => Err(error.to_string()),
     }

@@ -24,7 +24,7 @@ use crate::config::TopFlags;
 ///
 /// # Errors
 /// See [`CommandError`].
-pub async fn top(flags: &TopFlags) -> Result<(), CommandError> {
+pub(crate) async fn top(flags: &TopFlags) -> Result<(), CommandError> {
     let mut watch = Watch::new(Client::new(&flags.node)?);
     let interval = Duration::from_secs(flags.interval_s);
     if flags.once || !std::io::stdout().is_terminal() {

@@ -119,7 +119,7 @@ impl Group {
         entry.place = Place::Out { since: now, consumer };
         let handed = Handed { key, id: entry.id, retries: entry.retries, bytes: entry.bytes };
         self.waiting.take(rank);
-        self.handed_before.remove(&(handed.id, key));
+        self.handed_before.remove(handed.id, key);
         self.out.add(handed.id, key, now);
         if let Some(consumer) = consumer {
             self.connected.gets(consumer, key);

@@ -25,7 +25,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use super::settings::Settings;
 use connected::Connected;
-use out::Out;
+use out::{ById, Out};
 use reading::Reading;
 use waiting::{Rank, Waiting};
 
@@ -98,9 +98,9 @@ pub(crate) struct Group {
     replay: Option<Replaying>,
     waiting: Waiting,
     out: Out,
-    /// Messages that were out when the last leader ended, and wait: whoever has them may still
-    /// settle them.
-    handed_before: BTreeSet<(Uuid, Key)>,
+    /// Messages that wait because they were open when the group was taken up. The last leader may
+    /// have handed them out, so they can be settled until they are handed out again.
+    handed_before: ById,
     /// Messages that have to be parked, and why.
     parking: BTreeMap<Key, settle::Reason>,
     connected: Connected,
@@ -157,7 +157,7 @@ impl Group {
             replay: progress.replay.map(replaying),
             waiting: Waiting::new(settings.strategy),
             out: Out::default(),
-            handed_before: BTreeSet::new(),
+            handed_before: ById::default(),
             parking: BTreeMap::new(),
             connected: Connected::new(settings.strategy),
             settled: progress.settled,
@@ -215,8 +215,11 @@ impl Group {
             let Some(run) = open.get(run).filter(|run| run.has(number)) else { continue };
             if message.key.which() == which && !self.entries.contains_key(&message.key) {
                 gone -= 1;
-                self.handed_before.insert((message.id, message.key));
+                let (id, key) = (message.id, message.key);
                 self.add(message, run.retries);
+                if !self.parking.contains_key(&key) {
+                    self.handed_before.add(id, key);
+                }
             }
         }
         self.settled += gone;
@@ -258,8 +261,7 @@ impl Group {
     /// What has to be kept. A replay that has ended is no longer in it: remove its messages from the
     /// stream of parked messages before this progress is stored, or another replay finds them again.
     pub(crate) fn progress(&self) -> Progress {
-        let replay =
-            |replay: &Replaying| Replay { way: self.way(Which::Parked, &replay.reading), end: replay.end };
+        let replay = |replay: &Replaying| Replay { way: self.way(Which::Parked, &replay.reading), end: replay.end };
         Progress {
             source: self.way(Which::Source, &self.source),
             replay: self.replay.as_ref().map(replay),
@@ -353,8 +355,7 @@ impl Group {
 
     /// Ends the replay when all its messages were read and are settled.
     fn end_replay(&mut self) {
-        let is_done =
-            |replay: &Replaying| replay.reading.read() >= replay.end && replay.reading.is_settled();
+        let is_done = |replay: &Replaying| replay.reading.read() >= replay.end && replay.reading.is_settled();
         if self.replay.as_ref().is_some_and(is_done) {
             self.replay = None;
         }

@@ -39,13 +39,16 @@ impl fmt::Display for Reason {
 
 impl Group {
     /// Settles a message that is out, whoever has it. False, and nothing is done, when no message of
-    /// this id is out. If several are, it is the one with the lowest number. A message that was out
-    /// when the last leader ended counts as out until it is handed out again.
+    /// this id is out. If several are, it is the one with the lowest number. A message that was open
+    /// when the group was taken up counts as out, too, until it is handed out again.
     pub(crate) fn settle(&mut self, id: Uuid, settlement: Settlement) -> bool {
-        let Some(key) = self.out.first_of(id) else { return self.settle_handed_before(id, settlement) };
+        let out = self.out.first_of(id).or_else(|| self.handed_before.first_of(id));
+        let Some(key) = out else { return false };
         match settlement {
             Settlement::Acknowledge => {
-                self.note_acknowledged(key);
+                if key.which() == Which::Source {
+                    self.acknowledged = self.acknowledged.max(Some(key.number()));
+                }
                 self.take_back(key);
                 self.done(key);
             }
@@ -68,37 +71,6 @@ impl Group {
             if self.take_back(key) {
                 self.done(key);
             }
-        }
-    }
-
-    /// Settles a message that the last leader has handed out. It waits: given back it is already.
-    fn settle_handed_before(&mut self, id: Uuid, settlement: Settlement) -> bool {
-        let all = (id, Key::Parked(0))..=(id, Key::Source(u64::MAX));
-        let Some((_, key)) = self.handed_before.range(all).next().copied() else { return false };
-        if settlement == Settlement::Retry {
-            return true;
-        }
-        self.handed_before.remove(&(id, key));
-        let rank = self.rank(key);
-        let Some(entry) = self.entries.get(&key).filter(|entry| entry.place == Place::Waiting) else { return false };
-        self.waiting.remove(rank, entry.lane);
-        if let Some(reading) = self.reading_mut(key.which()) {
-            reading.handed_out(key.number());
-        }
-        match settlement {
-            Settlement::Park => self.park(key, Reason::Asked),
-            Settlement::Acknowledge => {
-                self.note_acknowledged(key);
-                self.done(key);
-            }
-            Settlement::Skip | Settlement::Retry => self.done(key),
-        }
-        true
-    }
-
-    fn note_acknowledged(&mut self, key: Key) {
-        if key.which() == Which::Source {
-            self.acknowledged = self.acknowledged.max(Some(key.number()));
         }
     }
 
@@ -150,17 +122,29 @@ impl Group {
         self.wait_or_park(key);
     }
 
-    /// Takes a message out of the hands of its consumer. It has to be put into another place. False
-    /// if it is not out.
+    /// Takes a message out of the hands of its consumer, the last leader's included. It has to be put
+    /// into another place. False if it is not out.
     pub(super) fn take_back(&mut self, key: Key) -> bool {
         let Some(entry) = self.entries.get(&key) else { return false };
-        let Place::Out { since, consumer } = entry.place else { return false };
-        self.out.remove(entry.id, key, since);
-        self.waiting.release(entry.lane);
-        if let Some(consumer) = consumer {
-            self.connected.loses(consumer, key);
+        let (id, lane, place) = (entry.id, entry.lane, entry.place);
+        match place {
+            Place::Out { since, consumer } => {
+                self.out.remove(id, key, since);
+                self.waiting.release(lane);
+                if let Some(consumer) = consumer {
+                    self.connected.loses(consumer, key);
+                }
+                true
+            }
+            Place::Waiting if self.handed_before.remove(id, key) => {
+                self.waiting.remove(self.rank(key), lane);
+                if let Some(reading) = self.reading_mut(key.which()) {
+                    reading.handed_out(key.number());
+                }
+                true
+            }
+            Place::Waiting | Place::Parking => false,
         }
-        true
     }
 
     /// A message waits, or has to be parked because it failed more often than it may. A message

@@ -92,25 +92,26 @@ impl Waiting {
     /// A message does not wait any more, and is not handed out either.
     pub(super) fn remove(&mut self, rank: Rank, lane: u64) {
         self.withdraw(rank);
-        let Some(lanes) = &mut self.lanes else { return };
-        let Some(in_lane) = lanes.get_mut(&lane) else { return };
+        let in_lane = self.lanes.as_mut().and_then(|lanes| lanes.get_mut(&lane));
+        let Some(in_lane) = in_lane else { return };
         in_lane.waiting.remove(&rank);
-        if in_lane.is_out {
-            return;
-        }
-        match in_lane.waiting.first().copied() {
-            Some(head) => self.make_ready(head, lane),
-            None => {
-                lanes.remove(&lane);
-            }
+        if !in_lane.is_out {
+            self.go_on(lane);
         }
     }
 
     /// The message of a lane that was out is no longer.
     pub(super) fn release(&mut self, lane: u64) {
-        let Some(lanes) = &mut self.lanes else { return };
-        let Some(in_lane) = lanes.get_mut(&lane) else { return };
+        let in_lane = self.lanes.as_mut().and_then(|lanes| lanes.get_mut(&lane));
+        let Some(in_lane) = in_lane else { return };
         in_lane.is_out = false;
+        self.go_on(lane);
+    }
+
+    /// The first message of a lane that has none out is ready.
+    fn go_on(&mut self, lane: u64) {
+        let Some(lanes) = &mut self.lanes else { return };
+        let Some(in_lane) = lanes.get(&lane) else { return };
         match in_lane.waiting.first().copied() {
             Some(head) => self.make_ready(head, lane),
             None => {

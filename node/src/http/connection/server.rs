@@ -17,7 +17,7 @@ use crate::tls::HttpsAcceptor;
 
 /// Serves at most `most` connections at a time until `shutdown`, then lets open requests finish for
 /// at most [`DRAIN_TIMEOUT`]. With `https` every client has to speak TLS.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     most: usize,
     https: Option<HttpsAcceptor>,

@@ -63,7 +63,7 @@ impl Coding {
 
 /// Compresses a body.
 #[derive(Debug)]
-pub enum Encoder {
+pub(crate) enum Encoder {
     /// See [`Coding::Gzip`].
     Gzip(GzEncoder<Vec<u8>>),
     /// See [`Coding::Deflate`].
@@ -72,13 +72,13 @@ pub enum Encoder {
 
 impl Encoder {
     /// Takes a piece; returns the bytes that are ready, perhaps none yet.
-    pub fn push(&mut self, piece: &[u8]) -> std::io::Result<Bytes> {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> std::io::Result<Bytes> {
         self.write(piece)?;
         Ok(std::mem::take(self.out()).into())
     }
 
     /// The bytes that are left after the last piece.
-    pub fn finish(self) -> std::io::Result<Bytes> {
+    pub(crate) fn finish(self) -> std::io::Result<Bytes> {
         self.end().map(Bytes::from)
     }
 

@@ -12,9 +12,9 @@ use prometheus_client::registry::Registry;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
     /// Name of the route; `none` where none matched.
-    pub route: &'static str,
+    pub(crate) route: &'static str,
     /// Status code.
-    pub status: u32,
+    pub(crate) status: u32,
 }
 
 /// What a request wants, as a label.
@@ -29,7 +29,7 @@ const SECONDS: [f64; 14] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0
 
 /// Counters of the HTTP API. Clones share their values.
 #[derive(Debug, Clone)]
-pub struct HttpMetrics {
+pub(crate) struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     kept_pages: Counter,
     seconds: Family<KindLabel, Histogram>,
@@ -55,7 +55,7 @@ impl Default for HttpMetrics {
 
 impl HttpMetrics {
     /// Makes the counters part of `/metrics`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("http_requests", "HTTP requests answered, by route and status", self.requests.clone());
         let kept = "Pages of streams sent as they were kept, without a look at the database";
         registry.register("http_kept_pages", kept, self.kept_pages.clone());
@@ -64,7 +64,7 @@ impl HttpMetrics {
     }
 
     /// Counts a page that was sent as it was kept.
-    pub fn sent_kept_page(&self) {
+    pub(crate) fn sent_kept_page(&self) {
         self.kept_pages.inc();
     }
 
@@ -75,7 +75,7 @@ impl HttpMetrics {
     }
 
     /// Counts an answer.
-    pub fn answered(&self, route: &'static str, status: u16) {
+    pub(crate) fn answered(&self, route: &'static str, status: u16) {
         self.requests.get_or_create(&RequestLabels { route, status: u32::from(status) }).inc();
     }
 }

@@ -8,13 +8,13 @@ use crate::http::exchange::media_type::{ALL, MediaType};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chosen {
     /// The type.
-    pub media_type: MediaType,
+    pub(crate) media_type: MediaType,
     /// The request has neither a `format` nor an Accept header.
-    pub is_default: bool,
+    pub(crate) is_default: bool,
     /// The Accept header has an item that is literally `*/*`.
-    pub accepts_anything: bool,
+    pub(crate) accepts_anything: bool,
     /// The request names the type by its alias, so the answer does, too.
-    pub by_alias: bool,
+    pub(crate) by_alias: bool,
 }
 
 impl Chosen {

@@ -18,7 +18,7 @@ const OWNED_FROM_BYTES: usize = 16 * 1024;
 
 /// The body of an answer.
 #[derive(Default)]
-pub struct Reply {
+pub(crate) struct Reply {
     kind: Kind,
     /// The memory of a body that is handed over as one piece.
     held: Option<Held>,
@@ -53,19 +53,19 @@ struct Pieces {
 /// client knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the answer was given up before its end")]
-pub struct GivenUp;
+pub(crate) struct GivenUp;
 
 /// Makes a body piece by piece.
-pub struct PieceSender(mpsc::Sender<Option<Bytes>>);
+pub(crate) struct PieceSender(mpsc::Sender<Option<Bytes>>);
 
 impl Reply {
     /// A body in memory.
-    pub fn new(body: Bytes) -> Self {
+    pub(crate) fn new(body: Bytes) -> Self {
         Self { kind: Kind::Whole(Some(body).filter(|body| !body.is_empty())), held: None }
     }
 
     /// A body that is still being made; `length` if it is known.
-    pub fn in_pieces(length: Option<u64>) -> (Self, PieceSender) {
+    pub(crate) fn in_pieces(length: Option<u64>) -> (Self, PieceSender) {
         // One piece waits while the one before it is written to the connection.
         let (sender, receiver) = mpsc::channel(1);
         let pieces = Pieces { receiver, left: length, encoder: None, is_at_end: false };
@@ -74,17 +74,17 @@ impl Reply {
 
     /// A body made of the pieces of `stream`, each of which is made only when the connection can
     /// take it.
-    pub fn live(stream: impl Stream<Item = Result<Bytes, GivenUp>> + Send + 'static) -> Self {
+    pub(crate) fn live(stream: impl Stream<Item = Result<Bytes, GivenUp>> + Send + 'static) -> Self {
         Self { kind: Kind::Live(Box::pin(stream)), held: None }
     }
 
     /// Whether it has no foreseeable end.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         matches!(self.kind, Kind::Live(_))
     }
 
     /// The body if it is in memory, otherwise this value again.
-    pub fn into_whole(self) -> Result<Bytes, Self> {
+    pub(crate) fn into_whole(self) -> Result<Bytes, Self> {
         match self.kind {
             Kind::Whole(body) => Ok(body.unwrap_or_default()),
             kind => Err(Self { kind, held: self.held }),
@@ -92,7 +92,7 @@ impl Reply {
     }
 
     /// Length of a body that is in memory; zero for others.
-    pub fn whole_bytes(&self) -> usize {
+    pub(crate) fn whole_bytes(&self) -> usize {
         match &self.kind {
             Kind::Whole(Some(body)) => body.len(),
             Kind::Whole(None) | Kind::Pieces(_) | Kind::Live(_) => 0,
@@ -111,7 +111,7 @@ impl Reply {
     }
 
     /// The body with its pieces compressed on their way.
-    pub fn encoded(mut self, encoder: Encoder) -> Self {
+    pub(crate) fn encoded(mut self, encoder: Encoder) -> Self {
         if let Kind::Pieces(pieces) = &mut self.kind {
             pieces.left = None;
             pieces.encoder = Some(encoder);
@@ -122,17 +122,17 @@ impl Reply {
 
 impl PieceSender {
     /// Waits until the connection can take a piece; false when it is gone.
-    pub async fn send(&self, piece: Bytes) -> bool {
+    pub(crate) async fn send(&self, piece: Bytes) -> bool {
         self.0.send(Some(piece)).await.is_ok()
     }
 
     /// Returns once the connection is gone.
-    pub async fn unwanted(&self) {
+    pub(crate) async fn unwanted(&self) {
         self.0.closed().await;
     }
 
     /// The body is complete.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         // A connection that is gone does not miss the end.
         let _ = self.0.send(None).await;
     }

@@ -24,19 +24,19 @@ use crate::listen::network;
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// Address of the client, or of the balancer before it.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// What counts as its address where all connections of one share something.
-    pub network: IpAddr,
+    pub(crate) network: IpAddr,
     /// Whether it is TLS.
-    pub is_tls: bool,
+    pub(crate) is_tls: bool,
     /// The client has closed its sending side: it asks for nothing more. Over HTTP/2 never.
-    pub closed: CancellationToken,
+    pub(crate) closed: CancellationToken,
     /// What the heads of its requests make the node hold.
-    pub heads: Arc<Account>,
+    pub(crate) heads: Arc<Account>,
     /// The same of their bodies, as far as these are small.
-    pub bodies: Arc<Account>,
+    pub(crate) bodies: Arc<Account>,
     /// What it makes the node hold of answers, until they are sent.
-    pub answers: Arc<Account>,
+    pub(crate) answers: Arc<Account>,
 }
 
 impl Connection {
@@ -63,21 +63,21 @@ impl Connection {
 /// A request past routing and negotiation.
 pub(crate) struct Request<'a> {
     /// The node.
-    pub state: &'a AppState,
+    pub(crate) state: &'a AppState,
     /// What the request came over.
-    pub connection: &'a Connection,
+    pub(crate) connection: &'a Connection,
     /// The caller that sent it.
-    pub caller: Caller,
+    pub(crate) caller: Caller,
     /// Headers.
-    pub headers: &'a HeaderMap,
+    pub(crate) headers: &'a HeaderMap,
     /// Path and query as sent.
-    pub uri: &'a http::Uri,
+    pub(crate) uri: &'a http::Uri,
     /// Parts of the path.
-    pub params: &'a Params<'a>,
+    pub(crate) params: &'a Params<'a>,
     /// Media type of the body; bytes where the route looks at none.
-    pub body_type: MediaType,
+    pub(crate) body_type: MediaType,
     /// Media type of the answer.
-    pub chosen: Chosen,
+    pub(crate) chosen: Chosen,
 }
 
 impl Request<'_> {

@@ -24,7 +24,7 @@ use crate::timing::{self, Phase};
 /// A request body, and the memory that it takes for as long as this value lives.
 pub(crate) struct Body {
     /// The bytes.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     memory: BodyMemory,
 }
 

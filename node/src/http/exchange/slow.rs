@@ -17,7 +17,7 @@ use crate::timing::Spent;
 
 /// Requests that took long. Clones count together.
 #[derive(Debug, Clone)]
-pub struct SlowRequests {
+pub(crate) struct SlowRequests {
     limit: Option<Duration>,
     lines: Arc<Lines>,
     newest: Arc<Mutex<VecDeque<SlowRequest>>>,

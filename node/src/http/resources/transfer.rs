@@ -13,7 +13,7 @@ use crate::http::exchange::{delivery, extract, request_body, response};
 use crate::http::limits::{MAX_BODY_BYTES, PARSED_AT_ONCE_BYTES};
 use crate::http::resources::filter;
 use crate::ndjson::{self, Line, NextNumber};
-use crate::streams::{ExportPage, Exported, ExportedEnds, Import, ImportError, Imported, LargeAnswer};
+use crate::streams::{ExportPage, ExportedEnds, Import, ImportError, Imported, LargeAnswer, Links, Source};
 
 /// One of these makes the query a filter; it is refused when others are missing.
 const FILTER_PARTS: [&str; 4] = ["context", "type", "data", "exclude-system-events"];
@@ -94,18 +94,19 @@ pub(crate) async fn export(request: &Request<'_>) -> Result<Response<Reply>, Api
         None => 0,
         Some(text) => text.parse().map_err(|_| ApiError::BadRequest("from is a position or a number".into()))?,
     };
-    let exported = match request.query("stream") {
-        Some(name) => Exported::Stream(extract::stream(&name)?),
-        None if FILTER_PARTS.iter().all(|part| request.query(part).is_none()) => Exported::Log(None),
-        None => Exported::Log(Some(filter::parse(request.uri.query())?.into())),
+    let links = Links::AsStored;
+    let source = match request.query("stream") {
+        Some(name) => Source::Stream { name: extract::stream(&name)?, links },
+        None if FILTER_PARTS.iter().all(|part| request.query(part).is_none()) => Source::Log { filter: None, links },
+        None => Source::Log { filter: Some(filter::parse(request.uri.query())?.into()), links },
     };
     if let Some(after) = request.query("ends-after") {
         let after = Some(after).filter(|after| !after.is_empty());
-        let ends = request.state.streams.export_ends(request.client(), exported, after).await;
+        let ends = request.state.streams.export_ends(request.client(), source, after).await;
         let ends = ends.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
         return Ok(answer(request, lines_of_ends(&ends), ends.answer));
     }
-    let page = request.state.streams.export(request.client(), exported, from).await;
+    let page = request.state.streams.export(request.client(), source, from).await;
     let page = page.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
     Ok(answer(request, lines(&page), page.answer))
 }

@@ -13,7 +13,7 @@ pub(crate) const MAX_LAG: u64 = 1_000;
 
 /// A change that an administrator asks for. Servers are named by their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// A new server becomes a member: a voter when it has caught up, or a replica for good.
     Add {
         /// The server.

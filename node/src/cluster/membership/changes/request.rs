@@ -23,7 +23,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a change is not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeMembersError {
+pub(crate) enum ChangeMembersError {
     /// Something is in its way.
     #[error("{0}")]
     Refused(String),

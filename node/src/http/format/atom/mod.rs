@@ -84,7 +84,7 @@ pub(crate) struct Printer<'a> {
     /// `@{stream}` as the inside of a JSON string.
     title: Vec<u8>,
     /// Prints times.
-    pub times: TimePrinter,
+    pub(crate) times: TimePrinter,
 }
 
 impl<'a> Printer<'a> {
@@ -112,32 +112,32 @@ impl<'a> Printer<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Feed {
     /// Title.
-    pub title: String,
+    pub(crate) title: String,
     /// URI of the stream.
-    pub id: String,
+    pub(crate) id: String,
     /// Time of the event that dates the page.
-    pub updated: Option<Ticks>,
+    pub(crate) updated: Option<Ticks>,
     /// Name of the stream; `None` for the log of all events.
-    pub stream: Option<String>,
+    pub(crate) stream: Option<String>,
     /// headOfStream.
-    pub head_of_stream: bool,
+    pub(crate) head_of_stream: bool,
     /// Whether there is a selfUrl.
-    pub has_self_url: bool,
+    pub(crate) has_self_url: bool,
     /// eTag of the document.
-    pub tag: Option<String>,
+    pub(crate) tag: Option<String>,
     /// Relation and URI.
-    pub links: Vec<(&'static str, String)>,
+    pub(crate) links: Vec<(&'static str, String)>,
 }
 
 /// How a feed is written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Format {
     /// The notation.
-    pub notation: Notation,
+    pub(crate) notation: Notation,
     /// How much of the events it shows.
-    pub embed: Embed,
+    pub(crate) embed: Embed,
     /// Base of its links.
-    pub base: Base,
+    pub(crate) base: Base,
 }
 
 /// What a feed is written in.

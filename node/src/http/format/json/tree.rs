@@ -50,7 +50,7 @@ fn parse_at(text: &str, levels: usize) -> Option<Json<'_>> {
 }
 
 /// A string borrowed from the text where it has no escapes.
-pub(crate) struct Text<'text>(pub Cow<'text, str>);
+pub(crate) struct Text<'text>(pub(crate) Cow<'text, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
 }
 
 /// The members of an object in order, values as text.
-pub(crate) struct Members<'text>(pub Vec<(Cow<'text, str>, &'text RawValue)>);
+pub(crate) struct Members<'text>(pub(crate) Vec<(Cow<'text, str>, &'text RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

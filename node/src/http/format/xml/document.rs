@@ -23,11 +23,11 @@ use crate::http::limits::MAX_NESTING;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tag<'a> {
     /// The name as it is written.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// In the order of the document, declarations of namespaces included.
-    pub attributes: Vec<Attribute<'a>>,
+    pub(crate) attributes: Vec<Attribute<'a>>,
     /// Written as `<name/>`: it has ended, and no [`Part::Close`] follows.
-    pub is_self_closing: bool,
+    pub(crate) is_self_closing: bool,
 }
 
 /// What a document consists of. Comments and processing instructions mean nothing, and outside of

@@ -71,7 +71,7 @@ impl Transfer {
 }
 
 /// All figures of one moment.
-pub struct Sample {
+pub(crate) struct Sample {
     pub(super) leaves: Vec<Leaf>,
     pub(super) connections: Vec<Transfer>,
 }
@@ -94,7 +94,7 @@ struct Taken {
 }
 
 /// Takes samples, one per [`LIFETIME`] at most, and keeps the last one.
-pub struct Stats {
+pub(crate) struct Stats {
     started: SystemTime,
     data_dir: PathBuf,
     /// The first sample's rates count from here.
@@ -104,7 +104,7 @@ pub struct Stats {
 
 impl Stats {
     /// For a process that begins now and keeps its data in `data_dir`.
-    pub fn new(data_dir: PathBuf) -> Self {
+    pub(crate) fn new(data_dir: PathBuf) -> Self {
         let start = (Process::now().ok()).zip(Machine::now().ok()).map(|(process, machine)| Counts {
             at: Instant::now(),
             process_cpu_seconds: process.cpu_seconds,
@@ -118,7 +118,7 @@ impl Stats {
     }
 
     /// The figures of this second; `None` when the system does not provide them.
-    pub async fn sample(&self, cluster: &ClusterView) -> Option<Arc<Sample>> {
+    pub(crate) async fn sample(&self, cluster: &ClusterView) -> Option<Arc<Sample>> {
         // Requests that come meanwhile wait, and get the same sample.
         let mut last = self.last.lock().await;
         if let Some(taken) = last.as_ref().filter(|taken| taken.counts.at.elapsed() < LIFETIME) {

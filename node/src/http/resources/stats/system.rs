@@ -14,19 +14,19 @@ use crate::files::Space;
 #[derive(Debug, Default)]
 pub(super) struct Process {
     /// Seconds of processor time used, by all threads.
-    pub cpu_seconds: f64,
+    pub(crate) cpu_seconds: f64,
     /// Threads at the moment.
-    pub threads: u64,
+    pub(crate) threads: u64,
     /// Memory in use that is not swapped out.
-    pub resident_bytes: u64,
+    pub(crate) resident_bytes: u64,
     /// Bytes read from disks.
-    pub read_bytes: u64,
+    pub(crate) read_bytes: u64,
     /// Bytes written to disks.
-    pub written_bytes: u64,
+    pub(crate) written_bytes: u64,
     /// System calls that read: files, sockets and all.
-    pub reads: u64,
+    pub(crate) reads: u64,
     /// System calls that wrote.
-    pub writes: u64,
+    pub(crate) writes: u64,
 }
 
 impl Process {
@@ -54,11 +54,11 @@ impl Process {
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     /// Processor time since boot that was spent on work, in seconds, all cores together.
-    pub busy_seconds: f64,
+    pub(crate) busy_seconds: f64,
     /// All processor time since boot, in seconds, all cores together.
-    pub total_seconds: f64,
+    pub(crate) total_seconds: f64,
     /// Memory that programs can have.
-    pub available_bytes: u64,
+    pub(crate) available_bytes: u64,
 }
 
 impl Machine {
@@ -86,13 +86,13 @@ fn unreadable(error: ProcError) -> io::Error {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Drive {
     /// Where it is mounted.
-    pub mount: PathBuf,
+    pub(crate) mount: PathBuf,
     /// Its size, and what is left for others than root.
-    pub total_bytes: u64,
+    pub(crate) total_bytes: u64,
     /// See [`Self::total_bytes`].
-    pub available_bytes: u64,
+    pub(crate) available_bytes: u64,
     /// What is taken.
-    pub used_bytes: u64,
+    pub(crate) used_bytes: u64,
 }
 
 impl Drive {
@@ -124,13 +124,13 @@ fn mount_of(directory: &Path, mount_points: impl Iterator<Item = PathBuf>) -> Pa
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Socket {
     /// This end.
-    pub local: SocketAddr,
+    pub(crate) local: SocketAddr,
     /// The other end.
-    pub remote: SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// Bytes sent that the other end has not confirmed.
-    pub unconfirmed_bytes: u64,
+    pub(crate) unconfirmed_bytes: u64,
     /// Bytes received that the process has not read.
-    pub unread_bytes: u64,
+    pub(crate) unread_bytes: u64,
 }
 
 /// All TCP connections of this machine (or of its network namespace).

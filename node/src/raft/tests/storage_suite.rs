@@ -1,20 +1,19 @@
 //! openraft's own storage suite against Headwater's log and state machine, on real directories.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by a panic, also in its helpers")]
-
 use std::sync::Arc;
 
-use headwater::apply::ApplyHandle;
-use headwater::event::Stamps;
-use headwater::log::Log;
-use headwater::metrics::Metrics;
-use headwater::raft::log_storage::LogStorage;
-use headwater::raft::{StateMachine, TypeConfig};
-use headwater::snapshot::SnapshotStore;
-use headwater::store::StateWriter;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
+
+use crate::apply::ApplyHandle;
+use crate::event::Stamps;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::raft::log_storage::LogStorage;
+use crate::raft::{StateMachine, TypeConfig};
+use crate::snapshot::SnapshotStore;
+use crate::store::StateWriter;
 
 /// Enough for the handful of entries of a case.
 const BLOCK_CACHE_BYTES: usize = 1 << 20;

@@ -1,11 +1,6 @@
 //! Consensus as a whole: three nodes in this process with their real log, state and gRPC on
 //! loopback.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken assumption is a failed test")]
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests may wait")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,20 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use headwater::config::{Config, MemberConfig};
-use headwater::event::{Ticks, WriteOutcome};
-use headwater::metrics::Metrics;
-use headwater::node::OPEN_FILES;
-use headwater::raft::{self, EntryResult, Founding, Parts, Proposal, Seen};
-use headwater::transport::{Dialer, LocalIdentity, Member, NodeId, Resolve};
 use headwater_proto::stored;
 use prost::Message;
-use support::nodes::free_addresses;
-use support::{PATIENCE, until};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, MemberConfig};
+use crate::event::{Ticks, WriteOutcome};
+use crate::metrics::Metrics;
+use crate::node::OPEN_FILES;
+use crate::node::support::nodes::free_addresses;
+use crate::node::support::{PATIENCE, until};
+use crate::raft::{self, EntryResult, Founding, Parts, Proposal, Seen};
+use crate::transport::{Dialer, LocalIdentity, Member, NodeId, Resolve};
 
 const CLUSTER_ID: [u8; 16] = [7; 16];
 

@@ -1,0 +1,163 @@
+//! From flags to a configuration, to a subcommand or [`Node::run`](node::Node::run), to an exit
+//! code.
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use rustix::fs::Mode;
+
+use crate::backup::command::{CommandError, Verdict};
+use crate::cluster::identity::IdentityError;
+use crate::commands::Health;
+use crate::config::{CertsCommand, Config, ConfigError, Invocation};
+use crate::descriptors::OpenFiles;
+use crate::node::OPEN_FILES;
+use crate::raft::StartError;
+use crate::{backup, client, commands, config, fatal, node, telemetry, tls, transfer};
+
+/// The options are unknown, wrong or contradictory. The exit codes of a node are in `fatal`.
+const EXIT_USAGE: u8 = 2;
+
+/// A cluster takes writes, but something is wrong with it.
+const EXIT_DEGRADED: u8 = 3;
+
+/// A cluster takes no writes.
+const EXIT_UNAVAILABLE: u8 = 4;
+
+/// Does what the command line and the environment of this process say, to the end.
+pub fn main() -> ExitCode {
+    match config::resolve(std::env::args_os(), std::env::vars_os()) {
+        Ok(Invocation::Run(config)) => run(*config),
+        Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Certs(command)) => certs(&command),
+        Ok(Invocation::Health(flags)) => ended(client::run(commands::health(&flags))),
+        Ok(Invocation::Cluster(command)) => looked(client::run(commands::cluster(&command))),
+        Ok(Invocation::Scavenge(flags)) => ended(client::run(commands::scavenge(&flags))),
+        Ok(Invocation::Top(flags)) => ended(client::run(commands::top(&flags))),
+        Ok(Invocation::Redact(flags)) => ended(client::run(commands::redact(&flags))),
+        Ok(Invocation::Backup(flags)) => as_private(|| ended(client::run(backup::fetch::backup(&flags)))),
+        Ok(Invocation::Restore(flags)) => as_private(|| judged(backup::command::restore(&flags))),
+        Ok(Invocation::Verify(flags)) => as_private(|| judged(client::run(backup::command::verify(&flags)))),
+        Ok(Invocation::Import(flags)) => ended(client::run(transfer::import(&flags))),
+        Ok(Invocation::Export(flags)) => ended(client::run(transfer::export(&flags))),
+        Err(ConfigError::CommandLine(error)) => {
+            if error.kind() == ErrorKind::DisplayVersion {
+                return print(&node::version());
+            }
+            let is_output = error.kind() == ErrorKind::DisplayHelp;
+            match error.print() {
+                Ok(()) if is_output => ExitCode::SUCCESS,
+                _ => ExitCode::from(EXIT_USAGE),
+            }
+        }
+        Err(error) => {
+            tell!("headwater: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(fatal::EXIT_REFUSED as u8),
+    }
+}
+
+fn certs(command: &CertsCommand) -> ExitCode {
+    match tls::run_certs(command) {
+        Ok(said) => print(&said),
+        Err(error) => {
+            tell!("headwater: {error}");
+            ExitCode::from(fatal::EXIT_REFUSED as u8)
+        }
+    }
+}
+
+/// The end of a subcommand that has said on the way what it did.
+fn ended<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell!("headwater: {error}");
+            ExitCode::from(fatal::EXIT_REFUSED as u8)
+        }
+    }
+}
+
+/// The end of a subcommand that looked at a cluster.
+fn looked(done: Result<Health, commands::CommandError>) -> ExitCode {
+    match done {
+        Ok(Health::Good) => ExitCode::SUCCESS,
+        Ok(Health::Degraded) => ExitCode::from(EXIT_DEGRADED),
+        Ok(Health::Unavailable) => ExitCode::from(EXIT_UNAVAILABLE),
+        Err(error) => ended(Err(error)),
+    }
+}
+
+/// The end of a subcommand that looked for damage.
+fn judged(done: Result<Verdict, CommandError>) -> ExitCode {
+    match done {
+        Ok(Verdict::Sound) => ExitCode::SUCCESS,
+        Ok(Verdict::Damaged) => ExitCode::from(fatal::EXIT_REFUSED as u8),
+        Err(error) if error.is_of_usage() => {
+            tell!("headwater: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(error) => ended(Err(error)),
+    }
+}
+
+/// Whatever is created meanwhile is for the user of this process alone: events, hashes of
+/// passwords, keys.
+fn as_private<T>(work: impl FnOnce() -> T) -> T {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    work()
+}
+
+fn run(config: Config) -> ExitCode {
+    match as_private(|| start(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            fatal::tell(&format!("{error:#}"));
+            fatal::leave(if is_of_storage(&error) { fatal::EXIT_STORAGE } else { fatal::EXIT_REFUSED })
+        }
+    }
+}
+
+/// Whether the disk fails or is full, or what is on it is damaged or does not fit together.
+fn is_of_storage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<StartError>().is_some_and(StartError::is_of_storage)
+        || error.downcast_ref::<IdentityError>().is_some_and(IdentityError::is_of_storage)
+}
+
+/// What the parts of the node may open. Many systems start processes with 1,024 open files and let
+/// them have more when they ask.
+fn open_files() -> anyhow::Result<OpenFiles> {
+    let wanted = OPEN_FILES.sum();
+    let allowed = rlimit::increase_nofile_limit(wanted).or_else(|_| rlimit::Resource::NOFILE.get_soft())?;
+    let parts = OPEN_FILES.within(allowed)?;
+    if parts != OPEN_FILES {
+        let clients = parts.clients;
+        tracing::warn!(
+            allowed,
+            wanted,
+            clients,
+            "the limit of open files is low, so the node serves fewer clients; raise `ulimit -n`"
+        );
+    }
+    Ok(parts)
+}
+
+fn start(config: Config) -> anyhow::Result<()> {
+    telemetry::start(&config.log_filter, config.log_json)?;
+    let open_files = open_files()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .thread_name("headwater-worker")
+        .enable_all()
+        .build()?;
+    runtime.block_on(node::Node::run(config, open_files))
+}
