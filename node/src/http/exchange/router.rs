@@ -39,6 +39,13 @@ pub(crate) struct Route {
     pub(crate) handler: Handler,
 }
 
+impl Route {
+    /// Whether a GET of it changes something: messages go to whoever asks.
+    pub(crate) fn hands_out_messages(&self) -> bool {
+        self.produces.is_some_and(|types| types.contains(&MediaType::MessagesXml))
+    }
+}
+
 /// Handlers have one type, so that a table can hold them; their futures live on the heap, each as
 /// large as it needs to be.
 pub(crate) type Handler = for<'r> fn(&'r Request<'r>, Incoming) -> Answering<'r>;

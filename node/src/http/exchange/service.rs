@@ -125,7 +125,11 @@ async fn exchange(
         return answer;
     }
     let Some((route, params)) = served_by else { return refused(ApiError::MethodNotAllowed, allowed) };
-    if origin::may_write(&head.method)
+    // Nobody would get the messages.
+    if head.method == Method::HEAD && route.hands_out_messages() {
+        return refused(ApiError::MethodNotAllowed, allowed);
+    }
+    if (origin::may_write(&head.method) || route.hands_out_messages())
         && caller.principal().is_some()
         && origin::is_foreign(state, connection, &head.headers)
     {

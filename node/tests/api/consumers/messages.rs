@@ -306,3 +306,24 @@ async fn a_long_poll_ends_with_the_first_message_or_its_time() {
     })
     .await;
 }
+
+/// contract/services 1.2 and 3.4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_a_head_request_nor_a_foreign_page_takes_messages() {
+    let nodes = crate::support::nodes::Nodes::start_with_options(1, &["--head-requests"]).await;
+    let base = nodes.leader();
+    let ask = move || {
+        let group = Group::made(&base, "{}");
+        group.append(1);
+        for rest in ["", "/5"] {
+            assert_eq!(group.send("HEAD", rest, &[], "").status, 405, "{rest:?}");
+            let foreign = [("Sec-Fetch-Site", "cross-site"), ("Accept", MESSAGES)];
+            assert_eq!(group.send("GET", rest, &foreign, "").status, 403, "{rest:?}");
+        }
+        assert_eq!(group.send("HEAD", "/info", &[], "").status, 200);
+        assert_eq!(numbers(&group.take(1)), [0]);
+        assert_eq!(group.info()["totalItemsProcessed"], 1);
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap();
+    nodes.stop().await;
+}
