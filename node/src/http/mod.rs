@@ -23,6 +23,7 @@ use crate::access::Access;
 use crate::backup::Backups;
 use crate::cluster::view::ClusterView;
 use crate::config::Config;
+use crate::consumers::Consumers;
 use crate::metrics::Metrics;
 use crate::scavenge::Scavenger;
 use crate::streams::Streams;
@@ -91,6 +92,7 @@ impl AppState {
         Self {
             router: Arc::new(Router::new(routes::ROUTES)),
             streams,
+            consumers,
             cluster,
             access,
             scavenger,
