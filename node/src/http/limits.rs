@@ -52,11 +52,11 @@ pub(crate) const MAX_USER_DOCUMENT_BYTES: usize = 512 * 1024;
 pub(crate) const MAX_MEMBER_DOCUMENT_BYTES: usize = 4 * 1024;
 
 /// Bytes of a body with the settings of a group of consumers: 14 fields.
-pub const MAX_GROUP_DOCUMENT_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_GROUP_DOCUMENT_BYTES: usize = 16 * 1024;
 
 /// Messages that a connected consumer may have without settling them, where it does not say how
 /// many.
-pub const DEFAULT_CONSUMER_WINDOW: usize = 20;
+pub(crate) const DEFAULT_CONSUMER_WINDOW: usize = 20;
 
 /// Bytes of name and password in an Authorization header, as encoded.
 pub(crate) const MAX_CREDENTIALS_BYTES: usize = 4 * 1024;
