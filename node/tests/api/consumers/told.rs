@@ -1,10 +1,14 @@
 //! What is told of groups, and what they leave behind.
 
+use std::path::Path;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Group, JSON, numbers, on_a_node, send};
 use crate::support::block_until;
-use crate::support::nodes::Nodes;
+use crate::support::nodes::Places;
+use crate::support::process::Process;
 
 fn keys(of: &Value) -> Vec<&str> {
     of.as_object().unwrap().keys().map(String::as_str).collect()
@@ -132,33 +136,50 @@ async fn the_description_document_of_a_stream_names_its_groups() {
     .await;
 }
 
-/// PS-A34, A35.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_does_not_come_again_after_a_restart() {
-    let mut nodes = Nodes::start(1).await;
-    let base = nodes.leader();
-    let before = move || {
-        let group = Group::made(&base, r#"{"minCheckPointCount":1}"#);
-        group.append(5);
-        let taken = group.take(5);
-        // Not the second one: the fifth stands above the checkpoint.
-        for number in [0, 1, 4] {
-            taken[number].acknowledge(&base);
-        }
+/// A node as a process, which listens where it listened before.
+fn start(data: &Path, places: &Places) -> Process {
+    let data = format!("--data-dir={}", data.display());
+    let process = Process::start(&[&data, "--http-listen", &places.http[0], "--raft-listen", &places.raft[0]]);
+    process.wait_for(&["listening"]);
+    process
+}
+
+/// Settles some of five messages, ends the node so, and says what comes again.
+fn after_an_end_by(signal: Signal) -> Vec<u64> {
+    let (data, places) = (tempfile::tempdir().unwrap(), Places::new(1));
+    let base = format!("http://{}", places.http[0]);
+    let mut node = start(data.path(), &places);
+    let group = Group::made(&base, r#"{"minCheckPointCount":1}"#);
+    group.append(5);
+    let taken = group.take(5);
+    // The last one stands above two that are still open.
+    for number in [4, 0, 1] {
+        taken[number].acknowledge(&base);
+    }
+    if signal == Signal::KILL {
         block_until("the checkpoint is stored", || {
             let checkpoints = group.own_stream("checkpoint");
             checkpoints.last().is_some_and(|last| last["data"] == "1" && last["eventType"] == "SubscriptionCheckpoint")
         });
-        group
-    };
-    let group = tokio::task::spawn_blocking(before).await.unwrap();
-    nodes.stop_node(0).await;
-    nodes.start_node(0).await;
-    nodes.wait_until_ready().await;
-    let group = Group { base: nodes.leader(), ..group };
-    let after = move || assert_eq!(numbers(&group.take(2)), [2, 3]);
-    tokio::task::spawn_blocking(after).await.unwrap();
-    nodes.stop().await;
+    }
+    node.signal(signal);
+    block_until("the node has ended", || node.exited().is_some());
+    let _node = start(data.path(), &places);
+    let again = numbers(&group.take(2));
+    assert_eq!(numbers(&group.wait(1)), [0; 0]);
+    again
+}
+
+/// PS-A34, A35.
+#[test]
+fn what_was_acknowledged_and_stored_does_not_come_again_after_a_crash() {
+    assert_eq!(after_an_end_by(Signal::KILL), [2, 3]);
+}
+
+/// Ours: a node that stops in order stores everything.
+#[test]
+fn what_was_acknowledged_does_not_come_again_after_a_stop() {
+    assert_eq!(after_an_end_by(Signal::TERM), [2, 3]);
 }
 
 /// contract/services 3.3: a group that is made again begins anew.
