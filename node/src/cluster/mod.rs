@@ -5,9 +5,9 @@
 //! [`leader_end`] (when its process ends), [`writes`] (from the request to the decision),
 //! [`read_barrier`] (reads that must not be stale),
 //! [`membership`] (becoming and replacing a member), [`status`] (readiness, peers, figures),
-//! [`groups`] (calls to groups of consumers), [`recovery`], [`lifecycle`] and [`hand_over`] (from the start to the stop), [`clock`] (what
-//! operators should hear of the clock). [`Cluster`] is the handle on all of them, and [`service`]
-//! answers other nodes.
+//! [`groups`] (calls to groups of consumers), [`recovery`], [`lifecycle`] and [`hand_over`] (from
+//! the start to the stop), [`clock`] (what operators should hear of the clock). [`Cluster`] is the
+//! handle on all of them, and [`service`] answers other nodes.
 
 mod assembly;
 mod clock;

@@ -41,7 +41,7 @@ use crate::cluster::Cluster;
 use crate::event::stream_name::StreamNameError;
 use crate::event::{ResolvedEvent, StreamName};
 use crate::streams::{Refusal, Streams};
-pub(crate) use consumption::{Consume, Consumption, ConsumptionEnd};
+pub(crate) use consumption::{Consume, Consumption};
 pub(crate) use figures::ConsumerMetrics;
 pub(crate) use info::{ConnectionInfo, GroupInfo};
 use leader::LeaderOfGroups;

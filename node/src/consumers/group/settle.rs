@@ -137,7 +137,8 @@ impl Group {
                 true
             }
             Place::Waiting if self.handed_before.remove(id, key) => {
-                self.waiting.remove(self.rank(key), lane);
+                let rank = self.rank(key);
+                self.waiting.remove(rank, lane);
                 if let Some(reading) = self.reading_mut(key.which()) {
                     reading.handed_out(key.number());
                 }

@@ -43,11 +43,7 @@ impl Waiting {
             Strategy::Pinned | Strategy::PinnedByCorrelation => (false, true),
             Strategy::OrderedByStream => (true, true),
         };
-        Self {
-            ready: BTreeMap::new(),
-            lanes: is_ordered.then(HashMap::new),
-            pinned: is_pinned.then(Pinned::default),
-        }
+        Self { ready: BTreeMap::new(), lanes: is_ordered.then(HashMap::new), pinned: is_pinned.then(Pinned::default) }
     }
 
     /// The first message that may be handed out.

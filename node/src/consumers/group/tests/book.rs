@@ -11,7 +11,10 @@ pub(super) enum State {
     /// It has to be read, for the first time or again.
     Unread,
     Waiting,
-    Out { since: Instant, consumer: Option<ConsumerId> },
+    Out {
+        since: Instant,
+        consumer: Option<ConsumerId>,
+    },
     Parking,
     Settled,
 }
@@ -22,9 +25,18 @@ pub(super) struct Line {
     pub(super) retries: u32,
     /// It was handed out before, or was open when the group was taken up.
     pub(super) is_touched: bool,
+    /// It waits, and was open when the group was taken up.
+    pub(super) is_from_before: bool,
     /// It did not exist any more when it was to be read.
     pub(super) is_gone: bool,
     pub(super) message: Message,
+}
+
+impl Line {
+    pub(super) fn unread(message: Message) -> Self {
+        let state = State::Unread;
+        Self { state, retries: 0, is_touched: false, is_from_before: false, is_gone: false, message }
+    }
 }
 
 /// One line for each message that the group has to deal with.
@@ -37,8 +49,7 @@ pub(super) struct Book {
 
 impl Book {
     pub(super) fn enter(&mut self, message: &Message) {
-        let line = Line { state: State::Unread, retries: 0, is_touched: false, is_gone: false, message: message.clone() };
-        self.lines.insert(message.key, line);
+        self.lines.insert(message.key, Line::unread(message.clone()));
     }
 
     pub(super) fn state(&self, key: Key) -> State {
@@ -96,6 +107,7 @@ impl Book {
         assert_eq!(line.state, State::Waiting, "{key:?} is in one place only");
         assert!(line.retries <= self.max_retries);
         (line.state, line.is_touched) = (State::Out { since, consumer }, true);
+        line.is_from_before = false;
     }
 
     pub(super) fn wait_or_park(&mut self, key: Key) {
@@ -109,7 +121,10 @@ impl Book {
     }
 
     pub(super) fn settle(&mut self, id: Uuid, settlement: Settlement) -> bool {
-        let Some(key) = self.out().into_iter().find(|key| self.lines[key].message.id == id) else { return false };
+        let before = self.keys(|line| line.is_from_before);
+        let known = self.out().into_iter().chain(before).find(|key| self.lines[key].message.id == id);
+        let Some(key) = known else { return false };
+        self.lines.get_mut(&key).unwrap().is_from_before = false;
         match settlement {
             Settlement::Acknowledge | Settlement::Skip => self.set(key, State::Settled),
             Settlement::Retry => self.fail(key),
@@ -142,6 +157,7 @@ impl Book {
         for (key, line) in &mut self.lines {
             let next = if key.which() == Which::Source { nexts.0 } else { nexts.1 };
             line.is_touched = key.number() < next;
+            line.is_from_before = false;
             if line.state != State::Settled {
                 line.state = State::Unread;
             }
@@ -164,6 +180,8 @@ impl Book {
         for key in self.keys(|line| line.state == State::Unread) {
             if group.entries.contains_key(&key) {
                 self.wait_or_park(key);
+                let line = self.lines.get_mut(&key).unwrap();
+                line.is_from_before = line.is_touched && line.state == State::Waiting;
             }
         }
     }

@@ -82,6 +82,7 @@ fn check(group: &Group) {
         };
         assert_eq!(places, expected, "{key:?}");
     }
+    assert!(group.handed_before.keys().all(|key| ready.contains(&key)));
     for which in [Which::Source, Which::Parked] {
         let held = group.entries.keys().filter(|key| key.which() == which);
         let waiting = ready.iter().filter(|key| key.which() == which);

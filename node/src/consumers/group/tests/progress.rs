@@ -91,6 +91,40 @@ fn a_message_that_had_to_be_parked_for_its_count_is_parked_by_the_next_leader() 
 }
 
 #[test]
+fn what_the_last_leader_has_handed_out_can_be_settled_until_it_is_handed_out_again() {
+    let way = progress(8, &[(0, 6, 2)]);
+    let mut group = Group::new(&settings(), way);
+    assert!(!group.settle(id(0), Settlement::Acknowledge), "its id is not known yet");
+    group.reread(Which::Source, 0..=6, (0..7).map(message).collect());
+    group.read(vec![message(8)]);
+    assert!(!group.settle(id(8), Settlement::Acknowledge), "it is new");
+    for (number, settlement) in
+        [(1, Settlement::Acknowledge), (2, Settlement::Skip), (3, Settlement::Park), (4, Settlement::Retry)]
+    {
+        assert!(group.settle(id(number), settlement));
+        check(&group);
+        assert!(!group.settle(id(number), settlement));
+    }
+    group.gone([Key::Source(5)]);
+    group.give_back([Key::Source(6)]);
+    check(&group);
+    assert_eq!(group.parking().iter().map(|parking| parking.key.number()).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(open(&group.progress()), [(0, 0, 2), (3, 3, 2), (4, 4, 3), (6, 6, 2)]);
+    assert_eq!(counts(&group.take(Instant::now(), 9, NO_LIMIT)), [(0, 2), (6, 2), (8, 0)]);
+}
+
+#[test]
+fn a_lane_goes_on_when_the_last_leaders_message_is_settled() {
+    let mut group = Group::new(&with(Strategy::OrderedByStream), progress(3, &[(0, 2, 0)]));
+    group.reread(Which::Source, 0..=2, (0..3).map(|number| in_lane(number, 7)).collect());
+    for number in [1, 0] {
+        assert!(group.settle(id(number), Settlement::Acknowledge));
+        check(&group);
+    }
+    assert_eq!(numbers(&group.take(Instant::now(), 9, NO_LIMIT)), [2]);
+}
+
+#[test]
 fn a_replay_goes_on_where_it_was() {
     let (mut group, start) = (Group::new(&settings(), Progress::starting_at(3)), Instant::now());
     assert!(group.replay(10, 14));

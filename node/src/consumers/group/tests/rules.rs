@@ -149,11 +149,10 @@ fn replayed_messages_come_before_all_others_and_do_not_move_the_checkpoint() {
     group.read_parked(vec![parked_message(4, 0), parked_message(6, 1), parked_message(7, 2)]);
     check(&group);
     let handed = take(&mut group, start, 3);
-    assert_eq!(handed.iter().map(|handed| handed.key).collect::<Vec<_>>(), [
-        Key::Parked(4),
-        Key::Parked(6),
-        Key::Source(0)
-    ]);
+    assert_eq!(
+        handed.iter().map(|handed| handed.key).collect::<Vec<_>>(),
+        [Key::Parked(4), Key::Parked(6), Key::Source(0)]
+    );
     for of in &handed[..2] {
         assert!(group.settle(of.id, Settlement::Acknowledge));
     }
@@ -234,17 +233,20 @@ fn figures_tell_what_goes_on() {
     assert!(settle(&mut group, 3, Settlement::Acknowledge));
     assert!(settle(&mut group, 2, Settlement::Park));
     let figures = group.figures(start + Duration::from_secs(3));
-    assert_eq!(figures, Figures {
-        buffered: 2,
-        retrying: 1,
-        in_flight: 0,
-        outstanding: 1,
-        oldest_outstanding: Some(Duration::from_secs(3)),
-        parking: 1,
-        handed: 4,
-        acknowledged: 3,
-        is_replaying: false,
-        is_held_back: false,
-        consumers: vec![ConsumerFigures { id: consumer, handed: 3, in_flight: 0, free: 3 }],
-    });
+    assert_eq!(
+        figures,
+        Figures {
+            buffered: 2,
+            retrying: 1,
+            in_flight: 0,
+            outstanding: 1,
+            oldest_outstanding: Some(Duration::from_secs(3)),
+            parking: 1,
+            handed: 4,
+            acknowledged: 3,
+            is_replaying: false,
+            is_held_back: false,
+            consumers: vec![ConsumerFigures { id: consumer, handed: 3, in_flight: 0, free: 3 }],
+        }
+    );
 }

@@ -78,7 +78,8 @@ impl World {
             return true;
         }
         if wanted.parked_room > 0 {
-            let (messages, next) = self.parked.page(wanted.parked_from, wanted.parked_end, most.min(wanted.parked_room));
+            let (messages, next) =
+                self.parked.page(wanted.parked_from, wanted.parked_end, most.min(wanted.parked_room));
             group.read_parked(messages);
             group.passed_parked(next);
             return true;
