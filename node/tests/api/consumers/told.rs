@@ -144,8 +144,9 @@ fn start(data: &Path, places: &Places) -> Process {
     process
 }
 
-/// Settles some of five messages, ends the node so, and says what comes again.
-fn after_an_end_by(signal: Signal) -> Vec<u64> {
+/// PS-A34, A35.
+#[test]
+fn what_was_acknowledged_and_stored_does_not_come_again_after_a_crash() {
     let (data, places) = (tempfile::tempdir().unwrap(), Places::new(1));
     let base = format!("http://{}", places.http[0]);
     let mut node = start(data.path(), &places);
@@ -156,30 +157,15 @@ fn after_an_end_by(signal: Signal) -> Vec<u64> {
     for number in [4, 0, 1] {
         taken[number].acknowledge(&base);
     }
-    if signal == Signal::KILL {
-        block_until("the checkpoint is stored", || {
-            let checkpoints = group.own_stream("checkpoint");
-            checkpoints.last().is_some_and(|last| last["data"] == "1" && last["eventType"] == "SubscriptionCheckpoint")
-        });
-    }
-    node.signal(signal);
+    block_until("the checkpoint is stored", || {
+        let checkpoints = group.own_stream("checkpoint");
+        checkpoints.last().is_some_and(|last| last["data"] == "1" && last["eventType"] == "SubscriptionCheckpoint")
+    });
+    node.signal(Signal::KILL);
     block_until("the node has ended", || node.exited().is_some());
     let _node = start(data.path(), &places);
-    let again = numbers(&group.take(2));
+    assert_eq!(numbers(&group.take(2)), [2, 3]);
     assert_eq!(numbers(&group.wait(1)), [0; 0]);
-    again
-}
-
-/// PS-A34, A35.
-#[test]
-fn what_was_acknowledged_and_stored_does_not_come_again_after_a_crash() {
-    assert_eq!(after_an_end_by(Signal::KILL), [2, 3]);
-}
-
-/// Ours: a node that stops in order stores everything.
-#[test]
-fn what_was_acknowledged_does_not_come_again_after_a_stop() {
-    assert_eq!(after_an_end_by(Signal::TERM), [2, 3]);
 }
 
 /// contract/services 3.3: a group that is made again begins anew.
