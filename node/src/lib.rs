@@ -1,7 +1,7 @@
 //! Headwater: a replicated event store behind the EventStore-compatible HTTP Atom API.
 //!
 //! The rooms of the house, from the top floor down; each uses only those below it
-//! (`tests/layers.rs` checks it, docs/architecture.md draws it): [`http`] -> [`streams`] ->
+//! (`tests/layers.rs` checks it, docs/architecture.md draws it): [`http`] -> [`consumers`] -> [`streams`] ->
 //! [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`snapshot`] -> [`apply`] -> [`machine`]
 //! -> [`store`] -> [`event`]. [`transport`], between nodes, is on the floor of snapshot and apply;
 //! [`log`], which knows nothing of the domain, on that of the machine. Beside [`streams`] stand

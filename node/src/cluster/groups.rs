@@ -134,7 +134,11 @@ impl Groups {
         }
     }
 
-    async fn consume(&self, request: wire::ConsumeRequest, deadline: Instant) -> BoxStream<'static, wire::GroupResponse> {
+    async fn consume(
+        &self,
+        request: wire::ConsumeRequest,
+        deadline: Instant,
+    ) -> BoxStream<'static, wire::GroupResponse> {
         match self.leadership.living_leader(deadline).await {
             Leader::Local => self.serve(request).await,
             Leader::Remote(hint) => match timeout_at(deadline, self.consume_at(&hint, request)).await {
@@ -235,7 +239,10 @@ impl Cluster {
     }
 
     /// Answers a consumer of another node.
-    pub(super) async fn answer_consumer(&self, request: wire::ConsumeRequest) -> BoxStream<'static, wire::GroupResponse> {
+    pub(super) async fn answer_consumer(
+        &self,
+        request: wire::ConsumeRequest,
+    ) -> BoxStream<'static, wire::GroupResponse> {
         self.parts.groups.serve(request).await
     }
 }

@@ -90,10 +90,7 @@ impl cluster_server::Cluster for ClusterService {
         Ok(Response::new(wire::ReadIndexResponse { log_index: self.cluster.parts.barrier.own_read_index().await }))
     }
 
-    async fn call_group(
-        &self,
-        request: Request<wire::GroupRequest>,
-    ) -> Result<Response<wire::GroupResponse>, Status> {
+    async fn call_group(&self, request: Request<wire::GroupRequest>) -> Result<Response<wire::GroupResponse>, Status> {
         self.cluster.parts.connector.check_caller(&request)?;
         Ok(Response::new(self.cluster.answer_group_call(request.into_inner()).await))
     }

@@ -84,14 +84,7 @@ impl ConsumerMetrics {
     }
 
     /// What a worker knows of its group.
-    pub(super) fn tell(
-        &self,
-        group: &GroupName,
-        lag: i64,
-        oldest: Option<Duration>,
-        parked: u64,
-        is_stalled: bool,
-    ) {
+    pub(super) fn tell(&self, group: &GroupName, lag: i64, oldest: Option<Duration>, parked: u64, is_stalled: bool) {
         let labels = labels(group);
         self.lag.get_or_create(&labels).set(lag);
         self.oldest.get_or_create(&labels).set(oldest.map_or(0, |oldest| oldest.as_secs() as i64));

@@ -14,9 +14,7 @@ use super::GroupName;
 use super::group::{Key, Parking, Progress};
 use super::names::{is_of_settings, metastream};
 use super::settings::Settings;
-use crate::event::{
-    EventNumber, ExpectedVersion, LINK_EVENT_TYPE, METADATA_EVENT_TYPE, StreamName, Ticks, Visibility,
-};
+use crate::event::{EventNumber, ExpectedVersion, LINK_EVENT_TYPE, METADATA_EVENT_TYPE, StreamName, Ticks, Visibility};
 use crate::store::{ReadError, ReadView};
 
 const SETTINGS_EVENT: &str = "$persistentSubscriptionSettings";
@@ -96,7 +94,9 @@ pub(super) fn read(view: &ReadView<'_>, name: &GroupName) -> Result<Option<Store
     let progress = newest.and_then(|event| {
         let metadata = serde_json::from_slice::<CheckpointMetadata>(&event.metadata);
         // One of the original has no metadata: everything up to its number is done.
-        let bare = || serde_json::from_slice::<i64>(&event.data).ok().map(|done| Progress::starting_at((done + 1).max(0) as u64));
+        let bare = || {
+            serde_json::from_slice::<i64>(&event.data).ok().map(|done| Progress::starting_at((done + 1).max(0) as u64))
+        };
         metadata.map(|of| of.progress).ok().or_else(bare)
     });
     Ok(Some(Stored {
@@ -196,7 +196,11 @@ pub(super) fn update(making: &Making<'_>, generation: EventNumber) -> Command {
 
 /// Deletes a group of this generation. `metadata` are those of its streams that have events; their
 /// access lists stay, as a delete keeps them.
-pub(super) fn delete(name: &GroupName, generation: EventNumber, metadata: Vec<(String, Map<String, Value>)>) -> Command {
+pub(super) fn delete(
+    name: &GroupName,
+    generation: EventNumber,
+    metadata: Vec<(String, Map<String, Value>)>,
+) -> Command {
     let mut appends = vec![append(&name.settings_stream(), ExpectedVersion::Exactly(generation), Vec::new())];
     for (stream, mut metadata) in metadata {
         metadata.insert("$tb".into(), DELETED.into());

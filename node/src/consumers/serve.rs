@@ -104,14 +104,23 @@ impl LeaderOfGroups {
         self.manager(client).await?;
         let by = client.login();
         let (what, position) = match change {
-            Asked::Create(settings) => ("created a group of consumers", self.create(name, &parse(&settings)?, by).await?),
-            Asked::Update(settings) => ("updated a group of consumers", self.update(name, &parse(&settings)?, by).await?),
+            Asked::Create(settings) => {
+                ("created a group of consumers", self.create(name, &parse(&settings)?, by).await?)
+            }
+            Asked::Update(settings) => {
+                ("updated a group of consumers", self.update(name, &parse(&settings)?, by).await?)
+            }
             Asked::Delete(_) => ("deleted a group of consumers", self.delete(name).await?),
             Asked::ReplayParked(wire::ReplayParked { stop_at }) => {
                 self.ask(name, |reply| Call::Replay { stop_at, reply }).await?;
                 ("replayed the parked messages of a group of consumers", 0)
             }
-            Asked::Take(_) | Asked::Settle(_) | Asked::GiveBack(_) | Asked::Describe(_) | Asked::List(_) | Asked::Restart(_) => {
+            Asked::Take(_)
+            | Asked::Settle(_)
+            | Asked::GiveBack(_)
+            | Asked::Describe(_)
+            | Asked::List(_)
+            | Asked::Restart(_) => {
                 return Err(Undone::NotLeader);
             }
         };
@@ -161,7 +170,8 @@ impl LeaderOfGroups {
     }
 
     async fn list(&self, client: &Client, stream: &str, list: wire::ListGroups) -> Result<Answer, Undone> {
-        let of = if stream.is_empty() { None } else { Some(StreamName::parse(stream).map_err(|_| Undone::DoesNotExist)?) };
+        let of =
+            if stream.is_empty() { None } else { Some(StreamName::parse(stream).map_err(|_| Undone::DoesNotExist)?) };
         if !self.parts().cluster.leads() {
             return Err(Undone::NotLeader);
         }
@@ -352,6 +362,8 @@ fn refusal(undone: Undone) -> Answer {
         Undone::Change(ChangeError::Unknown) => Answer::Unknown(wire::Unknown {}),
         Undone::Change(ChangeError::Refused(Refusal::Denied)) => Answer::Denied(wire::Denied {}),
         Undone::Change(ChangeError::Refused(Refusal::Busy)) => Answer::Busy(wire::Busy {}),
-        Undone::Change(ChangeError::Refused(Refusal::NotLeader(_) | Refusal::NotReady | Refusal::Store(_))) => not_leader(),
+        Undone::Change(ChangeError::Refused(Refusal::NotLeader(_) | Refusal::NotReady | Refusal::Store(_))) => {
+            not_leader()
+        }
     }
 }

@@ -328,7 +328,8 @@ impl Worker {
             }
             for (id, handed) in dispatched {
                 self.count(&handed, now);
-                let is_sent = self.consumers.get(&id).is_some_and(|of| of.messages.try_send(self.batch(handed)).is_ok());
+                let is_sent =
+                    self.consumers.get(&id).is_some_and(|of| of.messages.try_send(self.batch(handed)).is_ok());
                 if !is_sent {
                     self.disconnect(id);
                 }
@@ -488,7 +489,8 @@ impl Worker {
             }
             return true;
         }
-        let has_work = !self.waiting.is_empty() || !self.consumers.is_empty() || self.group.figures(now).outstanding > 0;
+        let has_work =
+            !self.waiting.is_empty() || !self.consumers.is_empty() || self.group.figures(now).outstanding > 0;
         !has_work && now.saturating_duration_since(self.called) >= IDLE && !self.storing.is_dirty(&self.group)
     }
 

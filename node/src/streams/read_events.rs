@@ -52,7 +52,8 @@ impl Streams {
         let ReadEvents { stream, numbers, links, is_own, most_bytes, barrier } = read;
         self.read_barrier(barrier).await?;
         let source = Arc::new(Source::Stream { name: stream, links });
-        let look = Look { source, numbers: numbers.into(), is_own, policy: self.policy(caller).await?, now: super::now() };
+        let look =
+            Look { source, numbers: numbers.into(), is_own, policy: self.policy(caller).await?, now: super::now() };
         let store = self.cluster.store();
         let small = look.clone();
         let small_bytes = most_bytes.min(SMALL_PAGE_BYTES);
@@ -121,7 +122,12 @@ impl Look {
         Ok(Ok((events, self.numbers.len())))
     }
 
-    fn place(&self, view: &ReadView<'_>, state: &SourceState, number: EventNumber) -> Result<Option<EventPlace>, ReadError> {
+    fn place(
+        &self,
+        view: &ReadView<'_>,
+        state: &SourceState,
+        number: EventNumber,
+    ) -> Result<Option<EventPlace>, ReadError> {
         match state.info.id {
             Some(id) => view.place(id, number),
             None => Ok(None),

@@ -109,7 +109,12 @@ impl Books {
         }
         let unsettled = (0..stored).filter(|number| !inner.settled.contains_key(number) && !distinct.contains(number));
         let unsettled: Vec<u64> = unsettled.collect();
-        anyhow::ensure!(faults.is_empty(), "{} faults, the first ones: {:#?}", faults.len(), &faults[..faults.len().min(20)]);
+        anyhow::ensure!(
+            faults.is_empty(),
+            "{} faults, the first ones: {:#?}",
+            faults.len(),
+            &faults[..faults.len().min(20)]
+        );
         Ok(format!(
             "{stored} events, {} deliveries, {} settled by answer, {} parked; {again} came again after a fault, {} settled without an answer",
             inner.got.len(),

@@ -58,8 +58,13 @@ impl Consumer {
 
     /// A node that should answer.
     fn base(&mut self) -> Option<String> {
-        let up: Vec<&String> =
-            self.bases.iter().enumerate().filter(|(at, _)| self.up.is_up(*at as u16 + 1)).map(|(_, base)| base).collect();
+        let up: Vec<&String> = self
+            .bases
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| self.up.is_up(*at as u16 + 1))
+            .map(|(_, base)| base)
+            .collect();
         (!up.is_empty()).then(|| up[self.random.random_range(0..up.len())].clone())
     }
 
