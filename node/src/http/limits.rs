@@ -54,6 +54,9 @@ pub(crate) const MAX_MEMBER_DOCUMENT_BYTES: usize = 4 * 1024;
 /// Bytes of a body with the settings of a group of consumers: 14 fields.
 pub(crate) const MAX_GROUP_DOCUMENT_BYTES: usize = 16 * 1024;
 
+/// Groups of which the leader tells at a time.
+pub(crate) const LISTED_AT_A_TIME: usize = 500;
+
 /// Messages that a connected consumer may have without settling them, where it does not say how
 /// many.
 pub(crate) const DEFAULT_CONSUMER_WINDOW: usize = 20;

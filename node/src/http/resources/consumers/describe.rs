@@ -1,6 +1,6 @@
 //! What is told of groups (contract/services 3.5).
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 
 use super::answer;
 use crate::consumers::settings::{Settings, Strategy};
@@ -13,6 +13,7 @@ use crate::http::exchange::request::Request;
 use crate::http::format::competing::GroupUris;
 use crate::http::format::json::Object;
 use crate::http::format::links::Base;
+use crate::http::limits::LISTED_AT_A_TIME;
 use crate::streams::Refusal;
 
 /// The names of a list and of its elements in XML.
@@ -92,12 +93,24 @@ impl Page {
     }
 }
 
+/// The groups of a page, and how many there are in all. The leader is asked for some at a time,
+/// because what nodes tell each other has limits.
 async fn groups(
     request: &Request<'_>,
     stream: Option<&StreamName>,
     page: Page,
 ) -> Result<(Vec<GroupInfo>, usize), Refusal> {
-    request.state.consumers.list(request.client(), stream, page.offset, page.count).await
+    let end = page.offset.saturating_add(page.count);
+    let (mut groups, mut offset) = (Vec::new(), page.offset);
+    loop {
+        let count = (end - offset).min(LISTED_AT_A_TIME);
+        let (more, total) = request.state.consumers.list(request.client(), stream, offset, count).await?;
+        groups.extend(more);
+        offset = offset.saturating_add(count);
+        if offset >= end.min(total) {
+            return Ok((groups, total));
+        }
+    }
 }
 
 fn summaries(request: &Request<'_>, status: StatusCode, groups: &[GroupInfo]) -> Response<Reply> {
@@ -112,10 +125,10 @@ fn not_listed(request: &Request<'_>, refusal: Refusal) -> Result<Response<Reply>
     if !is_not_ready {
         return Err(error);
     }
-    let (mut answer, list) = (error.into_response(), summaries(request, StatusCode::OK, &[]));
-    let content_type = list.headers().get(header::CONTENT_TYPE).cloned();
-    answer.headers_mut().insert(header::CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("text/plain")));
-    *answer.body_mut() = list.into_body();
+    let mut answer = error.into_response();
+    let (head, list) = summaries(request, answer.status(), &[]).into_parts();
+    answer.headers_mut().extend(head.headers);
+    *answer.body_mut() = list;
     Ok(answer)
 }
 
