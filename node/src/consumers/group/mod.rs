@@ -170,9 +170,10 @@ impl Group {
         group
     }
 
-    /// What to read next. Nothing while the buffer is full, or as many messages are held as may be.
+    /// What to read next. Nothing new while the buffer is full, and nothing while as many messages are
+    /// held as may be.
     pub(crate) fn wanted(&self) -> Wanted {
-        let again = |which| self.reading(which)?.wanted_again(self.buffered).map(|range| (which, range));
+        let again = |which| self.reading(which)?.wanted_again().map(|range| (which, range));
         let parked = self.replay.as_ref();
         let parked_from = parked.map_or(0, |replay| replay.reading.read());
         let parked_end = parked.map_or(0, |replay| replay.end);
@@ -291,7 +292,7 @@ impl Group {
         let parked = self.replay.as_ref().map(|replay| &replay.reading);
         let both = |count: fn(&Reading) -> usize| count(&self.source) + parked.map_or(0, count);
         let consumers = self.connected.figures();
-        let is_full = self.source.room(self.buffered) == 0 && self.source.wanted_again(self.buffered).is_none();
+        let is_full = self.source.room(self.buffered) == 0 && self.source.wanted_again().is_none();
         Figures {
             buffered: both(Reading::untouched),
             retrying: both(Reading::retrying),

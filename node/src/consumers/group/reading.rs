@@ -66,18 +66,22 @@ impl Reading {
         if !self.unread.is_empty() {
             return 0;
         }
-        let unsettled = (MAX_BUFFERED_MESSAGES as usize).saturating_sub(self.held);
-        buffered.saturating_sub(self.untouched.len()).min(unsettled)
+        buffered.saturating_sub(self.untouched.len()).min(self.capacity())
     }
 
-    /// The next open messages to read again: not more numbers than there is room for messages. Some
-    /// in between may be settled.
-    pub(super) fn wanted_again(&self, buffered: usize) -> Option<RangeInclusive<u64>> {
+    /// The next open messages to read again: not more numbers than messages may be held. Some in
+    /// between may be settled. The buffer may be full, because consumers can settle what is open
+    /// only when its ids are known.
+    pub(super) fn wanted_again(&self) -> Option<RangeInclusive<u64>> {
         let first = self.unread.front()?.first;
-        let room = buffered.saturating_sub(self.waiting);
-        let limit = first.saturating_add((room as u64).checked_sub(1)?);
+        let limit = first.saturating_add((self.capacity() as u64).checked_sub(1)?);
         let within = self.unread.iter().take_while(|run| run.first <= limit);
         within.last().map(|run| first..=run.last.min(limit))
+    }
+
+    /// How many more messages may be held.
+    fn capacity(&self) -> usize {
+        (MAX_BUFFERED_MESSAGES as usize).saturating_sub(self.held)
     }
 
     /// Takes what is open in a range out of what has to be read again. A range that leaves out the
