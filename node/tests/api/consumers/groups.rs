@@ -1,7 +1,8 @@
 //! Making, changing and deleting groups.
 
 use super::{Group, JSON, OPS, basic, create_user, link, numbers, on_a_follower, on_a_node, send, write_metadata};
-use crate::support::client::Answer;
+use crate::support::client::{self, Answer};
+use crate::support::nodes::Nodes;
 
 /// The outcome that a change tells of.
 fn outcome(answer: &Answer) -> (u16, String, String) {
@@ -142,7 +143,7 @@ async fn operators_manage_groups_and_readers_of_the_stream_consume() {
         let put = |login: &[(&str, &str)]| {
             let headers = [&[("Content-Type", JSON)], login].concat();
             let headers: Vec<(&str, String)> = headers.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
-            crate::support::client::send(base, "PUT", &group.path(""), &headers, b"{}")
+            client::send(base, "PUT", &group.path(""), &headers, b"{}")
         };
         for login in [&[][..], &[("Authorization", reader.as_str())]] {
             let denied = put(login);
@@ -224,4 +225,43 @@ async fn groups_have_any_names() {
         assert_eq!(listed.json().as_array().unwrap().len(), 1);
     })
     .await;
+}
+
+/// contract/services 3.5 and 3.6: what no leader has heard of is not accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_leader_nothing_is_accepted() {
+    let mut nodes = Nodes::new(3, &[] as &[&str]);
+    nodes.start_node(0).await;
+    let group = Group::new(&nodes.base(0));
+    let ask = move || {
+        let id = uuid::Uuid::new_v4();
+        let requests = [
+            ("GET", group.path("")),
+            ("GET", group.path("/3")),
+            ("GET", group.path("/info")),
+            ("GET", "/subscriptions".to_owned()),
+            ("GET", "/subscriptions?offset=0".to_owned()),
+            ("POST", group.path(&format!("/ack/{id}"))),
+            ("POST", group.path(&format!("/nack?ids={id}"))),
+            ("POST", group.path("/replayParked")),
+            ("POST", "/subscriptions/restart".to_owned()),
+            ("PUT", group.path("")),
+            ("DELETE", group.path("")),
+        ];
+        // Each waits for a leader.
+        std::thread::scope(|scope| {
+            for (method, path) in &requests {
+                let base = &group.base;
+                scope.spawn(move || {
+                    let answer = client::send(base, method, path, &[("Content-Type", JSON.to_owned())], b"");
+                    let is_to_come_again = answer.header("Retry-After").is_some();
+                    assert_eq!((answer.status, is_to_come_again), (503, true), "{method} {path}");
+                    let body = if path == "/subscriptions" { "[]" } else { "" };
+                    assert_eq!(answer.text(), body, "{method} {path}");
+                });
+            }
+        });
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap();
+    nodes.stop().await;
 }
