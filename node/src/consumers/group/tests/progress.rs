@@ -115,13 +115,18 @@ fn what_the_last_leader_has_handed_out_can_be_settled_until_it_is_handed_out_aga
 
 #[test]
 fn a_lane_goes_on_when_the_last_leaders_message_is_settled() {
-    let mut group = Group::new(&with(Strategy::OrderedByStream), progress(3, &[(0, 2, 0)]));
-    group.reread(Which::Source, 0..=2, (0..3).map(|number| in_lane(number, 7)).collect());
+    let mut group = Group::new(&with(Strategy::OrderedByStream), progress(5, &[(0, 4, 0)]));
+    group.reread(Which::Source, 0..=4, (0..5).map(|number| in_lane(number, 7)).collect());
     for number in [1, 0] {
         assert!(group.settle(id(number), Settlement::Acknowledge));
         check(&group);
     }
     assert_eq!(numbers(&group.take(Instant::now(), 9, NO_LIMIT)), [2]);
+    assert!(group.settle(id(3), Settlement::Acknowledge));
+    check(&group);
+    assert!(group.take(Instant::now(), 9, NO_LIMIT).is_empty(), "one is out");
+    assert!(group.settle(id(2), Settlement::Acknowledge));
+    assert_eq!(numbers(&group.take(Instant::now(), 9, NO_LIMIT)), [4]);
 }
 
 #[test]
