@@ -27,7 +27,7 @@ pub use consensus::{
     Progress, Replication, Seen, ServerState,
 };
 pub use parts::{LogProgress, Parts};
-pub use restored::{check_entry, create_log, membership_of_one};
+pub use restored::{check_entry, create_log, membership_of_nobody, membership_of_one};
 pub use state_machine::StateMachine;
 pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
 
