@@ -3,6 +3,7 @@
 //! its end.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +17,16 @@ use super::archive::{self, ArchiveWriter};
 use super::manifest::{self, Manifest, ManifestError};
 use crate::client::{Call, Client, ClientError, Progress, Repeat, Unit};
 use crate::config::BackupFlags;
-use crate::files;
+use crate::files::{self, NamedWriter, PART_SUFFIX, PartFile, Unusable};
 
 /// Pieces that wait for the disk or the pipe.
 const PIECES_AHEAD: usize = 4;
 
 /// Level of compression: tables are compressed already, and a node sends them at a bounded rate.
 const ZSTD_LEVEL: i32 = 1;
+
+/// What is said to somebody who ends a backup early.
+const INTERRUPTED: &str = "interrupted; nothing is left of this backup";
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,12 @@ pub enum FetchError {
     System(#[from] io::Error),
 }
 
+impl From<Unusable> for FetchError {
+    fn from(Unusable { path, error }: Unusable) -> Self {
+        Self::Io { path, error }
+    }
+}
+
 /// Where a backup goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
@@ -68,16 +78,6 @@ impl Target {
             name if name.ends_with(".tar") => Self::Plain(path),
             name if name.ends_with(".zst") => Self::Compressed(path),
             _ => Self::Directory(path),
-        }
-    }
-
-    /// A backup is never written over another one.
-    fn require_new(&self) -> io::Result<()> {
-        match self {
-            Self::Plain(path) | Self::Compressed(path) if path.exists() => {
-                Err(io::Error::other("the file exists; name a new one for each backup"))
-            }
-            _ => Ok(()),
         }
     }
 }
@@ -107,13 +107,17 @@ pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     let wanted = json!({ "bytesPerSecond": flags.bytes_per_second, "since": former });
     let call = Call::post("/admin/backup", Repeat::IfNotDone).body("application/json", wanted.to_string());
     let target = Target::of(&flags.to);
-    target.require_new().map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
     let mut interrupted = interruption()?;
-    let mut response = client.open(&call).await?;
+    // Before anything is asked of the node: the place may be of no use.
+    let place = Place::begin(&target)?;
+    let mut response = tokio::select! {
+        response = client.open(&call) => response?,
+        () = &mut interrupted => return Err(io::Error::other(INTERRUPTED).into()),
+    };
 
     let (pieces, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES_AHEAD);
     let base = since.and_then(|since| since.directory);
-    let writing = tokio::task::spawn_blocking(move || write(PieceReader::new(receiver), &target, base.as_deref()));
+    let writing = tokio::task::spawn_blocking(move || place.fill(PieceReader::new(receiver), base.as_deref()));
     loop {
         let piece = tokio::select! {
             piece = response.chunk() => match piece {
@@ -121,7 +125,7 @@ pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
                 Ok(None) => break,
                 Err(error) => Err(io::Error::other(format!("the node sent only a part: {error}"))),
             },
-            () = &mut interrupted => Err(io::Error::other("interrupted; nothing is left of this backup")),
+            () = &mut interrupted => Err(io::Error::other(INTERRUPTED)),
         };
         let was_last = piece.is_err();
         if pieces.send(piece).await.is_err() || was_last {
@@ -130,7 +134,7 @@ pub async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     }
     drop(pieces);
     let written = writing.await.map_err(io::Error::other)?;
-    let done = written.map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
+    let done = written.map_err(|error| FetchError::from(Unusable::from_io(error, &flags.to)))?;
     if done.manifest.may_lack_newest {
         tell!(
             "headwater: the node had no leader: events that other nodes have acknowledged may be missing in this backup"
@@ -177,12 +181,32 @@ struct Written {
     sent: u64,
 }
 
-fn write(from: PieceReader, target: &Target, base: Option<&Path>) -> io::Result<Written> {
-    match target {
-        Target::Directory(directory) => into_directory(from, directory, base),
-        Target::Plain(path) => into_file(path, |file| into_archive(from, file).map(|(written, _)| written)),
-        Target::Compressed(path) => into_file(path, |file| compressed(from, file)),
-        Target::Stdout => compressed(from, io::stdout().lock()),
+/// The place of a backup that is being written.
+enum Place {
+    Directory(NewDirectory),
+    Plain(PartFile),
+    Compressed(PartFile),
+    Stdout,
+}
+
+impl Place {
+    fn begin(target: &Target) -> Result<Self, Unusable> {
+        Ok(match target {
+            Target::Directory(path) => Self::Directory(NewDirectory::begin(path)?),
+            Target::Plain(path) => Self::Plain(PartFile::create(path)?),
+            Target::Compressed(path) => Self::Compressed(PartFile::create(path)?),
+            Target::Stdout => Self::Stdout,
+        })
+    }
+
+    /// Writes the backup; nothing is left of it when that fails.
+    fn fill(self, from: PieceReader, base: Option<&Path>) -> io::Result<Written> {
+        match self {
+            Self::Directory(directory) => directory.fill(from, base),
+            Self::Plain(part) => into_file(part, |file| into_archive(from, file).map(|(written, _)| written)),
+            Self::Compressed(part) => into_file(part, |file| compressed(from, file)),
+            Self::Stdout => compressed(from, io::stdout().lock()),
+        }
     }
 }
 
@@ -206,41 +230,85 @@ fn into_archive<W: Write>(from: PieceReader, to: W) -> io::Result<(Written, W)> 
     Ok((Written { manifest, sent }, to))
 }
 
-/// Under another name until it is complete.
-fn into_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<Written>) -> io::Result<Written> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
-    let mut file = File::create(&part)?;
-    let written = write(&mut file).and_then(|written| {
-        file.sync_all()?;
-        fs::rename(&part, path)?;
-        files::sync_name(path)?;
-        Ok(written)
-    });
-    if written.is_err() {
-        // The part is no backup, and would only take the place of the next attempt.
-        let _ = fs::remove_file(&part);
-    }
-    written
+fn into_file(
+    mut part: PartFile,
+    write: impl FnOnce(NamedWriter<&mut File>) -> io::Result<Written>,
+) -> io::Result<Written> {
+    let path = part.path().to_owned();
+    let written = write(NamedWriter::new(part.file(), &path))?;
+    part.finish().map_err(Unusable::into_io)?;
+    Ok(written)
 }
 
-fn into_directory(from: PieceReader, directory: &Path, base: Option<&Path>) -> io::Result<Written> {
-    let is_empty = fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
-    if !is_empty {
-        return Err(io::Error::other("the directory is not empty; name a new one for each backup"));
+/// A backup in a directory. Its manifest is begun first and finished last, so what a killed process
+/// left is known by it.
+struct NewDirectory {
+    path: PathBuf,
+    /// It was not there before.
+    is_new: bool,
+    /// Held by this process, and so is what else is in the directory.
+    manifest: Option<PartFile>,
+    is_held: bool,
+}
+
+impl NewDirectory {
+    fn begin(path: &Path) -> Result<Self, Unusable> {
+        let is_new = !path.exists();
+        if !is_new && !is_empty(path).map_err(Unusable::of(path))? {
+            let error = io::Error::other("the directory is not empty; name a new one for each backup");
+            return Err(Unusable { path: path.to_owned(), error });
+        }
+        files::create_directory(path).map_err(Unusable::of(path))?;
+        // From here on it is removed when something goes wrong.
+        let mut this = Self { path: path.to_owned(), is_new, manifest: None, is_held: false };
+        this.manifest = Some(PartFile::create(&path.join(manifest::FILE_NAME))?);
+        this.is_held = true;
+        files::remove(&this.state());
+        files::create_directory(&this.state()).map_err(Unusable::of(&this.state()))?;
+        Ok(this)
     }
-    let state = directory.join(manifest::STATE);
-    files::create_directory(&state)?;
-    let written = fill(from, &state, base).and_then(|written| {
-        files::sync_directory(&state)?;
-        written.manifest.write(directory)?;
+
+    fn state(&self) -> PathBuf {
+        self.path.join(manifest::STATE)
+    }
+
+    fn fill(mut self, from: PieceReader, base: Option<&Path>) -> io::Result<Written> {
+        let written = fill(from, &self.state(), base)?;
+        files::sync_directory(&self.state())?;
+        if let Some(part) = &mut self.manifest {
+            let path = part.path().to_owned();
+            NamedWriter::new(part.file(), &path).write_all(&written.manifest.encode()?)?;
+        }
+        if let Some(part) = self.manifest.take() {
+            part.finish().map_err(Unusable::into_io)?;
+        }
         Ok(written)
-    });
-    if written.is_err() {
-        files::remove(&state);
     }
-    written
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        if self.path.join(manifest::FILE_NAME).exists() {
+            return;
+        }
+        self.manifest = None;
+        if self.is_held {
+            files::remove(&self.state());
+        }
+        if self.is_new {
+            // Only an empty one goes: somebody else may have put something there meanwhile.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Whether there is nothing, or only what a killed process has left of a backup.
+fn is_empty(directory: &Path) -> io::Result<bool> {
+    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name()));
+    let names: Vec<OsString> = names.collect::<io::Result<_>>()?;
+    let part = OsString::from(format!("{}{PART_SUFFIX}", manifest::FILE_NAME));
+    let is_left = names.contains(&part) && names.iter().all(|name| *name == part || name == manifest::STATE);
+    Ok(names.is_empty() || is_left)
 }
 
 /// Files that the node did not send are taken from the former backup. Without it the manifest says
@@ -248,9 +316,10 @@ fn into_directory(from: PieceReader, directory: &Path, base: Option<&Path>) -> i
 fn fill(from: PieceReader, state: &Path, base: Option<&Path>) -> io::Result<Written> {
     let mut sums = Sums::default();
     let mut manifest = archive::read(from, |name, bytes, content| {
-        let mut file = File::create(state.join(name))?;
-        let (_, crc32c) = archive::copy(content, &mut file)?;
-        file.sync_all()?;
+        let path = state.join(name);
+        let file = File::create(&path).map_err(|error| Unusable::of(&path)(error).into_io())?;
+        let (_, crc32c) = archive::copy(content, &mut NamedWriter::new(&file, &path))?;
+        file.sync_all().map_err(|error| Unusable::of(&path)(error).into_io())?;
         sums.add(name, bytes, crc32c);
         Ok(())
     })?;
@@ -258,7 +327,7 @@ fn fill(from: PieceReader, state: &Path, base: Option<&Path>) -> io::Result<Writ
     let Some(base) = base else { return Ok(Written { manifest, sent }) };
     for file in manifest.files.iter_mut().filter(|file| file.in_base) {
         let (old, new) = (base.join(manifest::STATE).join(&file.name), state.join(&file.name));
-        take_over(&old, &new).map_err(|error| io::Error::other(format!("{}: {error}", old.display())))?;
+        take_over(&old, &new).map_err(|error| Unusable::from_io(error, &old).into_io())?;
         if fs::metadata(&new)?.len() != file.bytes {
             return Err(io::Error::other(format!(
                 "{} has not {} bytes: verify that backup",
@@ -276,8 +345,9 @@ fn take_over(old: &Path, new: &Path) -> io::Result<()> {
     if fs::hard_link(old, new).is_ok() {
         return Ok(());
     }
-    fs::copy(old, new)?;
-    File::open(new)?.sync_all()
+    let copy = File::create(new).map_err(|error| Unusable::of(new)(error).into_io())?;
+    archive::copy(File::open(old)?, &mut NamedWriter::new(&copy, new))?;
+    copy.sync_all().map_err(|error| Unusable::of(new)(error).into_io())
 }
 
 /// Sizes and CRC-32C of what was sent.

@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Url;
 
 use super::client::{ClientFlags, parse_node_url};
-use super::values::{MemberList, parse_bytes, parse_members};
+use super::values::{MemberList, parse_members, parse_rate};
 
 /// Options of `backup`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -23,8 +23,8 @@ pub struct BackupFlags {
     /// and otherwise one that `restore` combines with the former
     #[arg(long, value_name = "DIR|FILE")]
     pub since: Option<PathBuf>,
-    /// Bytes per second at which the node may read; 50MiB when not given
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    /// Bytes per second at which the node may read; 50MiB when not given, 64KiB at least
+    #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
     pub bytes_per_second: Option<u64>,
     /// How to reach the node.
     #[command(flatten)]
