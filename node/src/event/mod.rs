@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod expected_version;
+pub mod id_retention;
 pub mod list_check;
 pub mod log_paging;
 mod lookalike;

@@ -13,7 +13,7 @@ use crate::event::{EventNumber, ExpectedVersion, LINK_EVENT_TYPE, METADATA_EVENT
 use crate::store::{ReadError, ReadView};
 
 /// The stream of all runs.
-pub(super) const RUNS: &str = "$scavenges";
+pub(super) const RUNS: &str = SCAVENGES;
 /// Operators may read about runs; a month of them is kept.
 const METADATA: &str = r#"{"$maxAge":2592000,"$acl":{"$r":"$ops","$mr":"$ops"}}"#;
 
