@@ -42,6 +42,7 @@ pub mod metrics;
 mod ndjson;
 pub mod node;
 pub mod raft;
+mod record_files;
 mod scavenge;
 pub mod snapshot;
 pub mod store;

@@ -3,7 +3,6 @@
 //! its end.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,9 +14,10 @@ use tokio::sync::mpsc;
 
 use super::archive::{self, ArchiveWriter};
 use super::manifest::{self, Manifest, ManifestError};
+use super::place::{NewDirectory, Target};
 use crate::client::{Call, Client, ClientError, Progress, Repeat, Unit};
 use crate::config::BackupFlags;
-use crate::files::{self, NamedWriter, PART_SUFFIX, PartFile, Unusable};
+use crate::files::{NamedWriter, PartFile, Unusable};
 
 /// Pieces that wait for the disk or the pipe.
 const PIECES_AHEAD: usize = 4;
@@ -58,27 +58,6 @@ pub enum FetchError {
 impl From<Unusable> for FetchError {
     fn from(Unusable { path, error }: Unusable) -> Self {
         Self::Io { path, error }
-    }
-}
-
-/// Where a backup goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    Directory(PathBuf),
-    Plain(PathBuf),
-    Compressed(PathBuf),
-    Stdout,
-}
-
-impl Target {
-    fn of(path: &Path) -> Self {
-        let (path, name) = (path.to_owned(), path.to_string_lossy().into_owned());
-        match &*name {
-            "-" => Self::Stdout,
-            name if name.ends_with(".tar") => Self::Plain(path),
-            name if name.ends_with(".zst") => Self::Compressed(path),
-            _ => Self::Directory(path),
-        }
     }
 }
 
@@ -202,7 +181,11 @@ impl Place {
     /// Writes the backup; nothing is left of it when that fails.
     fn fill(self, from: PieceReader, base: Option<&Path>) -> io::Result<Written> {
         match self {
-            Self::Directory(directory) => directory.fill(from, base),
+            Self::Directory(directory) => {
+                let written = fill(from, &directory.state(), base)?;
+                directory.finish(&written.manifest)?;
+                Ok(written)
+            }
             Self::Plain(part) => into_file(part, |file| into_archive(from, file).map(|(written, _)| written)),
             Self::Compressed(part) => into_file(part, |file| compressed(from, file)),
             Self::Stdout => compressed(from, io::stdout().lock()),
@@ -238,77 +221,6 @@ fn into_file(
     let written = write(NamedWriter::new(part.file(), &path))?;
     part.finish().map_err(Unusable::into_io)?;
     Ok(written)
-}
-
-/// A backup in a directory. Its manifest is begun first and finished last, so what a killed process
-/// left is known by it.
-struct NewDirectory {
-    path: PathBuf,
-    /// It was not there before.
-    is_new: bool,
-    /// Held by this process, and so is what else is in the directory.
-    manifest: Option<PartFile>,
-    is_held: bool,
-}
-
-impl NewDirectory {
-    fn begin(path: &Path) -> Result<Self, Unusable> {
-        let is_new = !path.exists();
-        if !is_new && !is_empty(path).map_err(Unusable::of(path))? {
-            let error = io::Error::other("the directory is not empty; name a new one for each backup");
-            return Err(Unusable { path: path.to_owned(), error });
-        }
-        files::create_directory(path).map_err(Unusable::of(path))?;
-        // From here on it is removed when something goes wrong.
-        let mut this = Self { path: path.to_owned(), is_new, manifest: None, is_held: false };
-        this.manifest = Some(PartFile::create(&path.join(manifest::FILE_NAME))?);
-        this.is_held = true;
-        files::remove(&this.state());
-        files::create_directory(&this.state()).map_err(Unusable::of(&this.state()))?;
-        Ok(this)
-    }
-
-    fn state(&self) -> PathBuf {
-        self.path.join(manifest::STATE)
-    }
-
-    fn fill(mut self, from: PieceReader, base: Option<&Path>) -> io::Result<Written> {
-        let written = fill(from, &self.state(), base)?;
-        files::sync_directory(&self.state())?;
-        if let Some(part) = &mut self.manifest {
-            let path = part.path().to_owned();
-            NamedWriter::new(part.file(), &path).write_all(&written.manifest.encode()?)?;
-        }
-        if let Some(part) = self.manifest.take() {
-            part.finish().map_err(Unusable::into_io)?;
-        }
-        Ok(written)
-    }
-}
-
-impl Drop for NewDirectory {
-    fn drop(&mut self) {
-        if self.path.join(manifest::FILE_NAME).exists() {
-            return;
-        }
-        self.manifest = None;
-        if self.is_held {
-            files::remove(&self.state());
-        }
-        if self.is_new {
-            // Only an empty one goes: somebody else may have put something there meanwhile.
-            let _ = fs::remove_dir(&self.path);
-        }
-    }
-}
-
-/// Whether there is nothing, or only what a killed process has left of a backup.
-fn is_empty(directory: &Path) -> io::Result<bool> {
-    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name()));
-    let names: Vec<OsString> = names.collect::<io::Result<_>>()?;
-    let part = OsString::from(format!("{}{PART_SUFFIX}", manifest::FILE_NAME));
-    let is_left = names.contains(&part) && names.iter().all(|name| *name == part || name == manifest::STATE);
-    Ok(names.is_empty() || is_left)
 }
 
 /// Files that the node did not send are taken from the former backup. Without it the manifest says
@@ -403,22 +315,5 @@ impl Read for PieceReader {
 impl Drop for PieceReader {
     fn drop(&mut self) {
         self.progress.finish();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_says_what_is_written() {
-        for (name, target) in [
-            ("-", Target::Stdout),
-            ("b/monday", Target::Directory("b/monday".into())),
-            ("b.tar", Target::Plain("b.tar".into())),
-            ("b.tar.zst", Target::Compressed("b.tar.zst".into())),
-        ] {
-            assert_eq!(Target::of(Path::new(name)), target);
-        }
     }
 }

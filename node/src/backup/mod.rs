@@ -4,8 +4,9 @@
 //! - [`take`] is the node's side: a checkpoint of the state, sent as an [`archive`] whose last file
 //!   is the [`manifest`].
 //! - [`fetch`] is the other side: `headwater backup` writes what a node sends to a directory, a
-//!   file or a pipe.
-//! - [`restore`] makes a data directory of a backup: the founder of a new cluster.
+//!   file or a pipe ([`place`]).
+//! - [`restore`] makes a data directory of a backup: that of the server which begins a new cluster,
+//!   or of one that joins it with the same backup.
 //! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside
 //!   what a node has, by the [`hashes`] of ranges of positions.
 
@@ -16,6 +17,7 @@ pub mod fetch;
 pub mod hashes;
 pub mod manifest;
 pub mod pace;
+mod place;
 pub mod restore;
 pub mod source;
 pub mod take;
