@@ -9,6 +9,7 @@ use headwater_proto::stored::{Append, AppendAll, Command, NewEvent, command::Kin
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::event::stream_name::SCAVENGES;
 use crate::event::{EventNumber, ExpectedVersion, LINK_EVENT_TYPE, METADATA_EVENT_TYPE, RecordedEvent, Ticks};
 use crate::store::{ReadError, ReadView};
 
@@ -69,9 +70,9 @@ pub(crate) struct Run {
     pub started: Ticks,
     /// `None` while it goes on.
     pub result: Option<RunResult>,
-    /// Events that it has removed.
+    /// Events that it has removed; too few by what a leader that died had not written down yet.
     pub events: u64,
-    /// Bytes of their rows.
+    /// Bytes of their rows, with the same reservation.
     pub bytes: u64,
     /// The last stream that it is done with.
     pub(super) reached: Option<String>,
