@@ -1,9 +1,14 @@
-//! File system operations for the rooms that keep directories.
+//! File system operations for the rooms that keep directories, and for subcommands that write
+//! files.
+
+mod part;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+pub(crate) use part::{NamedWriter, PART_SUFFIX, PartFile, Unusable};
 
 /// Makes creations, renames and removals in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {

@@ -29,7 +29,7 @@ use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
 use crate::cluster::{Background, Cluster, Dependencies};
-use crate::config::Config;
+use crate::config::{Config, canonical_list};
 use crate::consumers::{ConsumerMetrics, Consumers};
 use crate::descriptors::OpenFiles;
 use crate::metrics::Metrics;
@@ -291,6 +291,7 @@ impl Base {
             tracing::warn!("{error}; let the user of this node own its data directory");
         }
         let identity = Arc::new(Identity::open(&config.data_dir, config.server_id)?);
+        identity.require_list(&canonical_list(&config.members))?;
         identity.require_log(raft::log_directory(&config.data_dir).join(log::MARK_FILE_NAME))?;
         tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
         let resolve = configured_addresses(config);

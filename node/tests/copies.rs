@@ -96,12 +96,8 @@ fn closed_pipe() -> std::io::PipeWriter {
     writer
 }
 
-#[test]
-fn nothing_is_left_of_a_backup_that_is_interrupted() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name).display().to_string();
-    let (_node, base) = Process::start_single(&[&format!("--data-dir={}", at("data"))]);
-    // What cannot be compressed takes seconds at the lowest rate.
+/// Appends what cannot be compressed, and takes seconds at the lowest rate of a backup.
+fn fill(base: &str) {
     let mut state = 1_u32;
     let mut digit = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -109,21 +105,112 @@ fn nothing_is_left_of_a_backup_that_is_interrupted() {
     };
     for number in 0..20 {
         let data: String = (0..60_000).map(|_| digit()).collect();
-        assert_eq!(append_data(&base, number, format!("\"{data}\"").as_bytes()), 201);
+        assert_eq!(append_data(base, number, format!("\"{data}\"").as_bytes()), 201);
     }
-    let password = password(directory.path());
-    let backup = ["backup", "--from", &base, "--user", "admin", &password, "--to", &at("slow")];
-    let slowly = [&backup[..], &["--bytes-per-second=1"]].concat();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_headwater"))
-        .args(slowly)
+}
+
+/// Starts a backup at the lowest rate.
+fn slow_backup(base: &str, password: &str, to: &str) -> std::process::Child {
+    std::process::Command::new(env!("CARGO_BIN_EXE_headwater"))
+        .args(["backup", "--from", base, "--user", "admin", password, "--to", to, "--bytes-per-second=1"])
         .stderr(std::process::Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn nothing_is_left_of_a_backup_that_is_interrupted() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (_node, base) = Process::start_single(&[&format!("--data-dir={}", at("data"))]);
+    fill(&base);
+    let password = password(directory.path());
+    let mut child = slow_backup(&base, &password, &at("slow"));
     block_until("the backup is under way", || Path::new(&at("slow")).join("state").exists());
     rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    let left = std::fs::read_dir(at("slow")).map(|entries| entries.count()).unwrap_or(0);
-    assert_eq!(left, 0, "a further attempt may use the name");
+    assert!(!Path::new(&at("slow")).exists(), "nothing is left");
+}
+
+#[test]
+fn a_backup_takes_the_place_of_one_that_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let backups = directory.path().join("backups");
+    std::fs::create_dir(&backups).unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (_node, base) = Process::start_single(&[&format!("--data-dir={}", at("data"))]);
+    fill(&base);
+    let password = password(directory.path());
+    for (name, part) in [("b.tar.zst", "b.tar.zst.headwater-part"), ("b", "b/backup.json.headwater-part")] {
+        let to = backups.join(name).display().to_string();
+        let mut child = slow_backup(&base, &password, &to);
+        block_until("the backup is under way", || {
+            let state = backups.join(name).join("state");
+            backups.join(part).exists()
+                && (name != "b" || state.read_dir().is_ok_and(|mut files| files.next().is_some()))
+        });
+        let backup = ["backup", "--from", &base, "--user", "admin", &password, "--to", &to];
+        let refused = output(&backup);
+        assert!(said(&refused).contains("another process is writing this file"), "{}", said(&refused));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(backups.join(part).exists());
+        // The node notices with its next write that the receiver has gone.
+        block_until("the next backup succeeds", || {
+            let done = output(&backup);
+            assert!(done.status.success() || said(&done).contains("409"), "{}", said(&done));
+            done.status.success()
+        });
+        assert!(run(&["verify", &to]).contains("nothing is wrong"));
+    }
+    assert_eq!(names(&backups), ["b", "b.tar.zst"]);
+    assert_eq!(names(&backups.join("b")), ["backup.json", "state"]);
+}
+
+#[test]
+fn a_node_that_does_not_answer_and_a_scavenge_that_does_not_run_are_told() {
+    let nobody = Places::new(1);
+    let url = format!("http://{}", nobody.http[0]);
+    let unreachable = output(&["export", "--from", &url, "--retry-s=1"]);
+    let said_once = said(&unreachable);
+    assert_eq!(unreachable.status.code(), Some(1));
+    assert_eq!(said_once.matches("trying again for 1 s").count(), 1, "{said_once}");
+    assert_eq!(said_once.matches(&format!("cannot connect to {url}")).count(), 2, "{said_once}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data").display().to_string();
+    let (_node, base) = Process::start_single(&[&format!("--data-dir={data}")]);
+    let id = "5f1f7c38-6f5b-4a0b-8a4c-0d6c9a6b7a11";
+    let stop = ["scavenge", "--stop", id, "--url", &base, "--user", "admin", &password(directory.path())];
+    let refused = output(&stop);
+    let told = said(&refused);
+    assert!(refused.status.code() == Some(1) && told.contains(&format!("no scavenge {id} is running")), "{told}");
+    for options in [&["backup", "--to=x", "--bytes-per-second=0"][..], &["--scavenge-bytes-per-second=0"]] {
+        let refused = output(options);
+        assert!(refused.status.code() == Some(2) && said(&refused).contains("never end"), "{}", said(&refused));
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_named_by_the_file_that_could_not_be_written() {
+    // A file system of its own would need rights; a file that takes nothing does not.
+    let directory = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backup-1.tar.zst").display().to_string();
+    let data = directory.path().join("data").display().to_string();
+    let limited =
+        format!("ulimit -f 1; exec {} restore --from {fixture} --data-dir {data}", env!("CARGO_BIN_EXE_headwater"));
+    let refused = std::process::Command::new("sh").args(["-c", &format!("trap '' XFSZ; {limited}")]).output().unwrap();
+    let told = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("{data}/state/1/")) && !told.contains(".tar.zst:"), "{told}");
+    assert!(!Path::new(&data).exists(), "nothing is left");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn an_export_of_every_version_can_be_imported() {
         let again = client::send(&base, "POST", "/streams/gone", &headers, b"{}");
         assert!(again.header("location").is_some_and(|location| location.ends_with("/5")), "{again:?}");
         let password = password.replace("--to-", "--");
-        let exported = run(&["export", "--from", &base, "--user", "admin", &password, "--stream", "none"]);
+        let exported = run(&["export", "--from", &base, "--user", "admin", &password, "--stream", "gone"]);
         let newest = format!("{{\"headwaterExport\":{}", EXPORTS.last().unwrap());
         assert!(exported.starts_with(&newest), "run scripts/fixture and add the version: {exported}");
     }

@@ -58,12 +58,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("apply", &["machine", "log", "store", "event", "metrics", "fatal"]),
     ("transport", &["tls", "listen"]),
     ("machine", &["store", "event", "fatal"]),
-    ("store", &["event", "fatal", "files"]),
-    ("log", &["fatal", "files"]),
+    ("store", &["event", "fatal", "files", "record_files"]),
+    ("log", &["fatal", "files", "record_files"]),
     ("ndjson", &["event"]),
     ("event", &["fatal"]),
     ("commands", &["client", "config"]),
-    ("transfer", &["client", "ndjson", "event", "config", "fatal"]),
+    ("transfer", &["client", "ndjson", "event", "config", "fatal", "files"]),
     ("client", &["config"]),
     ("tls", &["config"]),
     ("config", &["telemetry"]),
@@ -77,6 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("terminal", &[]),
     ("fatal", &[]),
     ("files", &[]),
+    ("record_files", &[]),
 ];
 
 /// Rooms of which one file alone uses another room: the rest sees a trait. Tests may use it, too.

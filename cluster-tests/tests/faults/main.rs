@@ -21,6 +21,7 @@ mod program;
 mod random_faults;
 mod read_your_writes;
 mod restored;
+mod restored_on_each;
 mod rolling_restart;
 mod scavenge;
 mod snapshot_catch_up;

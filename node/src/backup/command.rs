@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 
 use super::compare::{self, CompareError, Copy};
-use super::restore::{self, Restore, RestoreError, Restored, Scratch, Until};
+use super::restore::{self, Restore, RestoreError, Restored, Scratch, ServerSet, Until};
 use super::source::{self, BackupSource};
 use super::verify::{self, VerifyError};
 use crate::client::{Client, ClientError, PASSWORD_VARIABLE};
-use crate::config::{RestoreFlags, VerifyFlags};
+use crate::config::{ConfigError, MemberList, RestoreFlags, VerifyFlags, canonical_list};
 use crate::event::Ticks;
 use crate::store::{OfflineState, OpenError, offline};
 use crate::transport::Member;
 
 /// Time between two lines of progress.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes of the mark by which people recognise one backup on several servers.
+const MARK_BYTES: usize = 8;
 
 /// The environment variable with the password for the second of two nodes.
 const AGAINST_PASSWORD_VARIABLE: &str = "HEADWATER_AGAINST_PASSWORD";
@@ -51,6 +54,9 @@ pub(crate) enum CommandError {
     /// The options do not go together.
     #[error("{0}")]
     Usage(String),
+    /// The list of members.
+    #[error(transparent)]
+    Members(#[from] ConfigError),
     /// The system.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -58,8 +64,16 @@ pub(crate) enum CommandError {
 
 impl CommandError {
     /// Whether the options are the reason.
+<<<<<<< HEAD
     pub(crate) fn is_of_usage(&self) -> bool {
         matches!(self, Self::Usage(_) | Self::Verify(VerifyError::Unknown(_) | VerifyError::InUse(_)))
+=======
+    pub fn is_of_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Usage(_) | Self::Members(_) | Self::Verify(VerifyError::Unknown(_) | VerifyError::InUse(_))
+        )
+>>>>>>> data
     }
 }
 
@@ -74,12 +88,20 @@ pub(crate) fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
         (None, None) => Until::End,
     };
     let local = |port: u16| format!("127.0.0.1:{port}");
+    let (addresses, set) = match &flags.members {
+        Some(list) => {
+            let own = list.entry(flags.server_id)?;
+            (Member::at(own.raft_address.as_str(), own.http_address.as_str()), Some(server_set(list)?))
+        }
+        // The node corrects them by its configuration.
+        None => (Member::at(local(1113), local(2113)), None),
+    };
     let wanted = Restore {
         sources: flags.from.iter().map(|from| BackupSource::of(from)).collect(),
         data_dir: flags.data_dir.clone().unwrap_or_default(),
         server_id: flags.server_id,
-        // The node corrects them by its configuration.
-        addresses: Member::at(local(1113), local(2113)),
+        addresses,
+        set,
         until,
     };
     if flags.check {
@@ -90,8 +112,29 @@ pub(crate) fn restore(flags: &RestoreFlags) -> Result<Verdict, CommandError> {
     }
     let restored = restore::restore(&wanted)?;
     tell(&restored, &format!("{} holds", wanted.data_dir.display()));
-    say!("start server {} on it: it is the cluster {} now", flags.server_id, restored.cluster_id);
+    tell_next(flags.server_id, &restored);
     Ok(Verdict::Sound)
+}
+
+fn server_set(list: &MemberList) -> Result<ServerSet, CommandError> {
+    let members = list.ascending()?;
+    // A list has one entry at least.
+    let founder = members.first().map_or(0, |member| member.id);
+    Ok(ServerSet { members: canonical_list(&members), founder })
+}
+
+/// What to do with a restored directory.
+fn tell_next(server: u16, restored: &Restored) {
+    match (&restored.restored_for, restored.cluster_id) {
+        (Some(set), _) => {
+            let mark: String = set.backup.iter().take(MARK_BYTES).map(|byte| format!("{byte:02x}")).collect();
+            say!("restored the same on each server of the list, every one of them says: {mark}");
+            say!("then start all of them, server {server} on this directory, with --members {}", set.members);
+        }
+        (None, Some(cluster_id)) => say!("start server {server} on it: it is the cluster {cluster_id} now"),
+        // Only a server of a list waits for another.
+        (None, None) => {}
+    }
 }
 
 fn tell(restored: &Restored, what: &str) {

@@ -14,15 +14,19 @@ use tokio::sync::mpsc;
 
 use super::archive::{self, ArchiveWriter};
 use super::manifest::{self, Manifest, ManifestError};
+use super::place::{NewDirectory, Target};
 use crate::client::{Call, Client, ClientError, Progress, Repeat, Unit};
 use crate::config::BackupFlags;
-use crate::files;
+use crate::files::{NamedWriter, PartFile, Unusable};
 
 /// Pieces that wait for the disk or the pipe.
 const PIECES_AHEAD: usize = 4;
 
 /// Level of compression: tables are compressed already, and a node sends them at a bounded rate.
 const ZSTD_LEVEL: i32 = 1;
+
+/// What is said to somebody who ends a backup early.
+const INTERRUPTED: &str = "interrupted; nothing is left of this backup";
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -51,34 +55,9 @@ pub(crate) enum FetchError {
     System(#[from] io::Error),
 }
 
-/// Where a backup goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    Directory(PathBuf),
-    Plain(PathBuf),
-    Compressed(PathBuf),
-    Stdout,
-}
-
-impl Target {
-    fn of(path: &Path) -> Self {
-        let (path, name) = (path.to_owned(), path.to_string_lossy().into_owned());
-        match &*name {
-            "-" => Self::Stdout,
-            name if name.ends_with(".tar") => Self::Plain(path),
-            name if name.ends_with(".zst") => Self::Compressed(path),
-            _ => Self::Directory(path),
-        }
-    }
-
-    /// A backup is never written over another one.
-    fn require_new(&self) -> io::Result<()> {
-        match self {
-            Self::Plain(path) | Self::Compressed(path) if path.exists() => {
-                Err(io::Error::other("the file exists; name a new one for each backup"))
-            }
-            _ => Ok(()),
-        }
+impl From<Unusable> for FetchError {
+    fn from(Unusable { path, error }: Unusable) -> Self {
+        Self::Io { path, error }
     }
 }
 
@@ -107,13 +86,17 @@ pub(crate) async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     let wanted = json!({ "bytesPerSecond": flags.bytes_per_second, "since": former });
     let call = Call::post("/admin/backup", Repeat::IfNotDone).body("application/json", wanted.to_string());
     let target = Target::of(&flags.to);
-    target.require_new().map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
     let mut interrupted = interruption()?;
-    let mut response = client.open(&call).await?;
+    // Before anything is asked of the node: the place may be of no use.
+    let place = Place::begin(&target)?;
+    let mut response = tokio::select! {
+        response = client.open(&call) => response?,
+        () = &mut interrupted => return Err(io::Error::other(INTERRUPTED).into()),
+    };
 
     let (pieces, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES_AHEAD);
     let base = since.and_then(|since| since.directory);
-    let writing = tokio::task::spawn_blocking(move || write(PieceReader::new(receiver), &target, base.as_deref()));
+    let writing = tokio::task::spawn_blocking(move || place.fill(PieceReader::new(receiver), base.as_deref()));
     loop {
         let piece = tokio::select! {
             piece = response.chunk() => match piece {
@@ -121,7 +104,7 @@ pub(crate) async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
                 Ok(None) => break,
                 Err(error) => Err(io::Error::other(format!("the node sent only a part: {error}"))),
             },
-            () = &mut interrupted => Err(io::Error::other("interrupted; nothing is left of this backup")),
+            () = &mut interrupted => Err(io::Error::other(INTERRUPTED)),
         };
         let was_last = piece.is_err();
         if pieces.send(piece).await.is_err() || was_last {
@@ -130,7 +113,7 @@ pub(crate) async fn backup(flags: &BackupFlags) -> Result<(), FetchError> {
     }
     drop(pieces);
     let written = writing.await.map_err(io::Error::other)?;
-    let done = written.map_err(|error| FetchError::Io { path: flags.to.clone(), error })?;
+    let done = written.map_err(|error| FetchError::from(Unusable::from_io(error, &flags.to)))?;
     if done.manifest.may_lack_newest {
         tell!(
             "headwater: the node had no leader: events that other nodes have acknowledged may be missing in this backup"
@@ -177,12 +160,36 @@ struct Written {
     sent: u64,
 }
 
-fn write(from: PieceReader, target: &Target, base: Option<&Path>) -> io::Result<Written> {
-    match target {
-        Target::Directory(directory) => into_directory(from, directory, base),
-        Target::Plain(path) => into_file(path, |file| into_archive(from, file).map(|(written, _)| written)),
-        Target::Compressed(path) => into_file(path, |file| compressed(from, file)),
-        Target::Stdout => compressed(from, io::stdout().lock()),
+/// The place of a backup that is being written.
+enum Place {
+    Directory(NewDirectory),
+    Plain(PartFile),
+    Compressed(PartFile),
+    Stdout,
+}
+
+impl Place {
+    fn begin(target: &Target) -> Result<Self, Unusable> {
+        Ok(match target {
+            Target::Directory(path) => Self::Directory(NewDirectory::begin(path)?),
+            Target::Plain(path) => Self::Plain(PartFile::create(path)?),
+            Target::Compressed(path) => Self::Compressed(PartFile::create(path)?),
+            Target::Stdout => Self::Stdout,
+        })
+    }
+
+    /// Writes the backup; nothing is left of it when that fails.
+    fn fill(self, from: PieceReader, base: Option<&Path>) -> io::Result<Written> {
+        match self {
+            Self::Directory(directory) => {
+                let written = fill(from, &directory.state(), base)?;
+                directory.finish(&written.manifest)?;
+                Ok(written)
+            }
+            Self::Plain(part) => into_file(part, |file| into_archive(from, file).map(|(written, _)| written)),
+            Self::Compressed(part) => into_file(part, |file| compressed(from, file)),
+            Self::Stdout => compressed(from, io::stdout().lock()),
+        }
     }
 }
 
@@ -206,41 +213,14 @@ fn into_archive<W: Write>(from: PieceReader, to: W) -> io::Result<(Written, W)> 
     Ok((Written { manifest, sent }, to))
 }
 
-/// Under another name until it is complete.
-fn into_file(path: &Path, write: impl FnOnce(&mut File) -> io::Result<Written>) -> io::Result<Written> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
-    let mut file = File::create(&part)?;
-    let written = write(&mut file).and_then(|written| {
-        file.sync_all()?;
-        fs::rename(&part, path)?;
-        files::sync_name(path)?;
-        Ok(written)
-    });
-    if written.is_err() {
-        // The part is no backup, and would only take the place of the next attempt.
-        let _ = fs::remove_file(&part);
-    }
-    written
-}
-
-fn into_directory(from: PieceReader, directory: &Path, base: Option<&Path>) -> io::Result<Written> {
-    let is_empty = fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
-    if !is_empty {
-        return Err(io::Error::other("the directory is not empty; name a new one for each backup"));
-    }
-    let state = directory.join(manifest::STATE);
-    files::create_directory(&state)?;
-    let written = fill(from, &state, base).and_then(|written| {
-        files::sync_directory(&state)?;
-        written.manifest.write(directory)?;
-        Ok(written)
-    });
-    if written.is_err() {
-        files::remove(&state);
-    }
-    written
+fn into_file(
+    mut part: PartFile,
+    write: impl FnOnce(NamedWriter<&mut File>) -> io::Result<Written>,
+) -> io::Result<Written> {
+    let path = part.path().to_owned();
+    let written = write(NamedWriter::new(part.file(), &path))?;
+    part.finish().map_err(Unusable::into_io)?;
+    Ok(written)
 }
 
 /// Files that the node did not send are taken from the former backup. Without it the manifest says
@@ -248,9 +228,10 @@ fn into_directory(from: PieceReader, directory: &Path, base: Option<&Path>) -> i
 fn fill(from: PieceReader, state: &Path, base: Option<&Path>) -> io::Result<Written> {
     let mut sums = Sums::default();
     let mut manifest = archive::read(from, |name, bytes, content| {
-        let mut file = File::create(state.join(name))?;
-        let (_, crc32c) = archive::copy(content, &mut file)?;
-        file.sync_all()?;
+        let path = state.join(name);
+        let file = File::create(&path).map_err(|error| Unusable::of(&path)(error).into_io())?;
+        let (_, crc32c) = archive::copy(content, &mut NamedWriter::new(&file, &path))?;
+        file.sync_all().map_err(|error| Unusable::of(&path)(error).into_io())?;
         sums.add(name, bytes, crc32c);
         Ok(())
     })?;
@@ -258,7 +239,7 @@ fn fill(from: PieceReader, state: &Path, base: Option<&Path>) -> io::Result<Writ
     let Some(base) = base else { return Ok(Written { manifest, sent }) };
     for file in manifest.files.iter_mut().filter(|file| file.in_base) {
         let (old, new) = (base.join(manifest::STATE).join(&file.name), state.join(&file.name));
-        take_over(&old, &new).map_err(|error| io::Error::other(format!("{}: {error}", old.display())))?;
+        take_over(&old, &new).map_err(|error| Unusable::from_io(error, &old).into_io())?;
         if fs::metadata(&new)?.len() != file.bytes {
             return Err(io::Error::other(format!(
                 "{} has not {} bytes: verify that backup",
@@ -276,8 +257,9 @@ fn take_over(old: &Path, new: &Path) -> io::Result<()> {
     if fs::hard_link(old, new).is_ok() {
         return Ok(());
     }
-    fs::copy(old, new)?;
-    File::open(new)?.sync_all()
+    let copy = File::create(new).map_err(|error| Unusable::of(new)(error).into_io())?;
+    archive::copy(File::open(old)?, &mut NamedWriter::new(&copy, new))?;
+    copy.sync_all().map_err(|error| Unusable::of(new)(error).into_io())
 }
 
 /// Sizes and CRC-32C of what was sent.
@@ -333,22 +315,5 @@ impl Read for PieceReader {
 impl Drop for PieceReader {
     fn drop(&mut self) {
         self.progress.finish();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_says_what_is_written() {
-        for (name, target) in [
-            ("-", Target::Stdout),
-            ("b/monday", Target::Directory("b/monday".into())),
-            ("b.tar", Target::Plain("b.tar".into())),
-            ("b.tar.zst", Target::Compressed("b.tar.zst".into())),
-        ] {
-            assert_eq!(Target::of(Path::new(name)), target);
-        }
     }
 }

@@ -191,6 +191,14 @@ impl Manifest {
         tables.map(|file| (file.name.as_str(), file)).collect()
     }
 
+    /// Bytes that only the same backup has, however many archives it came in.
+    pub fn identifying(&self) -> io::Result<Vec<u8>> {
+        let mut complete = self.clone();
+        complete.files.iter_mut().for_each(|file| file.in_base = false);
+        complete.files.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(serde_json::to_vec(&complete)?)
+    }
+
     /// Bytes of all files.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()

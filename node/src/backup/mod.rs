@@ -4,11 +4,13 @@
 //! - [`take`] is the node's side: a checkpoint of the state, sent as an [`archive`] whose last file
 //!   is the [`manifest`].
 //! - [`fetch`] is the other side: `headwater backup` writes what a node sends to a directory, a
-//!   file or a pipe.
-//! - [`restore`] makes a data directory of a backup: the founder of a new cluster.
+//!   file or a pipe ([`place`]).
+//! - [`restore`] makes a data directory of a backup: that of the server which begins a new cluster,
+//!   or of one that joins it with the same backup.
 //! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside
 //!   what a node has, by the [`hashes`] of ranges of positions.
 
+<<<<<<< HEAD
 pub(crate) mod archive;
 pub(crate) mod command;
 pub(crate) mod compare;
@@ -19,6 +21,19 @@ pub(crate) mod pace;
 pub(crate) mod restore;
 pub(crate) mod source;
 pub(crate) mod take;
+=======
+pub mod archive;
+pub mod command;
+pub mod compare;
+pub mod fetch;
+pub mod hashes;
+pub mod manifest;
+pub mod pace;
+mod place;
+pub mod restore;
+pub mod source;
+pub mod take;
+>>>>>>> data
 #[cfg(test)]
 mod tests;
 pub(crate) mod verify;

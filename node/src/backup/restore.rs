@@ -1,14 +1,17 @@
-//! Restoring: a data directory with the state of a backup, the founder of a new cluster.
+//! Restoring: a data directory with the state of a backup, for a server of a new cluster.
 //!
 //! The directory gets what a node expects of a member: the state in `state/1`, an empty `log/` that
 //! begins after the last entry of the state, and at the end `identity`, without which no node
 //! accepts the rest. The cluster is a new one with a new id, of this node alone. The other listed
-//! servers join with empty disks, and receive the state as a snapshot.
+//! servers join with empty disks, and receive the state as a snapshot; or, where the same backup
+//! was restored for each server of a list, with what they have.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use blake2::{Blake2s256, Digest};
+use headwater_proto::stored::RestoredFor;
 use uuid::Uuid;
 
 use super::manifest::Manifest;
@@ -35,9 +38,25 @@ pub(crate) struct Restore {
     /// Its server.
     pub(crate) server_id: u16,
     /// Its addresses, until the configuration says others.
+<<<<<<< HEAD
     pub(crate) addresses: Member,
+=======
+    pub addresses: Member,
+    /// The servers for which, on each of them, the same backup is restored; `None` for this one
+    /// alone.
+    pub set: Option<ServerSet>,
+>>>>>>> data
     /// The end of what is restored.
     pub(crate) until: Until,
+}
+
+/// The servers of a new cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSet {
+    /// Their list in canonical form.
+    pub members: String,
+    /// The one with the smallest id, which begins the cluster.
+    pub founder: u16,
 }
 
 /// Where a restored log ends.
@@ -55,9 +74,17 @@ pub(crate) enum Until {
 #[derive(Debug)]
 pub(crate) struct Restored {
     /// Of the backup.
+<<<<<<< HEAD
     pub(crate) manifest: Manifest,
     /// Id of the new cluster.
     pub(crate) cluster_id: Uuid,
+=======
+    pub manifest: Manifest,
+    /// Id of the new cluster; `None` for a server that waits for another to begin it.
+    pub cluster_id: Option<Uuid>,
+    /// What the other servers of the list have to be restored from.
+    pub restored_for: Option<RestoredFor>,
+>>>>>>> data
     /// Position of the next event.
     pub(crate) next_position: Position,
     /// What was left out for `until`.
@@ -121,11 +148,12 @@ pub(crate) fn restore(restore: &Restore) -> Result<Restored, RestoreError> {
         move |error| RestoreError::Io { path, error }
     };
     require_empty(data_dir)?;
+    let mut unfinished = Unfinished { parts: Vec::new(), directory: (!data_dir.exists()).then(|| data_dir.clone()) };
     files::create_directory(data_dir).map_err(failed(data_dir))?;
     let state = data_dir.join("state");
     // Of two restores at once one fails here.
     fs::create_dir(&state).map_err(failed(&state))?;
-    let mut unfinished = Unfinished(vec![state.clone(), raft::log_directory(data_dir)]);
+    unfinished.parts = vec![state.clone(), raft::log_directory(data_dir)];
     let database = NewState::directory(&state);
     files::create_directory(&database).map_err(failed(&database))?;
     let manifest = source::unpack(&restore.sources, &database)?;
@@ -136,18 +164,39 @@ pub(crate) fn restore(restore: &Restore) -> Result<Restored, RestoreError> {
 
     let node_id = NodeId::generate(restore.server_id);
     let last_applied = manifest.applied.into();
+    let begins_cluster = restore.set.as_ref().is_none_or(|set| set.founder == restore.server_id);
     let new = NewState::open(&state)?;
-    new.put_membership(&raft::membership_of_one(node_id, &restore.addresses, &last_applied))?;
+    new.put_membership(&if begins_cluster {
+        raft::membership_of_one(node_id, &restore.addresses, &last_applied)
+    } else {
+        raft::membership_of_nobody()
+    })?;
     let truncated = new.truncate(cut)?;
     new.finish(&state).map_err(failed(&state))?;
     raft::create_log(data_dir, node_id, &last_applied)?;
     files::make_private(data_dir)
         .map_err(|error| RestoreError::Io { path: data_dir.clone(), error: io::Error::other(error) })?;
     files::sync_directory(data_dir).map_err(failed(data_dir))?;
-    let cluster_id = Uuid::new_v4();
-    Identity::create_restored(data_dir, node_id, cluster_id)?;
-    unfinished.0.clear();
-    Ok(Restored { manifest, cluster_id, next_position: cut, truncated })
+    let cluster_id = begins_cluster.then(Uuid::new_v4);
+    let restored_for = restore.set.as_ref().map(|set| restored_for(set, &manifest, cut)).transpose();
+    let restored_for = restored_for.map_err(failed(data_dir))?;
+    Identity::create_restored(data_dir, node_id, cluster_id, restored_for.clone())?;
+    unfinished.keep();
+    Ok(Restored { manifest, cluster_id, restored_for, next_position: cut, truncated })
+}
+
+/// What the server of a set was restored from. It is the same for a complete backup and for one
+/// that was put together from several, because both have the same files.
+fn restored_for(set: &ServerSet, manifest: &Manifest, cut: Position) -> io::Result<RestoredFor> {
+    let mut hash = Blake2s256::new();
+    hash.update(manifest.identifying()?);
+    hash.update(cut.to_be_bytes());
+    Ok(RestoredFor {
+        backup: hash.finalize().to_vec().into(),
+        members: set.members.clone(),
+        taken_at: manifest.taken_at.clone(),
+        next_position: cut,
+    })
 }
 
 /// Restores into a new directory below `scratch`, reads all of it and removes it again.
@@ -167,11 +216,28 @@ pub(crate) fn check(
 }
 
 /// What a restore has made so far; removed when it fails.
-struct Unfinished(Vec<PathBuf>);
+struct Unfinished {
+    /// Files and directories in the data directory.
+    parts: Vec<PathBuf>,
+    /// The data directory, unless it was there before.
+    directory: Option<PathBuf>,
+}
+
+impl Unfinished {
+    /// The restore has come to its end.
+    fn keep(mut self) {
+        self.parts.clear();
+        self.directory = None;
+    }
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.0.iter().for_each(|path| files::remove(path));
+        self.parts.iter().for_each(|path| files::remove(path));
+        if let Some(directory) = &self.directory {
+            // Only an empty one goes: somebody else may have put something there meanwhile.
+            let _ = fs::remove_dir(directory);
+        }
     }
 }
 

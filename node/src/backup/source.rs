@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::archive;
 use super::manifest::{self, Manifest, ManifestError};
+use crate::files::{NamedWriter, Unusable};
 
 /// Where a backup is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,12 @@ pub(crate) enum SourceError {
 }
 
 impl SourceError {
+    /// An error while `what` was read, unless it names the file that could not be written.
+    fn of_io(error: io::Error, what: String) -> Self {
+        let Unusable { path, error } = Unusable::from_io(error, Path::new(&what));
+        Self::Io { what: path.display().to_string(), error }
+    }
+
     /// Whether the system could not read or write, which says nothing of the backup.
     pub(crate) fn is_of_system(&self) -> bool {
         use io::ErrorKind::{NotFound, PermissionDenied, StorageFull};
@@ -87,7 +94,7 @@ impl BackupSource {
 
     /// Copies its files into `target`, over those of an earlier backup that it adds to.
     fn unpack(&self, target: &Path, unpacked: &mut Unpacked) -> Result<Manifest, SourceError> {
-        let failed = |error| SourceError::Io { what: self.name(), error };
+        let failed = |error| SourceError::of_io(error, self.name());
         let mut put = |name: &str, _: u64, content: &mut dyn Read| {
             unpacked.insert(name.to_owned(), write_new(&target.join(name), content)?);
             Ok(())
@@ -98,7 +105,7 @@ impl BackupSource {
                     Manifest::read(directory).map_err(|error| SourceError::Manifest { what: self.name(), error })?;
                 for file in &manifest.files {
                     let path = directory.join(manifest::STATE).join(&file.name);
-                    let failed = |error| SourceError::Io { what: path.display().to_string(), error };
+                    let failed = |error| SourceError::of_io(error, path.display().to_string());
                     let mut content = match File::open(&path) {
                         Ok(content) => content,
                         // The backup that this one adds to has it; the end shows whether it was
@@ -193,8 +200,9 @@ pub(crate) fn damaged_files(directory: &Path, manifest: &Manifest, mut progress:
 }
 
 fn write_new(path: &Path, content: &mut dyn Read) -> io::Result<(u64, u32)> {
-    let mut file = File::create(path)?;
-    let written = archive::copy(content, &mut file)?;
-    file.sync_all()?;
+    let named = |error| Unusable::of(path)(error).into_io();
+    let file = File::create(path).map_err(named)?;
+    let written = archive::copy(content, &mut NamedWriter::new(&file, path))?;
+    file.sync_all().map_err(named)?;
     Ok(written)
 }

@@ -22,7 +22,7 @@ use super::pace::{self, Pace};
 use crate::access::Administrator;
 use crate::apply::ApplyHandle;
 use crate::event::{Position, Ticks};
-use crate::files;
+use crate::files::{self, Unusable};
 use crate::store::{OfflineState, OpenError, ReadError};
 use crate::transport::LocalIdentity;
 
@@ -122,10 +122,12 @@ impl Backups {
         let name = Uuid::new_v4().simple().to_string();
         let checkpoint = Checkpoint { path: inner.directory.join(name), _turn: turn };
         let (parent, target) = (inner.directory.clone(), checkpoint.path.clone());
+        let at = checkpoint.path.clone();
+        let named = move |error| Unusable::of(&at)(error).into_io();
         let create = tokio::task::spawn_blocking(move || files::create_directory(&parent));
-        create.await.map_err(io::Error::other)??;
+        create.await.map_err(io::Error::other)?.map_err(&named)?;
         let taken = inner.apply.run(move |writer| writer.checkpoint(&target).map(|()| writer.generation())).await;
-        let generation = taken.map_err(|_| BackupError::NotReady)??;
+        let generation = taken.map_err(|_| BackupError::NotReady)?.map_err(named)?;
         let database = format!("{}-{generation}", inner.identity.node_id());
         let describe = tokio::task::spawn_blocking(move || {
             let mut manifest = describe(&checkpoint.path, cluster_id, database)?;

@@ -1,5 +1,6 @@
 //! One request to a node, repeated where that is safe.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,14 +91,15 @@ struct Failed {
 }
 
 /// Whether and when a request is made again.
-struct Repetition {
+struct Repetition<'a> {
+    client: &'a Client,
     repeat: Repeat,
     /// Not beyond this moment.
     end: Instant,
     pause: Duration,
 }
 
-impl Repetition {
+impl Repetition<'_> {
     /// Returns when it is time to try again.
     ///
     /// # Errors
@@ -107,7 +109,10 @@ impl Repetition {
         if !may_repeat || Instant::now() + self.pause > self.end {
             return Err(failed.error);
         }
-        tracing::debug!(error = %failed.error, pause = ?self.pause, "a request is repeated");
+        if self.client.has_told.as_ref().is_some_and(|has_told| !has_told.swap(true, Ordering::Relaxed)) {
+            let seconds = self.client.retry.as_secs();
+            tell!("headwater: {}; trying again for {seconds} s (--retry-s, 0 ends at once)", failed.error);
+        }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
@@ -148,8 +153,8 @@ impl Client {
         }
     }
 
-    fn repetition(&self, call: &Call) -> Repetition {
-        Repetition { repeat: call.repeat, end: Instant::now() + self.retry, pause: FIRST_PAUSE }
+    fn repetition(&self, call: &Call) -> Repetition<'_> {
+        Repetition { client: self, repeat: call.repeat, end: Instant::now() + self.retry, pause: FIRST_PAUSE }
     }
 
     async fn read_whole(&self, call: &Call, response: Response) -> Result<Bytes, Failed> {
@@ -167,6 +172,9 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| self.not_sent(call, &error))?;
         if response.status().is_success() {
+            if let Some(has_told) = &self.has_told {
+                has_told.store(false, Ordering::Relaxed);
+            }
             return Ok(response);
         }
         Err(self.refused(call, response).await)

@@ -11,6 +11,8 @@ mod progress;
 mod tests;
 mod tls;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub(crate) use call::{Call, Repeat};
@@ -33,6 +35,9 @@ pub(crate) struct Client {
     login: Option<Login>,
     /// How long a request is repeated.
     retry: Duration,
+    /// The user was told that a request is repeated, and none has had an answer since; `None` where
+    /// nothing is told.
+    has_told: Option<Arc<AtomicBool>>,
 }
 
 impl Client {
@@ -62,13 +67,19 @@ impl Client {
             .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ClientError::Setup(error.to_string()))?;
-        Ok(Self { http, base: url.clone(), login, retry: patience.retry() })
+        Ok(Self { http, base: url.clone(), login, retry: patience.retry(), has_told: Some(Arc::default()) })
     }
 
     /// The same login at another node of the cluster.
     #[must_use]
     pub(crate) fn at(&self, node: &Url) -> Self {
         Self { base: node.clone(), ..self.clone() }
+    }
+
+    /// The same for a screen that must not have lines between its own.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { has_told: None, ..self }
     }
 
     /// `http` or `https`.

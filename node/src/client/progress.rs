@@ -97,6 +97,11 @@ impl Progress {
         let _ = writeln!(std::io::stderr(), "{} {done} in {seconds:.1} s", self.what);
     }
 
+    /// Removes the bar: there is nothing to say.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
     fn line_if_due(&self) {
         if self.is_terminal {
             return;

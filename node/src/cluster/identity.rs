@@ -11,6 +11,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use headwater_proto::stored;
+use parking_lot::Mutex;
 
 use crate::fatal::Cause;
 use crate::files;
@@ -65,6 +66,19 @@ pub(crate) enum IdentityError {
         /// The file that every log has.
         path: PathBuf,
     },
+    /// The disk was restored for other servers than the list names.
+    #[error(
+        "{path} says that this disk was restored for the list {restored_for}, but --members is {configured}: start it with that list, \
+         or restore again on every server with the new one"
+    )]
+    OtherList {
+        /// The file.
+        path: PathBuf,
+        /// The list of the restore.
+        restored_for: String,
+        /// The list in the configuration.
+        configured: String,
+    },
     /// The node was asked to join a cluster while it belongs to another.
     #[error("this disk belongs to cluster {own}, not to {other}")]
     OtherCluster {
@@ -82,7 +96,7 @@ impl IdentityError {
         match self {
             Self::Io { error, .. } => Cause::of_io(error).is_of_storage(),
             Self::Damaged { .. } | Self::Missing { .. } | Self::LogMissing { .. } => true,
-            Self::OtherServer { .. } | Self::OtherCluster { .. } => false,
+            Self::OtherServer { .. } | Self::OtherList { .. } | Self::OtherCluster { .. } => false,
         }
     }
 }
@@ -95,6 +109,8 @@ pub(crate) struct Identity {
     local: Arc<LocalIdentity>,
     /// The disk was restored from a backup, and other listed servers have not joined yet.
     restored: AtomicBool,
+    /// See [`Self::restored_for`].
+    restored_for: Mutex<Option<stored::RestoredFor>>,
 }
 
 impl Identity {
@@ -119,7 +135,8 @@ impl Identity {
                     None => None,
                 };
                 let local = Arc::new(LocalIdentity::new(node_id, cluster_id.map(Uuid::into_bytes)));
-                Ok(Self { path, local, restored: AtomicBool::new(record.restored) })
+                let restored_for = Mutex::new(record.restored_for);
+                Ok(Self { path, local, restored: AtomicBool::new(record.restored), restored_for })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if data_dir.join("log").exists() || data_dir.join("state").exists() {
@@ -127,7 +144,8 @@ impl Identity {
                 }
                 files::create_directory(data_dir).map_err(io_error)?;
                 let local = Arc::new(LocalIdentity::new(NodeId::generate(server_id), None));
-                let identity = Self { path: path.clone(), local, restored: AtomicBool::new(false) };
+                let (restored, restored_for) = (AtomicBool::new(false), Mutex::default());
+                let identity = Self { path: path.clone(), local, restored, restored_for };
                 identity.save(None)?;
                 Ok(identity)
             }
@@ -135,6 +153,7 @@ impl Identity {
         }
     }
 
+<<<<<<< HEAD
     /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a new
     /// cluster. Until then no node accepts it.
     pub(crate) fn create_restored(data_dir: &Path, node_id: NodeId, cluster_id: Uuid) -> Result<(), IdentityError> {
@@ -144,13 +163,54 @@ impl Identity {
 
     /// Whether the disk was restored from a backup, and other listed servers have not joined yet.
     pub(crate) fn is_restored(&self) -> bool {
+=======
+    /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a node. Until
+    /// then no node accepts it. With `begins` it begins that new cluster, alone at first; otherwise
+    /// it waits for the disk that begins the cluster of all that were `restored_for` one list.
+    pub fn create_restored(
+        data_dir: &Path,
+        node_id: NodeId,
+        begins: Option<Uuid>,
+        restored_for: Option<stored::RestoredFor>,
+    ) -> Result<(), IdentityError> {
+        let local = Arc::new(LocalIdentity::new(node_id, begins.map(Uuid::into_bytes)));
+        let (restored, restored_for) = (AtomicBool::new(begins.is_some()), Mutex::new(restored_for));
+        Self { path: data_dir.join(FILE_NAME), local, restored, restored_for }.save(begins)
+    }
+
+    /// Whether the disk was restored from a backup to begin a cluster, and other listed servers
+    /// have not joined yet.
+    pub fn is_restored(&self) -> bool {
+>>>>>>> data
         self.restored.load(Ordering::Acquire)
     }
 
-    /// Every listed server is a member now: from here on this is a disk like any other.
-    pub(crate) fn all_have_joined(&self) -> Result<(), IdentityError> {
+    /// What this disk was restored from, if the same was to be restored for each server of a list,
+    /// and the cluster is not complete yet.
+    pub fn restored_for(&self) -> Option<stored::RestoredFor> {
+        self.restored_for.lock().clone()
+    }
+
+    /// Every listed server is a member now, or this one is and is not the one that waits for the
+    /// others: from here on this is a disk like any other.
+    pub(crate) fn has_joined(&self) -> Result<(), IdentityError> {
+        let record = stored::Identity { restored: false, restored_for: None, ..self.record(self.cluster_id()) };
+        self.write(&record)?;
         self.restored.store(false, Ordering::Release);
-        self.save(self.cluster_id())
+        *self.restored_for.lock() = None;
+        Ok(())
+    }
+
+    /// Refuses another list of servers than the one that the disk was restored for.
+    pub fn require_list(&self, configured: &str) -> Result<(), IdentityError> {
+        match self.restored_for() {
+            Some(restored) if restored.members != configured => Err(IdentityError::OtherList {
+                path: self.path.clone(),
+                restored_for: restored.members,
+                configured: configured.to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a disk that belongs to a cluster but has lost its log. A node opens its log before
@@ -178,8 +238,14 @@ impl Identity {
     }
 
     /// Binds this disk to a cluster; durable on return. `may_replace` permits the exchange of
+<<<<<<< HEAD
     /// another cluster's id on an otherwise empty disk, left by a founding that never finished.
     pub(crate) fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
+=======
+    /// another cluster's id on a disk that has received nothing of it, left by a founding that
+    /// never finished.
+    pub fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
+>>>>>>> data
         match self.cluster_id() {
             Some(own) if own == cluster_id => return Ok(()),
             Some(own) if !may_replace => return Err(IdentityError::OtherCluster { own, other: cluster_id }),
@@ -190,15 +256,23 @@ impl Identity {
         Ok(())
     }
 
-    /// Replaces the file atomically: write a temporary file, sync it, rename it, sync the
-    /// directory.
     fn save(&self, cluster_id: Option<Uuid>) -> Result<(), IdentityError> {
-        let record = stored::Identity {
+        self.write(&self.record(cluster_id))
+    }
+
+    fn record(&self, cluster_id: Option<Uuid>) -> stored::Identity {
+        stored::Identity {
             node_id: self.node_id().0,
             cluster_id: cluster_id.map(|id| id.as_bytes().to_vec().into()),
             restored: self.is_restored(),
-        };
-        files::replace(&self.path, &encode(&record))
+            restored_for: self.restored_for(),
+        }
+    }
+
+    /// Replaces the file atomically: write a temporary file, sync it, rename it, sync the
+    /// directory.
+    fn write(&self, record: &stored::Identity) -> Result<(), IdentityError> {
+        files::replace(&self.path, &encode(record))
             .map_err(|error| IdentityError::Io { path: self.path.clone(), error })
     }
 }
@@ -292,12 +366,27 @@ mod tests {
     fn a_restored_disk_is_marked_until_all_have_joined() {
         let directory = tempfile::tempdir().unwrap();
         let (node_id, cluster) = (NodeId::generate(2), Uuid::new_v4());
-        Identity::create_restored(directory.path(), node_id, cluster).unwrap();
+        Identity::create_restored(directory.path(), node_id, Some(cluster), None).unwrap();
         let identity = Identity::open(directory.path(), 2).unwrap();
         assert_eq!((identity.node_id(), identity.cluster_id(), identity.is_restored()), (node_id, Some(cluster), true));
-        identity.all_have_joined().unwrap();
+        identity.has_joined().unwrap();
         let identity = Identity::open(directory.path(), 2).unwrap();
         assert_eq!((identity.cluster_id(), identity.is_restored()), (Some(cluster), false));
+    }
+
+    #[test]
+    fn a_disk_restored_for_a_list_takes_no_other_list_until_it_has_joined() {
+        let directory = tempfile::tempdir().unwrap();
+        let restored = stored::RestoredFor { members: "1=a/b".into(), ..Default::default() };
+        Identity::create_restored(directory.path(), NodeId::generate(1), None, Some(restored.clone())).unwrap();
+        let identity = Identity::open(directory.path(), 1).unwrap();
+        assert_eq!((identity.cluster_id(), identity.is_restored()), (None, false));
+        assert_eq!(identity.restored_for(), Some(restored));
+        identity.require_list("1=a/b").unwrap();
+        let error = identity.require_list("1=a/c").unwrap_err();
+        assert!(matches!(error, IdentityError::OtherList { .. }) && !error.is_of_storage(), "{error}");
+        identity.has_joined().unwrap();
+        Identity::open(directory.path(), 1).unwrap().require_list("1=a/c").unwrap();
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Lifecycle {
 
     /// A listed server holds the data of another cluster although this one was restored for it, or
     /// not any more: of two clusters that clients of one list would write to, neither may serve.
+    /// The same where this disk was restored for a list and the cluster has not begun.
     pub(super) fn set_rival(&self, rival: Option<String>) {
         self.has_rival.store(rival.is_some(), Ordering::Release);
         *self.rival.lock() = rival;

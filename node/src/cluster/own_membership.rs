@@ -2,21 +2,16 @@
 
 use std::sync::Arc;
 
+use headwater_proto::stored;
 use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
 use super::identity::Identity;
-use crate::config::{Config, MemberConfig};
+use crate::config::{Config, MemberConfig, canonical_list};
 use crate::raft::Consensus;
 use crate::store::Store;
 use crate::transport::{Member, NodeId};
-
-/// The member list in the form in which two nodes compare their lists.
-fn canonical(members: &[MemberConfig]) -> String {
-    let lines: Vec<_> = members.iter().map(|m| format!("{}={}/{}", m.id, m.raft_address, m.http_address)).collect();
-    lines.join(",")
-}
 
 /// The identity of this node among the members.
 pub(super) struct OwnMembership {
@@ -63,6 +58,22 @@ impl OwnMembership {
         let seen = self.consensus.seen();
         let applied_entries = self.store.applied().current().log_entries;
         seen.log_entries == 0 && seen.term == 0 && applied_entries == 0
+    }
+
+    /// What this disk was restored from, if it waits for the server that begins the cluster of all
+    /// disks that were restored for the same list.
+    pub(super) fn restored_copy(&self) -> Option<stored::RestoredFor> {
+        if self.identity.is_restored() { None } else { self.identity.restored_for() }
+    }
+
+    /// The same while no leader has written to this disk: it is as the restore left it, so any
+    /// founder may take it in.
+    pub(super) fn untouched_copy(&self) -> Option<stored::RestoredFor> {
+        let seen = self.consensus.seen();
+        // The restore votes in the term of the last entry that the state has; a leader comes with a
+        // later one.
+        let is_untouched = seen.log_entries == seen.applied_entries && seen.applied_term == Some(seen.term);
+        self.restored_copy().filter(|_| is_untouched)
     }
 
     /// Whether this node votes, by the membership it knows. While voters are exchanged there are
@@ -124,7 +135,7 @@ impl OwnMembership {
 
     /// The configured list, for comparison with that of another node.
     pub(crate) fn canonical_list(&self) -> String {
-        canonical(&self.config.members)
+        canonical_list(&self.config.members)
     }
 
     /// Whether a server is in the configured list.
@@ -142,8 +153,20 @@ impl OwnMembership {
     }
 
     /// Accepts or refuses a founder that asks this node to join.
-    pub(super) fn accept_founding(&self, cluster_id: Uuid, configured_members: &str) -> Result<(), Status> {
-        if !self.disk_is_empty() {
+    pub(super) fn accept_founding(
+        &self,
+        cluster_id: Uuid,
+        configured_members: &str,
+        restored_backup: &[u8],
+    ) -> Result<(), Status> {
+        let is_same_copy = self.untouched_copy().is_some_and(|own| own.backup == restored_backup);
+        if !is_same_copy && self.restored_copy().is_some() {
+            return Err(Status::failed_precondition(
+                "this node was restored from another backup, or has begun another cluster since: restore the same \
+                 backup on every server again",
+            ));
+        }
+        if !self.disk_is_empty() && !is_same_copy {
             return Err(Status::failed_precondition("this node already holds a log: a cluster is founded only once"));
         }
         if self.config.join {
@@ -169,20 +192,5 @@ impl OwnMembership {
                 self.identity.set_cluster_id(cluster_id, true).map_err(|error| Status::internal(error.to_string()))
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_lists_have_equal_canonical_forms() {
-        let list = [
-            MemberConfig { id: 1, raft_address: "a:1".into(), http_address: "a:2".into() },
-            MemberConfig { id: 2, raft_address: "b:1".into(), http_address: "b:2".into() },
-        ];
-        assert_eq!(canonical(&list), "1=a:1/a:2,2=b:1/b:2");
-        assert_ne!(canonical(&list), canonical(&list[..1]));
     }
 }

@@ -48,7 +48,7 @@ impl cluster_server::Cluster for ClusterService {
         if request.to_running_cluster {
             membership.accept_joining(cluster_id)?;
         } else {
-            membership.accept_founding(cluster_id, &request.configured_members)?;
+            membership.accept_founding(cluster_id, &request.configured_members, &request.restored_backup)?;
         }
         Ok(Response::new(wire::JoinResponse { node_id: membership.node_id().0 }))
     }

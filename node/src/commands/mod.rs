@@ -51,6 +51,12 @@ pub(crate) enum CommandError {
         /// Its id.
         server: u16,
     },
+    /// There is nothing to stop.
+    #[error("no scavenge {id} is running: it has ended, or never began; the stream $scavenges lists all runs")]
+    NotRunning {
+        /// The id that was named.
+        id: uuid::Uuid,
+    },
     /// The run did not come to its end.
     #[error("the scavenge {id} ended: {state}; the stream $scavenges-{id} says more")]
     Ended {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::CommandError;
@@ -33,7 +34,10 @@ pub(crate) async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> 
     let client = Client::new(&flags.node)?;
     if let Some(id) = flags.stop {
         let stop = Call::new(reqwest::Method::DELETE, format!("/admin/scavenge/{id}"), Repeat::IfNotDone);
-        client.send(&stop).await?;
+        client.send(&stop).await.map_err(|error| match error.status() {
+            Some(StatusCode::NOT_FOUND) => CommandError::NotRunning { id },
+            _ => error.into(),
+        })?;
         say!("the scavenge {id} is stopped");
         return Ok(());
     }

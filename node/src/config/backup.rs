@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Url;
 
 use super::client::{ClientFlags, parse_node_url};
-use super::values::parse_bytes;
+use super::values::{MemberList, parse_members, parse_rate};
 
 /// Options of `backup`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -23,8 +23,8 @@ pub struct BackupFlags {
     /// and otherwise one that `restore` combines with the former
     #[arg(long, value_name = "DIR|FILE")]
     pub since: Option<PathBuf>,
-    /// Bytes per second at which the node may read; 50MiB when not given
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    /// Bytes per second at which the node may read; 50MiB when not given, 64KiB at least
+    #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
     pub bytes_per_second: Option<u64>,
     /// How to reach the node.
     #[command(flatten)]
@@ -44,6 +44,11 @@ pub struct RestoreFlags {
     /// Id of the server that will use the directory, as in --members
     #[arg(long, value_name = "ID", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub server_id: u16,
+    /// Restore the same backup for each of these servers, on each with this option and its own
+    /// --server-id: the list that they will be started with. Without it this server is restored
+    /// alone, and the others join with empty directories
+    #[arg(long, value_name = "LIST", value_parser = parse_members)]
+    pub members: Option<MemberList>,
     /// Leave out every event after the one at this position, which ES-Position names
     #[arg(long, value_name = "POSITION", conflicts_with = "until_time")]
     pub until_position: Option<u64>,

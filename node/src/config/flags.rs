@@ -15,7 +15,7 @@ use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::values::{
     Challenge, LeaderRedirect, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes,
     parse_challenge, parse_cluster_name, parse_leader_redirect, parse_members, parse_ms, parse_networks, parse_origins,
-    parse_wait_ms, parse_window,
+    parse_rate, parse_wait_ms, parse_window,
 };
 
 /// Prefix of environment variables.
@@ -203,7 +203,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "HH:MM-HH:MM", value_parser = parse_window, help_heading = "Storage")]
     pub scavenge_window: Option<TimeWindow>,
     /// Bytes of events removed, and of tables rewritten, per second at most
-    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes, help_heading = "Storage")]
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_rate, help_heading = "Storage")]
     pub scavenge_bytes_per_second: u64,
     /// Bytes of log kept below the newest snapshot, so that a short absence of a node needs no full
     /// copy

@@ -7,6 +7,7 @@ mod cluster;
 mod exposure;
 mod flags;
 mod health;
+mod members;
 pub mod print;
 mod secret;
 mod sources;
@@ -31,13 +32,15 @@ use flags::Flags;
 pub use flags::{command, env_name, flag_name, keys};
 pub use health::{HealthFlags, Question};
 use ipnet::IpNet;
+use members::check_members;
+pub use members::{MAX_MEMBERS, MemberConfig, canonical_list};
 pub use secret::Secret;
 pub use sources::{ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
 pub use transfer::{ExportFlags, ImportFlags, ImportSource};
 pub use upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use values::check_host_port;
-pub use values::{Challenge, LeaderRedirect, TimeWindow};
+pub use values::{Challenge, LeaderRedirect, MemberList, TimeWindow};
 
 /// The complete, checked configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,26 +132,11 @@ pub struct Config {
     pub slow_request: Option<Duration>,
 }
 
-/// One server of the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberConfig {
-    /// 1 to 65535.
-    pub id: u16,
-    /// `host:port` of node-to-node gRPC.
-    pub raft_address: String,
-    /// `host:port` of the HTTP API.
-    pub http_address: String,
-}
-
 /// Default address of the HTTP API.
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2113);
 
 /// Default address for other nodes; not in the range 2111 to 2113, which HTTP uses on loopback.
 const DEFAULT_RAFT: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1113);
-
-/// Largest number of servers in a cluster. Every write waits for a majority of them, and with nine
-/// servers four may already fail.
-pub const MAX_MEMBERS: usize = 9;
 
 /// Heartbeats that must fit into the shortest election timeout, so that a late one does not cost an
 /// election.
@@ -268,18 +256,8 @@ fn servers(flags: &Flags) -> Result<(Vec<MemberConfig>, SocketAddr, SocketAddr),
         check_members(&members)?;
         return Ok((members, http, raft));
     };
-    let mut members = list.0.clone();
-    members.sort_by_key(|member| member.id);
-    check_members(&members)?;
-    let Some(this) = members.iter().find(|member| member.id == flags.server_id) else {
-        let ids: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
-        return Err(contradiction(format!(
-            "--server-id {} is not in --members, which lists {}; set --server-id to the entry of this server or add it \
-             to the list on every node",
-            flags.server_id,
-            ids.join(", ")
-        )));
-    };
+    let members = list.ascending()?;
+    let this = list.entry(flags.server_id)?;
     let http = match flags.http_listen {
         Some(address) => address,
         None => local_address(&this.http_address, "--http-listen")?,
@@ -300,34 +278,6 @@ fn local_address(address: &str, flag: &str) -> Result<SocketAddr, ConfigError> {
              to listen, for example 0.0.0.0 and the same port"
         ))
     })
-}
-
-fn check_members(members: &[MemberConfig]) -> Result<(), ConfigError> {
-    if members.len() > MAX_MEMBERS {
-        return Err(contradiction(format!(
-            "--members lists {} servers; a cluster has at most {MAX_MEMBERS}",
-            members.len()
-        )));
-    }
-    let mut addresses = std::collections::BTreeMap::new();
-    for (index, member) in members.iter().enumerate() {
-        if members[..index].iter().any(|other| other.id == member.id) {
-            return Err(contradiction(format!(
-                "--members lists the id {} more than once; give every server an id of its own",
-                member.id
-            )));
-        }
-        for (kind, address) in [("raft", &member.raft_address), ("http", &member.http_address)] {
-            if let Some((other, other_kind)) = addresses.insert(address, (member.id, kind)) {
-                return Err(contradiction(format!(
-                    "--members gives the address {address} twice, as {other_kind} address of server {other} and as {kind} \
-                     address of server {}; every address must be different",
-                    member.id
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Checks what has a form of its own.

@@ -83,6 +83,14 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "this is more than 2^64 bytes".to_owned())
 }
 
+/// The same for a rate, which is not zero: what has to be done would never end.
+pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err("at 0 bytes per second it would never end; expected a rate such as 50MiB".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
 pub(super) fn parse_ms(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(ms @ 1..=MAX_MS) => Ok(ms),
@@ -250,6 +258,12 @@ mod tests {
         for text in ["", "MiB", "-1", "1.5GiB", "64mib", "99999999TiB", "1 x"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_rate_is_more_than_nothing() {
+        assert_eq!(parse_rate("1KiB"), Ok(1_024));
+        assert!(parse_rate("0").is_err() && parse_rate("0MiB").is_err() && parse_rate("-1").is_err());
     }
 
     #[test]

@@ -7,6 +7,9 @@ pub(crate) const ALL: &str = "$all";
 /// (contract/services 1.6).
 pub(crate) const SETTINGS: &str = "$settings";
 
+/// The stream that lists the runs which remove what nobody can see.
+pub const SCAVENGES: &str = "$scavenges";
+
 /// Begins the name of each stream that holds a user.
 pub(crate) const USER_PREFIX: &str = "$user-";
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use bytes::Bytes;
 use rocksdb::DB;
 
-use super::durable_mark::{Durable, DurableMark};
+use super::durable_mark::DurableMark;
 use super::{MAX_OPEN_TABLES, keys, options};
-use crate::fatal;
+use crate::{fatal, record_files};
 
 /// The entries of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,16 @@ pub(crate) struct Entries {
     pub(crate) count: u64,
 }
 
+/// Damage in the small files of the log in `directory` that each say of themselves whether they are
+/// whole: the MANIFEST, what names it, and the write-ahead logs, also those that are only kept to
+/// be used again.
+pub fn damaged_files(directory: &Path) -> Vec<String> {
+    let manifest = record_files::check_manifest(directory).err();
+    let wals = record_files::damaged_wals(directory);
+    let wals = wals.unwrap_or_else(|error| vec![format!("{} cannot be read: {error}", directory.display())]);
+    manifest.into_iter().chain(wals).collect()
+}
+
 /// Reads every entry of the log in `directory` and shows it to `check`.
 ///
 /// # Errors
@@ -25,7 +35,7 @@ pub(crate) struct Entries {
 pub(crate) fn check(directory: &Path, check: impl Fn(Bytes) -> Result<(), String>) -> Result<Entries, String> {
     let in_log = |what: String| format!("the log in {}: {what}", directory.display());
     let promised = DurableMark::read(directory).map_err(|error| in_log(format!("durable-end: {error}")))?;
-    let Durable { end: promised, .. } = promised.ok_or_else(|| in_log("the file durable-end is missing".to_owned()))?;
+    let promised = promised.ok_or_else(|| in_log("the file durable-end is missing".to_owned()))?;
     let database = options::database(false, MAX_OPEN_TABLES);
     let complaint = |error: rocksdb::Error| in_log(fatal::name_files(directory, error.as_ref()));
     let db = DB::open_cf_descriptors_read_only(&database, directory, options::families(), false).map_err(complaint)?;
@@ -45,9 +55,17 @@ pub(crate) fn check(directory: &Path, check: impl Fn(Bytes) -> Result<(), String
         rows.next();
     }
     rows.status().map_err(|error| in_log(format!("entries from {next} on cannot be read: {error}")))?;
-    if next < promised {
+    if next < promised.end {
         return Err(in_log(format!(
-            "it ends before entry {next}, but everything before entry {promised} was acknowledged"
+            "it ends before entry {next}, but everything before entry {} was acknowledged",
+            promised.end
+        )));
+    }
+    let sequence = db.latest_sequence_number();
+    if sequence < promised.sequence {
+        return Err(in_log(format!(
+            "it ends with write {sequence}, but everything up to write {}, a vote perhaps, was acknowledged",
+            promised.sequence
         )));
     }
     Ok(Entries { first, count: next - first })

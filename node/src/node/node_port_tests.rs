@@ -69,7 +69,7 @@ async fn calls_without_a_certificate_of_the_ca_or_in_the_name_of_another_server_
     let join = JoinRequest {
         cluster_id: vec![9; 16].into(),
         configured_members: cluster.places.members(),
-        to_running_cluster: false,
+        ..JoinRequest::default()
     };
     let refused = caller(&pki, 9, 1, address).join(join).await.unwrap_err();
     assert!(refused.message().contains("server 9 is not in this node's member list"), "{refused}");

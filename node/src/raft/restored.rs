@@ -1,5 +1,5 @@
 //! What consensus finds on a disk that was restored from a backup: a log that is empty and begins
-//! after the last entry that the state has, and a cluster of this node alone.
+//! after the last entry that the state has, and a cluster of this node alone, or none yet.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -50,6 +50,12 @@ pub(crate) fn membership_of_one(node_id: NodeId, addresses: &Member, since: &sto
         log_id: Some(*since),
     };
     membership.encode_to_vec()
+}
+
+/// The membership of a node that no cluster has taken in yet, in the same encoding: no entry of a
+/// log has set it, so whatever the first leader sends counts.
+pub fn membership_of_nobody() -> Vec<u8> {
+    stored::Membership::default().encode_to_vec()
 }
 
 /// Whether these bytes of a log are an entry.

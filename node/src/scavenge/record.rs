@@ -9,11 +9,12 @@ use headwater_proto::stored::{Append, AppendAll, Command, NewEvent, command::Kin
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::event::stream_name::SCAVENGES;
 use crate::event::{EventNumber, ExpectedVersion, LINK_EVENT_TYPE, METADATA_EVENT_TYPE, RecordedEvent, Ticks};
 use crate::store::{ReadError, ReadView};
 
 /// The stream of all runs.
-pub(super) const RUNS: &str = "$scavenges";
+pub(super) const RUNS: &str = SCAVENGES;
 /// Operators may read about runs; a month of them is kept.
 const METADATA: &str = r#"{"$maxAge":2592000,"$acl":{"$r":"$ops","$mr":"$ops"}}"#;
 
@@ -68,11 +69,19 @@ pub(crate) struct Run {
     /// When it began, or when its newest event was written if that is all that is left.
     pub(crate) started: Ticks,
     /// `None` while it goes on.
+<<<<<<< HEAD
     pub(crate) result: Option<RunResult>,
     /// Events that it has removed.
     pub(crate) events: u64,
     /// Bytes of their rows.
     pub(crate) bytes: u64,
+=======
+    pub result: Option<RunResult>,
+    /// Events that it has removed; too few by what a leader that died had not written down yet.
+    pub events: u64,
+    /// Bytes of their rows, with the same reservation.
+    pub bytes: u64,
+>>>>>>> data
     /// The last stream that it is done with.
     pub(super) reached: Option<String>,
     /// It was started by the leader itself, and rests outside the configured hours.

@@ -16,6 +16,7 @@ use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, index_row, options, stream_row};
 use crate::event::{EventNumber, EventRef, MAX_NUMBER, Position, Ticks};
 use crate::fatal::{self, Cause};
+use crate::record_files;
 use headwater_proto::stored::StreamRecord;
 
 /// Table files that are open while such a database is read.
@@ -69,6 +70,15 @@ impl From<Unreadable> for ReadError {
 /// its number.
 pub(crate) fn current_database(state: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     Ok(generation::read_pointer(state)?.map(|number| (number, generation::directory(state, number))))
+}
+
+/// Reads the MANIFEST of the database in this directory, and what names it. The state has no
+/// write-ahead log.
+///
+/// # Errors
+/// What is damaged or missing.
+pub fn check_manifest(directory: &Path) -> Result<(), String> {
+    record_files::check_manifest(directory)
 }
 
 /// Whether another process has the database in this directory open. A process that has it open

@@ -8,9 +8,10 @@ use uuid::Uuid;
 use super::commit::CommitError;
 use super::events::CheckedEvents;
 use super::limits::MAX_COMMAND_BYTES;
-use super::metadata::AccessChange;
+use super::metadata::{AccessChange, check_settings_of_upkeep};
 use super::{RemoteCaller, Streams};
 use crate::access::Right;
+use crate::event::id_retention::WrongRetention;
 use crate::event::metadata::AclError;
 use crate::event::{EventNumber, ExpectedVersion, Position, StreamName, WriteOutcome};
 
@@ -42,6 +43,9 @@ pub(crate) enum AppendError {
     /// An access list among the events would not be in force.
     #[error(transparent)]
     AccessList(#[from] AclError),
+    /// A setting among the events means nothing.
+    #[error(transparent)]
+    Setting(#[from] WrongRetention),
     /// The events take more than [`MAX_COMMAND_BYTES`] together.
     #[error("the append is too large")]
     TooLarge,
@@ -65,11 +69,12 @@ impl Streams {
         let Append { stream, expected_version, events, require_leader } = append;
         self.write_barrier(require_leader).await?;
         let grant = self.authorize_write(client.caller, stream, Right::Write).await?;
-        let change = match AccessChange::of(stream, &events) {
+        let checked = check_settings_of_upkeep(stream, &events).map_err(AppendError::from);
+        let change = match checked.and_then(|()| AccessChange::of(stream, &events).map_err(AppendError::from)) {
             Ok(change) => change,
             Err(error) => {
                 self.confirm(&grant).await?;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let before = self.list_before(&change).await?;

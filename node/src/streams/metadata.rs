@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::events::CheckedEvents;
 use super::{RemoteCaller, Streams, audit};
+use crate::event::id_retention::{self, WrongRetention};
 use crate::event::list_check::{
     check_acl, check_beside, check_resembling_settings, check_settings, resembles_settings,
 };
 use crate::event::metadata::{Acl, AclError};
-use crate::event::stream_name::SETTINGS;
+use crate::event::stream_name::{SCAVENGES, SETTINGS};
 use crate::event::{StreamMetadata, StreamName};
 use crate::store::ReadError;
 
@@ -69,6 +70,18 @@ impl<'a> AccessChange<'a> {
     }
 }
 
+/// Refuses metadata of the list of scavenges with a setting that means nothing: nobody would notice
+/// that it has no effect.
+///
+/// # Errors
+/// The setting.
+pub(super) fn check_settings_of_upkeep(stream: &StreamName, events: &CheckedEvents) -> Result<(), WrongRetention> {
+    if stream.borrowed().described().is_none_or(|described| described.as_str() != SCAVENGES) {
+        return Ok(());
+    }
+    events.as_slice().iter().try_for_each(|event| id_retention::check(&event.data))
+}
+
 impl Streams {
     /// The list that the change replaces.
     pub(super) async fn list_before(&self, change: &AccessChange<'_>) -> Result<Option<Arc<Acl>>, ReadError> {
@@ -109,6 +122,15 @@ mod tests {
         for name in ["s", "$s", "$user-ann"] {
             let stream = stream(name);
             assert!(matches!(AccessChange::of(&stream, &events(&[WRONG])), Ok(AccessChange::Nothing)), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_metadata_of_the_list_of_scavenges_has_settings_of_upkeep() {
+        let document = events(&["{}", r#"{"idRetentionSeconds":0.5}"#]);
+        assert!(check_settings_of_upkeep(&stream("$$$scavenges"), &document).is_err());
+        for name in ["$scavenges", "$$scavenges", "s", "$$s", "$$$scavenges-1"] {
+            check_settings_of_upkeep(&stream(name), &document).unwrap();
         }
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct PageHead<'a> {
     pub(crate) page: PageKind<'a>,
     /// The time of the event that dates the page, if it can be read.
     pub(crate) updated: Option<Ticks>,
+    /// How many redactions count for the version of the page.
+    pub(crate) redactions: u32,
 }
 
 /// What a page is a page of.
@@ -92,7 +94,7 @@ pub(crate) struct PageIdentity {
     pub(crate) stream_id: u64,
     /// Smallest and largest number on the page.
     pub(crate) numbers: (EventNumber, EventNumber),
-    /// How many events of the stream were redacted.
+    /// How many redactions count for its version.
     pub(crate) redactions: u32,
     /// What the page says of itself.
     pub(crate) head: StreamPageHead,

@@ -90,7 +90,7 @@ impl<F: PageFormat> PageReader<F> {
                 match self.unchanged(readable, state, page) {
                     Some(unchanged) => Err(unchanged),
                     None => {
-                        let document = self.format.recall(self.identity(&state.info, page, visible)?)?;
+                        let document = self.format.recall(self.identity(state, page, visible)?)?;
                         self.found(readable, state, page.is_immutable(), Content::Small(document), LinkAccess::Public)
                     }
                 }
@@ -298,7 +298,8 @@ impl<F: PageFormat> PageReader<F> {
             now: self.now,
             sight: Sight { policy: self.policy.clone(), visible },
         };
-        let head = |ends: PageEnds| PageHead { page: page.kind(stream, ends), updated: ends.updated };
+        let redactions = state.redactions();
+        let head = |ends: PageEnds| PageHead { page: page.kind(stream, ends), updated: ends.updated, redactions };
         let by_headings = match headings {
             Some(headings) => plan.begin_by_headings(view, stream, &headings, dated_by, head)?,
             None => None,
@@ -312,7 +313,7 @@ impl<F: PageFormat> PageReader<F> {
         }
         let content = match beginning {
             Beginning::Whole { document, is_without_links } => {
-                let identity = self.identity(&state.info, page, visible).filter(|_| is_without_links);
+                let identity = self.identity(state, page, visible).filter(|_| is_without_links);
                 Content::Small(match identity {
                     Some(identity) => self.format.offer(identity, document),
                     None => document.into(),
@@ -338,7 +339,7 @@ impl<F: PageFormat> PageReader<F> {
 
     /// All that the document of the page depends on; `None` when that is more than its numbers: the
     /// time of day, or that there are no events. Pages of the log are not kept.
-    fn identity(&self, info: &StreamInfo, page: Page, visible: VisibleEvents) -> Option<PageIdentity> {
+    fn identity(&self, state: &SourceState, page: Page, visible: VisibleEvents) -> Option<PageIdentity> {
         let Page::Stream(page) = page else { return None };
         let numbers = page.numbers()?;
         if !visible.is_ageless() {
@@ -346,9 +347,9 @@ impl<F: PageFormat> PageReader<F> {
         }
         let (lowest, highest) = numbers.into_inner();
         Some(PageIdentity {
-            stream_id: info.id?,
+            stream_id: state.info.id?,
             numbers: (lowest, highest),
-            redactions: info.redactions,
+            redactions: state.redactions(),
             head: page.head(Some(lowest)),
             links: self.target.source.links(),
         })

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::client::ClientError;
+use crate::files::Unusable;
 
 /// What went wrong. What was stored before stays; starting again goes on from there.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +71,21 @@ pub(crate) enum TransferError {
         /// Its number.
         number: crate::event::EventNumber,
     },
+    /// There is nothing to export.
+    #[error("{node} has no stream '{stream}', or it was deleted: see whether the name is right; nothing was written")]
+    NoStream {
+        /// The server.
+        node: String,
+        /// The stream.
+        stream: String,
+    },
     /// An option does not go with another one.
     #[error("{0}")]
     Usage(String),
+}
+
+impl From<Unusable> for TransferError {
+    fn from(Unusable { path, error }: Unusable) -> Self {
+        Self::File { path, error }
+    }
 }

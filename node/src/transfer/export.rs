@@ -3,14 +3,18 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use reqwest::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::error::TransferError;
 use super::log_file::count_of;
+use super::pages::encode;
 use super::source::{Batch, Own, Selection, Source};
-use crate::client::{Client, PASSWORD_VARIABLE, Progress};
+use crate::client::{Call, Client, PASSWORD_VARIABLE, Progress};
 use crate::config::ExportFlags;
+use crate::event::stream_name::ALL;
+use crate::files::{PartFile, Unusable};
 use crate::ndjson::{self, End, Header};
 
 /// Pages that are read ahead of the file.
@@ -19,10 +23,16 @@ const PAGES_AHEAD: usize = 2;
 /// Copies events of a server to a file. The last line of the file counts them.
 ///
 /// # Errors
+<<<<<<< HEAD
 /// See [`TransferError`]. A file that was begun stays, without its last line.
 pub(crate) async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
+=======
+/// See [`TransferError`]. Nothing is left then of a file that was begun.
+pub async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
+>>>>>>> data
     let client = Client::of(&flags.from, &flags.client, PASSWORD_VARIABLE)?;
     let selection = match (&flags.stream, &flags.filter) {
+        (Some(all), _) if all == ALL => Selection::All,
         (Some(stream), _) => Selection::Stream(stream.clone()),
         (None, Some(filter)) => Selection::Filter(filter.trim_start_matches('?').to_owned()),
         (None, None) => Selection::All,
@@ -35,6 +45,9 @@ pub(crate) async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
             Selection::Stream(text) | Selection::Filter(text) => text.clone(),
         },
     };
+    if let Selection::Stream(stream) = &selection {
+        require_stream(&client, stream).await?;
+    }
     let source = Source::of_server(client, selection, Own::Whole).await?;
     let mut file = Output::open(&flags.to).await?;
     let progress = Progress::new("exported", source.unit(), None);
@@ -48,6 +61,17 @@ pub(crate) async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
     progress.finish();
     progress.say(&format!("wrote {}", count_of(events, "event")));
     Ok(())
+}
+
+/// Refuses a stream that is not there: a misspelt name would give an empty file.
+async fn require_stream(client: &Client, stream: &str) -> Result<(), TransferError> {
+    let call = Call::get(format!("/streams/{}", encode(stream))).accept("application/vnd.eventstore.atom+json");
+    match client.send(&call).await {
+        Err(error) if matches!(error.status(), Some(StatusCode::NOT_FOUND | StatusCode::GONE)) => {
+            Err(TransferError::NoStream { node: client.name().to_owned(), stream: stream.to_owned() })
+        }
+        answer => Ok(answer.map(drop)?),
+    }
 }
 
 async fn read(mut source: Source, pages: mpsc::Sender<Batch>) -> Result<(), TransferError> {
@@ -100,38 +124,46 @@ async fn copy(
     Ok(events)
 }
 
-/// The file that is written.
+/// What is written.
 struct Output {
     path: PathBuf,
     file: tokio::fs::File,
-    /// It is standard output, which cannot be made durable.
-    is_stream: bool,
+    /// Gives the file its name at the end; `None` for standard output.
+    part: Option<PartFile>,
 }
 
 impl Output {
     async fn open(path: &Path) -> Result<Self, TransferError> {
         if path == Path::new("-") {
             let output = std::io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from)?;
-            return Ok(Self { path: path.to_owned(), file: tokio::fs::File::from_std(output), is_stream: true });
+            return Ok(Self { path: path.to_owned(), file: tokio::fs::File::from_std(output), part: None });
         }
-        let unusable = |error| TransferError::File { path: path.to_owned(), error };
-        // Never over something that is there. Events are for their owner alone.
-        let file = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
-        Ok(Self { path: path.to_owned(), file: file.map_err(unusable)?, is_stream: false })
+        let target = path.to_owned();
+        let mut part = blocking(move || PartFile::create(&target)).await?;
+        let (path, file) = (part.path().to_owned(), part.file().try_clone()?);
+        Ok(Self { path, file: tokio::fs::File::from_std(file), part: Some(part) })
     }
 
     async fn write(&mut self, lines: &[u8]) -> Result<(), TransferError> {
         self.file.write_all(lines).await.map_err(|error| TransferError::File { path: self.path.clone(), error })
     }
 
-    async fn end(&mut self, end: End) -> Result<(), TransferError> {
+    async fn end(mut self, end: End) -> Result<(), TransferError> {
         let mut line = Vec::new();
         ndjson::push_end(&mut line, end);
         self.write(&line).await?;
-        let durable = async {
-            self.file.flush().await?;
-            if self.is_stream { Ok(()) } else { self.file.sync_all().await }
-        };
-        durable.await.map_err(|error| TransferError::File { path: self.path.clone(), error })
+        self.file.flush().await.map_err(|error| TransferError::File { path: self.path, error })?;
+        match self.part {
+            Some(part) => blocking(move || part.finish()).await,
+            None => Ok(()),
+        }
     }
+}
+
+/// Runs what the disk may keep waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Unusable> + Send + 'static,
+) -> Result<T, TransferError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| TransferError::System(std::io::Error::other(error)))??)
 }

@@ -25,6 +25,8 @@ pub(super) struct FileSource {
     events: u64,
     reached: u64,
     has_ended: bool,
+    /// It ends within a line.
+    is_cut: bool,
 }
 
 impl FileSource {
@@ -34,7 +36,7 @@ impl FileSource {
         let file = tokio::fs::File::open(&path).await.map_err(unusable)?;
         let bytes = file.metadata().await.ok().filter(std::fs::Metadata::is_file).map(|found| found.len());
         let lines = Box::new(BufReader::with_capacity(BUFFER_BYTES, file));
-        Ok(Self { path, lines, bytes, line: 0, events: 0, reached: 0, has_ended: false })
+        Ok(Self { path, lines, bytes, line: 0, events: 0, reached: 0, has_ended: false, is_cut: false })
     }
 
     /// Standard input.
@@ -44,10 +46,22 @@ impl FileSource {
     pub(super) fn standard_input() -> std::io::Result<Self> {
         let input = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
         let lines = Box::new(BufReader::with_capacity(BUFFER_BYTES, tokio::fs::File::from_std(input)));
-        Ok(Self { path: "-".into(), lines, bytes: None, line: 0, events: 0, reached: 0, has_ended: false })
+        Ok(Self {
+            path: "-".into(),
+            lines,
+            bytes: None,
+            line: 0,
+            events: 0,
+            reached: 0,
+            has_ended: false,
+            is_cut: false,
+        })
     }
 
     pub(super) async fn next(&mut self) -> Result<Batch, TransferError> {
+        if self.is_cut {
+            return Err(TransferError::CutOff { path: self.path.clone() });
+        }
         let mut batch = Batch { end: self.bytes, ..Batch::default() };
         let mut bytes = 0;
         let mut text = Vec::new();
@@ -67,8 +81,12 @@ impl FileSource {
             self.line += 1;
             bytes += read;
             if let Err(error) = self.take(text.trim_ascii(), &mut batch) {
-                let is_cut = !text.ends_with(b"\n");
-                return Err(if is_cut { TransferError::CutOff { path: self.path.clone() } } else { error });
+                self.is_cut = !text.ends_with(b"\n");
+                if self.is_cut {
+                    // What came before the cut is stored first.
+                    break;
+                }
+                return Err(error);
             }
         }
         self.reached += bytes as u64;

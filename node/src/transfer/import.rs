@@ -70,11 +70,15 @@ pub(crate) async fn import(flags: &ImportFlags) -> Result<(), TransferError> {
         leave_out_large: flags.leave_out_large,
     };
     let copied = import.copy(received).await;
-    let told = import.tell();
-    copied?;
-    told?;
-    // It has ended, or `copy` would not have.
-    reading.await.map_err(|error| TransferError::System(std::io::Error::other(error)))?
+    // It has ended, or ends with the page that it is reading: nobody takes pages any more.
+    let read = reading.await.map_err(|error| TransferError::System(std::io::Error::other(error)))?;
+    let done = copied.and(read);
+    if done.is_ok() || import.has_done_something() {
+        import.tell()?;
+    } else {
+        import.progress.clear();
+    }
+    done
 }
 
 async fn source(flags: &ImportFlags) -> Result<Source, TransferError> {
@@ -259,6 +263,11 @@ impl Import {
             }
         }
         Ok(wanted)
+    }
+
+    fn has_done_something(&self) -> bool {
+        let Totals { stored, present, listed, .. } = self.totals;
+        stored + present + listed > 0
     }
 
     /// Says what was done.

@@ -257,6 +257,33 @@ async fn runs_are_told_of_and_only_one_goes_on_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_for_ids_that_means_nothing_is_refused() {
+    let nodes = Nodes::start_with_options(1, ON_DEMAND).await;
+    let base = format!("http://{}", nodes.places.http[0]);
+    let task = tokio::task::spawn_blocking(move || {
+        for bad in ["\"3600\"", "0.5", "-1", "true"] {
+            let metadata = format!("{{\"idRetentionSeconds\":{bad}}}");
+            let mut headers = admin("*/*");
+            headers.push(("Content-Type", "application/json".to_owned()));
+            headers.push(("ES-EventType", "$metadata".to_owned()));
+            headers.push(("ES-EventId", uuid::Uuid::new_v4().to_string()));
+            let path = "/streams/$scavenges/metadata";
+            let refused = client::send(&base, "POST", path, &headers, metadata.as_bytes());
+            let reason = refused.reason.as_deref().unwrap_or_default();
+            assert_eq!(refused.status, 400, "{bad}: {reason}");
+            assert!(reason.starts_with("idRetentionSeconds must be a whole number"), "{bad}: {reason}");
+        }
+        for good in ["0", "3600", "\"for ever\""] {
+            describe(&base, "$scavenges", &format!("{{\"idRetentionSeconds\":{good}}}"));
+        }
+        // Other streams may have a key of this name.
+        describe(&base, "other", r#"{"idRetentionSeconds":-1}"#);
+    });
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redacted_event_is_blank_on_every_node_and_caches_are_told() {
     let nodes = Nodes::start_with_options(3, ON_DEMAND).await;
     let bases: Vec<String> = nodes.places.http.iter().map(|http| format!("http://{http}")).collect();
@@ -300,6 +327,11 @@ async fn a_redacted_event_is_blank_on_every_node_and_caches_are_told() {
             assert_eq!((event.status, event.text().as_str()), (200, "{}"));
             let after = tags(base);
             assert!(after.iter().zip(&before).all(|(after, before)| after.is_some() && after != before), "{after:?}");
+            for page in ["/streams/people", page] {
+                let answer = get(base, page);
+                let tag = answer.header("etag").unwrap();
+                assert_eq!(answer.json()["eTag"], tag.trim_matches('"'), "{page}: document and header agree");
+            }
             let mut known = admin(JSON);
             known.push(("If-None-Match", after[0].clone().unwrap()));
             assert_eq!(client::send(base, "GET", "/streams/people", &known, b"").status, 304);

@@ -66,7 +66,7 @@ fn a_file_brings_every_byte_back() {
     assert_same(&by_stream(log_of(&story.target.1)), &by_stream(log_of(&story.source.1)));
     // Never over a file that is there.
     let again = output(&story.export(&file, &[]));
-    assert!(!again.status.success() && crate::said(&again).contains("File exists"), "{}", crate::said(&again));
+    assert!(!again.status.success() && crate::said(&again).contains("the file exists"), "{}", crate::said(&again));
     // A file without its last line says so.
     let text = std::fs::read_to_string(&file).unwrap();
     let cut = text.trim_end().rsplit_once('\n').unwrap().0;
@@ -76,6 +76,22 @@ fn a_file_brings_every_byte_back() {
         let said = crate::said(&ended);
         assert!(!ended.status.success() && said.contains("is cut off") && said.contains("stored 0 events"), "{said}");
     }
+}
+
+#[test]
+fn an_import_that_was_refused_tells_of_nothing_that_it_did() {
+    let story = Story::begin();
+    story.append("s", &mut Random(6), b"{}", "application/json");
+    let file = story.file("all.ndjson");
+    run(&story.export(&file, &[]));
+    let mut import = import_options(story.directory.path(), &file, &story.target.1);
+    import.retain(|option| !option.starts_with("--password-file") && option != "--user");
+    import.remove(import.iter().position(|option| option == "admin").unwrap());
+    std::fs::write(story.file("password"), "wrong").unwrap();
+    let refused = output(&import);
+    let said = said(&refused);
+    assert!(refused.status.code() == Some(1) && said.contains("401"), "{said}");
+    assert!(!said.contains("stored") && !said.contains("imported"), "{said}");
 }
 
 #[test]
@@ -98,6 +114,16 @@ fn a_stream_and_a_filter_choose_what_is_exported() {
     assert_eq!(streams(&["--stream", "other"]), ["other"]);
     assert_eq!(streams(&["--filter", "context=streamid&type=prefix&data=order-"]), ["order-1", "order-2"]);
     assert_eq!(streams(&["--filter", "?context=streamid&type=regex&data=^order-2$"]), ["order-2"]);
+    assert_eq!(streams(&["--stream", "$all"]), streams(&[]), "the log of all events by its name");
+    // A misspelt name is told; the next attempt finds no rest of this one.
+    let file = story.file("order.ndjson");
+    for name in ["order-3", "$$other"] {
+        let refused = output(&story.export(&file, &["--stream", name]));
+        let said = said(&refused);
+        assert!(refused.status.code() == Some(1) && said.contains("has no stream '"), "{said}");
+    }
+    crate::run(&story.export(&file, &["--stream", "order-1"]));
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3);
     let refused = output(&story.export("-", &["--filter", "context=x"]));
     assert!(said(&refused).contains("400 A filter needs a context"), "{}", said(&refused));
 }

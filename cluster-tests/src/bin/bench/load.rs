@@ -117,7 +117,8 @@ pub(crate) async fn interleaved(contenders: &mut [Contender], rounds: usize) -> 
     Ok(series)
 }
 
-async fn one_round(contender: &mut Contender) -> anyhow::Result<Round> {
+/// One round of a contender.
+pub(crate) async fn one_round(contender: &mut Contender) -> anyhow::Result<Round> {
     let own = std::process::id();
     let servers_before = processes::cpu_time_of_all(&contender.pids)?;
     let own_before = processes::cpu_time(own)?;

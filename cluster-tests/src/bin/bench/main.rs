@@ -6,6 +6,7 @@
 //! little, ratios of interleaved rounds do. docs/performance.md explains the method and keeps the
 //! figures.
 
+mod backup;
 mod consumers;
 mod echo;
 mod etcd;
@@ -97,6 +98,8 @@ pub(crate) enum Scenario {
     Reads,
     /// Appends and reads of a young and of a grown store, then start-up of the grown one.
     Growth,
+    /// Appends and reads of one node while a backup of it is taken, compared with the same without.
+    Backup,
     /// Messages that a group of consumers hands out on three nodes.
     Consumers,
     /// This program compared with those of `--beside`: appends to one node.

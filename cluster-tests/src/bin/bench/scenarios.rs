@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use headwater_cluster_tests::client::{ATOM_JSON, Client};
 
+use crate::backup;
 use crate::consumers;
 use crate::echo::EchoServer;
 use crate::etcd::Etcd;
@@ -53,6 +54,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
             Scenario::Authenticated => authenticated(plan).await,
             Scenario::Reads => reads(plan).await,
             Scenario::Growth => growth(plan).await,
+            Scenario::Backup => backup::load_during_backup(plan).await,
             Scenario::Consumers => consumers::consumers(plan).await,
             Scenario::VersionsSingle => versions::compare(1, Compared::Appends, plan).await,
             Scenario::VersionsCluster => versions::compare(3, Compared::Appends, plan).await,

@@ -2,10 +2,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::backup::compare::{Copy, compare};
-use crate::backup::restore::{Restore, RestoreError, Until, restore};
+use crate::backup::restore::{Restore, RestoreError, ServerSet, Until, restore};
 use crate::backup::source::BackupSource;
 use crate::backup::take::BackupError;
 use crate::backup::verify;
+use crate::cluster::identity::Identity;
 use crate::store::{OfflineState, offline};
 use crate::transport::Member;
 
@@ -15,6 +16,7 @@ pub(super) fn wanted(sources: &[&Path], data_dir: &Path) -> Restore {
         data_dir: data_dir.to_owned(),
         server_id: 1,
         addresses: Member::at("127.0.0.1:1", "127.0.0.1:2"),
+        set: None,
         until: Until::End,
     }
 }
@@ -35,7 +37,10 @@ async fn an_incremental_backup_sends_only_new_tables_and_restores_with_its_base(
     let data_dir = fixture.directory.path().join("restored");
     let error = restore(&wanted(&[&more], &data_dir)).unwrap_err();
     assert!(error.to_string().contains("name that one first"), "{error}");
-    assert!(!data_dir.join("state").exists(), "a restore that failed leaves nothing");
+    assert!(!data_dir.exists(), "a restore that failed leaves nothing");
+    std::fs::create_dir(&data_dir).unwrap();
+    restore(&wanted(&[&more], &data_dir)).unwrap_err();
+    assert_eq!(std::fs::read_dir(&data_dir).unwrap().count(), 0, "an empty directory of somebody else stays");
     let restored = restore(&wanted(&[&base, &more], &data_dir)).unwrap();
     assert_eq!(restored.next_position, 299);
     let report = verify::data_directory(&data_dir, &mut |_, _, _| {});
@@ -133,6 +138,36 @@ async fn a_directory_that_lacks_the_files_of_its_base_restores_with_it() {
     let elsewhere = fixture.directory.path().join("again");
     let error = restore(&wanted(&[&base, &directory], &elsewhere)).unwrap_err().to_string();
     assert!(error.contains(&own.name) && error.contains("No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn what_servers_of_a_list_are_restored_from_is_the_same_only_for_the_same_backup_and_end() {
+    let mut fixture = Fixture::new();
+    fixture.append("s", 1..200).await;
+    let (base, first) = fixture.backup("base.tar", None).await;
+    fixture.append("s", 200..300).await;
+    let (more, _) = fixture.backup("more.tar", Some(first.clone())).await;
+    let (again, _) = fixture.backup("again.tar", Some(first)).await;
+    let mut restores = 0;
+    let mut restored = |sources: &[&Path], server_id: u16, until| {
+        restores += 1;
+        let set = Some(ServerSet { members: "1=a/b,2=c/d".into(), founder: 1 });
+        let data_dir = fixture.directory.path().join(format!("restored-{restores}"));
+        let done = restore(&Restore { server_id, set, until, ..wanted(sources, &data_dir) }).unwrap();
+        assert_eq!(done.cluster_id.is_some(), server_id == 1, "one server begins the cluster");
+        let identity = Identity::open(&data_dir, server_id).unwrap();
+        assert_eq!((identity.restored_for(), identity.is_restored()), (done.restored_for.clone(), server_id == 1));
+        done.restored_for.unwrap()
+    };
+    let one = restored(&[&base, &more], 1, Until::End);
+    assert_eq!((one.backup.len(), one.next_position, one.members.as_str()), (32, 299, "1=a/b,2=c/d"));
+    assert_eq!(restored(&[&base, &more], 2, Until::End), one);
+    for (sources, until) in
+        [(&[&base, &again][..], Until::End), (&[&base][..], Until::End), (&[&base, &more][..], Until::Position(297))]
+    {
+        let sources: Vec<&Path> = sources.iter().map(|path| path.as_path()).collect();
+        assert_ne!(restored(&sources, 2, until).backup, one.backup, "{sources:?}");
+    }
 }
 
 #[tokio::test]

@@ -94,7 +94,9 @@ pub(super) fn data_directory(directory: &Path, progress: Progress<'_>) -> Report
     if let Err(error) = identity::check(directory) {
         report.damage(error.to_string());
     }
-    match log::offline::check(&raft::log_directory(directory), raft::check_entry) {
+    let log = raft::log_directory(directory);
+    log::offline::damaged_files(&log).into_iter().for_each(|damage| report.damage(damage));
+    match log::offline::check(&log, raft::check_entry) {
         Ok(entries) => {
             report.log_entries = Some(entries.count);
             is_whole = entries.first == 0;
@@ -102,14 +104,25 @@ pub(super) fn data_directory(directory: &Path, progress: Progress<'_>) -> Report
         Err(damage) => report.damage(damage),
     }
     snapshot::damaged_files(directory).into_iter().for_each(|damage| report.damage(damage));
-    match offline::current_database(&directory.join("state")) {
-        // A node that was killed soon after its first start has written nothing of its state.
-        Ok(Some((_, path))) if is_whole && OfflineState::is_blank(&path).unwrap_or(false) => {
-            report.is_in_log_only = true;
+    let current = match offline::current_database(&directory.join("state")) {
+        Ok(Some((_, path))) => path,
+        Ok(None) => {
+            report.damage("state/ names no database".to_owned());
+            return report;
         }
-        Ok(Some((_, path))) => database(&path, &mut report, progress),
-        Ok(None) => report.damage("state/ names no database".to_owned()),
-        Err(error) => report.damage(format!("state/: {error}")),
+        Err(error) => {
+            report.damage(format!("state/: {error}"));
+            return report;
+        }
+    };
+    if let Err(damage) = offline::check_manifest(&current) {
+        report.damage(damage);
+    }
+    // A node that was killed soon after its first start has written nothing of its state.
+    if is_whole && OfflineState::is_blank(&current).unwrap_or(false) {
+        report.is_in_log_only = true;
+    } else {
+        database(&current, &mut report, progress);
     }
     report
 }

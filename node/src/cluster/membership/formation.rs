@@ -39,6 +39,20 @@ pub(super) enum Round {
     Misconfigured(String),
 }
 
+/// A listed server and its answer.
+pub(super) type Answer<'a> = (&'a MemberConfig, wire::StatusResponse);
+
+/// What listed servers answer.
+#[derive(Default)]
+pub(super) struct Answers<'a> {
+    /// Those that answer.
+    pub(super) heard: Vec<Answer<'a>>,
+    /// The others, each with the reason.
+    pub(super) silent: Vec<String>,
+    /// Where another server answers in the place of a listed one: a sentence for the operator.
+    pub(super) mistaken: Option<String>,
+}
+
 /// Makes this node part of a cluster.
 ///
 /// A cluster is founded once: by the listed server with the smallest id, when every listed server
@@ -88,36 +102,22 @@ impl Formation {
 
     async fn round(&self) -> Round {
         if self.membership.is_member() {
-            return if self.identity.is_restored() { self.grow().await } else { Round::Done };
+            return if self.identity.is_restored() { self.grow().await } else { self.be_as_any_other() };
         }
         if self.membership.waits_to_be_added() {
             return Round::Waiting(self.membership.how_to_add());
         }
+        if let Some(own) = self.membership.untouched_copy() {
+            return self.wait_to_be_taken_in(&own).await;
+        }
         let others = self.peers.others();
-        let answers = futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
-        let mut silent = Vec::new();
-        let mut heard = Vec::new();
-        for (member, answer) in others.iter().zip(answers) {
-            match answer {
-                Ok(status) => heard.push((member, status)),
-                // A node answers, but not the listed one.
-                Err(status) if status.code() == tonic::Code::FailedPrecondition => {
-                    return Round::Misconfigured(status.message().to_owned());
-                }
-                Err(status) => {
-                    silent.push(format!("server {} at {} ({})", member.id, member.raft_address, reason_of(&status)));
-                }
-            }
+        let Answers { heard, silent, mistaken } = self.ask(&others).await;
+        // A node answers, but not the listed one.
+        if let Some(mistaken) = mistaken {
+            return Round::Misconfigured(mistaken);
         }
         if !self.membership.disk_is_empty() {
-            return if self.membership.is_learner() && !self.membership.is_led_in() {
-                // This node was added as a learner before. The leader that was to promote it may
-                // have lost leadership, or may have stopped half way.
-                self.ask_to_rejoin(&heard).await
-            } else {
-                // The node was a member before: consensus does the rest.
-                Round::Done
-            };
+            return self.come_back(&heard).await;
         }
         if let Some((member, status)) = heard.iter().find(|(_, status)| !status.empty) {
             return self.meet_existing_cluster(member, status, &heard).await;
@@ -135,8 +135,7 @@ impl Formation {
                 silent.join(", ")
             ));
         }
-        let smallest = self.config.members.iter().map(|m| m.id).min();
-        if smallest != Some(self.config.server_id) {
+        if self.founder() != Some(self.config.server_id) {
             return Round::Waiting("waiting for the server with the smallest id to found the cluster".to_owned());
         }
         match self.found_cluster(&heard).await {
@@ -145,9 +144,48 @@ impl Formation {
         }
     }
 
+    /// This disk has data, and by what it knows this node does not vote.
+    async fn come_back(&self, heard: &[Answer<'_>]) -> Round {
+        if self.membership.is_learner() && !self.membership.is_led_in() {
+            // This node was added as a learner before. The leader that was to promote it may have
+            // lost leadership, or may have stopped half way.
+            self.ask_to_rejoin(heard).await
+        } else if self.identity.is_restored() || self.membership.restored_copy().is_some() {
+            Round::Waiting("this restored disk does not know yet whether it votes".to_owned())
+        } else {
+            // The node was a member before: consensus does the rest.
+            Round::Done
+        }
+    }
+
+    /// The listed server that founds the cluster.
+    pub(super) fn founder(&self) -> Option<u16> {
+        self.config.members.iter().map(|member| member.id).min()
+    }
+
+    /// Asks these servers for their state.
+    pub(super) async fn ask<'a>(&self, servers: impl IntoIterator<Item = &'a MemberConfig>) -> Answers<'a> {
+        let servers: Vec<&MemberConfig> = servers.into_iter().collect();
+        let answers = futures::future::join_all(servers.iter().map(|member| self.peers.ask(member))).await;
+        let mut result = Answers::default();
+        for (member, answer) in servers.into_iter().zip(answers) {
+            match answer {
+                Ok(status) => result.heard.push((member, status)),
+                Err(status) => {
+                    if status.code() == tonic::Code::FailedPrecondition {
+                        result.mistaken.get_or_insert_with(|| status.message().to_owned());
+                    }
+                    let reason = reason_of(&status);
+                    result.silent.push(format!("server {} at {} ({reason})", member.id, member.raft_address));
+                }
+            }
+        }
+        result
+    }
+
     /// Founds the cluster. Repeating it after a crash at any point is harmless while every node is
     /// still empty.
-    async fn found_cluster(&self, others: &[(&MemberConfig, wire::StatusResponse)]) -> Result<(), String> {
+    async fn found_cluster(&self, others: &[Answer<'_>]) -> Result<(), String> {
         let identity = &self.identity;
         let cluster_id = identity.cluster_id().unwrap_or_else(Uuid::new_v4);
         identity.set_cluster_id(cluster_id, true).map_err(|error| error.to_string())?;
@@ -157,7 +195,7 @@ impl Formation {
             let request = wire::JoinRequest {
                 cluster_id: cluster_id.as_bytes().to_vec().into(),
                 configured_members: self.membership.canonical_list(),
-                to_running_cluster: false,
+                ..wire::JoinRequest::default()
             };
             let answer = self.call(member, async |mut client| client.join(request).await).await;
             let node_id =
@@ -180,7 +218,7 @@ impl Formation {
         &self,
         member: &MemberConfig,
         status: &wire::StatusResponse,
-        heard: &[(&MemberConfig, wire::StatusResponse)],
+        heard: &[Answer<'_>],
     ) -> Round {
         let own_cluster = self.identity.cluster_id();
         let their_cluster = status.cluster_id.as_ref().and_then(|id| Uuid::from_slice(id).ok());
@@ -201,7 +239,7 @@ impl Formation {
     }
 
     /// Asks the leader to let this disk replace the lost one of this server.
-    async fn ask_to_rejoin(&self, heard: &[(&MemberConfig, wire::StatusResponse)]) -> Round {
+    async fn ask_to_rejoin(&self, heard: &[Answer<'_>]) -> Round {
         let leader = heard.iter().find(|(_, status)| status.leader_node_id == Some(status.node_id));
         let Some((leader, status)) = leader else {
             return Round::Waiting("the cluster to rejoin has no leader at the moment".to_owned());

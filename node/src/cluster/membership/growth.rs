@@ -1,20 +1,25 @@
-//! The growth of a restored cluster: it begins on the restored disk alone, and takes in the other
-//! listed servers as soon as all of them answer with empty disks.
+//! The growth of a restored cluster: it begins on one restored disk alone, and takes in the other
+//! listed servers as soon as all of them answer, with empty disks or with the same backup.
 
 use std::collections::BTreeMap;
 
 use headwater_proto::cluster as wire;
 use uuid::Uuid;
 
-use super::formation::{Formation, Round};
-use crate::cluster::status::peers::reason_of;
+use super::formation::{Answer, Answers, Formation, Round};
 use crate::config::MemberConfig;
 use crate::raft::{Members, ServerState};
 use crate::transport::{Member, NodeId};
 
+/// The cluster that a server belongs to.
+pub(super) fn cluster_of(status: &wire::StatusResponse) -> Option<Uuid> {
+    Uuid::from_slice(status.cluster_id.as_deref()?).ok()
+}
+
 impl Formation {
-    /// One step: joins what is empty, lets those vote that have caught up, and ends when every
-    /// listed server votes. Repeating it after a crash at any point is harmless.
+    /// One step: joins what is empty or restored from the same backup, lets those vote that have
+    /// caught up, and ends when every listed server votes. Repeating it after a crash at any point
+    /// is harmless.
     pub(super) async fn grow(&self) -> Round {
         let seen = self.consensus.seen();
         let voters = seen.members.voters();
@@ -22,59 +27,70 @@ impl Formation {
         let missing: Vec<&MemberConfig> =
             others.iter().filter(|member| !voters.iter().any(|id| id.server() == member.id)).collect();
         if missing.is_empty() {
-            return match self.identity.all_have_joined() {
-                Ok(()) => Round::Done,
-                Err(error) => Round::Waiting(error.to_string()),
-            };
+            return self.be_as_any_other();
         }
+        let most_vote = voters.len() * 2 > others.len() + 1;
         if seen.state != ServerState::Leader {
+            if most_vote {
+                self.lifecycle.set_rival(None);
+            }
             return Round::Waiting("this restored node does not lead its cluster at the moment".to_owned());
         }
-        let answers = futures::future::join_all(missing.iter().map(|member| self.peers.ask(member))).await;
-        let mut silent = Vec::new();
-        let mut heard = Vec::new();
-        for (member, answer) in missing.iter().zip(answers) {
-            match answer {
-                Ok(status) => heard.push((*member, status)),
-                Err(status) => {
-                    silent.push(format!("server {} at {} ({})", member.id, member.raft_address, reason_of(&status)));
-                }
-            }
-        }
+        let Answers { heard, silent, .. } = self.ask(missing.iter().copied()).await;
         let rival = self.rival(&heard);
-        self.lifecycle.set_rival(rival.clone());
+        let waits = (!most_vote).then(|| self.waits_for_most()).flatten();
+        self.lifecycle.set_rival(rival.clone().or(waits));
         if let Some(rival) = rival {
             return Round::Misconfigured(rival);
         }
         if !silent.is_empty() {
-            return Round::Waiting(format!(
-                "this cluster was restored on this server alone, which decides alone until the others join with empty \
-                 disks; silent: {}",
-                silent.join(", ")
-            ));
+            return Round::Waiting(self.lacks(&silent));
         }
         match self.take_in(&heard, &seen.members).await {
-            Ok(()) => Round::Waiting("the other servers receive the restored state".to_owned()),
+            Ok(()) => Round::Waiting("the other servers join the restored cluster".to_owned()),
             Err(problem) => Round::Misconfigured(problem),
         }
     }
 
     /// A listed server with data of another cluster.
-    fn rival(&self, heard: &[(&MemberConfig, wire::StatusResponse)]) -> Option<String> {
+    fn rival(&self, heard: &[Answer<'_>]) -> Option<String> {
         let own = self.identity.cluster_id();
-        let cluster_of = |status: &wire::StatusResponse| Uuid::from_slice(status.cluster_id.as_deref()?).ok();
-        let is_rival = |status: &wire::StatusResponse| !status.empty && cluster_of(status) != own;
-        let (member, _) = heard.iter().find(|(_, status)| is_rival(status))?;
-        Some(format!(
-            "server {} holds data of another cluster, so neither serves: restore one server only; stop the other one, \
-             empty its data directory and start it again",
-            member.id
-        ))
+        let mut foreign = heard.iter().filter(|(_, status)| !status.empty && cluster_of(status) != own);
+        match self.identity.restored_for() {
+            Some(restored) => foreign.find_map(|(member, status)| self.difference(&restored, member, status)),
+            None => foreign.next().map(|(member, _)| {
+                format!(
+                    "server {} holds data of another cluster, so neither serves: restore one server only, or the same \
+                     backup on every server with --members; stop the other one, empty its data directory and start it \
+                     again",
+                    member.id
+                )
+            }),
+        }
+    }
+
+    /// What a restore for a list of servers promises: nothing is acknowledged by this server alone.
+    fn waits_for_most(&self) -> Option<String> {
+        self.identity.restored_for().map(|_| {
+            "restored for a list of servers: nothing is served until most of them have joined the cluster".to_owned()
+        })
+    }
+
+    /// What this node does without the servers that do not answer.
+    fn lacks(&self, silent: &[String]) -> String {
+        let silent = silent.join(", ");
+        if self.identity.restored_for().is_some() {
+            return format!("every listed server must answer once to begin the restored cluster; silent: {silent}");
+        }
+        format!(
+            "this cluster was restored on this server alone, which decides alone until the others join with empty \
+             disks; silent: {silent}"
+        )
     }
 
     /// Adds those that are not members yet by one entry, so that every node of the cluster knows
     /// all of its servers, and lets the others vote.
-    async fn take_in(&self, heard: &[(&MemberConfig, wire::StatusResponse)], members: &Members) -> Result<(), String> {
+    async fn take_in(&self, heard: &[Answer<'_>], members: &Members) -> Result<(), String> {
         let mut joining = BTreeMap::new();
         for (member, status) in heard {
             let node_id = NodeId(status.node_id);
@@ -95,10 +111,11 @@ impl Formation {
         Ok(())
     }
 
-    /// Makes an empty disk part of this cluster.
+    /// Makes a disk part of this cluster that is empty or was restored from the same backup.
     async fn join(&self, member: &MemberConfig, status: &wire::StatusResponse) -> Result<(), String> {
         let cluster_id = self.identity.cluster_id().unwrap_or_else(Uuid::nil);
-        if !status.empty {
+        let own = self.identity.restored_for();
+        if !status.empty && (own.is_none() || status.restored_for.is_none()) {
             return Err(format!(
                 "server {} holds data of another cluster; a server joins a restored cluster with an empty data directory",
                 member.id
@@ -108,6 +125,7 @@ impl Formation {
             cluster_id: cluster_id.as_bytes().to_vec().into(),
             configured_members: self.membership.canonical_list(),
             to_running_cluster: false,
+            restored_backup: own.map(|own| own.backup).unwrap_or_default(),
         };
         let answer = self.call(member, async |mut client| client.join(request).await).await;
         let node_id = answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;

@@ -3,7 +3,8 @@
 //!
 //! [`formation`] makes this node a member, by founding the cluster or by asking the leader for the
 //! place of a lost disk; [`replacement`] is the leader's side of that. [`growth`] completes a
-//! cluster that was restored on one node. [`changes`] adds and removes members while the cluster
+//! cluster that was restored from a backup, [`same_backup`] when that was done on every node.
+//! [`changes`] adds and removes members while the cluster
 //! runs, and [`departure`] notices that this node was removed.
 
 pub(super) mod changes;
@@ -11,3 +12,4 @@ pub(super) mod departure;
 pub(super) mod formation;
 mod growth;
 pub(super) mod replacement;
+mod same_backup;

@@ -154,6 +154,7 @@ impl Status {
             member_changes: MEMBER_CHANGES,
             waits_to_be_added: self.membership.waits_to_be_added(),
             members: committed_members(&seen),
+            restored_for: self.identity.restored_for(),
         }
     }
 

@@ -30,6 +30,7 @@ impl ApiError {
     pub(crate) fn of_append(error: AppendError, request: &Request<'_>) -> Self {
         match error {
             AppendError::AccessList(error) => Self::BadRequest(error.to_string().into()),
+            AppendError::Setting(error) => Self::BadRequest(error.to_string().into()),
             AppendError::TooLarge => Self::BodyTooLarge,
             AppendError::Commit(error) => Self::of_commit(error, Self::WriteTimeout, request),
         }

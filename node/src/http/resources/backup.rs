@@ -59,6 +59,9 @@ fn wanted(body: &[u8]) -> Result<BackupRequest, ApiError> {
         return Ok(BackupRequest::default());
     }
     let document: BackupDocument<'_> = serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
+    if document.bytes_per_second == Some(0) {
+        return Err(refused("bytesPerSecond must be 1 or above: at 0 the backup would never end".to_owned()));
+    }
     let since = document.since.map(|text| Manifest::decode(text.get().as_bytes())).transpose();
     let since = since.map_err(|error| refused(error.to_string()))?;
     Ok(BackupRequest { since, bytes_per_second: document.bytes_per_second })

@@ -68,7 +68,7 @@ pub(crate) struct FeedPageWriter<'a> {
 impl PageWriter for FeedPageWriter<'_> {
     fn start(&mut self, out: &mut Vec<u8>, head: &PageHead<'_>) {
         let feed = match head.page {
-            PageKind::Stream { name, head: page } => stream_feed(self.format, name, &page, head.updated),
+            PageKind::Stream { name, head: page } => stream_feed(self.format, name, &page, head),
             PageKind::Log(page) => log_feed(self.format, &page, head.updated),
         };
         self.writer.start(out, &feed);
@@ -88,7 +88,8 @@ impl PageWriter for FeedPageWriter<'_> {
 }
 
 /// What the feed of a stream says of itself.
-fn stream_feed(format: &FeedFormat, stream: &str, page: &StreamPageHead, updated: Option<Ticks>) -> Feed {
+fn stream_feed(format: &FeedFormat, stream: &str, page: &StreamPageHead, head: &PageHead<'_>) -> Feed {
+    let version = page.version.map(|last| Version { last: last as i64, redactions: head.redactions });
     let uri = format.feed.base.stream(stream);
     let mut links = link_list(&uri, "", page.links, page.count, push_number);
     links.push(("metadata", [&uri, "/metadata"].concat()));
@@ -96,11 +97,12 @@ fn stream_feed(format: &FeedFormat, stream: &str, page: &StreamPageHead, updated
         title: ["Event stream '", stream, "'"].concat(),
         links,
         id: uri,
-        updated,
+        updated: head.updated,
         stream: Some(stream.to_owned()),
         head_of_stream: page.is_head_of_stream,
         has_self_url: page.direction == Direction::Backward,
-        tag: page.version.map(|last| caching::tag(Version { last: last as i64, redactions: 0 }, MediaType::AtomJson)),
+        // The same as in the header of the JSON form; that of other forms is for their media type.
+        tag: version.map(|version| caching::tag(version, MediaType::AtomJson)),
     }
 }
 

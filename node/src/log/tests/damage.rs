@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::super::Extent;
 use super::super::durable_mark::{self, Durable, DurableMark};
+use super::super::{Extent, offline};
 use super::*;
 
 /// A copy of the directory of a stopped log, to be damaged.
@@ -132,6 +132,29 @@ fn a_flipped_byte_in_the_wal_is_refused_or_harmless() {
         }
     }
     assert!(refused > 0, "every record carries a checksum");
+}
+
+#[test]
+fn verification_finds_each_flipped_byte_of_what_was_acknowledged() {
+    let whole = stopped();
+    let found = |directory: &Path| {
+        let mut found = offline::damaged_files(directory);
+        found.extend(offline::check(directory, |_| Ok(())).err());
+        found
+    };
+    assert_eq!(found(whole.path()), Vec::<String>::new());
+    let path = wal(whole.path());
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let length = path.metadata().unwrap().len();
+    let mut named = 0;
+    for offset in (0..length).step_by(37) {
+        let directory = copy(whole.path());
+        flip(&wal(directory.path()), offset);
+        let found = found(directory.path());
+        assert!(!found.is_empty(), "flipped at {offset} of {length}");
+        named += u32::from(found[0].contains(name));
+    }
+    assert!(named > 0, "the file is named where a later record follows");
 }
 
 /// A copy of a log of `end` entries as its killed process left it, and its newest WAL: a reused one

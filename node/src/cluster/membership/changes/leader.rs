@@ -202,6 +202,7 @@ impl MemberChanges {
             cluster_id: cluster_id.as_bytes().to_vec().into(),
             configured_members: String::new(),
             to_running_cluster: true,
+            ..wire::JoinRequest::default()
         };
         let mut client = self.connector.client(server, &address.raft_address).map_err(|status| reason_of(&status))?;
         let answer =
