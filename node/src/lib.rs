@@ -41,13 +41,9 @@ mod machine;
 mod metrics;
 mod ndjson;
 pub mod node;
-<<<<<<< HEAD
 mod program;
 mod raft;
-=======
-pub mod raft;
 mod record_files;
->>>>>>> data
 mod scavenge;
 mod snapshot;
 mod store;

@@ -10,7 +10,6 @@
 //! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside
 //!   what a node has, by the [`hashes`] of ranges of positions.
 
-<<<<<<< HEAD
 pub(crate) mod archive;
 pub(crate) mod command;
 pub(crate) mod compare;
@@ -18,22 +17,10 @@ pub(crate) mod fetch;
 pub(crate) mod hashes;
 pub(crate) mod manifest;
 pub(crate) mod pace;
+mod place;
 pub(crate) mod restore;
 pub(crate) mod source;
 pub(crate) mod take;
-=======
-pub mod archive;
-pub mod command;
-pub mod compare;
-pub mod fetch;
-pub mod hashes;
-pub mod manifest;
-pub mod pace;
-mod place;
-pub mod restore;
-pub mod source;
-pub mod take;
->>>>>>> data
 #[cfg(test)]
 mod tests;
 pub(crate) mod verify;

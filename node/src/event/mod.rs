@@ -1,17 +1,10 @@
 //! The domain: streams, events, positions, versions, metadata, paging. No IO, no clock, no async.
 
-<<<<<<< HEAD
 pub(crate) mod caller;
 pub(crate) mod expected_version;
+pub(crate) mod id_retention;
 pub(crate) mod list_check;
 pub(crate) mod log_paging;
-=======
-pub mod caller;
-pub mod expected_version;
-pub mod id_retention;
-pub mod list_check;
-pub mod log_paging;
->>>>>>> data
 mod lookalike;
 pub(crate) mod metadata;
 pub(crate) mod outcome;

@@ -27,17 +27,10 @@ pub(crate) use build::{Founding, StartError, build, log_directory};
 pub(crate) use consensus::{
     ChangeError, Consensus, EntryResult, Members, MembersStep, NotConfirmed, Seen, ServerState,
 };
-<<<<<<< HEAD
 pub(crate) use parts::{LogProgress, Parts};
-pub(crate) use restored::{check_entry, create_log, membership_of_one};
+pub(crate) use restored::{check_entry, create_log, membership_of_nobody, membership_of_one};
 pub(crate) use state_machine::StateMachine;
 pub(crate) use types::{Member, NodeId, Proposal, TypeConfig};
-=======
-pub use parts::{LogProgress, Parts};
-pub use restored::{check_entry, create_log, membership_of_nobody, membership_of_one};
-pub use state_machine::StateMachine;
-pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
->>>>>>> data
 
 /// openraft's handle.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;

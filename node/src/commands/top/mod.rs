@@ -24,13 +24,8 @@ use crate::config::TopFlags;
 ///
 /// # Errors
 /// See [`CommandError`].
-<<<<<<< HEAD
 pub(crate) async fn top(flags: &TopFlags) -> Result<(), CommandError> {
-    let mut watch = Watch::new(Client::new(&flags.node)?);
-=======
-pub async fn top(flags: &TopFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
->>>>>>> data
     let interval = Duration::from_secs(flags.interval_s);
     let is_plain = flags.once || !std::io::stdout().is_terminal();
     let mut watch = Watch::new(if is_plain { client } else { client.quiet() });
