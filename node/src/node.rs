@@ -80,6 +80,8 @@ pub fn version() -> String {
 /// A running node.
 pub struct Node {
     cluster: Cluster,
+    /// Tests look at it.
+    #[cfg(test)]
     access: Access,
     parts: raft::Parts,
     config: Arc<Config>,
@@ -187,7 +189,18 @@ impl Node {
             stop: stop_http.clone(),
         };
         let http_server = clients.start()?;
-        Ok(Self { cluster, access, parts, config, control, stop_http, stop_all, http_server, raft_server })
+        Ok(Self {
+            cluster,
+            #[cfg(test)]
+            access,
+            parts,
+            config,
+            control,
+            stop_http,
+            stop_all,
+            http_server,
+            raft_server,
+        })
     }
 
     /// Loads certificates and keys from their files again, as SIGHUP does.

@@ -30,7 +30,7 @@ pub(crate) use consensus::{
 pub(crate) use parts::{LogProgress, Parts};
 pub(crate) use restored::{check_entry, create_log, membership_of_one};
 pub(crate) use state_machine::StateMachine;
-pub(crate) use types::{Member, NodeId, Proposal, TypeConfig};
+pub(crate) use types::{Proposal, TypeConfig};
 
 /// openraft's handle.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;

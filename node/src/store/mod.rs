@@ -47,7 +47,6 @@ pub(crate) use ends::EmptiedStreams;
 pub(crate) use headings::Headings;
 pub(crate) use index_row::EventPlace;
 pub(crate) use offline::{Facts, NewState, OfflineState};
-pub(crate) use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub(crate) use read::{ReadError, ReadView, StreamInfo};
 pub(crate) use reclaim::Reclaimable;
 pub(crate) use scan::{Candidate, Scanned};
