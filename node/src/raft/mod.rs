@@ -12,9 +12,11 @@ pub(crate) mod codec;
 mod consensus;
 mod log_record;
 pub(crate) mod log_storage;
+mod members;
 pub(crate) mod network;
 mod parts;
 mod restored;
+mod seen;
 pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod state_machine;
@@ -24,11 +26,11 @@ pub(crate) mod types;
 pub(crate) mod wire;
 
 pub(crate) use build::{Founding, StartError, build, log_directory};
-pub(crate) use consensus::{
-    ChangeError, Consensus, EntryResult, Members, MembersStep, NotConfirmed, Seen, ServerState,
-};
+pub(crate) use consensus::{ChangeError, Consensus, EntryResult, NotConfirmed};
+pub(crate) use members::{Members, MembersStep};
 pub(crate) use parts::{LogProgress, Parts};
 pub(crate) use restored::{check_entry, create_log, membership_of_one};
+pub(crate) use seen::{Seen, ServerState};
 pub(crate) use state_machine::StateMachine;
 pub(crate) use types::{Proposal, TypeConfig};
 
