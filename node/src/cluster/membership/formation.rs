@@ -11,13 +11,15 @@ use headwater_proto::stored;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::asked::Asked;
+use super::join::{Invitation, join};
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::log_reminder::LogReminder;
 use crate::cluster::membership::replacement::Replacement;
 use crate::cluster::own_membership::OwnMembership;
-use crate::cluster::status::peers::{Peers, reason_of};
+use crate::cluster::status::peers::Peers;
 use crate::config::{Config, MemberConfig};
 use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
@@ -94,20 +96,9 @@ impl Formation {
             return Round::Waiting(self.membership.how_to_add());
         }
         let others = self.peers.others();
-        let answers = futures::future::join_all(others.iter().map(|member| self.peers.ask(member))).await;
-        let mut silent = Vec::new();
-        let mut heard = Vec::new();
-        for (member, answer) in others.iter().zip(answers) {
-            match answer {
-                Ok(status) => heard.push((member, status)),
-                // A node answers, but not the listed one.
-                Err(status) if status.code() == tonic::Code::FailedPrecondition => {
-                    return Round::Misconfigured(status.message().to_owned());
-                }
-                Err(status) => {
-                    silent.push(format!("server {} at {} ({})", member.id, member.raft_address, reason_of(&status)));
-                }
-            }
+        let Asked { heard, silent, misplaced } = Asked::all(&self.peers, &others.iter().collect::<Vec<_>>()).await;
+        if let Some(reason) = misplaced {
+            return Round::Misconfigured(reason);
         }
         if !self.membership.disk_is_empty() {
             return if self.membership.is_learner() && !self.membership.is_led_in() {
@@ -154,19 +145,11 @@ impl Formation {
         let own = self.membership.own_member();
         let mut members = BTreeMap::from([(identity.node_id(), own)]);
         for (member, status) in others {
-            let request = wire::JoinRequest {
-                cluster_id: cluster_id.as_bytes().to_vec().into(),
-                configured_members: self.membership.canonical_list(),
-                to_running_cluster: false,
-            };
-            let answer = self.call(member, async |mut client| client.join(request).await).await;
-            let node_id =
-                answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
-            if node_id != status.node_id {
-                return Err(format!("server {} was replaced while the cluster was being founded", member.id));
-            }
+            let node_id = NodeId(status.node_id);
+            let invitation = Invitation::ToListed { canonical_list: self.membership.canonical_list() };
+            join(&self.connector, member, node_id, cluster_id, invitation).await?;
             let addresses = Member::at(member.raft_address.as_str(), member.http_address.as_str());
-            members.insert(NodeId(node_id), addresses);
+            members.insert(node_id, addresses);
         }
         let size = members.len();
         self.consensus.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
@@ -241,7 +224,7 @@ impl Formation {
         self.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
     }
 
-    pub(super) async fn call<T>(
+    async fn call<T>(
         &self,
         member: &MemberConfig,
         call: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>) -> Result<tonic::Response<T>, tonic::Status>,

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use headwater_proto::cluster as wire;
 use uuid::Uuid;
 
+use super::asked::Asked;
 use super::formation::{Formation, Round};
-use crate::cluster::status::peers::reason_of;
+use super::join::{Invitation, join};
 use crate::config::MemberConfig;
 use crate::raft::{Members, ServerState};
 use crate::transport::{Member, NodeId};
@@ -30,21 +31,14 @@ impl Formation {
         if seen.state != ServerState::Leader {
             return Round::Waiting("this restored node does not lead its cluster at the moment".to_owned());
         }
-        let answers = futures::future::join_all(missing.iter().map(|member| self.peers.ask(member))).await;
-        let mut silent = Vec::new();
-        let mut heard = Vec::new();
-        for (member, answer) in missing.iter().zip(answers) {
-            match answer {
-                Ok(status) => heard.push((*member, status)),
-                Err(status) => {
-                    silent.push(format!("server {} at {} ({})", member.id, member.raft_address, reason_of(&status)));
-                }
-            }
-        }
+        let Asked { heard, silent, misplaced } = Asked::all(&self.peers, &missing).await;
         let rival = self.rival(&heard);
         self.lifecycle.set_rival(rival.clone());
         if let Some(rival) = rival {
             return Round::Misconfigured(rival);
+        }
+        if let Some(reason) = misplaced {
+            return Round::Misconfigured(reason);
         }
         if !silent.is_empty() {
             return Round::Waiting(format!(
@@ -104,17 +98,7 @@ impl Formation {
                 member.id
             ));
         }
-        let request = wire::JoinRequest {
-            cluster_id: cluster_id.as_bytes().to_vec().into(),
-            configured_members: self.membership.canonical_list(),
-            to_running_cluster: false,
-        };
-        let answer = self.call(member, async |mut client| client.join(request).await).await;
-        let node_id = answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
-        if node_id == status.node_id {
-            Ok(())
-        } else {
-            Err(format!("server {} was replaced while it joined", member.id))
-        }
+        let invitation = Invitation::ToListed { canonical_list: self.membership.canonical_list() };
+        join(&self.connector, member, NodeId(status.node_id), cluster_id, invitation).await
     }
 }
