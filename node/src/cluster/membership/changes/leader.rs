@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::decision::{self, Change, Known, Plan, Refusal, Situation};
 use crate::cluster::connector::Connector;
+use crate::cluster::hand_over::HAND_OVER_DEADLINE;
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::{Leader, Leadership};
 use crate::cluster::membership::commit::in_time;
@@ -28,8 +29,6 @@ const TURN_DEADLINE: Duration = Duration::from_secs(2);
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(3);
 /// How often it looks meanwhile.
 const FAREWELL_POLL: Duration = Duration::from_millis(20);
-/// How long another node may take to lead.
-const HAND_OVER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
