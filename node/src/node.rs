@@ -65,7 +65,7 @@ pub const OPEN_FILES: OpenFiles = OpenFiles {
 
 /// What this program is: its version, the commit that it was built of, and the formats that it
 /// writes.
-pub fn version() -> String {
+pub(crate) fn version() -> String {
     format!(
         "headwater {} (commit {})\nformats: log {}, state {}, backup {}, export {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -103,7 +103,7 @@ impl Node {
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
     /// [`crate::fatal`]).
-    pub async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
+    pub(crate) async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
