@@ -8,22 +8,22 @@
 //! it. At the end: stop accepting, transfer leadership, then [`Parts::stop`].
 
 mod build;
-pub(crate) mod codec;
+mod codec;
 mod consensus;
 mod log_record;
-pub(crate) mod log_storage;
+mod log_storage;
 mod members;
-pub(crate) mod network;
+mod network;
 mod parts;
 mod restored;
 mod seen;
 pub(crate) mod service;
-pub(crate) mod settings;
-pub(crate) mod state_machine;
+mod settings;
+mod state_machine;
 #[cfg(test)]
 mod tests;
-pub(crate) mod types;
-pub(crate) mod wire;
+mod types;
+mod wire;
 
 pub(crate) use build::{Founding, StartError, build, log_directory};
 pub(crate) use consensus::{ChangeError, Consensus, EntryResult, NotConfirmed};
