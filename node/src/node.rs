@@ -102,7 +102,7 @@ impl Node {
     ///
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
-    /// [`crate::fatal`]).
+    /// `fatal`).
     pub(crate) async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
