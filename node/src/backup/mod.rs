@@ -10,19 +10,19 @@
 //! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside
 //!   what a node has, by the [`hashes`] of ranges of positions.
 
-pub(crate) mod archive;
+mod archive;
 pub(crate) mod command;
-pub(crate) mod compare;
+mod compare;
 pub(crate) mod fetch;
-pub(crate) mod hashes;
+mod hashes;
 pub(crate) mod manifest;
-pub(crate) mod pace;
+mod pace;
 mod place;
-pub(crate) mod restore;
-pub(crate) mod source;
+mod restore;
+mod source;
 pub(crate) mod take;
 #[cfg(test)]
 mod tests;
-pub(crate) mod verify;
+mod verify;
 
 pub(crate) use take::{BackupError, BackupRequest, Backups, CatchUp};
