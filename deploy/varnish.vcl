@@ -1,5 +1,6 @@
-# A caching proxy in front of Headwater. `make clients` tries to poison its cache. Replace the name, the port and the node. Streams with long names
-# need `-p http_req_hdr_len=32k -p http_resp_hdr_len=32k`.
+# A caching proxy in front of Headwater. `make clients` tries to poison its cache. Replace the name,
+# the port and the node. Streams with long names need
+# `-p http_req_hdr_len=32k -p http_resp_hdr_len=32k`.
 vcl 4.1;
 
 backend default {
@@ -12,8 +13,8 @@ sub vcl_recv {
     if (req.http.Host != "feeds.example.com") {
         return (synth(421));
     }
-    # Links lead through here. Anybody can send these headers, so what comes from outside is cleared or
-    # replaced. ES-TrustedAuth is the header by which intermediaries name the caller
+    # Links lead through here. Anybody can send these headers, so what comes from outside is cleared
+    # or replaced. ES-TrustedAuth is the header by which intermediaries name the caller
     # (--trusted-auth-from); X-Forwarded-For counts with --trusted-proxies.
     unset req.http.ES-TrustedAuth;
     unset req.http.Forwarded;
@@ -33,7 +34,8 @@ sub vcl_recv {
 }
 
 sub vcl_backend_response {
-    # What says nothing of caching is not kept: Varnish would keep a 404 for two minutes, and the stream may be there a moment later.
+    # What says nothing of caching is not kept: Varnish would keep a 404 for two minutes, and the
+    # stream may be there a moment later.
     if (!beresp.http.Cache-Control) {
         set beresp.ttl = 0s;
         set beresp.uncacheable = true;

@@ -1,12 +1,11 @@
 //! Headwater: a replicated event store behind the EventStore-compatible HTTP Atom API.
 //!
 //! The rooms of the house, from the top floor down; each uses only those below it
-//! (`tests/layers.rs` checks it, docs/architecture.md draws it): [`http`] -> [`consumers`] -> [`streams`] ->
-//! [`subscribe`], [`access`] -> [`cluster`] -> [`raft`] -> [`snapshot`] -> [`apply`] -> [`machine`]
-//! -> [`store`] -> [`event`]. [`transport`], between nodes, is on the floor of snapshot and apply;
-//! [`log`], which knows nothing of the domain, on that of the machine. Beside [`streams`] stand
-//! [`scavenge`], which removes what nobody can see any more, and [`backup`], which copies all that
-//! a node has.
+//! (`tests/layers.rs` checks it, docs/architecture.md draws it): `http` -> `consumers` ->
+//! `streams` -> `subscribe`, `access` -> `cluster` -> `raft` -> `snapshot` -> `apply` -> `machine`
+//! -> `store` -> `event`. `transport`, between nodes, is on the floor of snapshot and apply; `log`,
+//! which knows nothing of the domain, on that of the machine. Beside `streams` stand `scavenge`,
+//! which removes what nobody can see any more, and `backup`, which copies all that a node has.
 
 // A function fits a screen; clippy.toml has the number of lines. Tests are one straight line.
 #![warn(clippy::too_many_lines)]
@@ -42,13 +41,9 @@ mod machine;
 mod metrics;
 mod ndjson;
 pub mod node;
-<<<<<<< HEAD
 mod program;
 mod raft;
-=======
-pub mod raft;
 mod record_files;
->>>>>>> data
 mod scavenge;
 mod snapshot;
 mod store;

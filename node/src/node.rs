@@ -66,7 +66,7 @@ pub const OPEN_FILES: OpenFiles = OpenFiles {
 
 /// What this program is: its version, the commit that it was built of, and the formats that it
 /// writes.
-pub fn version() -> String {
+pub(crate) fn version() -> String {
     format!(
         "headwater {} (commit {})\nformats: log {}, state {}, backup {}, export {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -81,6 +81,8 @@ pub fn version() -> String {
 /// A running node.
 pub struct Node {
     cluster: Cluster,
+    /// Tests look at it.
+    #[cfg(test)]
     access: Access,
     parts: raft::Parts,
     config: Arc<Config>,
@@ -101,8 +103,8 @@ impl Node {
     ///
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
-    /// [`crate::fatal`]).
-    pub async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
+    /// `fatal`).
+    pub(crate) async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
@@ -188,7 +190,18 @@ impl Node {
             stop: stop_http.clone(),
         };
         let http_server = clients.start()?;
-        Ok(Self { cluster, access, parts, config, control, stop_http, stop_all, http_server, raft_server })
+        Ok(Self {
+            cluster,
+            #[cfg(test)]
+            access,
+            parts,
+            config,
+            control,
+            stop_http,
+            stop_all,
+            http_server,
+            raft_server,
+        })
     }
 
     /// Loads certificates and keys from their files again, as SIGHUP does.

@@ -8,7 +8,7 @@ use rustix::fs::Mode;
 
 use crate::backup::command::{CommandError, Verdict};
 use crate::cluster::identity::IdentityError;
-use crate::commands::Health;
+use crate::commands::Condition;
 use crate::config::{CertsCommand, Config, ConfigError, Invocation};
 use crate::descriptors::OpenFiles;
 use crate::node::OPEN_FILES;
@@ -87,11 +87,11 @@ fn ended<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
 }
 
 /// The end of a subcommand that looked at a cluster.
-fn looked(done: Result<Health, commands::CommandError>) -> ExitCode {
+fn looked(done: Result<Condition, commands::CommandError>) -> ExitCode {
     match done {
-        Ok(Health::Good) => ExitCode::SUCCESS,
-        Ok(Health::Degraded) => ExitCode::from(EXIT_DEGRADED),
-        Ok(Health::Unavailable) => ExitCode::from(EXIT_UNAVAILABLE),
+        Ok(Condition::Healthy) => ExitCode::SUCCESS,
+        Ok(Condition::Degraded) => ExitCode::from(EXIT_DEGRADED),
+        Ok(Condition::Unavailable) => ExitCode::from(EXIT_UNAVAILABLE),
         Err(error) => ended(Err(error)),
     }
 }

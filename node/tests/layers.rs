@@ -295,6 +295,15 @@ fn rooms_use_only_what_is_below_them() {
     assert!(all.is_empty(), "not allowed by docs/architecture.md:\n{}", all.join("\n"));
 }
 
+/// Whatever else is `pub` cannot be reached, which the compiler refuses (`unreachable_pub`).
+#[test]
+fn the_crate_shows_the_configuration_a_node_the_program_and_what_its_tests_look_at() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let source = std::fs::read_to_string(root).unwrap();
+    let shown: Vec<&str> = source.lines().filter(|line| line.starts_with("pub ")).collect();
+    assert_eq!(shown, ["pub mod config;", "pub mod node;", "pub use program::main;", "pub mod testing {"]);
+}
+
 #[test]
 fn no_two_files_use_each_other_but_those_that_are_listed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -5,19 +5,19 @@
 //! by older data.
 
 mod admission;
-pub(crate) mod attempts;
+mod attempts;
 mod audit;
 mod authorizer;
 pub(crate) mod change;
-pub(crate) mod defaults;
+mod defaults;
 mod error;
-pub(crate) mod hashing;
+mod hashing;
 pub(crate) mod limits;
-pub(crate) mod lists;
-pub(crate) mod login;
+mod lists;
+mod login;
 mod maintenance;
-pub(crate) mod manage;
-pub(crate) mod password;
+mod manage;
+mod password;
 mod profile;
 mod read_users;
 mod remote_caller;
@@ -26,7 +26,7 @@ pub(crate) mod rules;
 mod tests;
 pub(crate) mod user;
 mod user_change;
-pub(crate) mod users;
+mod users;
 
 use std::sync::{Arc, Weak};
 

@@ -64,16 +64,11 @@ pub(crate) enum CommandError {
 
 impl CommandError {
     /// Whether the options are the reason.
-<<<<<<< HEAD
     pub(crate) fn is_of_usage(&self) -> bool {
-        matches!(self, Self::Usage(_) | Self::Verify(VerifyError::Unknown(_) | VerifyError::InUse(_)))
-=======
-    pub fn is_of_usage(&self) -> bool {
         matches!(
             self,
             Self::Usage(_) | Self::Members(_) | Self::Verify(VerifyError::Unknown(_) | VerifyError::InUse(_))
         )
->>>>>>> data
     }
 }
 

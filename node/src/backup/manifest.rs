@@ -192,7 +192,7 @@ impl Manifest {
     }
 
     /// Bytes that only the same backup has, however many archives it came in.
-    pub fn identifying(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn identifying(&self) -> io::Result<Vec<u8>> {
         let mut complete = self.clone();
         complete.files.iter_mut().for_each(|file| file.in_base = false);
         complete.files.sort_by(|one, other| one.name.cmp(&other.name));

@@ -10,32 +10,19 @@
 //! - [`verify`] reads everything in a data directory or a backup, and [`compare`] puts it beside
 //!   what a node has, by the [`hashes`] of ranges of positions.
 
-<<<<<<< HEAD
-pub(crate) mod archive;
+mod archive;
 pub(crate) mod command;
-pub(crate) mod compare;
+mod compare;
 pub(crate) mod fetch;
-pub(crate) mod hashes;
+mod hashes;
 pub(crate) mod manifest;
-pub(crate) mod pace;
-pub(crate) mod restore;
-pub(crate) mod source;
-pub(crate) mod take;
-=======
-pub mod archive;
-pub mod command;
-pub mod compare;
-pub mod fetch;
-pub mod hashes;
-pub mod manifest;
-pub mod pace;
+mod pace;
 mod place;
-pub mod restore;
-pub mod source;
-pub mod take;
->>>>>>> data
+mod restore;
+mod source;
+pub(crate) mod take;
 #[cfg(test)]
 mod tests;
-pub(crate) mod verify;
+mod verify;
 
 pub(crate) use take::{BackupError, BackupRequest, Backups, CatchUp};

@@ -38,25 +38,21 @@ pub(crate) struct Restore {
     /// Its server.
     pub(crate) server_id: u16,
     /// Its addresses, until the configuration says others.
-<<<<<<< HEAD
     pub(crate) addresses: Member,
-=======
-    pub addresses: Member,
     /// The servers for which, on each of them, the same backup is restored; `None` for this one
     /// alone.
-    pub set: Option<ServerSet>,
->>>>>>> data
+    pub(crate) set: Option<ServerSet>,
     /// The end of what is restored.
     pub(crate) until: Until,
 }
 
 /// The servers of a new cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerSet {
+pub(crate) struct ServerSet {
     /// Their list in canonical form.
-    pub members: String,
+    pub(crate) members: String,
     /// The one with the smallest id, which begins the cluster.
-    pub founder: u16,
+    pub(crate) founder: u16,
 }
 
 /// Where a restored log ends.
@@ -74,17 +70,11 @@ pub(crate) enum Until {
 #[derive(Debug)]
 pub(crate) struct Restored {
     /// Of the backup.
-<<<<<<< HEAD
     pub(crate) manifest: Manifest,
-    /// Id of the new cluster.
-    pub(crate) cluster_id: Uuid,
-=======
-    pub manifest: Manifest,
     /// Id of the new cluster; `None` for a server that waits for another to begin it.
-    pub cluster_id: Option<Uuid>,
+    pub(crate) cluster_id: Option<Uuid>,
     /// What the other servers of the list have to be restored from.
-    pub restored_for: Option<RestoredFor>,
->>>>>>> data
+    pub(crate) restored_for: Option<RestoredFor>,
     /// Position of the next event.
     pub(crate) next_position: Position,
     /// What was left out for `until`.

@@ -78,7 +78,7 @@ impl Client {
 
     /// The same for a screen that must not have lines between its own.
     #[must_use]
-    pub fn quiet(self) -> Self {
+    pub(crate) fn quiet(self) -> Self {
         Self { has_told: None, ..self }
     }
 

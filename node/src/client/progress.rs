@@ -98,7 +98,7 @@ impl Progress {
     }
 
     /// Removes the bar: there is nothing to say.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 

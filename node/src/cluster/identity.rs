@@ -153,21 +153,10 @@ impl Identity {
         }
     }
 
-<<<<<<< HEAD
-    /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a new
-    /// cluster. Until then no node accepts it.
-    pub(crate) fn create_restored(data_dir: &Path, node_id: NodeId, cluster_id: Uuid) -> Result<(), IdentityError> {
-        let local = Arc::new(LocalIdentity::new(node_id, Some(cluster_id.into_bytes())));
-        Self { path: data_dir.join(FILE_NAME), local, restored: AtomicBool::new(true) }.save(Some(cluster_id))
-    }
-
-    /// Whether the disk was restored from a backup, and other listed servers have not joined yet.
-    pub(crate) fn is_restored(&self) -> bool {
-=======
     /// Makes `data_dir`, whose log and state were restored from a backup, the disk of a node. Until
     /// then no node accepts it. With `begins` it begins that new cluster, alone at first; otherwise
     /// it waits for the disk that begins the cluster of all that were `restored_for` one list.
-    pub fn create_restored(
+    pub(crate) fn create_restored(
         data_dir: &Path,
         node_id: NodeId,
         begins: Option<Uuid>,
@@ -180,14 +169,13 @@ impl Identity {
 
     /// Whether the disk was restored from a backup to begin a cluster, and other listed servers
     /// have not joined yet.
-    pub fn is_restored(&self) -> bool {
->>>>>>> data
+    pub(crate) fn is_restored(&self) -> bool {
         self.restored.load(Ordering::Acquire)
     }
 
     /// What this disk was restored from, if the same was to be restored for each server of a list,
     /// and the cluster is not complete yet.
-    pub fn restored_for(&self) -> Option<stored::RestoredFor> {
+    pub(crate) fn restored_for(&self) -> Option<stored::RestoredFor> {
         self.restored_for.lock().clone()
     }
 
@@ -202,7 +190,7 @@ impl Identity {
     }
 
     /// Refuses another list of servers than the one that the disk was restored for.
-    pub fn require_list(&self, configured: &str) -> Result<(), IdentityError> {
+    pub(crate) fn require_list(&self, configured: &str) -> Result<(), IdentityError> {
         match self.restored_for() {
             Some(restored) if restored.members != configured => Err(IdentityError::OtherList {
                 path: self.path.clone(),
@@ -238,14 +226,9 @@ impl Identity {
     }
 
     /// Binds this disk to a cluster; durable on return. `may_replace` permits the exchange of
-<<<<<<< HEAD
-    /// another cluster's id on an otherwise empty disk, left by a founding that never finished.
-    pub(crate) fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
-=======
     /// another cluster's id on a disk that has received nothing of it, left by a founding that
     /// never finished.
-    pub fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
->>>>>>> data
+    pub(crate) fn set_cluster_id(&self, cluster_id: Uuid, may_replace: bool) -> Result<(), IdentityError> {
         match self.cluster_id() {
             Some(own) if own == cluster_id => return Ok(()),
             Some(own) if !may_replace => return Err(IdentityError::OtherCluster { own, other: cluster_id }),

@@ -38,15 +38,10 @@ impl Servers {
         server == self.config.server_id || self.others().iter().any(|other| other.id == server)
     }
 
-    /// The servers of the membership. A server may have two disks there: while one takes the place
-    /// of the other the new one counts, and afterwards the one that votes.
+    /// The servers of the membership, each where its disk that [counts](precedence) is.
     fn of(&self, members: &Members) -> Vec<MemberConfig> {
         let voters = members.voters();
-        let rank = |id: NodeId, member: &Member| match (voters.contains(&id), member.replica) {
-            (false, false) => 2,
-            (true, _) => 1,
-            (false, true) => 0,
-        };
+        let rank = |id: NodeId, member: &Member| precedence(voters.contains(&id), member.replica);
         let mut servers: BTreeMap<u16, (NodeId, &Member)> = BTreeMap::new();
         for (id, member) in members.all() {
             let known = servers.entry(id.server()).or_insert((id, member));
@@ -59,5 +54,15 @@ impl Servers {
             MemberConfig { id, raft_address: places.raft_address, http_address: places.http_address }
         };
         servers.into_iter().map(server).collect()
+    }
+}
+
+/// A server may have two disks in the membership. The one of higher precedence counts: while one
+/// takes the place of the other the new one, and afterwards the one that votes.
+pub(super) fn precedence(votes: bool, is_replica: bool) -> u8 {
+    match (votes, is_replica) {
+        (false, false) => 2,
+        (true, _) => 1,
+        (false, true) => 0,
     }
 }

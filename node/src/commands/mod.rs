@@ -2,18 +2,21 @@
 //! do there, shows how far it has come, and ends with an error that says what to do.
 
 mod cluster;
+mod columns;
 mod health;
 mod redact;
 mod scavenge;
 mod top;
 
-pub(crate) use cluster::{Health, cluster};
+pub(crate) use cluster::{Condition, cluster};
 pub(crate) use health::health;
 pub(crate) use redact::redact;
 pub(crate) use scavenge::scavenge;
 pub(crate) use top::top;
 
-use crate::client::ClientError;
+use serde::de::DeserializeOwned;
+
+use crate::client::{Client, ClientError};
 
 /// Why a subcommand did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -65,4 +68,18 @@ pub(crate) enum CommandError {
         /// How it ended.
         state: String,
     },
+}
+
+/// Most bytes of an answer that an error shows.
+const SHOWN_BYTES: usize = 200;
+
+/// What a node says in JSON.
+///
+/// # Errors
+/// [`CommandError::Answer`]: it says something else.
+fn parsed<T: DeserializeOwned>(client: &Client, answer: &[u8]) -> Result<T, CommandError> {
+    serde_json::from_slice(answer).map_err(|_| CommandError::Answer {
+        node: client.name().to_owned(),
+        answer: String::from_utf8_lossy(&answer[..answer.len().min(SHOWN_BYTES)]).into_owned(),
+    })
 }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use super::CommandError;
+use super::{CommandError, parsed};
 use crate::client::{Call, Client, Progress, Repeat, Unit};
 use crate::config::ScavengeFlags;
 
@@ -43,7 +42,7 @@ pub(crate) async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> 
     }
     // A repetition of one that was started is refused, and says so.
     let started = client.send(&Call::post("/admin/scavenge", Repeat::IfNotDone).accept("application/json")).await?;
-    let Run { scavenge_id: id, .. } = read(&client, &started)?;
+    let Run { scavenge_id: id, .. } = parsed(&client, &started)?;
     say!("scavenge {id}");
     if flags.detach {
         return Ok(());
@@ -53,7 +52,7 @@ pub(crate) async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> 
     loop {
         tokio::time::sleep(ASK_INTERVAL).await;
         let last = client.send(&Call::get("/admin/scavenge/last").accept("application/json")).await?;
-        let run = read(&client, &last)?;
+        let run: Run = parsed(&client, &last)?;
         if run.scavenge_id != id {
             // It ended, and another one has begun.
             progress.finish();
@@ -71,11 +70,4 @@ pub(crate) async fn scavenge(flags: &ScavengeFlags) -> Result<(), CommandError> 
             _ => return Err(CommandError::Ended { id, state: run.state }),
         }
     }
-}
-
-fn read(client: &Client, body: &Bytes) -> Result<Run, CommandError> {
-    serde_json::from_slice(body).map_err(|_| CommandError::Answer {
-        node: client.name().to_owned(),
-        answer: String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
-    })
 }

@@ -109,7 +109,10 @@ impl Storing {
 
     /// Whether anything has changed since the last write.
     pub(super) fn is_dirty(&self, group: &Group) -> bool {
-        self.demanded || group.settled_since_checkpoint() > 0 || group.has_parking()
+        self.demanded
+            || group.settled_since_checkpoint() > 0
+            || group.has_failed_since_checkpoint()
+            || group.has_parking()
     }
 
     /// When a write is due; `None` if nothing has changed, or one is under way.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// How long the ids of removed events stay known unless the metadata say otherwise: a late
 /// repetition of a write is recognised for a week.
-pub const DEFAULT_ID_RETENTION: Duration = Duration::from_secs(7 * 86_400);
+pub(crate) const DEFAULT_ID_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
 /// The value that keeps ids for ever.
 const FOR_EVER: &str = "for ever";
@@ -16,7 +16,7 @@ const FOR_EVER: &str = "for ever";
 /// The setting has a value that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("idRetentionSeconds must be a whole number of seconds from 0 on, or \"{FOR_EVER}\", and is {0}")]
-pub struct WrongRetention(String);
+pub(crate) struct WrongRetention(String);
 
 #[derive(Deserialize)]
 struct Settings {
@@ -29,7 +29,7 @@ struct Settings {
 ///
 /// # Errors
 /// The value.
-pub fn check(document: &[u8]) -> Result<(), WrongRetention> {
+pub(crate) fn check(document: &[u8]) -> Result<(), WrongRetention> {
     match serde_json::from_slice(document) {
         Ok(Settings { id_retention_seconds: Some(value) }) => retention(&value).map(drop),
         Ok(Settings { id_retention_seconds: None }) | Err(_) => Ok(()),
@@ -38,7 +38,7 @@ pub fn check(document: &[u8]) -> Result<(), WrongRetention> {
 
 /// What a stored metadata document says; `None` for ever. Older versions stored values that mean
 /// nothing: these, and what is no object, keep the ids, which loses nothing.
-pub fn of(document: &[u8]) -> Option<Duration> {
+pub(crate) fn of(document: &[u8]) -> Option<Duration> {
     match serde_json::from_slice(document) {
         Ok(Settings { id_retention_seconds: Some(value) }) => retention(&value).unwrap_or_default(),
         Ok(Settings { id_retention_seconds: None }) => Some(DEFAULT_ID_RETENTION),

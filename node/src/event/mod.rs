@@ -1,27 +1,20 @@
 //! The domain: streams, events, positions, versions, metadata, paging. No IO, no clock, no async.
 
-<<<<<<< HEAD
 pub(crate) mod caller;
-pub(crate) mod expected_version;
+mod expected_version;
+pub(crate) mod id_retention;
 pub(crate) mod list_check;
 pub(crate) mod log_paging;
-=======
-pub mod caller;
-pub mod expected_version;
-pub mod id_retention;
-pub mod list_check;
-pub mod log_paging;
->>>>>>> data
 mod lookalike;
 pub(crate) mod metadata;
-pub(crate) mod outcome;
+mod outcome;
 pub(crate) mod paging;
-pub(crate) mod recorded;
+mod recorded;
 pub(crate) mod removal;
 pub(crate) mod resolved;
-pub(crate) mod stream_head;
+mod stream_head;
 pub(crate) mod stream_name;
-pub(crate) mod time;
+mod time;
 pub(crate) mod visibility;
 
 pub(crate) use caller::{Caller, Credential, Principal};

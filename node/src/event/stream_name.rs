@@ -8,7 +8,7 @@ pub(crate) const ALL: &str = "$all";
 pub(crate) const SETTINGS: &str = "$settings";
 
 /// The stream that lists the runs which remove what nobody can see.
-pub const SCAVENGES: &str = "$scavenges";
+pub(crate) const SCAVENGES: &str = "$scavenges";
 
 /// Begins the name of each stream that holds a user.
 pub(crate) const USER_PREFIX: &str = "$user-";

@@ -29,7 +29,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -135,8 +134,6 @@ struct Inner<R: Record> {
     state: RwLock<State<R>>,
     /// All small values: they are read far more often than written.
     meta: RwLock<BTreeMap<String, Vec<u8>>>,
-    /// Bytes of entries written by this process.
-    appended_bytes: AtomicU64,
     /// Taken when the log is closed.
     sync_thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -178,13 +175,8 @@ impl<R: Record> Log<R> {
         let (group, thread) = GroupCommit::start(disk, mark, extent.end, observer)
             .map_err(|error| LogError::Unusable(format!("the log's sync thread cannot be started ({error})")))?;
         let state = State { extent, deletions: 0, cache: TailCache::new(extent.end, cache_bytes) };
-        let inner = Inner {
-            group,
-            state: RwLock::new(state),
-            meta: RwLock::new(meta),
-            appended_bytes: AtomicU64::new(0),
-            sync_thread: Mutex::new(Some(thread)),
-        };
+        let inner =
+            Inner { group, state: RwLock::new(state), meta: RwLock::new(meta), sync_thread: Mutex::new(Some(thread)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -210,7 +202,6 @@ impl<R: Record> Log<R> {
         }
         let end = start + records.len() as u64;
         let bytes = group.disk().append(&records, founding.then_some(start)) as u64;
-        self.inner.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
         {
             let mut state = self.inner.state.write();
             if founding {
@@ -250,20 +241,21 @@ impl<R: Record> Log<R> {
         }
     }
 
-    /// All existing records in the range, from the tail cache or the disk (blocking).
+    /// All existing records in the range.
+    #[cfg(test)]
     pub(crate) fn read(&self, range: Range<u64>) -> Result<Vec<R>, LogError> {
         self.read_bounded(range, usize::MAX)
     }
 
-    /// The same from memory alone: `None` when any of it would have to come from disk. Stops after
-    /// `max_bytes`, but returns at least one record for a non-empty range.
+    /// The existing records in the range, from memory alone: `None` when any of it would have to
+    /// come from disk. Stops after `max_bytes`, but returns at least one record for a non-empty
+    /// range.
     pub(crate) fn read_cached(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<R>> {
         let state = self.inner.state.read();
         state.cache.read(state.extent.clip(range), max_bytes)
     }
 
-    /// Like [`Self::read`], but stops after `max_bytes`, with at least one record for a non-empty
-    /// range.
+    /// The same from the tail cache or the disk (blocking).
     pub(crate) fn read_bounded(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<R>, LogError> {
         loop {
             if let Some(records) = self.read_cached(range.clone(), max_bytes) {
@@ -332,11 +324,6 @@ impl<R: Record> Log<R> {
     /// Index after the last entry that is durable on this node.
     pub(crate) fn durable_end(&self) -> u64 {
         self.inner.group.durable_end()
-    }
-
-    /// Approximate bytes appended since the process started.
-    pub(crate) fn appended_bytes(&self) -> u64 {
-        self.inner.appended_bytes.load(Ordering::Relaxed)
     }
 
     /// Ends the process when the log cannot be read: without its log a node can neither replicate

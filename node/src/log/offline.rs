@@ -21,7 +21,7 @@ pub(crate) struct Entries {
 /// Damage in the small files of the log in `directory` that each say of themselves whether they are
 /// whole: the MANIFEST, what names it, and the write-ahead logs, also those that are only kept to
 /// be used again.
-pub fn damaged_files(directory: &Path) -> Vec<String> {
+pub(crate) fn damaged_files(directory: &Path) -> Vec<String> {
     let manifest = record_files::check_manifest(directory).err();
     let wals = record_files::damaged_wals(directory);
     let wals = wals.unwrap_or_else(|error| vec![format!("{} cannot be read: {error}", directory.display())]);

@@ -3,7 +3,6 @@
 //! Nothing here has a deadline of its own: callers bring theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
@@ -12,12 +11,13 @@ use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::metrics::RaftServerMetrics;
 use openraft::raft::{TransferLeaderRequest, WriteResult};
-use openraft::{ChangeMembers, Precondition, RaftMetrics, ReadPolicy};
+use openraft::{ChangeMembers, RaftMetrics, ReadPolicy};
 
 use super::Raft;
-use super::types::{LogId, Member, NodeId, Proposal, StoredMembership, TypeConfig};
+use super::members::{Members, MembersStep};
+use super::seen::Seen;
+use super::types::{Member, NodeId, Proposal, TypeConfig};
 use crate::event::WriteOutcome;
-pub(crate) use crate::snapshot::Replication;
 use crate::snapshot::{LogMarks, SnapshotConsensus};
 
 /// Handle on this node's consensus. Cheap to clone.
@@ -132,10 +132,9 @@ impl Consensus {
         voters: BTreeSet<NodeId>,
         unchanged: &Members,
     ) -> Result<(), ChangeError> {
-        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
         let change = ChangeMembers::ReplaceAllVoters(voters);
         let keep_as_learners = false;
-        let changed = self.raft.change_membership_if(change, keep_as_learners, [unchanged]).await;
+        let changed = self.raft.change_membership_if(change, keep_as_learners, [unchanged.are_unchanged()]).await;
         changed.map(drop).map_err(ChangeError::of)
     }
 
@@ -148,18 +147,16 @@ impl Consensus {
     /// Makes one change out of several steps, if the members are still those of `unchanged`. Voters
     /// are exchanged through a list of both, which this completes as well.
     pub(crate) async fn change_members(&self, steps: Vec<MembersStep>, unchanged: &Members) -> Result<(), ChangeError> {
-        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *unchanged.0.log_id() };
         let change = ChangeMembers::Batch(steps.into_iter().map(MembersStep::into_change).collect());
         let keep_as_learners = true;
-        let changed = self.raft.change_membership_if(change, keep_as_learners, [unchanged]).await;
+        let changed = self.raft.change_membership_if(change, keep_as_learners, [unchanged.are_unchanged()]).await;
         changed.map(drop).map_err(ChangeError::of)
     }
 
     /// Completes an exchange of voters that a former leader began, if the members are still those
     /// of `unchanged`.
     pub(crate) async fn complete_exchange(&self, unchanged: &Members) -> Result<(), ChangeError> {
-        let newest = unchanged.voter_lists().last().cloned().unwrap_or_default();
-        self.change_members(vec![MembersStep::Vote(newest)], unchanged).await
+        self.change_members(vec![MembersStep::Vote(unchanged.newest_voters())], unchanged).await
     }
 
     /// Whether this node may stand for election. It may from the start.
@@ -248,156 +245,6 @@ impl From<WriteResult<TypeConfig>> for EntryResult {
                 | ClientWriteError::PreconditionFailed(_),
             ) => Self::Unknown,
         }
-    }
-}
-
-/// A step of a change of members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum MembersStep {
-    /// These become members that receive the log and have no vote.
-    Add(BTreeMap<NodeId, Member>),
-    /// These members are described anew.
-    Describe(BTreeMap<NodeId, Member>),
-    /// These members become the voters. Those that voted before stay members.
-    Vote(BTreeSet<NodeId>),
-    /// These members, which have no vote, are members no more.
-    Remove(BTreeSet<NodeId>),
-}
-
-impl MembersStep {
-    fn into_change(self) -> ChangeMembers<NodeId, Member> {
-        match self {
-            Self::Add(members) => ChangeMembers::AddNodes(members),
-            Self::Describe(members) => ChangeMembers::SetNodes(members),
-            Self::Vote(voters) => ChangeMembers::ReplaceAllVoters(voters),
-            Self::Remove(members) => ChangeMembers::RemoveNodes(members),
-        }
-    }
-}
-
-/// The role of a node in elections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ServerState {
-    /// Receives the log and has no vote.
-    Learner,
-    /// Receives the log and votes.
-    Follower,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
-    /// Consensus has ended.
-    Ended,
-}
-
-impl From<openraft::ServerState> for ServerState {
-    fn from(state: openraft::ServerState) -> Self {
-        match state {
-            openraft::ServerState::Learner => Self::Learner,
-            openraft::ServerState::Follower => Self::Follower,
-            openraft::ServerState::Candidate => Self::Candidate,
-            openraft::ServerState::Leader => Self::Leader,
-            openraft::ServerState::Shutdown => Self::Ended,
-        }
-    }
-}
-
-/// The state of consensus at one moment.
-///
-/// A copy on purpose. openraft hands out a read lock. A second read lock taken while the first is
-/// held waits for ever if consensus wants to publish in between, and then the whole node stands
-/// still. So no lock leaves this room.
-#[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    /// The role of this node.
-    pub(crate) state: ServerState,
-    /// The newest term that this node knows.
-    pub(crate) term: u64,
-    /// The leader of that term.
-    pub(crate) leader: Option<NodeId>,
-    /// Number of entries that the log has ever had: the index after the last entry.
-    pub(crate) log_entries: u64,
-    /// Number of entries known to be committed by the cluster; `None` while none is known.
-    pub(crate) committed_entries: Option<u64>,
-    /// Number of entries applied to the state.
-    pub(crate) applied_entries: u64,
-    /// Term of the last entry applied.
-    pub(crate) applied_term: Option<u64>,
-    /// Index of the last entry in the newest snapshot.
-    pub(crate) snapshot_index: Option<u64>,
-    /// Index of the last entry purged from the log.
-    pub(crate) purged_index: Option<u64>,
-    /// As leader: how long ago the newest message that a majority has acknowledged was sent.
-    pub(crate) quorum_silence: Option<Duration>,
-    /// The members.
-    pub(crate) members: Members,
-    /// As leader: how far the followers are.
-    pub(crate) replication: Option<Replication>,
-}
-
-impl Seen {
-    fn of(metrics: &RaftMetrics<TypeConfig>) -> Self {
-        let index = |last: &Option<LogId>| last.as_ref().map(|log_id| log_id.index);
-        let entries = |last: &Option<LogId>| last.as_ref().map(|log_id| log_id.index + 1);
-        let matched = |(id, matched): (&NodeId, &Option<LogId>)| (*id, index(matched));
-        Self {
-            state: metrics.state.into(),
-            term: metrics.current_term,
-            leader: metrics.current_leader,
-            log_entries: metrics.last_log_index.map_or(0, |index| index + 1),
-            committed_entries: entries(&metrics.cluster_committed),
-            applied_entries: entries(&metrics.last_applied).unwrap_or(0),
-            applied_term: metrics.last_applied.as_ref().map(|log_id| log_id.committed_leader_id().term),
-            snapshot_index: index(&metrics.snapshot),
-            purged_index: index(&metrics.purged),
-            quorum_silence: metrics.last_quorum_acked.map(|at| at.elapsed()),
-            members: Members(metrics.membership_config.clone()),
-            replication: metrics.replication.as_ref().map(|all| all.iter().map(matched).collect()),
-        }
-    }
-}
-
-/// The members of the cluster by the newest log entry that sets them, committed or not. Cheap to
-/// clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Members(Arc<StoredMembership>);
-
-impl Members {
-    /// All voters.
-    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
-        self.0.membership().voter_ids().collect()
-    }
-
-    /// The lists of voters; each of them needs a majority. There are two while one is exchanged for
-    /// the other, the newer one last.
-    pub(crate) fn voter_lists(&self) -> &[BTreeSet<NodeId>] {
-        self.0.membership().get_joint_config()
-    }
-
-    /// The members that receive the log and have no vote.
-    pub(crate) fn learners(&self) -> impl Iterator<Item = NodeId> {
-        self.0.membership().learner_ids()
-    }
-
-    /// All members, with or without a vote.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (NodeId, &Member)> {
-        self.0.membership().nodes().map(|(id, member)| (*id, member))
-    }
-
-    /// Whether the members were changed while the cluster ran, so that they, and no list in a
-    /// configuration, say which servers there are.
-    pub(crate) fn are_changed(&self) -> bool {
-        self.all().any(|(_, member)| member.changed)
-    }
-
-    /// Index of the log entry that sets the members; `None` before there was one.
-    pub(crate) fn log_index(&self) -> Option<u64> {
-        self.0.log_id().as_ref().map(|log_id| log_id.index)
-    }
-
-    /// The addresses of a member; `None` for a node that is not a member.
-    pub(crate) fn addresses(&self, node_id: NodeId) -> Option<&Member> {
-        self.0.membership().get_node(&node_id)
     }
 }
 

@@ -8,36 +8,31 @@
 //! it. At the end: stop accepting, transfer leadership, then [`Parts::stop`].
 
 mod build;
-pub(crate) mod codec;
+mod codec;
 mod consensus;
 mod log_record;
-pub(crate) mod log_storage;
-pub(crate) mod network;
+mod log_storage;
+mod members;
+mod network;
 mod parts;
 mod restored;
+mod seen;
 pub(crate) mod service;
-pub(crate) mod settings;
-pub(crate) mod state_machine;
+mod settings;
+mod state_machine;
 #[cfg(test)]
 mod tests;
-pub(crate) mod types;
-pub(crate) mod wire;
+mod types;
+mod wire;
 
 pub(crate) use build::{Founding, StartError, build, log_directory};
-pub(crate) use consensus::{
-    ChangeError, Consensus, EntryResult, Members, MembersStep, NotConfirmed, Seen, ServerState,
-};
-<<<<<<< HEAD
+pub(crate) use consensus::{ChangeError, Consensus, EntryResult, NotConfirmed};
+pub(crate) use members::{Members, MembersStep};
 pub(crate) use parts::{LogProgress, Parts};
-pub(crate) use restored::{check_entry, create_log, membership_of_one};
+pub(crate) use restored::{check_entry, create_log, membership_of_nobody, membership_of_one};
+pub(crate) use seen::{Seen, ServerState};
 pub(crate) use state_machine::StateMachine;
-pub(crate) use types::{Member, NodeId, Proposal, TypeConfig};
-=======
-pub use parts::{LogProgress, Parts};
-pub use restored::{check_entry, create_log, membership_of_nobody, membership_of_one};
-pub use state_machine::StateMachine;
-pub use types::{Member, NodeId, Outcomes, Proposal, TypeConfig};
->>>>>>> data
+pub(crate) use types::{Proposal, TypeConfig};
 
 /// openraft's handle.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;

@@ -177,11 +177,11 @@ async fn failure_of_consensus(raft: &Raft) -> Option<Fatal<TypeConfig>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Founding, Member, NodeId, build, settings};
+    use super::super::{Founding, build, settings};
     use super::*;
     use crate::descriptors::OpenFiles;
     use crate::metrics::Metrics;
-    use crate::transport::{Dialer, Resolve};
+    use crate::transport::{Dialer, Member, NodeId, Resolve};
 
     async fn running(data: &tempfile::TempDir) -> Parts {
         let config = settings::config_for_tests(data.path());

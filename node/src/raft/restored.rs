@@ -54,7 +54,7 @@ pub(crate) fn membership_of_one(node_id: NodeId, addresses: &Member, since: &sto
 
 /// The membership of a node that no cluster has taken in yet, in the same encoding: no entry of a
 /// log has set it, so whatever the first leader sends counts.
-pub fn membership_of_nobody() -> Vec<u8> {
+pub(crate) fn membership_of_nobody() -> Vec<u8> {
     stored::Membership::default().encode_to_vec()
 }
 

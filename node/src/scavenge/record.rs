@@ -69,19 +69,11 @@ pub(crate) struct Run {
     /// When it began, or when its newest event was written if that is all that is left.
     pub(crate) started: Ticks,
     /// `None` while it goes on.
-<<<<<<< HEAD
     pub(crate) result: Option<RunResult>,
-    /// Events that it has removed.
-    pub(crate) events: u64,
-    /// Bytes of their rows.
-    pub(crate) bytes: u64,
-=======
-    pub result: Option<RunResult>,
     /// Events that it has removed; too few by what a leader that died had not written down yet.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Bytes of their rows, with the same reservation.
-    pub bytes: u64,
->>>>>>> data
+    pub(crate) bytes: u64,
     /// The last stream that it is done with.
     pub(super) reached: Option<String>,
     /// It was started by the leader itself, and rests outside the configured hours.

@@ -2,7 +2,7 @@
 //!
 //! One file per stored key kind, holding its codec, its byte layout and its round-trip test.
 
-pub(crate) mod applied;
+mod applied;
 mod checkpoint;
 mod ends;
 pub(crate) mod event_id_row;
@@ -10,22 +10,22 @@ pub(crate) mod event_row;
 mod forgotten;
 mod generation;
 mod head;
-pub(crate) mod headings;
-pub(crate) mod hole_row;
-pub(crate) mod id_filter;
+mod headings;
+mod hole_row;
+mod id_filter;
 pub(crate) mod index_row;
-pub(crate) mod known_streams;
+mod known_streams;
 mod log_rows;
 pub(crate) mod offline;
 pub(crate) mod options;
-pub(crate) mod read;
-pub(crate) mod recent_ids;
+mod read;
+mod recent_ids;
 mod reclaim;
 mod remove;
 mod scan;
 pub(crate) mod slots;
 pub(crate) mod stream_row;
-pub(crate) mod system_row;
+mod system_row;
 #[cfg(test)]
 mod tests;
 mod truncate;
@@ -47,7 +47,6 @@ pub(crate) use ends::EmptiedStreams;
 pub(crate) use headings::Headings;
 pub(crate) use index_row::EventPlace;
 pub(crate) use offline::{Facts, NewState, OfflineState};
-pub(crate) use options::DEFAULT_BLOCK_CACHE_BYTES;
 pub(crate) use read::{ReadError, ReadView, StreamInfo};
 pub(crate) use reclaim::Reclaimable;
 pub(crate) use scan::{Candidate, Scanned};

@@ -77,7 +77,7 @@ pub(crate) fn current_database(state: &Path) -> io::Result<Option<(u64, PathBuf)
 ///
 /// # Errors
 /// What is damaged or missing.
-pub fn check_manifest(directory: &Path) -> Result<(), String> {
+pub(crate) fn check_manifest(directory: &Path) -> Result<(), String> {
     record_files::check_manifest(directory)
 }
 

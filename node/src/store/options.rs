@@ -28,10 +28,6 @@ pub(crate) const FAMILIES: [&str; 7] = [EVENT, STREAM, INDEX, EVENT_ID, SYSTEM, 
 /// Those that a database of a format before 5 lacks; they are added when it is opened.
 pub(crate) const FAMILIES_OF_FORMAT_5: [&str; 2] = [HOLE, FORGOTTEN];
 
-/// Block cache when the configuration names none: holds filters, index blocks and the recent pages
-/// of some million events.
-pub(crate) const DEFAULT_BLOCK_CACHE_BYTES: usize = 96 << 20;
-
 /// Total size of the memtables of all families; beyond it RocksDB flushes early.
 const MEMTABLES_BYTES: usize = 96 << 20;
 

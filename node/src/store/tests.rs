@@ -28,6 +28,9 @@ fn append(chunk: &mut write::Chunk<'_>, stream: &str, ids: std::ops::Range<u128>
     }
 }
 
+/// What a node gives the blocks of table files when its configuration says nothing.
+const CACHE_OF_A_NODE_BYTES: usize = 96 << 20;
+
 /// Spreads ids as random ones are.
 fn scattered(id: u128) -> u128 {
     uuid::Uuid::new_v5(&uuid::Uuid::nil(), &id.to_be_bytes()).as_u128()
@@ -550,7 +553,7 @@ fn a_changed_stream_is_not_remembered_as_it_was() {
 #[test]
 fn a_page_that_was_read_stays_in_memory_when_readers_leave() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = StateWriter::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
+    let mut store = StateWriter::open(directory.path(), CACHE_OF_A_NODE_BYTES).unwrap();
     let generation = store.inner.current.load_full();
     let page = |tier: Tier| {
         let view = ReadView::new(&generation, tier);

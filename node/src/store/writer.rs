@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::write::Chunk;
 use super::writer_memory::WriterMemory;
-use super::{OpenError, Store, checkpoint, options};
+use super::{OpenError, Store, checkpoint};
 
 /// Writes the state of one node. Its owner alone applies commands, copies the state and replaces
 /// it. It is a reader as well; other readers get clones of its [`Store`].
@@ -15,13 +15,14 @@ pub(crate) struct StateWriter {
 }
 
 impl StateWriter {
-    /// Opens the current state under `directory` (created when missing), with this much memory for
-    /// blocks of table files.
+    /// Opens it with as many open table files as it likes.
+    #[cfg(test)]
     pub(crate) fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, OpenError> {
-        Self::open_within(directory, block_cache_bytes, options::MAX_OPEN_FILES)
+        Self::open_within(directory, block_cache_bytes, super::options::MAX_OPEN_FILES)
     }
 
-    /// Opens it with so many open table files at most.
+    /// Opens the current state under `directory` (created when missing), with this much memory for
+    /// blocks of table files, and so many of these open at most.
     pub(crate) fn open_within(directory: &Path, block_cache_bytes: usize, open_tables: u64) -> Result<Self, OpenError> {
         let (store, memory) = Store::open(directory, block_cache_bytes, open_tables)?;
         Ok(Self { store, memory })

@@ -1,5 +1,6 @@
 //! Events as they are stored, for exports: with everything that a reader of pages does not see, and
-//! nothing of what pages add.
+//! nothing of what pages add. An export looks at its source and walks along it as pages and
+//! subscriptions do ([`Source`], [`walk`]). It asks no access list: it is for administrators.
 
 use std::time::Instant;
 

@@ -57,6 +57,7 @@ impl Waiters {
     }
 
     /// Number of requests that may still begin to wait.
+    #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
         self.slots.available_permits()
     }

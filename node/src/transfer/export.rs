@@ -23,13 +23,8 @@ const PAGES_AHEAD: usize = 2;
 /// Copies events of a server to a file. The last line of the file counts them.
 ///
 /// # Errors
-<<<<<<< HEAD
-/// See [`TransferError`]. A file that was begun stays, without its last line.
-pub(crate) async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
-=======
 /// See [`TransferError`]. Nothing is left then of a file that was begun.
-pub async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
->>>>>>> data
+pub(crate) async fn export(flags: &ExportFlags) -> Result<(), TransferError> {
     let client = Client::of(&flags.from, &flags.client, PASSWORD_VARIABLE)?;
     let selection = match (&flags.stream, &flags.filter) {
         (Some(all), _) if all == ALL => Selection::All,

@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use headwater_proto::cluster as wire;
 use headwater_proto::cluster::cluster_client::ClusterClient;
 use headwater_proto::stored;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::asked::{Answer, Asked};
+use super::join::{Invitation, join};
 use crate::cluster::connector::Connector;
 use crate::cluster::identity::Identity;
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::log_reminder::LogReminder;
 use crate::cluster::membership::replacement::Replacement;
 use crate::cluster::own_membership::OwnMembership;
-use crate::cluster::status::peers::{Peers, reason_of};
+use crate::cluster::status::peers::Peers;
 use crate::config::{Config, MemberConfig};
 use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
@@ -37,20 +40,6 @@ pub(super) enum Round {
     Waiting(String),
     /// Not until the operator corrects the configuration; the problem, for the operator.
     Misconfigured(String),
-}
-
-/// A listed server and its answer.
-pub(super) type Answer<'a> = (&'a MemberConfig, wire::StatusResponse);
-
-/// What listed servers answer.
-#[derive(Default)]
-pub(super) struct Answers<'a> {
-    /// Those that answer.
-    pub(super) heard: Vec<Answer<'a>>,
-    /// The others, each with the reason.
-    pub(super) silent: Vec<String>,
-    /// Where another server answers in the place of a listed one: a sentence for the operator.
-    pub(super) mistaken: Option<String>,
 }
 
 /// Makes this node part of a cluster.
@@ -111,10 +100,9 @@ impl Formation {
             return self.wait_to_be_taken_in(&own).await;
         }
         let others = self.peers.others();
-        let Answers { heard, silent, mistaken } = self.ask(&others).await;
-        // A node answers, but not the listed one.
-        if let Some(mistaken) = mistaken {
-            return Round::Misconfigured(mistaken);
+        let Asked { heard, silent, misplaced } = Asked::all(&self.peers, &others.iter().collect::<Vec<_>>()).await;
+        if let Some(reason) = misplaced {
+            return Round::Misconfigured(reason);
         }
         if !self.membership.disk_is_empty() {
             return self.come_back(&heard).await;
@@ -163,26 +151,6 @@ impl Formation {
         self.config.members.iter().map(|member| member.id).min()
     }
 
-    /// Asks these servers for their state.
-    pub(super) async fn ask<'a>(&self, servers: impl IntoIterator<Item = &'a MemberConfig>) -> Answers<'a> {
-        let servers: Vec<&MemberConfig> = servers.into_iter().collect();
-        let answers = futures::future::join_all(servers.iter().map(|member| self.peers.ask(member))).await;
-        let mut result = Answers::default();
-        for (member, answer) in servers.into_iter().zip(answers) {
-            match answer {
-                Ok(status) => result.heard.push((member, status)),
-                Err(status) => {
-                    if status.code() == tonic::Code::FailedPrecondition {
-                        result.mistaken.get_or_insert_with(|| status.message().to_owned());
-                    }
-                    let reason = reason_of(&status);
-                    result.silent.push(format!("server {} at {} ({reason})", member.id, member.raft_address));
-                }
-            }
-        }
-        result
-    }
-
     /// Founds the cluster. Repeating it after a crash at any point is harmless while every node is
     /// still empty.
     async fn found_cluster(&self, others: &[Answer<'_>]) -> Result<(), String> {
@@ -192,19 +160,14 @@ impl Formation {
         let own = self.membership.own_member();
         let mut members = BTreeMap::from([(identity.node_id(), own)]);
         for (member, status) in others {
-            let request = wire::JoinRequest {
-                cluster_id: cluster_id.as_bytes().to_vec().into(),
-                configured_members: self.membership.canonical_list(),
-                ..wire::JoinRequest::default()
+            let node_id = NodeId(status.node_id);
+            let invitation = Invitation::ToListed {
+                canonical_list: self.membership.canonical_list(),
+                restored_backup: Bytes::new(),
             };
-            let answer = self.call(member, async |mut client| client.join(request).await).await;
-            let node_id =
-                answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
-            if node_id != status.node_id {
-                return Err(format!("server {} was replaced while the cluster was being founded", member.id));
-            }
+            join(&self.connector, member, node_id, cluster_id, invitation).await?;
             let addresses = Member::at(member.raft_address.as_str(), member.http_address.as_str());
-            members.insert(NodeId(node_id), addresses);
+            members.insert(node_id, addresses);
         }
         let size = members.len();
         self.consensus.initialize(members).await.map_err(|error| format!("cannot found the cluster: {error}"))?;
@@ -279,7 +242,7 @@ impl Formation {
         self.identity.set_cluster_id(cluster_id, may_replace).map_err(|error| error.to_string())
     }
 
-    pub(super) async fn call<T>(
+    async fn call<T>(
         &self,
         member: &MemberConfig,
         call: impl AsyncFnOnce(ClusterClient<tonic::transport::Channel>) -> Result<tonic::Response<T>, tonic::Status>,

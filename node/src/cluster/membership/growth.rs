@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use headwater_proto::cluster as wire;
 use uuid::Uuid;
 
-use super::formation::{Answer, Answers, Formation, Round};
+use super::asked::{Answer, Asked};
+use super::formation::{Formation, Round};
+use super::join::{Invitation, join};
 use crate::config::MemberConfig;
 use crate::raft::{Members, ServerState};
 use crate::transport::{Member, NodeId};
@@ -36,12 +38,15 @@ impl Formation {
             }
             return Round::Waiting("this restored node does not lead its cluster at the moment".to_owned());
         }
-        let Answers { heard, silent, .. } = self.ask(missing.iter().copied()).await;
+        let Asked { heard, silent, misplaced } = Asked::all(&self.peers, &missing).await;
         let rival = self.rival(&heard);
         let waits = (!most_vote).then(|| self.waits_for_most()).flatten();
         self.lifecycle.set_rival(rival.clone().or(waits));
         if let Some(rival) = rival {
             return Round::Misconfigured(rival);
+        }
+        if let Some(reason) = misplaced {
+            return Round::Misconfigured(reason);
         }
         if !silent.is_empty() {
             return Round::Waiting(self.lacks(&silent));
@@ -121,18 +126,10 @@ impl Formation {
                 member.id
             ));
         }
-        let request = wire::JoinRequest {
-            cluster_id: cluster_id.as_bytes().to_vec().into(),
-            configured_members: self.membership.canonical_list(),
-            to_running_cluster: false,
+        let invitation = Invitation::ToListed {
+            canonical_list: self.membership.canonical_list(),
             restored_backup: own.map(|own| own.backup).unwrap_or_default(),
         };
-        let answer = self.call(member, async |mut client| client.join(request).await).await;
-        let node_id = answer.map_err(|status| format!("server {} refuses: {}", member.id, status.message()))?.node_id;
-        if node_id == status.node_id {
-            Ok(())
-        } else {
-            Err(format!("server {} was replaced while it joined", member.id))
-        }
+        join(&self.connector, member, NodeId(status.node_id), cluster_id, invitation).await
     }
 }

@@ -8,24 +8,20 @@ use parking_lot::Mutex;
 use tonic::Status;
 use uuid::Uuid;
 
+use super::catching_up::has_caught_up;
+use super::commit::in_time;
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::Leadership;
 use crate::cluster::read_barrier::ReadGate;
 use crate::cluster::servers::Servers;
 use crate::cluster::status::peers::Peers;
-use crate::raft::{Consensus, Members};
+use crate::raft::{ChangeError, Consensus, Members};
 use crate::transport::{Member, NodeId};
 
-/// A new member may vote once it lacks no more than this many log entries: about what is in flight
-/// to a member that keeps up. An entry can be a MiB, and writes may have to wait for the new member
-/// from then on.
-const CAUGHT_UP_WITHIN: u64 = 8;
 /// How long catching up may take before the leader gives up; the node then asks again by itself.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3_600);
 /// How often the leader checks whether the new member has caught up.
 const CATCH_UP_POLL: Duration = Duration::from_millis(100);
-/// How long one membership entry may take to commit.
-const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
 
 /// Gives replaced disks the place of their predecessors, while this node leads.
 pub(crate) struct Replacement {
@@ -81,7 +77,7 @@ impl Replacement {
         let voters = members.voters();
         if voters.contains(&node_id) {
             // A former leader may have begun the exchange without finishing it.
-            if members.voter_lists().len() > 1 {
+            if members.are_exchanging() {
                 self.promote_in_background(node_id);
             }
             return Ok(cluster_id);
@@ -108,12 +104,7 @@ impl Replacement {
             let _one_at_a_time = self.changing_members.lock().await;
             self.consensus.add_learner(node_id, addresses).await
         };
-        let added = tokio::time::timeout(COMMIT_DEADLINE, add).await;
-        match added {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
-            Err(_) => return Err(Status::unavailable("the change was not committed in time")),
-        }
+        in_time(add).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.promote_in_background(node_id);
         Ok(cluster_id)
     }
@@ -135,25 +126,21 @@ impl Replacement {
     async fn promote_when_caught_up(&self, node_id: NodeId) {
         let deadline = tokio::time::Instant::now() + CATCH_UP_DEADLINE;
         // What prevented the last attempt; logged when it changes, not ten times a second.
-        let mut obstacle = String::new();
+        let mut obstacle = None;
         loop {
             if !self.leadership.is_local() || tokio::time::Instant::now() > deadline {
                 tracing::info!(%node_id, "no longer promoting the replaced disk");
                 return;
             }
-            let seen = self.consensus.seen();
-            let matched = seen.replication.as_ref().and_then(|all| all.get(&node_id).copied()).flatten();
-            let last = seen.log_entries.saturating_sub(1);
-            let has_caught_up = matched.is_some_and(|index| index + CAUGHT_UP_WITHIN >= last);
-            if has_caught_up && self.barrier.linearize().await.is_ok() {
+            if has_caught_up(&self.consensus.seen(), node_id) && self.barrier.linearize().await.is_ok() {
                 match self.exchange_voter(node_id).await {
                     Ok(()) => {
                         tracing::info!(target: "audit", %node_id, "audit: members: the replaced disk has caught up and votes");
                         return;
                     }
-                    Err(error) if error != obstacle => {
+                    Err(error) if Some(&error) != obstacle.as_ref() => {
                         tracing::warn!(%node_id, %error, "cannot make the replaced disk a voter yet");
-                        obstacle = error;
+                        obstacle = Some(error);
                     }
                     Err(_) => {}
                 }
@@ -162,26 +149,23 @@ impl Replacement {
         }
     }
 
-    async fn exchange_voter(&self, node_id: NodeId) -> Result<(), String> {
-        let consensus = &self.consensus;
+    async fn exchange_voter(&self, node_id: NodeId) -> Result<(), ChangeError> {
         // Two disks may be replaced at the same time: no other change may come between reading the
         // members and changing them.
         let _one_at_a_time = self.changing_members.lock().await;
         let members = self.consensus.seen().members;
         // If an exchange was left unfinished, the newer list counts.
-        let newest = members.voter_lists().last().into_iter().flatten().copied();
-        let mut voters: BTreeSet<NodeId> = newest.filter(|id| id.server() != node_id.server()).collect();
+        let mut voters = members.newest_voters();
+        voters.retain(|id| id.server() != node_id.server());
         voters.insert(node_id);
         // The predecessor never comes back.
-        let changed = tokio::time::timeout(COMMIT_DEADLINE, consensus.replace_voters(voters, &members)).await;
-        changed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
+        in_time(self.consensus.replace_voters(voters, &members)).await?;
         let is_leftover = |id: &NodeId| id.server() == node_id.server() && *id != node_id;
         let leftovers: BTreeSet<NodeId> = self.consensus.seen().members.learners().filter(is_leftover).collect();
-        if !leftovers.is_empty() {
-            let removed = tokio::time::timeout(COMMIT_DEADLINE, consensus.remove_learners(leftovers)).await;
-            removed.map_err(|_| "not committed in time".to_owned())?.map_err(|error| error.to_string())?;
+        if leftovers.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        in_time(self.consensus.remove_learners(leftovers)).await
     }
 }
 

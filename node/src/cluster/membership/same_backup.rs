@@ -7,7 +7,8 @@
 use headwater_proto::cluster as wire;
 use headwater_proto::stored::RestoredFor;
 
-use super::formation::{Answers, Formation, Round};
+use super::asked::Asked;
+use super::formation::{Formation, Round};
 use super::growth::cluster_of;
 use crate::config::MemberConfig;
 
@@ -16,9 +17,9 @@ impl Formation {
     /// the way.
     pub(super) async fn wait_to_be_taken_in(&self, own: &RestoredFor) -> Round {
         let others = self.peers.others();
-        let Answers { heard, silent, mistaken } = self.ask(&others).await;
+        let Asked { heard, silent, misplaced } = Asked::all(&self.peers, &others.iter().collect::<Vec<_>>()).await;
         let difference = heard.iter().find_map(|(member, status)| self.difference(own, member, status));
-        let round = match mistaken.or(difference) {
+        let round = match misplaced.or(difference) {
             Some(problem) => Round::Misconfigured(problem),
             None if !silent.is_empty() => Round::Waiting(format!(
                 "every listed server must answer once to begin the restored cluster; silent: {}",

@@ -8,7 +8,7 @@ use crate::cluster::connector::Connector;
 use crate::cluster::leadership::Leadership;
 use crate::cluster::writes::write::Writes;
 use crate::metrics::{Metrics, Peer};
-use crate::raft::{Consensus, LogProgress};
+use crate::raft::{Consensus, LogProgress, Seen};
 use crate::store::Store;
 use crate::transport::{NodeId, Traffic};
 
@@ -91,14 +91,12 @@ impl Statistics {
             return Vec::new();
         }
         let seen = self.consensus.seen();
-        let of = |(node_id, matched): (&NodeId, &Option<u64>)| {
-            let member = self.connector.addresses(*node_id, seen.members.addresses(*node_id)?);
-            let matched = matched.map_or(0, |index| index + 1);
-            let unconfirmed_entries = seen.log_entries.saturating_sub(matched);
-            Some(Follower { node_id: *node_id, raft_address: member.raft_address, unconfirmed_entries })
+        let of = |node_id| {
+            let member = self.connector.addresses(node_id, seen.members.addresses(node_id)?);
+            let unconfirmed_entries = unconfirmed_entries(&seen, node_id);
+            Some(Follower { node_id, raft_address: member.raft_address, unconfirmed_entries })
         };
-        let others = seen.replication.iter().flatten().filter(|(id, _)| **id != self.own);
-        let mut followers: Vec<_> = others.filter_map(of).collect();
+        let mut followers: Vec<_> = self.others(&seen).filter_map(of).collect();
         followers.sort_by_key(|follower| follower.node_id.server());
         followers
     }
@@ -113,10 +111,20 @@ impl Statistics {
         let seen = self.consensus.seen();
         self.metrics.committed_entries.set(seen.committed_entries.unwrap_or(0) as i64);
         self.metrics.replication_lag.clear();
-        for (peer, matched) in seen.replication.iter().flatten().filter(|(peer, _)| **peer != self.own) {
-            let matched = matched.map_or(0, |index| index + 1);
+        for peer in self.others(&seen) {
             let lag = self.metrics.replication_lag.get_or_create(&Peer { peer: peer.server() });
-            lag.set(seen.log_entries.saturating_sub(matched) as i64);
+            lag.set(unconfirmed_entries(&seen, peer) as i64);
         }
     }
+
+    /// The other members, while this node leads.
+    fn others<'a>(&self, seen: &'a Seen) -> impl Iterator<Item = NodeId> + use<'a> {
+        let own = self.own;
+        seen.replication.iter().flatten().map(|(id, _)| *id).filter(move |id| *id != own)
+    }
+}
+
+/// Entries of the leader's log that a member has not confirmed: all, while it has confirmed none.
+fn unconfirmed_entries(seen: &Seen, id: NodeId) -> u64 {
+    seen.lag_of(id).unwrap_or(seen.log_entries)
 }

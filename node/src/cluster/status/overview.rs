@@ -136,7 +136,7 @@ impl Overviews {
         let members = self.members(&seen.members, leader);
         let own = self.membership.node_id();
         let is_alive = |id: NodeId| id == own || self.peers.is_alive(id);
-        let newest = seen.members.voter_lists().last().cloned().unwrap_or_default();
+        let newest = seen.members.newest_voters();
         let lists = seen.members.voter_lists();
         let has_quorum = !lists.is_empty() && lists.iter().all(|list| Quorum::of(list, is_alive).is_there());
         let problems = self.problems(&seen, leader, &members, has_quorum);
@@ -249,7 +249,7 @@ impl Overviews {
         if leader.is_none() {
             problems.push("no leader is known".to_owned());
         }
-        if seen.members.voter_lists().len() > 1 {
+        if seen.members.are_exchanging() {
             problems.push("voters are being exchanged".to_owned());
         }
         for member in members.iter().filter(|member| member.part != Part::None) {

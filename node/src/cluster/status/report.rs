@@ -136,7 +136,7 @@ impl Status {
         wire::StatusResponse {
             node_id: self.membership.node_id().0,
             cluster_id: self.identity.cluster_id().map(|id| id.as_bytes().to_vec().into()),
-            empty: seen.log_entries == 0 && seen.term == 0 && applied.log_entries == 0,
+            empty: self.membership.disk_is_empty(),
             configured_members: self.membership.canonical_list(),
             term: seen.term,
             leader_node_id: seen.leader.map(|id| id.0),

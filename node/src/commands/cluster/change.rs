@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::waiting::wait_for;
+use super::waiting::{Becoming, wait_for};
 use crate::client::{Call, Client, Repeat};
-use crate::commands::CommandError;
+use crate::commands::{CommandError, parsed};
 use crate::config::{AddFlags, MemberConfig, PromoteFlags, ReplaceFlags, ServerFlags, TransferFlags};
 
 const MEMBERS: &str = "/admin/cluster/members";
@@ -36,10 +36,7 @@ fn described(member: &MemberConfig, replica: bool) -> Vec<u8> {
 /// be refused.
 async fn make(client: &Client, call: Call) -> Result<(), CommandError> {
     let answer = client.send(&call.accept(JSON)).await?;
-    let Done { done } = serde_json::from_slice(&answer).map_err(|_| CommandError::Answer {
-        node: client.name().to_owned(),
-        answer: String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
-    })?;
+    let Done { done } = parsed(client, &answer)?;
     say!("{done}");
     Ok(())
 }
@@ -52,7 +49,8 @@ fn post(path: impl Into<String>) -> Call {
 pub(super) async fn add(flags: &AddFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
     make(&client, post(MEMBERS).body(JSON, described(&flags.member, flags.replica))).await?;
-    wait_for(&client, flags.member.id, if flags.replica { "replica" } else { "voter" }, flags.wait).await
+    let becoming = if flags.replica { Becoming::Replica } else { Becoming::Voter };
+    wait_for(&client, flags.member.id, becoming, flags.wait).await
 }
 
 /// `headwater cluster remove`.
@@ -65,7 +63,7 @@ pub(super) async fn remove(flags: &ServerFlags) -> Result<(), CommandError> {
 pub(super) async fn promote(flags: &PromoteFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
     make(&client, post(format!("{MEMBERS}/{}/promote", flags.server))).await?;
-    wait_for(&client, flags.server, "voter", flags.wait).await
+    wait_for(&client, flags.server, Becoming::Voter, flags.wait).await
 }
 
 /// `headwater cluster demote`.
@@ -78,7 +76,7 @@ pub(super) async fn replace(flags: &ReplaceFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
     let call = post(format!("{MEMBERS}/{}/replace", flags.server));
     make(&client, call.body(JSON, described(&flags.member, false))).await?;
-    wait_for(&client, flags.member.id, "", flags.wait).await
+    wait_for(&client, flags.member.id, Becoming::Successor, flags.wait).await
 }
 
 /// `headwater cluster transfer`.

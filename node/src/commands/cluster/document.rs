@@ -4,15 +4,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::client::{Call, Client};
-use crate::commands::CommandError;
+use crate::commands::{CommandError, parsed};
 
 /// How well a cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Health {
+pub(crate) enum Condition {
     /// All is well, or what was asked for is done.
-    #[serde(rename = "healthy")]
-    Good,
+    Healthy,
     /// Writes are taken, but something is wrong.
     Degraded,
     /// No writes are taken.
@@ -27,7 +26,7 @@ pub(super) struct Document {
     pub(super) asked: u16,
     pub(super) leader: Option<u16>,
     pub(super) term: u64,
-    pub(super) condition: Health,
+    pub(super) condition: Condition,
     pub(super) problems: Vec<String>,
     pub(super) voters: usize,
     pub(super) voters_answering: usize,
@@ -55,9 +54,5 @@ pub(super) struct Member {
 /// Asks the node; also gives its answer as it came.
 pub(super) async fn ask(client: &Client) -> Result<(Document, Bytes), CommandError> {
     let answer = client.send(&Call::get("/admin/cluster").accept("application/json")).await?;
-    let document = serde_json::from_slice(&answer).map_err(|_| CommandError::Answer {
-        node: client.name().to_owned(),
-        answer: String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
-    })?;
-    Ok((document, answer))
+    Ok((parsed(client, &answer)?, answer))
 }

@@ -6,7 +6,7 @@ mod status;
 mod table;
 mod waiting;
 
-pub(crate) use document::Health;
+pub(crate) use document::Condition;
 
 use super::CommandError;
 use crate::config::ClusterCommand;
@@ -15,7 +15,7 @@ use crate::config::ClusterCommand;
 ///
 /// # Errors
 /// See [`CommandError`].
-pub(crate) async fn cluster(command: &ClusterCommand) -> Result<Health, CommandError> {
+pub(crate) async fn cluster(command: &ClusterCommand) -> Result<Condition, CommandError> {
     let done = match command {
         ClusterCommand::Status(flags) => return status::status(flags).await,
         ClusterCommand::Add(flags) => change::add(flags).await,
@@ -25,5 +25,5 @@ pub(crate) async fn cluster(command: &ClusterCommand) -> Result<Health, CommandE
         ClusterCommand::Replace(flags) => change::replace(flags).await,
         ClusterCommand::Transfer(flags) => change::transfer(flags).await,
     };
-    done.map(|()| Health::Good)
+    done.map(|()| Condition::Healthy)
 }

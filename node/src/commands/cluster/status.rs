@@ -1,13 +1,13 @@
 //! `headwater cluster status`.
 
-use super::document::{Health, ask};
+use super::document::{Condition, ask};
 use super::table;
 use crate::client::Client;
 use crate::commands::CommandError;
 use crate::config::ClusterStatusFlags;
 
 /// Shows the cluster as one of its nodes sees it.
-pub(super) async fn status(flags: &ClusterStatusFlags) -> Result<Health, CommandError> {
+pub(super) async fn status(flags: &ClusterStatusFlags) -> Result<Condition, CommandError> {
     let client = Client::new(&flags.node)?;
     let (document, body) = ask(&client).await?;
     if flags.json {

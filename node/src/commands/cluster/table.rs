@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::document::{Document, Health, Member};
+use super::document::{Condition, Document, Member};
+use crate::commands::columns;
 
 const HEADINGS: [&str; 10] =
     ["SERVER", "ROLE", "STATE", "ANSWERS", "TERM", "LOG END", "APPLIED", "LAG", "VERSION", "RAFT / HTTP"];
@@ -10,9 +11,9 @@ const HEADINGS: [&str; 10] =
 /// The table, below a line about the whole, above lines about what is wrong.
 pub(super) fn of(document: &Document) -> String {
     let condition = match document.condition {
-        Health::Good => "healthy",
-        Health::Degraded => "degraded",
-        Health::Unavailable => "unavailable",
+        Condition::Healthy => "healthy",
+        Condition::Degraded => "degraded",
+        Condition::Unavailable => "unavailable",
     };
     let leader = document.leader.map_or_else(|| "no leader".to_owned(), |server| format!("leader {server}"));
     let mut out = format!(
@@ -24,17 +25,12 @@ pub(super) fn of(document: &Document) -> String {
         document.voters_needed,
         document.asked,
     );
-    let rows: Vec<[String; 10]> = document.members.iter().map(row).collect();
-    let width = |column: usize| {
-        let longest = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-        longest.max(HEADINGS[column].len())
-    };
-    let widths: [usize; 10] = std::array::from_fn(width);
-    for row in std::iter::once(&HEADINGS.map(str::to_owned)).chain(&rows) {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
+    let mut rows = vec![HEADINGS.map(str::to_owned).to_vec()];
+    rows.extend(document.members.iter().map(|member| row(member).to_vec()));
+    let widths: [usize; HEADINGS.len()] = columns::widths(&rows);
+    for row in rows {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{}", line.trim_end());
+        let _ = writeln!(out, "{}", columns::line(&row, &widths));
     }
     for problem in &document.problems {
         let _ = writeln!(out, "! {problem}");
@@ -42,7 +38,7 @@ pub(super) fn of(document: &Document) -> String {
     out
 }
 
-fn row(member: &Member) -> [String; 10] {
+fn row(member: &Member) -> [String; HEADINGS.len()] {
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     [
         member.server.to_string(),
@@ -82,7 +78,7 @@ mod tests {
             asked: 1,
             leader: Some(1),
             term: 3,
-            condition: Health::Degraded,
+            condition: Condition::Degraded,
             problems: vec!["server 12 does not answer".into()],
             voters: 2,
             voters_answering: 1,

@@ -13,9 +13,20 @@ const ASK_INTERVAL: Duration = Duration::from_millis(500);
 /// Entries that a replica may lack and count as one that has caught up: what is under way.
 const NEAR: u64 = 1_000;
 
+/// What a server is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Becoming {
+    /// A voter, which may lead.
+    Voter,
+    /// A replica.
+    Replica,
+    /// What the server was whose place it takes.
+    Successor,
+}
+
 /// What became of a server.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+enum Arrival {
     /// It is what it was to become.
     There,
     /// So many entries to go, if that is known.
@@ -24,23 +35,28 @@ enum Seen {
     Gone,
 }
 
-/// Waits until the server has caught up and is a `role`, and alone under its id.
-pub(super) async fn wait_for(client: &Client, server: u16, role: &str, wait: WaitFlags) -> Result<(), CommandError> {
+/// Waits until the server has caught up and is what it was to become, and alone under its id.
+pub(super) async fn wait_for(
+    client: &Client,
+    server: u16,
+    becoming: Becoming,
+    wait: WaitFlags,
+) -> Result<(), CommandError> {
     let Some(limit) = wait.limit() else { return Ok(()) };
     let started = Instant::now();
     let progress = Progress::new("caught up", Unit::Things("entries"), None);
     let (mut most, mut shown) = (0, 0);
     loop {
         let (document, _) = ask(client).await?;
-        match look(&document, server, role) {
-            Seen::There => {
+        match look(&document, server, becoming) {
+            Arrival::There => {
                 progress.finish();
                 let role = document.members.iter().find(|member| member.server == server);
                 say!("server {server} is a {}", role.map_or("member", |member| member.role.as_str()));
                 return Ok(());
             }
-            Seen::Gone => return Err(CommandError::NotThere { server }),
-            Seen::Coming(lag) => {
+            Arrival::Gone => return Err(CommandError::NotThere { server }),
+            Arrival::Coming(lag) => {
                 let lag = lag.unwrap_or(most);
                 most = most.max(lag);
                 progress.set_total(most);
@@ -55,27 +71,27 @@ pub(super) async fn wait_for(client: &Client, server: u16, role: &str, wait: Wai
     }
 }
 
-/// What the document says of the server. An empty role is any that a member keeps.
-fn look(document: &Document, server: u16, role: &str) -> Seen {
+/// What the document says of the server.
+fn look(document: &Document, server: u16, becoming: Becoming) -> Arrival {
     let of_server: Vec<_> = document.members.iter().filter(|member| member.server == server).collect();
     // While a new disk takes the place of an old one, both have the id.
     let new = of_server.iter().find(|member| member.role == "learner").or(of_server.last());
-    let Some(new) = new else { return Seen::Gone };
-    let is_settled = |found: &str| match role {
-        "voter" => matches!(found, "voter" | "leader"),
-        "replica" => found == "replica",
-        _ => matches!(found, "voter" | "leader" | "replica"),
+    let Some(new) = new else { return Arrival::Gone };
+    let is_settled = |role: &str| match becoming {
+        Becoming::Voter => matches!(role, "voter" | "leader"),
+        Becoming::Replica => role == "replica",
+        Becoming::Successor => matches!(role, "voter" | "leader" | "replica"),
     };
     let has_caught_up = new.answers && new.lag.is_some_and(|lag| lag <= NEAR);
     if of_server.len() == 1 && is_settled(&new.role) && has_caught_up {
-        return Seen::There;
+        return Arrival::There;
     }
-    Seen::Coming(new.lag)
+    Arrival::Coming(new.lag)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::document::{Health, Member};
+    use super::super::document::{Condition, Member};
     use super::*;
 
     fn document(members: &[(u16, &str, Option<u64>)]) -> Document {
@@ -97,7 +113,7 @@ mod tests {
             asked: 1,
             leader: None,
             term: 1,
-            condition: Health::Good,
+            condition: Condition::Healthy,
             problems: Vec::new(),
             voters: 1,
             voters_answering: 1,
@@ -108,18 +124,18 @@ mod tests {
 
     #[test]
     fn a_server_is_there_when_it_has_its_role_and_has_caught_up() {
-        let look = |members: &[_], role| look(&document(members), 2, role);
-        assert_eq!(look(&[(1, "leader", Some(0))], "voter"), Seen::Gone);
-        assert_eq!(look(&[(2, "learner", Some(70_000))], "voter"), Seen::Coming(Some(70_000)));
-        assert_eq!(look(&[(2, "learner", None)], "voter"), Seen::Coming(None));
-        assert_eq!(look(&[(2, "voter", Some(3))], "voter"), Seen::There);
-        assert_eq!(look(&[(2, "leader", Some(0))], "voter"), Seen::There);
-        assert_eq!(look(&[(2, "replica", Some(5_000))], "replica"), Seen::Coming(Some(5_000)));
-        assert_eq!(look(&[(2, "replica", Some(5))], "replica"), Seen::There);
-        assert_eq!(look(&[(2, "voter", None), (2, "learner", Some(9))], ""), Seen::Coming(Some(9)));
+        let look = |members: &[_], becoming| look(&document(members), 2, becoming);
+        assert_eq!(look(&[(1, "leader", Some(0))], Becoming::Voter), Arrival::Gone);
+        assert_eq!(look(&[(2, "learner", Some(70_000))], Becoming::Voter), Arrival::Coming(Some(70_000)));
+        assert_eq!(look(&[(2, "learner", None)], Becoming::Voter), Arrival::Coming(None));
+        assert_eq!(look(&[(2, "voter", Some(3))], Becoming::Voter), Arrival::There);
+        assert_eq!(look(&[(2, "leader", Some(0))], Becoming::Voter), Arrival::There);
+        assert_eq!(look(&[(2, "replica", Some(5_000))], Becoming::Replica), Arrival::Coming(Some(5_000)));
+        assert_eq!(look(&[(2, "replica", Some(5))], Becoming::Replica), Arrival::There);
+        assert_eq!(look(&[(2, "voter", None), (2, "learner", Some(9))], Becoming::Successor), Arrival::Coming(Some(9)));
         assert_eq!(
-            look(&[(2, "replica", None), (2, "voter", Some(9))], ""),
-            Seen::Coming(Some(9)),
+            look(&[(2, "replica", None), (2, "voter", Some(9))], Becoming::Successor),
+            Arrival::Coming(Some(9)),
             "the old disk is there"
         );
     }

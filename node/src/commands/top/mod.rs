@@ -15,7 +15,7 @@ use ratatui::widgets::{Paragraph, Row, Table};
 use tokio::sync::mpsc;
 
 use self::look::{Look, Watch};
-use super::CommandError;
+use super::{CommandError, columns};
 use crate::client::Client;
 use crate::config::TopFlags;
 
@@ -24,13 +24,8 @@ use crate::config::TopFlags;
 ///
 /// # Errors
 /// See [`CommandError`].
-<<<<<<< HEAD
 pub(crate) async fn top(flags: &TopFlags) -> Result<(), CommandError> {
-    let mut watch = Watch::new(Client::new(&flags.node)?);
-=======
-pub async fn top(flags: &TopFlags) -> Result<(), CommandError> {
     let client = Client::new(&flags.node)?;
->>>>>>> data
     let interval = Duration::from_secs(flags.interval_s);
     let is_plain = flags.once || !std::io::stdout().is_terminal();
     let mut watch = Watch::new(if is_plain { client } else { client.quiet() });
@@ -50,19 +45,11 @@ pub async fn top(flags: &TopFlags) -> Result<(), CommandError> {
 fn print(before: &Look, now: &Look) {
     let heads = table::HEADS.map(str::to_owned).to_vec();
     let rows: Vec<table::Row> = [heads].into_iter().chain(table::rows(Some(before), now)).collect();
-    let widths = widths(&rows);
+    let widths: [usize; table::HEADS.len()] = columns::widths(&rows);
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<0$}", usize::from(*width)));
-        say!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        say!("{}", columns::line(&row, &widths));
     }
     table::slow(now).iter().for_each(|line| say!("{line}"));
-}
-
-/// The widths of the columns. What is said instead of figures may run over those of others.
-fn widths(rows: &[table::Row]) -> Vec<u16> {
-    let whole = |row: &&table::Row| row.len() == table::HEADS.len();
-    let width = |column: usize| rows.iter().filter(whole).map(|row| row[column].chars().count()).max().unwrap_or(0);
-    (0..table::HEADS.len()).map(|column| u16::try_from(width(column)).unwrap_or(u16::MAX)).collect()
 }
 
 async fn show(
@@ -136,7 +123,8 @@ fn draw(
 ) -> std::io::Result<()> {
     let rows = table::rows(before, now);
     let heads = table::HEADS.map(str::to_owned).to_vec();
-    let widths = widths(&[std::slice::from_ref(&heads), &rows].concat());
+    let widths: [usize; table::HEADS.len()] = columns::widths(&[std::slice::from_ref(&heads), &rows].concat());
+    let widths = widths.map(|width| u16::try_from(width).unwrap_or(u16::MAX));
     let state = match trouble {
         Some(error) => format!("{error}; the figures are old"),
         None => format!("nodes: {}; q ends", now.nodes.len()),

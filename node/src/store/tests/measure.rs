@@ -11,7 +11,7 @@ use super::*;
 #[ignore = "a measurement, not a test"]
 fn measure_apply_and_page_read() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = StateWriter::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
+    let mut store = StateWriter::open(directory.path(), CACHE_OF_A_NODE_BYTES).unwrap();
     let number =
         |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (events, flush_bytes) = (number("EVENTS", 300_000), number("FLUSH_MIB", 24) << 20);
@@ -68,7 +68,7 @@ fn measure_apply_and_page_read() {
     drop(generation);
     drop(store);
     let begun = Instant::now();
-    let store = StateWriter::open(directory.path(), DEFAULT_BLOCK_CACHE_BYTES).unwrap();
+    let store = StateWriter::open(directory.path(), CACHE_OF_A_NODE_BYTES).unwrap();
     println!("open: {:?}, {:?}", begun.elapsed(), store.applied().current());
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     println!(

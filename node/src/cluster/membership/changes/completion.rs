@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::leader::{COMMIT_DEADLINE, MemberChanges, lag_of};
+use super::leader::MemberChanges;
 use crate::cluster::log_reminder::LogReminder;
+use crate::cluster::membership::catching_up::has_caught_up;
+use crate::cluster::membership::commit::in_time;
 use crate::raft::{ChangeError, Members, MembersStep, Seen};
 use crate::transport::{Member, NodeId};
 
@@ -16,10 +18,6 @@ use crate::transport::{Member, NodeId};
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the log repeats why something cannot be done yet.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
-/// A member may vote once it lacks no more than this many log entries: about what is in flight to a
-/// member that keeps up. An entry can be a MiB, and writes may have to wait for the new voter from
-/// then on.
-const CAUGHT_UP_WITHIN: u64 = 8;
 
 /// One thing that is left to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +66,7 @@ impl Completion {
         match left(&seen) {
             None => Ok(()),
             Some(Left::Exchange) => {
-                let completed = self.changes.consensus.complete_exchange(members);
-                let completed = tokio::time::timeout(COMMIT_DEADLINE, completed).await;
-                completed.map_err(|_| ChangeError::late())??;
+                in_time(self.changes.consensus.complete_exchange(members)).await?;
                 tracing::info!(target: "audit", "audit: members: completed the exchange of voters of a former leader");
                 Ok(())
             }
@@ -88,8 +84,8 @@ impl Completion {
     }
 
     async fn let_vote(&self, members: &Members, id: NodeId, instead_of: &BTreeSet<NodeId>) -> Result<(), ChangeError> {
-        let newest = members.voter_lists().last().into_iter().flatten().copied();
-        let mut voters: BTreeSet<NodeId> = newest.filter(|voter| !instead_of.contains(voter)).collect();
+        let mut voters = members.newest_voters();
+        voters.retain(|voter| !instead_of.contains(voter));
         voters.insert(id);
         let mut described = self.changes.described(members);
         // Otherwise it would be the next to be made a voter again.
@@ -107,11 +103,11 @@ fn left(seen: &Seen) -> Option<Left> {
     if !members.are_changed() {
         return None;
     }
-    if members.voter_lists().len() > 1 {
+    if members.are_exchanging() {
         return Some(Left::Exchange);
     }
     let voters = members.voters();
-    let is_near = |id: NodeId| lag_of(seen, id).is_some_and(|lag| lag <= CAUGHT_UP_WITHIN);
+    let is_near = |id: NodeId| has_caught_up(seen, id);
     let all: Vec<(NodeId, &Member)> = members.all().collect();
     to_do(&all, &voters, is_near)
 }

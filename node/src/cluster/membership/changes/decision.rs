@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::cluster::servers::precedence;
 use crate::cluster::status::overview::Quorum;
 use crate::config::MAX_MEMBERS;
 use crate::transport::{Member, NodeId};
@@ -233,15 +234,11 @@ impl Situation {
         Quorum::of(&voters, |id| self.members.iter().any(|known| known.id == id && known.is_alive))
     }
 
-    /// A member by its server id. While a new disk of a server catches up there are two: then it is
-    /// that one, so that its coming can be undone.
+    /// A member by its server id. While a new disk of a server catches up it is that one, so that
+    /// its coming can be undone.
     fn member(&self, server: u16) -> Result<&Known, Refusal> {
         let of_server = self.members.iter().filter(|known| known.id.server() == server);
-        let rank = |known: &&Known| match (known.votes, known.member.replica) {
-            (false, false) => 2,
-            (true, _) => 1,
-            (false, true) => 0,
-        };
+        let rank = |known: &&Known| precedence(known.votes, known.member.replica);
         of_server.max_by_key(rank).ok_or(Refusal::NotAMember(server))
     }
 

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_proto::cluster as wire;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 use uuid::Uuid;
 
 use super::decision::{self, Change, Known, Plan, Refusal, Situation};
 use crate::cluster::connector::Connector;
+use crate::cluster::hand_over::HAND_OVER_DEADLINE;
 use crate::cluster::identity::Identity;
 use crate::cluster::leadership::{Leader, Leadership};
+use crate::cluster::membership::commit::in_time;
+use crate::cluster::membership::join::{Invitation, join};
 use crate::cluster::read_barrier::ReadGate;
 use crate::cluster::status::peers::{Peers, reason_of};
 use crate::cluster::status::report::MEMBER_CHANGES;
@@ -23,16 +25,10 @@ use crate::transport::{Member, NodeId};
 
 /// How long a change waits for another one that is just being committed.
 const TURN_DEADLINE: Duration = Duration::from_secs(2);
-/// How long one change of the members may take to commit.
-pub(super) const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a new server may take to agree.
-const JOIN_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the leader waits for a server that it removes to learn that it votes no more.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(3);
 /// How often it looks meanwhile.
 const FAREWELL_POLL: Duration = Duration::from_millis(20);
-/// How long another node may take to lead.
-const HAND_OVER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +123,7 @@ impl MemberChanges {
     /// What this leader knows.
     fn situation(&self, seen: &Seen) -> Situation {
         let own = self.identity.node_id();
-        let newest = seen.members.voter_lists().last().cloned().unwrap_or_default();
+        let newest = seen.members.newest_voters();
         let known = |(id, member): (NodeId, &Member)| {
             let heard = self.peers.heard_of(id);
             Known {
@@ -135,14 +131,14 @@ impl MemberChanges {
                 member: member.moved_to(&self.connector.addresses(id, member)),
                 votes: newest.contains(&id),
                 is_alive: id == own || heard.as_ref().is_some_and(|heard| heard.is_alive()),
-                lag: if id == own { Some(0) } else { lag_of(seen, id) },
+                lag: if id == own { Some(0) } else { seen.lag_of(id) },
                 knows_changes: id == own || heard.is_some_and(|heard| heard.status.member_changes >= MEMBER_CHANGES),
             }
         };
         Situation {
             leader: own,
             members: seen.members.all().map(known).collect(),
-            is_exchanging: seen.members.voter_lists().len() > 1,
+            is_exchanging: seen.members.are_exchanging(),
             is_changed: seen.members.are_changed(),
         }
     }
@@ -159,10 +155,7 @@ impl MemberChanges {
 
     /// Commits steps as one change.
     pub(super) async fn commit(&self, steps: Vec<MembersStep>, members: &Members) -> Result<(), ChangeError> {
-        match timeout(COMMIT_DEADLINE, self.consensus.change_members(steps, members)).await {
-            Ok(changed) => changed,
-            Err(_) => Err(ChangeError::late()),
-        }
+        in_time(self.consensus.change_members(steps, members)).await
     }
 
     async fn add(&self, members: &Members, server: u16, member: Member) -> Result<String, Failure> {
@@ -182,13 +175,11 @@ impl MemberChanges {
     async fn take_in(&self, members: &Members, server: u16, places: &Member) -> Result<NodeId, String> {
         let Member { raft_address, http_address, .. } = places.clone();
         let address = MemberConfig { id: server, raft_address, http_address };
-        let no_answer =
-            |reason: String| format!("server {server} does not answer at {}: {reason}", address.raft_address);
         let status = self.peers.ask(&address).await.map_err(|status| match status.code() {
             Code::FailedPrecondition => {
                 format!("server {server} does not run at {}: another one does", address.raft_address)
             }
-            _ => no_answer(reason_of(&status)),
+            _ => format!("server {server} does not answer at {}: {}", address.raft_address, reason_of(&status)),
         })?;
         if status.member_changes < MEMBER_CHANGES {
             return Err(format!("server {server} runs a version that cannot be added to a running cluster"));
@@ -198,21 +189,8 @@ impl MemberChanges {
             return Err(format!("node {node_id} at {} is a member already", address.raft_address));
         }
         let cluster_id = self.identity.cluster_id().unwrap_or_else(Uuid::nil);
-        let request = wire::JoinRequest {
-            cluster_id: cluster_id.as_bytes().to_vec().into(),
-            configured_members: String::new(),
-            to_running_cluster: true,
-            ..wire::JoinRequest::default()
-        };
-        let mut client = self.connector.client(server, &address.raft_address).map_err(|status| reason_of(&status))?;
-        let answer =
-            timeout(JOIN_DEADLINE, client.join(request)).await.map_err(|_| no_answer("it is silent".into()))?;
-        let joined = answer.map_err(|status| format!("server {server} refuses: {}", reason_of(&status)))?;
-        if joined.into_inner().node_id == node_id.0 {
-            Ok(node_id)
-        } else {
-            Err(format!("server {server} was replaced while it joined"))
-        }
+        join(&self.connector, &address, node_id, cluster_id, Invitation::ToRunning).await?;
+        Ok(node_id)
     }
 
     async fn promote(&self, members: &Members, id: NodeId) -> Result<String, Failure> {
@@ -230,8 +208,8 @@ impl MemberChanges {
     async fn take_vote(&self, members: &Members, id: NodeId) -> Result<(), Failure> {
         let mut described = self.described(members);
         described.entry(id).and_modify(|member| member.replica = true);
-        let newest = members.voter_lists().last().into_iter().flatten().copied();
-        let voters: BTreeSet<NodeId> = newest.filter(|voter| *voter != id).collect();
+        let mut voters = members.newest_voters();
+        voters.remove(&id);
         let steps = vec![MembersStep::Describe(described), MembersStep::Vote(voters)];
         Ok(self.commit(steps, members).await?)
     }
@@ -263,9 +241,7 @@ impl MemberChanges {
         let end = self.consensus.seen().log_entries;
         let deadline = Instant::now() + FAREWELL_DEADLINE;
         while self.peers.is_alive(id) && Instant::now() < deadline {
-            let seen = self.consensus.seen();
-            let matched = seen.replication.as_ref().and_then(|all| all.get(&id).copied()).flatten();
-            if matched.is_some_and(|index| index + 1 >= end) {
+            if self.consensus.seen().confirmed_by(id) >= Some(end) {
                 return;
             }
             tokio::time::sleep(FAREWELL_POLL).await;
@@ -282,10 +258,4 @@ impl MemberChanges {
             Leader::Remote(_) | Leader::Unknown => Err(Failure::Unknown),
         }
     }
-}
-
-/// How many entries of the leader's log a member has not confirmed.
-pub(super) fn lag_of(seen: &Seen, id: NodeId) -> Option<u64> {
-    let matched = seen.replication.as_ref()?.get(&id).copied().flatten()?;
-    Some(seen.log_entries.saturating_sub(matched + 1))
 }

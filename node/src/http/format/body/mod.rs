@@ -1,8 +1,8 @@
 //! Request bodies that carry several events: JSON arrays and XML lists (contract/streams 6.3 to
 //! 6.5).
 
-pub(crate) mod json;
-pub(crate) mod xml;
+mod json;
+mod xml;
 
 use std::borrow::Cow;
 
