@@ -316,7 +316,11 @@ fn limits_are_documented_with_their_values_and_none_of_http_and_streams_is_left_
 }
 
 /// Metrics that a single node without TLS does not show.
-const OF_OTHER_NODES: [&str; 3] = [
+const OF_OTHER_NODES: [&str; 7] = [
+    "headwater_consumer_group_lag",
+    "headwater_consumer_group_oldest_seconds",
+    "headwater_consumer_group_parked_messages",
+    "headwater_consumer_group_stalled",
     "headwater_replication_lag_entries",
     "headwater_tls_certificate_expiry_seconds",
     "headwater_tls_handshakes_refused_total",

@@ -180,7 +180,8 @@ impl Manifest {
         }
     }
 
-    /// Writes it into the directory of a backup: the last step, which makes it one.
+    /// Writes it into the directory of a backup, as the last step of a backup does.
+    #[cfg(test)]
     pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
         files::replace(&directory.join(FILE_NAME), &self.encode()?)
     }

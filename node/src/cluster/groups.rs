@@ -1,5 +1,5 @@
-//! The way of what is asked of a group of consumers, from the node that was asked to the leader. What
-//! is done there is for the room above, which registers itself here.
+//! The way of what is asked of a group of consumers, from the node that was asked to the leader.
+//! What is done there is for the room above, which registers itself here.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -3,14 +3,15 @@
 //!
 //! All that a group is lies in streams of its own ([`names`]): its settings, how far it has come
 //! with every message that is still open, and the messages that it has parked. One task on the
-//! leader works on a group while it has anything to do ([`worker`]), and decides by a machine without
-//! clock and disk ([`group`]). What it writes is stored only if nobody else wrote meanwhile. So the
-//! next leader goes on where the last one was, and no two work on one group.
+//! leader works on a group while it has anything to do ([`worker`]), and decides by a machine
+//! without clock and disk ([`group`]). What it writes is stored only if nobody else wrote
+//! meanwhile. So the next leader goes on where the last one was, and no two work on one group.
 //!
 //! Any node takes any request. The leader hands out places of events, and the node that was asked
 //! reads them from its own copy, with the rights of its caller.
 
 mod call;
+mod checkpointing;
 mod config_document;
 mod consumption;
 mod describing;

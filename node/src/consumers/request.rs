@@ -1,5 +1,5 @@
-//! Requests on the node that was asked: to the leader, and back with what it says. What it hands out
-//! is read here, from the copy of this node and by the rights of the caller.
+//! Requests on the node that was asked: to the leader, and back with what it says. What it hands
+//! out is read here, from the copy of this node and by the rights of the caller.
 
 use std::collections::HashMap;
 use std::sync::Arc;

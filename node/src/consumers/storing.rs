@@ -1,17 +1,17 @@
 //! When it is stored how far a group has come, and what is stored with it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 use prost::Message;
 use tokio::sync::oneshot;
 
-use super::Parts;
 use super::call::{Answer, CallError};
 use super::group::{Group, Key, Parking, Progress, Run};
 use super::record::{self, Checkpoint, Versions};
 use super::settings::Settings;
-use super::worker::Worker;
+use super::{GroupName, Parts};
 use crate::cluster::{Requester, Write, WriteError};
 use crate::event::{EventNumber, Ticks, WriteOutcome};
 
@@ -50,6 +50,16 @@ pub(super) struct Storing {
     minimum: u64,
     maximum: u64,
     after: Duration,
+}
+
+/// What a write means for the work on a group.
+pub(super) enum Then {
+    /// It is stored; so many messages were parked.
+    Stored(usize),
+    /// It was surely not written, and is tried again.
+    Again,
+    /// Another worker has come further, or may have.
+    TakeUpAnew(String),
 }
 
 /// What became of a write.
@@ -137,70 +147,55 @@ impl Storing {
             None => false,
         }
     }
-}
 
-impl Worker {
-    /// Begins to store what has to be stored by now.
-    pub(super) fn store(&mut self, now: Instant) {
-        if self.storing.is_under_way() || !self.storing.is_due(&self.group, now, self.is_at_rest()) {
-            return;
-        }
-        let mut parking = self.group.parking();
+    /// Begins to store how far the group has come, and to park what has to be parked.
+    /// `parked_first` is the number of the first parked message that is there.
+    pub(super) fn begin(&mut self, parts: Arc<Parts>, name: GroupName, group: &Group, parked_first: EventNumber) {
+        let mut parking = group.parking();
         parking.truncate(MOST_PARKED);
-        let mut progress = self.group.progress();
+        let mut progress = group.progress();
         for parking in &parking {
             progress.without(parking.key);
         }
         let parked_from = match &progress.replay {
             Some(replay) => replay.way.first_open(),
             // All that was replayed is settled.
-            None => self.storing.replay_end,
+            None => self.replay_end,
         };
-        let storing = &mut self.storing;
-        storing.demanded = false;
-        storing.waiting.append(&mut storing.demanding);
-        let truncates = parked_from > storing.parked_from.max(self.parked.first);
-        let (parts, name, versions) = (self.parts.clone(), self.stored.name.clone(), storing.versions);
-        let job = Job { name, versions, progress, parking, parked_from, truncates };
-        storing.under_way = Some(Box::pin(job.store(parts)));
+        self.demanded = false;
+        self.waiting.append(&mut self.demanding);
+        let truncates = parked_from > self.parked_from.max(parked_first);
+        let job = Job { name, versions: self.versions, progress, parking, parked_from, truncates };
+        self.under_way = Some(Box::pin(job.store(parts)));
     }
 
-    /// Takes over what became of a write; false when another worker has written, or may have.
-    pub(super) async fn takes_stored(&mut self, stored: Stored) -> bool {
-        self.storing.under_way = None;
-        let now = Instant::now();
+    /// Takes over what became of the write under way.
+    pub(super) fn finish(&mut self, stored: Stored, group: &mut Group, now: Instant) -> Then {
+        self.under_way = None;
         let Stored { outcome, progress, parked, parked_from, version } = stored;
         match outcome {
             Ok(WriteOutcome::Appended { .. }) => {
-                self.group.parked(&parked);
-                self.group.checkpointed(&progress);
-                self.parts.metrics.checkpoints.inc();
-                self.parts.metrics.parked.inc_by(parked.len() as u64);
-                let storing = &mut self.storing;
-                (storing.at, storing.last_checkpointed) = (now, progress.checkpoint());
-                storing.versions = Versions { checkpoint: version, is_limited: true, ..storing.versions };
-                storing.parked_from = storing.parked_from.max(parked_from);
-                for waiting in storing.waiting.drain(..) {
+                group.parked(&parked);
+                group.checkpointed(&progress);
+                (self.at, self.last_checkpointed) = (now, progress.checkpoint());
+                self.versions = Versions { checkpoint: version, is_limited: true, ..self.versions };
+                self.parked_from = self.parked_from.max(parked_from);
+                for waiting in self.waiting.drain(..) {
                     let _ = waiting.send(Ok(()));
                 }
-                self.look_at_parked().await;
-                true
+                Then::Stored(parked.len())
             }
             Err(WriteError::NoLeader | WriteError::Busy) => {
-                self.storing.not_before = now + STORE_AGAIN;
-                self.storing.demanded = true;
-                let waiting = std::mem::take(&mut self.storing.waiting);
-                self.storing.demanding.extend(waiting);
-                true
+                self.not_before = now + STORE_AGAIN;
+                self.demanded = true;
+                self.demanding.append(&mut self.waiting);
+                Then::Again
             }
             outcome => {
-                // Another worker has come further, or may have: the next call begins with what is
-                // stored.
-                tracing::info!(group = %self.stored.name.key(), ?outcome, "the group is taken up anew");
-                for waiting in self.storing.waiting.drain(..) {
+                for waiting in self.waiting.drain(..) {
                     let _ = waiting.send(Err(CallError::Resting));
                 }
-                false
+                Then::TakeUpAnew(format!("{outcome:?}"))
             }
         }
     }
@@ -208,7 +203,7 @@ impl Worker {
 
 /// One write.
 struct Job {
-    name: super::GroupName,
+    name: GroupName,
     versions: Versions,
     progress: Progress,
     parking: Vec<Parking>,
@@ -218,7 +213,7 @@ struct Job {
 }
 
 impl Job {
-    async fn store(self, parts: std::sync::Arc<Parts>) -> Stored {
+    async fn store(self, parts: Arc<Parts>) -> Stored {
         let Self { name, versions, progress, parking, parked_from, truncates } = self;
         let store = parts.cluster.store();
         let parked_metadata = if truncates {

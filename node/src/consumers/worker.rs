@@ -1,5 +1,6 @@
 //! The one task that works on a group while this node leads and there is anything to do. It feeds
-//! the machine with what was read, hands out what the machine gives, and stores how far it has come.
+//! the machine with what was read, hands out what the machine gives, and stores how far it has
+//! come.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -451,8 +452,11 @@ impl Worker {
             }
         };
         self.failure = None;
-        if is_open {
-            self.group.reread(which, first..=end.saturating_sub(1).max(first), messages);
+        if end <= first {
+            // Nothing was looked at: nothing is known of it.
+            self.follow_at = Instant::now() + READ_AGAIN;
+        } else if is_open {
+            self.group.reread(which, first..=end - 1, messages);
         } else {
             self.group.read_parked(messages);
             self.group.passed_parked(end);

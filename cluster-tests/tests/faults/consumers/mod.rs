@@ -1,6 +1,6 @@
 //! A group of competing consumers, while nodes are stopped in order, killed and paused. Each
-//! consumer keeps its own books of what it got and what it has settled; at the end they are compared
-//! with what was appended and with what the group has parked.
+//! consumer keeps its own books of what it got and what it has settled; at the end they are
+//! compared with what was appended and with what the group has parked.
 
 mod books;
 mod consumer;

@@ -4,12 +4,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use super::super::settings::Strategy;
-use super::figures::ConsumerFigures;
 use super::progress::Key;
 
 /// A connected consumer. Ids ascend in the order of arrival, and none comes twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConsumerId(u64);
+
+/// Figures of a connected consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsumerFigures {
+    /// Which one.
+    pub(crate) id: ConsumerId,
+    /// Messages that it got.
+    pub(crate) handed: u64,
+    /// Messages that it has.
+    pub(crate) in_flight: usize,
+    /// Messages that it may get before it settles one.
+    pub(crate) free: usize,
+}
 
 /// All connected consumers.
 pub(super) struct Connected {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connected::ConsumerId;
+use super::connected::ConsumerFigures;
 
 /// Figures of a group since it was taken up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,22 +25,9 @@ pub(crate) struct Figures {
     pub(crate) acknowledged: i64,
     /// A replay goes on.
     pub(crate) is_replaying: bool,
-    /// Nothing can be handed out, and nothing more is read, until a message that is out or has to be
-    /// parked is settled: as many are held as may be.
+    /// Nothing can be handed out, and nothing more is read, until a message that is out or has to
+    /// be parked is settled: as many are held as may be.
     pub(crate) is_held_back: bool,
     /// Connected consumers, in the order of their arrival.
     pub(crate) consumers: Vec<ConsumerFigures>,
-}
-
-/// Figures of a connected consumer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConsumerFigures {
-    /// Which one.
-    pub(crate) id: ConsumerId,
-    /// Messages that it got.
-    pub(crate) handed: u64,
-    /// Messages that it has.
-    pub(crate) in_flight: usize,
-    /// Messages that it may get before it settles one.
-    pub(crate) free: usize,
 }

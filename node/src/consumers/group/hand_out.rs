@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::waiting::Rank;
+use super::rank::Rank;
 use super::{ConsumerId, Group, Key, Place};
 
 /// A message that is handed out.
@@ -93,8 +93,8 @@ impl Group {
         all.into_iter().collect()
     }
 
-    /// Takes back messages that were handed out but not sent. They wait to be handed out again, with
-    /// the same count. Messages that are not out are ignored.
+    /// Takes back messages that were handed out but not sent. They wait to be handed out again,
+    /// with the same count. Messages that are not out are ignored.
     pub(crate) fn give_back(&mut self, keys: impl IntoIterator<Item = Key>) {
         for key in keys {
             if self.take_back(key) {

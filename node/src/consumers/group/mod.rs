@@ -1,8 +1,8 @@
 //! The machine of one group of competing consumers (contract/services 3.6): which message waits,
 //! which one is out and for how long, which one has to be parked.
 //!
-//! It has no clock, no disk and no task. Its owner reads what it wants ([`Group::wanted`]), hands out
-//! what it gives ([`Group::take`], [`Group::dispatch`]), tells it what came back
+//! It has no clock, no disk and no task. Its owner reads what it wants ([`Group::wanted`]), hands
+//! out what it gives ([`Group::take`], [`Group::dispatch`]), tells it what came back
 //! ([`Group::settle`], [`Group::expire`]), parks what has to be parked ([`Group::parking`]), and
 //! keeps its progress ([`Group::progress`]). Each message that was read and is not settled is in
 //! exactly one place ([`Place`]). All others below [`Way::next`] are settled, or are still to be
@@ -18,6 +18,7 @@ mod hand_out;
 mod out;
 mod pinned;
 mod progress;
+mod rank;
 mod reading;
 mod settle;
 mod waiting;
@@ -34,11 +35,12 @@ use uuid::Uuid;
 use super::settings::Settings;
 use connected::Connected;
 use out::{ById, Out};
+use rank::Rank;
 use reading::Reading;
-use waiting::{Rank, Waiting};
+use waiting::Waiting;
 
-pub(crate) use connected::ConsumerId;
-pub(crate) use figures::{ConsumerFigures, Figures};
+pub(crate) use connected::{ConsumerFigures, ConsumerId};
+pub(crate) use figures::Figures;
 pub(crate) use hand_out::Handed;
 pub(crate) use progress::{Key, Progress, Replay, Run, Way, Which};
 pub(crate) use settle::Parking;
@@ -75,13 +77,6 @@ pub(crate) struct Wanted {
     pub(crate) parked_end: u64,
     /// How many of them may be read.
     pub(crate) parked_room: usize,
-}
-
-impl Wanted {
-    /// Whether there is no room for anything.
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.reread.is_none() && self.source_room == 0 && self.parked_room == 0
-    }
 }
 
 /// The machine of one group. See the module.
@@ -170,8 +165,8 @@ impl Group {
         group
     }
 
-    /// What to read next. Nothing new while the buffer is full, and nothing while as many messages are
-    /// held as may be.
+    /// What to read next. Nothing new while the buffer is full, and nothing while as many messages
+    /// are held as may be.
     pub(crate) fn wanted(&self) -> Wanted {
         let again = |which| self.reading(which)?.wanted_again().map(|range| (which, range));
         let parked = self.replay.as_ref();
@@ -188,8 +183,8 @@ impl Group {
         }
     }
 
-    /// Takes new messages of the source, ascending from [`Wanted::source_from`], not more than there
-    /// is room for. Those that were read before are ignored.
+    /// Takes new messages of the source, ascending from [`Wanted::source_from`], not more than
+    /// there is room for. Those that were read before are ignored.
     pub(crate) fn read(&mut self, messages: Vec<Message>) {
         for message in messages {
             if message.key.which() == Which::Source && message.key.number() >= self.source.read() {
@@ -250,8 +245,8 @@ impl Group {
         }
     }
 
-    /// There is no parked message below this number that was not given. The replay ends when this is
-    /// its end, and all its messages are settled.
+    /// There is no parked message below this number that was not given. The replay ends when this
+    /// is its end, and all its messages are settled.
     pub(crate) fn passed_parked(&mut self, next: u64) {
         if let Some(replay) = &mut self.replay {
             replay.reading.passed(next.min(replay.end));
@@ -259,8 +254,9 @@ impl Group {
         self.end_replay();
     }
 
-    /// What has to be kept. A replay that has ended is no longer in it: remove its messages from the
-    /// stream of parked messages before this progress is stored, or another replay finds them again.
+    /// What has to be kept. A replay that has ended is no longer in it: remove its messages from
+    /// the stream of parked messages before this progress is stored, or another replay finds them
+    /// again.
     pub(crate) fn progress(&self) -> Progress {
         let replay = |replay: &Replaying| Replay { way: self.way(Which::Parked, &replay.reading), end: replay.end };
         Progress {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::connected::ConsumerId;
-use super::waiting::Rank;
+use super::rank::Rank;
 
 /// Number of buckets, as in the original.
 pub(super) const BUCKETS: usize = 1_024;

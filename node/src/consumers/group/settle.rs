@@ -38,9 +38,9 @@ impl fmt::Display for Reason {
 }
 
 impl Group {
-    /// Settles a message that is out, whoever has it. False, and nothing is done, when no message of
-    /// this id is out. If several are, it is the one with the lowest number. A message that was open
-    /// when the group was taken up counts as out, too, until it is handed out again.
+    /// Settles a message that is out, whoever has it. False, and nothing is done, when no message
+    /// of this id is out. If several are, it is the one with the lowest number. A message that was
+    /// open when the group was taken up counts as out, too, until it is handed out again.
     pub(crate) fn settle(&mut self, id: Uuid, settlement: Settlement) -> bool {
         let out = self.out.first_of(id).or_else(|| self.handed_before.first_of(id));
         let Some(key) = out else { return false };
@@ -122,8 +122,8 @@ impl Group {
         self.wait_or_park(key);
     }
 
-    /// Takes a message out of the hands of its consumer, the last leader's included. It has to be put
-    /// into another place. False if it is not out.
+    /// Takes a message out of the hands of its consumer, the last leader's included. It has to be
+    /// put into another place. False if it is not out.
     pub(super) fn take_back(&mut self, key: Key) -> bool {
         let Some(entry) = self.entries.get(&key) else { return false };
         let (id, lane, place) = (entry.id, entry.lane, entry.place);

@@ -5,17 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::super::settings::Strategy;
 use super::connected::ConsumerId;
 use super::pinned::Pinned;
-use super::progress::Key;
-
-/// The place of a waiting message: those that were handed out before and replayed ones come first,
-/// then new ones (contract/services 3.6, "Retry queue").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    /// It is of the stream of the group, and was never handed out.
-    pub(super) is_new: bool,
-    /// Which message.
-    pub(super) key: Key,
-}
+use super::rank::Rank;
 
 /// All messages that wait. Every operation takes a time that grows with the logarithm of their
 /// number, but for those on consumers that come and go.

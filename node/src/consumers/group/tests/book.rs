@@ -52,10 +52,6 @@ impl Book {
         self.lines.insert(message.key, Line::unread(message.clone()));
     }
 
-    pub(super) fn state(&self, key: Key) -> State {
-        self.lines.get(&key).map_or(State::Settled, |line| line.state)
-    }
-
     pub(super) fn set(&mut self, key: Key, state: State) {
         self.lines.get_mut(&key).unwrap().state = state;
     }
