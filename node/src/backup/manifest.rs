@@ -16,6 +16,7 @@ use headwater_proto::stored;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+#[cfg(test)]
 use crate::files;
 
 /// Name of the manifest.

@@ -79,6 +79,14 @@ pub(crate) struct Wanted {
     pub(crate) parked_room: usize,
 }
 
+#[cfg(test)]
+impl Wanted {
+    /// Whether there is no room for anything.
+    fn is_nothing(&self) -> bool {
+        self.reread.is_none() && self.source_room == 0 && self.parked_room == 0
+    }
+}
+
 /// The machine of one group. See the module.
 pub(crate) struct Group {
     /// How long a message may be out; `None` for ever.

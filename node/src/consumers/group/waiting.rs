@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::super::settings::Strategy;
 use super::connected::ConsumerId;
 use super::pinned::Pinned;
+#[cfg(test)]
+use super::progress::Key;
 use super::rank::Rank;
 
 /// All messages that wait. Every operation takes a time that grows with the logarithm of their
