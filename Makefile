@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
+.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,7 +57,13 @@ unit: ## Unit and integration tests, and the examples of the documentation
 faults: system ## Faults against real processes
 	# They start the binary of this profile; it must be there and new.
 	$(DEBUG_BUILD)
+	@$(WITH_PREBUILT) scripts/last-release
 	$(CARGO) test --workspace --locked --test faults
+
+upgrade: system ## A cluster of the last release is upgraded node by node under load, and taken back; part of faults
+	$(DEBUG_BUILD)
+	@$(WITH_PREBUILT) scripts/last-release
+	$(CARGO) test --workspace --locked --test faults -- upgrade
 
 hostile: system ## Attacks as outsiders make them against one node and three, honest clients beside; half an hour
 	@$(RELEASE)

@@ -81,7 +81,8 @@ impl Certificates {
         ]
     }
 
-    fn trusted(&self) -> PathBuf {
+    /// The file with the CAs that the nodes trust, PEM.
+    pub fn trusted(&self) -> PathBuf {
         self.current.join("trusted.crt")
     }
 }

@@ -69,6 +69,8 @@ struct Node {
     raft: ReservedPort,
     http: ReservedPort,
     data_dir: PathBuf,
+    /// Its program, if it is not that of the others.
+    binary: Option<PathBuf>,
     process: Option<ServerProcess>,
     /// Every log file of this node, one per start.
     logs: Vec<PathBuf>,
@@ -105,6 +107,7 @@ impl Cluster {
                 raft: ReservedPort::any()?,
                 http: ReservedPort::any()?,
                 data_dir: given.unwrap_or_else(|| root.path().join(format!("data-{id}"))),
+                binary: None,
                 process: None,
                 logs: Vec::new(),
             });
@@ -218,13 +221,31 @@ impl Cluster {
         arguments.extend(self.certificates.iter().flat_map(|certificates| certificates.options(id)));
         arguments.extend(self.extra.iter().cloned());
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
-        let binary = self.binary.clone();
+        let binary = self.node(id).binary.as_ref().unwrap_or(&self.binary).clone();
         let node = self.node_mut(id);
         anyhow::ensure!(node.process.is_none(), "node {id} already runs");
         let log = log_directory.join(format!("node-{id}-start-{}.log", node.logs.len() + 1));
         node.logs.push(log.clone());
         node.process = Some(ServerProcess::spawn(&binary, &arguments, &log)?);
         Ok(())
+    }
+
+    /// Gives a stopped node another address for the others, from its next start on. Returns the old
+    /// one, which stays reserved as long as the value lives.
+    pub fn move_node(&mut self, id: u16) -> anyhow::Result<ReservedPort> {
+        let node = self.node_mut(id);
+        anyhow::ensure!(node.process.is_none(), "node {id} still runs");
+        Ok(std::mem::replace(&mut node.raft, ReservedPort::any()?))
+    }
+
+    /// The file with the CA of the nodes, for a cluster with TLS.
+    pub fn authority_file(&self) -> Option<PathBuf> {
+        self.certificates.as_ref().map(Certificates::trusted)
+    }
+
+    /// The program of a node from its next start on.
+    pub fn set_binary(&mut self, id: u16, binary: &Path) {
+        self.node_mut(id).binary = Some(binary.to_owned());
     }
 
     /// Starts every node that does not run.

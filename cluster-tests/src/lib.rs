@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod feed;
 pub mod files;
 pub mod history;
+pub mod last_release;
 pub mod ports;
 pub mod process;
 pub mod scenario;

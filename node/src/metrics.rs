@@ -54,6 +54,8 @@ pub(crate) struct Metrics {
     pub(crate) leader_checks: Counter,
     /// Times that its port refused, because its process has ended.
     pub(crate) leader_ends: Counter,
+    /// The cluster version in force, as far as this node has applied the log.
+    pub(crate) cluster_version: Gauge,
     /// Log entries known committed on this node.
     pub(crate) committed_entries: Gauge,
     /// Log entries that a peer has not confirmed yet, while this node leads; empty on a follower.
@@ -89,6 +91,7 @@ impl Metrics {
             leader_changes: Counter::default(),
             leader_checks: Counter::default(),
             leader_ends: Counter::default(),
+            cluster_version: Gauge::default(),
             committed_entries: Gauge::default(),
             replication_lag: Family::default(),
             forwards_sent: Counter::default(),
@@ -141,6 +144,7 @@ impl Metrics {
             "Leaders whose port refused, because their process had ended",
             self.leader_ends.clone(),
         );
+        to.register("cluster_version", "Cluster version in force", self.cluster_version.clone());
         to.register("committed_entries", "Index of the last log entry known committed", self.committed_entries.clone());
         to.register(
             "replication_lag_entries",

@@ -32,6 +32,7 @@ use crate::cluster::{Background, Cluster, Dependencies};
 use crate::config::{Config, canonical_list};
 use crate::consumers::{ConsumerMetrics, Consumers};
 use crate::descriptors::OpenFiles;
+use crate::event::ClusterVersion;
 use crate::metrics::Metrics;
 use crate::scavenge::{ScavengeMetrics, Scavenger};
 use crate::streams::Streams;
@@ -64,17 +65,20 @@ pub const OPEN_FILES: OpenFiles = OpenFiles {
     clients: http::limits::MAX_CONNECTIONS as u64,
 };
 
-/// What this program is: its version, the commit that it was built of, and the formats that it
-/// writes.
+/// What this program is: its version, the commit that it was built of, the formats that it writes,
+/// and the cluster versions that it takes part in.
 pub(crate) fn version() -> String {
     format!(
-        "headwater {} (commit {})\nformats: log {}, state {}, backup {}, export {}\n",
+        "headwater {} (commit {})\nformats: log {}, state {}, backup {}, export {}\n\
+         cluster versions: {} to {}\n",
         env!("CARGO_PKG_VERSION"),
         option_env!("HEADWATER_COMMIT").unwrap_or("unknown"),
         log::keys::FORMAT_VERSION,
         store::FORMAT_VERSION,
         backup::manifest::FORMAT,
         ndjson::VERSION,
+        ClusterVersion::FIRST,
+        ClusterVersion::NEWEST,
     )
 }
 
@@ -320,6 +324,7 @@ impl Base {
             metrics: metrics.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),
             log_progress: parts.log_progress(),
+            log_promise: parts.log_promise(),
             broken_streams: parts.broken_streams(),
             log_entries_at_start: parts.log_end_at_start,
         });

@@ -243,6 +243,20 @@ fn every_option_is_documented_with_its_default_and_no_other() {
     }
 }
 
+#[test]
+fn the_timeouts_of_a_cluster_have_the_defaults_that_its_page_names() {
+    let page = std::fs::read_to_string(root().join("docs/clustering.md")).unwrap();
+    let command = headwater::config::command();
+    let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| `--")?.split_once("` | ")).collect();
+    assert!(rows.len() >= 5, "{rows:?}");
+    for (flag, rest) in rows {
+        let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag));
+        let argument = argument.unwrap_or_else(|| panic!("docs/clustering.md tells of --{flag}, which does not exist"));
+        let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+        assert_eq!(rest.split(" | ").next().unwrap(), default.join(","), "--{flag}");
+    }
+}
+
 /// The expression that a constant like `http::limits::MAX_NESTING` is defined by, and the source it
 /// stands in.
 fn definition(path: &str) -> (String, String) {

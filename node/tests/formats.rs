@@ -154,6 +154,7 @@ fn the_program_names_the_formats_that_it_writes_and_of_each_there_is_a_file() {
     assert!(said.starts_with(concat!("headwater ", env!("CARGO_PKG_VERSION"), " (commit ")), "{said}");
     let last = |known: &[u32]| known.last().copied().unwrap();
     let (state, backup, export) = (last(FORMATS), last(BACKUPS), last(EXPORTS));
-    let formats = format!("formats: log 1, state {state}, backup {backup}, export {export}\n");
+    let formats =
+        format!("formats: log 2, state {state}, backup {backup}, export {export}\ncluster versions: 1 to 2\n");
     assert!(said.ends_with(&formats), "run scripts/fixture and add the format: {said}");
 }

@@ -60,15 +60,22 @@ pub fn check(history: &History, limit: Duration) -> Vec<Violation> {
         .collect()
 }
 
-/// One line per fault, for the test's output.
+/// One line per fault, for the test's output, and one about all of them.
 pub fn report(history: &History) -> String {
-    let lines: Vec<String> = recoveries(history)
+    let recoveries = recoveries(history);
+    let mut lines: Vec<String> = recoveries
         .iter()
         .map(|recovery| match recovery.resumed_after {
             Some(after) => format!("  {}: writes resumed after {} ms", recovery.fault.what, after.as_millis()),
             None => format!("  {}: writes never resumed", recovery.fault.what),
         })
         .collect();
+    let mut resumed: Vec<Duration> = recoveries.iter().filter_map(|recovery| recovery.resumed_after).collect();
+    resumed.sort_unstable();
+    if let (Some(median), Some(worst)) = (resumed.get(resumed.len() / 2), resumed.last()) {
+        let (count, median, worst) = (resumed.len(), median.as_millis(), worst.as_millis());
+        lines.push(format!("  of {count}: median {median} ms, at worst {worst} ms"));
+    }
     lines.join("\n")
 }
 
@@ -88,6 +95,13 @@ mod tests {
     fn a_gap_longer_than_allowed_is_seen() {
         assert_eq!(check(&run(1_000, 3_900, 4_100), millis(3_000)).len(), 1);
         assert_eq!(check(&run(1_000, 3_900, 4_000), millis(3_000)), Vec::new());
+    }
+
+    #[test]
+    fn the_report_ends_with_median_and_worst() {
+        let mut history = run(1_000, 1_001, 1_200);
+        history.faults.push(Fault { what: "another".to_owned(), at: millis(900) });
+        assert!(report(&history).ends_with("of 2: median 300 ms, at worst 300 ms"), "{}", report(&history));
     }
 
     #[test]

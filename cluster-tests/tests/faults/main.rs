@@ -10,6 +10,7 @@ mod consumers;
 mod damaged_files;
 mod disk_full;
 mod formation;
+mod join;
 mod kill_all;
 mod kill_leader;
 mod leader_ends;
@@ -25,6 +26,7 @@ mod restored_on_each;
 mod rolling_restart;
 mod scavenge;
 mod snapshot_catch_up;
+mod upgrade;
 mod wiped_disk;
 
 use std::time::Duration;

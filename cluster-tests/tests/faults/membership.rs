@@ -13,16 +13,16 @@ use crate::PROGRESS_LIMIT;
 use crate::program::{run, said};
 
 /// How long a change of members may take to be what was asked for, through killed nodes.
-const CHANGE_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Nodes are killed while two voters need each other, so writes wait for their restarts.
-const RESUME_LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const RESUME_LIMIT: Duration = Duration::from_secs(15);
 
 /// For how long it is watched that something does not happen.
 const WATCH: Duration = Duration::from_secs(3);
 
 /// Log lines of changes that meet killed nodes, and of removed nodes.
-const PROVOKED: &[&str] = &[
+pub(crate) const PROVOKED: &[&str] = &[
     "WARN*a change of members was not committed",
     "WARN*a change of members cannot be completed yet",
     "WARN*the leader did not answer a change of members",
@@ -31,20 +31,22 @@ const PROVOKED: &[&str] = &[
 ];
 
 /// A server in the list of members.
-fn entry(cluster: &Cluster, id: u16) -> String {
+pub(crate) fn entry(cluster: &Cluster, id: u16) -> String {
     cluster.members().split(',').nth(usize::from(id) - 1).unwrap_or_default().to_owned()
 }
 
 /// Starts a server that names only itself, as it was started first.
-fn start(cluster: &mut Cluster, id: u16) -> anyhow::Result<()> {
+pub(crate) fn start(cluster: &mut Cluster, id: u16) -> anyhow::Result<()> {
     let list = entry(cluster, id);
     cluster.start_as(id, &list, if id == 1 { &[] } else { &["--join"] })
 }
 
 /// Runs `headwater cluster`, asking one of the nodes.
-async fn command(cluster: &Cluster, asked: u16, words: &[&str]) -> anyhow::Result<String> {
+pub(crate) async fn command(cluster: &Cluster, asked: u16, words: &[&str]) -> anyhow::Result<String> {
     let url = cluster.base(asked);
-    let arguments = [&["cluster"], words, &["--url", &url, "--user", ADMIN.0, "--retry-s", "5"]].concat();
+    let authority = cluster.authority_file().map(|file| format!("--ca-file={}", file.display()));
+    let authority: Vec<&str> = authority.iter().map(String::as_str).collect();
+    let arguments = [&["cluster"], words, &["--url", &url, "--user", ADMIN.0, "--retry-s", "5"], &authority].concat();
     said(run(&arguments).await?)
 }
 

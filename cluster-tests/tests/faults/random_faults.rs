@@ -51,7 +51,8 @@ const FAULTS: [Fault; 7] = [
     Fault::WipeAndRejoin,
 ];
 
-fn from_environment<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T>> {
+/// A number that the caller may set.
+pub(crate) fn from_environment<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T>> {
     let Ok(text) = std::env::var(name) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| anyhow::anyhow!("{name}={text} is not a number"))
 }

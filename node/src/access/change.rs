@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use headwater_proto::stored::{Append, Command, NewEvent};
-use prost::Message;
 use uuid::Uuid;
 
 use super::Access;
@@ -14,7 +13,7 @@ use super::user::{
     stream_of,
 };
 use super::users::{StoredUser, UserPlace};
-use crate::cluster::{Requester, Write};
+use crate::cluster::{EncodedCommand, Requester, Write};
 use crate::event::{EventNumber, ExpectedVersion, METADATA_EVENT_TYPE, WriteOutcome};
 
 impl Access {
@@ -97,7 +96,7 @@ impl Access {
     }
 
     pub(super) async fn write(&self, requester: &Requester, appends: Vec<Append>) -> Result<WriteOutcome, ManageError> {
-        let command = Command::of_users(appends).encode_to_vec().into();
+        let command = EncodedCommand::of(&Command::of_users(appends));
         Ok(self.inner.cluster.write(Write { command, requester: requester.clone(), authorized_in: None }).await?)
     }
 }

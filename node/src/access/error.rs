@@ -109,7 +109,7 @@ impl From<LoginError> for ManageError {
 impl From<WriteError> for ManageError {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::NoLeader => Self::NotReady,
+            WriteError::NoLeader | WriteError::NotYet(_) => Self::NotReady,
             WriteError::Busy => Self::Busy,
             WriteError::Unknown => Self::Unknown,
             WriteError::Denied => Self::Denied,

@@ -20,6 +20,7 @@ use super::membership::departure::Departure;
 use super::membership::formation::Formation;
 use super::membership::replacement::Replacement;
 use super::own_membership::OwnMembership;
+use super::raising::Raising;
 use super::read_barrier::ReadGate;
 use super::recovery::Recovery;
 use super::servers::Servers;
@@ -27,13 +28,14 @@ use super::status::figures::Statistics;
 use super::status::overview::Overviews;
 use super::status::peers::{PeerPoll, Peers};
 use super::status::report::Status;
+use super::versions::Versions;
 use super::writes::forward::Forwards;
 use super::writes::gate::{Gate, GateWorker};
-use super::writes::write::{WriteLimits, Writes};
+use super::writes::write::{WriteLimits, WriteParts, Writes};
 use crate::config::Config;
 use crate::event::Stamps;
 use crate::metrics::Metrics;
-use crate::raft::{Consensus, LogProgress};
+use crate::raft::{Consensus, LogProgress, LogPromise};
 use crate::store::Store;
 use crate::transport::NodeId;
 
@@ -55,6 +57,8 @@ pub(crate) struct Dependencies {
     pub(crate) connector: Connector,
     /// How far the log is written and synced.
     pub(crate) log_progress: LogProgress,
+    /// What this disk promises about the programs that may open it.
+    pub(crate) log_promise: LogPromise,
     /// Nodes whose streams of entries were cut off.
     pub(crate) broken_streams: broadcast::Receiver<NodeId>,
     /// Number of entries that the log held at the start.
@@ -74,6 +78,7 @@ pub(super) struct ClusterParts {
     pub(super) groups: Arc<Groups>,
     pub(super) replacement: Arc<Replacement>,
     pub(super) requests: ChangeRequests,
+    pub(super) versions: Arc<Versions>,
     pub(super) peers: Peers,
     pub(super) status: Arc<Status>,
     pub(super) overviews: Overviews,
@@ -112,7 +117,8 @@ impl Dependencies {
             leader_redirect: config.leader_redirect,
         });
         let groups = Arc::new(Groups::new(leadership.clone(), connector.clone()));
-        let (writes, gate_worker) = self.writes(&leadership, &groups);
+        let versions = Arc::new(self.versions(&membership, &peers));
+        let (writes, gate_worker) = self.writes(&leadership, &groups, &versions);
         let replacement = Arc::new(Replacement::new(
             identity.clone(),
             consensus.clone(),
@@ -120,9 +126,10 @@ impl Dependencies {
             barrier.clone(),
             peers.clone(),
             servers,
+            versions.clone(),
         ));
-        let requests = self.requests(&leadership, &barrier, &peers, &writes, &replacement);
-        let status = self.status(&membership, &peers, &leadership, &lifecycle);
+        let requests = self.requests(&leadership, &barrier, &peers, &writes, &replacement, &versions);
+        let status = self.status(&membership, &peers, &leadership, &lifecycle, &versions);
         let overviews = Overviews { status: status.clone(), membership: membership.clone(), peers: peers.clone() };
         let statistics = self.statistics(&leadership, &writes);
         let (identity, store, connector) = (identity.clone(), store.clone(), connector.clone());
@@ -138,6 +145,7 @@ impl Dependencies {
             groups,
             replacement,
             requests,
+            versions,
             peers,
             status,
             overviews,
@@ -146,18 +154,30 @@ impl Dependencies {
         (parts, gate_worker)
     }
 
-    fn writes(&self, leadership: &Arc<Leadership>, groups: &Arc<Groups>) -> (Arc<Writes>, GateWorker) {
+    fn versions(&self, membership: &Arc<OwnMembership>, peers: &Peers) -> Versions {
+        let Self { config, consensus, store, log_promise, .. } = self;
+        let (membership, consensus, store) = (membership.clone(), consensus.clone(), store.clone());
+        Versions::new(config.max_cluster_version, membership, consensus, store, peers.clone(), log_promise.clone())
+    }
+
+    fn writes(
+        &self,
+        leadership: &Arc<Leadership>,
+        groups: &Arc<Groups>,
+        versions: &Arc<Versions>,
+    ) -> (Arc<Writes>, GateWorker) {
         let Self { config, consensus, store, stamps, metrics, connector, .. } = self;
         let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
-        let writes = Writes::new(
-            leadership.clone(),
-            groups.clone(),
-            gate,
-            Forwards::new(connector.clone(), metrics.clone()),
-            store.clone(),
-            metrics.clone(),
-            WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait },
-        );
+        let parts = WriteParts {
+            leadership: leadership.clone(),
+            groups: groups.clone(),
+            store: store.clone(),
+            versions: versions.clone(),
+            metrics: metrics.clone(),
+        };
+        let forwards = Forwards::new(connector.clone(), metrics.clone());
+        let limits = WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait };
+        let writes = Writes::new(parts, gate, forwards, limits);
         (Arc::new(writes), worker)
     }
 
@@ -168,6 +188,7 @@ impl Dependencies {
         peers: &Peers,
         writes: &Arc<Writes>,
         replacement: &Replacement,
+        versions: &Arc<Versions>,
     ) -> ChangeRequests {
         let changes = Arc::new(MemberChanges {
             identity: self.identity.clone(),
@@ -178,6 +199,7 @@ impl Dependencies {
             connector: self.connector.clone(),
             writes: writes.clone(),
             turn: replacement.turn(),
+            versions: versions.clone(),
         });
         ChangeRequests { leadership: leadership.clone(), changes, writes: writes.clone() }
     }
@@ -188,6 +210,7 @@ impl Dependencies {
         peers: &Peers,
         leadership: &Arc<Leadership>,
         lifecycle: &Arc<Lifecycle>,
+        versions: &Arc<Versions>,
     ) -> Arc<Status> {
         Arc::new(Status {
             config: self.config.clone(),
@@ -201,6 +224,7 @@ impl Dependencies {
             identity: self.identity.clone(),
             priority: self.config.node_priority.into(),
             connector: self.connector.clone(),
+            versions: versions.clone(),
         })
     }
 
@@ -228,6 +252,7 @@ pub(crate) struct Background {
     formation: Formation,
     departure: Departure,
     completion: Completion,
+    raising: Raising,
     recovery: Recovery,
 }
 
@@ -246,6 +271,13 @@ impl Background {
                 removed: parts.membership.removals(),
             },
             completion: Completion { changes: parts.requests.changes.clone() },
+            raising: Raising {
+                versions: parts.versions.clone(),
+                leadership: parts.leadership.clone(),
+                barrier: parts.barrier.clone(),
+                writes: parts.writes.clone(),
+                turn: parts.replacement.turn(),
+            },
             departure: Departure {
                 membership: parts.membership.clone(),
                 identity: identity.clone(),
@@ -271,6 +303,7 @@ impl Background {
                 connector,
                 lifecycle: parts.lifecycle.clone(),
                 replacement: parts.replacement.clone(),
+                versions: parts.versions.clone(),
             },
             recovery: Recovery::new(consensus, parts.lifecycle.clone(), dependencies.log_entries_at_start),
         }
@@ -287,6 +320,7 @@ impl Background {
         tokio::spawn(self.formation.run(stop.clone()));
         tokio::spawn(self.departure.run(stop.clone()));
         tokio::spawn(self.completion.run(stop.clone()));
+        tokio::spawn(self.raising.run(stop.clone()));
         tokio::spawn(self.recovery.run(stop.clone()));
     }
 }

@@ -16,7 +16,7 @@ use super::status::report::ClusterStatus;
 use super::writes::authorization::{Authorizer, Requester};
 use super::writes::write::{Write, WriteError};
 use crate::config::LeaderRedirect;
-use crate::event::{Position, WriteOutcome};
+use crate::event::{ClusterVersion, Position, WriteOutcome};
 use crate::store::{ReadError, Store};
 use crate::transport::Traffic;
 
@@ -182,13 +182,15 @@ impl Cluster {
 
     /// Whether every member of the cluster can apply commands of upkeep: removals, redactions,
     /// imports. Once a node has holes in its log, such a command was applied, so no older member is
-    /// left. Before that, every member has to say that it can read a state with removed events.
+    /// left; a later cluster version than the first says so, too. Before that, every member has to
+    /// say that it can read a state with removed events.
     ///
     /// # Errors
     /// The state cannot be read.
     pub(crate) async fn takes_upkeep(&self) -> Result<bool, ReadError> {
         let has_holes = self.store().read(|view| Ok(view.has_holes())).await?;
-        Ok(has_holes || self.parts.status.knows_removals_everywhere())
+        let is_raised = self.store().cluster_version() > ClusterVersion::FIRST;
+        Ok(has_holes || is_raised || self.parts.status.knows_removals_everywhere())
     }
 
     /// Figures of the work of this node.

@@ -6,8 +6,9 @@
 //! [`read_barrier`] (reads that must not be stale),
 //! [`membership`] (becoming and replacing a member), [`status`] (readiness, peers, figures),
 //! [`groups`] (calls to groups of consumers), [`recovery`], [`lifecycle`] and [`hand_over`] (from
-//! the start to the stop), [`clock`] (what operators should hear of the clock). [`Cluster`] is the
-//! handle on all of them, and [`service`] answers other nodes.
+//! the start to the stop), [`clock`] (what operators should hear of the clock), [`versions`] and
+//! [`raising`] (what all members can apply). [`Cluster`] is the handle on all of them, and
+//! [`service`] answers other nodes.
 
 mod assembly;
 mod clock;
@@ -22,11 +23,13 @@ mod lifecycle;
 mod log_reminder;
 mod membership;
 mod own_membership;
+mod raising;
 mod read_barrier;
 mod recovery;
 mod servers;
 pub(crate) mod service;
 mod status;
+mod versions;
 pub(crate) mod view;
 mod wire;
 mod writes;
@@ -42,4 +45,4 @@ pub(crate) use status::report::{ClusterStatus, MemberStatus, Role};
 pub(crate) use wire::{requester_from_wire, requester_to_wire};
 pub(crate) use writes::authorization::{Authorization, Authorizer, Requester};
 pub(crate) use writes::permission::Permission;
-pub(crate) use writes::write::{Write, WriteError};
+pub(crate) use writes::write::{EncodedCommand, Write, WriteError};

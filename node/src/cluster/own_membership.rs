@@ -110,6 +110,22 @@ impl OwnMembership {
         )
     }
 
+    /// What an operator does with a node that was added while the cluster ran and has another
+    /// address now, at which the others do not look for it. `None` for a node that is where they
+    /// look.
+    pub(super) fn how_to_move(&self) -> Option<String> {
+        let members = self.consensus.seen().members;
+        let known = members.addresses(self.node_id()).filter(|known| known.joined)?;
+        let MemberConfig { id, raft_address, http_address } = self.own_config();
+        (known.raft_address != raft_address).then(|| {
+            format!(
+                "the others know this server at {}, and its own list says {raft_address}: headwater cluster remove {id} \
+                 --url http://ANY-OTHER-MEMBER, and then add {id}={raft_address}/{http_address}; its data stay",
+                known.raft_address
+            )
+        })
+    }
+
     /// Whether this node is a member that the leader lets vote when it has caught up: it was added
     /// while the cluster ran, and asks for nothing itself.
     pub(super) fn is_led_in(&self) -> bool {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Cluster;
 use super::writes::receive;
+use crate::event::ClusterVersion;
 use crate::transport::caller::{check_proven, proven};
 use crate::transport::{Member, NodeId};
 
@@ -43,6 +44,8 @@ impl cluster_server::Cluster for ClusterService {
             membership.check_listed(founder)?;
         }
         let request = request.into_inner();
+        let version = ClusterVersion::reported(request.cluster_version);
+        self.cluster.parts.versions.check_cluster(version).map_err(Status::failed_precondition)?;
         let cluster_id = Uuid::from_slice(&request.cluster_id)
             .map_err(|_| Status::invalid_argument("the cluster id is not 16 bytes long"))?;
         if request.to_running_cluster {
@@ -50,16 +53,19 @@ impl cluster_server::Cluster for ClusterService {
         } else {
             membership.accept_founding(cluster_id, &request.configured_members, &request.restored_backup)?;
         }
+        // Before the first entry arrives that an older program could not apply.
+        self.cluster.parts.versions.promise_to_join(version).await?;
         Ok(Response::new(wire::JoinResponse { node_id: membership.node_id().0 }))
     }
 
     async fn rejoin(&self, request: Request<wire::RejoinRequest>) -> Result<Response<wire::RejoinResponse>, Status> {
+        let newest = ClusterVersion::reported(request.get_ref().newest_cluster_version);
         let member = request.get_ref().member.clone().ok_or_else(|| Status::invalid_argument("no member given"))?;
         let node_id = NodeId(member.node_id);
         // No node may take the place of another server's disk.
         check_proven(&request, node_id.server())?;
         let addresses = Member::at(member.raft_address, member.http_address);
-        let cluster_id = self.cluster.parts.replacement.replace(node_id, addresses).await?;
+        let cluster_id = self.cluster.parts.replacement.replace(node_id, addresses, newest).await?;
         Ok(Response::new(wire::RejoinResponse { cluster_id: cluster_id.as_bytes().to_vec().into() }))
     }
 

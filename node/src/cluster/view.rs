@@ -13,6 +13,7 @@ pub(crate) use super::membership::changes::decision::Change;
 pub(crate) use super::membership::changes::request::ChangeMembersError;
 pub(crate) use super::status::overview::{Condition, MemberOverview, Overview, Part, Progress};
 pub(crate) use super::status::report::{ClusterStatus, MemberStatus, Role};
+pub(crate) use super::versions::Gated;
 use crate::event::Caller;
 pub(crate) use crate::transport::Member;
 use crate::transport::Traffic;

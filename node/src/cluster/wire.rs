@@ -7,7 +7,7 @@ use headwater_proto::cluster as wire;
 
 use super::writes::authorization::Requester;
 use super::writes::gate::Proposed;
-use crate::event::{Caller, Credential, ImportConflict, ImportRefusal, Principal, WriteOutcome};
+use crate::event::{Caller, ClusterVersion, Credential, ImportConflict, ImportRefusal, Principal, WriteOutcome};
 
 /// `None` for an anonymous caller.
 pub(crate) fn requester_to_wire(requester: &Requester) -> Option<wire::Requester> {
@@ -89,6 +89,7 @@ fn outcome_to_wire(outcome: WriteOutcome) -> wire::WriteOutcome {
             Kind::Scavenged(wire::Scavenged { events, bytes, finished_streams })
         }
         WriteOutcome::Redacted { position } => Kind::Redacted(wire::Redacted { position }),
+        WriteOutcome::VersionRaised { version } => Kind::VersionRaised(wire::VersionRaised { version: version.0 }),
         WriteOutcome::Rejected { reason } => Kind::Rejected(wire::Rejected { reason }),
         WriteOutcome::Imported { stored, present, position } => {
             Kind::Imported(wire::Imported { stored, present, position, refusal: None })
@@ -114,6 +115,7 @@ fn outcome_from_wire(outcome: wire::WriteOutcome) -> Option<WriteOutcome> {
             WriteOutcome::Scavenged { events: s.events, bytes: s.bytes, finished_streams: s.finished_streams }
         }
         Kind::Redacted(r) => WriteOutcome::Redacted { position: r.position },
+        Kind::VersionRaised(raised) => WriteOutcome::VersionRaised { version: ClusterVersion(raised.version) },
         Kind::Rejected(r) => WriteOutcome::Rejected { reason: r.reason },
         Kind::Imported(wire::Imported { refusal: Some(refusal), .. }) => {
             WriteOutcome::NotImported(refusal_from_wire(refusal)?)
@@ -184,6 +186,7 @@ mod tests {
             WriteOutcome::StreamDeleted,
             WriteOutcome::Scavenged { events: 4, bytes: 300, finished_streams: 2 },
             WriteOutcome::Redacted { position: 5 },
+            WriteOutcome::VersionRaised { version: ClusterVersion(2) },
             WriteOutcome::Rejected { reason: "no".into() },
             WriteOutcome::Imported { stored: 3, present: 4, position: 5 },
             WriteOutcome::NotImported(ImportRefusal {

@@ -98,6 +98,10 @@ pub(super) struct Flags {
     /// leader's process ends, of nodes that are ready the highest goes first
     #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true, help_heading = "Cluster")]
     pub node_priority: i32,
+    /// Newest cluster version that this node takes part in: below the newest of the program, the
+    /// members can go back to an older one (docs/operations.md) [default: the newest]
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Cluster")]
+    pub max_cluster_version: Option<u32>,
     /// Consent to take the place of this server's lost disk in its cluster; only for a start with
     /// an empty data directory (docs/clustering.md)
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,

@@ -60,6 +60,8 @@ pub struct Config {
     pub rejoin: bool,
     /// Where the next leader is chosen, the highest goes first.
     pub node_priority: i32,
+    /// The newest cluster version that this node takes part in; `None`: the newest of the program.
+    pub max_cluster_version: Option<u32>,
     /// Wait to be added to a running cluster, and found none.
     pub join: bool,
     /// Certificates and keys.
@@ -197,6 +199,7 @@ impl Config {
             raft_listen,
             rejoin: flags.rejoin,
             node_priority: flags.node_priority,
+            max_cluster_version: flags.max_cluster_version,
             join: flags.join,
             tls,
             write_timeout: ms(flags.write_timeout_ms),

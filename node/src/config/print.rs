@@ -93,6 +93,7 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "server_id" => config.server_id.to_string(),
         "members" => members(config),
         "node_priority" => config.node_priority.to_string(),
+        "max_cluster_version" => config.max_cluster_version?.to_string(),
         "rejoin" => config.rejoin.to_string(),
         "join" => config.join.to_string(),
         "http_listen" => quoted(&config.http_listen.to_string()),

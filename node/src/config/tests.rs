@@ -64,6 +64,7 @@ fn every_option_can_be_set_in_every_source() {
         ("server_id", "2"),
         ("members", "1=a:1/a:2,2=127.0.0.1:1/127.0.0.1:2"),
         ("node_priority", "-3"),
+        ("max_cluster_version", "1"),
         ("rejoin", "true"),
         ("join", "true"),
         ("http_listen", "0.0.0.0:7"),

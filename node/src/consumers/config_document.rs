@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_proto::stored::{Append, AppendAll, Command, NewEvent, command::Kind};
-use prost::Message;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use uuid::Uuid;
 use super::leader::now;
 use super::record::{self, Stored};
 use super::{GroupName, Parts};
-use crate::cluster::{Requester, Write};
+use crate::cluster::{EncodedCommand, Requester, Write};
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 use crate::store::{ReadError, ReadView};
 
@@ -76,7 +75,7 @@ async fn write(parts: &Parts) -> anyhow::Result<()> {
     if !is_described {
         appends.push(append(&super::names::metastream(STREAM), METADATA_EVENT_TYPE, METADATA.to_owned()));
     }
-    let command = Command::of_streams(Kind::AppendAll(AppendAll { appends })).encode_to_vec().into();
+    let command = EncodedCommand::of(&Command::of_streams(Kind::AppendAll(AppendAll { appends })));
     let outcome = parts.cluster.write(Write { command, requester: Requester::Node, authorized_in: None }).await?;
     anyhow::ensure!(outcome.position().is_some(), "{outcome}");
     Ok(())

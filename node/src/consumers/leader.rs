@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use headwater_proto::stored::Command;
 use parking_lot::Mutex;
-use prost::Message;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::call::{Answer, CALLS, Call, CallError};
@@ -16,7 +15,7 @@ use super::record::{self, Making, Stored};
 use super::settings::Settings;
 use super::worker::Worker;
 use super::{ChangeError, GroupName, MAX_GROUPS, Parts};
-use crate::cluster::{LeaderTerm, Requester, Write, WriteError};
+use crate::cluster::{EncodedCommand, LeaderTerm, Requester, Write, WriteError};
 use crate::event::{Position, StreamName, Ticks, WriteOutcome};
 use crate::store::{ReadError, ReadView};
 use crate::streams::Refusal;
@@ -357,11 +356,12 @@ impl Parts {
     }
 
     async fn write(&self, command: Command) -> Result<WriteOutcome, Undone> {
-        let command = command.encode_to_vec().into();
+        let command = EncodedCommand::of(&command);
         let write = Write { command, requester: Requester::Node, authorized_in: None };
         self.cluster.write(write).await.map_err(|error| match error {
             WriteError::NoLeader | WriteError::Denied => Undone::NotLeader,
             WriteError::Busy => Undone::Change(ChangeError::Refused(Refusal::Busy)),
+            WriteError::NotYet(reason) => Undone::Change(ChangeError::Failed(reason)),
             WriteError::Unknown => Undone::Change(ChangeError::Unknown),
         })
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
-use prost::Message;
 use tokio::sync::oneshot;
 
 use super::call::{Answer, CallError};
@@ -12,7 +11,7 @@ use super::group::{Group, Key, Parking, Progress, Run};
 use super::record::{self, Checkpoint, Versions};
 use super::settings::Settings;
 use super::{GroupName, Parts};
-use crate::cluster::{Requester, Write, WriteError};
+use crate::cluster::{EncodedCommand, Requester, Write, WriteError};
 use crate::event::{EventNumber, Ticks, WriteOutcome};
 
 /// How long settled messages wait to be stored at most. A node that dies takes so much with it: the
@@ -234,7 +233,7 @@ impl Job {
             time: Ticks::from_system_time(SystemTime::now()),
             parked_metadata,
         };
-        let command = record::checkpoint(&checkpoint).encode_to_vec().into();
+        let command = EncodedCommand::of(&record::checkpoint(&checkpoint));
         let write = Write { command, requester: Requester::Node, authorized_in: None };
         let outcome = parts.cluster.write(write).await;
         let version = match versions.checkpoint {

@@ -1,6 +1,7 @@
 //! The domain: streams, events, positions, versions, metadata, paging. No IO, no clock, no async.
 
 pub(crate) mod caller;
+pub(crate) mod cluster_version;
 mod expected_version;
 pub(crate) mod id_retention;
 pub(crate) mod list_check;
@@ -18,6 +19,7 @@ mod time;
 pub(crate) mod visibility;
 
 pub(crate) use caller::{Caller, Credential, Principal};
+pub(crate) use cluster_version::ClusterVersion;
 pub(crate) use expected_version::ExpectedVersion;
 pub(crate) use metadata::StreamMetadata;
 pub(crate) use outcome::{ImportConflict, ImportRefusal, WriteOutcome};

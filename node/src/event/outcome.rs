@@ -1,6 +1,6 @@
 //! The outcome of a write, as the state machine decides it.
 
-use super::{EventNumber, Position};
+use super::{ClusterVersion, EventNumber, Position};
 
 /// The decision on one command. Equal on every node and after every replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,11 @@ pub(crate) enum WriteOutcome {
     },
     /// Nothing of an import was stored because of one of its events.
     NotImported(ImportRefusal),
+    /// This cluster version is in force now: that of the command, or a higher one.
+    VersionRaised {
+        /// The version.
+        version: ClusterVersion,
+    },
     /// This version of the state machine always refuses the command; it is never stored.
     Rejected {
         /// A sentence for the client.
@@ -71,6 +76,7 @@ impl WriteOutcome {
             | Self::StreamDeleted
             | Self::Scavenged { .. }
             | Self::NotImported(_)
+            | Self::VersionRaised { .. }
             | Self::Rejected { .. } => None,
         }
     }

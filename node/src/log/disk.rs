@@ -78,6 +78,15 @@ impl Disk {
         self.write(batch);
     }
 
+    /// Says in one write which cluster version a program has to know, and that it is said.
+    pub(super) fn put_cluster_version(&self, version: u32) {
+        let meta = self.family(options::META);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(meta, keys::CLUSTER_VERSION, version.to_be_bytes());
+        batch.put_cf(meta, keys::FORMAT, [keys::FORMAT_VERSION]);
+        self.write(batch);
+    }
+
     /// All small values.
     pub(super) fn all_meta(&self) -> Result<Vec<(String, Vec<u8>)>, LogError> {
         self.db
@@ -202,7 +211,9 @@ impl Disk {
         // A family with nothing to flush would still depend on the WAL. If the process died right
         // here, RocksDB could not distinguish old records at the end of the WAL from lost records
         // of the other family.
-        self.put_meta(keys::FORMAT, &[keys::FORMAT_VERSION]);
+        if let Ok(Some(format)) = self.db.get_cf(self.family(options::META), keys::FORMAT) {
+            self.put_meta(keys::FORMAT, &format);
+        }
         let families = [self.family(options::ENTRIES), self.family(options::META)];
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
             fatal::stop(&format!("flushing the log in {}", self.directory.display()), &error);

@@ -20,8 +20,14 @@ pub(crate) const COMMITTED: &str = "committed";
 pub(crate) const LAST_PURGED: &str = "last-purged";
 /// Small value: version of this layout, one byte.
 pub(crate) const FORMAT: &str = "log-format";
-/// The version that this program reads and writes.
-pub(crate) const FORMAT_VERSION: u8 = 1;
+/// The newest version of it, which this program reads and writes. In this version a small value
+/// says which [cluster version](CLUSTER_VERSION) a program must know, so that a program which knows
+/// neither refuses the log.
+pub(crate) const FORMAT_VERSION: u8 = 2;
+/// The version without that value: entries of the first cluster version only.
+pub(crate) const FIRST_FORMAT_VERSION: u8 = 1;
+/// Small value: the cluster version that a program has to know, u32 big-endian.
+pub(crate) const CLUSTER_VERSION: &str = "cluster-version";
 
 #[cfg(test)]
 mod tests {

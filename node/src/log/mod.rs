@@ -226,6 +226,24 @@ impl<R: Record> Log<R> {
         self.remember(key, value);
     }
 
+    /// The cluster version that a program has to know to open this log; 0 if none was promised.
+    pub(crate) fn cluster_version(&self) -> u32 {
+        let value = self.inner.meta.read().get(keys::CLUSTER_VERSION).map(|value| <[u8; 4]>::try_from(&value[..]));
+        value.and_then(Result::ok).map_or(0, u32::from_be_bytes)
+    }
+
+    /// From now on, and for good, programs that do not know this cluster version refuse the log;
+    /// durable when `durable` runs, and not told before. It must be above the present one.
+    pub(crate) fn promise_cluster_version(&self, version: u32, durable: OnDurable) {
+        self.inner.group.disk().put_cluster_version(version);
+        let log = self.clone();
+        self.inner.group.after_sync(Box::new(move || {
+            log.remember(keys::CLUSTER_VERSION, version.to_be_bytes().to_vec());
+            log.remember(keys::FORMAT, vec![keys::FORMAT_VERSION]);
+            durable();
+        }));
+    }
+
     /// Returns what `put_meta`, `put_hint` or `purge_before` stored, from memory.
     pub(crate) fn meta(&self, key: &'static str) -> Option<Vec<u8>> {
         self.inner.meta.read().get(key).cloned()

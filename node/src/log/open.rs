@@ -91,7 +91,7 @@ fn has_data(directory: &Path) -> bool {
 
 fn check_format(disk: &Disk, meta: &mut BTreeMap<String, Vec<u8>>, fresh: bool) -> Result<(), LogError> {
     match meta.get(keys::FORMAT).map(Vec::as_slice) {
-        Some([keys::FORMAT_VERSION]) => Ok(()),
+        Some([keys::FIRST_FORMAT_VERSION | keys::FORMAT_VERSION]) => Ok(()),
         Some(other) => Err(LogError::Unusable(format!(
             "{} was written in format {other:?}, and this program knows format {}: start the version of Headwater \
              that wrote it",
@@ -99,8 +99,9 @@ fn check_format(disk: &Disk, meta: &mut BTreeMap<String, Vec<u8>>, fresh: bool) 
             keys::FORMAT_VERSION,
         ))),
         None if fresh => {
-            disk.put_meta(keys::FORMAT, &[keys::FORMAT_VERSION]);
-            meta.insert(keys::FORMAT.to_owned(), vec![keys::FORMAT_VERSION]);
+            // An older program may still have to open it.
+            disk.put_meta(keys::FORMAT, &[keys::FIRST_FORMAT_VERSION]);
+            meta.insert(keys::FORMAT.to_owned(), vec![keys::FIRST_FORMAT_VERSION]);
             Ok(())
         }
         None => Err(disk.damaged("has lost the record of its format")),

@@ -7,6 +7,7 @@ mod delete;
 mod import;
 mod metadata;
 mod on_store;
+mod raise_version;
 mod redact;
 mod scavenge;
 mod state;
@@ -18,7 +19,7 @@ use headwater_proto::stored::{Command, command};
 use prost::Message;
 use uuid::Uuid;
 
-use crate::event::{ExpectedVersion, Ticks, WriteOutcome};
+use crate::event::{ClusterVersion, ExpectedVersion, Ticks, WriteOutcome};
 use state::Batch;
 
 /// Decides the command on the state as of this batch, adds the writes to the batch and returns the
@@ -32,15 +33,28 @@ pub(crate) fn apply<S: Batch>(state: &mut S, time: Ticks, command: &Bytes) -> Re
         Ok(command) => command,
         Err(error) => return Ok(rejected(&format!("the command cannot be read: {error}"))),
     };
-    match command.kind {
-        Some(command::Kind::Append(command)) => append::apply(state, time, command),
-        Some(command::Kind::Delete(command)) => delete::apply(state, time, command),
-        Some(command::Kind::AppendAll(command)) => append_all::apply(state, time, command),
-        Some(command::Kind::Scavenge(command)) => scavenge::apply(state, time, &command),
-        Some(command::Kind::Redact(command)) => redact::apply(state, &command),
-        Some(command::Kind::Import(command)) => import::apply(state, time, command),
-        None => Ok(rejected("the command is of an unknown kind")),
+    let Some(kind) = command.kind else { return Ok(rejected("the command is of an unknown kind")) };
+    if let Err(refusal) = check_version(state.cluster_version(), ClusterVersion(kind.needed_version())) {
+        return Ok(refusal);
     }
+    match kind {
+        command::Kind::Append(command) => append::apply(state, time, command),
+        command::Kind::Delete(command) => delete::apply(state, time, command),
+        command::Kind::AppendAll(command) => append_all::apply(state, time, command),
+        command::Kind::Scavenge(command) => scavenge::apply(state, time, &command),
+        command::Kind::Redact(command) => redact::apply(state, &command),
+        command::Kind::Import(command) => import::apply(state, time, command),
+        command::Kind::RaiseVersion(command) => raise_version::apply(state, &command),
+    }
+}
+
+/// Refuses a command of a later cluster version than the one in force. Older programs refuse it as
+/// one of an unknown kind, so the state is the same everywhere, whoever proposed it.
+fn check_version(in_force: ClusterVersion, needed: ClusterVersion) -> Result<(), WriteOutcome> {
+    if needed <= in_force {
+        return Ok(());
+    }
+    Err(rejected(&format!("the command needs cluster version {needed}, and version {in_force} is in force")))
 }
 
 fn rejected(reason: &str) -> WriteOutcome {

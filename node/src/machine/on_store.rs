@@ -6,7 +6,9 @@ use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
 use super::state::{Batch, Damaged, View};
-use crate::event::{EventNumber, Position, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata, Ticks};
+use crate::event::{
+    ClusterVersion, EventNumber, Position, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata, Ticks,
+};
 use crate::store::ReadError;
 use crate::store::write::{Chunk, StreamRef};
 
@@ -50,6 +52,10 @@ impl View for Chunk<'_> {
 
     fn next_position(&self) -> Position {
         self.next_position()
+    }
+
+    fn cluster_version(&self) -> ClusterVersion {
+        self.cluster_version()
     }
 
     fn gaps(&self, stream: StreamRef) -> usize {
@@ -107,6 +113,10 @@ impl Batch for Chunk<'_> {
 
     fn forget_ids(&mut self, stream: StreamRef, removed_before: Ticks) {
         self.forget_ids(stream, removed_before);
+    }
+
+    fn raise_cluster_version(&mut self, version: ClusterVersion) {
+        self.raise_cluster_version(version);
     }
 
     fn redact(&mut self, stream: StreamRef, number: EventNumber) -> Result<Option<Position>, ReadError> {

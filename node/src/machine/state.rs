@@ -9,7 +9,9 @@ use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
-use crate::event::{EventNumber, Position, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata, Ticks};
+use crate::event::{
+    ClusterVersion, EventNumber, Position, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata, Ticks,
+};
 
 /// The state contradicts itself: no decision is possible.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,9 @@ pub(crate) trait View {
 
     /// Position of the next event.
     fn next_position(&self) -> Position;
+
+    /// The cluster version in force.
+    fn cluster_version(&self) -> ClusterVersion;
 
     /// How many ranges of numbers the stream lacks after its first event.
     fn gaps(&self, stream: Self::Stream) -> usize;
@@ -101,6 +106,9 @@ pub(crate) trait Batch: View {
 
     /// Forgets the ids of the events of a stream that were removed before this time.
     fn forget_ids(&mut self, stream: Self::Stream, removed_before: Ticks);
+
+    /// Puts a cluster version in force that is above the present one.
+    fn raise_cluster_version(&mut self, version: ClusterVersion);
 
     /// Blanks data and metadata of an event; `None` when it is not stored.
     fn redact(&mut self, stream: Self::Stream, number: EventNumber) -> Result<Option<Position>, Self::Error>;

@@ -7,3 +7,4 @@ mod model;
 mod node;
 mod removal;
 mod rules;
+mod versions;

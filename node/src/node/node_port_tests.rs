@@ -60,7 +60,7 @@ async fn calls_without_a_certificate_of_the_ca_or_in_the_name_of_another_server_
         http_address: "127.0.0.1:2".into(),
         ..stored::Member::default()
     };
-    let rejoin = || RejoinRequest { member: Some(member.clone()) };
+    let rejoin = || RejoinRequest { member: Some(member.clone()), ..RejoinRequest::default() };
     let leader = cluster.leader_index();
     let mut as_three = caller(&pki, 3, leader as u16 + 1, &cluster.places.raft[leader]);
     let refused = as_three.rejoin(rejoin()).await.unwrap_err();

@@ -20,7 +20,7 @@ use super::{Parts, Raft, StateMachine, network, service, settings};
 use crate::apply::{ApplyHandle, DurableGate};
 use crate::config::Config;
 use crate::descriptors::OpenFiles;
-use crate::event::{Stamps, Ticks};
+use crate::event::{ClusterVersion, Stamps, Ticks};
 use crate::fatal::Cause;
 use crate::log::{Log, LogError, SyncReport, volume};
 use crate::metrics::Metrics;
@@ -62,6 +62,21 @@ pub(crate) enum StartError {
         /// Servers in the configuration.
         listed: BTreeSet<u16>,
     },
+    /// The data belong to a cluster that has gone on to a cluster version which this node does not
+    /// know, or may not use.
+    #[error(
+        "the data in {} need cluster version {needed}, and this node knows none beyond {newest}: start a newer version of \
+         Headwater, or raise --max-cluster-version",
+        data_dir.display()
+    )]
+    NewerCluster {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What the cluster has promised itself.
+        needed: ClusterVersion,
+        /// What this node can apply.
+        newest: ClusterVersion,
+    },
     /// openraft found that log, state and snapshot do not match, or could not read them.
     #[error("consensus cannot start: {0}")]
     Consensus(String),
@@ -84,7 +99,10 @@ impl StartError {
     /// to settings, permissions and the like.
     pub(crate) fn is_of_storage(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Log(LogError::Unusable(_)) | Self::OtherMembers { .. } => false,
+            Self::Settings(_)
+            | Self::Log(LogError::Unusable(_))
+            | Self::OtherMembers { .. }
+            | Self::NewerCluster { .. } => false,
             Self::Io(error) => Cause::of_io(error).is_of_storage(),
             Self::State(error) => error.is_of_storage(),
             Self::StateRead(_) | Self::Log(LogError::Damaged(_) | LogError::Failed(_)) | Self::Consensus(_) => true,
@@ -211,13 +229,24 @@ impl Opened {
         let sync_metrics = metrics.clone();
         let observer = Box::new(move |sync: &SyncReport| count_sync(&sync_metrics, sync));
         let log = Log::open_within(&log_directory(&config.data_dir), open_files.log_tables, observer)?;
+        check_version(config, ClusterVersion(log.cluster_version()))?;
         let directory = config.data_dir.join("state");
         let state = StateWriter::open_within(&directory, config.block_cache_bytes, open_files.state_tables)?;
+        check_version(config, state.cluster_version())?;
         let snapshots = Arc::new(SnapshotStore::open(&config.data_dir, metrics.clone())?);
         let volume = volume::estimate(&log, applied_entries(&state)?)?;
         let newest_time = newest_time(&state);
         Ok(Self { log, state, newest_time, snapshots, volume })
     }
+}
+
+/// Refuses data of which this node may not be able to apply everything.
+fn check_version(config: &Config, needed: ClusterVersion) -> Result<(), StartError> {
+    let newest = ClusterVersion::newest_within(config.max_cluster_version);
+    if needed <= newest {
+        return Ok(());
+    }
+    Err(StartError::NewerCluster { data_dir: config.data_dir.clone(), needed, newest })
 }
 
 fn count_sync(metrics: &Metrics, sync: &SyncReport) {

@@ -28,7 +28,7 @@ mod wire;
 pub(crate) use build::{Founding, StartError, build, log_directory};
 pub(crate) use consensus::{ChangeError, Consensus, EntryResult, NotConfirmed};
 pub(crate) use members::{Members, MembersStep};
-pub(crate) use parts::{LogProgress, Parts};
+pub(crate) use parts::{LogProgress, LogPromise, Parts};
 pub(crate) use restored::{check_entry, create_log, membership_of_nobody, membership_of_one};
 pub(crate) use seen::{Seen, ServerState};
 pub(crate) use state_machine::StateMachine;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use headwater_proto::raft::raft_server::RaftServer;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -16,7 +16,7 @@ use super::types::{self, NodeId, TypeConfig};
 use super::{Consensus, Raft};
 use crate::apply::ApplyHandle;
 use crate::config::Config;
-use crate::event::Stamps;
+use crate::event::{ClusterVersion, Stamps};
 use crate::fatal;
 use crate::log::Log;
 use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
@@ -64,6 +64,11 @@ impl Parts {
     /// How far the log is written and synced.
     pub(crate) fn log_progress(&self) -> LogProgress {
         LogProgress(self.log.clone())
+    }
+
+    /// What this disk promises about the programs that may open it.
+    pub(crate) fn log_promise(&self) -> LogPromise {
+        LogPromise { log: self.log.clone(), turn: Arc::default() }
     }
 
     /// The gRPC service for the other nodes.
@@ -145,6 +150,38 @@ impl LogProgress {
     /// Number of entries that are certainly on disk.
     pub(crate) fn durable(&self) -> u64 {
         self.0.durable_end()
+    }
+}
+
+/// The cluster version that a program has to know to open the log of this node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LogPromise {
+    log: Log<types::LogEntry>,
+    /// Held while the version is raised, so that it never goes down.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl LogPromise {
+    /// The version; older programs refuse the log.
+    pub(crate) fn version(&self) -> ClusterVersion {
+        ClusterVersion::reported(self.log.cluster_version())
+    }
+
+    /// From now on, and for good, programs that do not know this version refuse the log. Durable on
+    /// return. Does nothing for a version that is promised already.
+    pub(crate) async fn raise(&self, version: ClusterVersion) {
+        let _turn = self.turn.lock().await;
+        if version <= self.version() {
+            return;
+        }
+        let (durable, done) = oneshot::channel();
+        let tell = move || {
+            // The caller may no longer be waiting.
+            let _ = durable.send(());
+        };
+        self.log.promise_cluster_version(version.0, Box::new(tell));
+        // Dropped without an answer only when the log is closed, and the node stops.
+        let _ = done.await;
     }
 }
 

@@ -16,12 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use headwater_proto::stored::Command;
-use prost::Message;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::access::Operator;
-use crate::cluster::{Cluster, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
+use crate::cluster::{Cluster, EncodedCommand, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
 use crate::config::Config;
 use crate::event::{Ticks, WriteOutcome};
 use crate::store::ReadError;
@@ -85,7 +84,7 @@ impl From<ReadError> for ScavengeError {
 impl From<WriteError> for ScavengeError {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::NoLeader | WriteError::Busy | WriteError::Denied => Self::NotReady,
+            WriteError::NoLeader | WriteError::Busy | WriteError::Denied | WriteError::NotYet(_) => Self::NotReady,
             WriteError::Unknown => Self::Unknown,
         }
     }
@@ -234,7 +233,7 @@ impl Inner {
     }
 
     async fn write(&self, command: &Command) -> Result<WriteOutcome, WriteError> {
-        let command = command.encode_to_vec().into();
+        let command = EncodedCommand::of(command);
         self.cluster.write(Write { command, requester: Requester::Node, authorized_in: None }).await
     }
 

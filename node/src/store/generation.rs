@@ -21,7 +21,7 @@ use super::hole_row::{self, Holes, SPAN};
 use super::options::FAMILIES_OF_FORMAT_5;
 use super::system_row::{self, Counters};
 use super::{AppliedMark, OpenError, ReadError, event_row, options, stream_row};
-use crate::event::{Position, stream_name};
+use crate::event::{ClusterVersion, Position, stream_name};
 use crate::fatal::{self, Cause};
 use crate::files;
 
@@ -42,6 +42,8 @@ pub(super) struct Generation {
     has_holes: AtomicBool,
     /// Events of all streams together that were redacted.
     redactions: AtomicU32,
+    /// The cluster version in force.
+    cluster_version: AtomicU32,
     removal: RemoveWhenReplaced,
 }
 
@@ -77,6 +79,16 @@ impl Generation {
     /// Records how many: only once readers see the redacted events.
     pub(super) fn set_redactions(&self, count: u32) {
         self.redactions.store(count, Ordering::Release);
+    }
+
+    /// The cluster version in force.
+    pub(super) fn cluster_version(&self) -> ClusterVersion {
+        ClusterVersion(self.cluster_version.load(Ordering::Acquire))
+    }
+
+    /// Records it, once its row is written.
+    pub(super) fn set_cluster_version(&self, version: ClusterVersion) {
+        self.cluster_version.store(version.0, Ordering::Release);
     }
 
     /// Removes the directory after the last reader is gone.
@@ -146,8 +158,24 @@ impl Generation {
             .map_err(|error| failed(error.as_ref()))?;
         let db = Arc::new(db);
         let removal = RemoveWhenReplaced { db: Some(db.clone()), path: path.clone(), armed: AtomicBool::new(false) };
-        let generation =
-            Self { db, number, forgotten, has_holes: AtomicBool::new(false), redactions: AtomicU32::new(0), removal };
+        let generation = Self {
+            db,
+            number,
+            forgotten,
+            has_holes: AtomicBool::new(false),
+            redactions: AtomicU32::new(0),
+            cluster_version: AtomicU32::new(ClusterVersion::FIRST.0),
+            removal,
+        };
+        let version = generation.stored_cluster_version().map_err(|error| failed(&error.to_string()))?;
+        if version > ClusterVersion::NEWEST {
+            let reason = format!(
+                "its cluster has version {version}, and this program knows none beyond {}: start a newer version of Headwater",
+                ClusterVersion::NEWEST
+            );
+            return Err(OpenError::of(Cause::Setting, &path, &reason));
+        }
+        generation.set_cluster_version(version);
         generation.check().map_err(|error| failed(&error.to_string()))?;
         generation.load_removals().map_err(|error| failed(&error.to_string()))?;
         Ok(generation)
@@ -158,6 +186,13 @@ impl Generation {
         let row = row.map_err(ReadError::from_rocksdb)?;
         let holes = row.map(|row| Holes::decode(&row)).transpose()?;
         Ok(holes.is_some_and(|holes| holes.contains(position % SPAN)))
+    }
+
+    /// The cluster version in force, as last committed.
+    fn stored_cluster_version(&self) -> Result<ClusterVersion, ReadError> {
+        let Some(row) = self.system_row(system_row::CLUSTER_VERSION)? else { return Ok(ClusterVersion::FIRST) };
+        let damaged = |_| ReadError::Damaged("family system: row 'cluster_version' has a wrong length".into());
+        Ok(ClusterVersion(u32::from_be_bytes(row.try_into().map_err(damaged)?)))
     }
 
     /// What is known in memory of removed events.

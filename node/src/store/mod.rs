@@ -56,6 +56,7 @@ pub(crate) use truncate::{TruncateError, Truncated};
 pub(crate) use write::{ChangedStream, ChangedStreams};
 pub(crate) use writer::StateWriter;
 
+use crate::event::ClusterVersion;
 use crate::fatal::Cause;
 use generation::Generation;
 use known_streams::KnownStreams;
@@ -263,6 +264,11 @@ impl Store {
     /// begins later.
     pub(crate) fn redactions(&self) -> u32 {
         self.inner.current.load().redactions()
+    }
+
+    /// The cluster version in force, as far as this node has applied the log.
+    pub(crate) fn cluster_version(&self) -> ClusterVersion {
+        self.inner.current.load().cluster_version()
     }
 
     /// Keeps the state that a read found after `place` was taken, unless the stream has changed

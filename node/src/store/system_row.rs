@@ -7,6 +7,11 @@
 //! | `ids_before` | position u64 big-endian: events before it have their ids in family `event_id` |
 //! | `last_applied` | log id of the last applied entry, encoded by the caller |
 //! | `membership` | membership as of that entry, encoded by the caller |
+//! | `cluster_version` | the cluster version in force, u32 big-endian; absent before one was raised |
+//!
+//! A cluster version that changes other rows raises `format` in the batch that puts the version in
+//! force, and not when a database is opened: until then an older program may open it again
+//! (docs/adr/0027-cluster-version.md).
 
 use super::ReadError;
 use crate::event::Position;
@@ -32,6 +37,9 @@ pub(crate) const IDS_BEFORE: &[u8] = b"ids_before";
 pub(crate) const LAST_APPLIED: &[u8] = b"last_applied";
 /// Key of the membership.
 pub(crate) const MEMBERSHIP: &[u8] = b"membership";
+
+/// Key of the cluster version in force.
+pub(crate) const CLUSTER_VERSION: &[u8] = b"cluster_version";
 
 const COUNTERS_VERSION: u8 = 1;
 const COUNTERS_BYTES: usize = 25;

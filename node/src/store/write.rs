@@ -20,7 +20,8 @@ use super::system_row::{self, Counters};
 use super::writer_memory::WriterMemory;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
 use crate::event::{
-    EventNumber, MAX_NUMBER, Position, Recreation, StreamHead, StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks,
+    ClusterVersion, EventNumber, MAX_NUMBER, Position, Recreation, StreamHead, StreamMetadata, TOMBSTONE_EVENT_TYPE,
+    Ticks,
 };
 
 /// Initial size of a chunk's batch: room for some fifty events of usual size, so that it is not
@@ -115,6 +116,8 @@ pub(crate) struct Chunk<'writer> {
     /// The last id that was not found: its append follows, and need not look again.
     absent: Option<(u64, Uuid)>,
     pub(super) removals: Removals,
+    /// The cluster version that this chunk puts in force.
+    raised: Option<ClusterVersion>,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -133,6 +136,7 @@ impl<'writer> Chunk<'writer> {
             events: Vec::new(),
             absent: None,
             removals: Removals::default(),
+            raised: None,
             buffer: Vec::new(),
         }
     }
@@ -353,6 +357,18 @@ impl<'writer> Chunk<'writer> {
         }
     }
 
+    /// The cluster version in force.
+    pub(crate) fn cluster_version(&self) -> ClusterVersion {
+        self.raised.unwrap_or_else(|| self.generation.cluster_version())
+    }
+
+    /// Puts a cluster version in force.
+    pub(crate) fn raise_cluster_version(&mut self, version: ClusterVersion) {
+        let system = self.generation.family(options::SYSTEM);
+        self.batch.put_cf(system, system_row::CLUSTER_VERSION, version.0.to_be_bytes());
+        self.raised = Some(version);
+    }
+
     /// Writes the batch, with the log position of the last entry (and the membership, when the
     /// chunk changed it), both encoded by the caller. Then publishes it to readers and waiters. A
     /// failed write ends the process.
@@ -383,6 +399,9 @@ impl<'writer> Chunk<'writer> {
             crate::fatal::stop("writing to the state database", &error);
         }
         known.end_change(another());
+        if let Some(version) = self.raised {
+            self.generation.set_cluster_version(version);
+        }
         if let Some(redactions) = self.removals.redactions() {
             self.generation.set_redactions(redactions);
         }

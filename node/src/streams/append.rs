@@ -11,6 +11,7 @@ use super::limits::MAX_COMMAND_BYTES;
 use super::metadata::{AccessChange, check_settings_of_upkeep};
 use super::{RemoteCaller, Streams};
 use crate::access::Right;
+use crate::cluster::EncodedCommand;
 use crate::event::id_retention::WrongRetention;
 use crate::event::metadata::AclError;
 use crate::event::{EventNumber, ExpectedVersion, Position, StreamName, WriteOutcome};
@@ -89,7 +90,11 @@ impl Streams {
 
 /// The command, encoded once: the same bytes go into the log, to other nodes and to the state
 /// machine.
-fn encode(stream: &StreamName, expected_version: ExpectedVersion, events: CheckedEvents) -> Result<Bytes, AppendError> {
+fn encode(
+    stream: &StreamName,
+    expected_version: ExpectedVersion,
+    events: CheckedEvents,
+) -> Result<EncodedCommand, AppendError> {
     let write_id = match expected_version {
         ExpectedVersion::NoStream => Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),
         // The events' ids tell copies of the append (docs/adr/0016-copies-of-a-write.md).
@@ -105,5 +110,5 @@ fn encode(stream: &StreamName, expected_version: ExpectedVersion, events: Checke
     if command.encoded_len() > MAX_COMMAND_BYTES {
         return Err(AppendError::TooLarge);
     }
-    Ok(command.encode_to_vec().into())
+    Ok(EncodedCommand::of(&command))
 }

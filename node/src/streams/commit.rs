@@ -1,12 +1,10 @@
 //! What appends and deletes have in common: the leader may have to take them, each commits one
 //! command, and what can come of that.
 
-use bytes::Bytes;
-
 use super::Streams;
 use super::authorize::Grant;
 use super::refusal::Refusal;
-use crate::cluster::{Leader, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
+use crate::cluster::{EncodedCommand, Leader, Requester, UPKEEP_HAS_TO_WAIT, Write, WriteError};
 use crate::event::WriteOutcome;
 use crate::timing::{self, Phase};
 
@@ -52,6 +50,7 @@ impl From<WriteError> for CommitError {
             WriteError::NoLeader => Self::Refused(Refusal::NotReady),
             WriteError::Busy => Self::Refused(Refusal::Busy),
             WriteError::Denied => Self::Refused(Refusal::Denied),
+            WriteError::NotYet(reason) => Self::Rejected { reason },
             WriteError::Unknown => Self::Unknown,
         }
     }
@@ -69,7 +68,8 @@ impl CommitError {
             | WriteOutcome::Scavenged { .. }
             | WriteOutcome::Redacted { .. }
             | WriteOutcome::Imported { .. }
-            | WriteOutcome::NotImported(_) => Self::Answer(outcome),
+            | WriteOutcome::NotImported(_)
+            | WriteOutcome::VersionRaised { .. } => Self::Answer(outcome),
         }
     }
 }
@@ -97,8 +97,8 @@ impl Streams {
         Err(CommitError::Rejected { reason: UPKEEP_HAS_TO_WAIT.to_owned() })
     }
 
-    /// Commits an encoded command on behalf of the caller that has the right to it.
-    pub(super) async fn commit(&self, grant: Grant<'_>, command: Bytes) -> Result<WriteOutcome, WriteError> {
+    /// Commits a command on behalf of the caller that has the right to it.
+    pub(super) async fn commit(&self, grant: Grant<'_>, command: EncodedCommand) -> Result<WriteOutcome, WriteError> {
         let _phase = timing::phase(Phase::Commit);
         let requester = Requester::Caller(grant.caller.clone());
         self.cluster.write(Write { command, requester, authorized_in: grant.authorized_in }).await

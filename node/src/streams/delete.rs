@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use headwater_proto::stored::{self, command};
-use prost::Message;
 use uuid::Uuid;
 
 use super::commit::CommitError;
 use super::{RemoteCaller, Streams, audit};
 use crate::access::Right;
+use crate::cluster::EncodedCommand;
 use crate::event::{ExpectedVersion, Position, StreamName, WriteOutcome};
 
 /// The end of a stream.
@@ -63,7 +63,7 @@ impl Streams {
 
 /// The command, encoded once: the same bytes go into the log, to other nodes and to the state
 /// machine.
-fn encode(delete: Delete<'_>) -> Bytes {
+fn encode(delete: Delete<'_>) -> EncodedCommand {
     let delete = stored::Delete {
         stream: delete.stream.as_str().to_owned(),
         expected_version: delete.expected_version.to_number(),
@@ -75,5 +75,5 @@ fn encode(delete: Delete<'_>) -> Bytes {
         event_id: Bytes::copy_from_slice(Uuid::new_v4().as_bytes()),
         keeps_access_list: true,
     };
-    stored::Command::of_streams(command::Kind::Delete(delete)).encode_to_vec().into()
+    EncodedCommand::of(&stored::Command::of_streams(command::Kind::Delete(delete)))
 }

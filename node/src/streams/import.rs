@@ -10,7 +10,7 @@ use super::events::{EventError, check_size};
 use super::limits::{MAX_COMMAND_BYTES, MAX_EVENTS_PER_APPEND};
 use super::refusal::Refusal;
 use super::{RemoteCaller, Streams, audit};
-use crate::cluster::{Requester, Write};
+use crate::cluster::{EncodedCommand, Requester, Write};
 use crate::event::{
     EventNumber, ImportRefusal, MAX_NUMBER, Position, RecordedEvent, StreamName, StreamNameError, WriteOutcome,
 };
@@ -137,10 +137,10 @@ impl Import {
         self.progress = Some(ImportProgress { stream, document });
     }
 
-    fn encode(self) -> Option<Bytes> {
+    fn encode(self) -> Option<EncodedCommand> {
         let Self { events, ends, progress } = self;
         let command = Command::of_maintenance(stored::command::Kind::Import(stored::Import { events, progress, ends }));
-        (command.encoded_len() <= MAX_COMMAND_BYTES).then(|| command.encode_to_vec().into())
+        (command.encoded_len() <= MAX_COMMAND_BYTES).then(|| EncodedCommand::of(&command))
     }
 }
 

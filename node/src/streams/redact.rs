@@ -1,12 +1,11 @@
 //! Blanking single events, for people who have to be forgotten.
 
 use headwater_proto::stored::{self, Command, command};
-use prost::Message;
 
 use super::commit::CommitError;
 use super::{RemoteCaller, Streams, audit};
 use crate::access::user::USERS;
-use crate::cluster::{Requester, Write};
+use crate::cluster::{EncodedCommand, Requester, Write};
 use crate::event::stream_name::USER_PREFIX;
 use crate::event::{EventNumber, Position, StreamName, WriteOutcome};
 use crate::store::{ReadError, ReadView};
@@ -40,7 +39,7 @@ impl Streams {
             return Err(CommitError::Rejected { reason: reason.to_owned() });
         }
         let redact = stored::Redact { stream: stream.as_str().to_owned(), number };
-        let command = Command::of_maintenance(command::Kind::Redact(redact)).encode_to_vec().into();
+        let command = EncodedCommand::of(&Command::of_maintenance(command::Kind::Redact(redact)));
         let requester = Requester::Caller(client.caller.clone());
         let outcome = self.cluster.write(Write { command, requester, authorized_in: None }).await?;
         let WriteOutcome::Redacted { position } = outcome else { return Err(CommitError::of(outcome)) };

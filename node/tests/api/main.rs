@@ -23,6 +23,7 @@ mod scavenge;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;
+mod versions;
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};

@@ -103,6 +103,21 @@ impl Nodes {
 
     /// Starts a node with another list of members, and further options.
     pub(crate) async fn start_node_listing(&mut self, index: usize, members: &str, further: &[String]) {
+        let options = self.options_of(index, members, further);
+        self.nodes[index] = Some(Node::start(configured(&options), OPEN_FILES).await.unwrap());
+    }
+
+    /// Why a node does not start with further options.
+    pub(crate) async fn start_is_refused(&self, index: usize, further: &[String]) -> String {
+        let members = format!("--members={}", self.places.members());
+        let options = self.options_of(index, &members, further);
+        match Node::start(configured(&options), OPEN_FILES).await {
+            Ok(_) => panic!("node {index} starts"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    fn options_of(&self, index: usize, members: &str, further: &[String]) -> Vec<String> {
         assert!(self.nodes[index].is_none(), "node {index} runs");
         let id = (index + 1).to_string();
         let mut options = vec![
@@ -115,7 +130,7 @@ impl Nodes {
         if !options.iter().any(|option| option.starts_with("--start-wait-ms")) {
             options.push("--start-wait-ms=0".to_owned());
         }
-        self.nodes[index] = Some(Node::start(configured(&options), OPEN_FILES).await.unwrap());
+        options
     }
 
     /// Stops a node in order.

@@ -14,6 +14,6 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(4);
 ///
 /// # Errors
 /// That of the change; or it was not committed in time, and may be later.
-pub(super) async fn in_time(change: impl Future<Output = Result<(), ChangeError>>) -> Result<(), ChangeError> {
+pub(super) async fn in_time<T>(change: impl Future<Output = Result<T, ChangeError>>) -> Result<T, ChangeError> {
     timeout(COMMIT_DEADLINE, change).await.unwrap_or_else(|_| Err(ChangeError::late()))
 }

@@ -19,6 +19,10 @@ use crate::transport::NodeId;
 /// How often the memberships are compared; the others are asked about as often.
 const COMPARE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// So often in a row a node has to find that it was left out. A disk that is just being taken in
+/// still lacks the entry that does so, and may have heard the others last before they had it.
+const LOOKS: u32 = 3;
+
 /// Looks whether this node is still a member.
 pub(crate) struct Departure {
     pub(crate) membership: Arc<OwnMembership>,
@@ -33,12 +37,14 @@ impl Departure {
     /// Works until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let own = self.membership.node_id();
+        let mut found = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(COMPARE_INTERVAL) => {}
             }
-            let is_removed = self.is_removed(own);
+            found = if self.is_removed(own) { LOOKS.min(found + 1) } else { 0 };
+            let is_removed = found == LOOKS;
             if !self.membership.set_removed(is_removed) {
                 continue;
             }

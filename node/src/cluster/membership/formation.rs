@@ -21,7 +21,9 @@ use crate::cluster::log_reminder::LogReminder;
 use crate::cluster::membership::replacement::Replacement;
 use crate::cluster::own_membership::OwnMembership;
 use crate::cluster::status::peers::Peers;
+use crate::cluster::versions::Versions;
 use crate::config::{Config, MemberConfig};
+use crate::event::ClusterVersion;
 use crate::raft::Consensus;
 use crate::transport::{Member, NodeId};
 
@@ -65,12 +67,17 @@ pub(crate) struct Formation {
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// Lets members of a restored cluster vote that have caught up.
     pub(crate) replacement: Arc<Replacement>,
+    /// Whether this node can apply what is in force in the cluster.
+    pub(crate) versions: Arc<Versions>,
 }
 
 impl Formation {
     /// Works until this node is part of a cluster, or until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut reminder = LogReminder::every(REMIND_INTERVAL);
+        if let Some(problem) = self.membership.how_to_move() {
+            tracing::warn!("{problem}");
+        }
         loop {
             match self.round().await {
                 Round::Done => return,
@@ -165,7 +172,8 @@ impl Formation {
                 canonical_list: self.membership.canonical_list(),
                 restored_backup: Bytes::new(),
             };
-            join(&self.connector, member, node_id, cluster_id, invitation).await?;
+            // A cluster begins with the first version, whatever its founders can apply.
+            join(&self.connector, member, node_id, cluster_id, ClusterVersion::FIRST, invitation).await?;
             let addresses = Member::at(member.raft_address.as_str(), member.http_address.as_str());
             members.insert(node_id, addresses);
         }
@@ -212,8 +220,13 @@ impl Formation {
         if let Err(reason) = self.adopt_cluster(status.cluster_id.as_deref().unwrap_or_default()) {
             return Round::Waiting(format!("server {} cannot take this node back: {reason}", leader.id));
         }
+        // Its entries may be of that version, and come as soon as the leader agrees.
+        if let Err(refused) = self.versions.promise_to_join(ClusterVersion::reported(status.cluster_version)).await {
+            return Round::Misconfigured(refused.message().to_owned());
+        }
         let own = self.membership.own_member();
         let request = wire::RejoinRequest {
+            newest_cluster_version: self.versions.newest().0,
             member: Some(stored::Member {
                 node_id: self.identity.node_id().0,
                 raft_address: own.raft_address,

@@ -10,6 +10,7 @@ use super::asked::{Answer, Asked};
 use super::formation::{Formation, Round};
 use super::join::{Invitation, join};
 use crate::config::MemberConfig;
+use crate::event::ClusterVersion;
 use crate::raft::{Members, ServerState};
 use crate::transport::{Member, NodeId};
 
@@ -126,10 +127,13 @@ impl Formation {
                 member.id
             ));
         }
+        let newest = ClusterVersion::reported(status.newest_cluster_version);
+        self.versions.check_newcomer(member.id, newest)?;
         let invitation = Invitation::ToListed {
             canonical_list: self.membership.canonical_list(),
             restored_backup: own.map(|own| own.backup).unwrap_or_default(),
         };
-        join(&self.connector, member, NodeId(status.node_id), cluster_id, invitation).await
+        let version = self.versions.in_force();
+        join(&self.connector, member, NodeId(status.node_id), cluster_id, version, invitation).await
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::cluster::connector::Connector;
 use crate::cluster::status::peers::reason_of;
 use crate::config::MemberConfig;
+use crate::event::ClusterVersion;
 use crate::transport::NodeId;
 
 /// How long a server may take to agree.
@@ -29,7 +30,7 @@ pub(super) enum Invitation {
     ToRunning,
 }
 
-/// Makes a server accept the log of this cluster.
+/// Makes a server accept the log of this cluster, in which this version is in force.
 ///
 /// # Errors
 /// Why it does not, in a sentence; or it is not the node any more that was asked before.
@@ -38,6 +39,7 @@ pub(super) async fn join(
     server: &MemberConfig,
     node_id: NodeId,
     cluster_id: Uuid,
+    version: ClusterVersion,
     invitation: Invitation,
 ) -> Result<(), String> {
     let to_running_cluster = matches!(invitation, Invitation::ToRunning);
@@ -46,7 +48,9 @@ pub(super) async fn join(
         Invitation::ToRunning => (String::new(), Bytes::new()),
     };
     let cluster_id = cluster_id.as_bytes().to_vec().into();
-    let request = wire::JoinRequest { cluster_id, configured_members, to_running_cluster, restored_backup };
+    let cluster_version = version.0;
+    let request =
+        wire::JoinRequest { cluster_id, configured_members, to_running_cluster, restored_backup, cluster_version };
     let refused = |status: tonic::Status| format!("server {} refuses: {}", server.id, reason_of(&status));
     let mut client = connector.client(server.id, &server.raft_address).map_err(refused)?;
     let answer = timeout(JOIN_DEADLINE, client.join(request)).await;

@@ -15,6 +15,8 @@ use crate::cluster::leadership::Leadership;
 use crate::cluster::read_barrier::ReadGate;
 use crate::cluster::servers::Servers;
 use crate::cluster::status::peers::Peers;
+use crate::cluster::versions::Versions;
+use crate::event::ClusterVersion;
 use crate::raft::{ChangeError, Consensus, Members};
 use crate::transport::{Member, NodeId};
 
@@ -38,6 +40,8 @@ pub(crate) struct Replacement {
     changing_members: Arc<tokio::sync::Mutex<()>>,
     /// Which servers have a place that a disk could take.
     servers: Arc<Servers>,
+    /// What a member has to be able to apply.
+    versions: Arc<Versions>,
 }
 
 impl Replacement {
@@ -49,9 +53,10 @@ impl Replacement {
         barrier: Arc<ReadGate>,
         peers: Peers,
         servers: Arc<Servers>,
+        versions: Arc<Versions>,
     ) -> Self {
         let (promoting, changing_members) = (Mutex::default(), Arc::default());
-        Self { identity, consensus, leadership, barrier, peers, promoting, changing_members, servers }
+        Self { identity, consensus, leadership, barrier, peers, promoting, changing_members, servers, versions }
     }
 
     /// The turn of changes of members.
@@ -61,7 +66,12 @@ impl Replacement {
 
     /// Adds `node_id` as a learner in place of the former disk of the same server, and lets it vote
     /// once it has caught up. Repeating the request is harmless.
-    pub(crate) async fn replace(self: &Arc<Self>, node_id: NodeId, addresses: Member) -> Result<Uuid, Status> {
+    pub(crate) async fn replace(
+        self: &Arc<Self>,
+        node_id: NodeId,
+        addresses: Member,
+        newest: ClusterVersion,
+    ) -> Result<Uuid, Status> {
         let cluster_id = self.identity.cluster_id().ok_or_else(|| Status::unavailable("not part of a cluster"))?;
         if !self.leadership.is_local() {
             return Err(Status::unavailable("not the leader"));
@@ -102,9 +112,13 @@ impl Replacement {
         }
         let add = async {
             let _one_at_a_time = self.changing_members.lock().await;
-            self.consensus.add_learner(node_id, addresses).await
+            // No other version is put in force before the node is a member.
+            if let Err(refusal) = self.versions.check_newcomer(node_id.server(), newest) {
+                return Ok(Err(Status::failed_precondition(refusal)));
+            }
+            self.consensus.add_learner(node_id, addresses).await.map(Ok)
         };
-        in_time(add).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        in_time(add).await.map_err(|error| Status::unavailable(error.to_string()))??;
         self.promote_in_background(node_id);
         Ok(cluster_id)
     }

@@ -109,6 +109,7 @@ impl Statistics {
     /// Updates the gauges that consensus feeds.
     pub(crate) fn update_gauges(&self) {
         let seen = self.consensus.seen();
+        self.metrics.cluster_version.set(self.store.cluster_version().0.into());
         self.metrics.committed_entries.set(seen.committed_entries.unwrap_or(0) as i64);
         self.metrics.replication_lag.clear();
         for peer in self.others(&seen) {

@@ -11,6 +11,8 @@ use super::peers::Peers;
 use super::report::{Role, Status, role_from_wire};
 use crate::cluster::leadership::Leader;
 use crate::cluster::own_membership::OwnMembership;
+use crate::cluster::versions::Gated;
+use crate::event::ClusterVersion;
 use crate::raft::{Members, Seen};
 use crate::transport::{Member, NodeId};
 
@@ -72,6 +74,8 @@ pub(crate) struct Progress {
     pub(crate) lag_entries: Option<u64>,
     /// Version of its program; `None` in versions that do not say.
     pub(crate) version: Option<String>,
+    /// The newest cluster version that it can apply.
+    pub(crate) newest_cluster_version: ClusterVersion,
 }
 
 /// The cluster, as the node that was asked sees it.
@@ -91,6 +95,10 @@ pub(crate) struct Overview {
     pub(crate) is_changed: bool,
     /// The members, in order of their server id.
     pub(crate) members: Vec<MemberOverview>,
+    /// The cluster version in force.
+    pub(crate) cluster_version: ClusterVersion,
+    /// Later versions that the asked node can apply, and what they wait for.
+    pub(crate) gated: Vec<Gated>,
     /// How well the cluster is.
     pub(crate) condition: Condition,
     /// What is not as it should be, for people.
@@ -154,6 +162,8 @@ impl Overviews {
             quorum: Quorum::of(&newest, is_alive),
             is_changed: seen.members.are_changed(),
             members,
+            cluster_version: self.status.versions.in_force(),
+            gated: self.status.versions.gated(),
             condition,
             problems,
         }
@@ -222,6 +232,7 @@ impl Overviews {
                 applied_entries: status.applied_index,
                 lag_entries: end.map(|end| end.saturating_sub(status.applied_index)),
                 version: says_more.then(|| status.version.clone()),
+                newest_cluster_version: ClusterVersion::reported(status.newest_cluster_version),
             }
         });
         let state = heard.as_ref().map_or(Role::Unknown, |(status, _)| role_from_wire(status.role()));

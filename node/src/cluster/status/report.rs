@@ -13,15 +13,12 @@ use crate::cluster::identity::Identity;
 use crate::cluster::leadership::{Leader, LeaderHint, Leadership};
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::own_membership::OwnMembership;
+use crate::cluster::versions::Versions;
 use crate::config::{Config, MemberConfig};
 use crate::event::{Position, Ticks};
 use crate::raft::{Consensus, Seen, ServerState};
 use crate::store::{self, Store};
 use crate::transport::{Member, NodeId};
-
-/// The changes of members in a running cluster that this version knows (docs/adr/0024): 1 for those
-/// of the first version that knew any.
-pub(crate) const MEMBER_CHANGES: u32 = 1;
 
 /// The role of a node; names in the API follow contract/services 5.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +108,8 @@ pub(crate) struct Status {
     pub(crate) priority: AtomicI32,
     /// Knows the addresses to use for members.
     pub(crate) connector: Connector,
+    /// Knows what this node can apply, and what all can.
+    pub(crate) versions: Arc<Versions>,
 }
 
 impl Status {
@@ -151,10 +150,12 @@ impl Status {
             priority: self.priority.load(Ordering::Relaxed),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             log_entries: seen.log_entries,
-            member_changes: MEMBER_CHANGES,
             waits_to_be_added: self.membership.waits_to_be_added(),
             members: committed_members(&seen),
             restored_for: self.identity.restored_for(),
+            newest_cluster_version: self.versions.newest().0,
+            cluster_version: self.versions.in_force().0,
+            promised_cluster_version: self.versions.promised().0,
         }
     }
 
@@ -232,7 +233,8 @@ impl Status {
             return Some(rival);
         }
         if !self.lifecycle.has_recovered() {
-            return Some("recovering: waiting until the cluster confirms what this node had stored".to_owned());
+            let recovering = || "recovering: waiting until the cluster confirms what this node had stored".to_owned();
+            return Some(self.membership.how_to_move().unwrap_or_else(recovering));
         }
         if !self.membership.is_member() && !self.membership.is_replica() {
             // If the operator took this node for healthy, the next wiped disk could cost the

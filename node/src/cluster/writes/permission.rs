@@ -34,7 +34,10 @@ impl Permission {
                 (command::APPEND, WireType::LengthDelimited) => Change::Append(AppendHeader::read(reader.bytes())?),
                 (command::DELETE, WireType::LengthDelimited) => Change::Delete(read_delete(reader.bytes())?),
                 (command::APPEND_ALL, WireType::LengthDelimited) => Change::AppendAll(read_append_all(reader.bytes())?),
-                (command::SCAVENGE | command::REDACT | command::IMPORT, WireType::LengthDelimited) => {
+                (
+                    command::SCAVENGE | command::REDACT | command::IMPORT | command::RAISE_VERSION,
+                    WireType::LengthDelimited,
+                ) => {
                     reader.bytes();
                     Change::Maintenance
                 }
@@ -63,7 +66,8 @@ enum Change<'a> {
     Append(AppendHeader<'a>),
     Delete(&'a str),
     AppendAll(Vec<AppendHeader<'a>>),
-    /// Removal of what nobody can see, the redaction of an event, or an import.
+    /// Removal of what nobody can see, the redaction of an event, an import, or another cluster
+    /// version.
     Maintenance,
 }
 
@@ -147,7 +151,7 @@ fn read_append_all(encoded: &[u8]) -> Result<Vec<AppendHeader<'_>>, Malformed> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use headwater_proto::stored::{Append, AppendAll, Command, Delete, Import, NewEvent, command::Kind};
+    use headwater_proto::stored::{Append, AppendAll, Command, Delete, Import, NewEvent, RaiseVersion, command::Kind};
     use prost::Message;
 
     use super::*;
@@ -190,6 +194,7 @@ mod tests {
             (delete("b"), Purpose::Users, Permission::Unknown),
             (Kind::Import(Import::default()), Purpose::Maintenance, Permission::Maintain),
             (Kind::Import(Import::default()), Purpose::Streams, Permission::Unknown),
+            (Kind::RaiseVersion(RaiseVersion::default()), Purpose::Maintenance, Permission::Maintain),
             (append_all(), Purpose::Maintenance, Permission::Unknown),
         ] {
             assert_eq!(needed(Some(kind), purpose.into()), expected);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use headwater_proto::cluster as wire;
+use headwater_proto::stored::Command;
+use prost::Message;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -16,8 +18,9 @@ use super::gate::{Gate, Proposed, Respond, Shut};
 use super::permission::Permission;
 use crate::cluster::groups::Groups;
 use crate::cluster::leadership::{Leader, LeaderTerm, Leadership};
+use crate::cluster::versions::Versions;
 use crate::cluster::wire::requester_from_wire;
-use crate::event::WriteOutcome;
+use crate::event::{ClusterVersion, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::transport::NodeId;
@@ -25,11 +28,27 @@ use crate::transport::NodeId;
 /// How long to wait for a change of leader before trying the known leader again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 
+/// A command in the bytes that are forwarded, logged and applied.
+#[derive(Debug, Clone)]
+pub(crate) struct EncodedCommand {
+    bytes: Bytes,
+    /// The cluster version that has to be in force.
+    needs: ClusterVersion,
+}
+
+impl EncodedCommand {
+    /// Encodes a command, once.
+    pub(crate) fn of(command: &Command) -> Self {
+        let needs = command.kind.as_ref().map_or(ClusterVersion::FIRST, |kind| ClusterVersion(kind.needed_version()));
+        Self { bytes: command.encode_to_vec().into(), needs }
+    }
+}
+
 /// A write and the facts that decide whether it is allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Write {
-    /// An encoded [`headwater_proto::stored::Command`].
-    pub(crate) command: Bytes,
+    /// What is to be written.
+    pub(crate) command: EncodedCommand,
     /// The party on whose behalf the write is made.
     pub(crate) requester: Requester,
     /// The term in which this node, as leader, has just found that the requester may make the
@@ -54,6 +73,18 @@ pub(crate) enum WriteError {
     /// Certainly not written: by the leader's state the requester may not make it. 401.
     #[error("not allowed")]
     Denied,
+    /// Certainly not written: a member may not be able to apply it. A sentence that names it.
+    #[error("{0}")]
+    NotYet(String),
+}
+
+/// The parts of the room, and below it, that writes need.
+pub(crate) struct WriteParts {
+    pub(crate) leadership: Arc<Leadership>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) store: Store,
+    pub(crate) versions: Arc<Versions>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// How long a write may take.
@@ -77,23 +108,18 @@ pub(crate) struct Writes {
     forwards: Forwards,
     /// The local copy, which has to apply a write before it is answered.
     store: Store,
+    /// Know what every member can apply.
+    versions: Arc<Versions>,
     metrics: Arc<Metrics>,
     limits: WriteLimits,
 }
 
 impl Writes {
     /// Refuses writes until there is a leader and an authorizer.
-    pub(crate) fn new(
-        leadership: Arc<Leadership>,
-        groups: Arc<Groups>,
-        gate: Gate,
-        forwards: Forwards,
-        store: Store,
-        metrics: Arc<Metrics>,
-        limits: WriteLimits,
-    ) -> Self {
+    pub(crate) fn new(parts: WriteParts, gate: Gate, forwards: Forwards, limits: WriteLimits) -> Self {
+        let WriteParts { leadership, groups, store, versions, metrics } = parts;
         let check = LeaderCheck::new(leadership.clone());
-        Self { leadership, groups, check, gate, forwards, store, metrics, limits }
+        Self { leadership, groups, check, gate, forwards, store, versions, metrics, limits }
     }
 
     /// Registers the rules that decide on writes while this node leads. No write is made before.
@@ -114,6 +140,9 @@ impl Writes {
     /// A command is repeated when its first attempt was cut off: event ids make a repetition exact,
     /// however far the first one got.
     pub(crate) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
+        // The leader may be of an older version and could only call the command unknown. A version
+        // that is in force here is in force for all.
+        self.versions.check(write.command.needs).map_err(WriteError::NotYet)?;
         let started = Instant::now();
         let deadline = started + self.limits.deadline;
         let give_up_unsent = started + self.limits.leader_wait.min(self.limits.deadline);
@@ -165,7 +194,7 @@ impl Writes {
         deadline: Instant,
         leader_changes: &mut watch::Receiver<Leader>,
     ) -> Proposed {
-        let Write { command, requester, authorized_in } = write;
+        let Write { command: EncodedCommand { bytes: command, .. }, requester, authorized_in } = write;
         let leader = leader_changes.borrow_and_update().clone();
         match &leader {
             // The gate keeps the deadline and watches leadership itself, once for a whole batch.

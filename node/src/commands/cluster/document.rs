@@ -31,7 +31,20 @@ pub(super) struct Document {
     pub(super) voters: usize,
     pub(super) voters_answering: usize,
     pub(super) voters_needed: usize,
+    /// Absent in versions that know none.
+    pub(super) cluster_version: Option<u32>,
+    #[serde(default)]
+    pub(super) gated: Vec<GatedVersion>,
     pub(super) members: Vec<Member>,
+}
+
+/// A cluster version that is not in force yet.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct GatedVersion {
+    pub(super) version: u32,
+    pub(super) adds: String,
+    pub(super) waits_for: Vec<String>,
 }
 
 /// One of its members.
@@ -49,6 +62,7 @@ pub(super) struct Member {
     pub(super) applied: Option<u64>,
     pub(super) lag: Option<u64>,
     pub(super) version: Option<String>,
+    pub(super) newest_cluster_version: Option<u32>,
 }
 
 /// Asks the node; also gives its answer as it came.

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use super::document::{Condition, Document, Member};
+use super::document::{Condition, Document, GatedVersion, Member};
 use crate::commands::columns;
 
-const HEADINGS: [&str; 10] =
-    ["SERVER", "ROLE", "STATE", "ANSWERS", "TERM", "LOG END", "APPLIED", "LAG", "VERSION", "RAFT / HTTP"];
+const HEADINGS: [&str; 11] =
+    ["SERVER", "ROLE", "STATE", "ANSWERS", "TERM", "LOG END", "APPLIED", "LAG", "VERSION", "KNOWS", "RAFT / HTTP"];
 
-/// The table, below a line about the whole, above lines about what is wrong.
+/// The table, below lines about the whole, above lines about what is wrong.
 pub(super) fn of(document: &Document) -> String {
     let condition = match document.condition {
         Condition::Healthy => "healthy",
@@ -25,17 +25,32 @@ pub(super) fn of(document: &Document) -> String {
         document.voters_needed,
         document.asked,
     );
+    // Writing to a String cannot fail.
+    let _ = write_versions(document, &mut out);
     let mut rows = vec![HEADINGS.map(str::to_owned).to_vec()];
     rows.extend(document.members.iter().map(|member| row(member).to_vec()));
     let widths: [usize; HEADINGS.len()] = columns::widths(&rows);
     for row in rows {
-        // Writing to a String cannot fail.
         let _ = writeln!(out, "{}", columns::line(&row, &widths));
     }
     for problem in &document.problems {
         let _ = writeln!(out, "! {problem}");
     }
     out
+}
+
+/// The cluster version in force, and what others wait for.
+fn write_versions(document: &Document, out: &mut String) -> std::fmt::Result {
+    let Some(in_force) = document.cluster_version else { return Ok(()) };
+    write!(out, "cluster version {in_force}")?;
+    for GatedVersion { version, adds, waits_for } in &document.gated {
+        write!(out, "; version {version} ({adds}) ")?;
+        match waits_for.as_slice() {
+            [] => write!(out, "is about to be in force")?,
+            laggards => write!(out, "is not in force: {}", laggards.join(", "))?,
+        }
+    }
+    writeln!(out)
 }
 
 fn row(member: &Member) -> [String; HEADINGS.len()] {
@@ -50,6 +65,7 @@ fn row(member: &Member) -> [String; HEADINGS.len()] {
         number(member.applied),
         number(member.lag),
         member.version.clone().unwrap_or_else(|| "-".to_owned()),
+        member.newest_cluster_version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
         format!("{} / {}", member.raft, member.http),
     ]
 }
@@ -71,7 +87,8 @@ mod tests {
             log_end: None,
             applied: Some(1_000_000),
             lag,
-            version: Some("0.1.0".into()),
+            version: lag.map(|_| "0.2.0".into()),
+            newest_cluster_version: lag.map_or(Some(1), |_| Some(2)),
         };
         let document = Document {
             cluster_id: Some("x".into()),
@@ -83,13 +100,20 @@ mod tests {
             voters: 2,
             voters_answering: 1,
             voters_needed: 2,
+            cluster_version: Some(1),
+            gated: vec![GatedVersion {
+                version: 2,
+                adds: "changes".into(),
+                waits_for: vec!["server 12 knows none beyond 1".into()],
+            }],
             members: vec![member(1, "leader", Some(0)), member(12, "replica", None)],
         };
         let expected = "\
 cluster x: degraded, leader 1, term 3; 1 of 2 voters answer, 2 are needed (as server 1 sees it)
-SERVER  ROLE     STATE  ANSWERS  TERM  LOG END  APPLIED  LAG  VERSION  RAFT / HTTP
-1       leader   Slave  yes      3     -        1000000  0    0.1.0    10.0.0.1:1113 / 10.0.0.1:2113
-12      replica  Slave  no       3     -        1000000  -    0.1.0    10.0.0.1:1113 / 10.0.0.1:2113
+cluster version 1; version 2 (changes) is not in force: server 12 knows none beyond 1
+SERVER  ROLE     STATE  ANSWERS  TERM  LOG END  APPLIED  LAG  VERSION  KNOWS  RAFT / HTTP
+1       leader   Slave  yes      3     -        1000000  0    0.2.0    2      10.0.0.1:1113 / 10.0.0.1:2113
+12      replica  Slave  no       3     -        1000000  -    -        1      10.0.0.1:1113 / 10.0.0.1:2113
 ! server 12 does not answer
 ";
         assert_eq!(of(&document), expected);

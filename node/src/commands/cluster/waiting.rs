@@ -107,6 +107,7 @@ mod tests {
             applied: None,
             lag: *lag,
             version: None,
+            newest_cluster_version: None,
         };
         Document {
             cluster_id: None,
@@ -118,6 +119,8 @@ mod tests {
             voters: 1,
             voters_answering: 1,
             voters_needed: 1,
+            cluster_version: None,
+            gated: Vec::new(),
             members: members.iter().map(member).collect(),
         }
     }

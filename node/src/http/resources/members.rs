@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::cluster::view::{Condition, MemberOverview, Overview, Part, Progress};
+use crate::cluster::view::{Condition, Gated, MemberOverview, Overview, Part, Progress};
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
 use crate::http::exchange::media_type::MediaType;
@@ -25,7 +25,18 @@ struct Document {
     voters_answering: usize,
     voters_needed: usize,
     list_in_force: bool,
+    cluster_version: u32,
+    gated: Vec<GatedVersion>,
     members: Vec<Member>,
+}
+
+/// A cluster version that is not in force yet.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GatedVersion {
+    version: u32,
+    adds: &'static str,
+    waits_for: Vec<String>,
 }
 
 /// One of its members.
@@ -44,6 +55,7 @@ struct Member {
     applied: Option<u64>,
     lag: Option<u64>,
     version: Option<String>,
+    newest_cluster_version: Option<u32>,
 }
 
 /// GET /admin/cluster
@@ -72,8 +84,17 @@ impl Document {
             voters_answering: overview.quorum.alive,
             voters_needed: overview.quorum.needed,
             list_in_force: !overview.is_changed,
+            cluster_version: overview.cluster_version.0,
+            gated: overview.gated.iter().map(GatedVersion::of).collect(),
             members: overview.members.into_iter().map(Member::of).collect(),
         }
+    }
+}
+
+impl GatedVersion {
+    fn of(gated: &Gated) -> Self {
+        let waits_for = gated.waits_for.iter().map(ToString::to_string).collect();
+        Self { version: gated.version.0, adds: gated.version.adds(), waits_for }
     }
 }
 
@@ -99,6 +120,7 @@ impl Member {
             log_end: of_progress(|progress| progress.log_entries),
             applied: of_progress(|progress| Some(progress.applied_entries)),
             lag: of_progress(|progress| progress.lag_entries),
+            newest_cluster_version: progress.as_ref().map(|progress| progress.newest_cluster_version.0),
             version: progress.and_then(|progress| progress.version),
         }
     }

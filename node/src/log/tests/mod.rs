@@ -2,6 +2,7 @@
 
 mod damage;
 mod group_commit;
+mod promise;
 mod reading;
 mod shrinking;
 

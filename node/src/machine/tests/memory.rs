@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::super::state::{Batch, Damaged, View};
 use crate::event::{
-    EventNumber, MAX_NUMBER, Position, RecordedEvent, Recreation, Removable, RemovedEvents, StreamHead, StreamMetadata,
-    StreamNameRef, TOMBSTONE_EVENT_TYPE, Ticks,
+    ClusterVersion, EventNumber, MAX_NUMBER, Position, RecordedEvent, Recreation, Removable, RemovedEvents, StreamHead,
+    StreamMetadata, StreamNameRef, TOMBSTONE_EVENT_TYPE, Ticks,
 };
 
 /// See the module.
@@ -24,6 +24,8 @@ pub(super) struct Memory {
     removed: BTreeSet<Position>,
     /// Ranges of numbers that streams lack, by index of the stream.
     gaps: HashMap<usize, usize>,
+    /// Absent before it was raised.
+    cluster_version: Option<ClusterVersion>,
 }
 
 impl Memory {
@@ -128,6 +130,10 @@ impl View for Memory {
         self.events.len() as Position
     }
 
+    fn cluster_version(&self) -> ClusterVersion {
+        self.cluster_version.unwrap_or(ClusterVersion::FIRST)
+    }
+
     fn gaps(&self, stream: usize) -> usize {
         self.gaps.get(&stream).copied().unwrap_or_default()
     }
@@ -201,6 +207,10 @@ impl Batch for Memory {
 
     fn forget_ids(&mut self, stream: usize, removed_before: Ticks) {
         self.streams[stream].1.removed.forget(removed_before);
+    }
+
+    fn raise_cluster_version(&mut self, version: ClusterVersion) {
+        self.cluster_version = Some(version);
     }
 
     fn redact(&mut self, stream: usize, number: EventNumber) -> Result<Option<Position>, Damaged> {

@@ -128,7 +128,7 @@ impl Model {
     fn apply(&mut self, command: &Command) -> WriteOutcome {
         let id_of = |bytes: &Bytes| u128::from_be_bytes(bytes[..].try_into().unwrap());
         match command.kind.as_ref().unwrap() {
-            Kind::AppendAll(_) | Kind::Scavenge(_) | Kind::Redact(_) | Kind::Import(_) => {
+            Kind::AppendAll(_) | Kind::Scavenge(_) | Kind::Redact(_) | Kind::Import(_) | Kind::RaiseVersion(_) => {
                 unreachable!("the model is of writes to single streams")
             }
             Kind::Append(append) => {

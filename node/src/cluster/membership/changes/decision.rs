@@ -81,7 +81,8 @@ pub(crate) struct Situation {
     pub(crate) members: Vec<Known>,
     /// Whether one list of voters is being exchanged for another.
     pub(crate) is_exchanging: bool,
-    /// Whether the members were changed before, which no older member would have let happen.
+    /// Whether the members were changed before, which no older member would have let happen, or the
+    /// cluster version in force says that there is none.
     pub(crate) is_changed: bool,
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_proto::cluster as wire;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 use uuid::Uuid;
@@ -17,9 +18,10 @@ use crate::cluster::membership::commit::in_time;
 use crate::cluster::membership::join::{Invitation, join};
 use crate::cluster::read_barrier::ReadGate;
 use crate::cluster::status::peers::{Peers, reason_of};
-use crate::cluster::status::report::MEMBER_CHANGES;
+use crate::cluster::versions::Versions;
 use crate::cluster::writes::write::Writes;
 use crate::config::MemberConfig;
+use crate::event::ClusterVersion;
 use crate::raft::{ChangeError, Consensus, Members, MembersStep, Seen};
 use crate::transport::{Member, NodeId};
 
@@ -79,6 +81,8 @@ pub(crate) struct MemberChanges {
     pub(crate) writes: Arc<Writes>,
     /// Held while the members are changed: one change at a time.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    /// What a member has to be able to apply.
+    pub(crate) versions: Arc<Versions>,
 }
 
 impl MemberChanges {
@@ -132,14 +136,14 @@ impl MemberChanges {
                 votes: newest.contains(&id),
                 is_alive: id == own || heard.as_ref().is_some_and(|heard| heard.is_alive()),
                 lag: if id == own { Some(0) } else { seen.lag_of(id) },
-                knows_changes: id == own || heard.is_some_and(|heard| heard.status.member_changes >= MEMBER_CHANGES),
+                knows_changes: id == own || heard.is_some_and(|heard| knows_changes(&heard.status)),
             }
         };
         Situation {
             leader: own,
             members: seen.members.all().map(known).collect(),
             is_exchanging: seen.members.are_exchanging(),
-            is_changed: seen.members.are_changed(),
+            is_changed: seen.members.are_changed() || self.versions.in_force() >= ClusterVersion::MEMBER_CHANGES,
         }
     }
 
@@ -181,7 +185,8 @@ impl MemberChanges {
             }
             _ => format!("server {server} does not answer at {}: {}", address.raft_address, reason_of(&status)),
         })?;
-        if status.member_changes < MEMBER_CHANGES {
+        self.versions.check_newcomer(server, ClusterVersion::reported(status.newest_cluster_version))?;
+        if !knows_changes(&status) {
             return Err(format!("server {server} runs a version that cannot be added to a running cluster"));
         }
         let node_id = NodeId(status.node_id);
@@ -189,7 +194,7 @@ impl MemberChanges {
             return Err(format!("node {node_id} at {} is a member already", address.raft_address));
         }
         let cluster_id = self.identity.cluster_id().unwrap_or_else(Uuid::nil);
-        join(&self.connector, &address, node_id, cluster_id, Invitation::ToRunning).await?;
+        join(&self.connector, &address, node_id, cluster_id, self.versions.in_force(), Invitation::ToRunning).await?;
         Ok(node_id)
     }
 
@@ -258,4 +263,9 @@ impl MemberChanges {
             Leader::Remote(_) | Leader::Unknown => Err(Failure::Unknown),
         }
     }
+}
+
+/// Whether the node has said that it knows changes of members.
+fn knows_changes(status: &wire::StatusResponse) -> bool {
+    ClusterVersion::reported(status.newest_cluster_version) >= ClusterVersion::MEMBER_CHANGES
 }
