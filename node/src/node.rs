@@ -2,11 +2,13 @@
 
 #[cfg(test)]
 mod access_tests;
+mod check;
 mod client_port;
 mod clock;
 #[cfg(test)]
 mod leader_end_tests;
 mod node_port;
+mod open_files;
 #[cfg(test)]
 mod node_port_tests;
 #[cfg(test)]
@@ -14,12 +16,11 @@ mod stale_follower_tests;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 pub(crate) mod support;
+mod taken_port;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -35,11 +36,15 @@ use crate::metrics::Metrics;
 use crate::scavenge::{ScavengeMetrics, Scavenger};
 use crate::streams::Streams;
 use crate::tls::Certificates;
-use crate::transport::{Dialer, Member, NodeId, Resolve, listener};
+use crate::transport::{Dialer, Member, NodeId, Resolve};
 use crate::{backup, fatal, files, http, log, ndjson, raft, store, supervisor};
-use client_port::{ClientServer, TakenPort};
+pub(crate) use check::{Findings, check};
+use client_port::ClientServer;
 use clock::check_clock;
 use node_port::{NodePort, nodes_routes};
+pub use open_files::OPEN_FILES;
+pub(crate) use open_files::raise_open_files;
+use taken_port::TakenPort;
 
 /// How long an ordered shutdown waits for each listener to finish its answers.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -54,14 +59,6 @@ const ALONE: Duration = Duration::from_secs(1);
 /// How long an ordered shutdown may take once clients are no longer served. This is longer than all
 /// waits in it that have a deadline; the others wait for the disk.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Open files of a node that may open as many as it likes.
-pub const OPEN_FILES: OpenFiles = OpenFiles {
-    state_tables: store::options::MAX_OPEN_FILES,
-    log_tables: log::MAX_OPEN_TABLES,
-    nodes: listener::MAX_CONNECTIONS as u64,
-    clients: http::limits::MAX_CONNECTIONS as u64,
-};
 
 /// What this program is: its version, the commit that it was built of, and the formats that it
 /// writes.
@@ -151,8 +148,8 @@ impl Node {
         for exposure in config.exposures() {
             tracing::warn!("{exposure}");
         }
-        let client_port = TakenPort::take(config.http_listen)?;
-        let raft_listener = listen(config.raft_listen).await?;
+        let client_port = TakenPort::take(config.http_listen, "--http-listen")?;
+        let raft_listener = TakenPort::take(config.raft_listen, "--raft-listen")?.open()?;
 
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
@@ -307,7 +304,7 @@ impl Base {
         identity.require_log(raft::log_directory(&config.data_dir).join(log::MARK_FILE_NAME))?;
         tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
         let resolve = configured_addresses(config);
-        let founding = if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete };
+        let founding = founding_of(&identity);
         let (own, resolved) = (identity.local(), resolve.clone());
         let parts = raft::build(config, own, dialer.clone(), resolved, metrics.clone(), open_files, founding).await?;
         let (cluster, background) = Cluster::new(Dependencies {
@@ -324,6 +321,11 @@ impl Base {
         });
         Ok(Self { identity, parts, cluster, background })
     }
+}
+
+/// Which servers the data on this disk may lack.
+fn founding_of(identity: &Identity) -> raft::Founding {
+    if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete }
 }
 
 /// What the port for clients works with. Starts the rooms that only clients need.
@@ -397,12 +399,6 @@ fn reload_of(certificates: &Certificates) -> http::Reload {
 async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates> {
     let config = config.clone();
     Ok(tokio::task::spawn_blocking(move || Certificates::load(&config.tls, config.server_id)).await??)
-}
-
-async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: stop the process that uses it, or change --raft-listen"))
 }
 
 async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {

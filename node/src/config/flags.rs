@@ -43,8 +43,9 @@ pub(super) struct CommandLine {
 /// What the binary does besides running a node.
 #[derive(Debug, Subcommand)]
 pub(super) enum Subcommands {
-    /// Print the effective configuration as YAML, with the origin of each value, and exit
-    Config(Box<Flags>),
+    /// Print the effective configuration as YAML, with the origin of each value, or check it
+    /// (docs/configuration.md)
+    Config(Box<ConfigFlags>),
     /// Make and renew certificates for the nodes of a cluster (docs/security.md)
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -75,6 +76,19 @@ pub(super) enum Subcommands {
     Import(Box<ImportFlags>),
     /// Copy the events of a running server to a file, one line of JSON each (docs/operations.md)
     Export(Box<ExportFlags>),
+}
+
+/// Options of `headwater config`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigFlags {
+    /// Say everything for which a node with these options would refuse to start, and what to do;
+    /// nothing is changed, and a node may run on the same directory. The exit code is 0 when a node
+    /// would start, else the one with which it would end
+    #[arg(long, help_heading = "Check")]
+    pub check: bool,
+    /// The options of the node.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 /// All options. Values from every source are parsed by the parsers named here.
@@ -273,8 +287,9 @@ pub fn command() -> clap::Command {
 }
 
 fn with_environment_names(command: clap::Command) -> clap::Command {
+    let keys = keys();
     command.mut_args(|arg| {
-        if arg.get_long().is_none() || is_builtin(arg.get_id().as_str()) {
+        if arg.get_long().is_none() || !keys.iter().any(|key| arg.get_id() == key.as_str()) {
             return arg;
         }
         let help = arg.get_help().cloned().unwrap_or_default();

@@ -27,7 +27,7 @@ pub fn yaml(config: &Config, origins: &BTreeMap<String, Origin>) -> String {
     text
 }
 
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     matches!(key, "default_admin_password" | "default_ops_password")
 }
 
