@@ -8,9 +8,10 @@ mod clock;
 #[cfg(test)]
 mod leader_end_tests;
 mod node_port;
-mod open_files;
 #[cfg(test)]
 mod node_port_tests;
+mod open_files;
+mod reload;
 #[cfg(test)]
 mod stale_follower_tests;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use clock::check_clock;
 use node_port::{NodePort, nodes_routes};
 pub use open_files::OPEN_FILES;
 pub(crate) use open_files::raise_open_files;
+use reload::{ReadAgain, Reloader};
 use taken_port::TakenPort;
 
 /// How long an ordered shutdown waits for each listener to finish its answers.
@@ -100,28 +102,29 @@ impl Node {
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
     /// `fatal`).
-    pub(crate) async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
+    pub(crate) async fn run(config: Config, open_files: OpenFiles, read_again: ReadAgain) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-        let node = Self::start(config, open_files).await?;
+        let node = Self::start_reloading(config, open_files, Some(read_again)).await?;
         supervisor::live();
         let drain = loop {
             tokio::select! {
                 _ = terminate.recv() => {
                     tracing::info!("SIGTERM: stopping");
-                    break node.config.drain;
+                    break node.config.live.now().drain;
                 }
                 _ = interrupt.recv() => {
                     tracing::info!("SIGINT: stopping");
                     break Duration::ZERO;
                 }
                 _ = hang_up.recv() => {
-                    tracing::info!("SIGHUP: loading the certificates again");
-                    // What went wrong is in the log.
-                    let _ = node.reload().await;
+                    tracing::info!("SIGHUP: reading options and certificates again");
+                    // What goes wrong is in the log. Signals that come meanwhile do not wait for
+                    // it.
+                    tokio::spawn((node.control.reload)());
                 }
-                () = node.control.shut_down.cancelled() => break node.config.drain,
+                () = node.control.shut_down.cancelled() => break node.config.live.now().drain,
             }
         };
         supervisor::stopping();
@@ -140,6 +143,14 @@ impl Node {
     /// Opens the stores and starts all parts. The node joins its cluster by itself, and opens its
     /// port for clients when it is ready, or after `--start-wait-ms`.
     pub async fn start(config: Config, open_files: OpenFiles) -> anyhow::Result<Self> {
+        Self::start_reloading(config, open_files, None).await
+    }
+
+    async fn start_reloading(
+        config: Config,
+        open_files: OpenFiles,
+        read_again: Option<ReadAgain>,
+    ) -> anyhow::Result<Self> {
         check_clock(SystemTime::now())?;
         let config = Arc::new(config);
         let metrics = Metrics::new();
@@ -155,7 +166,8 @@ impl Node {
         let traffic = dialer.traffic().clone();
         let base = Base::open(&config, dialer, &metrics, open_files).await?;
         let Base { identity, parts, cluster, background } = base;
-        let control = Arc::new(http::Control::new(reload_of(&certificates)));
+        let reloader = Reloader::new(config.clone(), read_again, certificates.clone(), cluster.clone());
+        let control = Arc::new(http::Control::new(reloader.into_reload()));
         let (stop_http, stop_all) = (CancellationToken::new(), CancellationToken::new());
         parts.run(&config, &stop_all).await;
         let service = ClusterService::new(cluster.clone(), stop_all.clone());
@@ -200,7 +212,7 @@ impl Node {
         })
     }
 
-    /// Loads certificates and keys from their files again, as SIGHUP does.
+    /// Takes options, certificates and keys anew, as SIGHUP does.
     ///
     /// # Errors
     /// A sentence for operators; nothing has changed then.
@@ -378,21 +390,6 @@ fn catch_up_of(cluster: &Cluster) -> CatchUp {
     Box::new(move || {
         let cluster = cluster.clone();
         Box::pin(async move { cluster.catch_up().await.is_ok() })
-    })
-}
-
-/// Loads certificates and keys from their files again, for new handshakes. When a file is unusable,
-/// nothing changes.
-fn reload_of(certificates: &Certificates) -> http::Reload {
-    let certificates = certificates.clone();
-    Box::new(move || {
-        let certificates = certificates.clone();
-        Box::pin(async move {
-            let loaded = tokio::task::spawn_blocking(move || certificates.reload().map_err(|error| error.to_string()));
-            let loaded = loaded.await.unwrap_or_else(|error| Err(error.to_string()));
-            let loaded = loaded.map_err(|error| format!("the certificates in use are kept: {error}"));
-            loaded.inspect_err(|error| tracing::error!("{error}"))
-        })
     })
 }
 

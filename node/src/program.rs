@@ -144,8 +144,16 @@ fn is_of_storage(error: &anyhow::Error) -> bool {
         || error.downcast_ref::<IdentityError>().is_some_and(IdentityError::is_of_storage)
 }
 
+/// The options as they are now: the command line and the environment of this process, and the file.
+fn read_again() -> Result<Config, ConfigError> {
+    match config::resolve(std::env::args_os(), std::env::vars_os())? {
+        Invocation::Run(config) => Ok(*config),
+        _ => Err(ConfigError::Contradiction("this process does not run a node".to_owned())),
+    }
+}
+
 fn start(config: Config) -> anyhow::Result<()> {
-    telemetry::start(&config.log_filter, config.log_json)?;
+    telemetry::start(&config.live.now().log_filter, config.log_json)?;
     let open_files = node::raise_open_files()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -153,5 +161,5 @@ fn start(config: Config) -> anyhow::Result<()> {
         .thread_name("headwater-worker")
         .enable_all()
         .build()?;
-    runtime.block_on(node::Node::run(config, open_files))
+    runtime.block_on(node::Node::run(config, open_files, Box::new(read_again)))
 }

@@ -194,7 +194,7 @@ impl Dependencies {
             consensus: self.consensus.clone(),
             store: self.store.clone(),
             identity: self.identity.clone(),
-            priority: self.config.node_priority.into(),
+            priority: self.config.live.now().node_priority.into(),
             connector: self.connector.clone(),
         })
     }

@@ -109,8 +109,8 @@ fn check_texts(flags: &Flags) -> Result<(), ConfigError> {
         check_host_port(address)
             .map_err(|reason| contradiction(format!("--advertise-http is not an address: {reason}")))?;
     }
-    crate::telemetry::check_filter(&flags.log_filter)
-        .map_err(|reason| contradiction(format!("--log-filter '{}' is not valid: {reason}", flags.log_filter)))
+    crate::telemetry::check_filter(&flags.live.log_filter)
+        .map_err(|reason| contradiction(format!("--log-filter '{}' is not valid: {reason}", flags.live.log_filter)))
 }
 
 fn check_timing(flags: &Flags) -> Result<(), ConfigError> {
@@ -151,9 +151,9 @@ fn check_storage(flags: &Flags) -> Result<(), ConfigError> {
     }
     for (flag, value, least) in [
         ("--snapshot-log-bytes", flags.snapshot_log_bytes, 1),
-        ("--snapshot-bytes-per-second", flags.snapshot_bytes_per_second, MIN_SNAPSHOT_BYTES_PER_SECOND),
+        ("--snapshot-bytes-per-second", flags.live.snapshot_bytes_per_second, MIN_SNAPSHOT_BYTES_PER_SECOND),
         ("--block-cache-bytes", flags.block_cache_bytes, MIN_BLOCK_CACHE_BYTES),
-        ("--ready-lag-events", flags.ready_lag_events, 1),
+        ("--ready-lag-events", flags.live.ready_lag_events, 1),
     ] {
         if value < least {
             problems.push(contradiction(format!("{flag} {value} is too small; set it to at least {least}")));

@@ -8,6 +8,7 @@ mod cluster;
 mod exposure;
 mod flags;
 mod health;
+mod live;
 mod members;
 pub mod print;
 mod secret;
@@ -30,9 +31,10 @@ pub use cluster::{
     AddFlags, ClusterCommand, ClusterStatusFlags, PromoteFlags, ReplaceFlags, ServerFlags, TransferFlags, WaitFlags,
 };
 use flags::Flags;
-pub use flags::{command, env_name, flag_name, keys};
+pub use flags::{command, env_name, flag_name, is_live, keys};
 pub use health::{HealthFlags, Question};
 use ipnet::IpNet;
+pub use live::{Changes, Live, LiveOptions, changes};
 pub use members::{MAX_MEMBERS, MemberConfig, canonical_list};
 pub use secret::Secret;
 pub use sources::{Checked, ConfigError, Invocation, Origin, resolve};
@@ -57,12 +59,12 @@ pub struct Config {
     pub raft_listen: SocketAddr,
     /// Consent to take the place of this server's lost disk in an existing cluster.
     pub rejoin: bool,
-    /// Where the next leader is chosen, the highest goes first.
-    pub node_priority: i32,
     /// Wait to be added to a running cluster, and found none.
     pub join: bool,
     /// Certificates and keys.
     pub tls: TlsFiles,
+    /// The options that a running node takes anew.
+    pub live: Live,
     /// How long a write may take before its outcome is reported as unknown.
     pub write_timeout: Duration,
     /// How long a write waits for a leader to be known before 503.
@@ -79,23 +81,11 @@ pub struct Config {
     pub snapshot_log_bytes: u64,
     /// ... or this long after the last one, if anything was written.
     pub snapshot_interval: Duration,
-    /// How often the leader looks for events to remove by itself; zero: never.
-    pub scavenge_interval: Duration,
-    /// When it may do so; `None`: always.
-    pub scavenge_window: Option<TimeWindow>,
-    /// Bytes of events removed, and of tables rewritten, per second at most.
-    pub scavenge_bytes_per_second: u64,
     /// At least this many bytes of log are kept below the newest snapshot, so that a short absence
     /// needs no full copy.
     pub keep_log_bytes: u64,
-    /// The highest rate at which snapshots are sent.
-    pub snapshot_bytes_per_second: u64,
-    /// The node is not ready while it is more than this many events behind the leader.
-    pub ready_lag_events: u64,
     /// How long a starting node keeps the port for clients closed while it is not ready.
     pub start_wait: Duration,
-    /// How long a node that is told to stop goes on serving, so that balancers leave it.
-    pub drain: Duration,
     /// Memory for RocksDB's block cache of the state database.
     pub block_cache_bytes: usize,
     /// `host:port` in links, instead of the host of the request (contract/streams 14).
@@ -123,12 +113,8 @@ pub struct Config {
     pub trusted_origins: Vec<String>,
     /// The scheme that a 401 asks for.
     pub challenge: Challenge,
-    /// Log filter, `tracing` syntax.
-    pub log_filter: String,
     /// Log lines as JSON.
     pub log_json: bool,
-    /// Requests that take longer get a line in the log; `None`: none.
-    pub slow_request: Option<Duration>,
 }
 
 impl Config {
@@ -165,9 +151,9 @@ impl Config {
             http_listen,
             raft_listen,
             rejoin: flags.rejoin,
-            node_priority: flags.node_priority,
             join: flags.join,
             tls,
+            live: Live::new(flags.live.into()),
             write_timeout: ms(flags.write_timeout_ms),
             leader_wait: ms(flags.leader_wait_ms),
             read_wait: ms(flags.read_wait_ms),
@@ -176,14 +162,8 @@ impl Config {
             election_timeout_max: ms(flags.election_max_ms),
             snapshot_log_bytes: flags.snapshot_log_bytes,
             snapshot_interval: Duration::from_secs(flags.snapshot_interval_s),
-            scavenge_interval: Duration::from_secs(flags.scavenge_interval_s),
-            scavenge_window: flags.scavenge_window,
-            scavenge_bytes_per_second: flags.scavenge_bytes_per_second,
             keep_log_bytes: flags.keep_log_bytes,
-            snapshot_bytes_per_second: flags.snapshot_bytes_per_second,
-            ready_lag_events: flags.ready_lag_events,
             start_wait: ms(flags.start_wait_ms),
-            drain: ms(flags.drain_ms),
             block_cache_bytes,
             advertise_http: flags.advertise_http,
             leader_redirect: flags.leader_redirect,
@@ -197,9 +177,7 @@ impl Config {
             trusted_proxies: flags.trusted_proxies.map(|list| list.0).unwrap_or_default(),
             trusted_origins: flags.trusted_origins.map(|list| list.0).unwrap_or_default(),
             challenge: flags.challenge,
-            log_filter: flags.log_filter,
             log_json: flags.log_json,
-            slow_request: (flags.slow_request_ms > 0).then(|| ms(flags.slow_request_ms)),
         })
     }
 }

@@ -91,7 +91,7 @@ impl AppState {
             access,
             scavenger,
             backups,
-            slow_requests: SlowRequests::new(config.slow_request),
+            slow_requests: SlowRequests::new(config.live.clone()),
             budgets: budgets::Budgets::default(),
             config,
             metrics,

@@ -138,8 +138,7 @@ pub(crate) async fn build(
     apply.volume().lock().prepend(&volume);
 
     let outgoing = Outgoing::default();
-    let sending =
-        network::SnapshotSending { outgoing: outgoing.clone(), bytes_per_second: config.snapshot_bytes_per_second };
+    let sending = network::SnapshotSending { outgoing: outgoing.clone(), live: config.live.clone() };
     let network = network::Network::new(identity.clone(), dialer, resolve, metrics, sending);
     let stamps = Arc::<Stamps>::default();
     stamps.see(newest_time);

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, MemberConfig};
+use crate::config::{Config, LiveOptions, MemberConfig};
 use crate::event::{Ticks, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::node::OPEN_FILES;
@@ -38,7 +38,9 @@ struct Node {
 
 impl Node {
     async fn start(id: NodeId, address: SocketAddr, data_dir: &Path, snapshot_bytes_per_second: u64) -> Self {
-        let config = Config { snapshot_bytes_per_second, ..config(data_dir) };
+        let config = config(data_dir);
+        let options = LiveOptions { snapshot_bytes_per_second, ..LiveOptions::clone(&config.live.now()) };
+        config.live.replace(options);
         let metrics = Metrics::new();
         let identity = Arc::new(LocalIdentity::new(id, Some(CLUSTER_ID)));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
