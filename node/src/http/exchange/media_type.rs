@@ -202,7 +202,7 @@ pub(crate) const USERS: &[MediaType] = &[MediaType::Json];
 /// Answers of the routes that describe the node in JSON only (contract/services 0.6 and 4).
 pub(crate) const NODE: &[MediaType] = &[MediaType::Json];
 
-/// Answers of `/ping` (contract/services 4.1).
+/// Answers of `/ping` and `/histogram/{name}` (contract/services 4.1 and 4.4).
 pub(crate) const PING: &[MediaType] = &[MediaType::Json, MediaType::TextXml, MediaType::Xml, MediaType::Text];
 
 #[cfg(test)]
