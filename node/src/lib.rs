@@ -52,6 +52,7 @@ mod supervisor;
 mod telemetry;
 mod timing;
 mod tls;
+mod trace;
 mod transfer;
 mod transport;
 

@@ -5,6 +5,8 @@ mod access_tests;
 mod check;
 mod client_port;
 mod clock;
+mod for_clients;
+mod late_end;
 #[cfg(test)]
 mod leader_end_tests;
 mod node_port;
@@ -18,6 +20,7 @@ mod stale_follower_tests;
 #[path = "../tests/support/mod.rs"]
 pub(crate) mod support;
 mod taken_port;
+mod traces;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,19 +37,21 @@ use crate::cluster::{Background, Cluster, Dependencies};
 use crate::config::{Config, canonical_list};
 use crate::descriptors::OpenFiles;
 use crate::metrics::Metrics;
-use crate::scavenge::{ScavengeMetrics, Scavenger};
-use crate::streams::Streams;
 use crate::tls::Certificates;
+use crate::trace::Traces;
 use crate::transport::{Dialer, Member, NodeId, Resolve};
 use crate::{backup, fatal, files, http, log, ndjson, raft, store, supervisor};
 pub(crate) use check::{Findings, check};
 use client_port::ClientServer;
 use clock::check_clock;
+use for_clients::ForClients;
+use late_end::{leave_after, leave_unfinished};
 use node_port::{NodePort, nodes_routes};
 pub use open_files::OPEN_FILES;
 pub(crate) use open_files::raise_open_files;
 use reload::{ReadAgain, Reloader};
 use taken_port::TakenPort;
+use traces::TracesOfNode;
 
 /// How long an ordered shutdown waits for each listener to finish its answers.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -91,6 +96,7 @@ pub struct Node {
     stop_all: CancellationToken,
     http_server: tokio::task::JoinHandle<()>,
     raft_server: tokio::task::JoinHandle<()>,
+    traces: TracesOfNode,
 }
 
 impl Node {
@@ -156,17 +162,16 @@ impl Node {
         let metrics = Metrics::new();
         let certificates = load_certificates(&config).await?;
         metrics.register(|registry| certificates.metrics().register(registry));
-        for exposure in config.exposures() {
-            tracing::warn!("{exposure}");
-        }
+        config.exposures().iter().for_each(|exposure| tracing::warn!("{exposure}"));
         let client_port = TakenPort::take(config.http_listen, "--http-listen")?;
         let raft_listener = TakenPort::take(config.raft_listen, "--raft-listen")?.open()?;
 
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
-        let base = Base::open(&config, dialer, &metrics, open_files).await?;
+        let traces = TracesOfNode::start(&config, &metrics)?;
+        let base = Base::open(&config, dialer, &metrics, open_files, &traces.begin()).await?;
         let Base { identity, parts, cluster, background } = base;
-        let reloader = Reloader::new(config.clone(), read_again, certificates.clone(), cluster.clone());
+        let reloader = Reloader::new(&config, read_again, &certificates, &cluster, &traces.begin());
         let control = Arc::new(http::Control::new(reloader.into_reload()));
         let (stop_http, stop_all) = (CancellationToken::new(), CancellationToken::new());
         parts.run(&config, &stop_all).await;
@@ -179,7 +184,8 @@ impl Node {
             stop: stop_all.clone(),
         };
         let tls = port.tls.is_some();
-        let raft_server = tokio::spawn(port.serve(nodes_routes(parts.service(identity.local()), service)));
+        let raft_server =
+            tokio::spawn(port.serve(nodes_routes(parts.service(identity.local(), traces.begin()), service)));
         tracing::info!(raft = %config.raft_listen, tls, "other nodes can call");
 
         tokio::spawn(certificates.clone().remind(stop_all.clone()));
@@ -187,7 +193,9 @@ impl Node {
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
         let backups = Backups::new(parts.apply().clone(), catch_up_of(&cluster), identity.local(), &config.data_dir);
-        let state = clients_state(&config, &cluster, &access, backups, metrics, &stop_all, &control)?;
+        let for_clients =
+            ForClients { access: access.clone(), backups, control: control.clone(), traces: traces.begin() };
+        let state = for_clients.into_state(&config, &cluster, metrics, &stop_all)?;
         let clients = ClientServer {
             port: client_port,
             most: open_files.clients as usize,
@@ -209,6 +217,7 @@ impl Node {
             stop_all,
             http_server,
             raft_server,
+            traces,
         })
     }
 
@@ -287,6 +296,7 @@ impl Node {
         self.stop_all.cancel();
         self.parts.stop().await;
         finish(self.raft_server, "calls of other nodes").await;
+        self.traces.stop().await;
         tracing::info!("stopped");
     }
 }
@@ -306,6 +316,7 @@ impl Base {
         dialer: Dialer,
         metrics: &Arc<Metrics>,
         open_files: OpenFiles,
+        traces: &Traces,
     ) -> anyhow::Result<Self> {
         // Before anything is read or written there; data of older versions lie open.
         if let Err(error) = files::make_private(&config.data_dir) {
@@ -326,6 +337,7 @@ impl Base {
             store: parts.store.clone(),
             stamps: parts.stamps.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),
             log_progress: parts.log_progress(),
             broken_streams: parts.broken_streams(),
@@ -338,50 +350,6 @@ impl Base {
 /// Which servers the data on this disk may lack.
 fn founding_of(identity: &Identity) -> raft::Founding {
     if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete }
-}
-
-/// What the port for clients works with. Starts the rooms that only clients need.
-fn clients_state(
-    config: &Arc<Config>,
-    cluster: &Cluster,
-    access: &Access,
-    backups: Backups,
-    metrics: Arc<Metrics>,
-    stop: &CancellationToken,
-    control: &Arc<http::Control>,
-) -> anyhow::Result<http::AppState> {
-    let http_metrics = http::HttpMetrics::default();
-    metrics.register(|registry| http_metrics.register(registry));
-    let streams = Streams::start(cluster.clone(), access.clone(), config.read_wait)?;
-    let scavenge_metrics = ScavengeMetrics::default();
-    metrics.register(|registry| scavenge_metrics.register(registry));
-    let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
-    tokio::spawn(scavenger.clone().run(stop.clone()));
-    let (access, control) = (access.clone(), control.clone());
-    let rooms = http::Rooms { streams, cluster: cluster.view(), access, scavenger, backups, control };
-    Ok(http::AppState::new(rooms, config.clone(), metrics, http_metrics))
-}
-
-/// Ends the process when it has not ended by itself in time. It runs on a thread, which waits
-/// neither for other threads nor for the disk.
-#[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
-fn leave_after(deadline: Duration) {
-    let watch = std::thread::Builder::new().name("stop-deadline".to_owned()).spawn(move || {
-        std::thread::sleep(deadline);
-        leave_unfinished("not stopped in time");
-    });
-    if let Err(error) = watch {
-        tracing::warn!(%error, "a thread to end a slow shutdown cannot be started");
-    }
-}
-
-/// Acknowledged writes are in the log on disk, and the next start recovers from there, as after a
-/// crash.
-fn leave_unfinished(why: &str) -> ! {
-    fatal::tell(&format!(
-        "{why}: the process ends before all parts have stopped in order; no acknowledged write is lost"
-    ));
-    fatal::leave(fatal::EXIT_REFUSED)
 }
 
 /// Waits until this node has everything that was acknowledged anywhere.

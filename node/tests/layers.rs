@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "http",
         &[
             "backup", "streams", "scavenge", "access", "cluster", "event", "config", "metrics", "tls", "listen",
-            "fatal", "files", "budget", "ndjson", "timing",
+            "fatal", "files", "budget", "ndjson", "timing", "trace",
         ],
     ),
     (
@@ -37,10 +37,25 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("scavenge", &["access", "cluster", "machine", "store", "event", "config"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal"]),
     ("access", &["cluster", "store", "event", "config", "fatal"]),
-    ("cluster", &["raft", "transport", "store", "event", "config", "metrics", "fatal", "files"]),
-    ("raft", &["snapshot", "apply", "transport", "log", "store", "event", "config", "descriptors", "metrics", "fatal"]),
+    ("cluster", &["raft", "transport", "store", "event", "config", "metrics", "fatal", "files", "timing", "trace"]),
+    (
+        "raft",
+        &[
+            "snapshot",
+            "apply",
+            "transport",
+            "log",
+            "store",
+            "event",
+            "config",
+            "descriptors",
+            "metrics",
+            "fatal",
+            "trace",
+        ],
+    ),
     ("snapshot", &["apply", "transport", "store", "metrics", "fatal", "files"]),
-    ("apply", &["machine", "log", "store", "event", "metrics", "fatal"]),
+    ("apply", &["machine", "log", "store", "event", "metrics", "fatal", "trace"]),
     ("transport", &["tls", "listen"]),
     ("machine", &["store", "event", "fatal"]),
     ("store", &["event", "fatal", "files", "record_files"]),
@@ -58,7 +73,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("listen", &[]),
     ("telemetry", &[]),
     ("supervisor", &[]),
-    ("timing", &[]),
+    ("timing", &["trace"]),
+    ("trace", &[]),
     ("terminal", &[]),
     ("fatal", &[]),
     ("files", &[]),
@@ -89,6 +105,9 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("rocksdb", &["store", "log"]),
     ("tonic", &["raft", "transport", "cluster"]),
     ("hyper", &["http", "client"]),
+    ("opentelemetry", &["trace"]),
+    ("opentelemetry_otlp", &["trace"]),
+    ("opentelemetry_sdk", &["trace"]),
 ];
 
 /// Pairs of files in one folder that use each other. No pair may be added, and a pair that is gone

@@ -34,6 +34,7 @@ use crate::event::Stamps;
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, LogProgress};
 use crate::store::Store;
+use crate::trace::Traces;
 use crate::transport::NodeId;
 
 /// The parts below this room that it is built on.
@@ -52,6 +53,8 @@ pub(crate) struct Dependencies {
     pub(crate) metrics: Arc<Metrics>,
     /// Connections to peers.
     pub(crate) connector: Connector,
+    /// Where spans of other nodes go on.
+    pub(crate) traces: Traces,
     /// How far the log is written and synced.
     pub(crate) log_progress: LogProgress,
     /// Nodes whose streams of entries were cut off.
@@ -143,7 +146,7 @@ impl Dependencies {
     }
 
     fn writes(&self, leadership: &Arc<Leadership>) -> (Arc<Writes>, GateWorker) {
-        let Self { config, consensus, store, stamps, metrics, connector, .. } = self;
+        let Self { config, consensus, store, stamps, metrics, traces, connector, .. } = self;
         let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
         let writes = Writes::new(
             leadership.clone(),
@@ -151,6 +154,7 @@ impl Dependencies {
             Forwards::new(connector.clone(), metrics.clone()),
             store.clone(),
             metrics.clone(),
+            traces.clone(),
             WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait },
         );
         (Arc::new(writes), worker)

@@ -13,9 +13,9 @@ use super::health::HealthFlags;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::values::{
-    Challenge, LeaderRedirect, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes,
-    parse_challenge, parse_cluster_name, parse_leader_redirect, parse_members, parse_ms, parse_networks, parse_origins,
-    parse_rate, parse_wait_ms, parse_window,
+    Challenge, LeaderRedirect, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, Ratio, TimeWindow, parse_bytes,
+    parse_challenge, parse_cluster_name, parse_collector, parse_leader_redirect, parse_members, parse_ms,
+    parse_networks, parse_origins, parse_rate, parse_ratio, parse_wait_ms, parse_window,
 };
 
 /// Prefix of environment variables.
@@ -246,6 +246,11 @@ pub(super) struct Flags {
           require_equals = true, action = ArgAction::Set, help_heading = "Logging")]
     pub log_json: bool,
 
+    /// Collector of traces (OpenTelemetry), which takes OTLP over HTTP, such as
+    /// http://127.0.0.1:4318: spans are sent to its /v1/traces [default: no traces]
+    #[arg(long, value_name = "URL", value_parser = parse_collector, help_heading = "Logging")]
+    pub otlp_endpoint: Option<String>,
+
     /// Those that a running node takes anew.
     #[command(flatten)]
     pub live: LiveFlags,
@@ -294,6 +299,11 @@ pub(super) struct LiveFlags {
     /// time went; 0: none
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = parse_wait_ms, help_heading = "Logging")]
     pub slow_request_ms: u64,
+
+    /// Share of the requests that are traced, from 0 to 1, where the client has not said in
+    /// traceparent whether its request is
+    #[arg(long, value_name = "RATIO", default_value = "0.01", value_parser = parse_ratio, help_heading = "Logging")]
+    pub trace_sample_ratio: Ratio,
 }
 
 /// The command, with the name of the environment variable added to the help of each option.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 
 use super::flags::{self, LiveFlags};
-use super::{Config, TimeWindow, print};
+use super::{Config, Ratio, TimeWindow, print};
 
 /// The values of the options that a running node takes anew; each is looked at when it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct LiveOptions {
     pub log_filter: String,
     /// Requests that take longer get a line in the log; `None`: none.
     pub slow_request: Option<Duration>,
+    /// Share of the requests that are traced.
+    pub trace_sample_ratio: Ratio,
 }
 
 impl From<LiveFlags> for LiveOptions {
@@ -44,6 +46,7 @@ impl From<LiveFlags> for LiveOptions {
             snapshot_bytes_per_second: flags.snapshot_bytes_per_second,
             log_filter: flags.log_filter,
             slow_request: (flags.slow_request_ms > 0).then(|| ms(flags.slow_request_ms)),
+            trace_sample_ratio: flags.trace_sample_ratio,
         }
     }
 }

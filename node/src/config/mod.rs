@@ -41,7 +41,7 @@ pub use sources::{Checked, ConfigError, Invocation, Origin, resolve};
 pub use tls::{KeyPair, NodeFiles, TlsFiles};
 pub use transfer::{ExportFlags, ImportFlags, ImportSource};
 pub use upkeep::{RedactFlags, ScavengeFlags, TopFlags};
-pub use values::{Challenge, LeaderRedirect, MemberList, TimeWindow};
+pub use values::{Challenge, LeaderRedirect, MemberList, Ratio, TimeWindow};
 
 /// The complete, checked configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub struct Config {
     pub challenge: Challenge,
     /// Log lines as JSON.
     pub log_json: bool,
+    /// Base of the collector of traces; `None`: there are none.
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Config {
@@ -178,6 +180,7 @@ impl Config {
             trusted_origins: flags.trusted_origins.map(|list| list.0).unwrap_or_default(),
             challenge: flags.challenge,
             log_json: flags.log_json,
+            otlp_endpoint: flags.otlp_endpoint,
         })
     }
 }

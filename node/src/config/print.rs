@@ -142,6 +142,8 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "challenge" => config.challenge.as_str().to_owned(),
         "log_filter" => quoted(&live.log_filter),
         "log_json" => config.log_json.to_string(),
+        "otlp_endpoint" => quoted(config.otlp_endpoint.as_deref()?),
+        "trace_sample_ratio" => live.trace_sample_ratio.to_string(),
         "slow_request_ms" => live.slow_request.map_or_else(|| "0".to_owned(), ms),
         // `config` itself, whose contents are being printed.
         _ => return None,

@@ -106,6 +106,8 @@ fn every_option_can_be_set_in_every_source() {
         ("log_filter", "debug"),
         ("log_json", "true"),
         ("slow_request_ms", "1001"),
+        ("otlp_endpoint", "http://collector:4318"),
+        ("trace_sample_ratio", "0.25"),
     ];
     let named: Vec<&str> = values.iter().map(|(key, _)| *key).chain(["config"]).collect();
     assert!(keys().iter().all(|key| named.contains(&key.as_str())), "an option is missing in this test");
@@ -275,6 +277,10 @@ fn unknown_and_contradictory_options_are_refused_with_advice() {
         (&["--challenge=Digest"], &[], None, &["--challenge", "BasicCustom or Basic"]),
         (&["--default-admin-password="], &[], None, &["--default-admin-password"]),
         (&["--log-filter=a=loud"], &[], None, &["--log-filter 'a=loud'"]),
+        (&["--otlp-endpoint=collector:4318"], &[], None, &["--otlp-endpoint", "http://HOST:4318"]),
+        (&["--otlp-endpoint=http://user:pass@collector"], &[], None, &["--otlp-endpoint", "https://HOST"]),
+        (&["--trace-sample-ratio=1.1"], &[], None, &["--trace-sample-ratio", "from 0 to 1"]),
+        (&["--trace-sample-ratio=NaN"], &[], None, &["--trace-sample-ratio", "0.01"]),
         (
             &["--members=1=name.invalid:1/name.invalid:2"],
             &[],

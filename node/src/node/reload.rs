@@ -10,6 +10,7 @@ use crate::config::{self, Changes, Config, ConfigError, LiveOptions};
 use crate::http::Reload;
 use crate::telemetry;
 use crate::tls::Certificates;
+use crate::trace::Traces;
 
 /// Reads the options again, from where the node was started with them.
 pub(crate) type ReadAgain = Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -21,18 +22,27 @@ pub(super) struct Reloader {
     read_again: Option<Arc<ReadAgain>>,
     certificates: Certificates,
     cluster: Cluster,
+    traces: Traces,
     /// Held by the reload under way.
     turn: Mutex<()>,
 }
 
 impl Reloader {
     pub(super) fn new(
-        config: Arc<Config>,
+        config: &Arc<Config>,
         read_again: Option<ReadAgain>,
-        certificates: Certificates,
-        cluster: Cluster,
+        certificates: &Certificates,
+        cluster: &Cluster,
+        traces: &Traces,
     ) -> Self {
-        Self { config, read_again: read_again.map(Arc::new), certificates, cluster, turn: Mutex::new(()) }
+        Self {
+            config: config.clone(),
+            read_again: read_again.map(Arc::new),
+            certificates: certificates.clone(),
+            cluster: cluster.clone(),
+            traces: traces.clone(),
+            turn: Mutex::new(()),
+        }
     }
 
     /// This as a function.
@@ -77,6 +87,7 @@ impl Reloader {
         if new.node_priority != old.node_priority {
             self.cluster.set_priority(new.node_priority);
         }
+        self.traces.set_ratio(new.trace_sample_ratio.millionths());
         self.config.live.replace(new);
         tracing::info!(options = taken.join(" "), "options were read again");
         if !need_restart.is_empty() {

@@ -64,7 +64,7 @@ impl SlowRequests {
         if self.live.now().slow_request.is_none_or(|limit| taken < limit) {
             return;
         }
-        let path = cut(head.uri.path(), MAX_LOGGED_PATH_BYTES);
+        let path = logged_path(&head.uri);
         let (id, taken_ms) = (request_id(&head.headers), taken.as_millis() as u64);
         if self.lines.has_room() {
             let left_out = self.lines.left_out.swap(0, Ordering::Relaxed);
@@ -132,6 +132,11 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<&str> {
     let is_id = |id: &&str| !id.is_empty() && id.len() <= MAX_REQUEST_ID_BYTES;
     let of_trace = || text("traceparent").and_then(|trace| trace.split('-').nth(1));
     text("x-request-id").filter(is_id).or_else(|| of_trace().filter(is_id))
+}
+
+/// The path of a request as it is logged: its begin, if it is long.
+pub(crate) fn logged_path(uri: &http::Uri) -> &str {
+    cut(uri.path(), MAX_LOGGED_PATH_BYTES)
 }
 
 fn cut(text: &str, most: usize) -> &str {

@@ -22,6 +22,7 @@ use crate::node::OPEN_FILES;
 use crate::node::support::nodes::free_addresses;
 use crate::node::support::{PATIENCE, until};
 use crate::raft::{self, EntryResult, Founding, Parts, Proposal, Seen};
+use crate::trace::Traces;
 use crate::transport::{Dialer, LocalIdentity, Member, NodeId, Resolve};
 
 const CLUSTER_ID: [u8; 16] = [7; 16];
@@ -56,7 +57,9 @@ impl Node {
         let parts = parts.await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let stop = CancellationToken::new();
-        let grpc = tonic::transport::Server::builder().tcp_nodelay(true).add_service(parts.service(identity));
+        let grpc = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .add_service(parts.service(identity, Traces::default()));
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
             grpc.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await.unwrap();
@@ -208,7 +211,7 @@ fn proposal(number: u64, bytes: usize, time: Ticks) -> Proposal {
         ..stored::Append::default()
     };
     let command = stored::Command::of_streams(stored::command::Kind::Append(append));
-    Proposal { time, commands: [command.encode_to_vec().into()].into() }
+    Proposal { time, commands: [command.encode_to_vec().into()].into(), trace: None }
 }
 
 /// Small limits, and no log kept below a snapshot.
