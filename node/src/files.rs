@@ -5,10 +5,12 @@ mod part;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 pub(crate) use part::{NamedWriter, PART_SUFFIX, PartFile, Unusable};
+use rustix::fs::Access;
+use rustix::process::{Flock, FlockType};
 
 /// Makes creations, renames and removals in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
@@ -51,6 +53,64 @@ pub(crate) fn make_private(root: &Path) -> Result<(), StaysOpen> {
 pub(crate) struct StaysOpen {
     path: PathBuf,
     source: io::Error,
+}
+
+/// What [`make_private`] will leave open below a directory, and what this process may not use
+/// there, the first of each. Nothing is changed.
+pub(crate) fn look_through(root: &Path) -> LookedThrough {
+    let own = rustix::process::geteuid();
+    let mut found = LookedThrough::default();
+    let mut left = vec![root.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = if path == root { fs::metadata(&path) } else { fs::symlink_metadata(&path) };
+        let metadata = match metadata {
+            Ok(metadata) if metadata.is_symlink() => continue,
+            Ok(metadata) => metadata,
+            // Removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                found.unusable.get_or_insert((path, error));
+                continue;
+            }
+        };
+        let is_ours = own.is_root() || metadata.uid() == own.as_raw();
+        if metadata.permissions().mode() & OF_OTHERS != 0 && !is_ours {
+            found.stays_open.get_or_insert_with(|| path.clone());
+        }
+        if let Err(error) = may_use(&path, metadata.is_dir()) {
+            found.unusable.get_or_insert((path, error));
+        } else if metadata.is_dir() {
+            left.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+    }
+    found
+}
+
+/// What was seen below a directory.
+#[derive(Debug, Default)]
+pub(crate) struct LookedThrough {
+    /// It belongs to another user, and others may look at it.
+    pub(crate) stays_open: Option<PathBuf>,
+    /// It cannot be read or written.
+    pub(crate) unusable: Option<(PathBuf, io::Error)>,
+}
+
+/// Whether this process may read and write a file, and create something in a directory.
+pub(crate) fn may_use(path: &Path, is_directory: bool) -> io::Result<()> {
+    let entered = if is_directory { Access::EXEC_OK } else { Access::empty() };
+    match rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK | entered) {
+        Err(error) if error != rustix::io::Errno::NOENT => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The process that holds a lock on this file, as databases do while they are open. The id is that
+/// in the namespace of this process; 0 if it has none there.
+pub(crate) fn lock_holder(path: &Path) -> Option<i32> {
+    let file = File::open(path).ok()?;
+    let wanted = Flock::from(FlockType::WriteLock);
+    let held = rustix::process::fcntl_getlk(&file, &wanted).ok()??;
+    Some(held.pid.map_or(0, |pid| pid.as_raw_nonzero().get()))
 }
 
 /// Closes one file or directory; what is in it. The root may be a link to the directory that is

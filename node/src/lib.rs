@@ -53,6 +53,7 @@ mod supervisor;
 mod telemetry;
 mod timing;
 mod tls;
+mod trace;
 mod transfer;
 mod transport;
 

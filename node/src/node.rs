@@ -2,24 +2,29 @@
 
 #[cfg(test)]
 mod access_tests;
+mod check;
 mod client_port;
 mod clock;
+mod for_clients;
+mod late_end;
 #[cfg(test)]
 mod leader_end_tests;
 mod node_port;
 #[cfg(test)]
 mod node_port_tests;
+mod open_files;
+mod reload;
 #[cfg(test)]
 mod stale_follower_tests;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 pub(crate) mod support;
+mod taken_port;
+mod traces;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,18 +35,24 @@ use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
 use crate::cluster::{Background, Cluster, Dependencies};
 use crate::config::{Config, canonical_list};
-use crate::consumers::{ConsumerMetrics, Consumers};
 use crate::descriptors::OpenFiles;
 use crate::event::ClusterVersion;
 use crate::metrics::Metrics;
-use crate::scavenge::{ScavengeMetrics, Scavenger};
-use crate::streams::Streams;
 use crate::tls::Certificates;
-use crate::transport::{Dialer, Member, NodeId, Resolve, listener};
+use crate::trace::Traces;
+use crate::transport::{Dialer, Member, NodeId, Resolve};
 use crate::{backup, fatal, files, http, log, ndjson, raft, store, supervisor};
-use client_port::{ClientServer, TakenPort};
+pub(crate) use check::{Findings, check};
+use client_port::ClientServer;
 use clock::check_clock;
+use for_clients::ForClients;
+use late_end::{leave_after, leave_unfinished};
 use node_port::{NodePort, nodes_routes};
+pub use open_files::OPEN_FILES;
+pub(crate) use open_files::raise_open_files;
+use reload::{ReadAgain, Reloader};
+use taken_port::TakenPort;
+use traces::TracesOfNode;
 
 /// How long an ordered shutdown waits for each listener to finish its answers.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -56,14 +67,6 @@ const ALONE: Duration = Duration::from_secs(1);
 /// How long an ordered shutdown may take once clients are no longer served. This is longer than all
 /// waits in it that have a deadline; the others wait for the disk.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Open files of a node that may open as many as it likes.
-pub const OPEN_FILES: OpenFiles = OpenFiles {
-    state_tables: store::options::MAX_OPEN_FILES,
-    log_tables: log::MAX_OPEN_TABLES,
-    nodes: listener::MAX_CONNECTIONS as u64,
-    clients: http::limits::MAX_CONNECTIONS as u64,
-};
 
 /// What this program is: its version, the commit that it was built of, the formats that it writes,
 /// and the cluster versions that it takes part in.
@@ -97,6 +100,7 @@ pub struct Node {
     stop_all: CancellationToken,
     http_server: tokio::task::JoinHandle<()>,
     raft_server: tokio::task::JoinHandle<()>,
+    traces: TracesOfNode,
 }
 
 impl Node {
@@ -108,28 +112,29 @@ impl Node {
     /// # Errors
     /// Why it could not start, in a sentence. Later failures of the disk end the process (see
     /// `fatal`).
-    pub(crate) async fn run(config: Config, open_files: OpenFiles) -> anyhow::Result<()> {
+    pub(crate) async fn run(config: Config, open_files: OpenFiles, read_again: ReadAgain) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-        let node = Self::start(config, open_files).await?;
+        let node = Self::start_reloading(config, open_files, Some(read_again)).await?;
         supervisor::live();
         let drain = loop {
             tokio::select! {
                 _ = terminate.recv() => {
                     tracing::info!("SIGTERM: stopping");
-                    break node.config.drain;
+                    break node.config.live.now().drain;
                 }
                 _ = interrupt.recv() => {
                     tracing::info!("SIGINT: stopping");
                     break Duration::ZERO;
                 }
                 _ = hang_up.recv() => {
-                    tracing::info!("SIGHUP: loading the certificates again");
-                    // What went wrong is in the log.
-                    let _ = node.reload().await;
+                    tracing::info!("SIGHUP: reading options and certificates again");
+                    // What goes wrong is in the log. Signals that come meanwhile do not wait for
+                    // it.
+                    tokio::spawn((node.control.reload)());
                 }
-                () = node.control.shut_down.cancelled() => break node.config.drain,
+                () = node.control.shut_down.cancelled() => break node.config.live.now().drain,
             }
         };
         supervisor::stopping();
@@ -148,22 +153,30 @@ impl Node {
     /// Opens the stores and starts all parts. The node joins its cluster by itself, and opens its
     /// port for clients when it is ready, or after `--start-wait-ms`.
     pub async fn start(config: Config, open_files: OpenFiles) -> anyhow::Result<Self> {
+        Self::start_reloading(config, open_files, None).await
+    }
+
+    async fn start_reloading(
+        config: Config,
+        open_files: OpenFiles,
+        read_again: Option<ReadAgain>,
+    ) -> anyhow::Result<Self> {
         check_clock(SystemTime::now())?;
         let config = Arc::new(config);
         let metrics = Metrics::new();
         let certificates = load_certificates(&config).await?;
         metrics.register(|registry| certificates.metrics().register(registry));
-        for exposure in config.exposures() {
-            tracing::warn!("{exposure}");
-        }
-        let client_port = TakenPort::take(config.http_listen)?;
-        let raft_listener = listen(config.raft_listen).await?;
+        config.exposures().iter().for_each(|exposure| tracing::warn!("{exposure}"));
+        let client_port = TakenPort::take(config.http_listen, "--http-listen")?;
+        let raft_listener = TakenPort::take(config.raft_listen, "--raft-listen")?.open()?;
 
         let dialer = Dialer::new(certificates.for_nodes());
         let traffic = dialer.traffic().clone();
-        let base = Base::open(&config, dialer, &metrics, open_files).await?;
+        let traces = TracesOfNode::start(&config, &metrics)?;
+        let base = Base::open(&config, dialer, &metrics, open_files, &traces.begin()).await?;
         let Base { identity, parts, cluster, background } = base;
-        let control = Arc::new(http::Control::new(reload_of(&certificates)));
+        let reloader = Reloader::new(&config, read_again, &certificates, &cluster, &traces.begin());
+        let control = Arc::new(http::Control::new(reloader.into_reload()));
         let (stop_http, stop_all) = (CancellationToken::new(), CancellationToken::new());
         parts.run(&config, &stop_all).await;
         let service = ClusterService::new(cluster.clone(), stop_all.clone());
@@ -175,7 +188,8 @@ impl Node {
             stop: stop_all.clone(),
         };
         let tls = port.tls.is_some();
-        let raft_server = tokio::spawn(port.serve(nodes_routes(parts.service(identity.local()), service)));
+        let raft_server =
+            tokio::spawn(port.serve(nodes_routes(parts.service(identity.local(), traces.begin()), service)));
         tracing::info!(raft = %config.raft_listen, tls, "other nodes can call");
 
         tokio::spawn(certificates.clone().remind(stop_all.clone()));
@@ -183,7 +197,9 @@ impl Node {
         let access = Access::new(cluster.clone(), &config)?;
         tokio::spawn(access.clone().run(config.clone(), stop_all.clone()));
         let backups = Backups::new(parts.apply().clone(), catch_up_of(&cluster), identity.local(), &config.data_dir);
-        let state = clients_state(&config, &cluster, &access, backups, metrics, &stop_all, &control)?;
+        let for_clients =
+            ForClients { access: access.clone(), backups, control: control.clone(), traces: traces.begin() };
+        let state = for_clients.into_state(&config, &cluster, metrics, &stop_all)?;
         let clients = ClientServer {
             port: client_port,
             most: open_files.clients as usize,
@@ -205,10 +221,11 @@ impl Node {
             stop_all,
             http_server,
             raft_server,
+            traces,
         })
     }
 
-    /// Loads certificates and keys from their files again, as SIGHUP does.
+    /// Takes options, certificates and keys anew, as SIGHUP does.
     ///
     /// # Errors
     /// A sentence for operators; nothing has changed then.
@@ -283,6 +300,7 @@ impl Node {
         self.stop_all.cancel();
         self.parts.stop().await;
         finish(self.raft_server, "calls of other nodes").await;
+        self.traces.stop().await;
         tracing::info!("stopped");
     }
 }
@@ -302,6 +320,7 @@ impl Base {
         dialer: Dialer,
         metrics: &Arc<Metrics>,
         open_files: OpenFiles,
+        traces: &Traces,
     ) -> anyhow::Result<Self> {
         // Before anything is read or written there; data of older versions lie open.
         if let Err(error) = files::make_private(&config.data_dir) {
@@ -312,7 +331,7 @@ impl Base {
         identity.require_log(raft::log_directory(&config.data_dir).join(log::MARK_FILE_NAME))?;
         tracing::info!(node = %identity.node_id(), data_dir = %config.data_dir.display(), "opening the stores");
         let resolve = configured_addresses(config);
-        let founding = if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete };
+        let founding = founding_of(&identity);
         let (own, resolved) = (identity.local(), resolve.clone());
         let parts = raft::build(config, own, dialer.clone(), resolved, metrics.clone(), open_files, founding).await?;
         let (cluster, background) = Cluster::new(Dependencies {
@@ -322,6 +341,7 @@ impl Base {
             store: parts.store.clone(),
             stamps: parts.stamps.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
             connector: Connector::new(identity.local(), dialer, resolve),
             log_progress: parts.log_progress(),
             log_promise: parts.log_promise(),
@@ -332,51 +352,9 @@ impl Base {
     }
 }
 
-/// What the port for clients works with. Starts the rooms that only clients need.
-fn clients_state(
-    config: &Arc<Config>,
-    cluster: &Cluster,
-    access: &Access,
-    backups: Backups,
-    metrics: Arc<Metrics>,
-    stop: &CancellationToken,
-    control: &Arc<http::Control>,
-) -> anyhow::Result<http::AppState> {
-    let http_metrics = http::HttpMetrics::default();
-    metrics.register(|registry| http_metrics.register(registry));
-    let streams = Streams::start(cluster.clone(), access.clone(), config.read_wait)?;
-    let scavenge_metrics = ScavengeMetrics::default();
-    metrics.register(|registry| scavenge_metrics.register(registry));
-    let scavenger = Scavenger::new(cluster.clone(), config.clone(), scavenge_metrics);
-    tokio::spawn(scavenger.clone().run(stop.clone()));
-    let (access, control) = (access.clone(), control.clone());
-    let consumer_metrics = ConsumerMetrics::default();
-    metrics.register(|registry| consumer_metrics.register(registry));
-    let consumers = Consumers::start(cluster.clone(), access.clone(), streams.clone(), consumer_metrics, stop);
-    let rooms = http::Rooms { streams, consumers, cluster: cluster.view(), access, scavenger, backups, control };
-    Ok(http::AppState::new(rooms, config.clone(), metrics, http_metrics))
-}
-
-/// Ends the process when it has not ended by itself in time. It runs on a thread, which waits
-/// neither for other threads nor for the disk.
-#[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
-fn leave_after(deadline: Duration) {
-    let watch = std::thread::Builder::new().name("stop-deadline".to_owned()).spawn(move || {
-        std::thread::sleep(deadline);
-        leave_unfinished("not stopped in time");
-    });
-    if let Err(error) = watch {
-        tracing::warn!(%error, "a thread to end a slow shutdown cannot be started");
-    }
-}
-
-/// Acknowledged writes are in the log on disk, and the next start recovers from there, as after a
-/// crash.
-fn leave_unfinished(why: &str) -> ! {
-    fatal::tell(&format!(
-        "{why}: the process ends before all parts have stopped in order; no acknowledged write is lost"
-    ));
-    fatal::leave(fatal::EXIT_REFUSED)
+/// Which servers the data on this disk may lack.
+fn founding_of(identity: &Identity) -> raft::Founding {
+    if identity.is_restored() { raft::Founding::OfRestored } else { raft::Founding::Complete }
 }
 
 /// Waits until this node has everything that was acknowledged anywhere.
@@ -388,30 +366,9 @@ fn catch_up_of(cluster: &Cluster) -> CatchUp {
     })
 }
 
-/// Loads certificates and keys from their files again, for new handshakes. When a file is unusable,
-/// nothing changes.
-fn reload_of(certificates: &Certificates) -> http::Reload {
-    let certificates = certificates.clone();
-    Box::new(move || {
-        let certificates = certificates.clone();
-        Box::pin(async move {
-            let loaded = tokio::task::spawn_blocking(move || certificates.reload().map_err(|error| error.to_string()));
-            let loaded = loaded.await.unwrap_or_else(|error| Err(error.to_string()));
-            let loaded = loaded.map_err(|error| format!("the certificates in use are kept: {error}"));
-            loaded.inspect_err(|error| tracing::error!("{error}"))
-        })
-    })
-}
-
 async fn load_certificates(config: &Arc<Config>) -> anyhow::Result<Certificates> {
     let config = config.clone();
     Ok(tokio::task::spawn_blocking(move || Certificates::load(&config.tls, config.server_id)).await??)
-}
-
-async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: stop the process that uses it, or change --raft-listen"))
 }
 
 async fn finish(server: tokio::task::JoinHandle<()>, what: &str) {

@@ -10,8 +10,7 @@ use crate::backup::command::{CommandError, Verdict};
 use crate::cluster::identity::IdentityError;
 use crate::commands::Condition;
 use crate::config::{CertsCommand, Config, ConfigError, Invocation};
-use crate::descriptors::OpenFiles;
-use crate::node::OPEN_FILES;
+use crate::node::Findings;
 use crate::raft::StartError;
 use crate::{backup, client, commands, config, fatal, node, telemetry, tls, transfer};
 
@@ -29,6 +28,7 @@ pub fn main() -> ExitCode {
     match config::resolve(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Run(config)) => run(*config),
         Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Check(checked)) => told(&node::check(&checked)),
         Ok(Invocation::Certs(command)) => certs(&command),
         Ok(Invocation::Health(flags)) => ended(client::run(commands::health(&flags))),
         Ok(Invocation::Cluster(command)) => looked(client::run(commands::cluster(&command))),
@@ -51,9 +51,21 @@ pub fn main() -> ExitCode {
             }
         }
         Err(error) => {
-            tell!("headwater: {error}");
+            for problem in error.problems() {
+                tell!("headwater: {problem}");
+            }
             ExitCode::from(EXIT_USAGE)
         }
+    }
+}
+
+/// The end of a check: the code with which a node would end.
+fn told(findings: &Findings) -> ExitCode {
+    let printed = print(&findings.to_string());
+    match findings.refusals.first() {
+        Some(first) if is_of_storage(first) => ExitCode::from(fatal::EXIT_STORAGE as u8),
+        Some(_) => ExitCode::from(fatal::EXIT_REFUSED as u8),
+        None => printed,
     }
 }
 
@@ -132,32 +144,22 @@ fn is_of_storage(error: &anyhow::Error) -> bool {
         || error.downcast_ref::<IdentityError>().is_some_and(IdentityError::is_of_storage)
 }
 
-/// What the parts of the node may open. Many systems start processes with 1,024 open files and let
-/// them have more when they ask.
-fn open_files() -> anyhow::Result<OpenFiles> {
-    let wanted = OPEN_FILES.sum();
-    let allowed = rlimit::increase_nofile_limit(wanted).or_else(|_| rlimit::Resource::NOFILE.get_soft())?;
-    let parts = OPEN_FILES.within(allowed)?;
-    if parts != OPEN_FILES {
-        let clients = parts.clients;
-        tracing::warn!(
-            allowed,
-            wanted,
-            clients,
-            "the limit of open files is low, so the node serves fewer clients; raise `ulimit -n`"
-        );
+/// The options as they are now: the command line and the environment of this process, and the file.
+fn read_again() -> Result<Config, ConfigError> {
+    match config::resolve(std::env::args_os(), std::env::vars_os())? {
+        Invocation::Run(config) => Ok(*config),
+        _ => Err(ConfigError::Contradiction("this process does not run a node".to_owned())),
     }
-    Ok(parts)
 }
 
 fn start(config: Config) -> anyhow::Result<()> {
-    telemetry::start(&config.log_filter, config.log_json)?;
-    let open_files = open_files()?;
+    telemetry::start(&config.live.now().log_filter, config.log_json)?;
+    let open_files = node::raise_open_files()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)
         .thread_name("headwater-worker")
         .enable_all()
         .build()?;
-    runtime.block_on(node::Node::run(config, open_files))
+    runtime.block_on(node::Node::run(config, open_files, Box::new(read_again)))
 }

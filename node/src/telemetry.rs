@@ -2,6 +2,7 @@
 
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +20,21 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
     EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
 
+/// Puts another filter in the place of the one in force.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), tracing_subscriber::reload::Error> + Send + Sync>;
+
+/// Set once, when logging starts.
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// Puts another filter in the place of the one in force. Without logging nothing happens.
+///
+/// # Errors
+/// A sentence that names the invalid part; the filter in force stays.
+pub(crate) fn set_filter(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    SET_FILTER.get().map_or(Ok(()), |set| set(filter)).map_err(|error| error.to_string())
+}
+
 /// Starts logging to standard error and makes every panic end the process.
 ///
 /// # Errors
@@ -26,13 +42,19 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
 pub(crate) fn start(filter: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if json {
-        lines.json().flatten_event(true).with_current_span(false).try_init()
+    let (started, set): (_, SetFilter) = if json {
+        let lines = lines.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+        let handle = lines.reload_handle();
+        (lines.try_init(), Box::new(move |filter| handle.reload(filter)))
     } else {
         // Colours would only put escape sequences into journals and files.
-        lines.with_ansi(false).with_target(false).try_init()
+        let lines = lines.with_ansi(false).with_target(false).with_filter_reloading();
+        let handle = lines.reload_handle();
+        (lines.try_init(), Box::new(move |filter| handle.reload(filter)))
     };
     started.map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))?;
+    // Only the first start comes so far.
+    let _ = SET_FILTER.set(set);
     std::panic::set_hook(Box::new(abort_on_panic));
     Ok(())
 }

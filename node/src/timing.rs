@@ -1,12 +1,23 @@
-//! Where the time of a request goes: the rooms that it passes note what it waits for.
+//! Where the time of a request goes: the rooms that it passes note what it waits for. The sums are
+//! for the log of slow requests; where the request is traced, each wait is a span as well.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use crate::trace::{Kind, Span, Tracked};
+
 tokio::task_local! {
-    static SPENT: RefCell<Spent>;
+    static NOTED: RefCell<Noted>;
+}
+
+/// What is noted of one request.
+#[derive(Debug, Default)]
+struct Noted {
+    spent: Spent,
+    /// The span of what goes on at this moment, if the request is traced.
+    current: Option<Tracked>,
 }
 
 /// What a request may wait for.
@@ -75,18 +86,40 @@ impl Spent {
     }
 }
 
-/// Does the work of a request, and collects what the rooms note meanwhile.
-pub(crate) async fn collect<F: Future + Unpin>(work: F) -> (F::Output, Spent) {
-    let mut work = pin!(SPENT.scope(RefCell::default(), work));
+/// Does the work of a request, below its span if it has one, and collects what the rooms note
+/// meanwhile.
+pub(crate) async fn collect<F: Future + Unpin>(span: Option<&Span>, work: F) -> (F::Output, Spent) {
+    let noted = Noted { current: span.map(Span::tracked), ..Noted::default() };
+    let mut work = pin!(NOTED.scope(RefCell::new(noted), work));
     let output = work.as_mut().await;
-    (output, work.take_value().map(RefCell::into_inner).unwrap_or_default())
+    (output, work.take_value().map(|noted| noted.into_inner().spent).unwrap_or_default())
+}
+
+/// Notes the time from then until now, of a request whose work is not collected yet or any more.
+pub(crate) fn note(spent: &mut Spent, span: Option<&Span>, phase: Phase, since: Instant) {
+    spent.add(phase, since.elapsed());
+    if let Some(span) = span {
+        span.tracked().record(phase.name(), since);
+    }
 }
 
 /// Notes the time from now until the returned value is dropped. Outside a request nobody hears of
 /// it.
 #[must_use = "the phase ends when this is dropped"]
 pub(crate) fn phase(phase: Phase) -> Running {
-    Running { phase, since: Instant::now() }
+    let traced = NOTED.try_with(|noted| {
+        let mut noted = noted.borrow_mut();
+        let around = noted.current.take()?;
+        let span = around.child(phase.name(), Kind::Internal);
+        noted.current = Some(span.tracked());
+        Some(Box::new(Traced { around, _span: span }))
+    });
+    Running { phase, since: Instant::now(), traced: traced.ok().flatten() }
+}
+
+/// The span of what the request does at this moment, if it is traced.
+pub(crate) fn current_span() -> Option<Tracked> {
+    NOTED.try_with(|noted| noted.borrow().current.clone()).ok().flatten()
 }
 
 /// A phase that goes on.
@@ -94,11 +127,28 @@ pub(crate) fn phase(phase: Phase) -> Running {
 pub(crate) struct Running {
     phase: Phase,
     since: Instant,
+    traced: Option<Box<Traced>>,
+}
+
+/// A phase of a traced request.
+#[derive(Debug)]
+struct Traced {
+    /// The span to which the request returns.
+    around: Tracked,
+    /// Ends with the phase.
+    _span: Span,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = SPENT.try_with(|spent| spent.borrow_mut().add(self.phase, self.since.elapsed()));
+        let traced = self.traced.take();
+        let _ = NOTED.try_with(|noted| {
+            let mut noted = noted.borrow_mut();
+            noted.spent.add(self.phase, self.since.elapsed());
+            if let Some(traced) = traced {
+                noted.current = Some(traced.around.clone());
+            }
+        });
     }
 }
 
@@ -117,7 +167,7 @@ mod tests {
             7
         });
         drop(phase(Phase::Body));
-        let (output, spent) = collect(request).await;
+        let (output, spent) = collect(None, request).await;
         assert_eq!(output, 7);
         assert!(!spent.in_phase(Phase::Commit).is_zero());
         assert_eq!(spent.in_phase(Phase::Body), Duration::ZERO);

@@ -233,7 +233,8 @@ fn every_option_is_documented_with_its_default_and_no_other() {
         let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
         let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(",")) };
         let flag = headwater::config::flag_name(&key);
-        let row = format!("| `{flag}` | {default} |");
+        let new_value = if headwater::config::is_live(&key) { "SIGHUP" } else { "restart" };
+        let row = format!("| `{flag}` | {default} | {new_value} |");
         assert!(page.contains(&row), "docs/configuration.md has no row that begins with: {row}");
         real.push(flag);
     }

@@ -8,6 +8,7 @@ use headwater_proto::stored;
 use prost::Message;
 
 use crate::event::Ticks;
+use crate::trace::EntryTrace;
 
 /// The identity of a log entry: entries with the same id are equal on every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,14 @@ pub(crate) enum Payload {
 }
 
 impl Entry {
+    /// The trace of its commands, if there is one.
+    pub(crate) fn trace(&self) -> Option<&EntryTrace> {
+        match &self.payload {
+            Payload::Commands(proposal) => proposal.trace.as_ref(),
+            Payload::Blank | Payload::Members(_) => None,
+        }
+    }
+
     /// Bytes of its commands.
     pub(crate) fn weight(&self) -> usize {
         match &self.payload {
@@ -65,6 +74,9 @@ pub(crate) struct Proposal {
     /// Each is an encoded [`headwater_proto::stored::Command`]. Shared, because replication and
     /// apply clone entries.
     pub(crate) commands: Arc<[Bytes]>,
+    /// What becomes of the entry is recorded below this span. It is not stored, and an entry that
+    /// was read from the disk has none.
+    pub(crate) trace: Option<EntryTrace>,
 }
 
 impl Proposal {

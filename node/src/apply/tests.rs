@@ -15,7 +15,7 @@ fn entry(term: u64, index: u64, stream: &str) -> Entry {
     };
     let append = Append { stream: stream.into(), expected_version: -2, events: vec![event], ..Append::default() };
     let command = Command::of_streams(command::Kind::Append(append)).encode_to_vec();
-    let proposal = Proposal { time: Ticks(index), commands: [Bytes::from(command)].into() };
+    let proposal = Proposal { time: Ticks(index), commands: [Bytes::from(command)].into(), trace: None };
     Entry { id: EntryId { term, index }, payload: Payload::Commands(proposal) }
 }
 

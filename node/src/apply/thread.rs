@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +15,7 @@ use crate::log::Volume;
 use crate::metrics::Metrics;
 use crate::store::write::Chunk;
 use crate::store::{ReadError, StateWriter, Store};
+use crate::trace::EntryTrace;
 use crate::{fatal, machine};
 
 /// Approximate size of a log entry besides its commands: ids, time, key and framing.
@@ -51,7 +53,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Makes the decisions visible and answers the callers that wait for them.
     fn commit(&mut self, decided: Decided<'_>, answer: Answer, done: oneshot::Sender<()>) {
-        let Decided { ids, outcomes, chunk, members, commands, bytes } = decided;
+        let Decided { ids, outcomes, chunk, members, traces, commands, bytes } = decided;
         let Some(last) = ids.last().copied() else { return };
         (self.gate)(last.index + 1);
         let new_events = chunk.new_events();
@@ -59,6 +61,7 @@ impl Publisher {
 
         // Not earlier: a client may read on this node as soon as it has its answer.
         answer(outcomes);
+        traces.iter().for_each(|(trace, began)| trace.applied(*began));
         self.metrics.applied_entries.inc_by(ids.len() as u64);
         self.metrics.apply_chunk.observe(commands as f64);
         self.metrics.applied_events.inc_by(new_events);
@@ -81,6 +84,8 @@ struct Decided<'writer> {
     chunk: Chunk<'writer>,
     /// The members as of the last entry, if an entry changed them.
     members: Option<Vec<u8>>,
+    /// Those of the entries that are traced, and when their decision began.
+    traces: Vec<(EntryTrace, Instant)>,
     commands: usize,
     /// Bytes of log.
     bytes: u64,
@@ -89,7 +94,8 @@ struct Decided<'writer> {
 impl<'writer> Decided<'writer> {
     fn new(writer: &'writer mut StateWriter, entries: &[Entry]) -> Self {
         let (ids, outcomes) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
-        let mut decided = Self { ids, outcomes, chunk: writer.begin(), members: None, commands: 0, bytes: 0 };
+        let (chunk, traces) = (writer.begin(), Vec::new());
+        let mut decided = Self { ids, outcomes, chunk, members: None, traces, commands: 0, bytes: 0 };
         entries.iter().for_each(|entry| decided.add(entry));
         decided
     }
@@ -99,6 +105,7 @@ impl<'writer> Decided<'writer> {
             Payload::Blank => Vec::new(),
             Payload::Commands(proposal) => {
                 self.commands += proposal.commands.len();
+                self.traces.extend(proposal.trace.clone().map(|trace| (trace, Instant::now())));
                 decide(&mut self.chunk, proposal)
             }
             Payload::Members(members) => {

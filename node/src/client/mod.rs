@@ -26,6 +26,9 @@ use crate::config::{ClientFlags, NodeFlags};
 /// Exit code of a subcommand that a second signal ends at once, as a shell reports SIGINT.
 pub(crate) const EXIT_INTERRUPTED: i32 = 130;
 
+/// What requests of this program say of it.
+const AGENT: &str = concat!("headwater/", env!("CARGO_PKG_VERSION"));
+
 /// A node as a subcommand sees it. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -64,7 +67,7 @@ impl Client {
             .no_proxy()
             .connect_timeout(patience.connect())
             .read_timeout(patience.idle())
-            .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
+            .user_agent(AGENT)
             .build()
             .map_err(|error| ClientError::Setup(error.to_string()))?;
         Ok(Self { http, base: url.clone(), login, retry: patience.retry(), has_told: Some(Arc::default()) })
@@ -91,6 +94,21 @@ impl Client {
     pub(crate) fn name(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }
+}
+
+/// A client of servers other than nodes: it trusts the CAs of this machine, and has no login.
+///
+/// # Errors
+/// The TLS library cannot be set up.
+pub(crate) fn plain(connect: Duration) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::trust(None)?)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(connect)
+        .user_agent(AGENT)
+        .build()
+        .map_err(|error| ClientError::Setup(error.to_string()))
 }
 
 /// Runs a subcommand that talks to nodes, on a runtime of its own.

@@ -37,6 +37,7 @@ use crate::event::Stamps;
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, LogProgress, LogPromise};
 use crate::store::Store;
+use crate::trace::Traces;
 use crate::transport::NodeId;
 
 /// The parts below this room that it is built on.
@@ -55,6 +56,8 @@ pub(crate) struct Dependencies {
     pub(crate) metrics: Arc<Metrics>,
     /// Connections to peers.
     pub(crate) connector: Connector,
+    /// Where spans of other nodes go on.
+    pub(crate) traces: Traces,
     /// How far the log is written and synced.
     pub(crate) log_progress: LogProgress,
     /// What this disk promises about the programs that may open it.
@@ -166,7 +169,7 @@ impl Dependencies {
         groups: &Arc<Groups>,
         versions: &Arc<Versions>,
     ) -> (Arc<Writes>, GateWorker) {
-        let Self { config, consensus, store, stamps, metrics, connector, .. } = self;
+        let Self { config, consensus, store, stamps, metrics, traces, connector, .. } = self;
         let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
         let parts = WriteParts {
             leadership: leadership.clone(),
@@ -174,6 +177,7 @@ impl Dependencies {
             store: store.clone(),
             versions: versions.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
         };
         let forwards = Forwards::new(connector.clone(), metrics.clone());
         let limits = WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait };
@@ -222,7 +226,7 @@ impl Dependencies {
             consensus: self.consensus.clone(),
             store: self.store.clone(),
             identity: self.identity.clone(),
-            priority: self.config.node_priority.into(),
+            priority: self.config.live.now().node_priority.into(),
             connector: self.connector.clone(),
             versions: versions.clone(),
         })

@@ -117,8 +117,21 @@ impl Identity {
     /// Reads the identity below `data_dir`, or makes a new one when the directory holds no data
     /// yet.
     pub(crate) fn open(data_dir: &Path, server_id: u16) -> Result<Self, IdentityError> {
+        if let Some(identity) = Self::read(data_dir, server_id)? {
+            return Ok(identity);
+        }
         let path = data_dir.join(FILE_NAME);
-        let io_error = |error| IdentityError::Io { path: path.clone(), error };
+        files::create_directory(data_dir).map_err(|error| IdentityError::Io { path: path.clone(), error })?;
+        let local = Arc::new(LocalIdentity::new(NodeId::generate(server_id), None));
+        let (restored, restored_for) = (AtomicBool::new(false), Mutex::default());
+        let identity = Self { path, local, restored, restored_for };
+        identity.save(None)?;
+        Ok(identity)
+    }
+
+    /// Reads the identity below `data_dir`; `None` when the directory holds no data yet.
+    pub(crate) fn read(data_dir: &Path, server_id: u16) -> Result<Option<Self>, IdentityError> {
+        let path = data_dir.join(FILE_NAME);
         match fs::read(&path) {
             Ok(bytes) => {
                 let damaged = || IdentityError::Damaged { path: path.clone() };
@@ -136,20 +149,15 @@ impl Identity {
                 };
                 let local = Arc::new(LocalIdentity::new(node_id, cluster_id.map(Uuid::into_bytes)));
                 let restored_for = Mutex::new(record.restored_for);
-                Ok(Self { path, local, restored: AtomicBool::new(record.restored), restored_for })
+                Ok(Some(Self { path, local, restored: AtomicBool::new(record.restored), restored_for }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if data_dir.join("log").exists() || data_dir.join("state").exists() {
                     return Err(IdentityError::Missing { path });
                 }
-                files::create_directory(data_dir).map_err(io_error)?;
-                let local = Arc::new(LocalIdentity::new(NodeId::generate(server_id), None));
-                let (restored, restored_for) = (AtomicBool::new(false), Mutex::default());
-                let identity = Self { path: path.clone(), local, restored, restored_for };
-                identity.save(None)?;
-                Ok(identity)
+                Ok(None)
             }
-            Err(error) => Err(io_error(error)),
+            Err(error) => Err(IdentityError::Io { path, error }),
         }
     }
 

@@ -13,9 +13,9 @@ use super::health::HealthFlags;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
 use super::values::{
-    Challenge, LeaderRedirect, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, TimeWindow, parse_bytes,
-    parse_challenge, parse_cluster_name, parse_leader_redirect, parse_members, parse_ms, parse_networks, parse_origins,
-    parse_rate, parse_wait_ms, parse_window,
+    Challenge, LeaderRedirect, MAX_INTERVAL_S, MemberList, NetworkList, OriginList, Ratio, TimeWindow, parse_bytes,
+    parse_challenge, parse_cluster_name, parse_collector, parse_leader_redirect, parse_members, parse_ms,
+    parse_networks, parse_origins, parse_rate, parse_ratio, parse_wait_ms, parse_window,
 };
 
 /// Prefix of environment variables.
@@ -43,8 +43,9 @@ pub(super) struct CommandLine {
 /// What the binary does besides running a node.
 #[derive(Debug, Subcommand)]
 pub(super) enum Subcommands {
-    /// Print the effective configuration as YAML, with the origin of each value, and exit
-    Config(Box<Flags>),
+    /// Print the effective configuration as YAML, with the origin of each value, or check it
+    /// (docs/configuration.md)
+    Config(Box<ConfigFlags>),
     /// Make and renew certificates for the nodes of a cluster (docs/security.md)
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -77,6 +78,19 @@ pub(super) enum Subcommands {
     Export(Box<ExportFlags>),
 }
 
+/// Options of `headwater config`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigFlags {
+    /// Say everything for which a node with these options would refuse to start, and what to do;
+    /// nothing is changed, and a node may run on the same directory. The exit code is 0 when a node
+    /// would start, else the one with which it would end
+    #[arg(long, help_heading = "Check")]
+    pub check: bool,
+    /// The options of the node.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
 /// All options. Values from every source are parsed by the parsers named here.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -94,10 +108,6 @@ pub(super) struct Flags {
     /// separated by commas (in YAML a list of {id, raft, http}) [default: this server alone]
     #[arg(long, value_name = "LIST", value_parser = parse_members, help_heading = "Cluster")]
     pub members: Option<MemberList>,
-    /// Priority of this server where the next leader is chosen: at a hand-over and when the
-    /// leader's process ends, of nodes that are ready the highest goes first
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true, help_heading = "Cluster")]
-    pub node_priority: i32,
     /// Newest cluster version that this node takes part in: below the newest of the program, the
     /// members can go back to an older one (docs/operations.md) [default: the newest]
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Cluster")]
@@ -180,18 +190,11 @@ pub(super) struct Flags {
     /// leader's lease
     #[arg(long, value_name = "MS", default_value_t = 800, value_parser = parse_ms, help_heading = "Timing")]
     pub election_max_ms: u64,
-    /// Events behind the leader beyond which /health/ready says no
-    #[arg(long, value_name = "EVENTS", default_value_t = 10_000, help_heading = "Timing")]
-    pub ready_lag_events: u64,
 
     /// Milliseconds for which a starting node keeps its HTTP port closed until it is ready; 0: it
     /// opens the port at once
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = parse_wait_ms, help_heading = "Timing")]
     pub start_wait_ms: u64,
-    /// Milliseconds for which a node that gets SIGTERM goes on serving while /health/ready says no,
-    /// so that balancers leave it, if another member can serve instead; 0: it stops at once
-    #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = parse_wait_ms, help_heading = "Timing")]
-    pub drain_ms: u64,
 
     /// Take a snapshot after this many bytes of log
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]
@@ -199,23 +202,10 @@ pub(super) struct Flags {
     /// Take a snapshot after this many seconds if anything was written since the last one
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=MAX_INTERVAL_S), help_heading = "Storage")]
     pub snapshot_interval_s: u64,
-    /// Look for events that nobody can see any more, and remove them if there are many, every so
-    /// many seconds; 0: only when somebody asks
-    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=MAX_INTERVAL_S), help_heading = "Storage")]
-    pub scavenge_interval_s: u64,
-    /// Hours of the day in which this happens by itself, UTC, like 22:00-05:30 [default: all]
-    #[arg(long, value_name = "HH:MM-HH:MM", value_parser = parse_window, help_heading = "Storage")]
-    pub scavenge_window: Option<TimeWindow>,
-    /// Bytes of events removed, and of tables rewritten, per second at most
-    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_rate, help_heading = "Storage")]
-    pub scavenge_bytes_per_second: u64,
     /// Bytes of log kept below the newest snapshot, so that a short absence of a node needs no full
     /// copy
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Storage")]
     pub keep_log_bytes: u64,
-    /// Bytes per second at which a snapshot is sent to another node
-    #[arg(long, value_name = "BYTES", default_value = "100MiB", value_parser = parse_bytes, help_heading = "Storage")]
-    pub snapshot_bytes_per_second: u64,
     /// Bytes of memory for blocks read from the event database
     #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = parse_bytes, help_heading = "Storage")]
     pub block_cache_bytes: u64,
@@ -255,17 +245,69 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SCHEME", default_value = "BasicCustom", value_parser = parse_challenge, help_heading = "Access (docs/security.md)")]
     pub challenge: Challenge,
 
-    /// Which log lines are written: a level, or a comma-separated list of target=level
-    #[arg(long, value_name = "FILTER", default_value = crate::telemetry::DEFAULT_FILTER, help_heading = "Logging")]
-    pub log_filter: String,
     /// Write log lines as JSON objects
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set, help_heading = "Logging")]
     pub log_json: bool,
+
+    /// Collector of traces (OpenTelemetry), which takes OTLP over HTTP, such as
+    /// http://127.0.0.1:4318: spans are sent to its /v1/traces [default: no traces]
+    #[arg(long, value_name = "URL", value_parser = parse_collector, help_heading = "Logging")]
+    pub otlp_endpoint: Option<String>,
+
+    /// Those that a running node takes anew.
+    #[command(flatten)]
+    pub live: LiveFlags,
+}
+
+/// Options that a running node takes anew on SIGHUP: that they stand here is all that is needed for
+/// the help, the documentation and the reload to know. Every other option needs a restart.
+#[derive(Debug, Args)]
+pub(super) struct LiveFlags {
+    /// Priority of this server where the next leader is chosen: at a hand-over and when the
+    /// leader's process ends, of nodes that are ready the highest goes first
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true, help_heading = "Cluster")]
+    pub node_priority: i32,
+
+    /// Events behind the leader beyond which /health/ready says no
+    #[arg(long, value_name = "EVENTS", default_value_t = 10_000, help_heading = "Timing")]
+    pub ready_lag_events: u64,
+
+    /// Milliseconds for which a node that gets SIGTERM goes on serving while /health/ready says no,
+    /// so that balancers leave it, if another member can serve instead; 0: it stops at once
+    #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = parse_wait_ms, help_heading = "Timing")]
+    pub drain_ms: u64,
+
+    /// Look for events that nobody can see any more, and remove them if there are many, every so
+    /// many seconds; 0: only when somebody asks
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(0..=MAX_INTERVAL_S), help_heading = "Storage")]
+    pub scavenge_interval_s: u64,
+
+    /// Hours of the day in which this happens by itself, UTC, like 22:00-05:30 [default: all]
+    #[arg(long, value_name = "HH:MM-HH:MM", value_parser = parse_window, help_heading = "Storage")]
+    pub scavenge_window: Option<TimeWindow>,
+
+    /// Bytes of events removed, and of tables rewritten, per second at most
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_rate, help_heading = "Storage")]
+    pub scavenge_bytes_per_second: u64,
+
+    /// Bytes per second at which a snapshot is sent to another node
+    #[arg(long, value_name = "BYTES", default_value = "100MiB", value_parser = parse_bytes, help_heading = "Storage")]
+    pub snapshot_bytes_per_second: u64,
+
+    /// Which log lines are written: a level, or a comma-separated list of target=level
+    #[arg(long, value_name = "FILTER", default_value = crate::telemetry::DEFAULT_FILTER, help_heading = "Logging")]
+    pub log_filter: String,
+
     /// A request that takes longer, in milliseconds, gets a line in the log that says where its
     /// time went; 0: none
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = parse_ms, help_heading = "Logging")]
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = parse_wait_ms, help_heading = "Logging")]
     pub slow_request_ms: u64,
+
+    /// Share of the requests that are traced, from 0 to 1, where the client has not said in
+    /// traceparent whether its request is
+    #[arg(long, value_name = "RATIO", default_value = "0.01", value_parser = parse_ratio, help_heading = "Logging")]
+    pub trace_sample_ratio: Ratio,
 }
 
 /// The command, with the name of the environment variable added to the help of each option.
@@ -277,13 +319,15 @@ pub fn command() -> clap::Command {
 }
 
 fn with_environment_names(command: clap::Command) -> clap::Command {
+    let keys = keys();
     command.mut_args(|arg| {
-        if arg.get_long().is_none() || is_builtin(arg.get_id().as_str()) {
+        if arg.get_long().is_none() || !keys.iter().any(|key| arg.get_id() == key.as_str()) {
             return arg;
         }
         let help = arg.get_help().cloned().unwrap_or_default();
         let variable = env_name(arg.get_id().as_str());
-        arg.long_help(format!("{help}\n\n[env: {variable}]"))
+        let reload = if is_live(arg.get_id().as_str()) { " [SIGHUP: taken anew]" } else { "" };
+        arg.long_help(format!("{help}\n\n[env: {variable}]{reload}"))
     })
 }
 
@@ -295,6 +339,12 @@ fn is_builtin(id: &str) -> bool {
 pub fn keys() -> Vec<String> {
     let command = CommandLine::command();
     command.get_arguments().map(|arg| arg.get_id().to_string()).filter(|id| !is_builtin(id)).collect()
+}
+
+/// Whether a running node takes an option anew on SIGHUP; else it needs a restart.
+pub fn is_live(key: &str) -> bool {
+    let live = LiveFlags::augment_args(clap::Command::new("live"));
+    live.get_arguments().any(|arg| arg.get_id() == key)
 }
 
 /// The help of an option.

@@ -27,7 +27,7 @@ pub fn yaml(config: &Config, origins: &BTreeMap<String, Origin>) -> String {
     text
 }
 
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     matches!(key, "default_admin_password" | "default_ops_password")
 }
 
@@ -69,6 +69,15 @@ fn camel(key: &str) -> String {
     key.split('_').map(word).collect()
 }
 
+/// Whether an option has another value in each of two configurations.
+pub(super) fn differs(one: &Config, other: &Config, key: &str) -> bool {
+    match key {
+        "default_admin_password" => one.default_admin_password != other.default_admin_password,
+        "default_ops_password" => one.default_ops_password != other.default_ops_password,
+        key => value_of(one, key) != value_of(other, key),
+    }
+}
+
 fn plain_value(config: &Config, key: &str) -> String {
     let masked = |secret: &Option<super::Secret>| if secret.is_some() { MASK.to_owned() } else { String::new() };
     match key {
@@ -88,11 +97,12 @@ fn plain_value(config: &Config, key: &str) -> String {
 /// The value of one option in YAML; `None` if it is not set.
 fn value_of(config: &Config, key: &str) -> Option<String> {
     let ms = |duration: std::time::Duration| duration.as_millis().to_string();
+    let live = config.live.now();
     Some(match key {
         "data_dir" => quoted(&config.data_dir.to_string_lossy()),
         "server_id" => config.server_id.to_string(),
         "members" => members(config),
-        "node_priority" => config.node_priority.to_string(),
+        "node_priority" => live.node_priority.to_string(),
         "max_cluster_version" => config.max_cluster_version?.to_string(),
         "rejoin" => config.rejoin.to_string(),
         "join" => config.join.to_string(),
@@ -114,16 +124,16 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "heartbeat_ms" => ms(config.heartbeat_interval),
         "election_min_ms" => ms(config.election_timeout_min),
         "election_max_ms" => ms(config.election_timeout_max),
-        "ready_lag_events" => config.ready_lag_events.to_string(),
+        "ready_lag_events" => live.ready_lag_events.to_string(),
         "start_wait_ms" => ms(config.start_wait),
-        "drain_ms" => ms(config.drain),
+        "drain_ms" => ms(live.drain),
         "snapshot_log_bytes" => config.snapshot_log_bytes.to_string(),
         "snapshot_interval_s" => config.snapshot_interval.as_secs().to_string(),
-        "scavenge_interval_s" => config.scavenge_interval.as_secs().to_string(),
-        "scavenge_window" => quoted(&config.scavenge_window?.to_string()),
-        "scavenge_bytes_per_second" => config.scavenge_bytes_per_second.to_string(),
+        "scavenge_interval_s" => live.scavenge_interval.as_secs().to_string(),
+        "scavenge_window" => quoted(&live.scavenge_window?.to_string()),
+        "scavenge_bytes_per_second" => live.scavenge_bytes_per_second.to_string(),
         "keep_log_bytes" => config.keep_log_bytes.to_string(),
-        "snapshot_bytes_per_second" => config.snapshot_bytes_per_second.to_string(),
+        "snapshot_bytes_per_second" => live.snapshot_bytes_per_second.to_string(),
         "block_cache_bytes" => config.block_cache_bytes.to_string(),
         "allow_anonymous_stream_access" => config.allow_anonymous_stream_access.to_string(),
         "allow_anonymous_endpoint_access" => config.allow_anonymous_endpoint_access.to_string(),
@@ -131,9 +141,11 @@ fn value_of(config: &Config, key: &str) -> Option<String> {
         "trusted_proxies" => list(&config.trusted_proxies)?,
         "trusted_origins" => list(&config.trusted_origins)?,
         "challenge" => config.challenge.as_str().to_owned(),
-        "log_filter" => quoted(&config.log_filter),
+        "log_filter" => quoted(&live.log_filter),
         "log_json" => config.log_json.to_string(),
-        "slow_request_ms" => config.slow_request.map_or_else(|| "0".to_owned(), ms),
+        "otlp_endpoint" => quoted(config.otlp_endpoint.as_deref()?),
+        "trace_sample_ratio" => live.trace_sample_ratio.to_string(),
+        "slow_request_ms" => live.slow_request.map_or_else(|| "0".to_owned(), ms),
         // `config` itself, whose contents are being printed.
         _ => return None,
     })

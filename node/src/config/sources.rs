@@ -17,7 +17,7 @@ use super::flags::{self, CommandLine, ENV_PREFIX, Flags};
 use super::health::HealthFlags;
 use super::transfer::{ExportFlags, ImportFlags};
 use super::upkeep::{RedactFlags, ScavengeFlags, TopFlags};
-use super::{Config, print};
+use super::{Config, exposure, print};
 
 /// Why there is no configuration. Each message says how to correct it.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,28 @@ pub enum ConfigError {
     /// Options that are valid alone but contradict each other.
     #[error("{0}")]
     Contradiction(String),
+    /// Several of these at once, so that they can be corrected together.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<ConfigError>),
+}
+
+impl ConfigError {
+    /// Each problem alone.
+    pub fn problems(self) -> Vec<Self> {
+        match self {
+            Self::Several(all) => all.into_iter().flat_map(Self::problems).collect(),
+            one => vec![one],
+        }
+    }
+
+    /// What was found, if anything.
+    pub(super) fn refuse(mut found: Vec<Self>) -> Result<(), Self> {
+        match found.len() {
+            0 => Ok(()),
+            1 => Err(found.remove(0)),
+            _ => Err(Self::Several(found)),
+        }
+    }
 }
 
 /// The source of a value.
@@ -106,6 +128,8 @@ pub enum Invocation {
     Run(Box<Config>),
     /// Print this text, the effective configuration.
     Print(String),
+    /// Look whether a node would start.
+    Check(Box<Checked>),
     /// Make or renew certificates.
     Certs(CertsCommand),
     /// Ask a node how it is.
@@ -130,6 +154,23 @@ pub enum Invocation {
     Export(Box<ExportFlags>),
 }
 
+/// A configuration that is to be checked, and not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// What its sources show to others: a sentence each.
+    pub in_sight: Vec<String>,
+}
+
+/// What a node that is started with these options does with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Run,
+    Print,
+    Check,
+}
+
 /// Reads all sources.
 ///
 /// `arguments` begins with the name of the program; in `environment` only names with [`ENV_PREFIX`]
@@ -142,7 +183,7 @@ pub fn resolve(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Invocation, ConfigError> {
     let matches = flags::command().try_get_matches_from(arguments)?;
-    let (print, options) = match matches.subcommand() {
+    let (purpose, options) = match matches.subcommand() {
         Some(("certs", options)) => return Ok(Invocation::Certs(CertsCommand::from_arg_matches(options)?)),
         Some(("health", options)) => return Ok(Invocation::Health(Box::new(HealthFlags::from_arg_matches(options)?))),
         Some(("cluster", options)) => {
@@ -160,16 +201,19 @@ pub fn resolve(
         Some(("verify", options)) => return Ok(Invocation::Verify(Box::new(VerifyFlags::from_arg_matches(options)?))),
         Some(("import", options)) => return Ok(Invocation::Import(Box::new(ImportFlags::from_arg_matches(options)?))),
         Some(("export", options)) => return Ok(Invocation::Export(Box::new(ExportFlags::from_arg_matches(options)?))),
-        Some((_, options)) => (true, options),
-        None => (false, &matches),
+        Some((_, options)) if options.get_flag("check") => (Purpose::Check, options),
+        Some((_, options)) => (Purpose::Print, options),
+        None => (Purpose::Run, &matches),
     };
     let given = from_command_line(options);
-    let environment = from_environment(environment)?;
+    let mut problems = Vec::new();
+    let environment = from_environment(environment, &mut problems);
     let path = given.get("config").or_else(|| environment.get("config")).map(PathBuf::from);
     let file = match &path {
-        Some(path) => from_file(path)?,
+        Some(path) => from_file(path, &mut problems),
         None => Values::new(),
     };
+    ConfigError::refuse(problems)?;
 
     let mut values = Values::new();
     let mut origins = BTreeMap::new();
@@ -180,7 +224,14 @@ pub fn resolve(
         }
     }
     let config = Config::from_flags(parse(&values)?)?;
-    Ok(if print { Invocation::Print(print::yaml(&config, &origins)) } else { Invocation::Run(Box::new(config)) })
+    Ok(match purpose {
+        Purpose::Run => Invocation::Run(Box::new(config)),
+        Purpose::Print => Invocation::Print(print::yaml(&config, &origins)),
+        Purpose::Check => {
+            let in_sight = exposure::secrets_in_sight(&origins, path.as_deref());
+            Invocation::Check(Box::new(Checked { config, in_sight }))
+        }
+    })
 }
 
 /// Values by key, still as text.
@@ -222,7 +273,10 @@ fn from_command_line(matches: &ArgMatches) -> Values {
 /// Variables of subcommands, which a shell may hold when it starts a node.
 const OF_SUBCOMMANDS: [&str; 3] = ["HEADWATER_PASSWORD", "HEADWATER_TO_PASSWORD", "HEADWATER_AGAINST_PASSWORD"];
 
-fn from_environment(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Values, ConfigError> {
+fn from_environment(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    problems: &mut Vec<ConfigError>,
+) -> Values {
     let known: BTreeMap<String, String> = flags::keys().into_iter().map(|key| (flags::env_name(&key), key)).collect();
     let mut values = Values::new();
     for (name, value) in environment {
@@ -232,41 +286,49 @@ fn from_environment(environment: impl IntoIterator<Item = (OsString, OsString)>)
         }
         let Some(key) = known.get(&name) else {
             let hint = hint(&name, known.keys());
-            return Err(ConfigError::UnknownVariable { name, hint });
+            problems.push(ConfigError::UnknownVariable { name, hint });
+            continue;
         };
-        check_value(key, &value).map_err(|reason| ConfigError::Variable { name, reason })?;
-        values.insert(key.clone(), value);
+        match check_value(key, &value) {
+            Ok(()) => drop(values.insert(key.clone(), value)),
+            Err(reason) => problems.push(ConfigError::Variable { name, reason }),
+        }
     }
-    Ok(values)
+    values
 }
 
-fn from_file(path: &Path) -> Result<Values, ConfigError> {
-    let refused = |reason: String| ConfigError::File { path: path.to_owned(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
-    let only_comments = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    if only_comments {
-        return Ok(Values::new());
-    }
-    let source = config::File::from_str(&text, config::FileFormat::Yaml);
-    let document: BTreeMap<String, Value> = config::Config::builder()
-        .add_source(source)
-        .build()
-        .and_then(config::Config::try_deserialize)
-        .map_err(|error| refused(error.to_string()))?;
-
+fn from_file(path: &Path, problems: &mut Vec<ConfigError>) -> Values {
     let known: Vec<String> = flags::keys().into_iter().filter(|key| key != "config").collect();
     let mut values = Values::new();
+    let document = document_of(path).unwrap_or_else(|reason| {
+        problems.push(ConfigError::File { path: path.to_owned(), reason });
+        BTreeMap::new()
+    });
     for (key, value) in document {
         if !known.contains(&key) {
             let hint = hint(&key, known.iter());
-            return Err(ConfigError::UnknownKey { path: path.to_owned(), key, hint });
+            problems.push(ConfigError::UnknownKey { path: path.to_owned(), key, hint });
+            continue;
         }
-        let invalid = |reason| ConfigError::Key { path: path.to_owned(), key: key.clone(), reason };
-        let value = OsString::from(text_of(&key, &value).map_err(invalid)?);
-        check_value(&key, &value).map_err(invalid)?;
-        values.insert(key, value);
+        let text = text_of(&key, &value).map(OsString::from);
+        match text.and_then(|text| check_value(&key, &text).map(|()| text)) {
+            Ok(text) => drop(values.insert(key, text)),
+            Err(reason) => problems.push(ConfigError::Key { path: path.to_owned(), key, reason }),
+        }
     }
-    Ok(values)
+    values
+}
+
+/// The keys and values of a file.
+fn document_of(path: &Path) -> Result<BTreeMap<String, Value>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let only_comments = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    if only_comments {
+        return Ok(BTreeMap::new());
+    }
+    let source = config::File::from_str(&text, config::FileFormat::Yaml);
+    let read = config::Config::builder().add_source(source).build().and_then(config::Config::try_deserialize);
+    read.map_err(|error| error.to_string())
 }
 
 /// A YAML value in the form of the command line.

@@ -107,6 +107,8 @@ fn every_option_can_be_set_in_every_source() {
         ("log_filter", "debug"),
         ("log_json", "true"),
         ("slow_request_ms", "1001"),
+        ("otlp_endpoint", "http://collector:4318"),
+        ("trace_sample_ratio", "0.25"),
     ];
     let named: Vec<&str> = values.iter().map(|(key, _)| *key).chain(["config"]).collect();
     assert!(keys().iter().all(|key| named.contains(&key.as_str())), "an option is missing in this test");
@@ -121,7 +123,8 @@ fn every_option_can_be_set_in_every_source() {
     assert_eq!(by_flags, run(&[], &environment, None).unwrap());
     assert_eq!(by_flags, run(&[], &[], Some(&file)).unwrap());
     let default = run(&[], &[], None).unwrap();
-    let (set, unset) = (format!("{by_flags:#?}"), format!("{default:#?}"));
+    let shown = |config: &Config| format!("{config:#?}\n{:#?}", config.live);
+    let (set, unset) = (shown(&by_flags), shown(&default));
     let is_option = |line: &&str| line.starts_with("    ") && !line.starts_with("     ") && line.ends_with(',');
     let same: Vec<&str> =
         set.lines().filter(is_option).filter(|line| line.contains(": ") && unset.contains(*line)).collect();
@@ -275,6 +278,10 @@ fn unknown_and_contradictory_options_are_refused_with_advice() {
         (&["--challenge=Digest"], &[], None, &["--challenge", "BasicCustom or Basic"]),
         (&["--default-admin-password="], &[], None, &["--default-admin-password"]),
         (&["--log-filter=a=loud"], &[], None, &["--log-filter 'a=loud'"]),
+        (&["--otlp-endpoint=collector:4318"], &[], None, &["--otlp-endpoint", "http://HOST:4318"]),
+        (&["--otlp-endpoint=http://user:pass@collector"], &[], None, &["--otlp-endpoint", "https://HOST"]),
+        (&["--trace-sample-ratio=1.1"], &[], None, &["--trace-sample-ratio", "from 0 to 1"]),
+        (&["--trace-sample-ratio=NaN"], &[], None, &["--trace-sample-ratio", "0.01"]),
         (
             &["--members=1=name.invalid:1/name.invalid:2"],
             &[],
@@ -363,7 +370,7 @@ fn a_window_of_time_may_go_over_midnight() {
         let config = run(&[&format!("--scavenge-window={window}")], &[], None).unwrap();
         let time = std::time::SystemTime::UNIX_EPOCH
             + std::time::Duration::from_secs(86_400 * 20_000 + hours * 3_600 + minutes * 60);
-        config.scavenge_window.unwrap().contains(time)
+        config.live.now().scavenge_window.unwrap().contains(time)
     };
     assert!(contains("22:00-05:30", 22, 0) && contains("22:00-05:30", 0, 0) && contains("22:00-05:30", 5, 29));
     assert!(!contains("22:00-05:30", 21, 59) && !contains("22:00-05:30", 5, 30));

@@ -51,6 +51,43 @@ impl LeaderRedirect {
     }
 }
 
+/// A share of all requests, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ratio(u32);
+
+impl Ratio {
+    /// Millionths.
+    pub fn millionths(self) -> u32 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", f64::from(self.0) / 1e6)
+    }
+}
+
+pub(super) fn parse_ratio(text: &str) -> Result<Ratio, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(Ratio((ratio * 1e6).round() as u32)),
+        _ => Err("expected a number from 0 to 1, such as 0.01".to_owned()),
+    }
+}
+
+/// Base of a collector: scheme, host and perhaps port and path.
+pub(super) fn parse_collector(text: &str) -> Result<String, String> {
+    let refused = || format!("'{text}' is no collector; write http://HOST:4318 or https://HOST");
+    let url = reqwest::Url::parse(text).map_err(|_| refused())?;
+    let is_base = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if is_base { Ok(text.trim_end_matches('/').to_owned()) } else { Err(refused()) }
+}
+
 /// The parsed list of addresses and networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NetworkList(pub Vec<IpNet>);

@@ -27,6 +27,7 @@ use crate::consumers::Consumers;
 use crate::metrics::Metrics;
 use crate::scavenge::Scavenger;
 use crate::streams::Streams;
+use crate::trace::Traces;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +54,8 @@ pub(crate) struct AppState {
     pub(crate) http_metrics: HttpMetrics,
     /// The log of requests that take long.
     pub(crate) slow_requests: SlowRequests,
+    /// Where traces begin.
+    pub(crate) traces: Traces,
     /// Memory for what is large.
     pub(crate) budgets: budgets::Budgets,
     /// Pages that were sent lately.
@@ -81,12 +84,14 @@ pub(crate) struct Rooms {
     pub(crate) backups: Backups,
     /// What operators tell the node.
     pub(crate) control: Arc<Control>,
+    /// Where traces begin.
+    pub(crate) traces: Traces,
 }
 
 impl AppState {
     /// The state of a node's HTTP API.
     pub(crate) fn new(rooms: Rooms, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
-        let Rooms { streams, consumers, cluster, access, scavenger, backups, control } = rooms;
+        let Rooms { streams, consumers, cluster, access, scavenger, backups, control, traces } = rooms;
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         Self {
@@ -97,7 +102,8 @@ impl AppState {
             access,
             scavenger,
             backups,
-            slow_requests: SlowRequests::new(config.slow_request),
+            slow_requests: SlowRequests::new(config.live.clone()),
+            traces,
             budgets: budgets::Budgets::default(),
             config,
             metrics,

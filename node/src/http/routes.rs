@@ -120,7 +120,7 @@ routes! {
     GET    "/info"                                                "info"                 Anybody            -             NODE      node::info();
     GET    "/info/options"                                        "options"              Operators          -             NODE      node::options();
     GET    "/sys/subsystems"                                      "subsystems"           Operators          -             NODE      node::subsystems();
-    GET    "/histogram/{name}"                                    "histogram"            Operators          -             -         node::histogram();
+    GET    "/histogram/{name}"                                    "histogram"            Operators          -             PING      node::histogram();
     POST   "/admin/scavenge"                                      "scavenge_start"       Operators          -             NODE      scavenge::start();
     DELETE "/admin/scavenge/{guid}"                               "scavenge_stop"        Operators          -             NODE      scavenge::stop();
     GET    "/admin/scavenge/current"                              "scavenge_state"       Operators          -             NODE      scavenge::current();

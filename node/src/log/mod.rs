@@ -42,6 +42,10 @@ use self::tail_cache::TailCache;
 pub(crate) use self::volume::Volume;
 use crate::fatal::{self, Cause};
 
+/// The file of the log's directory that a process locks while it has the log open. RocksDB names
+/// it.
+pub(crate) const LOCK_FILE_NAME: &str = "LOCK";
+
 /// Weight of the decoded records kept in memory: some four seconds at 20,000 entries of 256 bytes a
 /// second, more than a healthy follower or the apply thread ever lags behind.
 pub(crate) const TAIL_CACHE_BYTES: usize = 32 << 20;

@@ -1,53 +1,17 @@
 //! The port for clients: taken when the node starts, opened when it can answer them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::taken_port::TakenPort;
 use crate::cluster::Cluster;
 use crate::tls::HttpsAcceptor;
 use crate::{fatal, http, supervisor};
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1_024;
-
 /// How often it is looked whether the node is ready.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-
-/// The address of the port. Until it is opened, connections are refused, which tells clients and
-/// balancers at once to try another node.
-pub(super) struct TakenPort {
-    socket: TcpSocket,
-    address: SocketAddr,
-}
-
-impl TakenPort {
-    /// # Errors
-    /// The address is in use, or not one of this machine.
-    pub(super) fn take(address: SocketAddr) -> anyhow::Result<Self> {
-        let taken = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            // Connections of the last process, which the kernel still remembers, are not in the
-            // way.
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            std::io::Result::Ok(socket)
-        };
-        Ok(Self { socket: taken().with_context(|| refusal(address))?, address })
-    }
-
-    fn open(self) -> anyhow::Result<TcpListener> {
-        self.socket.listen(BACKLOG).with_context(|| refusal(self.address))
-    }
-}
-
-fn refusal(address: SocketAddr) -> String {
-    format!("cannot listen on {address}: stop the process that uses it, or change --http-listen")
-}
 
 /// What serves the clients of a node.
 pub(super) struct ClientServer {
@@ -110,7 +74,7 @@ impl ClientServer {
 
     fn open(self) -> anyhow::Result<impl Future<Output = ()>> {
         let Self { port, most, https, state, stop, .. } = self;
-        let (address, tls) = (port.address, https.is_some());
+        let (address, tls) = (port.address(), https.is_some());
         let listener = port.open()?;
         tracing::info!(http = %address, tls, "listening");
         supervisor::serving();

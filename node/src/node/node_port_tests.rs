@@ -42,7 +42,7 @@ async fn calls_without_a_certificate_of_the_ca_or_in_the_name_of_another_server_
     // ... and only in the caller's own name.
     let forward = |from: u64| {
         let message =
-            ForwardRequest { request_id: 1, deadline_ms: 1_000, command: Default::default(), requester: None };
+            ForwardRequest { request_id: 1, deadline_ms: 1_000, command: Default::default(), ..Default::default() };
         let mut request = tonic::Request::new(tokio_stream::once(message));
         for (key, value) in [("headwater-from", from.to_string()), ("headwater-to", one.to_string())] {
             request.metadata_mut().insert(key, value.parse().unwrap());

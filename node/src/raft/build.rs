@@ -14,9 +14,10 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::codec::Membership;
 use super::log_storage::LogStorage;
 use super::types::{self, NodeId, TypeConfig};
-use super::{Parts, Raft, StateMachine, network, service, settings};
+use super::{Parts, Raft, StateMachine, codec, network, service, settings};
 use crate::apply::{ApplyHandle, DurableGate};
 use crate::config::Config;
 use crate::descriptors::OpenFiles;
@@ -24,7 +25,7 @@ use crate::event::{ClusterVersion, Stamps, Ticks};
 use crate::fatal::Cause;
 use crate::log::{Log, LogError, SyncReport, volume};
 use crate::metrics::Metrics;
-use crate::snapshot::{Outgoing, SnapshotStore};
+use crate::snapshot::{self, Outgoing, SnapshotStore};
 use crate::store::{OpenError, ReadError, StateWriter, Store};
 use crate::transport::{Dialer, LocalIdentity, Resolve};
 
@@ -155,8 +156,7 @@ pub(crate) async fn build(
     apply.volume().lock().prepend(&volume);
 
     let outgoing = Outgoing::default();
-    let sending =
-        network::SnapshotSending { outgoing: outgoing.clone(), bytes_per_second: config.snapshot_bytes_per_second };
+    let sending = network::SnapshotSending { outgoing: outgoing.clone(), live: config.live.clone() };
     let network = network::Network::new(identity.clone(), dialer, resolve, metrics, sending);
     let stamps = Arc::<Stamps>::default();
     stamps.see(newest_time);
@@ -198,7 +198,23 @@ async fn check_members(
     // The state alone may lack the newest entries of the log, and so the members: it is flushed
     // only at intervals.
     let known = StorageHelper::new(log, state).get_membership().await.map_err(Fatal::StorageError)?;
-    let membership = known.effective().membership();
+    refuse_others(config, founding, known.effective().membership())
+}
+
+/// The same for the members as the newest snapshot of the data has them: they may have changed
+/// since. Reads files alone, so it may be done beside a running node. `None` where there is no
+/// snapshot.
+///
+/// # Errors
+/// The members are others, or the snapshot cannot be read.
+pub(crate) fn check_members_of_snapshot(config: &Config, founding: Founding) -> Result<Option<()>, StartError> {
+    let Some(snapshot) = snapshot::newest_below(&config.data_dir)? else { return Ok(None) };
+    let Some(message) = snapshot.manifest().membership.clone() else { return Ok(None) };
+    let known = codec::stored_membership_from_message(message).map_err(io::Error::other)?;
+    refuse_others(config, founding, known.membership()).map(Some)
+}
+
+fn refuse_others(config: &Config, founding: Founding, membership: &Membership) -> Result<(), StartError> {
     if membership.nodes().any(|(_, member)| member.changed) {
         return Ok(());
     }

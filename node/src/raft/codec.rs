@@ -148,7 +148,8 @@ pub(crate) fn entry_from_message(message: stored::Entry) -> Result<LogEntry, Cod
     let payload = match message.payload.ok_or(CodecError::Missing("Entry.payload"))? {
         Payload::Blank(stored::Blank {}) => EntryPayload::Blank,
         Payload::Proposal(proposal) => {
-            EntryPayload::Normal(Proposal { time: Ticks(proposal.time_ticks), commands: proposal.commands.into() })
+            let (time, commands) = (Ticks(proposal.time_ticks), proposal.commands.into());
+            EntryPayload::Normal(Proposal { time, commands, trace: None })
         }
         Payload::Membership(membership) => EntryPayload::Membership(membership_from_message(membership)?),
     };
@@ -193,7 +194,7 @@ mod tests {
             Just(EntryPayload::Blank),
             (any::<u64>(), vec(vec(any::<u8>(), 0..50), 0..5)).prop_map(|(time, commands)| {
                 let commands = commands.into_iter().map(Bytes::from).collect();
-                EntryPayload::Normal(Proposal { time: Ticks(time), commands })
+                EntryPayload::Normal(Proposal { time: Ticks(time), commands, trace: None })
             }),
             memberships().prop_map(EntryPayload::Membership),
         ];

@@ -20,6 +20,7 @@ use super::types::{LogEntry, LogId, TypeConfig, Vote};
 use crate::event::{Stamps, Ticks};
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
+use crate::trace::EntryTrace;
 
 /// Approximate bytes of encoded entries in one append request. This keeps a request far below
 /// gRPC's message limit.
@@ -102,6 +103,13 @@ impl LogStorage {
 fn time_of_writes(entry: &LogEntry) -> Option<Ticks> {
     match &entry.payload {
         EntryPayload::Normal(proposal) => Some(proposal.time),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+    }
+}
+
+fn trace_of(entry: &LogEntry) -> Option<&EntryTrace> {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.trace.as_ref(),
         EntryPayload::Blank | EntryPayload::Membership(_) => None,
     }
 }
@@ -212,7 +220,19 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let entries: Vec<LogEntry> = entries.into_iter().collect();
         // Before they count as stored: what this node may lead with, it has seen.
         entries.iter().filter_map(time_of_writes).for_each(|time| self.stamps.see(time));
-        self.log.append(entries, Box::new(move || callback.io_completed(Ok(()))));
+        let traces: Vec<EntryTrace> = entries.iter().filter_map(trace_of).cloned().collect();
+        if traces.is_empty() {
+            self.log.append(entries, Box::new(move || callback.io_completed(Ok(()))));
+            return Ok(());
+        }
+        traces.iter().for_each(EntryTrace::begins);
+        let synced = traces.clone();
+        let on_sync = move || {
+            callback.io_completed(Ok(()));
+            synced.iter().for_each(EntryTrace::synced);
+        };
+        self.log.append(entries, Box::new(on_sync));
+        traces.iter().for_each(EntryTrace::written);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ mod tests;
 mod types;
 mod wire;
 
-pub(crate) use build::{Founding, StartError, build, log_directory};
+pub(crate) use build::{Founding, StartError, build, check_members_of_snapshot, log_directory};
 pub(crate) use consensus::{ChangeError, Consensus, EntryResult, NotConfirmed};
 pub(crate) use members::{Members, MembersStep};
 pub(crate) use parts::{LogProgress, LogPromise, Parts};

@@ -27,6 +27,7 @@ use super::codec::{self, CodecError};
 use super::settings::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use super::wire;
+use crate::config::Live;
 use crate::metrics::Metrics;
 use crate::snapshot::{self, Outgoing, Sending, SnapshotDir, TransferWatch};
 use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Resolve};
@@ -50,7 +51,7 @@ pub(crate) struct SnapshotSending {
     /// Registers the transfers that are under way.
     pub(crate) outgoing: Outgoing,
     /// The highest rate of a transfer.
-    pub(crate) bytes_per_second: u64,
+    pub(crate) live: Live,
 }
 
 /// Makes the clients.
@@ -314,7 +315,11 @@ impl NetSnapshot<TypeConfig> for PeerClient {
         let begins = begun.clone();
         // Logged when the connection takes the first part. Earlier would mean a line for each
         // attempt to reach an absent peer.
-        let parts = snapshot::send(directory, codec::vote_to_message(&vote), self.snapshots.bytes_per_second);
+        let parts = snapshot::send(
+            directory,
+            codec::vote_to_message(&vote),
+            self.snapshots.live.now().snapshot_bytes_per_second,
+        );
         let (progress, parts) = TransferWatch::of(parts.inspect(move |_| {
             if !begins.swap(true, Ordering::Relaxed) {
                 tracing::info!(%peer, total_bytes, "sending a snapshot");

@@ -21,6 +21,7 @@ use crate::fatal;
 use crate::log::Log;
 use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
 use crate::store::Store;
+use crate::trace::Traces;
 use crate::transport::LocalIdentity;
 
 /// How long a stop waits for calls of other nodes that are just being handed to consensus.
@@ -72,9 +73,10 @@ impl Parts {
     }
 
     /// The gRPC service for the other nodes.
-    pub(crate) fn service(&self, identity: Arc<LocalIdentity>) -> RaftServer<RaftService> {
+    pub(crate) fn service(&self, identity: Arc<LocalIdentity>, traces: Traces) -> RaftServer<RaftService> {
         let (closing, calls) = (self.closing.token().clone(), self.calls.clone());
-        RaftService::server(self.raft.clone(), identity, self.snapshots.clone(), closing, calls, self.broken.clone())
+        let (raft, snapshots, broken) = (self.raft.clone(), self.snapshots.clone(), self.broken.clone());
+        RaftService::server(raft, identity, snapshots, closing, calls, broken, traces)
     }
 
     /// The nodes whose streams of entries are cut off from now on: a connection of theirs has

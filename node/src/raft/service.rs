@@ -17,6 +17,7 @@ use super::codec::{self, CodecError};
 use super::state_machine::{Snapshot, meta_of};
 use super::{Raft, wire as convert};
 use crate::snapshot::{self, ReceiveError, SnapshotStore};
+use crate::trace::Traces;
 use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES, NodeId};
 
 /// Snapshots received at the same time. A second one could only come from a second leader, and both
@@ -55,6 +56,8 @@ pub(crate) struct RaftService {
     calls: TaskTracker,
     /// Hears of each caller whose stream of entries was cut off.
     broken: broadcast::Sender<NodeId>,
+    /// Where spans of the leader go on.
+    traces: Traces,
 }
 
 impl RaftService {
@@ -66,9 +69,10 @@ impl RaftService {
         closing: CancellationToken,
         calls: TaskTracker,
         broken: broadcast::Sender<NodeId>,
+        traces: Traces,
     ) -> RaftServer<Self> {
         let transfers = Semaphore::new(TRANSFERS);
-        RaftServer::new(Self { raft, identity, snapshots, transfers, closing, calls, broken })
+        RaftServer::new(Self { raft, identity, snapshots, transfers, closing, calls, broken, traces })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
@@ -102,8 +106,9 @@ impl RaftRpc for RaftService {
         let call = self.begin_call()?;
         // openraft's stream ends at the first message that cannot be decoded; the caller opens a
         // new stream.
-        let requests = request.into_inner().map(|message| match message {
-            Ok(message) => convert::append_request_from_message(message).map_err(malformed),
+        let traces = self.traces.clone();
+        let requests = request.into_inner().map(move |message| match message {
+            Ok(message) => convert::append_request_from_message(message, &traces).map_err(malformed),
             Err(status) => Err(status),
         });
         let requests = requests.map(Some).chain(stream::once(std::future::ready(None)));

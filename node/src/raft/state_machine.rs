@@ -105,6 +105,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             while chunk.len() < MAX_CHUNK_ENTRIES && bytes < MAX_CHUNK_BYTES {
                 let Some((entry, responder)) = entries.next().await.transpose()? else { break };
                 let entry = codec::entry_to_apply(entry);
+                if let Some(trace) = entry.trace() {
+                    trace.committed();
+                }
                 bytes += entry.weight();
                 chunk.push(entry);
                 responders.push(responder);

@@ -1,13 +1,15 @@
 //! openraft's requests and answers as the messages of raft.proto, and back.
 
 use headwater_proto::raft as wire;
+use openraft::EntryPayload;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
 use super::codec::{self, CodecError};
-use super::types::{NodeId, TypeConfig, Vote};
+use super::types::{LogEntry, NodeId, TypeConfig, Vote};
+use crate::trace::{EntryTrace, Traces};
 
 fn vote_in(message: Option<&headwater_proto::stored::Vote>) -> Result<Vote, CodecError> {
     codec::vote_from_message(message.ok_or(CodecError::Missing("vote"))?)
@@ -20,15 +22,34 @@ pub(crate) fn append_request_to_message(request: AppendEntriesRequest<TypeConfig
         prev_log_id: request.prev_log_id.as_ref().map(codec::log_id_to_message),
         entries: request.entries.iter().map(codec::entry_to_message).collect(),
         leader_commit: request.leader_commit.as_ref().map(codec::log_id_to_message),
+        traced: request.entries.iter().enumerate().filter_map(traced_entry).collect(),
+    }
+}
+
+fn traced_entry((place, entry): (usize, &LogEntry)) -> Option<wire::TracedEntry> {
+    let EntryPayload::Normal(proposal) = &entry.payload else { return None };
+    Some(wire::TracedEntry { entry: place as u32, span: proposal.trace.as_ref()?.to_bytes().into() })
+}
+
+/// Gives the entries their traces back, as far as this node records any. What does not fit is left
+/// out: it is not worth a refusal.
+fn add_traces(entries: &mut [LogEntry], traced: &[wire::TracedEntry], traces: &Traces) {
+    for wire::TracedEntry { entry, span } in traced {
+        let entry = entries.get_mut(*entry as usize).map(|entry| &mut entry.payload);
+        if let (Some(EntryPayload::Normal(proposal)), Some(span)) = (entry, traces.of_other_node(span)) {
+            proposal.trace = Some(EntryTrace::new(span));
+        }
     }
 }
 
 /// Refuses entries that are not consecutive: openraft takes that for granted.
 pub(crate) fn append_request_from_message(
     message: wire::AppendRequest,
+    traces: &Traces,
 ) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
     let prev_log_id = message.prev_log_id.as_ref().map(codec::log_id_from_message);
-    let entries: Vec<_> = message.entries.into_iter().map(codec::entry_from_message).collect::<Result<_, _>>()?;
+    let mut entries: Vec<_> = message.entries.into_iter().map(codec::entry_from_message).collect::<Result<_, _>>()?;
+    add_traces(&mut entries, &message.traced, traces);
     let mut next = prev_log_id.map_or(0, |log_id| log_id.index.saturating_add(1));
     for entry in &entries {
         if entry.log_id.index != next {
@@ -161,11 +182,10 @@ pub(crate) fn transfer_response_from_message(
 
 #[cfg(test)]
 mod tests {
-    use openraft::EntryPayload;
     use openraft::entry::RaftEntry;
     use openraft::vote::leader_id_std::CommittedLeaderId;
 
-    use super::super::types::{LogEntry, LogId};
+    use super::super::types::LogId;
     use super::*;
 
     fn log_id(index: u64) -> LogId {
@@ -184,7 +204,9 @@ mod tests {
     #[test]
     fn no_predecessor_and_predecessor_zero_are_different_things() {
         for (prev, indexes) in [(None, [0, 1]), (Some(0), [1, 2])] {
-            let back = append_request_from_message(append_request_to_message(request(prev, &indexes))).unwrap();
+            let back =
+                append_request_from_message(append_request_to_message(request(prev, &indexes)), &Traces::default())
+                    .unwrap();
             assert_eq!(back.prev_log_id, prev.map(log_id));
             assert_eq!(back.entries.len(), 2);
         }
@@ -193,7 +215,10 @@ mod tests {
     #[test]
     fn entries_with_a_gap_are_refused() {
         for (prev, indexes) in [(None, [1, 2]), (Some(4), [5, 7]), (Some(4), [6, 7])] {
-            assert!(append_request_from_message(append_request_to_message(request(prev, &indexes))).is_err());
+            assert!(
+                append_request_from_message(append_request_to_message(request(prev, &indexes)), &Traces::default())
+                    .is_err()
+            );
         }
     }
 

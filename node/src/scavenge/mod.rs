@@ -207,7 +207,7 @@ impl Inner {
 
     /// Whether this is one of the hours in which the leader works on its own runs.
     fn is_time_of_day(&self) -> bool {
-        self.config.scavenge_window.is_none_or(|window| window.contains(SystemTime::now()))
+        self.config.live.now().scavenge_window.is_none_or(|window| window.contains(SystemTime::now()))
     }
 
     /// Whether the run rests at this hour.
@@ -228,7 +228,8 @@ impl Inner {
     /// How long to leave the node to others after a step of background work: longer the more they
     /// do, because the step takes longer then.
     fn pause_after(&self, taken: Duration, bytes: u64) -> Duration {
-        let at_rate = Duration::from_secs_f64(bytes as f64 / self.config.scavenge_bytes_per_second.max(1) as f64);
+        let at_rate =
+            Duration::from_secs_f64(bytes as f64 / self.config.live.now().scavenge_bytes_per_second.max(1) as f64);
         (taken * TIME_FOR_OTHERS).max(at_rate.saturating_sub(taken))
     }
 

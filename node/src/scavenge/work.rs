@@ -39,10 +39,25 @@ const WORTHWHILE_SHARE: u64 = 20;
 /// Until a minute after its start a node has more important things to do.
 const FIRST_CHECK: Duration = Duration::from_secs(60);
 
+/// When it was last looked whether there is something to remove.
+struct Look {
+    at: Instant,
+    /// Nobody has looked yet, since the start.
+    is_first: bool,
+}
+
+impl Look {
+    /// Whether it is time for the next look, with this interval, which may have changed.
+    fn is_due(&self, interval: Duration) -> bool {
+        let wait = if self.is_first { FIRST_CHECK.min(interval) } else { interval };
+        !interval.is_zero() && self.at.elapsed() >= wait
+    }
+}
+
 /// Goes on with runs while this node leads, and starts them when they are due.
 pub(super) async fn run(inner: &Inner) {
     let mut resting = None;
-    let mut next_check = Instant::now() + FIRST_CHECK.min(inner.config.scavenge_interval);
+    let mut looked = Look { at: Instant::now(), is_first: true };
     loop {
         inner.metrics.running.set(0);
         inner.metrics.eta_seconds.set(0);
@@ -69,8 +84,8 @@ pub(super) async fn run(inner: &Inner) {
                     tracing::warn!(%error, "cannot read whether a scavenge is running; the node looks again in a second")
                 }
             }
-            if !inner.config.scavenge_interval.is_zero() && Instant::now() >= next_check && inner.is_time_of_day() {
-                next_check = Instant::now() + inner.config.scavenge_interval;
+            if looked.is_due(inner.config.live.now().scavenge_interval) && inner.is_time_of_day() {
+                looked = Look { at: Instant::now(), is_first: false };
                 if let Err(error) = start_if_worthwhile(inner).await {
                     tracing::warn!(%error, "the scavenge that is due was not started");
                 }
@@ -262,7 +277,7 @@ impl<'a> Work<'a> {
         let removed = self.run.bytes.saturating_sub(bytes);
         let left = self.total_bytes.saturating_sub(removed);
         let as_before = since.elapsed().as_secs_f64() * left as f64 / (removed.max(1)) as f64;
-        let at_most = left as f64 / self.inner.config.scavenge_bytes_per_second.max(1) as f64;
+        let at_most = left as f64 / self.inner.config.live.now().scavenge_bytes_per_second.max(1) as f64;
         let seconds = as_before.max(at_most);
         self.inner.metrics.eta_seconds.set(seconds.min(1e9) as i64);
         self.inner.metrics.removable_bytes.set(i64::try_from(left).unwrap_or(i64::MAX));

@@ -18,6 +18,28 @@ use crate::{fatal, files};
 /// Prefix of unfinished directories.
 const UNFINISHED: &str = ".unfinished-";
 
+/// Where snapshots are kept below a data directory.
+const ROOT: &str = "snapshots";
+
+/// The newest complete snapshot below a data directory. Nothing is changed; snapshots that a
+/// running node replaces meanwhile are passed over.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(crate) fn newest_below(data_dir: &Path) -> io::Result<Option<SnapshotDir>> {
+    let entries = match fs::read_dir(data_dir.join(ROOT)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let named = entries.flatten().map(|entry| entry.path()).filter(|path| !is_unfinished(path));
+    Ok(named.filter_map(|path| SnapshotDir::open(&path).ok()).max_by_key(SnapshotDir::last_index))
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
+}
+
 /// The snapshots of one node: the newest one, and the directories where new ones are made.
 pub(crate) struct SnapshotStore {
     root: PathBuf,
@@ -32,7 +54,7 @@ impl SnapshotStore {
     /// Opens `snapshots/` under the data directory: keeps the newest complete snapshot, and removes
     /// the others and everything in `incoming/`.
     pub(crate) fn open(data_dir: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let root = data_dir.join("snapshots");
+        let root = data_dir.join(ROOT);
         let incoming = data_dir.join("incoming");
         files::remove(&incoming);
         fs::create_dir_all(&incoming)?;
@@ -41,7 +63,7 @@ impl SnapshotStore {
         let mut leftovers = Vec::new();
         for entry in fs::read_dir(&root)? {
             let path = entry?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) {
+            if is_unfinished(&path) {
                 leftovers.push(path);
                 continue;
             }

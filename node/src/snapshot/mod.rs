@@ -22,7 +22,7 @@ mod tests;
 use std::io;
 
 pub(crate) use directory::SnapshotDir;
-pub(crate) use kept::SnapshotStore;
+pub(crate) use kept::{SnapshotStore, newest_below};
 pub(crate) use outgoing::{Outgoing, Replication, Sending};
 pub(crate) use policy::{Limits, LogMarks, SnapshotConsensus, SnapshotPolicy};
 pub(crate) use receive::{ReceiveError, check_room, receive_files, receive_header};

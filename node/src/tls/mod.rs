@@ -16,6 +16,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl Certificates {
         let names = ServerNames::new(files.cluster_name.clone());
         let now = Timestamp::now();
         let loaded = load::load(files, &names, server_id, now)?;
-        warn(&loaded, now);
+        concerns(&loaded, now).iter().for_each(|concern| warn(concern, now));
         let metrics = TlsMetrics::default();
         metrics.loaded(&loaded.expiries);
         let inner = Inner {
@@ -94,7 +95,7 @@ impl Certificates {
         let Inner { files, names, server_id, clients, nodes, expiries, metrics } = &*self.inner;
         let now = Timestamp::now();
         let loaded = load::load(files, names, *server_id, now)?;
-        warn(&loaded, now);
+        concerns(&loaded, now).iter().for_each(|concern| warn(concern, now));
         if let (Some(current), Some(new)) = (clients, loaded.clients) {
             current.store(new);
         }
@@ -144,30 +145,88 @@ impl Certificates {
     }
 }
 
+/// A file that can be used, and what will be wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Concern {
+    /// Its CA has expired, and the certificates of that CA with it.
+    Expired(PathBuf, Timestamp),
+    /// It expires within [`EXPIRY_WARNING`].
+    ExpiresSoon(PathBuf, Timestamp),
+    /// Every user of this machine may read this private key.
+    OpenKey(PathBuf),
+}
+
+impl std::fmt::Display for Concern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Expired(path, at) => {
+                write!(f, "{}: a certificate has expired on {at}; replace it (docs/security.md)", path.display())
+            }
+            Self::ExpiresSoon(path, at) => {
+                write!(f, "{}: a certificate expires on {at}; replace it before (docs/security.md)", path.display())
+            }
+            Self::OpenKey(path) => {
+                write!(f, "every user of this machine may read the private key {}: chmod 600 it", path.display())
+            }
+        }
+    }
+}
+
+/// What loading these files finds: what a node would refuse, and what it would warn of.
+pub(crate) fn check(files: &TlsFiles, server_id: u16) -> (Vec<FileError>, Vec<Concern>) {
+    let now = Timestamp::now();
+    let names = ServerNames::new(files.cluster_name.clone());
+    let for_clients = TlsFiles { ca_file: None, ..files.clone() };
+    let for_nodes = files.for_nodes().map(|nodes| TlsFiles {
+        cert_file: None,
+        key_file: None,
+        node_cert_file: Some(nodes.pair.certificate.to_owned()),
+        node_key_file: Some(nodes.pair.key.to_owned()),
+        ..files.clone()
+    });
+    let load = |files: &TlsFiles| load::load(files, &names, server_id, now);
+    let mut unusable: Vec<FileError> =
+        std::iter::once(for_clients).chain(for_nodes).filter_map(|files| load(&files).err()).collect();
+    // Both may use the same files.
+    unusable.dedup_by(|second, first| second.path == first.path);
+    let concerns = load(files).map(|loaded| concerns(&loaded, now)).unwrap_or_default();
+    (unusable, concerns)
+}
+
+fn concerns(loaded: &Loaded, now: Timestamp) -> Vec<Concern> {
+    let of_time = loaded.expiries.iter().filter_map(|expiry| of_expiry(expiry, now));
+    of_time.chain(loaded.open_keys.iter().cloned().map(Concern::OpenKey)).collect()
+}
+
+fn of_expiry(Expiry { path, at }: &Expiry, now: Timestamp) -> Option<Concern> {
+    let left = at.duration_since(now);
+    if left.is_negative() {
+        Some(Concern::Expired(path.clone(), *at))
+    } else {
+        (left < EXPIRY_WARNING).then(|| Concern::ExpiresSoon(path.clone(), *at))
+    }
+}
+
 /// Warns the operator of later problems.
-fn warn(loaded: &Loaded, now: Timestamp) {
-    warn_of_expiry(&loaded.expiries, now);
-    for path in &loaded.open_keys {
-        tracing::warn!(file = %path.display(), "every user of this machine may read this private key: chmod 600 it");
+fn warn(concern: &Concern, now: Timestamp) {
+    match concern {
+        Concern::Expired(path, at) => tracing::error!(
+            file = %path.display(),
+            expired = %at,
+            "a certificate has expired and is no longer accepted: replace it and send this process SIGHUP (docs/security.md)"
+        ),
+        Concern::ExpiresSoon(path, at) => tracing::warn!(
+            file = %path.display(),
+            expires = %at,
+            days_left = at.duration_since(now).as_hours() / 24,
+            "a certificate expires soon: replace it and send this process SIGHUP (docs/security.md)"
+        ),
+        Concern::OpenKey(path) => {
+            tracing::warn!(file = %path.display(), "every user of this machine may read this private key: chmod 600 it");
+        }
     }
 }
 
 fn warn_of_expiry(expiries: &[Expiry], now: Timestamp) {
-    for Expiry { path, at } in expiries {
-        let left = at.duration_since(now);
-        if left.is_negative() {
-            tracing::error!(
-                file = %path.display(),
-                expired = %at,
-                "a certificate has expired and is no longer accepted: replace it and send this process SIGHUP (docs/security.md)"
-            );
-        } else if left < EXPIRY_WARNING {
-            tracing::warn!(
-                file = %path.display(),
-                expires = %at,
-                days_left = left.as_hours() / 24,
-                "a certificate expires soon: replace it and send this process SIGHUP (docs/security.md)"
-            );
-        }
-    }
+    expiries.iter().filter_map(|expiry| of_expiry(expiry, now)).for_each(|concern| warn(&concern, now));
 }

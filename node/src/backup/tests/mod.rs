@@ -50,8 +50,11 @@ impl Fixture {
     pub(super) async fn send(&mut self, kind: command::Kind) {
         self.index += 1;
         let commands = [Bytes::from(Command { kind: Some(kind), ..Command::default() }.encode_to_vec())];
-        let payload =
-            Payload::Commands(Proposal { time: Ticks(self.index * Ticks::PER_SECOND), commands: commands.into() });
+        let payload = Payload::Commands(Proposal {
+            time: Ticks(self.index * Ticks::PER_SECOND),
+            commands: commands.into(),
+            trace: None,
+        });
         let entry = Entry { id: EntryId { term: 3, index: self.index }, payload };
         self.apply.apply(vec![entry], Box::new(|_| {})).await.unwrap().await.unwrap();
     }

@@ -256,7 +256,7 @@ impl Status {
                 };
                 // Measured in events, because a log entry may carry one command or a thousand.
                 let behind = leader.status.next_position.saturating_sub(self.store.applied().current().next_position);
-                (behind > self.config.ready_lag_events).then(|| format!("{behind} events behind the leader"))
+                (behind > self.config.live.now().ready_lag_events).then(|| format!("{behind} events behind the leader"))
             }
         }
     }

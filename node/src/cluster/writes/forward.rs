@@ -18,6 +18,7 @@ use crate::cluster::connector::Connector;
 use crate::cluster::leadership::LeaderHint;
 use crate::cluster::wire::{proposed_from_wire, requester_to_wire};
 use crate::metrics::Metrics;
+use crate::trace::Tracked;
 use crate::transport::NodeId;
 
 /// Writes that may be in flight to one peer. Beyond this, a write is refused as busy.
@@ -30,6 +31,8 @@ struct QueuedForward {
     command: Bytes,
     requester: Requester,
     deadline: Instant,
+    /// The span of the forwarding, if the write is traced.
+    span: Option<Tracked>,
     /// Receives the leader's answer. Dropped without one when the stream broke.
     answer: oneshot::Sender<Proposed>,
 }
@@ -50,17 +53,18 @@ impl Forwards {
     }
 
     /// Sends a command with its requester to the leader. The receiver yields one answer, or is
-    /// dropped when the stream broke (outcome unknown).
+    /// dropped when the stream broke (outcome unknown). `span` travels with the command.
     pub(crate) fn send(
         &self,
         leader: &LeaderHint,
         command: Bytes,
         requester: Requester,
         deadline: Instant,
+        span: Option<Tracked>,
     ) -> oneshot::Receiver<Proposed> {
         let (answer, receiver) = oneshot::channel();
         self.metrics.forwards_sent.inc();
-        let forward = QueuedForward { command, requester, deadline, answer };
+        let forward = QueuedForward { command, requester, deadline, span, answer };
         let (forward, proposed) = match self.queue(leader).try_send(forward) {
             Ok(()) => return receiver,
             Err(mpsc::error::TrySendError::Full(forward)) => (forward, Proposed::Busy),
@@ -136,7 +140,8 @@ async fn exchange(
             let request_id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
             let deadline_ms = forward.deadline.saturating_duration_since(Instant::now()).as_millis() as u32;
             let requester = requester_to_wire(&forward.requester);
-            let message = wire::ForwardRequest { request_id, deadline_ms, command: forward.command, requester };
+            let span = forward.span.map(|span| span.to_bytes().into()).unwrap_or_default();
+            let message = wire::ForwardRequest { request_id, deadline_ms, command: forward.command, requester, span };
             if pending.len() >= FORWARDS_IN_FLIGHT {
                 // Writes whose clients no longer wait give up their entry.
                 pending.retain(|_, answer| !answer.is_closed());

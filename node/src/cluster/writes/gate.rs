@@ -19,6 +19,7 @@ use crate::cluster::leadership::Leader;
 use crate::event::{Stamps, Ticks, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, EntryResult, Proposal};
+use crate::trace::{EntryTrace, Kind, Span, Tracked};
 
 /// Writes waiting for the next batch. Beyond this a write is refused as busy: it is certainly not
 /// written, and no write waits for ever.
@@ -34,6 +35,8 @@ const BATCHES_IN_FLIGHT: usize = 8;
 /// A batch older than this no longer holds back the next one, so that a slow disk or network costs
 /// latency, not throughput.
 const SLOW_BATCH: Duration = Duration::from_millis(10);
+/// Writes that the span of a batch names besides the first.
+const MAX_LINKS: usize = 127;
 /// How many times the gate yields before it starts a batch, as long as each time brings more
 /// writes. A worker returns to the gate when it has nothing else to do, or after some sixty tasks.
 const YIELDS_BEFORE_BATCH: usize = 8;
@@ -65,7 +68,15 @@ pub(crate) type Respond = Box<dyn FnOnce(Proposed) + Send>;
 struct QueuedCommand {
     command: Bytes,
     deadline: Instant,
+    /// Its write is traced.
+    trace: Option<Box<QueuedTrace>>,
     respond: Respond,
+}
+
+/// The span of a write that waits, and since when.
+struct QueuedTrace {
+    write: Tracked,
+    since: std::time::Instant,
 }
 
 /// Handle on the gate. Cheap to clone.
@@ -108,9 +119,10 @@ impl Gate {
 
     /// Queues a command. `respond` is called exactly once: shortly after `deadline` at the latest,
     /// and as soon as this node no longer leads. Such a node may be cut off, and then consensus may
-    /// never answer.
-    pub(crate) fn propose(&self, command: Bytes, deadline: Instant, respond: Respond) {
-        if let Err(refused) = self.queue.try_send(QueuedCommand { command, deadline, respond }) {
+    /// never answer. `write` is the span of the write, if it is traced.
+    pub(crate) fn propose(&self, command: Bytes, deadline: Instant, write: Option<Tracked>, respond: Respond) {
+        let trace = write.map(|write| Box::new(QueuedTrace { write, since: std::time::Instant::now() }));
+        if let Err(refused) = self.queue.try_send(QueuedCommand { command, deadline, trace, respond }) {
             let (queued, proposed) = match refused {
                 mpsc::error::TrySendError::Full(queued) => (queued, Proposed::Busy),
                 mpsc::error::TrySendError::Closed(queued) => (queued, Proposed::NotLeader),
@@ -189,12 +201,14 @@ impl Proposer {
     async fn commit(mut self, mut queued: Vec<QueuedCommand>) {
         let Some(_open) = pass(&self.door, &mut queued).await else { return };
         let time = self.stamps.next(Ticks::from_system_time(SystemTime::now()));
-        let Batch { proposals, mut waiting } = batch(queued, time);
+        let Batch { mut proposals, mut waiting, traced } = batch(queued, time);
         // Marked as seen before anything is proposed, so that no change after this is missed.
         if *self.leader.borrow_and_update() != Leader::Local {
             return waiting.into_iter().for_each(|one| one.answer(Proposed::NotLeader));
         }
         let Some(mut deadline) = earliest_deadline(&waiting) else { return };
+        // Ends with the batch.
+        let _span = batch_span(&traced, &mut proposals);
         self.metrics.proposals.inc_by(waiting.len() as u64);
         self.metrics.proposal_batch.observe(waiting.len() as f64);
 
@@ -295,22 +309,43 @@ impl Waiting {
 struct Batch {
     proposals: Vec<Proposal>,
     waiting: VecDeque<Waiting>,
+    /// The spans of the writes that are traced.
+    traced: Vec<Tracked>,
+}
+
+/// The span of a batch with traced writes. It is a child of the first of them and names the others,
+/// and what becomes of its log entries on any node belongs to it.
+fn batch_span(traced: &[Tracked], proposals: &mut [Proposal]) -> Option<Span> {
+    let (first, others) = traced.split_first()?;
+    let mut span = first.child("raft.propose", Kind::Internal);
+    others.iter().take(MAX_LINKS).for_each(|other| span.link(other));
+    let commands: usize = proposals.iter().map(|proposal| proposal.commands.len()).sum();
+    span.set("headwater.batch.commands", commands as i64);
+    span.set("headwater.batch.entries", proposals.len() as i64);
+    for proposal in proposals {
+        proposal.trace = Some(EntryTrace::new(span.tracked()));
+    }
+    Some(span)
 }
 
 /// Packs commands into entries with this time. A command whose deadline has passed is answered at
 /// once.
 fn batch(queued: Vec<QueuedCommand>, time: Ticks) -> Batch {
     let now = Instant::now();
-    let mut batch = Batch { proposals: Vec::new(), waiting: VecDeque::with_capacity(queued.len()) };
+    let mut batch = Batch { proposals: Vec::new(), waiting: VecDeque::with_capacity(queued.len()), traced: Vec::new() };
     let mut commands = Vec::with_capacity(queued.len());
     let mut bytes = 0;
-    for QueuedCommand { command, deadline, respond } in queued {
+    for QueuedCommand { command, deadline, trace, respond } in queued {
+        if let Some(trace) = trace {
+            trace.write.record("gate.wait", trace.since);
+            batch.traced.push(trace.write);
+        }
         if deadline <= now {
             respond(Proposed::Busy);
             continue;
         }
         if bytes + command.len() > ENTRY_BYTES && !commands.is_empty() {
-            batch.proposals.push(Proposal { time, commands: std::mem::take(&mut commands).into() });
+            batch.proposals.push(Proposal { time, commands: std::mem::take(&mut commands).into(), trace: None });
             bytes = 0;
         }
         bytes += command.len();
@@ -318,7 +353,7 @@ fn batch(queued: Vec<QueuedCommand>, time: Ticks) -> Batch {
         batch.waiting.push_back(Waiting { deadline, respond: Some(respond) });
     }
     if !commands.is_empty() {
-        batch.proposals.push(Proposal { time, commands: commands.into() });
+        batch.proposals.push(Proposal { time, commands: commands.into(), trace: None });
     }
     batch
 }
@@ -336,7 +371,7 @@ mod tests {
         let respond = Box::new(move |_| {
             answered.fetch_add(1, Ordering::Relaxed);
         });
-        QueuedCommand { command: vec![0; bytes].into(), deadline: Instant::now() + time_left, respond }
+        QueuedCommand { command: vec![0; bytes].into(), deadline: Instant::now() + time_left, trace: None, respond }
     }
 
     fn sizes(batch: &Batch) -> Vec<usize> {

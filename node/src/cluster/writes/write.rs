@@ -23,6 +23,8 @@ use crate::cluster::wire::requester_from_wire;
 use crate::event::{ClusterVersion, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::timing;
+use crate::trace::{Kind, Span, Traces, Tracked};
 use crate::transport::NodeId;
 
 /// How long to wait for a change of leader before trying the known leader again.
@@ -85,6 +87,7 @@ pub(crate) struct WriteParts {
     pub(crate) store: Store,
     pub(crate) versions: Arc<Versions>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: Traces,
 }
 
 /// How long a write may take.
@@ -111,15 +114,17 @@ pub(crate) struct Writes {
     /// Know what every member can apply.
     versions: Arc<Versions>,
     metrics: Arc<Metrics>,
+    /// Where spans of other nodes go on.
+    traces: Traces,
     limits: WriteLimits,
 }
 
 impl Writes {
     /// Refuses writes until there is a leader and an authorizer.
     pub(crate) fn new(parts: WriteParts, gate: Gate, forwards: Forwards, limits: WriteLimits) -> Self {
-        let WriteParts { leadership, groups, store, versions, metrics } = parts;
+        let WriteParts { leadership, groups, store, versions, metrics, traces } = parts;
         let check = LeaderCheck::new(leadership.clone());
-        Self { leadership, groups, check, gate, forwards, store, versions, metrics, limits }
+        Self { leadership, groups, check, gate, forwards, store, versions, metrics, traces, limits }
     }
 
     /// Registers the rules that decide on writes while this node leads. No write is made before.
@@ -149,8 +154,9 @@ impl Writes {
         let mut may_be_written = false;
         let mut is_repetition = false;
         let mut leader_changes = self.leadership.changes();
+        let span = timing::current_span();
         loop {
-            let proposed = self.attempt(&write, is_repetition, deadline, &mut leader_changes).await;
+            let proposed = self.attempt(&write, is_repetition, deadline, &span, &mut leader_changes).await;
             match proposed {
                 // An interrupted copy may have been stored, and the stream deleted after that. Or
                 // it may still be under way and meet another state than this copy.
@@ -161,6 +167,7 @@ impl Writes {
                     return self.unknown();
                 }
                 Proposed::Done { log_index, outcome } => {
+                    let _wait = span.as_ref().map(|span| span.child("apply.wait", Kind::Internal));
                     let applied = self.store.applied().wait_for_log_index(log_index);
                     return match timeout_at(deadline, applied).await {
                         Ok(()) => Ok(outcome),
@@ -181,7 +188,9 @@ impl Writes {
             if !may_be_written && now >= give_up_unsent {
                 return Err(WriteError::NoLeader);
             }
+            let wait = span.as_ref().map(|span| span.child("leader.wait", Kind::Internal));
             let _ = timeout_at(deadline.min(now + RETRY_INTERVAL), leader_changes.changed()).await;
+            drop(wait);
             is_repetition = true;
         }
     }
@@ -192,6 +201,7 @@ impl Writes {
         write: &Write,
         is_repetition: bool,
         deadline: Instant,
+        span: &Option<Tracked>,
         leader_changes: &mut watch::Receiver<Leader>,
     ) -> Proposed {
         let Write { command: EncodedCommand { bytes: command, .. }, requester, authorized_in } = write;
@@ -199,7 +209,7 @@ impl Writes {
         match &leader {
             // The gate keeps the deadline and watches leadership itself, once for a whole batch.
             Leader::Local if !is_repetition && self.leadership.leads_in(*authorized_in) => {
-                self.propose(command.clone(), deadline).await.unwrap_or(Proposed::Unknown)
+                self.propose(command.clone(), deadline, span.clone()).await.unwrap_or(Proposed::Unknown)
             }
             Leader::Local => match timeout_at(deadline, self.check.refusal(requester.clone(), command)).await {
                 Err(_) => Proposed::NotLeader,
@@ -207,19 +217,23 @@ impl Writes {
                 // This write has less time left than those before it in the queue, and the gate
                 // checks the deadline of a command only when its turn comes.
                 Ok(None) => {
-                    let answer = timeout_at(deadline, self.propose(command.clone(), deadline)).await;
+                    let answer = timeout_at(deadline, self.propose(command.clone(), deadline, span.clone())).await;
                     answer.map_or(Proposed::Unknown, |answer| answer.unwrap_or(Proposed::Unknown))
                 }
             },
-            Leader::Remote(hint) => tokio::select! {
-                answer = self.forwards.send(hint, command.clone(), requester.clone(), deadline) => {
-                    answer.unwrap_or(Proposed::Unknown)
+            Leader::Remote(hint) => {
+                let span = span.as_ref().map(|span| span.child("forward", Kind::Client));
+                let tracked = span.as_ref().map(Span::tracked);
+                tokio::select! {
+                    answer = self.forwards.send(hint, command.clone(), requester.clone(), deadline, tracked) => {
+                        answer.unwrap_or(Proposed::Unknown)
+                    }
+                    // The node that was asked no longer leads (it may be frozen and never answer):
+                    // ask the next leader.
+                    _ = leader_changes.changed() => Proposed::Unknown,
+                    () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
                 }
-                // The node that was asked no longer leads (it may be frozen and never answer):
-                // ask the next leader.
-                _ = leader_changes.changed() => Proposed::Unknown,
-                () = tokio::time::sleep_until(deadline) => Proposed::Unknown,
-            },
+            }
             Leader::Unknown => Proposed::NotLeader,
         }
     }
@@ -227,7 +241,16 @@ impl Writes {
     /// Queues a write of another node in the gate, if by the state of this node it is allowed.
     pub(super) fn propose_forwarded(&self, request: wire::ForwardRequest, respond: Respond) {
         self.metrics.forwards_received.inc();
-        let wire::ForwardRequest { deadline_ms, command, requester, .. } = request;
+        let wire::ForwardRequest { deadline_ms, command, requester, span, .. } = request;
+        let span = self.traces.of_other_node(&span).map(|sender| sender.child("forwarded", Kind::Server));
+        let tracked = span.as_ref().map(Span::tracked);
+        let respond: Respond = match span {
+            None => respond,
+            Some(span) => Box::new(move |proposed| {
+                drop(span);
+                respond(proposed);
+            }),
+        };
         if !self.leadership.is_local() {
             return respond(Proposed::NotLeader);
         }
@@ -237,7 +260,7 @@ impl Writes {
         let mut refusal = self.check.refusal(requester, &command);
         let gate = self.gate.clone();
         let enter = move |refusal: Option<Proposed>| match refusal {
-            None => gate.propose(command, deadline, respond),
+            None => gate.propose(command, deadline, tracked, respond),
             Some(refusal) => respond(refusal),
         };
         // Memory usually has the answer. A check that needs the disk must not delay other writes;
@@ -288,12 +311,12 @@ impl Writes {
         self.forwards.waiting()
     }
 
-    fn propose(&self, command: Bytes, deadline: Instant) -> oneshot::Receiver<Proposed> {
+    fn propose(&self, command: Bytes, deadline: Instant, write: Option<Tracked>) -> oneshot::Receiver<Proposed> {
         let (sender, receiver) = oneshot::channel();
         let respond = move |proposed| {
             let _ = sender.send(proposed);
         };
-        self.gate.propose(command, deadline, Box::new(respond));
+        self.gate.propose(command, deadline, write, Box::new(respond));
         receiver
     }
 

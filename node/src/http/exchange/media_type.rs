@@ -219,7 +219,7 @@ pub(crate) const PARKED: &[MediaType] = match FEED {
     all => all,
 };
 
-/// Answers of `/ping` (contract/services 4.1).
+/// Answers of `/ping` and `/histogram/{name}` (contract/services 4.1 and 4.4).
 pub(crate) const PING: &[MediaType] = &[MediaType::Json, MediaType::TextXml, MediaType::Xml, MediaType::Text];
 
 #[cfg(test)]

@@ -21,4 +21,5 @@ pub(super) mod response;
 pub(super) mod router;
 pub(super) mod service;
 pub(super) mod slow;
+mod span;
 pub(super) mod user_refusal;

@@ -23,9 +23,11 @@ use crate::http::exchange::response::{
     NO_METHODS, add_challenge, add_common_headers, add_preflight_headers, status_only,
 };
 use crate::http::exchange::router::{Found, Route};
+use crate::http::exchange::span;
 use crate::http::limits::{ANSWER_WAIT, MAX_COUNTED_ANSWER_BYTES, UNCOUNTED_ANSWER_BYTES};
 use crate::http::{AppState, Reply};
 use crate::timing::{self, Phase, Spent};
+use crate::trace::Span;
 
 /// Answers a request. Always answers, never panics.
 pub(crate) async fn answer(
@@ -39,8 +41,8 @@ pub(crate) async fn answer(
     let coding = Coding::choose(&head.headers);
     let found = state.router.find(method(state, &head), head.uri.path());
     let route = found.as_ref().and_then(Found::name).unwrap_or("none");
-    let mut spent = Spent::default();
-    let mut answer = exchange(state, connection, &head, found, body, &mut spent).await;
+    let mut noted = Noted { spent: Spent::default(), span: span::begin(state, &head, route, found.as_ref()) };
+    let mut answer = exchange(state, connection, &head, found, body, &mut noted).await;
     if answer.status() == StatusCode::UNAUTHORIZED {
         add_challenge(&mut answer, state.config.challenge);
     }
@@ -62,11 +64,20 @@ pub(crate) async fn answer(
     };
     let status = answer.status().as_u16();
     state.http_metrics.answered(route, status);
-    spent.add(Phase::Answer, answer_began.elapsed());
+    timing::note(&mut noted.spent, noted.span.as_ref(), Phase::Answer, answer_began);
+    span::end(noted.span, status);
+    let spent = noted.spent;
     let taken = began.elapsed().saturating_sub(spent.in_phase(Phase::News));
     state.http_metrics.took(origin::may_write(&head.method), taken);
     state.slow_requests.ended(&head, route, status, taken, &spent);
     answer
+}
+
+/// What is noted of a request.
+struct Noted {
+    spent: Spent,
+    /// Its span, if it is traced.
+    span: Option<Span>,
 }
 
 /// Bytes of an answer that count among those that its connection holds: it can be given up and
@@ -109,11 +120,11 @@ async fn exchange(
     head: &Parts,
     found: Option<Found<'_>>,
     body: Incoming,
-    spent: &mut Spent,
+    noted: &mut Noted,
 ) -> Response<Reply> {
     let began = Instant::now();
     let identified = authentication::identify(state, &head.headers, connection.peer.ip()).await;
-    spent.add(Phase::Login, began.elapsed());
+    timing::note(&mut noted.spent, noted.span.as_ref(), Phase::Login, began);
     let caller = match identified {
         Ok(caller) => caller,
         Err(error) => return refused(error, NO_METHODS),
@@ -146,8 +157,8 @@ async fn exchange(
     }
     let (headers, uri, params) = (&head.headers, &head.uri, &params);
     let request = Request { state, connection, caller, headers, uri, params, body_type, chosen };
-    let (answer, in_rooms) = timing::collect((route.handler)(&request, body)).await;
-    spent.merge(&in_rooms);
+    let (answer, in_rooms) = timing::collect(noted.span.as_ref(), (route.handler)(&request, body)).await;
+    noted.spent.merge(&in_rooms);
     let answer = answer.unwrap_or_else(ApiError::into_response);
     with_methods(answer, allowed)
 }

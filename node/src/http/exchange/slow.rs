@@ -11,6 +11,7 @@ use http::request::Parts;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::config::Live;
 use crate::event::Ticks;
 use crate::http::limits::{KEPT_SLOW_REQUESTS, MAX_LOGGED_PATH_BYTES, MAX_REQUEST_ID_BYTES, MAX_SLOW_LINES_PER_SECOND};
 use crate::timing::Spent;
@@ -18,7 +19,7 @@ use crate::timing::Spent;
 /// Requests that took long. Clones count together.
 #[derive(Debug, Clone)]
 pub(crate) struct SlowRequests {
-    limit: Option<Duration>,
+    live: Live,
     lines: Arc<Lines>,
     newest: Arc<Mutex<VecDeque<SlowRequest>>>,
 }
@@ -51,19 +52,19 @@ struct Lines {
 }
 
 impl SlowRequests {
-    /// Requests that take longer than the limit; none are told without one.
-    pub(crate) fn new(limit: Option<Duration>) -> Self {
+    /// Requests that take longer than `--slow-request-ms` says; none are told without a limit.
+    pub(crate) fn new(live: Live) -> Self {
         let lines = Lines { began: Instant::now(), counted: AtomicU64::new(0), left_out: AtomicU64::new(0) };
-        Self { limit, lines: lines.into(), newest: Arc::default() }
+        Self { live, lines: lines.into(), newest: Arc::default() }
     }
 
     /// Notes the request if it took too long, without what its client has asked to wait for. Its
     /// answer may still be on its way.
     pub(crate) fn ended(&self, head: &Parts, route: &'static str, status: u16, taken: Duration, spent: &Spent) {
-        if self.limit.is_none_or(|limit| taken < limit) {
+        if self.live.now().slow_request.is_none_or(|limit| taken < limit) {
             return;
         }
-        let path = cut(head.uri.path(), MAX_LOGGED_PATH_BYTES);
+        let path = logged_path(&head.uri);
         let (id, taken_ms) = (request_id(&head.headers), taken.as_millis() as u64);
         if self.lines.has_room() {
             let left_out = self.lines.left_out.swap(0, Ordering::Relaxed);
@@ -133,6 +134,11 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<&str> {
     text("x-request-id").filter(is_id).or_else(|| of_trace().filter(is_id))
 }
 
+/// The path of a request as it is logged: its begin, if it is long.
+pub(crate) fn logged_path(uri: &http::Uri) -> &str {
+    cut(uri.path(), MAX_LOGGED_PATH_BYTES)
+}
+
 fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
@@ -140,6 +146,7 @@ fn cut(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LiveOptions;
 
     #[test]
     fn the_id_of_a_request_is_that_of_the_proxy_or_of_the_trace() {
@@ -160,9 +167,16 @@ mod tests {
         assert_eq!(id(&[("x-request-id", long)]), None);
     }
 
+    fn slower_than(limit: Duration) -> SlowRequests {
+        let live = crate::config::Config::single_node(".").unwrap().live;
+        let options = LiveOptions { slow_request: Some(limit), ..LiveOptions::clone(&live.now()) };
+        live.replace(options);
+        SlowRequests::new(live)
+    }
+
     #[test]
     fn a_second_has_a_bounded_number_of_lines() {
-        let slow = SlowRequests::new(Some(Duration::ZERO));
+        let slow = slower_than(Duration::ZERO);
         let lines = (0..10 * MAX_SLOW_LINES_PER_SECOND).filter(|_| slow.lines.has_room()).count() as u64;
         let seconds = 1 + slow.lines.began.elapsed().as_secs();
         assert!((1..=seconds * MAX_SLOW_LINES_PER_SECOND).contains(&lines), "{lines}");
@@ -171,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_newest_slow_requests_are_kept() {
-        let slow = SlowRequests::new(Some(Duration::from_millis(5)));
+        let slow = slower_than(Duration::from_millis(5));
         let ended = |path: &str, taken: u64| {
             let (head, ()) = http::Request::builder().uri(path).body(()).unwrap().into_parts();
             slow.ended(&head, "feed_head", 200, Duration::from_millis(taken), &Spent::default());

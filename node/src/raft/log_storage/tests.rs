@@ -19,7 +19,10 @@ fn log_id(index: u64) -> LogId {
 
 fn entry(index: u64, bytes: usize) -> LogEntry {
     let command = bytes::Bytes::from(vec![index as u8; bytes]);
-    LogEntry::new(log_id(index), EntryPayload::Normal(Proposal { time: Ticks(index), commands: [command].into() }))
+    LogEntry::new(
+        log_id(index),
+        EntryPayload::Normal(Proposal { time: Ticks(index), commands: [command].into(), trace: None }),
+    )
 }
 
 async fn append(storage: &mut LogStorage, entries: impl IntoIterator<Item = LogEntry>) {

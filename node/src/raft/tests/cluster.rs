@@ -15,13 +15,14 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, MemberConfig};
+use crate::config::{Config, LiveOptions, MemberConfig};
 use crate::event::{Ticks, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::node::OPEN_FILES;
 use crate::node::support::nodes::free_addresses;
 use crate::node::support::{PATIENCE, until};
 use crate::raft::{self, EntryResult, Founding, Parts, Proposal, Seen};
+use crate::trace::Traces;
 use crate::transport::{Dialer, LocalIdentity, Member, NodeId, Resolve};
 
 const CLUSTER_ID: [u8; 16] = [7; 16];
@@ -38,7 +39,9 @@ struct Node {
 
 impl Node {
     async fn start(id: NodeId, address: SocketAddr, data_dir: &Path, snapshot_bytes_per_second: u64) -> Self {
-        let config = Config { snapshot_bytes_per_second, ..config(data_dir) };
+        let config = config(data_dir);
+        let options = LiveOptions { snapshot_bytes_per_second, ..LiveOptions::clone(&config.live.now()) };
+        config.live.replace(options);
         let metrics = Metrics::new();
         let identity = Arc::new(LocalIdentity::new(id, Some(CLUSTER_ID)));
         let resolve: Resolve = Arc::new(|_, member: &Member| member.clone());
@@ -54,7 +57,9 @@ impl Node {
         let parts = parts.await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let stop = CancellationToken::new();
-        let grpc = tonic::transport::Server::builder().tcp_nodelay(true).add_service(parts.service(identity));
+        let grpc = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .add_service(parts.service(identity, Traces::default()));
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
             grpc.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await.unwrap();
@@ -206,7 +211,7 @@ fn proposal(number: u64, bytes: usize, time: Ticks) -> Proposal {
         ..stored::Append::default()
     };
     let command = stored::Command::of_streams(stored::command::Kind::Append(append));
-    Proposal { time, commands: [command.encode_to_vec().into()].into() }
+    Proposal { time, commands: [command.encode_to_vec().into()].into(), trace: None }
 }
 
 /// Small limits, and no log kept below a snapshot.
