@@ -41,7 +41,7 @@ use crate::metrics::Metrics;
 use crate::tls::Certificates;
 use crate::trace::Traces;
 use crate::transport::{Dialer, Member, NodeId, Resolve};
-use crate::{backup, fatal, files, http, log, ndjson, raft, store, supervisor};
+use crate::{backup, files, http, log, ndjson, raft, store, supervisor};
 pub(crate) use check::{Findings, check};
 use client_port::ClientServer;
 use clock::check_clock;
