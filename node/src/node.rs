@@ -297,6 +297,8 @@ impl Node {
         self.hand_over().await;
         self.stop_http.cancel();
         finish(self.http_server, "HTTP requests").await;
+        // One that leads still has nobody to hand over to.
+        self.cluster.rest_groups().await;
         self.stop_all.cancel();
         self.parts.stop().await;
         finish(self.raft_server, "calls of other nodes").await;

@@ -117,10 +117,17 @@ impl Groups {
 
     /// Answers as leader.
     async fn answer(&self, request: wire::GroupRequest) -> wire::GroupResponse {
-        match self.server.get().filter(|_| self.leadership.is_local()) {
+        match self.server_of_leader() {
             Some(server) => server.call(request).await,
             None => not_leader(),
         }
+    }
+
+    /// The server, while this node leads and hears a majority: what it could not store it must not
+    /// accept.
+    fn server_of_leader(&self) -> Option<&dyn GroupServer> {
+        let leads = self.leadership.is_local() && !self.leadership.quorum_is_silent();
+        self.server.get().filter(|_| leads).map(AsRef::as_ref)
     }
 
     async fn ask(&self, leader: &LeaderHint, request: wire::GroupRequest) -> wire::GroupResponse {
@@ -151,7 +158,7 @@ impl Groups {
     }
 
     async fn serve(&self, request: wire::ConsumeRequest) -> BoxStream<'static, wire::GroupResponse> {
-        match self.server.get().filter(|_| self.leadership.is_local()) {
+        match self.server_of_leader() {
             Some(server) => server.consume(request).await,
             None => of_one(not_leader()),
         }
@@ -231,6 +238,13 @@ impl Cluster {
         deadline: Instant,
     ) -> BoxStream<'static, wire::GroupResponse> {
         self.parts.groups.consume(request, deadline).await
+    }
+
+    /// Stores how far all groups have come, if this node leads, and does nothing more: it stops.
+    pub(crate) async fn rest_groups(&self) {
+        if self.leads() {
+            self.parts.groups.rest().await;
+        }
     }
 
     /// Answers a call of another node.
