@@ -187,8 +187,9 @@ pub(crate) async fn build(
 
 /// Refuses data of a cluster that has other servers than the list names. Only server ids count:
 /// addresses may change, and a replaced disk keeps the id of its server. A restored cluster may
-/// lack servers: on the restored disk any, on the others those that do not vote yet. Once the
-/// members were changed while the cluster ran, the list counts no more (docs/adr/0024).
+/// lack servers: on the restored disk any, on the others those that do not vote yet. A server that
+/// joins a running cluster has no list of it. Once the members were changed while the cluster ran,
+/// the list counts no more (docs/adr/0024).
 async fn check_members(
     config: &Config,
     founding: Founding,
@@ -222,7 +223,9 @@ fn refuse_others(config: &Config, founding: Founding, membership: &Membership) -
     let with_learners: BTreeSet<u16> = membership.nodes().map(|(id, _)| id.server()).collect();
     let listed: BTreeSet<u16> = config.members.iter().map(|member| member.id).collect();
     let may_lack_servers = founding == Founding::OfRestored && members.is_subset(&listed);
-    if members.is_empty() || members == listed || with_learners == listed || may_lack_servers {
+    // It was stopped before its log had come to the entry that adds it.
+    let is_joining = config.join && !with_learners.contains(&config.server_id);
+    if members.is_empty() || members == listed || with_learners == listed || may_lack_servers || is_joining {
         Ok(())
     } else {
         Err(StartError::OtherMembers { data_dir: config.data_dir.clone(), members, listed })
