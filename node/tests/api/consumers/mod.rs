@@ -3,6 +3,7 @@
 mod groups;
 mod live;
 mod messages;
+mod never_stalls;
 mod told;
 
 use serde_json::Value;
