@@ -21,6 +21,10 @@ const BATCH: usize = 20;
 /// Between two requests that found nothing.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// An answer within this time is one to a message that is certainly still out: well below the
+/// timeout in the settings of the group.
+const IN_TIME: Duration = Duration::from_millis(1_500);
+
 const MESSAGES: &str = "application/vnd.eventstore.competingatom+json";
 
 pub(super) struct Consumer {
@@ -48,7 +52,7 @@ impl Consumer {
                 Some(messages) if !messages.is_empty() => {
                     let numbers: Vec<u64> = messages.iter().map(|message| message.number).collect();
                     self.books.got(self.name, asked, &numbers);
-                    self.settle(messages).await?;
+                    self.settle(messages, asked).await?;
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }
@@ -87,7 +91,7 @@ impl Consumer {
     }
 
     /// Settles most messages, each in its way, and forgets some, as a consumer that crashes does.
-    async fn settle(&mut self, messages: Vec<Message>) -> anyhow::Result<()> {
+    async fn settle(&mut self, messages: Vec<Message>, asked: Instant) -> anyhow::Result<()> {
         let mut by_fate: [Vec<Message>; 4] = Default::default();
         for message in messages {
             let roll = if self.calm.load(Ordering::SeqCst) { 0 } else { self.random.random_range(0..100) };
@@ -108,6 +112,10 @@ impl Consumer {
         for ((verb, action, settled), messages) in fates.into_iter().zip(by_fate) {
             if !messages.is_empty() && self.says(verb, action, &messages).await? {
                 let answered = Instant::now();
+                // What comes when the time of a message is up is ignored (contract/services 3.6).
+                if answered.duration_since(asked) >= IN_TIME {
+                    continue;
+                }
                 for message in &messages {
                     if let Some(settled) = settled {
                         self.books.settle(message.number, settled, answered);
