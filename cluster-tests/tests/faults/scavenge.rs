@@ -19,6 +19,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::program;
+use crate::random_faults::from_environment;
 
 /// As in `random_faults`: `FAULTS_SEED` and `FAULTS_ROUNDS` make another or a longer run.
 const SEED: u64 = 20_261_128;
@@ -30,13 +31,6 @@ const WRITE_LIMIT: Duration = Duration::from_secs(60);
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// Many fail while nodes are killed.
 const MOST_BACKUPS: u32 = 1_000;
-
-fn from_environment<T: std::str::FromStr>(name: &str, otherwise: T) -> anyhow::Result<T> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map_err(|_| anyhow::anyhow!("{name}={text} is not a number")),
-        Err(_) => Ok(otherwise),
-    }
-}
 
 /// What one stream should have.
 #[derive(Debug, Clone, Default)]
@@ -286,7 +280,8 @@ fn compare(log: &[ReadEvent], streams: &BTreeMap<String, Stream>) -> anyhow::Res
 #[tokio::test]
 async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
-    let (seed, rounds) = (from_environment("FAULTS_SEED", SEED)?, from_environment("FAULTS_ROUNDS", ROUNDS)?);
+    let (seed, rounds) =
+        (from_environment("FAULTS_SEED")?.unwrap_or(SEED), from_environment("FAULTS_ROUNDS")?.unwrap_or(ROUNDS));
     eprintln!("FAULTS_SEED={seed} FAULTS_ROUNDS={rounds}");
     let mut random = StdRng::seed_from_u64(seed);
     let extra = ["--scavenge-interval-s=0", "--snapshot-log-bytes=300000", "--keep-log-bytes=100000"];

@@ -37,7 +37,6 @@ pub(crate) struct Consumption {
     address: IpAddr,
     name: GroupName,
     handed: BoxStream<'static, wire::GroupResponse>,
-    /// The first answer, which said that the consumer is connected.
     longest_silence: Duration,
     closed: CancellationToken,
 }

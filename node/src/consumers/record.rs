@@ -224,8 +224,7 @@ pub(super) struct Checkpoint<'a> {
     pub(super) parked_metadata: Option<Map<String, Value>>,
 }
 
-/// Stores how far a group has come, and parks messages, in one step. Returns the version of the
-/// stream of checkpoints after it as well, unless only the store can tell.
+/// Stores how far a group has come, and parks messages, in one step.
 pub(super) fn checkpoint(checkpoint: &Checkpoint<'_>) -> Command {
     let Checkpoint { name, versions, progress, parking, time, parked_metadata } = checkpoint;
     let stream = name.checkpoint_stream();

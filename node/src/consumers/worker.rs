@@ -32,6 +32,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long after a failure it reads again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// Consumers that wait for a message of one group. A further one is answered at once, as if its
+/// time was up.
+const MOST_WAITING: usize = 1_000;
+
 /// Bytes that one answer hands out, unless its first message alone has more.
 const TAKEN_BYTES: u64 = 1 << 20;
 
@@ -220,6 +224,7 @@ impl Worker {
             Happening::SettingsChanged => return self.is_current().await,
             Happening::LeadershipChanged => return self.parts.cluster.is_authorized(Some(self.term)),
             Happening::TimePassed => {
+                self.drop_gone();
                 self.look_at_source().await;
                 self.measure(Instant::now());
             }
@@ -234,8 +239,13 @@ impl Worker {
             Call::Take { reply, .. } if self.is_resting => drop(reply.send(Err(CallError::Resting))),
             Call::Take { take, reply } => {
                 // What is there already may still be on its way here.
-                let patience = take.wait.unwrap_or(Duration::ZERO);
-                let until = now + if self.is_reading() { patience.max(READING_PATIENCE) } else { patience };
+                let wanted = take.wait.unwrap_or(Duration::ZERO);
+                let patience = match () {
+                    () if self.waiting.len() >= MOST_WAITING => Duration::ZERO,
+                    () if self.is_reading() => wanted.max(READING_PATIENCE),
+                    () => wanted,
+                };
+                let until = now + patience;
                 self.waiting.push_back(Taker { take, until, reply });
             }
             Call::Settle { reply, .. } if self.is_resting => drop(reply.send(Err(CallError::Resting))),
@@ -285,6 +295,14 @@ impl Worker {
     fn disconnect(&mut self, id: ConsumerId) {
         if self.consumers.remove(&id).is_some() {
             self.group.detach(id);
+        }
+    }
+
+    /// Disconnects consumers that have gone without a word.
+    fn drop_gone(&mut self) {
+        let gone = self.consumers.iter().filter(|(_, of)| of.messages.is_closed()).map(|(id, _)| *id);
+        for id in gone.collect::<Vec<_>>() {
+            self.disconnect(id);
         }
     }
 

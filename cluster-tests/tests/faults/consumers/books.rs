@@ -46,7 +46,7 @@ struct Inner {
     /// How each message was settled, and when that was answered, for the first time.
     settled: BTreeMap<u64, (Settled, Instant)>,
     faults: Vec<Fault>,
-    /// Highest number that anybody got, for the order of what is new.
+    /// What was new to everybody and came out of order.
     disorder: Vec<String>,
 }
 
@@ -91,6 +91,11 @@ impl Books {
         let distinct: BTreeSet<u64> = parked.iter().copied().collect();
         if distinct.len() != parked.len() {
             faults.push(format!("some messages are parked twice: {parked:?}"));
+        }
+        for (number, (settled, answered)) in &inner.settled {
+            if *settled == Settled::Parked && !distinct.contains(number) && !inner.may_be_lost(*answered) {
+                faults.push(format!("{number} was to be parked, and is not"));
+            }
         }
         let may_lose = |answered: Instant| inner.may_be_lost(answered);
         let mut again = 0;

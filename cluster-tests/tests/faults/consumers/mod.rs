@@ -19,6 +19,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::PROGRESS_LIMIT;
+use crate::random_faults::from_environment;
 use books::{Books, Fault};
 use consumer::Consumer;
 
@@ -41,13 +42,6 @@ const GROUP: &str = "/subscriptions/orders/workers";
 
 /// A message is parked after its fourth delivery, and each takes at most so long.
 const SETTINGS: &str = r#"{"messageTimeoutMilliseconds":2000,"maxRetryCount":3,"minCheckPointCount":1}"#;
-
-fn from_environment<T: std::str::FromStr>(name: &str, otherwise: T) -> anyhow::Result<T> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map_err(|_| anyhow::anyhow!("{name}={text} is not a number")),
-        Err(_) => Ok(otherwise),
-    }
-}
 
 /// Appends events, one after the other, until it is stopped; counts those that are stored.
 async fn append(bases: Vec<String>, up: Liveness, stored: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
@@ -150,8 +144,8 @@ async fn parked(cluster: &Cluster, node: u16) -> anyhow::Result<Vec<u64>> {
 #[tokio::test]
 async fn consumers_miss_nothing_and_get_nothing_again_that_an_ordered_stop_left_settled() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
-    let seed = from_environment("FAULTS_SEED", SEED)?;
-    let rounds = from_environment("FAULTS_ROUNDS", ROUNDS)?;
+    let seed = from_environment("FAULTS_SEED")?.unwrap_or(SEED);
+    let rounds = from_environment("FAULTS_ROUNDS")?.unwrap_or(ROUNDS);
     eprintln!("FAULTS_SEED={seed} FAULTS_ROUNDS={rounds}");
     let mut random = StdRng::seed_from_u64(seed);
     let options = Options { extra: vec!["--drain-ms=200".to_owned()], ..Options::default() };
