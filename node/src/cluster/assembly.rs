@@ -131,7 +131,9 @@ impl Dependencies {
             servers,
             versions.clone(),
         ));
-        let requests = self.requests(&leadership, &barrier, &peers, &writes, &replacement, &versions);
+        let changes = self.changes(&leadership, &barrier, &peers, &writes, &replacement, &versions);
+        let (leaders, removed) = (leadership.clone(), membership.removals());
+        let requests = ChangeRequests { leadership: leaders, changes, writes: writes.clone(), removed };
         let status = self.status(&membership, &peers, &leadership, &lifecycle, &versions);
         let overviews = Overviews { status: status.clone(), membership: membership.clone(), peers: peers.clone() };
         let statistics = self.statistics(&leadership, &writes);
@@ -185,7 +187,7 @@ impl Dependencies {
         (Arc::new(writes), worker)
     }
 
-    fn requests(
+    fn changes(
         &self,
         leadership: &Arc<Leadership>,
         barrier: &Arc<ReadGate>,
@@ -193,8 +195,8 @@ impl Dependencies {
         writes: &Arc<Writes>,
         replacement: &Replacement,
         versions: &Arc<Versions>,
-    ) -> ChangeRequests {
-        let changes = Arc::new(MemberChanges {
+    ) -> Arc<MemberChanges> {
+        Arc::new(MemberChanges {
             identity: self.identity.clone(),
             consensus: self.consensus.clone(),
             leadership: leadership.clone(),
@@ -204,8 +206,7 @@ impl Dependencies {
             writes: writes.clone(),
             turn: replacement.turn(),
             versions: versions.clone(),
-        });
-        ChangeRequests { leadership: leadership.clone(), changes, writes: writes.clone() }
+        })
     }
 
     fn status(

@@ -210,9 +210,7 @@ pub fn resolve(
         Some(("verify", options)) => return Ok(Invocation::Verify(Box::new(VerifyFlags::from_arg_matches(options)?))),
         Some(("import", options)) => return Ok(Invocation::Import(Box::new(ImportFlags::from_arg_matches(options)?))),
         Some(("export", options)) => return Ok(Invocation::Export(Box::new(ExportFlags::from_arg_matches(options)?))),
-        Some((_, options)) if options.get_flag("check") => {
-            (Purpose::Check { json: options.get_flag("json") }, options)
-        }
+        Some((_, options)) if options.get_flag("check") => (Purpose::Check { json: options.get_flag("json") }, options),
         Some((_, options)) => (Purpose::Print, options),
         None => (Purpose::Run, &matches),
     };
