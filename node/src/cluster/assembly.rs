@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -121,7 +121,7 @@ impl Dependencies {
         });
         let groups = Arc::new(Groups::new(leadership.clone(), connector.clone()));
         let versions = Arc::new(self.versions(&membership, &peers));
-        let (writes, gate_worker) = self.writes(&leadership, &groups, &versions);
+        let (writes, gate_worker) = self.writes(&leadership, &groups, &versions, membership.removals());
         let replacement = Arc::new(Replacement::new(
             identity.clone(),
             consensus.clone(),
@@ -170,6 +170,7 @@ impl Dependencies {
         leadership: &Arc<Leadership>,
         groups: &Arc<Groups>,
         versions: &Arc<Versions>,
+        removed: watch::Receiver<bool>,
     ) -> (Arc<Writes>, GateWorker) {
         let Self { config, consensus, store, stamps, metrics, traces, connector, .. } = self;
         let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
@@ -180,6 +181,7 @@ impl Dependencies {
             versions: versions.clone(),
             metrics: metrics.clone(),
             traces: traces.clone(),
+            removed,
         };
         let forwards = Forwards::new(connector.clone(), metrics.clone());
         let limits = WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait };
