@@ -105,7 +105,7 @@ fn programs_get_the_findings_as_json() {
     fs::write(&file, "").unwrap();
     let (code, found) = document(&with(&options[..2], &[&format!("--data-dir={}", file.display())]));
     assert_eq!((code, &found["wouldStart"], &found["exitCode"]), (1, &false.into(), &1.into()), "{found}");
-    assert_eq!(found["errors"], json!([format!("{} is not a directory: change --data-dir", file.display())]));
+    assert_eq!(found["errors"][0], format!("{} is not a directory: change --data-dir", file.display()));
 
     // So do options that no node takes, from the file and against each other.
     fs::write(&file, "heartbeat_ms: fast\nserver-id: 1\n").unwrap();
