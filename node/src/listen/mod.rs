@@ -49,8 +49,8 @@ impl Port {
         Self { name, socket, places: Places::new(most) }
     }
 
-    /// Passes every connection to `serve` until `stop`, also those that the kernel has taken by then.
-    /// Tasks that `serve` has started continue.
+    /// Passes every connection to `serve` until `stop`, also those that the kernel has taken by
+    /// then. Tasks that `serve` has started continue.
     pub(crate) async fn run(self, stop: &CancellationToken, mut serve: impl FnMut(Accepted)) {
         loop {
             tokio::select! {
