@@ -17,8 +17,8 @@ use crate::listen::{Accepted, Port};
 use crate::tls::HttpsAcceptor;
 
 /// How long requests are taken over open connections once the port is closed, if clients were asked
-/// to go elsewhere before. What is on its way is answered, and the answer asks to close. A connection
-/// that is idle by then, the node closes.
+/// to go elsewhere before. What is on its way is answered, and the answer asks to close. The node
+/// closes a connection that is idle by then.
 const LAST_REQUESTS: Duration = Duration::from_millis(250);
 
 /// Serves at most `most` connections at a time until `shutdown`, then takes what is on its way
