@@ -40,7 +40,7 @@ test: system check slow deny conformance openapi clients deployment faults hosti
 fmt: ## Format the sources
 	cargo fmt --all
 
-fmt-check:
+fmt-check: ## Say what is not formatted, and change nothing
 	cargo fmt --all -- --check
 
 lint: ## Clippy, warnings are errors
@@ -77,7 +77,7 @@ hostile: system ## Attacks as outsiders make them against one node and three, ho
 # What of it does not compare rates, which other work on a machine may spoil; against the debug
 # build: whether honest clients are served, and what the node holds. Without the words after `--` this
 # is all of the short form.
-hostile-short: system
+hostile-short: system ## The attacks that need minutes, against the debug build; part of test
 	$(DEBUG_BUILD)
 	$(CARGO) test --workspace --locked --test hostile -- --skip rates --skip three_nodes
 

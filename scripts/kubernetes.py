@@ -17,12 +17,13 @@ OF_OPERATOR = ['ServiceMonitor', 'PrometheusRule']
 VALUES = [
     {},
     {'replicas': 1},
+    {'replicas': 5, 'founders': 3},
     {'replicas': 5, 'antiAffinity': 'required', 'tls': {'existingSecret': 'certs'}, 'passwords': {'existingSecret': 'passwords'}, 'options': {'log_json': True, 'write_timeout_ms': 8000},
      'storage': {'size': '100Gi', 'className': 'fast'}, 'service': {'type': 'LoadBalancer', 'port': 80, 'annotations': {'a': 'b'}}, 'preStopSeconds': 0, 'podLabels': {'team': 'a'},
      'podAnnotations': {'c': 'd'}, 'nodeSelector': {'disk': 'ssd'}, 'tolerations': [{'key': 'k', 'operator': 'Exists'}], 'priorityClassName': 'high', 'imagePullSecrets': [{'name': 'pull'}],
      'serviceMonitor': {'enabled': True, 'labels': {'release': 'prometheus'}, 'tlsConfig': {'insecureSkipVerify': True}}, 'prometheusRule': {'enabled': True}},
 ]
-REFUSED = [{'replicas': 2}, {'replica': 3}, {'options': {'members': 'x'}}, {'options': {'LOG_JSON': True}}, {'storage': {'size': 'much'}}, {'terminationGracePeriodSeconds': 5}, {'antiAffinity': 'soft'}]
+REFUSED = [{'replicas': 2}, {'founders': 2}, {'replica': 3}, {'options': {'members': 'x'}}, {'options': {'LOG_JSON': True}}, {'storage': {'size': 'much'}}, {'terminationGracePeriodSeconds': 5}, {'antiAffinity': 'soft'}]
 
 
 def helm_program(folder):
@@ -61,21 +62,30 @@ def one(documents, kind, name):
     return found[0]
 
 
-def environment(container):
-    """As Kubernetes makes it for the pod of server 1."""
+def environment(container, server):
+    """As Kubernetes makes it for the pod of this server."""
     made = {}
     for variable in container['env']:
         value = variable.get('value')
         if value is None:
             source = variable['valueFrom']
-            value = '1' if 'fieldRef' in source else f'secret {source["secretKeyRef"]["key"]}'
+            value = str(server) if 'fieldRef' in source else f'secret {source["secretKeyRef"]["key"]}'
         for known, inserted in made.items():
             value = value.replace(f'$({known})', inserted)
         made[variable['name']] = value
     return made
 
 
-def parts_fit_together(documents, program):
+def configuration(container, server, program):
+    """What the program makes of the command and the environment of the pod of this server."""
+    # The image sets where to listen.
+    system = {'PATH': f'{os.path.dirname(os.path.abspath(program))}:{os.environ["PATH"]}', 'HEADWATER_HTTP_LISTEN': '0.0.0.0:2113', 'HEADWATER_RAFT_LISTEN': '0.0.0.0:1113'}
+    printed = subprocess.run([*container['command'], 'config'], env=system | environment(container, server), capture_output=True, text=True)
+    assert printed.returncode == 0, printed.stderr
+    return yaml.safe_load(printed.stdout)
+
+
+def parts_fit_together(documents, program, founders):
     pods, clients, nodes = one(documents, 'StatefulSet', 'events-headwater'), one(documents, 'Service', 'events-headwater'), one(documents, 'Service', 'events-headwater-nodes')
     budget = one(documents, 'PodDisruptionBudget', 'events-headwater')
     spec, template = pods['spec'], pods['spec']['template']
@@ -92,15 +102,14 @@ def parts_fit_together(documents, program):
         asked = container[probe]['httpGet']
         assert (asked['path'], asked['scheme']) == (path, scheme) and asked['port'] in ports, container[probe]
     # What a server is called by the others is the name that Kubernetes gives its pod.
-    made = environment(container)
-    hosts = [f'events-headwater-{number}.{spec["serviceName"]}.shop.svc.cluster.local' for number in range(spec['ordinals']['start'], spec['ordinals']['start'] + spec['replicas'])]
-    assert made['HEADWATER_MEMBERS'] == ','.join(f'{number}={host}:1113/{host}:2113' for number, host in enumerate(hosts, 1)), made
-    # The program takes these options; the image sets where to listen.
-    system = {'PATH': os.environ['PATH'], 'HEADWATER_HTTP_LISTEN': '0.0.0.0:2113', 'HEADWATER_RAFT_LISTEN': '0.0.0.0:1113'}
-    printed = subprocess.run([program, 'config'], env=system | made, capture_output=True, text=True)
-    assert printed.returncode == 0, printed.stderr
-    effective = yaml.safe_load(printed.stdout)
-    assert effective['server_id'] == 1 and len(effective['members']) == spec['replicas'], effective
+    numbers = range(spec['ordinals']['start'], spec['ordinals']['start'] + spec['replicas'])
+    hosts = {number: f'events-headwater-{number}.{spec["serviceName"]}.shop.svc.cluster.local' for number in numbers}
+    members = [{'id': number, 'raft': f'{host}:1113', 'http': f'{host}:2113'} for number, host in hosts.items()]
+    for number in numbers:
+        effective = configuration(container, number, program)
+        founds = number <= founders
+        assert effective['members'] == (members[:founders] if founds else [members[number - 1]]), effective
+        assert effective['server_id'] == number and effective['join'] == (not founds), effective
     for monitor in [document for document in documents if document['kind'] == 'ServiceMonitor']:
         assert monitor['spec']['selector']['matchLabels'].items() <= nodes['metadata']['labels'].items(), monitor
         assert nodes['metadata']['labels'][monitor['spec']['jobLabel']] == 'headwater'
@@ -121,7 +130,7 @@ def main(program, folder):
                 kinds.add(document['kind'])
                 if document['kind'] not in OF_OPERATOR:
                     kubernetes_validate.validate(document, version, strict=True)
-            parts_fit_together(documents, program)
+            parts_fit_together(documents, program, values.get('founders') or values.get('replicas', 3))
     assert kinds == {'StatefulSet', 'Service', 'PodDisruptionBudget', *OF_OPERATOR}, kinds
     for values in REFUSED:
         assert run_helm(helm, ['template', 'events', CHART], values).returncode != 0, f'accepted: {values}'

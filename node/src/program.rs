@@ -9,7 +9,7 @@ use rustix::fs::Mode;
 use crate::backup::command::{CommandError, Verdict};
 use crate::cluster::identity::IdentityError;
 use crate::commands::Condition;
-use crate::config::{CertsCommand, Config, ConfigError, Invocation};
+use crate::config::{CertsCommand, Checked, Config, ConfigError, Invocation};
 use crate::node::Findings;
 use crate::raft::StartError;
 use crate::{backup, client, commands, config, fatal, node, telemetry, tls, transfer};
@@ -28,7 +28,11 @@ pub fn main() -> ExitCode {
     match config::resolve(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Run(config)) => run(*config),
         Ok(Invocation::Print(text)) => print(&text),
-        Ok(Invocation::Check(checked)) => told(&node::check(&checked)),
+        Ok(Invocation::Check(checked)) => told(&checked),
+        Ok(Invocation::Refuse(problems)) => {
+            print(&Findings::of_options(problems).json(EXIT_USAGE));
+            ExitCode::from(EXIT_USAGE)
+        }
         Ok(Invocation::Certs(command)) => certs(&command),
         Ok(Invocation::Health(flags)) => ended(client::run(commands::health(&flags))),
         Ok(Invocation::Cluster(command)) => looked(client::run(commands::cluster(&command))),
@@ -59,14 +63,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The end of a check: the code with which a node would end.
-fn told(findings: &Findings) -> ExitCode {
-    let printed = print(&findings.to_string());
-    match findings.refusals.first() {
-        Some(first) if is_of_storage(first) => ExitCode::from(fatal::EXIT_STORAGE as u8),
-        Some(_) => ExitCode::from(fatal::EXIT_REFUSED as u8),
-        None => printed,
-    }
+/// Says what a check finds, and ends with the code with which a node would end.
+fn told(checked: &Checked) -> ExitCode {
+    let findings = node::check(checked);
+    let code = match findings.refusals.first() {
+        Some(first) if is_of_storage(first) => fatal::EXIT_STORAGE as u8,
+        Some(_) => fatal::EXIT_REFUSED as u8,
+        None => 0,
+    };
+    let printed = print(&if checked.json { findings.json(code) } else { findings.to_string() });
+    if code == 0 { printed } else { ExitCode::from(code) }
 }
 
 fn print(text: &str) -> ExitCode {

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::{Value, json};
 use support::client;
 use support::nodes::Places;
 use support::process::{Process, output, run};
@@ -81,6 +82,40 @@ fn everything_that_is_wrong_is_said_at_once() {
     // A node refuses the same in the same words.
     let (_, told) = said(&output(&contradictions));
     assert_eq!(check(&contradictions).1, told);
+}
+
+/// What `--json` prints, and the exit code.
+fn document(options: &[impl AsRef<str>]) -> (i32, Value) {
+    let all: Vec<&str> = ["config", "--check", "--json"].into_iter().chain(options.iter().map(AsRef::as_ref)).collect();
+    let output = output(&all);
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn programs_get_the_findings_as_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(&Places::new(1), &directory.path().join("data"));
+    let (code, found) = document(&with(&options, &["--default-admin-password=first"]));
+    assert_eq!((code, &found["wouldStart"], &found["exitCode"]), (0, &true.into(), &0.into()), "{found}");
+    let warning = found["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("--default-admin-password stands on the command line"), "{warning}");
+    assert_eq!((&found["errors"], &found["notes"]), (&json!([]), &json!([])));
+
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (code, found) = document(&with(&options[..2], &[&format!("--data-dir={}", file.display())]));
+    assert_eq!((code, &found["wouldStart"], &found["exitCode"]), (1, &false.into(), &1.into()), "{found}");
+    assert_eq!(found["errors"][0], format!("{} is not a directory: change --data-dir", file.display()));
+
+    // So do options that no node takes, from the file and against each other.
+    fs::write(&file, "heartbeat_ms: fast\nserver-id: 1\n").unwrap();
+    for (options, errors) in [(vec![format!("--config={}", file.display())], 2), (vec!["--rejoin".to_owned()], 1)] {
+        let (code, found) = document(&options);
+        assert_eq!((code, &found["wouldStart"], &found["exitCode"]), (2, &false.into(), &2.into()), "{found}");
+        assert_eq!(found["errors"].as_array().unwrap().len(), errors, "{found}");
+    }
+    let (code, text) = said(&output(&["config", "--json"]));
+    assert!(code == 2 && text.contains("--check"), "{code} {text}");
 }
 
 /// Names, sizes and times of change of everything below a directory, but for what a running node

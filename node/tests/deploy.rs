@@ -170,3 +170,19 @@ fn the_chart_runs_the_user_of_the_image_and_names_its_version() {
     let chart = text("deploy/helm/headwater/Chart.yaml");
     assert_eq!(found("appVersion: \"([^\"]+)\"", &chart), [env!("CARGO_PKG_VERSION")]);
 }
+
+/// No test starts a collector: Debian has none. This much can be seen without one.
+#[test]
+fn the_collector_takes_what_nodes_send_and_every_part_of_its_way_exists() {
+    let source = config::File::from_str(&text("deploy/otel-collector.yaml"), config::FileFormat::Yaml);
+    let read = config::Config::builder().add_source(source).build().unwrap();
+    let collector: Value = read.try_deserialize().unwrap();
+    let listens = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].as_str().unwrap();
+    assert!(text("docs/operations.md").contains(&format!("--otlp-endpoint http://{listens}")), "{listens}");
+    let way = collector["service"]["pipelines"]["traces"].as_object().unwrap();
+    for kind in ["receivers", "processors", "exporters"] {
+        let made: BTreeSet<&str> = collector[kind].as_object().unwrap().keys().map(String::as_str).collect();
+        let used: BTreeSet<&str> = way[kind].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(made, used, "{kind}");
+    }
+}

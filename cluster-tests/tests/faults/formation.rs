@@ -112,6 +112,13 @@ async fn a_wrong_peer_address_is_logged_with_its_reason_and_not_forever() -> any
     })
     .await?;
     nobody_is_ready(&cluster, "a node alone with a wrong list").await?;
+    let (client, ready) = (cluster.client().clone(), format!("{}/health/ready", cluster.base(1)));
+    wait::until("the node says what it waits for", PROGRESS_LIMIT, || async {
+        let said = client.get(&ready, &[]).await?.text().await?;
+        anyhow::ensure!(said.starts_with("not part of a cluster yet: server 2 of the list answers"), "{said}");
+        Ok(())
+    })
+    .await?;
     let log = cluster.last_log(1);
     for subject in ["server=3", "as server 1: correct the member list", "not part of a cluster yet"] {
         let lines = log.lines().filter(|line| line.contains(subject)).count();

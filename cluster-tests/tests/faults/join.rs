@@ -1,11 +1,15 @@
 //! Servers that are added while the cluster runs: over TLS, and at another address than before.
 
 use headwater_cluster_tests::cluster::{Cluster, Options};
+use headwater_cluster_tests::history::{Answer, SentEvent};
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{scenario, serial, wait};
 
 use crate::PROGRESS_LIMIT;
 use crate::membership::{CHANGE_LIMIT, PROVOKED, RESUME_LIMIT, command, entry, start};
+
+/// Appends whatever the stream has (`ES-ExpectedVersion`).
+const ANY_VERSION: i64 = -2;
 
 /// Adds a server, which was started with `--join`, and waits until it votes and is ready.
 async fn add(cluster: &mut Cluster, id: u16) -> anyhow::Result<()> {
@@ -13,6 +17,14 @@ async fn add(cluster: &mut Cluster, id: u16) -> anyhow::Result<()> {
     // It may not have opened its port yet, and is refused then.
     wait::until("the server is added", CHANGE_LIMIT, || async { command(cluster, 1, &["add", &added]).await }).await?;
     cluster.wait_ready(id).await
+}
+
+/// Hands the leadership to a server.
+async fn transfer(cluster: &Cluster, id: u16) -> anyhow::Result<()> {
+    let to = id.to_string();
+    // It may lag for a moment, and is refused then.
+    wait::until("the server leads", CHANGE_LIMIT, || async { command(cluster, 1, &["transfer", &to]).await }).await?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -62,6 +74,8 @@ async fn a_server_that_was_added_moves_to_another_address_with_its_data() -> any
         add(&mut cluster, id).await?;
     }
     let workload = Workload::start(&cluster, Rate { writers_per_node: 2, ..Rate::default() })?;
+    // The others send their writes to the old address first.
+    transfer(&cluster, 3).await?;
     workload.progress(50, PROGRESS_LIMIT).await?;
 
     let status = cluster.terminate(3).await?;
@@ -80,6 +94,19 @@ async fn a_server_that_was_added_moves_to_another_address_with_its_data() -> any
     command(&cluster, 1, &["remove", "3"]).await?;
     add(&mut cluster, 3).await?;
     workload.progress(50, PROGRESS_LIMIT).await?;
+    transfer(&cluster, 3).await?;
+    for id in [1, 2] {
+        let event = SentEvent {
+            id: format!("e2222222-2222-4222-8222-22222222222{id}"),
+            event_type: "moved".to_owned(),
+            stored_data: "{}".to_owned(),
+        };
+        let answer = cluster.client().append(&cluster.base(id), "moved", ANY_VERSION, &[event]).await;
+        anyhow::ensure!(
+            matches!(answer, Answer::Acknowledged { .. }),
+            "node {id} does not reach the leader: {answer:?}"
+        );
+    }
     // It counts again: without it there would be no majority.
     cluster.kill(2).await?;
     workload.recorder().fault("kill -9 of node 2, node 3 is needed now".to_owned());

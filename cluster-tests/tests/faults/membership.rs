@@ -1,12 +1,13 @@
 //! A cluster grows and shrinks while it runs, under load, and loses nodes in between.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use headwater_cluster_tests::client::ADMIN;
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{scenario, serial, wait};
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::PROGRESS_LIMIT;
@@ -20,6 +21,12 @@ pub(crate) const RESUME_LIMIT: Duration = Duration::from_secs(15);
 
 /// For how long it is watched that something does not happen.
 const WATCH: Duration = Duration::from_secs(3);
+
+/// How long a write waits for a leader (`--leader-wait-ms`).
+const LEADER_WAIT: Duration = Duration::from_secs(3);
+
+/// Of an event that no node takes.
+const EVENT_ID: &str = "e1111111-1111-4111-8111-111111111111";
 
 /// Log lines of changes that meet killed nodes, and of removed nodes.
 pub(crate) const PROVOKED: &[&str] = &[
@@ -83,6 +90,21 @@ async fn change_until(cluster: &Cluster, asked: u16, words: &[&str], expected: &
         Ok(())
     })
     .await
+}
+
+/// A removed node answers at once that it does nothing, and closes the connections over which it is
+/// asked: a balancer has taken it for ready until now, and may hold some.
+async fn sends_clients_away(cluster: &Cluster, id: u16) -> anyhow::Result<()> {
+    let asked = Instant::now();
+    let url = format!("{}/streams/elsewhere", cluster.base(id));
+    let headers = [("Content-Type", "application/json"), ("ES-EventType", "t"), ("ES-EventId", EVENT_ID)];
+    let answer = cluster.client().request(Method::POST, &url, &headers, "{}".into()).await?;
+    let connection = answer.headers().get("connection").and_then(|value| value.to_str().ok());
+    anyhow::ensure!(answer.status() == 503 && connection == Some("close"), "{answer:?}");
+    anyhow::ensure!(asked.elapsed() < LEADER_WAIT, "it waited {:?} for a leader", asked.elapsed());
+    let refused = command(cluster, id, &["remove", "1"]).await.err().context("a removed node changes members")?;
+    anyhow::ensure!(refused.to_string().contains("was removed from the cluster: ask a member"), "{refused}");
+    Ok(())
 }
 
 /// A cluster of one, and the load of as many writers as five nodes have.
@@ -170,6 +192,7 @@ async fn growing_to_five_and_shrinking_to_three_under_load_loses_nothing() -> an
         })
         .await?;
     }
+    sends_clients_away(&cluster, 5).await?;
     // They disturb nobody, not even when they are started again.
     cluster.kill(5).await?;
     start(&mut cluster, 5)?;

@@ -80,7 +80,10 @@ fn advice(status: StatusCode) -> &'static str {
         StatusCode::UNAUTHORIZED => "; give --user a user who may do this, and the right password",
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "; is this a Headwater of the same version?",
         StatusCode::TEMPORARY_REDIRECT => "; name the leader's address instead (/gossip shows it)",
-        StatusCode::SERVICE_UNAVAILABLE => "; the cluster has no leader or is busy, try again later",
+        StatusCode::INTERNAL_SERVER_ERROR => "; perhaps it was done: look before you repeat it",
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "; the cluster has no leader, or this node is not ready or busy: `headwater health` says what it waits for"
+        }
         _ => "",
     }
 }

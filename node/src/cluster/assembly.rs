@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -121,7 +121,7 @@ impl Dependencies {
         });
         let groups = Arc::new(Groups::new(leadership.clone(), connector.clone()));
         let versions = Arc::new(self.versions(&membership, &peers));
-        let (writes, gate_worker) = self.writes(&leadership, &groups, &versions);
+        let (writes, gate_worker) = self.writes(&leadership, &groups, &versions, membership.removals());
         let replacement = Arc::new(Replacement::new(
             identity.clone(),
             consensus.clone(),
@@ -131,7 +131,9 @@ impl Dependencies {
             servers,
             versions.clone(),
         ));
-        let requests = self.requests(&leadership, &barrier, &peers, &writes, &replacement, &versions);
+        let changes = self.changes(&leadership, &barrier, &peers, &writes, &replacement, &versions);
+        let (leaders, removed) = (leadership.clone(), membership.removals());
+        let requests = ChangeRequests { leadership: leaders, changes, writes: writes.clone(), removed };
         let status = self.status(&membership, &peers, &leadership, &lifecycle, &versions);
         let overviews = Overviews { status: status.clone(), membership: membership.clone(), peers: peers.clone() };
         let statistics = self.statistics(&leadership, &writes);
@@ -168,6 +170,7 @@ impl Dependencies {
         leadership: &Arc<Leadership>,
         groups: &Arc<Groups>,
         versions: &Arc<Versions>,
+        removed: watch::Receiver<bool>,
     ) -> (Arc<Writes>, GateWorker) {
         let Self { config, consensus, store, stamps, metrics, traces, connector, .. } = self;
         let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
@@ -178,6 +181,7 @@ impl Dependencies {
             versions: versions.clone(),
             metrics: metrics.clone(),
             traces: traces.clone(),
+            removed,
         };
         let forwards = Forwards::new(connector.clone(), metrics.clone());
         let limits = WriteLimits { deadline: config.write_timeout, leader_wait: config.leader_wait };
@@ -185,7 +189,7 @@ impl Dependencies {
         (Arc::new(writes), worker)
     }
 
-    fn requests(
+    fn changes(
         &self,
         leadership: &Arc<Leadership>,
         barrier: &Arc<ReadGate>,
@@ -193,8 +197,8 @@ impl Dependencies {
         writes: &Arc<Writes>,
         replacement: &Replacement,
         versions: &Arc<Versions>,
-    ) -> ChangeRequests {
-        let changes = Arc::new(MemberChanges {
+    ) -> Arc<MemberChanges> {
+        Arc::new(MemberChanges {
             identity: self.identity.clone(),
             consensus: self.consensus.clone(),
             leadership: leadership.clone(),
@@ -204,8 +208,7 @@ impl Dependencies {
             writes: writes.clone(),
             turn: replacement.turn(),
             versions: versions.clone(),
-        });
-        ChangeRequests { leadership: leadership.clone(), changes, writes: writes.clone() }
+        })
     }
 
     fn status(

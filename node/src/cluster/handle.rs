@@ -100,7 +100,7 @@ impl Cluster {
     /// # Errors
     /// See [`WriteError`].
     pub(crate) async fn write(&self, write: Write) -> Result<WriteOutcome, WriteError> {
-        if self.parts.lifecycle.has_rival() {
+        if self.parts.lifecycle.has_rival() || self.is_removed() {
             return Err(WriteError::NoLeader);
         }
         self.parts.writes.write(write).await
@@ -150,6 +150,17 @@ impl Cluster {
 
 /// Members.
 impl Cluster {
+    /// Whether the cluster has gone on without this node: clients should go elsewhere.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.parts.membership.is_removed()
+    }
+
+    /// Returns once [`Self::is_removed`].
+    pub(crate) async fn removed(&self) {
+        // The parts, which this handle holds, own the other end.
+        let _ = self.parts.membership.removals().wait_for(|is_removed| *is_removed).await;
+    }
+
     /// Changes the members, whichever node leads, and returns a sentence about what is done.
     ///
     /// # Errors

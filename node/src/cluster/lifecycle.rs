@@ -18,6 +18,8 @@ pub(super) struct Lifecycle {
     rival: Mutex<Option<String>>,
     /// Whether it is set: every request asks.
     has_rival: AtomicBool,
+    /// Why this node is not part of a cluster yet, see [`Self::set_formation`].
+    formation: Mutex<Option<String>>,
 }
 
 impl Lifecycle {
@@ -62,6 +64,16 @@ impl Lifecycle {
     /// What [`Self::set_rival`] was told, a sentence.
     pub(super) fn rival(&self) -> Option<String> {
         self.rival.lock().clone()
+    }
+
+    /// Why this node is not part of a cluster yet, a sentence; `None` once it is.
+    pub(super) fn set_formation(&self, waits: Option<String>) {
+        *self.formation.lock() = waits;
+    }
+
+    /// What [`Self::set_formation`] was told.
+    pub(super) fn formation(&self) -> Option<String> {
+        self.formation.lock().clone()
     }
 
     /// Whether there is a rival.

@@ -104,10 +104,16 @@ impl OwnMembership {
     /// What an operator does with a node that [waits](Self::waits_to_be_added).
     pub(super) fn how_to_add(&self) -> String {
         let MemberConfig { id, raft_address, http_address } = self.own_config();
+        let scheme = self.scheme();
         format!(
             "this node waits to be added to a running cluster: headwater cluster add {id}={raft_address}/{http_address} \
-             --url http://ANY-MEMBER"
+             --url {scheme}://ANY-MEMBER --user admin"
         )
+    }
+
+    /// How clients speak to this node, and to others, if all are alike.
+    fn scheme(&self) -> &'static str {
+        if self.config.tls.for_clients().is_some() { "https" } else { "http" }
     }
 
     /// What an operator does with a node that was added while the cluster ran and has another
@@ -117,10 +123,12 @@ impl OwnMembership {
         let members = self.consensus.seen().members;
         let known = members.addresses(self.node_id()).filter(|known| known.joined)?;
         let MemberConfig { id, raft_address, http_address } = self.own_config();
+        let scheme = self.scheme();
         (known.raft_address != raft_address).then(|| {
             format!(
                 "the others know this server at {}, and its own list says {raft_address}: headwater cluster remove {id} \
-                 --url http://ANY-OTHER-MEMBER, and then add {id}={raft_address}/{http_address}; its data stay",
+                 --url {scheme}://ANY-OTHER-MEMBER --user admin, and then add {id}={raft_address}/{http_address}; its data \
+                 stay",
                 known.raft_address
             )
         })

@@ -60,6 +60,16 @@ impl ClusterView {
         self.cluster.set_priority(priority);
     }
 
+    /// Whether the cluster has gone on without this node: clients should go elsewhere.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.cluster.is_removed()
+    }
+
+    /// Returns once [`Self::is_removed`].
+    pub(crate) async fn removed(&self) {
+        self.cluster.removed().await;
+    }
+
     /// The members and their health.
     pub(crate) fn status(&self) -> ClusterStatus {
         self.cluster.status()

@@ -86,6 +86,9 @@ pub(super) struct ConfigFlags {
     /// would start, else the one with which it would end
     #[arg(long, help_heading = "Check")]
     pub check: bool,
+    /// Print what --check finds as JSON (docs/configuration.md)
+    #[arg(long, requires = "check", help_heading = "Check")]
+    pub json: bool,
     /// The options of the node.
     #[command(flatten)]
     pub flags: Flags,

@@ -87,6 +87,11 @@ impl ConfigError {
         }
     }
 
+    /// The same in words.
+    fn sentences(self) -> Vec<String> {
+        self.problems().iter().map(ToString::to_string).collect()
+    }
+
     /// What was found, if anything.
     pub(super) fn refuse(mut found: Vec<Self>) -> Result<(), Self> {
         match found.len() {
@@ -130,6 +135,8 @@ pub enum Invocation {
     Print(String),
     /// Look whether a node would start.
     Check(Box<Checked>),
+    /// Say as JSON that no node would start with these options: a sentence for each problem.
+    Refuse(Vec<String>),
     /// Make or renew certificates.
     Certs(CertsCommand),
     /// Ask a node how it is.
@@ -161,6 +168,8 @@ pub struct Checked {
     pub config: Config,
     /// What its sources show to others: a sentence each.
     pub in_sight: Vec<String>,
+    /// Whether the findings are for programs.
+    pub json: bool,
 }
 
 /// What a node that is started with these options does with them.
@@ -168,7 +177,7 @@ pub struct Checked {
 enum Purpose {
     Run,
     Print,
-    Check,
+    Check { json: bool },
 }
 
 /// Reads all sources.
@@ -201,11 +210,22 @@ pub fn resolve(
         Some(("verify", options)) => return Ok(Invocation::Verify(Box::new(VerifyFlags::from_arg_matches(options)?))),
         Some(("import", options)) => return Ok(Invocation::Import(Box::new(ImportFlags::from_arg_matches(options)?))),
         Some(("export", options)) => return Ok(Invocation::Export(Box::new(ExportFlags::from_arg_matches(options)?))),
-        Some((_, options)) if options.get_flag("check") => (Purpose::Check, options),
+        Some((_, options)) if options.get_flag("check") => (Purpose::Check { json: options.get_flag("json") }, options),
         Some((_, options)) => (Purpose::Print, options),
         None => (Purpose::Run, &matches),
     };
-    let given = from_command_line(options);
+    match (merge(from_command_line(options), environment, purpose), purpose) {
+        (Err(error), Purpose::Check { json: true }) => Ok(Invocation::Refuse(error.sentences())),
+        (merged, _) => merged,
+    }
+}
+
+/// Merges the options of a node from all sources.
+fn merge(
+    given: Values,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    purpose: Purpose,
+) -> Result<Invocation, ConfigError> {
     let mut problems = Vec::new();
     let environment = from_environment(environment, &mut problems);
     let path = given.get("config").or_else(|| environment.get("config")).map(PathBuf::from);
@@ -227,9 +247,9 @@ pub fn resolve(
     Ok(match purpose {
         Purpose::Run => Invocation::Run(Box::new(config)),
         Purpose::Print => Invocation::Print(print::yaml(&config, &origins)),
-        Purpose::Check => {
+        Purpose::Check { json } => {
             let in_sight = exposure::secrets_in_sight(&origins, path.as_deref());
-            Invocation::Check(Box::new(Checked { config, in_sight }))
+            Invocation::Check(Box::new(Checked { config, in_sight, json }))
         }
     })
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 pub(crate) use handshakes::{Handshakes, NoTurn, network};
 pub(crate) use places::Place;
 use places::Places;
@@ -17,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait after a failed accept: the process is out of file descriptors, and an immediate
 /// retry would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel takes for a port before they are accepted, at most.
+const MOST_WAITING: usize = 1_024;
 
 /// A port that accepts connections.
 pub(crate) struct Port {
@@ -45,7 +49,8 @@ impl Port {
         Self { name, socket, places: Places::new(most) }
     }
 
-    /// Passes every connection to `serve` until `stop`. Tasks that `serve` has started continue.
+    /// Passes every connection to `serve` until `stop`, also those that the kernel has taken by
+    /// then. Tasks that `serve` has started continue.
     pub(crate) async fn run(self, stop: &CancellationToken, mut serve: impl FnMut(Accepted)) {
         loop {
             tokio::select! {
@@ -53,7 +58,14 @@ impl Port {
                     Some(accepted) => serve(accepted),
                     None => return,
                 },
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
+            }
+        }
+        // To their clients they are made, and may carry a request already.
+        for _ in 0..MOST_WAITING {
+            match self.accept().now_or_never() {
+                Some(Some(accepted)) => serve(accepted),
+                _ => return,
             }
         }
     }
@@ -88,6 +100,22 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn connections_that_the_kernel_has_taken_are_served_although_the_port_is_closed() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..16 {
+            clients.push(TcpStream::connect(socket.local_addr().unwrap()).await.unwrap());
+        }
+        let (stop, mut served) = (CancellationToken::new(), Vec::new());
+        let serve = |accepted: Accepted| {
+            stop.cancel();
+            served.push(accepted);
+        };
+        Port::new("test", socket, 100).run(&stop, serve).await;
+        assert_eq!(served.len(), clients.len());
+    }
 
     #[tokio::test]
     async fn a_connection_beyond_the_limit_waits_until_another_one_ends() {

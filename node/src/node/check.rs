@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::Serialize;
+
 use super::clock::check_clock;
 use super::founding_of;
 use super::open_files::check_open_files;
@@ -32,7 +34,38 @@ pub(crate) struct Findings {
     pub(crate) notes: Vec<String>,
 }
 
+/// [`Findings`] for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    would_start: bool,
+    /// Of the command, and of a node that is started with the same options.
+    exit_code: u8,
+    errors: Vec<String>,
+    warnings: &'a [String],
+    notes: &'a [String],
+}
+
 impl Findings {
+    /// Options that no node takes: a sentence for each problem.
+    pub(crate) fn of_options(problems: Vec<String>) -> Self {
+        Self { refusals: problems.into_iter().map(anyhow::Error::msg).collect(), ..Self::default() }
+    }
+
+    /// The findings as a JSON object.
+    pub(crate) fn json(&self, exit_code: u8) -> String {
+        let document = Document {
+            would_start: self.refusals.is_empty(),
+            exit_code,
+            errors: self.refusals.iter().map(|refusal| format!("{refusal:#}")).collect(),
+            warnings: &self.warnings,
+            notes: &self.notes,
+        };
+        // Numbers and texts are always written.
+        let json = serde_json::to_string_pretty(&document).unwrap_or_default();
+        format!("{json}\n")
+    }
+
     fn refuse(&mut self, refused: Result<(), impl Into<anyhow::Error>>) {
         self.refusals.extend(refused.err().map(Into::into));
     }
@@ -56,7 +89,7 @@ impl fmt::Display for Findings {
 /// Checks everything for which [`super::Node::start`] would refuse, as far as it is seen from
 /// outside of the databases. Changes nothing. May take [`RESOLVE_DEADLINE`].
 pub(crate) fn check(checked: &Checked) -> Findings {
-    let Checked { config, in_sight } = checked;
+    let Checked { config, in_sight, .. } = checked;
     let mut found = Findings { warnings: in_sight.clone(), ..Findings::default() };
     check_process(&mut found);
     check_files(config, &mut found);

@@ -232,6 +232,7 @@ fn create(options: &CreateCerts) -> Result<String, CreateError> {
         authority
     };
 
+    let mut example = None;
     for member in &options.members.0 {
         let (certificate, key) = directory.server(member.id);
         if pair_exists(&certificate, &key)? {
@@ -242,9 +243,10 @@ fn create(options: &CreateCerts) -> Result<String, CreateError> {
         write_pair((&certificate, &made.0), (&key, &made.1))?;
         check(member.id, names.clone(), &certificate, &key, &ca)?;
         report.push(format!("wrote {} and {}, for server {} alone", certificate.display(), key.display(), member.id));
+        example = example.or(Some(member));
     }
 
-    let example = options.members.0.first();
+    let example = example.or(options.members.0.first());
     let id = example.map_or(1, |member| member.id);
     let url = example.map_or_else(|| "127.0.0.1:2113".to_owned(), |member| member.http_address.clone());
     let name = options.cluster_name.as_ref().map(|name| format!(" --tls-cluster-name {name}")).unwrap_or_default();

@@ -17,11 +17,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* The list of members: pods are numbered from 1, as servers are. */}}
+{{/* How many pods found the cluster. */}}
+{{- define "headwater.founders" -}}
+{{- .Values.founders | default .Values.replicas -}}
+{{- end }}
+
+{{/* The domain of the pods, below which each has its name. */}}
+{{- define "headwater.nodesDomain" -}}
+{{- printf "%s-nodes.%s.svc.%s" (include "headwater.name" .) .Release.Namespace .Values.clusterDomain -}}
+{{- end }}
+
+{{/* The list of members that found the cluster: pods are numbered from 1, as servers are. */}}
 {{- define "headwater.members" -}}
 {{- $members := list -}}
-{{- range $id := untilStep 1 (int (add1 .Values.replicas)) 1 -}}
-{{- $host := printf "%s-%d.%s-nodes.%s.svc.%s" (include "headwater.name" $) $id (include "headwater.name" $) $.Release.Namespace $.Values.clusterDomain -}}
+{{- range $id := untilStep 1 (int (add1 (include "headwater.founders" .))) 1 -}}
+{{- $host := printf "%s-%d.%s" (include "headwater.name" $) $id (include "headwater.nodesDomain" $) -}}
 {{- $members = append $members (printf "%d=%s:1113/%s:2113" $id $host $host) -}}
 {{- end -}}
 {{- join "," $members -}}

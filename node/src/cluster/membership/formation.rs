@@ -79,16 +79,17 @@ impl Formation {
             tracing::warn!("{problem}");
         }
         loop {
-            match self.round().await {
-                Round::Done => return,
-                Round::Waiting(reason) if reminder.is_due(&reason, Instant::now()) => {
-                    tracing::info!("not part of a cluster yet: {reason}");
-                }
-                Round::Misconfigured(reason) if reminder.is_due(&reason, Instant::now()) => {
-                    tracing::warn!("not part of a cluster yet: {reason}");
-                }
-                Round::Waiting(_) | Round::Misconfigured(_) => {}
+            let (reason, is_mistake) = match self.round().await {
+                Round::Done => return self.lifecycle.set_formation(None),
+                Round::Waiting(reason) => (reason, false),
+                Round::Misconfigured(reason) => (reason, true),
+            };
+            match (reminder.is_due(&reason, Instant::now()), is_mistake) {
+                (true, true) => tracing::warn!("not part of a cluster yet: {reason}"),
+                (true, false) => tracing::info!("not part of a cluster yet: {reason}"),
+                (false, _) => {}
             }
+            self.lifecycle.set_formation(Some(reason));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RETRY_INTERVAL) => {}

@@ -266,7 +266,9 @@ impl Overviews {
         for member in members.iter().filter(|member| member.part != Part::None) {
             let server = member.server;
             if !member.is_alive {
-                problems.push(format!("server {server} does not answer"));
+                problems.push(format!(
+                    "server {server} does not answer: start it, or replace it (headwater cluster replace {server} ...)"
+                ));
             } else if member.part == Part::Learner {
                 let lag = member.progress.as_ref().and_then(|progress| progress.lag_entries).unwrap_or_default();
                 problems.push(format!("server {server} is catching up: {lag} entries to go; it will vote then"));

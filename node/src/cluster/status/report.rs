@@ -233,8 +233,9 @@ impl Status {
             return Some(rival);
         }
         if !self.lifecycle.has_recovered() {
+            let formation = || self.lifecycle.formation().map(|waits| format!("not part of a cluster yet: {waits}"));
             let recovering = || "recovering: waiting until the cluster confirms what this node had stored".to_owned();
-            return Some(self.membership.how_to_move().unwrap_or_else(recovering));
+            return Some(self.membership.how_to_move().or_else(formation).unwrap_or_else(recovering));
         }
         if !self.membership.is_member() && !self.membership.is_replica() {
             // If the operator took this node for healthy, the next wiped disk could cost the

@@ -41,9 +41,21 @@ struct QueuedForward {
 pub(crate) struct Forwards {
     connector: Connector,
     metrics: Arc<Metrics>,
-    /// One queue per peer that has led since this node started. Its task lives as long as the
-    /// queue.
-    queues: Mutex<HashMap<NodeId, mpsc::Sender<QueuedForward>>>,
+    /// One queue per peer that has led since this node started.
+    queues: Mutex<HashMap<NodeId, Queue>>,
+}
+
+/// Writes that wait to be sent to one peer. The task that sends them lives as long as this.
+struct Queue {
+    /// Where the peer was when this was made. It may be removed, and come back at another address.
+    raft_address: String,
+    sender: mpsc::Sender<QueuedForward>,
+}
+
+impl Queue {
+    fn leads_to(&self, leader: &LeaderHint) -> bool {
+        self.raft_address == leader.member.raft_address && !self.sender.is_closed()
+    }
 }
 
 impl Forwards {
@@ -76,19 +88,20 @@ impl Forwards {
 
     /// Commands that wait to be sent.
     pub(crate) fn waiting(&self) -> usize {
-        self.queues.lock().values().map(|queue| queue.max_capacity() - queue.capacity()).sum()
+        self.queues.lock().values().map(|Queue { sender, .. }| sender.max_capacity() - sender.capacity()).sum()
     }
 
     fn queue(&self, leader: &LeaderHint) -> mpsc::Sender<QueuedForward> {
         let mut queues = self.queues.lock();
-        if let Some(queue) = queues.get(&leader.node_id).filter(|queue| !queue.is_closed()) {
-            return queue.clone();
+        if let Some(queue) = queues.get(&leader.node_id).filter(|queue| queue.leads_to(leader)) {
+            return queue.sender.clone();
         }
-        let (queue, queued) = mpsc::channel(FORWARDS_IN_FLIGHT);
-        queues.insert(leader.node_id, queue.clone());
+        let (sender, queued) = mpsc::channel(FORWARDS_IN_FLIGHT);
+        let raft_address = leader.member.raft_address.clone();
+        queues.insert(leader.node_id, Queue { raft_address, sender: sender.clone() });
         let forwarder = Forwarder { connector: self.connector.clone(), leader: leader.clone(), queued };
         tokio::spawn(forwarder.run());
-        queue
+        sender
     }
 }
 

@@ -88,6 +88,7 @@ pub(crate) struct WriteParts {
     pub(crate) versions: Arc<Versions>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Traces,
+    pub(crate) removed: watch::Receiver<bool>,
 }
 
 /// How long a write may take.
@@ -116,15 +117,17 @@ pub(crate) struct Writes {
     metrics: Arc<Metrics>,
     /// Where spans of other nodes go on.
     traces: Traces,
+    /// Whether the cluster has gone on without this node.
+    removed: watch::Receiver<bool>,
     limits: WriteLimits,
 }
 
 impl Writes {
     /// Refuses writes until there is a leader and an authorizer.
     pub(crate) fn new(parts: WriteParts, gate: Gate, forwards: Forwards, limits: WriteLimits) -> Self {
-        let WriteParts { leadership, groups, store, versions, metrics, traces } = parts;
+        let WriteParts { leadership, groups, store, versions, metrics, traces, removed } = parts;
         let check = LeaderCheck::new(leadership.clone());
-        Self { leadership, groups, check, gate, forwards, store, versions, metrics, traces, limits }
+        Self { leadership, groups, check, gate, forwards, store, versions, metrics, traces, removed, limits }
     }
 
     /// Registers the rules that decide on writes while this node leads. No write is made before.
@@ -168,8 +171,7 @@ impl Writes {
                 }
                 Proposed::Done { log_index, outcome } => {
                     let _wait = span.as_ref().map(|span| span.child("apply.wait", Kind::Internal));
-                    let applied = self.store.applied().wait_for_log_index(log_index);
-                    return match timeout_at(deadline, applied).await {
+                    return match timeout_at(deadline, self.applied_or_removed(log_index)).await {
                         Ok(()) => Ok(outcome),
                         Err(_) => self.unknown(),
                     };
@@ -192,6 +194,16 @@ impl Writes {
             let _ = timeout_at(deadline.min(now + RETRY_INTERVAL), leader_changes.changed()).await;
             drop(wait);
             is_repetition = true;
+        }
+    }
+
+    /// Returns once this node has applied the entry. A node that the cluster has gone on without
+    /// never does; what the leader has said stands all the same, and clients read it elsewhere.
+    async fn applied_or_removed(&self, log_index: u64) {
+        tokio::select! {
+            biased;
+            () = self.store.applied().wait_for_log_index(log_index) => {}
+            Ok(()) = async { self.removed.clone().wait_for(|is_removed| *is_removed).await.map(drop) } => {}
         }
     }
 

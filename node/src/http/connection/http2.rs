@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Held;
+use crate::cluster::view::ClusterView;
 use crate::http::connection::guarded::Guarded;
 use crate::http::connection::head::into_origin_form;
 use crate::http::connection::pacing::Requests;
@@ -136,22 +137,32 @@ where
 struct Leave {
     /// The node is about to stop, and clients should go elsewhere.
     leaving: CancellationToken,
+    /// Knows when the node is removed from it, and clients should go elsewhere.
+    cluster: Option<ClusterView>,
     /// The node stops.
     shutdown: CancellationToken,
 }
 
 impl Leave {
-    /// For a connection that begins now. A client that comes although the node is leaving already
-    /// has nowhere else to go.
+    /// For a connection that begins now. A client that comes although the node is leaving or was
+    /// removed already has nowhere else to go.
     fn of(state: &AppState, shutdown: CancellationToken) -> Self {
         let leaving = &state.rooms.control.leaving;
         let leaving = if leaving.is_cancelled() { shutdown.clone() } else { leaving.clone() };
-        Self { leaving, shutdown }
+        let cluster = (!state.rooms.cluster.is_removed()).then(|| state.rooms.cluster.clone());
+        Self { leaving, cluster, shutdown }
     }
 
     async fn told(&self) {
+        let removed = async {
+            match &self.cluster {
+                Some(cluster) => cluster.removed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.leaving.cancelled() => {}
+            () = removed => {}
             () = self.shutdown.cancelled() => {}
         }
     }

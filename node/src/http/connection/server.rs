@@ -2,6 +2,7 @@
 //! chooses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
@@ -15,8 +16,14 @@ use crate::http::limits::DRAIN_TIMEOUT;
 use crate::listen::{Accepted, Port};
 use crate::tls::HttpsAcceptor;
 
-/// Serves at most `most` connections at a time until `shutdown`, then lets open requests finish for
-/// at most [`DRAIN_TIMEOUT`]. With `https` every client has to speak TLS.
+/// How long requests are taken over open connections once the port is closed, if clients were asked
+/// to go elsewhere before. What is on its way is answered, and the answer asks to close. The node
+/// closes a connection that is idle by then.
+const LAST_REQUESTS: Duration = Duration::from_millis(250);
+
+/// Serves at most `most` connections at a time until `shutdown`, then takes what is on its way
+/// ([`LAST_REQUESTS`]), and lets open requests finish for at most [`DRAIN_TIMEOUT`]. With `https`
+/// every client has to speak TLS.
 pub(crate) async fn serve(
     listener: TcpListener,
     most: usize,
@@ -41,6 +48,9 @@ pub(crate) async fn serve(
         }
     })
     .await;
+    if state.rooms.control.leaving.is_cancelled() && graceful.count() > 0 {
+        tokio::time::sleep(LAST_REQUESTS).await;
+    }
     state.rooms.streams.close();
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some HTTP requests did not finish before the node stopped");

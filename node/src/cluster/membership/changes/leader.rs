@@ -183,7 +183,12 @@ impl MemberChanges {
             Code::FailedPrecondition => {
                 format!("server {server} does not run at {}: another one does", address.raft_address)
             }
-            _ => format!("server {server} does not answer at {}: {}", address.raft_address, reason_of(&status)),
+            _ => format!(
+                "server {server} does not answer at {}: {}; was it started with --join, and is this its address for other \
+                 nodes?",
+                address.raft_address,
+                reason_of(&status)
+            ),
         })?;
         self.versions.check_newcomer(server, ClusterVersion::reported(status.newest_cluster_version))?;
         if !knows_changes(&status) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_proto::cluster as wire;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Code;
 
@@ -45,6 +46,8 @@ pub(crate) struct ChangeRequests {
     pub(crate) changes: Arc<MemberChanges>,
     /// Knows whether a requester may ask for them.
     pub(crate) writes: Arc<Writes>,
+    /// Whether the cluster has gone on without this node, which then knows no leader.
+    pub(crate) removed: watch::Receiver<bool>,
 }
 
 impl ChangeRequests {
@@ -55,9 +58,17 @@ impl ChangeRequests {
     pub(crate) async fn request(&self, change: &Change, requester: Requester) -> Result<String, ChangeMembersError> {
         let deadline = Instant::now() + CHANGE_DEADLINE;
         let mut leader = self.leadership.changes();
+        let mut removed = self.removed.clone();
         loop {
             leader.mark_unchanged();
-            let outcome = match self.leadership.living_leader(deadline).await {
+            let living_leader = tokio::select! {
+                living_leader = self.leadership.living_leader(deadline) => living_leader,
+                // Nothing was asked of anybody, or whoever was asked has not done it.
+                Ok(_) = removed.wait_for(|is_removed| *is_removed) => {
+                    return Err(ChangeMembersError::Refused("this node was removed from the cluster: ask a member".to_owned()));
+                }
+            };
+            let outcome = match living_leader {
                 Leader::Local => timeout_at(deadline, self.make(change, requester.clone())).await,
                 Leader::Remote(hint) => timeout_at(deadline, self.ask(&hint, change, &requester)).await,
                 Leader::Unknown => Ok(Outcome::NotLeader),
