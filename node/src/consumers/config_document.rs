@@ -91,7 +91,7 @@ fn newest(view: &ReadView<'_>) -> Result<(Option<Value>, bool), ReadError> {
 /// A group as the original writes it.
 fn entry(stored: &Stored) -> Value {
     let (GroupName { stream, group }, settings) = (&stored.name, &stored.settings);
-    json!({
+    let mut entry = json!({
         "stream": stream.as_str(),
         "group": group,
         "resolveLinkTos": settings.resolve_links,
@@ -107,7 +107,12 @@ fn entry(stored: &Stored) -> Value {
         "maxCheckPointCount": settings.max_checkpoint_count,
         "maxSubscriberCount": settings.max_subscriber_count,
         "namedConsumerStrategy": settings.strategy.name(),
-    })
+    });
+    if stored.name.is_on_log() {
+        entry["startPosition"] = record::position(settings.start_from).into();
+        entry["filter"] = json!(stored.filter);
+    }
+    entry
 }
 
 fn append(stream: &str, event_type: &str, data: String) -> Append {

@@ -20,6 +20,7 @@ impl Worker {
         GroupInfo {
             name: self.stored.name.clone(),
             settings: self.stored.settings.clone(),
+            filter: self.stored.filter.clone(),
             status: self.status(&figures),
             average_items_per_second: self.rate.per_second(),
             total_items_processed: figures.handed,
