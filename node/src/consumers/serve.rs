@@ -248,8 +248,7 @@ impl LeaderOfGroups {
         match &client.requester {
             Requester::Node => Ok(()),
             Requester::Caller(caller) => {
-                self.parts().access.operator(caller).await.map_err(Refusal::from)?;
-                Ok(())
+                Ok(self.parts().access.manager_of_groups(caller).await.map_err(Refusal::from)?)
             }
         }
     }

@@ -100,8 +100,8 @@ pub(crate) async fn restart(request: &Request<'_>) -> Result<Response<Reply>, Ap
 /// group exists, then its strategy (contract/services 3.3).
 async fn may_change(request: &Request<'_>, name: &GroupName) -> Result<(), ChangeError> {
     let consumers = &request.state.consumers;
-    let operator = request.state.access.operator(&request.caller).await;
-    operator.map_err(|error| ChangeError::Refused(error.into()))?;
+    let manager = request.state.access.manager_of_groups(&request.caller).await;
+    manager.map_err(|error| ChangeError::Refused(error.into()))?;
     match consumers.describe(request.client(), name).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(ChangeError::DoesNotExist),
