@@ -52,6 +52,7 @@ impl Worker {
                 count_since_last_measurement: connected.rate.unmeasured(of.handed),
                 available_slots: of.free as u64,
                 in_flight_messages: of.in_flight as u64,
+                latencies: connected.latencies.figures(),
             })
         };
         figures.consumers.iter().filter_map(of).collect()

@@ -74,6 +74,9 @@ pub(crate) struct ConnectionInfo {
     pub(crate) available_slots: u64,
     /// Messages it has.
     pub(crate) in_flight_messages: u64,
+    /// How long its messages took, in milliseconds by name, if the settings want to know.
+    #[serde(default)]
+    pub(crate) latencies: Vec<(String, u64)>,
 }
 
 impl GroupInfo {

@@ -19,6 +19,7 @@ mod describing;
 mod figures;
 mod group;
 mod info;
+mod latencies;
 mod leader;
 mod log_filter;
 mod names;

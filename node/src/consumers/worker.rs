@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::ConsumerMetrics;
 use super::call::{Answer, Batch, CALLS, Call, CallError, NewConsumer, READING_PATIENCE};
 use super::group::{ConsumerId, Group, Handed, Key, Message, Which};
 use super::info::Rate;
+use super::latencies::Latencies;
 use super::reader::{Found, Reader};
 use super::record::{ParkedMessages, Stored};
 use super::storing::Storing;
-use super::{Parts, Take};
+use super::{Parts, Settlement, Take};
 use crate::cluster::{Leader, LeaderTerm};
 use crate::event::{EventNumber, Ticks, Visibility};
 use crate::store::{ReadView, StreamChange};
@@ -57,6 +59,8 @@ pub(super) struct Connected {
     pub(super) username: String,
     pub(super) messages: mpsc::Sender<Batch>,
     pub(super) rate: Rate,
+    /// How long its messages took, if the settings want to know.
+    pub(super) latencies: Latencies,
 }
 
 /// What was seen of the stream of a group, or of the log.
@@ -255,7 +259,7 @@ impl Worker {
                 self.deferred.push(call);
             }
             Call::Settle { ids, settlement, reply } => {
-                let settled = ids.into_iter().filter(|id| self.group.settle(*id, settlement)).count();
+                let settled = ids.into_iter().filter(|id| self.settle(*id, settlement, now)).count();
                 if settled > 0 {
                     self.moved = now;
                 }
@@ -283,14 +287,25 @@ impl Worker {
         }
     }
 
+    fn settle(&mut self, id: Uuid, settlement: Settlement, now: Instant) -> bool {
+        if self.stored.settings.extra_statistics
+            && settlement == Settlement::Acknowledge
+            && let Some((consumer, since)) = self.group.holder(id)
+            && let Some(connected) = self.consumers.get_mut(&consumer)
+        {
+            connected.latencies.add(now.saturating_duration_since(since));
+        }
+        self.group.settle(id, settlement)
+    }
+
     fn connect(&mut self, consumer: NewConsumer, now: Instant) -> Answer<ConsumerId> {
         let most = self.stored.settings.max_subscriber_count;
         if most > 0 && self.consumers.len() as i64 >= most {
             return Err(CallError::TooManyConsumers);
         }
         let NewConsumer { window, from, username, messages } = consumer;
-        let id = self.group.attach(window);
-        self.consumers.insert(id, Connected { from, username, messages, rate: Rate::new(now) });
+        let (id, latencies) = (self.group.attach(window), Latencies::default());
+        self.consumers.insert(id, Connected { from, username, messages, rate: Rate::new(now), latencies });
         Ok(id)
     }
 

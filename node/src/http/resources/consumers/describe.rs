@@ -284,7 +284,10 @@ fn connection(object: &mut Object<'_>, consumer: &ConnectionInfo, has_latencies:
     object.integer("totalItemsProcessed", consumer.total_items_processed);
     object.integer("countSinceLastMeasurement", consumer.count_since_last_measurement);
     if has_latencies {
-        object.objects("extraStatistics", [(); 0], |_, ()| {});
+        object.objects("extraStatistics", &consumer.latencies, |object, (name, milliseconds)| {
+            object.string("key", name);
+            object.integer("value", *milliseconds);
+        });
     }
     object.integer("availableSlots", consumer.available_slots);
     object.integer("inFlightMessages", consumer.in_flight_messages);
