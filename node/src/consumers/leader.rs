@@ -244,8 +244,14 @@ impl LeaderOfGroups {
         self.check(name, settings)?;
         let parts = &self.inner.parts;
         let wanted = name.clone();
-        if parts.cluster.store().read(move |view| record::is_taken(view, &wanted)).await? {
-            return Err(Undone::Change(ChangeError::AlreadyExists));
+        match parts.cluster.store().read(move |view| record::owner(view, &wanted)).await? {
+            Some(owner) if owner == *name => return Err(Undone::Change(ChangeError::AlreadyExists)),
+            Some(GroupName { stream, group }) => {
+                let reason =
+                    format!("The group '{group}' of '{stream}' has the streams of this one: choose another name.");
+                return Err(Undone::Change(ChangeError::NameTaken(reason)));
+            }
+            None => {}
         }
         if parts.groups(None).await?.len() >= MAX_GROUPS {
             return Err(failed(format!("There are {MAX_GROUPS} groups already.")));

@@ -127,6 +127,10 @@ pub(crate) enum ChangeError {
     /// There is such a group.
     #[error("the group exists")]
     AlreadyExists,
+    /// The streams that it would have belong to another group, whose names are divided in another
+    /// way; a sentence that says so.
+    #[error("{0}")]
+    NameTaken(String),
     /// There is no such group.
     #[error("the group does not exist")]
     DoesNotExist,

@@ -175,10 +175,17 @@ fn read_place(data: &[u8]) -> Option<i64> {
     }
 }
 
-/// Whether the streams of this name belong to a group, perhaps one whose names are divided in
-/// another way.
-pub(super) fn is_taken(view: &ReadView<'_>, name: &GroupName) -> Result<bool, ReadError> {
-    Ok(view.last_visible_event(&name.settings_stream())?.is_some())
+/// The names of the group to which the streams of this name belong: perhaps one whose names are
+/// divided in another way. Nothing if there is none; its own name if that cannot be told.
+pub(super) fn owner(view: &ReadView<'_>, name: &GroupName) -> Result<Option<GroupName>, ReadError> {
+    let Some(event) = view.last_visible_event(&name.settings_stream())? else { return Ok(None) };
+    Ok(Some(named_in(&event.data).unwrap_or_else(|| name.clone())))
+}
+
+/// The name of the group that these settings are of.
+fn named_in(settings: &[u8]) -> Option<GroupName> {
+    let document: Document = serde_json::from_slice(settings).ok()?;
+    Some(GroupName { stream: StreamName::parse(document.stream).ok()?, group: document.group })
 }
 
 /// The names of up to `most` groups in streams whose names begin with `prefix`, of those behind
@@ -193,9 +200,7 @@ pub(super) fn groups(
     let mut groups = Vec::new();
     for stream in names.iter().filter(|stream| is_of_settings(stream)) {
         let Some(event) = view.last_visible_event(stream)? else { continue };
-        let Ok(document) = serde_json::from_slice::<Document>(&event.data) else { continue };
-        let Ok(named) = StreamName::parse(document.stream) else { continue };
-        let name = GroupName { stream: named, group: document.group };
+        let Some(name) = named_in(&event.data) else { continue };
         if name.settings_stream() == *stream {
             groups.push(name);
         }

@@ -190,7 +190,8 @@ impl Consumers {
                 Ok(())
             }
             Some(Answer::Refused(refusal)) => Err(match refusal.kind() {
-                wire::GroupRefusalKind::AlreadyExists => ChangeError::AlreadyExists,
+                wire::GroupRefusalKind::AlreadyExists if refusal.reason.is_empty() => ChangeError::AlreadyExists,
+                wire::GroupRefusalKind::AlreadyExists => ChangeError::NameTaken(refusal.reason),
                 wire::GroupRefusalKind::DoesNotExist => ChangeError::DoesNotExist,
                 wire::GroupRefusalKind::Failed => ChangeError::Failed(refusal.reason),
                 wire::GroupRefusalKind::TooManyConsumers

@@ -360,6 +360,7 @@ fn refusal(undone: Undone) -> Answer {
         Undone::DoesNotExist => refused(Kind::DoesNotExist, String::new()),
         Undone::TooManyConsumers => refused(Kind::TooManyConsumers, String::new()),
         Undone::Change(ChangeError::AlreadyExists) => refused(Kind::AlreadyExists, String::new()),
+        Undone::Change(ChangeError::NameTaken(reason)) => refused(Kind::AlreadyExists, reason),
         Undone::Change(ChangeError::DoesNotExist) => refused(Kind::DoesNotExist, String::new()),
         Undone::Change(ChangeError::Failed(reason)) => refused(Kind::Failed, reason),
         Undone::Change(ChangeError::Settings(error)) => refused(Kind::Failed, error.to_string()),

@@ -232,6 +232,31 @@ async fn an_access_list_says_who_may_manage_groups() {
     .await;
 }
 
+/// contract/services 3.3: the streams of a group have both of its names in theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_divide_in_two_ways_stand_for_one_group_and_the_refusal_says_which() {
+    on_a_node(|base| {
+        let of = |stream: &str, name: &str| Group {
+            base: base.to_owned(),
+            stream: stream.to_owned(),
+            name: name.to_owned(),
+        };
+        let (first, second) = (of("a::b", "c"), of("a", "b::c"));
+        assert_eq!(first.put("{}").status, 201);
+        let reason = "The group 'c' of 'a::b' has the streams of this one: choose another name.";
+        assert_eq!(outcome(&second.put("{}")), expected(409, "AlreadyExists", reason));
+        for method in ["POST", "DELETE"] {
+            let answer = second.send(method, "", &[("Content-Type", JSON)], "{}");
+            assert_eq!(outcome(&answer), expected(404, "DoesNotExist", "Group 'b::c' does not exist."));
+        }
+        assert_eq!(second.send("GET", "/info", &[], "").status, 404);
+        assert_eq!(first.info()["groupName"], "c");
+        assert_eq!(first.send("DELETE", "", &[], "").status, 200);
+        assert_eq!(second.put("{}").status, 201);
+    })
+    .await;
+}
+
 /// contract/services 3.3: `$all` is read by no group over HTTP, and metastreams may be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_of_all_events_has_no_groups() {

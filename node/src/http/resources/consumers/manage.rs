@@ -149,6 +149,7 @@ fn refusal(
         ChangeError::Refused(refusal) => Err(ApiError::of_refusal(refusal, request)),
         ChangeError::Settings(error) => Err(ApiError::BadRequest(error.to_string().into())),
         ChangeError::AlreadyExists => said(StatusCode::CONFLICT, "AlreadyExists", reason),
+        ChangeError::NameTaken(why) => said(StatusCode::CONFLICT, "AlreadyExists", &why),
         ChangeError::DoesNotExist => said(StatusCode::NOT_FOUND, "DoesNotExist", reason),
         ChangeError::Failed(why) => said(StatusCode::INTERNAL_SERVER_ERROR, "Fail", &why),
         ChangeError::Unknown => Err(ApiError::WriteTimeout),
