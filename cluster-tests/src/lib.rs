@@ -14,6 +14,7 @@ pub mod feed;
 pub mod files;
 pub mod history;
 pub mod last_release;
+pub mod links;
 pub mod ports;
 pub mod process;
 pub mod scenario;

@@ -35,6 +35,8 @@ use crate::cluster::identity::Identity;
 use crate::cluster::service::ClusterService;
 use crate::cluster::{Background, Cluster, Dependencies};
 use crate::config::{Config, canonical_list};
+#[cfg(test)]
+use crate::consumers::Consumers;
 use crate::descriptors::OpenFiles;
 use crate::event::ClusterVersion;
 use crate::metrics::Metrics;
@@ -91,6 +93,8 @@ pub struct Node {
     /// Tests look at it.
     #[cfg(test)]
     access: Access,
+    #[cfg(test)]
+    consumers: Consumers,
     parts: raft::Parts,
     config: Arc<Config>,
     /// What operators tell this node.
@@ -200,6 +204,8 @@ impl Node {
         let for_clients =
             ForClients { access: access.clone(), backups, control: control.clone(), traces: traces.begin() };
         let state = for_clients.into_state(&config, &cluster, metrics, &stop_all)?;
+        #[cfg(test)]
+        let consumers = state.consumers.clone();
         let clients = ClientServer {
             port: client_port,
             most: open_files.clients as usize,
@@ -214,6 +220,8 @@ impl Node {
             cluster,
             #[cfg(test)]
             access,
+            #[cfg(test)]
+            consumers,
             parts,
             config,
             control,
@@ -258,6 +266,12 @@ impl Node {
     #[cfg(test)]
     pub(crate) fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// Groups of consumers.
+    #[cfg(test)]
+    pub(crate) fn consumers(&self) -> &Consumers {
+        &self.consumers
     }
 
     /// Goes on serving for `drain`, while everybody learns that this node is not ready and another

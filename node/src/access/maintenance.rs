@@ -1,8 +1,9 @@
-//! The proof that a caller may run the cluster. What passes by access lists, or works for
-//! operators, takes the proof as an argument: no door can forget the check.
+//! The proof that a caller may run the cluster, or parts of it. What passes by access lists, or
+//! works for operators, takes the proof as an argument: no door can forget the check.
 
-use super::rules::OPERATORS;
+use super::rules::{OPERATORS, Right};
 use super::{Access, Caller, ReadError};
+use crate::event::stream_name::GROUPS;
 
 /// A caller that was an administrator or an operator just now.
 #[derive(Debug)]
@@ -47,6 +48,23 @@ impl Access {
     pub(crate) async fn administrator(&self, caller: &Caller) -> Result<Administrator, NoProof> {
         let caller = self.recovered(caller).await?;
         if caller.is_admin() { Ok(Administrator(())) } else { Err(NoProof::Denied) }
+    }
+
+    /// Whether the caller may manage groups of consumers: it has the right to write their document
+    /// by its own access list, or, where that does not say who writes, is an administrator or an
+    /// operator. The lists of `$settings` do not count: they are about streams.
+    ///
+    /// # Errors
+    /// See [`NoProof`].
+    pub(crate) async fn manager_of_groups(&self, caller: &Caller) -> Result<(), NoProof> {
+        let current = self.recovered(caller).await?;
+        let lists = &self.inner.lists;
+        let own = lists.of_stream(GROUPS).await?;
+        if own.is_some_and(|list| list.write.is_some()) {
+            let is_allowed = lists.allow(&current, GROUPS, Right::Write).await?;
+            return if is_allowed { Ok(()) } else { Err(NoProof::Denied) };
+        }
+        self.operator(&current).await.map(|Operator(())| ())
     }
 
     /// The caller as it is now.

@@ -183,7 +183,8 @@ fn is_repeatable(request: &wire::GroupRequest) -> bool {
         Some(
             Call::Take(_) | Call::Settle(_) | Call::GiveBack(_) | Call::Describe(_) | Call::List(_) | Call::Restart(_),
         ) => true,
-        Some(Call::Create(_) | Call::Update(_) | Call::Delete(_) | Call::ReplayParked(_)) | None => false,
+        Some(Call::Create(_) | Call::CreateOnLog(_) | Call::Update(_) | Call::Delete(_) | Call::ReplayParked(_))
+        | None => false,
     }
 }
 

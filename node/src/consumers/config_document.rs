@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_proto::stored::{Append, AppendAll, Command, NewEvent, command::Kind};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::leader::now;
 use super::record::{self, Stored};
-use super::{GroupName, Parts};
+use super::{GroupName, Parts, names};
 use crate::cluster::{EncodedCommand, Requester, Write};
+use crate::event::stream_name::GROUPS;
 use crate::event::{ExpectedVersion, METADATA_EVENT_TYPE};
 use crate::store::{ReadError, ReadView};
 
-const STREAM: &str = "$persistentSubscriptionConfig";
 const EVENT_TYPE: &str = "PersistentConfig1";
 
 /// The newest document counts, and the one before it is kept, as in the original.
-const METADATA: &str = r#"{"$maxCount":2}"#;
+const KEPT_DOCUMENTS: u64 = 2;
 
 /// Changes are collected for so long: the document has all groups.
 const DELAY: Duration = Duration::from_secs(1);
@@ -60,8 +60,8 @@ async fn write(parts: &Parts) -> anyhow::Result<()> {
             entries.push(entry(&stored));
         }
     }
-    let (newest, is_described) = parts.cluster.store().read(newest).await?;
-    let known = newest.as_ref().map_or_else(|| json!([]), |document| document["entries"].clone());
+    let Known { document, mut metadata, metadata_version, is_limited } = parts.cluster.store().read(known).await?;
+    let known = document.map_or_else(|| json!([]), |document| document["entries"].clone());
     if known == Value::Array(entries.clone()) {
         return Ok(());
     }
@@ -71,9 +71,13 @@ async fn write(parts: &Parts) -> anyhow::Result<()> {
         "updatedBy": "",
         "entries": entries,
     });
-    let mut appends = vec![append(STREAM, EVENT_TYPE, document.to_string())];
-    if !is_described {
-        appends.push(append(&super::names::metastream(STREAM), METADATA_EVENT_TYPE, METADATA.to_owned()));
+    let mut appends = vec![append(GROUPS, EVENT_TYPE, document.to_string(), ExpectedVersion::Any)];
+    if !is_limited {
+        // The rest stays, and so does what an administrator writes meanwhile: who may manage
+        // groups.
+        metadata.insert("$maxCount".into(), KEPT_DOCUMENTS.into());
+        let (stream, document) = (names::metastream(GROUPS), Value::Object(metadata).to_string());
+        appends.push(append(&stream, METADATA_EVENT_TYPE, document, metadata_version));
     }
     let command = EncodedCommand::of(&Command::of_streams(Kind::AppendAll(AppendAll { appends })));
     let outcome = parts.cluster.write(Write { command, requester: Requester::Node, authorized_in: None }).await?;
@@ -81,17 +85,32 @@ async fn write(parts: &Parts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The newest document, and whether the stream has metadata.
-fn newest(view: &ReadView<'_>) -> Result<(Option<Value>, bool), ReadError> {
-    let newest = view.last_visible_event(STREAM)?;
-    let document = newest.and_then(|event| serde_json::from_slice(&event.data).ok());
-    Ok((document, view.stream(STREAM)?.metadata.max_count.is_some()))
+/// What the stream has.
+struct Known {
+    /// The newest document.
+    document: Option<Value>,
+    metadata: Map<String, Value>,
+    /// What the stream of the metadata has to be at when they are replaced.
+    metadata_version: ExpectedVersion,
+    /// Whether they say how many documents count.
+    is_limited: bool,
+}
+
+fn known(view: &ReadView<'_>) -> Result<Known, ReadError> {
+    let newest = view.last_visible_event(GROUPS)?;
+    let last = view.stream(&names::metastream(GROUPS))?.last_number;
+    Ok(Known {
+        document: newest.and_then(|event| serde_json::from_slice(&event.data).ok()),
+        metadata: record::metadata_of(view, GROUPS)?,
+        metadata_version: last.map_or(ExpectedVersion::NoStream, ExpectedVersion::Exactly),
+        is_limited: view.stream(GROUPS)?.metadata.max_count.is_some(),
+    })
 }
 
 /// A group as the original writes it.
 fn entry(stored: &Stored) -> Value {
     let (GroupName { stream, group }, settings) = (&stored.name, &stored.settings);
-    json!({
+    let mut entry = json!({
         "stream": stream.as_str(),
         "group": group,
         "resolveLinkTos": settings.resolve_links,
@@ -107,10 +126,15 @@ fn entry(stored: &Stored) -> Value {
         "maxCheckPointCount": settings.max_checkpoint_count,
         "maxSubscriberCount": settings.max_subscriber_count,
         "namedConsumerStrategy": settings.strategy.name(),
-    })
+    });
+    if stored.name.is_on_log() {
+        entry["startPosition"] = record::position(settings.start_from).into();
+        entry["filter"] = json!(stored.filter);
+    }
+    entry
 }
 
-fn append(stream: &str, event_type: &str, data: String) -> Append {
+fn append(stream: &str, event_type: &str, data: String, expected: ExpectedVersion) -> Append {
     let event = NewEvent {
         event_id: Uuid::new_v4().as_bytes().to_vec().into(),
         event_type: event_type.to_owned(),
@@ -118,6 +142,6 @@ fn append(stream: &str, event_type: &str, data: String) -> Append {
         data: data.into(),
         ..NewEvent::default()
     };
-    let expected_version = ExpectedVersion::Any.to_number();
+    let expected_version = expected.to_number();
     Append { stream: stream.to_owned(), expected_version, events: vec![event], ..Append::default() }
 }

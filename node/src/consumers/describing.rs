@@ -20,6 +20,7 @@ impl Worker {
         GroupInfo {
             name: self.stored.name.clone(),
             settings: self.stored.settings.clone(),
+            filter: self.stored.filter.clone(),
             status: self.status(&figures),
             average_items_per_second: self.rate.per_second(),
             total_items_processed: figures.handed,
@@ -51,6 +52,7 @@ impl Worker {
                 count_since_last_measurement: connected.rate.unmeasured(of.handed),
                 available_slots: of.free as u64,
                 in_flight_messages: of.in_flight as u64,
+                latencies: connected.latencies.figures(),
             })
         };
         figures.consumers.iter().filter_map(of).collect()

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::GroupName;
+use super::log_filter::LogFilter;
 use super::record::{ParkedMessages, Stored};
 use super::settings::Settings;
 use crate::event::Ticks;
@@ -16,6 +17,9 @@ pub(crate) struct GroupInfo {
     pub(crate) name: GroupName,
     /// Its settings.
     pub(crate) settings: Settings,
+    /// What a group on the log shares out of it; all events without one.
+    #[serde(default)]
+    pub(crate) filter: Option<LogFilter>,
     /// Flags, joined by `, `.
     pub(crate) status: String,
     /// Messages handed out in the last measured second.
@@ -24,11 +28,12 @@ pub(crate) struct GroupInfo {
     pub(crate) total_items_processed: u64,
     /// Messages handed out since the last measurement.
     pub(crate) count_since_last_measurement: u64,
-    /// All events up to this one are settled, by the last checkpoint; -1 before the first.
+    /// All events up to this number, or position, are settled, by the last checkpoint; -1 before
+    /// the first.
     pub(crate) last_checkpointed: i64,
     /// Highest event that was acknowledged; -1 for none.
     pub(crate) last_acknowledged: i64,
-    /// Last event of the stream; -1 for none.
+    /// Last event of the stream, or of the log; -1 for none.
     pub(crate) last_known: i64,
     /// Messages read ahead that nobody has got yet.
     pub(crate) read_buffer_count: u64,
@@ -69,6 +74,9 @@ pub(crate) struct ConnectionInfo {
     pub(crate) available_slots: u64,
     /// Messages it has.
     pub(crate) in_flight_messages: u64,
+    /// How long its messages took, in milliseconds by name, if the settings want to know.
+    #[serde(default)]
+    pub(crate) latencies: Vec<(String, u64)>,
 }
 
 impl GroupInfo {
@@ -80,6 +88,7 @@ impl GroupInfo {
         Self {
             name: stored.name.clone(),
             settings: stored.settings.clone(),
+            filter: stored.filter.clone(),
             status: if is_behind { "Behind".to_owned() } else { "Live".to_owned() },
             average_items_per_second: 0.0,
             total_items_processed: 0,

@@ -10,8 +10,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::call::{Answer, CALLS, Call, CallError};
 use super::info::GroupInfo;
+use super::log_filter::LogFilter;
 use super::names;
-use super::record::{self, Making, Stored};
+use super::record::{self, Begin, Making, Stored};
 use super::settings::Settings;
 use super::worker::Worker;
 use super::{ChangeError, GroupName, MAX_GROUPS, Parts};
@@ -39,6 +40,12 @@ struct Inner {
     /// The workers, by their groups.
     seats: Mutex<HashMap<GroupName, Seat>>,
 }
+
+/// What is said of a stream, or a group, that there cannot be: the words of the original.
+pub(super) const BAD_STREAM: &str = "Bad stream name.";
+
+/// What is said of a group that is to begin behind the last event of the log.
+const BEYOND_THE_LOG: &str = "Invalid Start From position: it must be less than or equal to that of the last event.";
 
 /// A worker.
 #[derive(Clone)]
@@ -208,20 +215,59 @@ impl LeaderOfGroups {
         self.inner.seats.lock().keys().cloned().collect()
     }
 
-    /// Makes a group. Returns the position that a reader has to be at to see it.
+    /// Makes a group on a stream. Returns the position that a reader has to be at to see it.
     pub(super) async fn create(&self, name: &GroupName, settings: &Settings, by: &str) -> Result<Position, Undone> {
+        self.check_new(name, settings).await?;
+        if name.is_on_log() {
+            return Err(failed(BAD_STREAM));
+        }
+        self.make(name, settings, None, by).await
+    }
+
+    /// Makes a group on the log, for what a filter leaves of it. See [`Self::create`].
+    pub(super) async fn create_on_log(
+        &self,
+        name: &GroupName,
+        settings: &Settings,
+        filter: Option<LogFilter>,
+        by: &str,
+    ) -> Result<Position, Undone> {
+        self.check_new(name, settings).await?;
+        if let Some(filter) = &filter {
+            filter.compile().map_err(|error| failed(error.to_string()))?;
+        }
+        self.make(name, settings, filter, by).await
+    }
+
+    /// Refuses a group that there cannot be, or is already.
+    async fn check_new(&self, name: &GroupName, settings: &Settings) -> Result<(), Undone> {
         self.check(name, settings)?;
         let parts = &self.inner.parts;
         let wanted = name.clone();
-        let store = parts.cluster.store();
-        if store.read(move |view| record::is_taken(view, &wanted)).await? {
-            return Err(Undone::Change(ChangeError::AlreadyExists));
+        match parts.cluster.store().read(move |view| record::owner(view, &wanted)).await? {
+            Some(owner) if owner == *name => return Err(Undone::Change(ChangeError::AlreadyExists)),
+            Some(GroupName { stream, group }) => {
+                let reason =
+                    format!("The group '{group}' of '{stream}' has the streams of this one: choose another name.");
+                return Err(Undone::Change(ChangeError::NameTaken(reason)));
+            }
+            None => {}
         }
         if parts.groups(None).await?.len() >= MAX_GROUPS {
-            let reason = format!("There are {MAX_GROUPS} groups already.");
-            return Err(Undone::Change(ChangeError::Failed(reason)));
+            return Err(failed(format!("There are {MAX_GROUPS} groups already.")));
         }
-        let begin = parts.begin(name, settings).await?;
+        Ok(())
+    }
+
+    async fn make(
+        &self,
+        name: &GroupName,
+        settings: &Settings,
+        filter: Option<LogFilter>,
+        by: &str,
+    ) -> Result<Position, Undone> {
+        let parts = &self.inner.parts;
+        let begin = Begin::of(name, parts.begin(name, settings).await?, filter);
         let making = Making { name, settings, begin, by };
         match parts.write(record::create(&making)).await? {
             WriteOutcome::Appended { position, .. } => {
@@ -233,14 +279,15 @@ impl LeaderOfGroups {
         }
     }
 
-    /// Replaces the settings of a group. Where it has come stays.
+    /// Replaces the settings of a group. Where it has come stays, and so does its filter.
     pub(super) async fn update(&self, name: &GroupName, settings: &Settings, by: &str) -> Result<Position, Undone> {
         self.check(name, settings)?;
         for _ in 0..ATTEMPTS {
             let stored = self.at_rest(name).await?;
             let parts = &self.inner.parts;
-            let begin =
+            let place =
                 if stored.has_checkpoint { stored.progress.source.next } else { parts.begin(name, settings).await? };
+            let begin = Begin::of(name, place, stored.filter);
             let making = Making { name, settings, begin, by };
             if let Some(position) = self.replace(name, record::update(&making, stored.generation)).await? {
                 return Ok(position);
@@ -296,7 +343,7 @@ impl LeaderOfGroups {
 
     fn check(&self, name: &GroupName, settings: &Settings) -> Result<(), Undone> {
         if !name.is_possible() {
-            return Err(Undone::Change(ChangeError::Failed("Bad stream name.".to_owned())));
+            return Err(failed(BAD_STREAM));
         }
         settings.check().map_err(|error| Undone::Change(error.into()))
     }
@@ -344,14 +391,14 @@ impl Parts {
         }
     }
 
-    /// Number of the first event for a group without progress.
+    /// Number or position of the first event for a group without progress.
     async fn begin(&self, name: &GroupName, settings: &Settings) -> Result<u64, Undone> {
+        let of = name.clone();
+        let end = self.cluster.store().read(move |view| record::end_of_source(view, &of)).await?;
         match settings.start() {
+            None => Ok(end),
+            Some(position) if name.is_on_log() && position > end.saturating_sub(1) => Err(failed(BEYOND_THE_LOG)),
             Some(number) => Ok(number),
-            None => {
-                let stream = name.stream.clone();
-                Ok(self.cluster.store().read(move |view| record::end_of(view, stream.as_str())).await?)
-            }
         }
     }
 
@@ -365,6 +412,10 @@ impl Parts {
             WriteError::Unknown => Undone::Change(ChangeError::Unknown),
         })
     }
+}
+
+fn failed(reason: impl Into<String>) -> Undone {
+    Undone::Change(ChangeError::Failed(reason.into()))
 }
 
 /// The time of this node's clock.

@@ -1,5 +1,6 @@
-//! Competing consumers: groups that share out the events of a stream among their consumers, each
-//! event to one of them, until it is acknowledged (contract/services 3).
+//! Competing consumers: groups that share out the events of a stream, or what a filter leaves of
+//! the log of all events, among their consumers, each event to one of them, until it is
+//! acknowledged (contract/services 3).
 //!
 //! All that a group is lies in streams of its own ([`names`]): its settings, how far it has come
 //! with every message that is still open, and the messages that it has parked. One task on the
@@ -18,7 +19,9 @@ mod describing;
 mod figures;
 mod group;
 mod info;
+mod latencies;
 mod leader;
+mod log_filter;
 mod names;
 mod reader;
 mod record;
@@ -26,6 +29,8 @@ mod request;
 mod serve;
 pub(crate) mod settings;
 mod storing;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::sync::Arc;
@@ -46,13 +51,15 @@ pub(crate) use consumption::{Consume, Consumption};
 pub(crate) use figures::ConsumerMetrics;
 pub(crate) use info::{ConnectionInfo, GroupInfo};
 use leader::LeaderOfGroups;
+pub(crate) use log_filter::{Context, LogFilter, Text, Wanted};
+pub(crate) use record::position;
 use settings::SettingsError;
 
 /// A group by its names. Two streams may have groups of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "(String, String)", into = "(String, String)")]
 pub(crate) struct GroupName {
-    /// The stream whose events it shares out.
+    /// The stream whose events it shares out; `$all` for the log of all events.
     pub(crate) stream: StreamName,
     /// Its own name, which is not empty.
     pub(crate) group: String,
@@ -120,6 +127,10 @@ pub(crate) enum ChangeError {
     /// There is such a group.
     #[error("the group exists")]
     AlreadyExists,
+    /// The streams that it would have belong to another group, whose names are divided in another
+    /// way; a sentence that says so.
+    #[error("{0}")]
+    NameTaken(String),
     /// There is no such group.
     #[error("the group does not exist")]
     DoesNotExist,

@@ -2,6 +2,7 @@
 //! stream (contract/services 3.6).
 
 use super::GroupName;
+use crate::event::StreamNameRef;
 use crate::event::stream_name::{ALL, MAX_STREAM_NAME_BYTES};
 
 /// Begins the names of all streams of groups.
@@ -43,11 +44,24 @@ impl GroupName {
         format!("{PREFIX}{}::{}{suffix}", self.stream.as_str(), self.group)
     }
 
+    /// Whether it shares out the log of all events.
+    pub(crate) fn is_on_log(&self) -> bool {
+        self.stream.as_str() == ALL
+    }
+
     /// Whether there can be a group of this name.
     pub(super) fn is_possible(&self) -> bool {
         let bytes = self.stream.as_str().len() + self.group.len();
-        self.stream.as_str() != ALL && !self.group.is_empty() && bytes <= MAX_NAMES_BYTES
+        !self.group.is_empty() && bytes <= MAX_NAMES_BYTES
     }
+}
+
+/// Whether a stream, or the one whose metadata it holds, belongs to a group on the log. No such
+/// group shares out its events: what one stores of itself would be its next message.
+pub(super) fn is_of_group_on_log(stream: &str) -> bool {
+    let described = StreamNameRef::new(stream).described();
+    let stream = described.map_or(stream, StreamNameRef::as_str);
+    stream.strip_prefix(PREFIX).and_then(|names| names.strip_prefix(ALL)).is_some_and(|rest| rest.starts_with("::"))
 }
 
 /// Whether a stream of this name may hold the settings of a group.
@@ -92,6 +106,18 @@ mod tests {
             assert!(StreamName::parse(stream).is_ok());
         }
         assert!(!name("s", &"g".repeat(MAX_NAMES_BYTES)).is_possible());
-        assert!(!name("s", "").is_possible() && !name("$all", "g").is_possible());
+        assert!(!name("s", "").is_possible() && name("$all", "g").is_possible());
+    }
+
+    #[test]
+    fn groups_on_the_log_pass_over_the_streams_of_all_such_groups() {
+        let on_log = name("$all", "g");
+        assert!(on_log.is_on_log() && !name("s", "g").is_on_log());
+        for stream in [on_log.settings_stream(), on_log.checkpoint_stream(), on_log.parked_stream()] {
+            assert!(is_of_group_on_log(&stream) && is_of_group_on_log(&metastream(&stream)), "{stream}");
+        }
+        for stream in [name("s", "g").parked_stream(), name("$all-s", "g").parked_stream(), "$all".to_owned()] {
+            assert!(!is_of_group_on_log(&stream), "{stream}");
+        }
     }
 }

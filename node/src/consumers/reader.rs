@@ -1,5 +1,5 @@
-//! Where the messages of a group come from: its stream, followed like a subscription, and single
-//! events that are needed again.
+//! Where the messages of a group come from: its stream, or the log, followed like a subscription,
+//! and single events that are needed again.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -11,16 +11,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::GroupName;
 use super::group::{Key, Message};
-use super::settings::{Settings, Strategy};
+use super::names::is_of_group_on_log;
+use super::record::Stored;
+use super::settings::Strategy;
 use crate::access::{Caller, Principal};
 use crate::event::caller::ADMINS;
 use crate::event::{EventNumber, ResolvedEvent, StreamName};
 use crate::streams::{
-    Links, Piece, ReadBarrier, ReadEvents, Refusal, Source, Streams, Subscribe, SubscribeError, SubscriptionStart,
+    Filter, Links, PatternError, Piece, ReadBarrier, ReadEvents, Refusal, Source, Streams, Subscribe, SubscribeError,
+    SubscriptionStart,
 };
 
 /// After how long without a message the reader says how far it has looked.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+
+/// After how many numbers or positions without a message the reader says so: at once. A group that
+/// has seen all there is must not look like one that has not.
+const CHECKPOINT_AFTER: u64 = 1;
 
 /// Pieces that wait for the group to have room. Each has a bounded number of messages.
 const PIECES: usize = 1;
@@ -32,10 +39,10 @@ const REREAD_BYTES: u64 = 1 << 20;
 /// What the reader of a stream found.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The next messages, and the number behind them.
-    Messages(Vec<Message>, EventNumber),
-    /// There is no message before this number.
-    Passed(EventNumber),
+    /// The next messages, and the number or position behind them.
+    Messages(Vec<Message>, u64),
+    /// There is no message before this number or position.
+    Passed(u64),
     /// It cannot go on, for this reason. It begins again later.
     Failed(String),
     /// The stream is hard-deleted: there will never be another message.
@@ -49,6 +56,8 @@ pub(super) struct Reader {
     name: GroupName,
     follows_links: bool,
     strategy: Strategy,
+    /// What it reads of the log.
+    filter: Result<Option<Arc<Filter>>, PatternError>,
 }
 
 /// The node itself: groups are read by nobody, and handed out by the rights of who takes them.
@@ -57,13 +66,17 @@ fn itself() -> Caller {
 }
 
 impl Reader {
-    /// For a group with these settings.
-    pub(super) fn new(streams: Streams, name: GroupName, settings: &Settings) -> Self {
-        Self { streams, name, follows_links: settings.resolve_links, strategy: settings.strategy }
+    /// For this group.
+    pub(super) fn new(streams: Streams, stored: &Stored) -> Self {
+        let Stored { name, settings, filter, .. } = stored;
+        let filter = filter.as_ref().map(|filter| filter.compile().map(Arc::new)).transpose();
+        let (follows_links, strategy) = (settings.resolve_links, settings.strategy);
+        Self { streams, name: name.clone(), follows_links, strategy, filter }
     }
 
-    /// Follows the stream of the group from this number on, until the receiver is dropped.
-    pub(super) fn follow(&self, from: EventNumber) -> mpsc::Receiver<Found> {
+    /// Follows the stream of the group, or the log, from this number or position on, until the
+    /// receiver is dropped.
+    pub(super) fn follow(&self, from: u64) -> mpsc::Receiver<Found> {
         let (sender, receiver) = mpsc::channel(PIECES);
         let reader = self.clone();
         tokio::spawn(async move {
@@ -78,13 +91,17 @@ impl Reader {
     }
 
     /// Sends what is found, and says why that has come to an end.
-    async fn send(&self, from: EventNumber, sender: &mpsc::Sender<Found>) -> Found {
-        let source = Source::Stream { name: self.name.stream.clone(), links: self.links() };
+    async fn send(&self, from: u64, sender: &mpsc::Sender<Found>) -> Found {
+        let filter = match &self.filter {
+            Ok(filter) => filter.clone(),
+            Err(error) => return Found::Failed(error.to_string()),
+        };
         let subscribe = Subscribe {
-            source,
+            source: source_of(&self.name, self.follows_links, filter),
             start: SubscriptionStart::At(from),
             barrier: ReadBarrier::default(),
             longest_silence: LONGEST_SILENCE,
+            checkpoint_after: CHECKPOINT_AFTER,
             closed: CancellationToken::new(),
         };
         let mut subscription = match self.streams.subscribe(&itself(), subscribe).await {
@@ -95,8 +112,9 @@ impl Reader {
         loop {
             let found = match subscription.next().await {
                 Ok(Piece::Events(events)) => {
-                    let end = events.last().map_or(from, |event| event.original.number + 1);
-                    Found::Messages(events.iter().map(|event| self.message(event)).collect(), end)
+                    let end = events.last().map_or(from, |event| self.place_of(event) + 1);
+                    let shared = events.iter().filter(|event| self.shares_out(event));
+                    Found::Messages(shared.map(|event| self.message(event)).collect(), end)
                 }
                 Ok(Piece::Checkpoint(last)) => Found::Passed(last + 1),
                 Ok(Piece::Silence) => continue,
@@ -109,14 +127,10 @@ impl Reader {
         }
     }
 
-    /// Reads messages of the stream again, from the first of these numbers on, and says behind
-    /// which number it stopped.
-    pub(super) async fn again(
-        &self,
-        first: EventNumber,
-        last: EventNumber,
-    ) -> Result<(Vec<Message>, EventNumber), Refusal> {
-        let (events, end) = self.events(self.name.stream.clone(), first, last, self.links()).await?;
+    /// Reads messages of the stream, or of the log, again, from the first of these numbers on, and
+    /// says behind which number it stopped.
+    pub(super) async fn again(&self, first: u64, last: u64) -> Result<(Vec<Message>, u64), Refusal> {
+        let (events, end) = self.events(source_of(&self.name, self.follows_links, None), first, last).await?;
         Ok((events.iter().map(|event| self.message(event)).collect(), end))
     }
 
@@ -127,40 +141,35 @@ impl Reader {
         last: EventNumber,
     ) -> Result<(Vec<Message>, EventNumber), Refusal> {
         let Ok(stream) = StreamName::parse(self.name.parked_stream()) else { return Ok((Vec::new(), last + 1)) };
-        let (events, end) = self.events(stream, first, last, Links::FollowedWhereAllowed).await?;
+        let source = Source::Stream { name: stream, links: Links::FollowedWhereAllowed };
+        let (events, end) = self.events(source, first, last).await?;
         let messages = events.iter().filter(|event| event.borrowed().followed_link().is_some());
-        let parked = |event| Message { key: Key::Parked(number_of(event)), ..self.message(event) };
+        let parked = |event: &ResolvedEvent| Message { key: Key::Parked(event.original.number), ..self.message(event) };
         Ok((messages.map(parked).collect(), end))
     }
 
-    async fn events(
-        &self,
-        stream: StreamName,
-        first: EventNumber,
-        last: EventNumber,
-        links: Links,
-    ) -> Result<(Vec<ResolvedEvent>, EventNumber), Refusal> {
-        let numbers: Vec<EventNumber> = (first..=last).take(REREAD_EVENTS).collect();
-        let read = ReadEvents {
-            stream,
-            numbers,
-            links,
-            is_own: true,
-            most_bytes: REREAD_BYTES,
-            barrier: ReadBarrier::default(),
-        };
+    async fn events(&self, source: Source, first: u64, last: u64) -> Result<(Vec<ResolvedEvent>, u64), Refusal> {
+        let numbers = (first..=last).take(REREAD_EVENTS).collect();
+        let barrier = ReadBarrier::default();
+        let read = ReadEvents { source, numbers, is_own: true, most_bytes: REREAD_BYTES, barrier };
         let read = self.streams.read_events(&itself(), read).await?;
         Ok((read.events, first + read.looked_at as u64))
     }
 
-    fn links(&self) -> Links {
-        links_of(self.follows_links)
+    /// Number or position of an event by which the group knows it.
+    fn place_of(&self, event: &ResolvedEvent) -> u64 {
+        if self.name.is_on_log() { event.original.position } else { event.original.number }
+    }
+
+    /// Whether an event that was read is a message of the group.
+    fn shares_out(&self, event: &ResolvedEvent) -> bool {
+        !self.name.is_on_log() || !is_of_group_on_log(&event.original.stream)
     }
 
     fn message(&self, event: &ResolvedEvent) -> Message {
         let (number, stream) = event.borrowed().identity();
         Message {
-            key: Key::Source(number_of(event)),
+            key: Key::Source(self.place_of(event)),
             id: event.original.event_id,
             bytes: event.payload_bytes() as u64,
             lane: self.lane(event),
@@ -182,14 +191,13 @@ impl Reader {
     }
 }
 
-/// What is done with links before messages are sent. Of those whose targets a consumer may not
-/// read, it gets the link.
-pub(super) fn links_of(follows_links: bool) -> Links {
-    if follows_links { Links::FollowedWhereAllowed } else { Links::AsStored }
-}
-
-fn number_of(event: &ResolvedEvent) -> EventNumber {
-    event.original.number
+/// What a group shares out. Of links whose targets a consumer may not read, it gets the link.
+pub(super) fn source_of(name: &GroupName, follows_links: bool, filter: Option<Arc<Filter>>) -> Source {
+    let links = if follows_links { Links::FollowedWhereAllowed } else { Links::AsStored };
+    match name.is_on_log() {
+        true => Source::Log { filter, links },
+        false => Source::Stream { name: name.stream.clone(), links },
+    }
 }
 
 fn hash(text: &str) -> u64 {

@@ -12,9 +12,12 @@ use uuid::Uuid;
 
 use super::GroupName;
 use super::group::{Key, Parking, Progress};
+use super::log_filter::LogFilter;
 use super::names::{is_of_settings, metastream};
 use super::settings::Settings;
-use crate::event::{EventNumber, ExpectedVersion, LINK_EVENT_TYPE, METADATA_EVENT_TYPE, StreamName, Ticks, Visibility};
+use crate::event::{
+    EventNumber, ExpectedVersion, LINK_EVENT_TYPE, METADATA_EVENT_TYPE, Position, StreamName, Ticks, Visibility,
+};
 use crate::store::{ReadError, ReadView};
 
 const SETTINGS_EVENT: &str = "$persistentSubscriptionSettings";
@@ -33,9 +36,50 @@ struct Document {
     stream: String,
     group: String,
     settings: Settings,
-    /// Number of the first event that is handed out when there is no checkpoint.
-    begin: u64,
+    #[serde(flatten)]
+    begin: Begin,
     updated_by: String,
+}
+
+/// Where a group begins when there is no checkpoint, and in what. A group on the log says it by a
+/// name of its own: a program that knows groups on streams alone finds no group there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Begin {
+    /// Number of the first event of the stream.
+    #[serde(rename = "begin")]
+    InStream(EventNumber),
+    /// Where in the log.
+    #[serde(rename = "log")]
+    InLog(BeginInLog),
+}
+
+/// Where a group begins in the log, and what it shares out of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BeginInLog {
+    pub(super) begin: Position,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) filter: Option<LogFilter>,
+}
+
+impl Begin {
+    /// In what a group of this name shares out. `filter` counts in the log alone.
+    pub(super) fn of(name: &GroupName, place: u64, filter: Option<LogFilter>) -> Self {
+        if name.is_on_log() { Self::InLog(BeginInLog { begin: place, filter }) } else { Self::InStream(place) }
+    }
+
+    fn place(&self) -> u64 {
+        match self {
+            Self::InStream(number) => *number,
+            Self::InLog(in_log) => in_log.begin,
+        }
+    }
+
+    fn into_filter(self) -> Option<LogFilter> {
+        match self {
+            Self::InStream(_) => None,
+            Self::InLog(in_log) => in_log.filter,
+        }
+    }
 }
 
 /// A group as it is stored.
@@ -43,6 +87,8 @@ struct Document {
 pub(super) struct Stored {
     pub(super) name: GroupName,
     pub(super) settings: Settings,
+    /// What a group on the log shares out of it; all events without one.
+    pub(super) filter: Option<LogFilter>,
     /// Number of the event with the settings: another one stands for another making of the group.
     pub(super) generation: EventNumber,
     /// What was known when it was read.
@@ -86,6 +132,9 @@ pub(super) fn read(view: &ReadView<'_>, name: &GroupName) -> Result<Option<Store
     if document.stream != name.stream.as_str() || document.group != name.group {
         return Ok(None);
     }
+    if matches!(document.begin, Begin::InLog(_)) != name.is_on_log() {
+        return Ok(None);
+    }
     let stream = name.checkpoint_stream();
     let newest = view.last_visible_event(&stream)?;
     let is_limited = view.stream(&stream)?.metadata.max_count.is_some();
@@ -94,9 +143,7 @@ pub(super) fn read(view: &ReadView<'_>, name: &GroupName) -> Result<Option<Store
     let progress = newest.and_then(|event| {
         let metadata = serde_json::from_slice::<CheckpointMetadata>(&event.metadata);
         // One of the original has no metadata: everything up to its number is done.
-        let bare = || {
-            serde_json::from_slice::<i64>(&event.data).ok().map(|done| Progress::starting_at((done + 1).max(0) as u64))
-        };
+        let bare = || read_place(&event.data).map(|done| Progress::starting_at((done + 1).max(0) as u64));
         metadata.map(|of| of.progress).ok().or_else(bare)
     });
     Ok(Some(Stored {
@@ -105,14 +152,40 @@ pub(super) fn read(view: &ReadView<'_>, name: &GroupName) -> Result<Option<Store
         generation: event.number,
         versions,
         has_checkpoint: progress.is_some(),
-        progress: progress.unwrap_or_else(|| Progress::starting_at(document.begin)),
+        progress: progress.unwrap_or_else(|| Progress::starting_at(document.begin.place())),
+        filter: document.begin.into_filter(),
     }))
 }
 
-/// Whether the streams of this name belong to a group, perhaps one whose names are divided in
-/// another way.
-pub(super) fn is_taken(view: &ReadView<'_>, name: &GroupName) -> Result<bool, ReadError> {
-    Ok(view.last_visible_event(&name.settings_stream())?.is_some())
+/// A place in the stream of a group as tools read it, or one in the log: -1 before the first one.
+fn place(name: &GroupName, place: i64) -> Value {
+    if name.is_on_log() { position(place).into() } else { place.into() }
+}
+
+/// A position as the original writes it, which has two of them for one event.
+pub(crate) fn position(position: i64) -> String {
+    format!("C:{position}/P:{position}")
+}
+
+/// The place that [`place`] has written.
+fn read_place(data: &[u8]) -> Option<i64> {
+    match serde_json::from_slice(data).ok()? {
+        Value::String(position) => position.strip_prefix("C:")?.split('/').next()?.parse().ok(),
+        place => place.as_i64(),
+    }
+}
+
+/// The names of the group to which the streams of this name belong: perhaps one whose names are
+/// divided in another way. Nothing if there is none; its own name if that cannot be told.
+pub(super) fn owner(view: &ReadView<'_>, name: &GroupName) -> Result<Option<GroupName>, ReadError> {
+    let Some(event) = view.last_visible_event(&name.settings_stream())? else { return Ok(None) };
+    Ok(Some(named_in(&event.data).unwrap_or_else(|| name.clone())))
+}
+
+/// The name of the group that these settings are of.
+fn named_in(settings: &[u8]) -> Option<GroupName> {
+    let document: Document = serde_json::from_slice(settings).ok()?;
+    Some(GroupName { stream: StreamName::parse(document.stream).ok()?, group: document.group })
 }
 
 /// The names of up to `most` groups in streams whose names begin with `prefix`, of those behind
@@ -127,9 +200,7 @@ pub(super) fn groups(
     let mut groups = Vec::new();
     for stream in names.iter().filter(|stream| is_of_settings(stream)) {
         let Some(event) = view.last_visible_event(stream)? else { continue };
-        let Ok(document) = serde_json::from_slice::<Document>(&event.data) else { continue };
-        let Ok(named) = StreamName::parse(document.stream) else { continue };
-        let name = GroupName { stream: named, group: document.group };
+        let Some(name) = named_in(&event.data) else { continue };
         if name.settings_stream() == *stream {
             groups.push(name);
         }
@@ -153,6 +224,11 @@ pub(super) fn parked(view: &ReadView<'_>, name: &GroupName) -> Result<ParkedMess
     Ok(ParkedMessages { first, end, oldest })
 }
 
+/// Number or position behind the last event of what a group shares out.
+pub(super) fn end_of_source(view: &ReadView<'_>, name: &GroupName) -> Result<u64, ReadError> {
+    if name.is_on_log() { view.next_position() } else { end_of(view, name.stream.as_str()) }
+}
+
 /// Number behind the last event of a stream, which may be deleted.
 pub(super) fn end_of(view: &ReadView<'_>, stream: &str) -> Result<EventNumber, ReadError> {
     Ok(view.stream(stream)?.last_number.map_or(0, |last| last + 1))
@@ -174,7 +250,7 @@ pub(super) fn metadata_of(view: &ReadView<'_>, stream: &str) -> Result<Map<Strin
 pub(super) struct Making<'a> {
     pub(super) name: &'a GroupName,
     pub(super) settings: &'a Settings,
-    pub(super) begin: u64,
+    pub(super) begin: Begin,
     pub(super) by: &'a str,
 }
 
@@ -229,7 +305,7 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint<'_>) -> Command {
     let Checkpoint { name, versions, progress, parking, time, parked_metadata } = checkpoint;
     let stream = name.checkpoint_stream();
     let metadata = json(&CheckpointMetadata { progress: (*progress).clone() });
-    let reached = event(CHECKPOINT_EVENT, progress.checkpoint().to_string().into(), metadata);
+    let reached = event(CHECKPOINT_EVENT, place(name, progress.checkpoint()).to_string().into(), metadata);
     let mut appends = vec![append(&name.settings_stream(), ExpectedVersion::Exactly(versions.generation), Vec::new())];
     appends.push(match versions.checkpoint {
         Some(version) => append(&stream, ExpectedVersion::Exactly(version), vec![reached]),
@@ -241,7 +317,7 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint<'_>) -> Command {
     }
     let parked = name.parked_stream();
     if !parking.is_empty() {
-        let events = parking.iter().map(|parking| parked_event(parking, *time)).collect();
+        let events = parking.iter().map(|parking| parked_event(name, parking, *time)).collect();
         appends.push(append(&parked, ExpectedVersion::Any, events));
     }
     if let Some(metadata) = parked_metadata {
@@ -253,17 +329,20 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint<'_>) -> Command {
 }
 
 /// A link to the event, with what the original says about it.
-fn parked_event(parking: &Parking, time: Ticks) -> NewEvent {
+fn parked_event(name: &GroupName, parking: &Parking, time: Ticks) -> NewEvent {
     let (number, stream) = &parking.origin;
-    let number_in_group = match parking.key {
-        Key::Source(number) => number,
+    let (place_name, place) = match parking.key {
+        Key::Source(at) if name.is_on_log() => {
+            ("subscriptionEventPosition", place(name, i64::try_from(at).unwrap_or(i64::MAX)))
+        }
+        Key::Source(number) => ("subscriptionEventNumber", number.into()),
         // It was parked before.
-        Key::Parked(_) => *number,
+        Key::Parked(_) => ("subscriptionEventNumber", (*number).into()),
     };
     let metadata = serde_json::json!({
         "added": time.to_string(),
         "reason": parking.reason,
-        "subscriptionEventNumber": number_in_group,
+        place_name: place,
     });
     let link = event(LINK_EVENT_TYPE, format!("{number}@{stream}").into(), metadata.to_string().into());
     NewEvent { is_json: false, ..link }
@@ -274,7 +353,7 @@ fn settings_event(making: &Making<'_>) -> NewEvent {
         stream: making.name.stream.as_str().to_owned(),
         group: making.name.group.clone(),
         settings: making.settings.clone(),
-        begin: making.begin,
+        begin: making.begin.clone(),
         updated_by: making.by.to_owned(),
     };
     event(SETTINGS_EVENT, json(&document), Bytes::new())
@@ -307,4 +386,40 @@ fn append(stream: &str, expected: ExpectedVersion, events: Vec<NewEvent>) -> App
 
 fn command(appends: Vec<Append>) -> Command {
     Command::of_streams(Kind::AppendAll(AppendAll { appends }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_on_streams_are_stored_as_ever_and_those_on_the_log_are_none_to_who_knows_only_these() {
+        let of_stream = r#"{"stream":"s","group":"g","settings":{},"begin":3,"updatedBy":"me"}"#;
+        let document: Document = serde_json::from_str(of_stream).unwrap();
+        assert_eq!(document.begin, Begin::InStream(3));
+        assert!(serde_json::to_string(&document).unwrap().contains(r#""begin":3,"updatedBy":"me""#));
+
+        let filter = LogFilter { wants: None, exclude_system_events: true };
+        let begin = Begin::InLog(BeginInLog { begin: 1 << 60, filter: Some(filter) });
+        let on_log = Document { stream: "$all".to_owned(), begin, ..document };
+        let stored = serde_json::to_string(&on_log).unwrap();
+        assert_eq!(serde_json::from_str::<Document>(&stored).unwrap(), on_log);
+        // A field that was never optional.
+        let members: Map<String, Value> = serde_json::from_str(&stored).unwrap();
+        assert!(!members.contains_key("begin"), "{stored}");
+    }
+
+    #[test]
+    fn a_checkpoint_in_the_log_is_a_position_and_one_in_a_stream_a_number() {
+        let name = |stream: &str| GroupName { stream: StreamName::parse(stream).unwrap(), group: "g".to_owned() };
+        for (stream, number, stored) in
+            [("s", 7, "7"), ("s", -1, "-1"), ("$all", 7, r#""C:7/P:7""#), ("$all", -1, r#""C:-1/P:-1""#)]
+        {
+            assert_eq!(place(&name(stream), number).to_string(), stored);
+            assert_eq!(read_place(stored.as_bytes()), Some(number));
+        }
+        for other in ["", "{}", r#""7""#, r#""C:x/P:7""#] {
+            assert_eq!(read_place(other.as_bytes()), None, "{other}");
+        }
+    }
 }

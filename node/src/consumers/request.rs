@@ -13,23 +13,25 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::info::GroupInfo;
-use super::reader::links_of;
+use super::log_filter::LogFilter;
+use super::reader::source_of;
 use super::settings::Settings;
 use super::{
     ChangeError, ConsumeError, Consumers, Delivery, GroupName, LEADER_PATIENCE, MAX_TAKEN, Parts, Settlement, Take,
 };
 use crate::access::Caller;
 use crate::cluster::{GroupCallError, Requester, requester_to_wire};
+use crate::event::stream_name::ALL;
 use crate::event::{EventNumber, Position, ResolvedEvent, StreamName};
 use crate::store::ReadError;
-use crate::streams::{EventsRead, Links, ReadBarrier, ReadEvents, Refusal, RemoteCaller};
+use crate::streams::{EventsRead, Filter, Links, ReadBarrier, ReadEvents, Refusal, RemoteCaller, Source};
 
 /// Bytes of events that one answer reads. The leader hands out less; links may lead to more.
 const MOST_BYTES: u64 = 8 << 20;
 
 /// Operations on groups. Each is refused if the caller may not do it, by the state of the leader.
 impl Consumers {
-    /// Makes a group. The stream need not exist.
+    /// Makes a group on a stream, which need not exist. It is not the log.
     pub(crate) async fn create(
         &self,
         client: RemoteCaller<'_>,
@@ -39,7 +41,25 @@ impl Consumers {
         self.change(client, name, Call::Create(json(settings))).await
     }
 
-    /// Replaces the settings of a group, and drops its connected consumers.
+    /// Makes a group on the log of all events, or on what a filter leaves of it, without the events
+    /// of the streams of such groups. Its name has `$all` as stream, and where streams count by
+    /// numbers of events, it counts by positions.
+    #[cfg_attr(not(test), expect(dead_code, reason = "over HTTP it is refused; the door to it is gRPC"))]
+    pub(crate) async fn create_on_log(
+        &self,
+        client: RemoteCaller<'_>,
+        group: &str,
+        settings: &Settings,
+        filter: Option<&Filter>,
+    ) -> Result<(), ChangeError> {
+        let filter = filter.and_then(|filter| serde_json::to_string(&LogFilter::from(filter)).ok());
+        let call = Call::CreateOnLog(wire::CreateOnLog { settings: json(settings), filter });
+        let mut request = request(client, None, call);
+        (request.stream, request.group) = (ALL.to_owned(), group.to_owned());
+        self.made(self.call(request, Duration::ZERO).await).await
+    }
+
+    /// Replaces the settings of a group, and drops its connected consumers. A filter stays.
     pub(crate) async fn update(
         &self,
         client: RemoteCaller<'_>,
@@ -170,7 +190,8 @@ impl Consumers {
                 Ok(())
             }
             Some(Answer::Refused(refusal)) => Err(match refusal.kind() {
-                wire::GroupRefusalKind::AlreadyExists => ChangeError::AlreadyExists,
+                wire::GroupRefusalKind::AlreadyExists if refusal.reason.is_empty() => ChangeError::AlreadyExists,
+                wire::GroupRefusalKind::AlreadyExists => ChangeError::NameTaken(refusal.reason),
                 wire::GroupRefusalKind::DoesNotExist => ChangeError::DoesNotExist,
                 wire::GroupRefusalKind::Failed => ChangeError::Failed(refusal.reason),
                 wire::GroupRefusalKind::TooManyConsumers
@@ -217,22 +238,22 @@ impl Parts {
         name: &GroupName,
         handed: &wire::HandedOut,
     ) -> Result<(Vec<Delivery>, Missing), Refusal> {
-        let numbers = |parked: bool| -> Vec<EventNumber> {
+        let numbers = |parked: bool| -> Vec<u64> {
             handed.messages.iter().filter(|message| message.parked == parked).map(|message| message.number).collect()
         };
         let mut source = Looked::default();
         let wanted = numbers(false);
         if !wanted.is_empty() {
-            let links = links_of(handed.follows_links);
-            source = self.look(caller, name.stream.clone(), wanted, links, handed.next_position).await?;
+            let of = source_of(name, handed.follows_links, None);
+            source = self.look(caller, of, false, wanted, handed.next_position).await?;
         }
         let mut parked = Looked::default();
         let wanted = numbers(true);
         if !wanted.is_empty()
             && let Ok(stream) = StreamName::parse(name.parked_stream())
         {
-            let links = Links::FollowedWhereAllowed;
-            parked = self.look(caller, stream, wanted, links, handed.next_position).await?;
+            let of = Source::Stream { name: stream, links: Links::FollowedWhereAllowed };
+            parked = self.look(caller, of, true, wanted, handed.next_position).await?;
         }
         let (mut deliveries, mut missing) = (Vec::with_capacity(handed.messages.len()), Missing::default());
         for message in &handed.messages {
@@ -252,22 +273,17 @@ impl Parts {
     async fn look(
         &self,
         caller: &Caller,
-        stream: StreamName,
-        numbers: Vec<EventNumber>,
-        links: Links,
+        source: Source,
+        is_own: bool,
+        numbers: Vec<u64>,
         next_position: Position,
     ) -> Result<Looked, Refusal> {
-        let is_own = links == Links::FollowedWhereAllowed && stream.as_str().starts_with(super::names::PREFIX);
-        let read = ReadEvents {
-            stream,
-            numbers: numbers.clone(),
-            links,
-            is_own,
-            most_bytes: MOST_BYTES,
-            barrier: barrier(next_position),
-        };
+        let is_log = matches!(source, Source::Log { .. });
+        let barrier = barrier(next_position);
+        let read = ReadEvents { source, numbers: numbers.clone(), is_own, most_bytes: MOST_BYTES, barrier };
         let EventsRead { events, looked_at, memory } = self.streams.read_events(caller, read).await?;
-        let events = events.into_iter().map(|event| (event.original.number, event)).collect();
+        let place = |event: &ResolvedEvent| if is_log { event.original.position } else { event.original.number };
+        let events = events.into_iter().map(|event| (place(&event), event)).collect();
         Ok(Looked { events, left_out: numbers[looked_at..].to_vec(), memory: memory.map(Arc::new) })
     }
 
@@ -288,12 +304,12 @@ impl Parts {
     }
 }
 
-/// Events by their numbers.
+/// Events by their numbers, or positions.
 #[derive(Default)]
 struct Looked {
-    events: HashMap<EventNumber, ResolvedEvent>,
+    events: HashMap<u64, ResolvedEvent>,
     /// Numbers that were not looked at: there is no room for them in one answer.
-    left_out: Vec<EventNumber>,
+    left_out: Vec<u64>,
     memory: Option<Arc<crate::budget::Reservation>>,
 }
 

@@ -7,6 +7,7 @@ use futures::{FutureExt, StreamExt};
 use headwater_proto::cluster as wire;
 use headwater_proto::cluster::group_request::Call as Asked;
 use headwater_proto::cluster::group_response::Result as Answer;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -16,9 +17,8 @@ use uuid::Uuid;
 use super::call::{Batch, Call, NewConsumer};
 use super::group::{ConsumerId, Handed, Key};
 use super::info::GroupInfo;
-use super::leader::{LeaderOfGroups, Server, Undone, now};
+use super::leader::{BAD_STREAM, LeaderOfGroups, Server, Undone, now};
 use super::record;
-use super::settings::Settings;
 use super::{ChangeError, GroupName, MAX_TAKEN, MAX_WINDOW, Settlement, Take};
 use crate::access::Caller;
 use crate::cluster::{GroupServer, Requester, requester_from_wire};
@@ -106,6 +106,10 @@ impl LeaderOfGroups {
         let (what, position) = match change {
             Asked::Create(settings) => {
                 ("created a group of consumers", self.create(name, &parse(&settings)?, by).await?)
+            }
+            Asked::CreateOnLog(wire::CreateOnLog { settings, filter }) => {
+                let filter = filter.map(|filter| parse(&filter)).transpose()?;
+                ("created a group of consumers", self.create_on_log(name, &parse(&settings)?, filter, by).await?)
             }
             Asked::Update(settings) => {
                 ("updated a group of consumers", self.update(name, &parse(&settings)?, by).await?)
@@ -203,7 +207,7 @@ impl LeaderOfGroups {
         }
         let wanted = name.clone();
         let read = move |view: &ReadView<'_>| {
-            let end = record::end_of(view, wanted.stream.as_str())?;
+            let end = record::end_of_source(view, &wanted)?;
             Ok((record::read(view, &wanted)?, record::parked(view, &wanted)?, end))
         };
         let (stored, parked, end) = self.parts().cluster.store().read(read).await?;
@@ -244,8 +248,7 @@ impl LeaderOfGroups {
         match &client.requester {
             Requester::Node => Ok(()),
             Requester::Caller(caller) => {
-                self.parts().access.operator(caller).await.map_err(Refusal::from)?;
-                Ok(())
+                Ok(self.parts().access.manager_of_groups(caller).await.map_err(Refusal::from)?)
             }
         }
     }
@@ -305,11 +308,12 @@ fn name(stream: String, group: String) -> Result<GroupName, Undone> {
 }
 
 fn bad_name() -> Undone {
-    Undone::Change(ChangeError::Failed("Bad stream name.".to_owned()))
+    Undone::Change(ChangeError::Failed(BAD_STREAM.to_owned()))
 }
 
-fn parse(settings: &str) -> Result<Settings, Undone> {
-    serde_json::from_str(settings).map_err(|error| Undone::Change(ChangeError::Failed(error.to_string())))
+/// Settings, or a filter.
+fn parse<T: DeserializeOwned>(document: &str) -> Result<T, Undone> {
+    serde_json::from_str(document).map_err(|error| Undone::Change(ChangeError::Failed(error.to_string())))
 }
 
 fn key_of(message: &wire::HandedMessage) -> Key {
@@ -356,6 +360,7 @@ fn refusal(undone: Undone) -> Answer {
         Undone::DoesNotExist => refused(Kind::DoesNotExist, String::new()),
         Undone::TooManyConsumers => refused(Kind::TooManyConsumers, String::new()),
         Undone::Change(ChangeError::AlreadyExists) => refused(Kind::AlreadyExists, String::new()),
+        Undone::Change(ChangeError::NameTaken(reason)) => refused(Kind::AlreadyExists, reason),
         Undone::Change(ChangeError::DoesNotExist) => refused(Kind::DoesNotExist, String::new()),
         Undone::Change(ChangeError::Failed(reason)) => refused(Kind::Failed, reason),
         Undone::Change(ChangeError::Settings(error)) => refused(Kind::Failed, error.to_string()),

@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     pub(crate) start_from: i64,
     /// How long a consumer has for a message; 0 for ever.
     pub(crate) message_timeout_milliseconds: i64,
-    /// Latencies per connection are measured.
+    /// How long messages take is measured, for each connection.
     pub(crate) extra_statistics: bool,
     /// How often a message is handed out again before it is parked.
     pub(crate) max_retry_count: i64,

@@ -21,6 +21,10 @@ const LONGEST_UNSTORED: Duration = Duration::from_secs(1);
 /// Settled messages that are stored at once, whatever the settings say.
 const MOST_UNSTORED: u64 = 500;
 
+/// Numbers or positions without a message, or with messages that are out, that are worth storing
+/// all the same: the next leader begins to read behind them.
+const MOST_PASSED: u64 = 16 * 1024;
+
 /// How long after a failure it is tried again.
 const STORE_AGAIN: Duration = Duration::from_millis(100);
 
@@ -121,6 +125,7 @@ impl Storing {
         self.demanded
             || group.settled_since_checkpoint() > 0
             || group.has_failed_since_checkpoint()
+            || group.passed_since_checkpoint() >= MOST_PASSED
             || group.has_parking()
     }
 

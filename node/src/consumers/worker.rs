@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::ConsumerMetrics;
 use super::call::{Answer, Batch, CALLS, Call, CallError, NewConsumer, READING_PATIENCE};
 use super::group::{ConsumerId, Group, Handed, Key, Message, Which};
 use super::info::Rate;
+use super::latencies::Latencies;
 use super::reader::{Found, Reader};
 use super::record::{ParkedMessages, Stored};
 use super::storing::Storing;
-use super::{Parts, Take};
+use super::{Parts, Settlement, Take};
 use crate::cluster::{Leader, LeaderTerm};
 use crate::event::{EventNumber, Ticks, Visibility};
 use crate::store::{ReadView, StreamChange};
@@ -40,9 +42,14 @@ const MOST_WAITING: usize = 1_000;
 const TAKEN_BYTES: u64 = 1 << 20;
 
 /// A consumer that waits for a message.
-pub(super) struct Taker {
+struct Taker {
     take: Take,
+    /// So long it wants to wait.
     until: Instant,
+    /// So long it waits in any case while what was there when it asked is being read.
+    reading_until: Instant,
+    /// Number or position behind that.
+    seen: u64,
     reply: oneshot::Sender<Answer<Batch>>,
 }
 
@@ -52,15 +59,17 @@ pub(super) struct Connected {
     pub(super) username: String,
     pub(super) messages: mpsc::Sender<Batch>,
     pub(super) rate: Rate,
+    /// How long its messages took, if the settings want to know.
+    pub(super) latencies: Latencies,
 }
 
-/// What was seen of the stream of a group.
+/// What was seen of the stream of a group, or of the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SourceSeen {
-    /// Number behind its last event.
-    pub(super) end: EventNumber,
-    /// Number behind the last one that readers may see.
-    pub(super) visible_end: EventNumber,
+    /// Number or position behind its last event.
+    pub(super) end: u64,
+    /// The one behind the last event that readers may see.
+    pub(super) visible_end: u64,
 }
 
 /// What was read again: open messages of a range, and behind which number the read stopped.
@@ -127,7 +136,7 @@ impl Worker {
         calls: mpsc::Receiver<Call>,
     ) -> Self {
         let now = Instant::now();
-        let reader = Reader::new(parts.streams.clone(), stored.name.clone(), &stored.settings);
+        let reader = Reader::new(parts.streams.clone(), &stored);
         let settings = parts.cluster.store().applied().watch_stream(&stored.name.settings_stream());
         let leader = parts.cluster.leader_changes();
         Self {
@@ -238,22 +247,19 @@ impl Worker {
         match call {
             Call::Take { reply, .. } if self.is_resting => drop(reply.send(Err(CallError::Resting))),
             Call::Take { take, reply } => {
-                // What is there already may still be on its way here.
-                let wanted = take.wait.unwrap_or(Duration::ZERO);
-                let patience = match () {
-                    () if self.waiting.len() >= MOST_WAITING => Duration::ZERO,
-                    () if self.is_reading() => wanted.max(READING_PATIENCE),
-                    () => wanted,
+                let (wanted, patience) = match self.waiting.len() {
+                    ..MOST_WAITING => (take.wait.unwrap_or(Duration::ZERO), READING_PATIENCE),
+                    MOST_WAITING.. => (Duration::ZERO, Duration::ZERO),
                 };
-                let until = now + patience;
-                self.waiting.push_back(Taker { take, until, reply });
+                let (until, reading_until, seen) = (now + wanted, now + patience, self.source.visible_end);
+                self.waiting.push_back(Taker { take, until, reading_until, seen, reply });
             }
             Call::Settle { reply, .. } if self.is_resting => drop(reply.send(Err(CallError::Resting))),
             call @ Call::Settle { .. } if self.is_reading_again() && self.deferred.len() < CALLS => {
                 self.deferred.push(call);
             }
             Call::Settle { ids, settlement, reply } => {
-                let settled = ids.into_iter().filter(|id| self.group.settle(*id, settlement)).count();
+                let settled = ids.into_iter().filter(|id| self.settle(*id, settlement, now)).count();
                 if settled > 0 {
                     self.moved = now;
                 }
@@ -281,14 +287,25 @@ impl Worker {
         }
     }
 
+    fn settle(&mut self, id: Uuid, settlement: Settlement, now: Instant) -> bool {
+        if self.stored.settings.extra_statistics
+            && settlement == Settlement::Acknowledge
+            && let Some((consumer, since)) = self.group.holder(id)
+            && let Some(connected) = self.consumers.get_mut(&consumer)
+        {
+            connected.latencies.add(now.saturating_duration_since(since));
+        }
+        self.group.settle(id, settlement)
+    }
+
     fn connect(&mut self, consumer: NewConsumer, now: Instant) -> Answer<ConsumerId> {
         let most = self.stored.settings.max_subscriber_count;
         if most > 0 && self.consumers.len() as i64 >= most {
             return Err(CallError::TooManyConsumers);
         }
         let NewConsumer { window, from, username, messages } = consumer;
-        let id = self.group.attach(window);
-        self.consumers.insert(id, Connected { from, username, messages, rate: Rate::new(now) });
+        let (id, latencies) = (self.group.attach(window), Latencies::default());
+        self.consumers.insert(id, Connected { from, username, messages, rate: Rate::new(now), latencies });
         Ok(id)
     }
 
@@ -330,7 +347,7 @@ impl Worker {
                 continue;
             }
             let handed = self.group.take(now, taker.take.count, TAKEN_BYTES);
-            if handed.is_empty() && now < taker.until {
+            if handed.is_empty() && self.waits(&taker, now) {
                 still_waiting.push_back(taker);
                 continue;
             }
@@ -372,17 +389,26 @@ impl Worker {
         self.failure.is_none() && self.group.wanted().reread.is_some()
     }
 
-    /// Whether messages that exist may still be on their way into the machine.
-    fn is_reading(&self) -> bool {
+    /// Whether a consumer waits on, for which there is no message now: what was there when it asked
+    /// may still be on its way into the machine.
+    fn waits(&self, taker: &Taker, now: Instant) -> bool {
+        if now < taker.until || now >= taker.reading_until {
+            return now < taker.until;
+        }
         let wanted = self.group.wanted();
-        self.reading_again.is_some() || wanted.reread.is_some() || wanted.parked_room > 0 || self.is_behind()
+        let is_behind = taker.seen > wanted.source_from;
+        self.reading_again.is_some() || wanted.reread.is_some() || wanted.parked_room > 0 || is_behind
     }
 
-    /// Looks how far the stream goes.
+    /// Looks how far the stream, or the log, goes.
     async fn look_at_source(&mut self) {
-        let stream = self.stored.name.stream.clone();
+        let name = self.stored.name.clone();
         let look = move |view: &ReadView<'_>| {
-            let info = view.stream(stream.as_str())?;
+            if name.is_on_log() {
+                let end = view.next_position()?;
+                return Ok(SourceSeen { end, visible_end: end });
+            }
+            let info = view.stream(name.stream.as_str())?;
             let end = info.last_number.map_or(0, |last| last + 1);
             let visible_end = match info.visibility(Ticks(0)) {
                 Visibility::Readable(visible) if visible.bounds.contains(visible.bounds.last) => end,
@@ -395,7 +421,7 @@ impl Worker {
         }
     }
 
-    /// Whether the stream has events that were not read yet.
+    /// Whether the stream, or the log, has events that were not read yet.
     pub(super) fn is_behind(&self) -> bool {
         self.source.visible_end > self.group.wanted().source_from
     }
@@ -517,7 +543,8 @@ impl Worker {
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
-        let takers = self.waiting.iter().map(|taker| taker.until);
+        let ends = self.waiting.iter().flat_map(|taker| [taker.until, taker.reading_until]);
+        let takers = ends.filter(|end| *end > now);
         let due = [self.group.next_deadline(), self.storing.due_at(&self.group, now)];
         let first = takers.chain(due.into_iter().flatten()).min();
         first.map_or(now + TICK, |first| first.min(now + TICK)).max(now + Duration::from_millis(1))

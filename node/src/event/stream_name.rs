@@ -7,6 +7,10 @@ pub(crate) const ALL: &str = "$all";
 /// (contract/services 1.6).
 pub(crate) const SETTINGS: &str = "$settings";
 
+/// The stream with a document of all groups of consumers, for tools. Who may write it may manage
+/// them (contract/services 1.3).
+pub(crate) const GROUPS: &str = "$persistentSubscriptionConfig";
+
 /// The stream that lists the runs which remove what nobody can see.
 pub(crate) const SCAVENGES: &str = "$scavenges";
 

@@ -284,6 +284,16 @@ impl<'db> ReadView<'db> {
         }
     }
 
+    /// The row of the event at this position; `None` when the event was removed, or the log does
+    /// not reach so far.
+    pub(crate) fn row_at(&self, position: Position) -> Result<Option<EventRow<'db>>, ReadError> {
+        match self.get(options::EVENT, &event_row::key(position))? {
+            Some(value) => Ok(Some(EventRow { position, value })),
+            None if position >= self.next_position()? => Ok(None),
+            None => self.require_hole(position).map(|()| None),
+        }
+    }
+
     /// An event without a row was removed, or it is lost.
     fn require_hole(&self, position: Position) -> Result<(), ReadError> {
         if self.is_hole(position)? { Ok(()) } else { Err(missing(position)) }
@@ -431,6 +441,11 @@ impl EventRow<'_> {
     /// The event.
     pub(crate) fn event(&self) -> Result<EventRef<'_>, ReadError> {
         event_row::read(self.position, &self.value)
+    }
+
+    /// Its length.
+    pub(crate) fn bytes(&self) -> usize {
+        self.value.len()
     }
 }
 

@@ -1,28 +1,28 @@
-//! Several events of one stream by their numbers, as consumers of a group get them.
+//! Several events of one stream by their numbers, or of the log by their positions, as consumers of
+//! a group get them.
 
 use std::sync::Arc;
 
 use super::Streams;
 use super::barrier::ReadBarrier;
 use super::limits::SMALL_PAGE_BYTES;
-use super::links::{LinkResolver, Links};
+use super::links::LinkResolver;
 use super::refusal::Refusal;
 use super::source::{Source, SourceState};
 use crate::access::{Caller, Policy};
 use crate::budget::Reservation;
-use crate::event::{EventNumber, ResolvedEvent, StreamName, Ticks, Visibility};
-use crate::store::{EventPlace, ReadError, ReadView};
+use crate::event::visibility::VisibleEvents;
+use crate::event::{RecordedEvent, ResolvedEvent, Ticks, Visibility};
+use crate::store::{ReadError, ReadView};
 
-/// A read of some events of one stream.
+/// A read of some events of one stream, or of the log.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadEvents {
-    /// The stream.
-    pub(crate) stream: StreamName,
-    /// Which events.
-    pub(crate) numbers: Vec<EventNumber>,
-    /// What is done with links; [`Links::Followed`] is not for them, where one event would withhold
-    /// the others.
-    pub(crate) links: Links,
+    /// Where they are. A filter does not count. [`Links::Followed`](super::Links::Followed) is not
+    /// for them, where one event would withhold the others.
+    pub(crate) source: Source,
+    /// Which events: numbers in the stream, or positions in the log.
+    pub(crate) numbers: Vec<u64>,
     /// Whether the stream is the server's own, and its reader may see it all the same: then the
     /// rights of the caller count for what links lead to alone.
     pub(crate) is_own: bool,
@@ -44,16 +44,15 @@ pub(crate) struct EventsRead {
 }
 
 impl Streams {
-    /// Reads events of a stream.
+    /// Reads events of a stream, or of the log.
     ///
     /// # Errors
     /// See [`Refusal`].
     pub(crate) async fn read_events(&self, caller: &Caller, read: ReadEvents) -> Result<EventsRead, Refusal> {
-        let ReadEvents { stream, numbers, links, is_own, most_bytes, barrier } = read;
+        let ReadEvents { source, numbers, is_own, most_bytes, barrier } = read;
         self.read_barrier(barrier).await?;
-        let source = Arc::new(Source::Stream { name: stream, links });
-        let look =
-            Look { source, numbers: numbers.into(), is_own, policy: self.policy(caller).await?, now: super::now() };
+        let policy = self.policy(caller).await?;
+        let look = Look { source: Arc::new(source), numbers: numbers.into(), is_own, policy, now: super::now() };
         let store = self.cluster.store();
         let small = look.clone();
         let small_bytes = most_bytes.min(SMALL_PAGE_BYTES);
@@ -74,7 +73,7 @@ impl Streams {
 #[derive(Clone)]
 struct Look {
     source: Arc<Source>,
-    numbers: Arc<[EventNumber]>,
+    numbers: Arc<[u64]>,
     is_own: bool,
     policy: Policy,
     now: Ticks,
@@ -93,26 +92,23 @@ impl Look {
         {
             return Ok(Err(refusal));
         }
-        let visible = match state.info.visibility(self.now) {
+        let visible = match self.source.visibility(&state, self.now) {
             Visibility::Readable(visible) => visible,
             Visibility::NotFound | Visibility::Deleted => return Ok(Ok((Vec::new(), self.numbers.len()))),
         };
         let mut resolver = LinkResolver::new(view, self.source.links(), self.now, &self.policy);
         let (mut events, mut bytes) = (Vec::with_capacity(self.numbers.len()), 0);
         for (looked_at, number) in self.numbers.iter().enumerate() {
-            if !visible.bounds.contains(*number) {
-                continue;
-            }
-            let Some(place) = self.place(view, &state, *number)? else { continue };
-            bytes += u64::from(place.bytes);
             let is_first = takes_first && events.is_empty();
-            if bytes > most_bytes && !is_first {
-                return Ok(Ok((events, looked_at)));
-            }
-            let Some(original) = view.event_at(place)? else { continue };
-            if !visible.shows(original.number, original.time) {
-                continue;
-            }
+            let room = if is_first { u64::MAX } else { most_bytes.saturating_sub(bytes) };
+            let original = match self.stored(view, &state, visible, *number, room)? {
+                Stored::Event(original, size) => {
+                    bytes += size;
+                    original
+                }
+                Stored::Nothing => continue,
+                Stored::TooLarge => return Ok(Ok((events, looked_at))),
+            };
             bytes += resolver.target_bytes(original.borrowed())?;
             if bytes > most_bytes && !is_first {
                 return Ok(Ok((events, looked_at)));
@@ -122,15 +118,41 @@ impl Look {
         Ok(Ok((events, self.numbers.len())))
     }
 
-    fn place(
+    /// The event with this number, or at this position, if its row has not more than `room` bytes.
+    fn stored(
         &self,
         view: &ReadView<'_>,
         state: &SourceState,
-        number: EventNumber,
-    ) -> Result<Option<EventPlace>, ReadError> {
-        match state.info.id {
-            Some(id) => view.place(id, number),
-            None => Ok(None),
-        }
+        visible: VisibleEvents,
+        number: u64,
+        room: u64,
+    ) -> Result<Stored, ReadError> {
+        let position = match (&*self.source, state.info.id) {
+            (Source::Log { .. }, _) => number,
+            (Source::Stream { .. }, Some(id)) if visible.bounds.contains(number) => match view.place(id, number)? {
+                Some(place) if u64::from(place.bytes) > room => return Ok(Stored::TooLarge),
+                Some(place) => place.position,
+                None => return Ok(Stored::Nothing),
+            },
+            (Source::Stream { .. }, _) => return Ok(Stored::Nothing),
+        };
+        let Some(row) = view.row_at(position)? else { return Ok(Stored::Nothing) };
+        let bytes = row.bytes() as u64;
+        let event = row.event()?;
+        Ok(match () {
+            () if !visible.shows(event.number, event.time) => Stored::Nothing,
+            () if bytes > room => Stored::TooLarge,
+            () => Stored::Event(event.to_recorded(), bytes),
+        })
     }
+}
+
+/// What is found for one number.
+enum Stored {
+    /// The event, and the bytes of its row.
+    Event(RecordedEvent, u64),
+    /// There is none, or it is not visible.
+    Nothing,
+    /// There is no room for it.
+    TooLarge,
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Streams;
 use super::barrier::ReadBarrier;
-use super::limits::{CHECKPOINT_EVENTS, LARGE_PIECE_BYTES, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
+use super::limits::{LARGE_PIECE_BYTES, LIVE_PIECE_BYTES, LIVE_PIECE_EVENTS};
 use super::links::LinkResolver;
 use super::refusal::Refusal;
 use super::source::Source;
@@ -34,6 +34,8 @@ pub(crate) struct Subscribe {
     pub(crate) barrier: ReadBarrier,
     /// How long the subscriber waits for a word at most.
     pub(crate) longest_silence: Duration,
+    /// After so many numbers or positions without an event it is told how far that has led.
+    pub(crate) checkpoint_after: u64,
     /// The subscriber has closed its sending side: it gets what is stored, and waits for nothing.
     pub(crate) closed: CancellationToken,
 }
@@ -77,7 +79,7 @@ impl Streams {
         caller: &Caller,
         subscribe: Subscribe,
     ) -> Result<Subscription, SubscribeError> {
-        let Subscribe { source, start, barrier, longest_silence, closed } = subscribe;
+        let Subscribe { source, start, barrier, longest_silence, checkpoint_after, closed } = subscribe;
         self.read_barrier(barrier).await?;
         self.authorize_read(caller, source.stream()).await?;
         let filter_memory = self.filters.hold(source.filter()).await?;
@@ -104,6 +106,7 @@ impl Streams {
             passed: 0,
             looked: Instant::now(),
             longest_silence,
+            checkpoint_after,
             large_pieces: self.large_pieces.with_patience(longest_silence),
             memory: None,
             _filter_memory: filter_memory,
@@ -125,6 +128,8 @@ pub(crate) struct Subscription {
     /// When the last look began.
     looked: Instant,
     longest_silence: Duration,
+    /// See [`Subscribe::checkpoint_after`].
+    checkpoint_after: u64,
     large_pieces: MemoryBudget,
     /// Kept while a piece beyond [`LIVE_PIECE_BYTES`] is on its way.
     memory: Option<Reservation>,
@@ -203,7 +208,7 @@ impl Subscription {
                 self.passed = 0;
                 return Ok(Piece::Events(step.events));
             }
-            if self.passed >= CHECKPOINT_EVENTS {
+            if self.passed >= self.checkpoint_after {
                 return Ok(self.sign_of_life());
             }
             // A long way without events must not keep a worker from its other work.

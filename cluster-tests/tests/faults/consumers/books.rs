@@ -29,7 +29,11 @@ impl Fault {
     }
 
     pub(super) fn ends() -> Self {
-        Self { at: Instant::now(), begins: false }
+        Self::ends_at(Instant::now())
+    }
+
+    pub(super) fn ends_at(at: Instant) -> Self {
+        Self { at, begins: false }
     }
 }
 

@@ -12,8 +12,10 @@ use rand::rngs::StdRng;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::GROUP;
 use super::books::{Books, Settled};
+
+/// The group, as part of a path.
+pub(super) const GROUP: &str = "/subscriptions/orders/workers";
 
 /// Messages of one request.
 const BATCH: usize = 20;
@@ -23,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// An answer within this time is one to a message that is certainly still out: well below the
 /// timeout in the settings of the group.
-const IN_TIME: Duration = Duration::from_millis(1_500);
+pub(super) const IN_TIME: Duration = Duration::from_millis(1_500);
 
 const MESSAGES: &str = "application/vnd.eventstore.competingatom+json";
 

@@ -113,6 +113,8 @@ pub(crate) struct Group {
     failed: u64,
     /// How many of these the last checkpoint has: settled messages, and failures.
     checkpointed: (u64, u64),
+    /// [`Way::next`] of the source in the last checkpoint.
+    checkpointed_next: u64,
     /// Messages handed out.
     handed: u64,
     /// The highest number in the stream of the group that was acknowledged.
@@ -151,6 +153,7 @@ impl Group {
     /// A group that goes on from a progress. What is open has to be read again before anything new.
     pub(crate) fn new(settings: &Settings, progress: Progress) -> Self {
         let replaying = |Replay { way, end }| Replaying { reading: Reading::new(way), end };
+        let checkpointed_next = progress.source.next;
         let mut group = Self {
             timeout: settings.message_timeout(),
             max_retries: u32::try_from(settings.max_retry_count.max(0)).unwrap_or(u32::MAX),
@@ -166,6 +169,7 @@ impl Group {
             settled: progress.settled,
             failed: progress.failed,
             checkpointed: (progress.settled, progress.failed),
+            checkpointed_next,
             handed: 0,
             acknowledged: None,
         };
@@ -286,9 +290,16 @@ impl Group {
         self.failed > self.checkpointed.1
     }
 
+    /// How far the group has come in its source since the progress that was stored last, whether or
+    /// not there were messages.
+    pub(crate) fn passed_since_checkpoint(&self) -> u64 {
+        self.source.next().saturating_sub(self.checkpointed_next)
+    }
+
     /// This progress is stored.
     pub(crate) fn checkpointed(&mut self, of: &Progress) {
         self.checkpointed = (of.settled, of.failed);
+        self.checkpointed_next = of.source.next;
     }
 
     /// What is told of the group.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::super::Settlement;
-use super::{Group, Key, Place, Which};
+use super::{ConsumerId, Group, Key, Place, Which};
 
 /// A message that has to be parked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,16 @@ impl Group {
             }
         }
         true
+    }
+
+    /// The connected consumer that has the message which [`Self::settle`] would settle, and since
+    /// when.
+    pub(crate) fn holder(&self, id: Uuid) -> Option<(ConsumerId, Instant)> {
+        let key = self.out.first_of(id)?;
+        match self.entries.get(&key)?.place {
+            Place::Out { since, consumer } => Some((consumer?, since)),
+            Place::Waiting | Place::Parking => None,
+        }
     }
 
     /// These messages were handed out, but do not exist any more: they are settled.

@@ -17,6 +17,7 @@ use crate::http::format::links::Base;
 use crate::http::format::sse;
 use crate::http::limits::{KEEP_ALIVE_INTERVAL, PIECE_BYTES};
 use crate::http::resources::page;
+use crate::streams::limits::CHECKPOINT_EVENTS;
 use crate::streams::{Filter, Piece, Source, StillReadable, Subscribe, Subscription, SubscriptionStart};
 
 /// GET of a stream as server-sent events.
@@ -59,7 +60,8 @@ async fn answer(
 ) -> Result<Response<Reply>, ApiError> {
     let barrier = extract::read_barrier(request.headers)?;
     let closed = request.connection.closed.clone();
-    let subscribe = Subscribe { source, start, barrier, longest_silence: KEEP_ALIVE_INTERVAL, closed };
+    let (longest_silence, checkpoint_after) = (KEEP_ALIVE_INTERVAL, CHECKPOINT_EVENTS);
+    let subscribe = Subscribe { source, start, barrier, longest_silence, checkpoint_after, closed };
     let subscription = request.state.rooms.streams.subscribe(&request.caller, subscribe).await;
     let live = Live {
         subscription: subscription.map_err(|error| ApiError::of_subscribe(error, request))?,

@@ -1,6 +1,7 @@
 //! Making, changing and deleting groups.
 
 use super::{Group, JSON, OPS, basic, create_user, link, numbers, on_a_follower, on_a_node, send, write_metadata};
+use crate::support::block_until;
 use crate::support::client::{self, Answer};
 use crate::support::nodes::Nodes;
 
@@ -180,6 +181,78 @@ async fn operators_manage_groups_and_readers_of_the_stream_consume() {
         let others = send(base, "GET", &listed, &as_other, "");
         assert_eq!((others.status, others.text()), (404, "[]".to_owned()));
         assert_eq!(send(base, "GET", &listed, &as_reader, "").json().as_array().unwrap().len(), 1);
+    })
+    .await;
+}
+
+/// contract/services 1.3: who may manage groups is what one access list says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_access_list_says_who_may_manage_groups() {
+    on_a_follower(|base| {
+        create_user(base, "lead");
+        let (lead, document) = (basic("lead"), "$persistentSubscriptionConfig");
+        let group = Group::new(base);
+        let status = |login: &str, method: &str, path: &str, body: &str| {
+            send(base, method, path, &[("Authorization", login), ("Content-Type", JSON)], body).status
+        };
+        let (own, other) = (group.path(""), group.beside("other").path(""));
+        let nope = r#"{"namedConsumerStrategy":"Nope"}"#;
+        assert_eq!((status(&lead, "PUT", &own, "{}"), status(OPS, "PUT", &other, nope)), (401, 500));
+
+        write_metadata(base, document, r#"{"$acl":{"$w":["lead"]},"mine":1}"#);
+        assert_eq!(status(&lead, "PUT", &own, "{}"), 201);
+        assert_eq!((status(&lead, "POST", &own, "{}"), status(&lead, "PUT", &other, nope)), (200, 500));
+        assert_eq!(status(&lead, "POST", &group.path("/replayParked"), ""), 200);
+        assert_eq!(status(&lead, "POST", "/subscriptions/restart", ""), 200);
+        for (method, path, body) in
+            [("PUT", &other, "{}"), ("PUT", &other, nope), ("POST", &own, "{}"), ("DELETE", &own, "")]
+        {
+            assert_eq!(status(OPS, method, path, body), 401, "{method} {path} {body}");
+        }
+        assert_eq!(status(client::ADMIN, "POST", &own, "{}"), 200, "administrators always may");
+
+        // The document comes a second later, and leaves the list as it is.
+        let newest = format!("/streams/{document}/head/backward/1?embed=body");
+        block_until("the document is written", || {
+            let newest = send(base, "GET", &newest, &[("Accept", "application/vnd.eventstore.atom+json")], "");
+            newest.status == 200 && newest.text().contains(&group.name)
+        });
+        let metadata = send(base, "GET", &format!("/streams/{document}/metadata"), &[("Accept", JSON)], "").json();
+        let expected = serde_json::json!({"$acl": {"$w": ["lead"]}, "mine": 1, "$maxCount": 2});
+        assert_eq!(metadata, expected);
+
+        // A list that does not say who writes is none, and those of `$settings` are about streams.
+        write_metadata(base, document, r#"{"$acl":{"$r":["lead"]}}"#);
+        let id = uuid::Uuid::new_v4().to_string();
+        let headers = [("Content-Type", JSON), ("ES-EventType", "$settings"), ("ES-EventId", id.as_str())];
+        let settings = r#"{"$systemStreamAcl":{"$w":["lead"]}}"#;
+        assert_eq!(send(base, "POST", "/streams/$settings", &headers, settings).status, 201);
+        assert_eq!((status(&lead, "DELETE", &own, ""), status(OPS, "DELETE", &own, "")), (401, 200));
+    })
+    .await;
+}
+
+/// contract/services 3.3: the streams of a group have both of its names in theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_divide_in_two_ways_stand_for_one_group_and_the_refusal_says_which() {
+    on_a_node(|base| {
+        let of = |stream: &str, name: &str| Group {
+            base: base.to_owned(),
+            stream: stream.to_owned(),
+            name: name.to_owned(),
+        };
+        let (first, second) = (of("a::b", "c"), of("a", "b::c"));
+        assert_eq!(first.put("{}").status, 201);
+        let reason = "The group 'c' of 'a::b' has the streams of this one: choose another name.";
+        assert_eq!(outcome(&second.put("{}")), expected(409, "AlreadyExists", reason));
+        for method in ["POST", "DELETE"] {
+            let answer = second.send(method, "", &[("Content-Type", JSON)], "{}");
+            assert_eq!(outcome(&answer), expected(404, "DoesNotExist", "Group 'b::c' does not exist."));
+        }
+        assert_eq!(second.send("GET", "/info", &[], "").status, 404);
+        assert_eq!(first.info()["groupName"], "c");
+        assert_eq!(first.send("DELETE", "", &[], "").status, 200);
+        assert_eq!(second.put("{}").status, 201);
     })
     .await;
 }

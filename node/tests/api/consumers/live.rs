@@ -47,6 +47,14 @@ fn a_consumer_gets_as_many_messages_as_it_has_room_for(base: &str) {
     assert_eq!(live.ids(1), ids[2..3]);
     acknowledge(&group, &ids[1..3]);
     assert_eq!(live.ids(2), ids[3..]);
+    // How long the three took that it has acknowledged.
+    let statistics = group.info()["connections"][0]["extraStatistics"].clone();
+    let figures = statistics.as_array().unwrap();
+    let keys: Vec<&str> = figures.iter().map(|figure| figure["key"].as_str().unwrap()).collect();
+    assert_eq!((keys.len(), keys[0], keys[13]), (14, "Mean", "Highest"));
+    let figure = |key: &str| figures.iter().find(|figure| figure["key"] == key).unwrap()["value"].as_u64().unwrap();
+    assert!(figure("Fastest") <= figure("Median") && figure("Median") <= figure("Highest"), "{statistics}");
+    assert_eq!(figure("Quintile 5"), figure("Highest"));
 
     // What it has not settled goes to others when it leaves.
     drop(live);

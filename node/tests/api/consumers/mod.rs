@@ -1,5 +1,6 @@
 //! Groups of competing consumers over HTTP, by the numbers of contract/cases-services.
 
+mod clients;
 mod groups;
 mod live;
 mod messages;

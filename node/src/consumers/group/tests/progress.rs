@@ -43,6 +43,10 @@ fn what_was_read_ahead_is_not_open() {
     assert_eq!((group.progress().source.next, open(&group.progress())), (4, vec![(0, 3, 0)]));
     group.take(Instant::now(), 1, NO_LIMIT);
     assert_eq!((group.progress().source.next, open(&group.progress())), (50, vec![(0, 4, 0)]));
+    assert_eq!(group.passed_since_checkpoint(), 50);
+    let progress = group.progress();
+    group.checkpointed(&progress);
+    assert_eq!(group.passed_since_checkpoint(), 0);
     for number in 0..5 {
         assert!(group.settle(id(number), Settlement::Acknowledge));
     }

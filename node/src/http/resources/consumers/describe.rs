@@ -1,10 +1,12 @@
 //! What is told of groups (contract/services 3.5).
 
+use std::borrow::Cow;
+
 use http::{Response, StatusCode};
 
 use super::answer;
 use crate::consumers::settings::{Settings, Strategy};
-use crate::consumers::{ConnectionInfo, GroupInfo, GroupName};
+use crate::consumers::{ConnectionInfo, Context, GroupInfo, GroupName, LogFilter, Text, Wanted, position};
 use crate::event::StreamName;
 use crate::http::Reply;
 use crate::http::exchange::error::ApiError;
@@ -172,6 +174,9 @@ fn details(object: &mut Object<'_>, group: &GroupInfo, base: &Base) {
     let uris = GroupUris::new(base, &group.name);
     links(object, &[("detail", uris.info()), ("replayParked", uris.replay_parked())]);
     object.object("config", |config| settings(config, &group.settings));
+    if let Some(filter) = &group.filter {
+        object.object("filter", |object| log_filter(object, filter));
+    }
     names(object, &group.name);
     object.string("status", &group.status);
     rate(object, group.average_items_per_second);
@@ -209,7 +214,8 @@ fn names(object: &mut Object<'_>, name: &GroupName) {
 }
 
 /// How far the group has come, and what keeps it from going on. Positions are texts, as in later
-/// versions of the original, and left out where there is none.
+/// versions of the original, and left out where there is none. Of a group on the log, all are
+/// positions.
 fn places(object: &mut Object<'_>, group: &GroupInfo) {
     object.integer("lastProcessedEventNumber", group.last_checkpointed);
     object.integer("lastKnownEventNumber", group.last_known);
@@ -217,7 +223,8 @@ fn places(object: &mut Object<'_>, group: &GroupInfo) {
         [("lastCheckpointedEventPosition", group.last_checkpointed), ("lastKnownEventPosition", group.last_known)]
     {
         if number >= 0 {
-            object.string(name, &number.to_string());
+            let is_on_log = group.name.is_on_log();
+            object.string(name, &if is_on_log { position(number) } else { number.to_string() });
         }
     }
     object.integer("lastAckedEventNumber", group.last_acknowledged);
@@ -232,6 +239,24 @@ fn places(object: &mut Object<'_>, group: &GroupInfo) {
 
 fn rate(object: &mut Object<'_>, per_second: f64) {
     object.number("averageItemsPerSecond", if per_second.is_finite() { per_second } else { 0.0 });
+}
+
+/// By the names that the query of a filtered page has for it (contract/streams 17).
+fn log_filter(object: &mut Object<'_>, filter: &LogFilter) {
+    if let Some(Wanted { context, text }) = &filter.wants {
+        let context = match context {
+            Context::StreamId => "streamid",
+            Context::EventType => "eventtype",
+        };
+        let (kind, data) = match text {
+            Text::Prefixes(prefixes) => ("prefix", Cow::Owned(prefixes.join(","))),
+            Text::Regex(expression) => ("regex", Cow::Borrowed(expression.as_str())),
+        };
+        object.string("context", context);
+        object.string("type", kind);
+        object.string("data", &data);
+    }
+    object.bool("excludeSystemEvents", filter.exclude_system_events);
 }
 
 /// The 14 fields of contract/services 3.2.
@@ -259,7 +284,10 @@ fn connection(object: &mut Object<'_>, consumer: &ConnectionInfo, has_latencies:
     object.integer("totalItemsProcessed", consumer.total_items_processed);
     object.integer("countSinceLastMeasurement", consumer.count_since_last_measurement);
     if has_latencies {
-        object.objects("extraStatistics", [(); 0], |_, ()| {});
+        object.objects("extraStatistics", &consumer.latencies, |object, (name, milliseconds)| {
+            object.string("key", name);
+            object.integer("value", *milliseconds);
+        });
     }
     object.integer("availableSlots", consumer.available_slots);
     object.integer("inFlightMessages", consumer.in_flight_messages);

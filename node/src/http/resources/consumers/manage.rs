@@ -100,8 +100,8 @@ pub(crate) async fn restart(request: &Request<'_>) -> Result<Response<Reply>, Ap
 /// group exists, then its strategy (contract/services 3.3).
 async fn may_change(request: &Request<'_>, name: &GroupName) -> Result<(), ChangeError> {
     let consumers = &request.state.rooms.consumers;
-    let operator = request.state.rooms.access.operator(&request.caller).await;
-    operator.map_err(|error| ChangeError::Refused(error.into()))?;
+    let manager = request.state.rooms.access.manager_of_groups(&request.caller).await;
+    manager.map_err(|error| ChangeError::Refused(error.into()))?;
     match consumers.describe(request.client(), name).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(ChangeError::DoesNotExist),
@@ -149,6 +149,7 @@ fn refusal(
         ChangeError::Refused(refusal) => Err(ApiError::of_refusal(refusal, request)),
         ChangeError::Settings(error) => Err(ApiError::BadRequest(error.to_string().into())),
         ChangeError::AlreadyExists => said(StatusCode::CONFLICT, "AlreadyExists", reason),
+        ChangeError::NameTaken(why) => said(StatusCode::CONFLICT, "AlreadyExists", &why),
         ChangeError::DoesNotExist => said(StatusCode::NOT_FOUND, "DoesNotExist", reason),
         ChangeError::Failed(why) => said(StatusCode::INTERNAL_SERVER_ERROR, "Fail", &why),
         ChangeError::Unknown => Err(ApiError::WriteTimeout),
