@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use crate::certificates::Certificates;
 use crate::check::{self, secrets};
 use crate::client::{ADMIN, Client, OPERATOR};
+use crate::links::Links;
 use crate::ports::ReservedPort;
 use crate::process::{ServerProcess, headwater_binary};
 use crate::wait;
@@ -33,6 +34,10 @@ pub struct Options {
     pub tls: bool,
     /// The program of its nodes, instead of the result of [`headwater_binary`].
     pub binary: Option<PathBuf>,
+    /// The nodes reach each other through [`Links`] only, whose jitter has this seed.
+    pub links: Option<u64>,
+    /// Variables of the environment of every node.
+    pub environment: Vec<(String, String)>,
 }
 
 /// The nodes that clients should use. The load avoids a node from shortly before its fault until it
@@ -66,7 +71,10 @@ impl Liveness {
 #[derive(Debug)]
 struct Node {
     id: u16,
+    /// Where it listens for the others.
     raft: ReservedPort,
+    /// Where the others reach it, if that is elsewhere.
+    door: Option<u16>,
     http: ReservedPort,
     data_dir: PathBuf,
     /// Its program, if it is not that of the others.
@@ -74,6 +82,16 @@ struct Node {
     process: Option<ServerProcess>,
     /// Every log file of this node, one per start.
     logs: Vec<PathBuf>,
+}
+
+impl Node {
+    /// Reserves its ports; starts nothing.
+    fn new(id: u16, data_dir: PathBuf, links: Option<&Links>) -> anyhow::Result<Self> {
+        let raft = ReservedPort::any()?;
+        let door = links.map(|links| links.add(id, raft.number())).transpose()?;
+        let (http, binary, process, logs) = (ReservedPort::any()?, None, None, Vec::new());
+        Ok(Self { id, raft, door, http, data_dir, binary, process, logs })
+    }
 }
 
 /// The nodes, their files and their processes. Server ids count from 1.
@@ -85,6 +103,7 @@ pub struct Cluster {
     passed: bool,
     binary: PathBuf,
     extra: Vec<String>,
+    environment: Vec<(String, String)>,
     nodes: Vec<Node>,
     /// Logs of nodes that are no longer part of it.
     retired_logs: Vec<PathBuf>,
@@ -92,6 +111,8 @@ pub struct Cluster {
     client: Client,
     /// With TLS.
     certificates: Option<Certificates>,
+    /// Between the nodes, if it was asked for.
+    links: Option<Links>,
 }
 
 impl Cluster {
@@ -99,18 +120,12 @@ impl Cluster {
     pub fn new(size: u16, options: Options) -> anyhow::Result<Self> {
         let binary = options.binary.map_or_else(headwater_binary, Ok)?;
         let root = tempfile::Builder::new().prefix("headwater-cluster-").tempdir().context("no temporary directory")?;
+        let links = options.links.map(Links::new).transpose()?;
         let mut nodes = Vec::new();
         for id in 1..=size {
             let given = options.data_dirs.iter().find(|(node, _)| *node == id).map(|(_, path)| path.clone());
-            nodes.push(Node {
-                id,
-                raft: ReservedPort::any()?,
-                http: ReservedPort::any()?,
-                data_dir: given.unwrap_or_else(|| root.path().join(format!("data-{id}"))),
-                binary: None,
-                process: None,
-                logs: Vec::new(),
-            });
+            let data_dir = given.unwrap_or_else(|| root.path().join(format!("data-{id}")));
+            nodes.push(Node::new(id, data_dir, links.as_ref())?);
         }
         let liveness = Liveness::new(nodes.len());
         let certificates =
@@ -118,10 +133,12 @@ impl Cluster {
         let client = Client::trusting(certificates.as_ref().map_or(&[], Certificates::authorities))?;
         Ok(Self {
             certificates,
+            links,
             root: Some(root),
             passed: false,
             binary,
             extra: options.extra,
+            environment: options.environment,
             nodes,
             retired_logs: Vec::new(),
             liveness,
@@ -150,6 +167,11 @@ impl Cluster {
     /// A client with connections of its own.
     pub fn new_client(&self) -> anyhow::Result<Client> {
         Client::trusting(self.certificates.as_ref().map_or(&[], Certificates::authorities))
+    }
+
+    /// The links between the nodes, for a cluster that has them.
+    pub fn links(&self) -> anyhow::Result<&Links> {
+        self.links.as_ref().context("this cluster has no links")
     }
 
     /// The certificates of the nodes, for a cluster with TLS.
@@ -218,16 +240,23 @@ impl Cluster {
         let data_dir = self.node(id).data_dir.display().to_string();
         let mut arguments: Vec<String> =
             ["--server-id", &id.to_string(), "--members", members, "--data-dir", &data_dir].map(str::to_owned).to_vec();
+        let node = self.node(id);
+        arguments.extend(node.door.map(|_| format!("--raft-listen=127.0.0.1:{}", node.raft.number())));
         arguments.extend(self.certificates.iter().flat_map(|certificates| certificates.options(id)));
         arguments.extend(self.extra.iter().cloned());
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        let environment = self.environment.clone();
         let binary = self.node(id).binary.as_ref().unwrap_or(&self.binary).clone();
+        // Of retired nodes of this id, too.
+        let starts = self.nodes.iter().map(|node| node.logs.len()).sum::<usize>() + self.retired_logs.len();
         let node = self.node_mut(id);
         anyhow::ensure!(node.process.is_none(), "node {id} already runs");
-        let log = log_directory.join(format!("node-{id}-start-{}.log", node.logs.len() + 1));
+        let log = log_directory.join(format!("node-{id}-start-{}.log", starts + 1));
         node.logs.push(log.clone());
-        node.process = Some(ServerProcess::spawn(&binary, &arguments, &log)?);
-        Ok(())
+        let process = ServerProcess::spawn_with(&binary, &arguments, &environment, &log)?;
+        let pid = process.pid();
+        node.process = Some(process);
+        self.links.iter().try_for_each(|links| links.open(id, pid))
     }
 
     /// Gives a stopped node another address for the others, from its next start on. Returns the old
@@ -235,6 +264,7 @@ impl Cluster {
     pub fn move_node(&mut self, id: u16) -> anyhow::Result<ReservedPort> {
         let node = self.node_mut(id);
         anyhow::ensure!(node.process.is_none(), "node {id} still runs");
+        anyhow::ensure!(node.door.is_none(), "the door of node {id} stays where it is");
         Ok(std::mem::replace(&mut node.raft, ReservedPort::any()?))
     }
 
@@ -296,7 +326,9 @@ impl Cluster {
 
     /// `kill -9`.
     pub async fn kill(&mut self, id: u16) -> anyhow::Result<()> {
-        self.take_down(id)?.kill().await
+        self.take_down(id)?.kill().await?;
+        self.close_door(id);
+        Ok(())
     }
 
     /// `kill -9` of all running nodes, as close together as the system calls permit.
@@ -304,14 +336,15 @@ impl Cluster {
         let mut processes = Vec::new();
         for id in self.ids() {
             if self.node(id).process.is_some() {
-                processes.push(self.take_down(id)?);
+                processes.push((id, self.take_down(id)?));
             }
         }
-        for process in &mut processes {
+        for (_, process) in &mut processes {
             process.signal(Signal::KILL)?;
         }
-        for process in processes {
+        for (id, process) in processes {
             process.kill().await?;
+            self.close_door(id);
         }
         Ok(())
     }
@@ -320,7 +353,9 @@ impl Cluster {
     pub async fn terminate(&mut self, id: u16) -> anyhow::Result<ExitStatus> {
         let mut process = self.take_down(id)?;
         process.signal(Signal::TERM)?;
-        process.wait_exit(SHUTDOWN_LIMIT).await
+        let status = process.wait_exit(SHUTDOWN_LIMIT).await?;
+        self.close_door(id);
+        Ok(status)
     }
 
     /// Sends SIGTERM, without waiting for the end of the process.
@@ -350,6 +385,7 @@ impl Cluster {
         let status = self.process_mut(id)?.wait_exit(limit).await?;
         self.liveness.set(id, false);
         self.node_mut(id).process = None;
+        self.close_door(id);
         Ok(status)
     }
 
@@ -389,6 +425,16 @@ impl Cluster {
             anyhow::bail!("none of {nodes:?}")
         })
         .await
+    }
+
+    /// Reserves ports and a directory for one more node, which has the next id and is not started.
+    /// [`Self::retire_last`] takes it away again. The load does not use it.
+    pub fn grow(&mut self) -> anyhow::Result<u16> {
+        let id = self.nodes.last().map_or(1, |node| node.id + 1);
+        let data_dir = self.directory().join(format!("data-{id}-of-{}", self.retired_logs.len()));
+        let node = Node::new(id, data_dir, self.links.as_ref())?;
+        self.nodes.push(node);
+        Ok(id)
     }
 
     /// Stops the last node, which the cluster has removed, and leaves it out from then on.
@@ -443,6 +489,13 @@ impl Cluster {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
+    /// Others find the port of an ended process closed.
+    fn close_door(&self, id: u16) {
+        if let Some(links) = &self.links {
+            links.close(id);
+        }
+    }
+
     fn take_down(&mut self, id: u16) -> anyhow::Result<ServerProcess> {
         self.liveness.set(id, false);
         self.node_mut(id).process.take().with_context(|| format!("node {id} does not run"))
@@ -462,7 +515,10 @@ impl Cluster {
 }
 
 fn member_list(nodes: &[Node]) -> String {
-    let entry = |node: &Node| format!("{}=127.0.0.1:{}/127.0.0.1:{}", node.id, node.raft.number(), node.http.number());
+    let entry = |node: &Node| {
+        let raft = node.door.unwrap_or(node.raft.number());
+        format!("{}=127.0.0.1:{raft}/127.0.0.1:{}", node.id, node.http.number())
+    };
     nodes.iter().map(entry).collect::<Vec<_>>().join(",")
 }
 

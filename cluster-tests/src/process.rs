@@ -28,6 +28,16 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts `program` with `arguments`; both output streams go to the new file `log`.
     pub fn spawn(program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+        Self::spawn_with(program, arguments, &[], log)
+    }
+
+    /// The same with variables of the environment.
+    pub fn spawn_with(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = Command::new(program);
         // A variable from the developer's shell must not reconfigure the nodes under test.
@@ -36,6 +46,7 @@ impl ServerProcess {
         }
         let child = command
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .env("RUST_BACKTRACE", "1")
             .env("HEADWATER_DEFAULT_ADMIN_PASSWORD", ADMIN.1)
             .env("HEADWATER_DEFAULT_OPS_PASSWORD", OPERATOR.1)
