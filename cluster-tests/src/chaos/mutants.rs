@@ -99,8 +99,8 @@ pub const ALL: &[Mutant] = &[
     mutant("drop-last-chunk", "the last chunk of a snapshot is not sent", 25, &[Nemesis::Lag]),
     mutant("purge-above-snapshot", "the log is purged beyond the snapshot", 20, &[Nemesis::Kill, Nemesis::Lag]),
     mutant("change-kept-page", "a page that is kept is served with other bytes", 12, &[]),
-    mutant("go-back-after-restart", "a restarted node hides its newest events for a while", 15, &[Nemesis::Kill]),
-    mutant("ready-too-early", "a node says that it is ready before it has caught up", 25, &[Nemesis::Lag]),
+    mutant("hide-newest", "a read of the log now and then ends twenty events early", 8, &[]),
+    mutant("vote-not-stored", "a vote is not stored", 15, &[Nemesis::KillLeader, Nemesis::KillAll]),
     mutant("panic-in-task", "a task of a node panics", 8, &[]),
 ];
 

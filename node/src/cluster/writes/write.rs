@@ -20,6 +20,7 @@ use crate::cluster::groups::Groups;
 use crate::cluster::leadership::{Leader, LeaderTerm, Leadership};
 use crate::cluster::versions::Versions;
 use crate::cluster::wire::requester_from_wire;
+use crate::deliberate::{self, Fault};
 use crate::event::{ClusterVersion, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -166,6 +167,7 @@ impl Writes {
                 } if may_be_written => {
                     return self.unknown();
                 }
+                Proposed::Done { outcome, .. } if deliberate::is(Fault::AnswerBeforeApplying) => return Ok(outcome),
                 Proposed::Done { log_index, outcome } => {
                     let _wait = span.as_ref().map(|span| span.child("apply.wait", Kind::Internal));
                     let applied = self.store.applied().wait_for_log_index(log_index);
@@ -321,6 +323,9 @@ impl Writes {
     }
 
     fn unknown(&self) -> Result<WriteOutcome, WriteError> {
+        if deliberate::is(Fault::UnknownAsRefused) {
+            return Err(WriteError::NoLeader);
+        }
         self.metrics.unknown_outcomes.inc();
         Err(WriteError::Unknown)
     }
