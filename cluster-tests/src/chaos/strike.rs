@@ -101,10 +101,9 @@ impl Field {
         for id in std::mem::take(&mut self.paused) {
             self.cluster.resume(id)?;
         }
-        for id in std::mem::take(&mut self.down) {
-            self.cluster.start(id)?;
-        }
-        Ok(())
+        self.down.clear();
+        // Also those that a fault was to start again, and failed to.
+        self.cluster.start_all()
     }
 
     pub(super) fn note(&mut self, what: &str, of: &str) {
