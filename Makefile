@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
+.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 # Needs no network, no root and no other service, and installs nothing. (Some tests call curl.)
 check: fmt-check lint unit ## Format, lint, unit and API tests: what every change must pass, in minutes
 
-test: system check slow deny conformance openapi clients deployment faults hostile-short compose-test ## Everything that must pass; installs what it needs
+test: system check slow deny conformance openapi clients deployment faults chaos-smoke hostile-short compose-test ## Everything that must pass; installs what it needs
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -64,6 +64,28 @@ faults: system ## Faults against real processes
 	$(DEBUG_BUILD)
 	@$(WITH_PREBUILT) scripts/last-release
 	$(CARGO) test --workspace --locked --test faults
+
+# The programs of the suite, and the node of this profile that they start.
+CHAOS_BUILD := $(DEBUG_BUILD) && $(DEBUG_BUILD) --test faults
+
+chaos-smoke: system ## Random faults with fixed seeds, under three minutes (docs/correctness.md)
+	$(CHAOS_BUILD)
+	target/debug/chaos smoke
+
+chaos: system ## Random faults of all kinds for half an hour, by random seeds, which it prints
+	$(CHAOS_BUILD)
+	target/debug/chaos soak --hours 0.5
+
+chaos-soak: system ## The same for HOURS=n
+	$(CHAOS_BUILD)
+	target/debug/chaos soak --hours $(HOURS)
+
+# The program with faults is built first and moved away, so that no other duty finds it.
+chaos-mutants: system ## Runs against nodes with deliberate faults, each of which must fail; half an hour
+	$(DEBUG_BUILD) --features headwater/deliberate-faults --test layers
+	mkdir -p target/deliberate && cp target/debug/headwater target/deliberate/headwater
+	$(CHAOS_BUILD)
+	HEADWATER_BIN=$(CURDIR)/target/deliberate/headwater target/debug/chaos mutants
 
 upgrade: system ## A cluster of the last release is upgraded node by node under load, and taken back; part of faults
 	$(DEBUG_BUILD)

@@ -7,6 +7,7 @@
 //! history and feeds to [`check`].
 
 pub mod certificates;
+pub mod chaos;
 pub mod check;
 pub mod client;
 pub mod cluster;
@@ -15,8 +16,11 @@ pub mod files;
 pub mod history;
 pub mod last_release;
 pub mod links;
+pub mod observations;
 pub mod ports;
 pub mod process;
+pub mod program;
+pub mod readers;
 pub mod scenario;
 pub mod serial;
 pub mod tmpfs;

@@ -26,7 +26,22 @@ const STALE_EVERY: u64 = 15;
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
 
 /// A write without an answer by then is abandoned; the checkers report it as a hang.
-const GIVE_UP: Duration = Duration::from_secs(40);
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(40);
+
+/// The stream of one writer that writes exact versions; `index` counts the writers of a node, and
+/// every other one is of this kind.
+pub fn own_stream(home: u16, index: u16) -> String {
+    format!("own-{}", writer_name(home, index))
+}
+
+/// A stream of many writers.
+pub fn shared_stream(number: u64) -> String {
+    format!("shared-{}", number % SHARED_STREAMS)
+}
+
+fn writer_name(home: u16, index: u16) -> String {
+    format!("n{home}w{index}")
+}
 
 /// The amount of load.
 #[derive(Debug, Clone)]
@@ -80,9 +95,9 @@ impl Workload {
         for (home, _) in nodes {
             for index in 0..rate.writers_per_node {
                 let writer = Writer {
-                    name: format!("n{home}w{index}"),
+                    name: writer_name(*home, index),
+                    stream: (index % 2 == 0).then(|| own_stream(*home, index)),
                     home: *home,
-                    own_stream: index % 2 == 0,
                     nodes: nodes.to_vec(),
                     liveness: liveness.clone(),
                     // One client each, so that a hanging connection does not delay another writer.
@@ -141,8 +156,8 @@ struct Writer {
     name: String,
     /// The node that it prefers.
     home: u16,
-    /// Exact versions on a stream of its own, instead of -2 on shared streams.
-    own_stream: bool,
+    /// A stream of its own, with exact versions, instead of -2 on shared streams.
+    stream: Option<String>,
     nodes: Vec<(u16, String)>,
     liveness: Liveness,
     client: Client,
@@ -162,19 +177,16 @@ impl Writer {
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
-            let stale = self.own_stream && next_number > 0 && sequence % STALE_EVERY == 0;
+            let is_own = self.stream.is_some();
+            let stale = is_own && next_number > 0 && sequence % STALE_EVERY == 0;
             let count = rand::rng().random_range(1..=3);
             let write = Write {
-                stream: if self.own_stream {
-                    format!("own-{}", self.name)
-                } else {
-                    format!("shared-{}", sequence % SHARED_STREAMS)
-                },
+                stream: self.stream.clone().unwrap_or_else(|| shared_stream(sequence)),
                 expected_version: if stale {
                     // For a stream with events, -1 is stale for ever, so a late copy of this write
                     // cannot succeed.
                     -1
-                } else if self.own_stream {
+                } else if is_own {
                     // Own streams stay far below the limit of i64.
                     next_number as i64 - 1
                 } else {
@@ -190,7 +202,7 @@ impl Writer {
             self.recorder.write(write);
             if acknowledged {
                 next_number += events;
-            } else if self.own_stream && !stale {
+            } else if is_own && !stale {
                 // Without an answer the next version is unknown: this writer stops, and the
                 // checkers report it.
                 return;

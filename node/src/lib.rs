@@ -30,6 +30,7 @@ mod cluster;
 mod commands;
 pub mod config;
 mod consumers;
+mod deliberate;
 mod descriptors;
 mod event;
 mod fatal;

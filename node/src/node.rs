@@ -43,7 +43,7 @@ use crate::metrics::Metrics;
 use crate::tls::Certificates;
 use crate::trace::Traces;
 use crate::transport::{Dialer, Member, NodeId, Resolve};
-use crate::{backup, files, http, log, ndjson, raft, store, supervisor};
+use crate::{backup, deliberate, files, http, log, ndjson, raft, store, supervisor};
 pub(crate) use check::{Findings, check};
 use client_port::ClientServer;
 use clock::check_clock;
@@ -75,7 +75,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) fn version() -> String {
     format!(
         "headwater {} (commit {})\nformats: log {}, state {}, backup {}, export {}\n\
-         cluster versions: {} to {}\n",
+         cluster versions: {} to {}\n{}",
         env!("CARGO_PKG_VERSION"),
         option_env!("HEADWATER_COMMIT").unwrap_or("unknown"),
         log::keys::FORMAT_VERSION,
@@ -84,6 +84,7 @@ pub(crate) fn version() -> String {
         ndjson::VERSION,
         ClusterVersion::FIRST,
         ClusterVersion::NEWEST,
+        deliberate::sign(),
     )
 }
 

@@ -6,11 +6,16 @@
 
 pub mod answered;
 pub mod availability;
+pub mod heads;
 pub mod logs;
 pub mod numbering;
 pub mod once;
 pub mod order;
 pub mod origin;
+pub mod pages;
+pub mod polls;
+pub mod prefixes;
+pub mod promises;
 pub mod real_time;
 pub mod refusals;
 pub mod same_everywhere;
@@ -23,6 +28,7 @@ use std::fmt;
 
 use crate::feed::NodeFeed;
 use crate::history::History;
+use crate::observations::Observations;
 
 /// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +40,8 @@ pub struct Violation {
 }
 
 impl Violation {
-    fn new(rule: &'static str, detail: String) -> Self {
+    /// Of this rule.
+    pub fn new(rule: &'static str, detail: String) -> Self {
         Self { rule, detail }
     }
 }
@@ -66,6 +73,18 @@ pub fn data(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
         answered::check,
     ];
     rules.iter().flat_map(|rule| rule(history, feeds)).collect()
+}
+
+/// All rules about what readers saw while the cluster ran.
+pub fn reads(history: &History, seen: &Observations, feeds: &[NodeFeed]) -> Vec<Violation> {
+    let rules = [
+        promises::check(seen),
+        heads::check(seen, feeds),
+        prefixes::check(seen, feeds),
+        pages::check(seen),
+        polls::check(history, seen),
+    ];
+    rules.into_iter().flatten().collect()
 }
 
 /// An error that lists the violations, if there are any.

@@ -28,7 +28,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::io::AsyncReadExt;
@@ -46,6 +46,9 @@ use crate::ports::ReservedPort;
 
 /// Connection attempts that wait for a door; nodes open a few connections to each other.
 const BACKLOG: u32 = 128;
+
+/// A door is closed within this time, unless the machine stands still.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long the answers to a replay are read, so that the node gets to its end.
 const REPLAY_LIMIT: Duration = Duration::from_secs(2);
@@ -111,8 +114,12 @@ impl Links {
     /// Closes the door of a node whose process has ended.
     pub fn close(&self, node: u16) {
         self.owners.forget(node);
-        if let Some(accepting) = self.doors().get_mut(&node).and_then(|door| door.accepting.take()) {
-            accepting.abort();
+        let Some(accepting) = self.doors().get_mut(&node).and_then(|door| door.accepting.take()) else { return };
+        accepting.abort();
+        // It ends on another thread. Until then the port is not closed, and cannot be opened again.
+        let started = Instant::now();
+        while !accepting.is_finished() && started.elapsed() < CLOSE_LIMIT {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::entry::{Entry, EntryId, Payload, Proposal};
 use super::flush::{self, FLUSH_BYTES};
 use super::{Answer, DurableGate, Job};
+use crate::deliberate::{self, Fault};
 use crate::event::WriteOutcome;
 use crate::log::Volume;
 use crate::metrics::Metrics;
@@ -103,6 +104,8 @@ impl<'writer> Decided<'writer> {
     fn add(&mut self, entry: &Entry) {
         let outcomes = match &entry.payload {
             Payload::Blank => Vec::new(),
+            // Of a node that begins with the first entries this is none of a client.
+            Payload::Commands(_) if deliberate::first_time(Fault::SkipApplyAfterRestart) => Vec::new(),
             Payload::Commands(proposal) => {
                 self.commands += proposal.commands.len();
                 self.traces.extend(proposal.trace.clone().map(|trace| (trace, Instant::now())));

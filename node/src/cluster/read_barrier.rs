@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::connector::Connector;
 use super::leadership::{Leader, LeaderHint, Leadership};
 use crate::config::LeaderRedirect;
+use crate::deliberate::{self, Fault};
 use crate::event::Position;
 use crate::raft::{Consensus, NotConfirmed};
 use crate::store::Store;
@@ -65,6 +66,11 @@ impl ReadGate {
     async fn linearize_as_leader(&self) -> Result<(), BarrierError> {
         let deadline = Instant::now() + self.read_wait;
         let mut leader = self.leadership.changes();
+        assert!(!deliberate::now_and_then(Fault::PanicInTask), "a deliberate fault");
+        let led = deliberate::is(Fault::StaleLeaderReads) && self.leadership.is_local();
+        if led || deliberate::is_armed(Fault::LeaseTooLong) {
+            return Ok(());
+        }
         loop {
             leader.mark_unchanged();
             match self.leadership.living_leader(deadline).await {
@@ -73,7 +79,10 @@ impl ReadGate {
                 Leader::Unknown => return Err(BarrierError::NoLeader),
             }
             match timeout_at(deadline, self.consensus.confirm_leadership()).await {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(())) => {
+                    deliberate::arm(Fault::LeaseTooLong);
+                    return Ok(());
+                }
                 // Leadership moves at this moment.
                 Ok(Err(NotConfirmed::NotLeader)) => {}
                 Ok(Err(NotConfirmed::Unavailable)) | Err(_) => return Err(BarrierError::NoLeader),
@@ -144,6 +153,9 @@ impl ReadGate {
 
     /// Waits up to the configured time until this node has applied the event at `position`.
     pub(super) async fn wait_for_position(&self, position: Position) -> Result<(), BarrierError> {
+        if deliberate::is(Fault::IgnoreMinPosition) {
+            return Ok(());
+        }
         let applied = self.store.applied().wait_for_position(position);
         timeout(self.read_wait, applied).await.map_err(|_| BarrierError::Behind)
     }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::state::{Batch, Damaged, View};
 use super::{event_id, expected_version, metadata, rejected};
+use crate::deliberate::{self, Fault};
 use crate::event::{
     EventNumber, ExpectedVersion, Position, Recreation, StreamNameRef, Ticks, WriteOutcome, stream_name,
 };
@@ -43,6 +44,21 @@ pub(super) fn apply<S: Batch>(state: &mut S, time: Ticks, command: Append) -> Re
         return Ok(WriteOutcome::StreamDeleted);
     }
     match decide(state, stream, &attempt)? {
+        Decision::Ok if deliberate::now_and_then(Fault::LoseEvent) => {
+            let first_number = state.head(stream).last_number.map_or(0, |last| last + 1);
+            Ok(WriteOutcome::Appended { first_number, position: state.next_position(), repeated: false })
+        }
+        Decision::Refused(WriteOutcome::WrongExpectedVersion { .. }) if deliberate::is(Fault::AcceptStaleVersion) => {
+            store(state, time, stream, described, &attempt, command.events)
+        }
+        Decision::Ok if deliberate::now_and_then(Fault::ApplyTwice) => {
+            store(state, time, stream, described, &attempt, command.events.clone())?;
+            store(state, time, stream, described, &attempt, command.events)
+        }
+        Decision::Ok if deliberate::now_and_then(Fault::RefuseAndStore) => {
+            store(state, time, stream, described, &attempt, command.events)?;
+            Ok(WriteOutcome::WrongExpectedVersion { current: 0 })
+        }
         Decision::Ok => store(state, time, stream, described, &attempt, command.events),
         Decision::Idempotent { first_number, position } => {
             Ok(WriteOutcome::Appended { first_number, position, repeated: true })
@@ -225,7 +241,12 @@ pub(super) fn store<S: Batch>(
 ) -> Result<WriteOutcome, S::Error> {
     let Attempt { expected, ref ids, write_id } = *attempt;
     let head = state.head(stream);
-    let first_number = head.last_number.map_or(0, |last| last + 1);
+    let mut first_number = head.last_number.map_or(0, |last| last + 1);
+    if deliberate::now_and_then(Fault::SkipNumber) {
+        first_number += 1;
+        state.skip_to(stream, first_number);
+    }
+    let head = state.head(stream);
     // A metastream is never soft-deleted: nothing can write metadata for it.
     if head.is_soft_deleted() {
         // Before the events, so that the position of the last event covers the return of the stream
@@ -239,11 +260,26 @@ pub(super) fn store<S: Batch>(
         state.set_recreation(stream, recreation);
     }
     let mut position = 0;
-    for (id, event) in ids.iter().zip(events) {
+    for (id, mut event) in ids.iter().zip(events) {
+        if deliberate::now_and_then(Fault::ChangeData) || deliberate::now_and_then(Fault::ApplyDifferently) {
+            event.data = changed(&event.data);
+        }
         position = state.append(stream, time, *id, event)?;
     }
     if let Some(described) = described {
         position = metadata::replaced(state, time, described, stream, position)?;
     }
+    if deliberate::is(Fault::WrongPosition) {
+        position = position.saturating_sub(1);
+    }
     Ok(WriteOutcome::Appended { first_number, position, repeated: false })
+}
+
+/// Other data of the same length, for deliberate faults: a letter becomes another one.
+fn changed(data: &[u8]) -> bytes::Bytes {
+    let mut data = data.to_vec();
+    if let Some(letter) = data.iter_mut().rev().find(|byte| byte.is_ascii_lowercase()) {
+        *letter = if *letter == b'z' { b'a' } else { *letter + 1 };
+    }
+    data.into()
 }

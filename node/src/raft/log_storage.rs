@@ -17,6 +17,7 @@ use prost::Message;
 
 use super::codec::{self, CodecError};
 use super::types::{LogEntry, LogId, TypeConfig, Vote};
+use crate::deliberate::{self, Fault};
 use crate::event::{Stamps, Ticks};
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
@@ -184,6 +185,9 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        if deliberate::is(Fault::VoteNotStored) {
+            return Ok(());
+        }
         let (durable, done) = tokio::sync::oneshot::channel();
         let value = codec::vote_to_message(vote).encode_to_vec();
         // A caller that no longer waits needs no answer.
@@ -242,7 +246,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn purge(&mut self, last: LogId) -> io::Result<()> {
-        self.log.purge_before(last.index + 1, LAST_PURGED, codec::log_id_to_message(&last).encode_to_vec());
+        let beyond = if deliberate::is(Fault::PurgeAboveSnapshot) { 20 } else { 0 };
+        self.log.purge_before(last.index + 1 + beyond, LAST_PURGED, codec::log_id_to_message(&last).encode_to_vec());
         Ok(())
     }
 }

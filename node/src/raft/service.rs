@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::codec::{self, CodecError};
 use super::state_machine::{Snapshot, meta_of};
 use super::{Raft, wire as convert};
+use crate::deliberate::{self, Fault};
 use crate::snapshot::{self, ReceiveError, SnapshotStore};
 use crate::trace::Traces;
 use crate::transport::{LocalIdentity, MAX_MESSAGE_BYTES, NodeId};
@@ -107,8 +108,17 @@ impl RaftRpc for RaftService {
         // openraft's stream ends at the first message that cannot be decoded; the caller opens a
         // new stream.
         let traces = self.traces.clone();
+        let raft = self.raft.clone();
         let requests = request.into_inner().map(move |message| match message {
-            Ok(message) => convert::append_request_from_message(message, &traces).map_err(malformed),
+            Ok(message) => {
+                let mut request = convert::append_request_from_message(message, &traces).map_err(malformed)?;
+                if deliberate::is(Fault::AcceptDeposedLeader) {
+                    #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
+                    let own = raft.metrics().borrow_watched().vote;
+                    request.vote = own.max(request.vote);
+                }
+                Ok(request)
+            }
             Err(status) => Err(status),
         });
         let requests = requests.map(Some).chain(stream::once(std::future::ready(None)));

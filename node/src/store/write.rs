@@ -19,6 +19,7 @@ use super::remove::Removals;
 use super::system_row::{self, Counters};
 use super::writer_memory::WriterMemory;
 use super::{Applied, Changes, Inner, ReadError, event_id_row, event_row, index_row, options, read, stream_row};
+use crate::deliberate::{self, Fault};
 use crate::event::{
     ClusterVersion, EventNumber, MAX_NUMBER, Position, Recreation, StreamHead, StreamMetadata, TOMBSTONE_EVENT_TYPE,
     Ticks,
@@ -175,6 +176,9 @@ impl<'writer> Chunk<'writer> {
     /// The number that the first event with this id got in the stream.
     pub(crate) fn number_of_id(&mut self, stream: StreamRef, event_id: Uuid) -> Result<Option<EventNumber>, ReadError> {
         let state = &self.streams[stream.0];
+        if deliberate::is(Fault::ForgetIds) || deliberate::is_armed(Fault::ForgetIdsInSnapshots) {
+            return Ok(None);
+        }
         let (Some(id), Some(_)) = (state.stored.id, state.stored.head.last_number) else {
             return Ok(None);
         };

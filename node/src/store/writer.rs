@@ -6,6 +6,7 @@ use std::path::Path;
 use super::write::Chunk;
 use super::writer_memory::WriterMemory;
 use super::{OpenError, Store, checkpoint};
+use crate::deliberate::{self, Fault};
 
 /// Writes the state of one node. Its owner alone applies commands, copies the state and replaces
 /// it. It is a reader as well; other readers get clones of its [`Store`].
@@ -45,6 +46,7 @@ impl StateWriter {
     /// error the old state is still in place, unless the pointer file could not be synced: then
     /// only the next start knows.
     pub(crate) fn install(&mut self, checkpoint: &Path) -> std::io::Result<()> {
+        deliberate::arm(Fault::ForgetIdsInSnapshots);
         checkpoint::install(&self.store.inner, &mut self.memory, checkpoint)
     }
 

@@ -9,6 +9,7 @@ use super::links::Links;
 use super::page_request::Version;
 use super::refusal::Refusal;
 use crate::access::Policy;
+use crate::deliberate::{self, Fault};
 use crate::event::stream_name::ALL;
 use crate::event::visibility::VisibleEvents;
 use crate::event::{MAX_NUMBER, StreamName, Ticks, Visibility};
@@ -110,7 +111,11 @@ impl Source {
         let info = Arc::new(view.stream(self.stream())?);
         Ok(match self {
             Self::Stream { links, .. } => SourceState::of_stream(info, *links, view.redactions()),
-            Self::Log { .. } => SourceState { info, end: view.next_position()?, redactions: view.redactions() },
+            Self::Log { .. } => {
+                let hidden = if deliberate::now_and_then(Fault::HideNewest) { 20 } else { 0 };
+                let end = view.next_position()?.saturating_sub(hidden);
+                SourceState { info, end, redactions: view.redactions() }
+            }
         })
     }
 

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::deliberate::{self, Fault};
 use crate::store::{ReadError, ReadView, Store, StreamChange};
 
 /// Requests that may wait at the same time. A further request is answered at once, which a client
@@ -89,7 +90,8 @@ impl Waiters {
     /// False when the deadline passed, the node shuts down or the client has closed its side.
     async fn is_woken(&self, change: impl Future<Output = ()>, deadline: Instant, client: &CancellationToken) -> bool {
         tokio::select! {
-            woken = timeout_at(deadline, change) => woken.is_ok(),
+            woken = timeout_at(deadline, change), if !deliberate::is(Fault::LoseWakeUp) => woken.is_ok(),
+            () = tokio::time::sleep_until(deadline), if deliberate::is(Fault::LoseWakeUp) => false,
             () = self.closed.cancelled() => false,
             () = client.cancelled() => false,
         }

@@ -17,6 +17,7 @@ use super::gate::Proposed;
 use crate::cluster::connector::Connector;
 use crate::cluster::leadership::LeaderHint;
 use crate::cluster::wire::{proposed_from_wire, requester_to_wire};
+use crate::deliberate::{self, Fault};
 use crate::metrics::Metrics;
 use crate::trace::Tracked;
 use crate::transport::NodeId;
@@ -183,7 +184,11 @@ async fn exchange(
             },
             answer = answers.message() => match answer {
                 Ok(Some(answer)) => {
-                    if let Some(waiting) = pending.remove(&answer.request_id) {
+                    let mut to = answer.request_id;
+                    if deliberate::is(Fault::ReplyToAnother) {
+                        to = pending.keys().copied().find(|other| *other != to).unwrap_or(to);
+                    }
+                    if let Some(waiting) = pending.remove(&to) {
                         let _ = waiting.send(proposed_from_wire(answer));
                     }
                 }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, wat
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::leadership::Leader;
+use crate::deliberate::{self, Fault};
 use crate::event::{Stamps, Ticks, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::raft::{Consensus, EntryResult, Proposal};
@@ -232,6 +233,12 @@ impl Proposer {
                     }
                 }
             }
+        }
+        if deliberate::is(Fault::CreatedOnStepDown) {
+            let outcome = WriteOutcome::Appended { first_number: 0, position: 0, repeated: false };
+            return waiting
+                .into_iter()
+                .for_each(|one| one.answer(Proposed::Done { log_index: 0, outcome: outcome.clone() }));
         }
         waiting.into_iter().for_each(|one| one.answer(Proposed::Unknown));
     }

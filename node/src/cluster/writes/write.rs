@@ -20,6 +20,7 @@ use crate::cluster::groups::Groups;
 use crate::cluster::leadership::{Leader, LeaderTerm, Leadership};
 use crate::cluster::versions::Versions;
 use crate::cluster::wire::requester_from_wire;
+use crate::deliberate::{self, Fault};
 use crate::event::{ClusterVersion, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -169,6 +170,7 @@ impl Writes {
                 } if may_be_written => {
                     return self.unknown();
                 }
+                Proposed::Done { outcome, .. } if deliberate::is(Fault::AnswerBeforeApplying) => return Ok(outcome),
                 Proposed::Done { log_index, outcome } => {
                     let _wait = span.as_ref().map(|span| span.child("apply.wait", Kind::Internal));
                     return match timeout_at(deadline, self.applied_or_removed(log_index)).await {
@@ -333,6 +335,9 @@ impl Writes {
     }
 
     fn unknown(&self) -> Result<WriteOutcome, WriteError> {
+        if deliberate::is(Fault::UnknownAsRefused) {
+            return Err(WriteError::NoLeader);
+        }
         self.metrics.unknown_outcomes.inc();
         Err(WriteError::Unknown)
     }

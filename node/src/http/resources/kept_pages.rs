@@ -19,6 +19,7 @@ use hashbrown::DefaultHashBuilder;
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use crate::deliberate::{self, Fault};
 use crate::http::HttpMetrics;
 use crate::http::limits::{KEPT_PAGES_BYTES, MAX_KEPT_PAGE_BYTES};
 use crate::http::resources::page::{FeedFormat, FeedPageWriter};
@@ -64,6 +65,9 @@ impl PageFormat for Kept {
     fn recall(&self, page: PageIdentity) -> Option<Bytes> {
         let document = self.pages.get(&self.key(page))?;
         self.pages.metrics.sent_kept_page();
+        if deliberate::now_and_then(Fault::ChangeKeptPage) {
+            return Some(document.iter().map(|byte| if *byte == b'7' { b'8' } else { *byte }).collect());
+        }
         Some(document)
     }
 

@@ -1,0 +1,218 @@
+//! `chaos`: a cluster of real nodes under load and faults, judged. docs/correctness.md explains it.
+//!
+//! Ends with 0 for a pass, 1 for a failure, and 2 when nothing was proven.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use headwater_cluster_tests::chaos::{Nemesis, Outcome, Request, Verdict, mutants, run};
+use headwater_cluster_tests::readers::Load;
+use headwater_cluster_tests::serial;
+
+/// Strikes a cluster of Headwater nodes with faults under load and judges what it did.
+#[derive(Debug, Parser)]
+#[command(name = "chaos", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    one: One,
+}
+
+/// One run.
+#[derive(Debug, clap::Args)]
+struct One {
+    /// Decides the schedule [default: a random number, which is printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Nodes of the cluster
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=5))]
+    nodes: u16,
+    /// Kinds of load, separated by commas [default: all]
+    #[arg(long, value_delimiter = ',')]
+    workload: Vec<Load>,
+    /// Kinds of faults, separated by commas [default: all]
+    #[arg(long, value_delimiter = ',')]
+    nemesis: Vec<Nemesis>,
+    /// For how long faults happen
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Where the nodes run: `process` starts them on loopback behind a proxy per link
+    #[arg(long, default_value = "process", value_parser = ["process"])]
+    mode: String,
+    /// TLS with clients and between nodes; a replay of bytes means nothing then
+    #[arg(long)]
+    tls: bool,
+    /// Where history, faults, logs and verdict go [default: chaos-SEED in the temporary directory]
+    #[arg(long)]
+    directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs with fixed seeds that must pass, in under three minutes
+    Smoke,
+    /// Runs with random seeds, one after the other, until one fails or the time is over
+    Soak {
+        /// How long to go on
+        #[arg(long)]
+        hours: f64,
+    },
+    /// A run for each deliberate fault, each of which has to fail; for a program with such faults
+    Mutants {
+        /// Only these, separated by commas
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Decides the schedules
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+/// Seeds and kinds of faults of the smoke test: every kind that fits into its time.
+const SMOKE: [(u64, &[Nemesis]); 2] = [
+    (
+        20_261_129,
+        &[
+            Nemesis::KillLeader,
+            Nemesis::PauseLeader,
+            Nemesis::LeaderInMinority,
+            Nemesis::OneWay,
+            Nemesis::Delay,
+            Nemesis::Reset,
+            Nemesis::Transfer,
+        ],
+    ),
+    (
+        20_261_130,
+        &[
+            Nemesis::KillAll,
+            Nemesis::Ring,
+            Nemesis::Bridge,
+            Nemesis::HalfOpen,
+            Nemesis::Replay,
+            Nemesis::Bandwidth,
+            Nemesis::LeaderInMajority,
+        ],
+    ),
+];
+
+/// For how long faults happen in one run of the smoke test.
+const SMOKE_SECONDS: u64 = 35;
+
+/// For how long faults happen in one run of a soak.
+const SOAK_SECONDS: u64 = 180;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        None => one(arguments.one).await,
+        Some(Command::Smoke) => smoke().await,
+        Some(Command::Soak { hours }) => soak(hours).await,
+        Some(Command::Mutants { only, seed }) => all_mutants(&only, seed).await,
+    }
+}
+
+fn request(seed: u64, nodes: u16, seconds: u64, nemeses: &[Nemesis]) -> Request {
+    Request {
+        seed,
+        nodes,
+        faults_for: Duration::from_secs(seconds),
+        loads: Load::ALL.to_vec(),
+        nemeses: nemeses.to_vec(),
+        directory: std::env::temp_dir().join(format!("chaos-{seed}")),
+        environment: Vec::new(),
+        tls: false,
+    }
+}
+
+async fn one(one: One) -> anyhow::Result<ExitCode> {
+    let seed = one.seed.unwrap_or_else(rand::random);
+    let or_all = |given: Vec<Nemesis>| if given.is_empty() { default_nemeses(one.tls) } else { given };
+    let mut request = request(seed, one.nodes, one.seconds, &or_all(one.nemesis));
+    request.tls = one.tls;
+    if !one.workload.is_empty() {
+        request.loads = one.workload;
+    }
+    if let Some(directory) = one.directory {
+        request.directory = directory;
+    }
+    Ok(exit_code(judged(&request).await?.outcome()))
+}
+
+/// All, but with TLS not those that need connections in the clear.
+fn default_nemeses(tls: bool) -> Vec<Nemesis> {
+    Nemesis::ALL.into_iter().filter(|nemesis| !(tls && *nemesis == Nemesis::Replay)).collect()
+}
+
+async fn judged(request: &Request) -> anyhow::Result<Verdict> {
+    // Two runs at once would distort what they measure.
+    let _turn = serial::my_turn()?;
+    println!("chaos --seed {} --nodes {} --seconds {}", request.seed, request.nodes, request.faults_for.as_secs());
+    let started = Instant::now();
+    let verdict = run(request).await?;
+    println!("{verdict}\n  {:.0} s, files in {}", started.elapsed().as_secs_f64(), request.directory.display());
+    Ok(verdict)
+}
+
+fn exit_code(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Outcome::Pass => ExitCode::SUCCESS,
+        Outcome::Fail => ExitCode::from(1),
+        Outcome::Unknown => ExitCode::from(2),
+    }
+}
+
+async fn smoke() -> anyhow::Result<ExitCode> {
+    for (seed, nemeses) in SMOKE {
+        let outcome = judged(&request(seed, 3, SMOKE_SECONDS, nemeses)).await?.outcome();
+        if outcome != Outcome::Pass {
+            return Ok(exit_code(outcome));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn soak(hours: f64) -> anyhow::Result<ExitCode> {
+    let (started, limit) = (Instant::now(), Duration::from_secs_f64(hours * 3_600.0));
+    let (mut runs, mut acknowledged, mut doubtful) = (0, 0, 0);
+    while started.elapsed() < limit {
+        let nodes = if runs % 2 == 0 { 3 } else { 5 };
+        let verdict = judged(&request(rand::random(), nodes, SOAK_SECONDS, &Nemesis::ALL)).await?;
+        (runs, acknowledged) = (runs + 1, acknowledged + verdict.acknowledged);
+        match verdict.outcome() {
+            Outcome::Pass => {}
+            Outcome::Fail => return Ok(exit_code(Outcome::Fail)),
+            Outcome::Unknown => doubtful += 1,
+        }
+        println!("{runs} runs, {doubtful} of them without proof of every fault, {acknowledged} events acknowledged");
+    }
+    Ok(exit_code(if doubtful == 0 { Outcome::Pass } else { Outcome::Unknown }))
+}
+
+async fn all_mutants(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {
+    mutants::ensure_program_has_faults()?;
+    let directory = std::env::temp_dir().join("chaos-mutants");
+    let wanted = mutants::ALL.iter().filter(|mutant| only.is_empty() || only.iter().any(|name| name == mutant.name));
+    let mut missed = Vec::new();
+    println!("| fault | what is wrong | found by | runs | seconds |\n|---|---|---|---|---|");
+    for mutant in wanted {
+        let _turn = serial::my_turn()?;
+        let tried = mutants::try_one(mutant, seed, &directory).await?;
+        let rules: Vec<&str> = tried.verdict.rules().into_keys().collect();
+        let found = if tried.is_found() { rules.join(", ") } else { "**not found**".to_owned() };
+        let (attempts, seconds) = (tried.attempts, tried.took.as_secs());
+        println!("| {} | {} | {found} | {attempts} | {seconds} |", mutant.name, mutant.what);
+        if !tried.is_found() {
+            missed.push(mutant.name);
+        }
+    }
+    if missed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("not found: {}", missed.join(", "));
+    Ok(ExitCode::from(1))
+}

@@ -1,0 +1,20 @@
+//! The program `chaos`: a cluster under all kinds of load, struck by faults in an order that a seed
+//! decides, healed, read and judged.
+//!
+//! A run has phases: bootstrap, load with faults, heal (every node has to be ready and to take
+//! writes within a limit), final reads on every node, check. It leaves a directory with
+//! `history.jsonl` (every write with its attempts), `nemesis.jsonl` (every fault), the logs of the
+//! nodes and `verdict.json`. docs/correctness.md says how to use it and what it proves.
+
+mod artefacts;
+pub mod mutants;
+mod nemesis;
+mod run;
+mod schedule;
+mod strike;
+mod upkeep;
+mod verdict;
+
+pub use nemesis::Nemesis;
+pub use run::{Request, run};
+pub use verdict::{Outcome, Verdict};

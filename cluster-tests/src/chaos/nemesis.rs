@@ -1,0 +1,180 @@
+//! The kinds of faults.
+
+use std::str::FromStr;
+
+/// A kind of fault, by its name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Nemesis {
+    /// `kill -9` of a node.
+    Kill,
+    /// `kill -9` of the leader.
+    KillLeader,
+    /// `kill -9` of all nodes.
+    KillAll,
+    /// A node is frozen by SIGSTOP.
+    Pause,
+    /// The leader is frozen by SIGSTOP.
+    PauseLeader,
+    /// Every node is stopped in order and started again, one after the other.
+    RollingRestart,
+    /// Leadership is handed to another node.
+    Transfer,
+    /// The leader is cut off with a minority.
+    LeaderInMinority,
+    /// A minority without the leader is cut off.
+    LeaderInMajority,
+    /// A node is not heard any more, or hears nothing any more.
+    OneWay,
+    /// Every node reaches its neighbours only.
+    Ring,
+    /// Two halves that only one node reaches.
+    Bridge,
+    /// All links have delay and jitter.
+    Delay,
+    /// All links are slow.
+    Bandwidth,
+    /// Connections of a node to another are dead, and it does not know.
+    HalfOpen,
+    /// Connections are reset, again and again.
+    Reset,
+    /// Bytes of ended connections are sent once more.
+    Replay,
+    /// A node is away until the others have purged the log that it needs.
+    Lag,
+    /// A node loses its disk and rejoins with an empty one.
+    Wipe,
+    /// A node is added to the cluster and removed again.
+    Grow,
+    /// What nobody can see any more is removed.
+    Scavenge,
+    /// A node is backed up and the backup verified.
+    Backup,
+}
+
+/// How a kind of fault goes together with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Needs all nodes, and waits by itself for what it wants: only what slows it down may happen
+    /// meanwhile.
+    Alone,
+    /// Strikes a process.
+    Process,
+    /// Changes links, so that some nodes do not reach others.
+    Partition,
+    /// Changes links, so that everything takes longer or is sent again.
+    Trouble,
+}
+
+impl Nemesis {
+    /// All kinds, the default.
+    pub const ALL: [Self; 22] = [
+        Self::Kill,
+        Self::KillLeader,
+        Self::KillAll,
+        Self::Pause,
+        Self::PauseLeader,
+        Self::RollingRestart,
+        Self::Transfer,
+        Self::LeaderInMinority,
+        Self::LeaderInMajority,
+        Self::OneWay,
+        Self::Ring,
+        Self::Bridge,
+        Self::Delay,
+        Self::Bandwidth,
+        Self::HalfOpen,
+        Self::Reset,
+        Self::Replay,
+        Self::Lag,
+        Self::Wipe,
+        Self::Grow,
+        Self::Scavenge,
+        Self::Backup,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::KillLeader => "kill-leader",
+            Self::KillAll => "kill-all",
+            Self::Pause => "pause",
+            Self::PauseLeader => "pause-leader",
+            Self::RollingRestart => "rolling-restart",
+            Self::Transfer => "transfer",
+            Self::LeaderInMinority => "leader-in-minority",
+            Self::LeaderInMajority => "leader-in-majority",
+            Self::OneWay => "one-way",
+            Self::Ring => "ring",
+            Self::Bridge => "bridge",
+            Self::Delay => "delay",
+            Self::Bandwidth => "bandwidth",
+            Self::HalfOpen => "half-open",
+            Self::Reset => "reset",
+            Self::Replay => "replay",
+            Self::Lag => "lag",
+            Self::Wipe => "wipe",
+            Self::Grow => "grow",
+            Self::Scavenge => "scavenge",
+            Self::Backup => "backup",
+        }
+    }
+
+    pub(super) fn company(self) -> Company {
+        match self {
+            Self::Kill | Self::KillLeader | Self::KillAll | Self::Pause | Self::PauseLeader => Company::Process,
+            Self::LeaderInMinority | Self::LeaderInMajority | Self::OneWay | Self::Ring | Self::Bridge => {
+                Company::Partition
+            }
+            Self::Delay | Self::Bandwidth | Self::HalfOpen | Self::Reset | Self::Replay => Company::Trouble,
+            Self::RollingRestart
+            | Self::Transfer
+            | Self::Lag
+            | Self::Wipe
+            | Self::Grow
+            | Self::Scavenge
+            | Self::Backup => Company::Alone,
+        }
+    }
+
+    /// Whether both may be in force at once.
+    pub(super) fn goes_with(self, other: Self) -> bool {
+        let slows = |nemesis: Self| matches!(nemesis, Self::Delay | Self::Replay);
+        match (self.company(), other.company()) {
+            (Company::Alone, Company::Alone) => false,
+            (Company::Alone, _) => slows(other),
+            (_, Company::Alone) => slows(self),
+            _ => self != other,
+        }
+    }
+}
+
+impl FromStr for Nemesis {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names: Vec<&str> = Self::ALL.iter().map(|nemesis| nemesis.name()).collect();
+        let found = Self::ALL.into_iter().find(|nemesis| nemesis.name() == name);
+        found.ok_or_else(|| format!("there is no nemesis {name}; there are {}", names.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_nemesis_has_a_name_of_its_own() {
+        for nemesis in Nemesis::ALL {
+            assert_eq!(nemesis.name().parse(), Ok(nemesis));
+        }
+        assert!("other".parse::<Nemesis>().is_err());
+    }
+
+    #[test]
+    fn what_needs_all_nodes_is_only_slowed_down() {
+        assert!(Nemesis::Wipe.goes_with(Nemesis::Delay) && Nemesis::Delay.goes_with(Nemesis::Wipe));
+        assert!(!Nemesis::Wipe.goes_with(Nemesis::Kill) && !Nemesis::Wipe.goes_with(Nemesis::Grow));
+        assert!(Nemesis::Kill.goes_with(Nemesis::Ring) && !Nemesis::Ring.goes_with(Nemesis::Ring));
+    }
+}

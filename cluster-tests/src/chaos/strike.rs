@@ -1,0 +1,304 @@
+//! Faults as they are inflicted and healed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::artefacts::NemesisLog;
+use super::nemesis::{Company, Nemesis};
+use super::schedule::{Blow, Step};
+use super::upkeep;
+use crate::cluster::Cluster;
+use crate::history::Recorder;
+use crate::links::{Delay, Link, Seen, partition};
+
+/// Between two resets of the same links: a connection lives long enough to carry something.
+const RESET_PERIOD: Duration = Duration::from_millis(150);
+
+/// Of slow links: less than the load wants, so that queues grow.
+const SLOW_BYTES_PER_SECOND: u32 = 200_000;
+
+/// Longest delay of a link: some heartbeats, and less than an election.
+const LONGEST_DELAY_MS: u64 = 120;
+
+/// What became of the faults of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Struck {
+    /// Times that the schedule had it.
+    pub(super) tried: u32,
+    /// Times that its effect was seen.
+    pub(super) happened: u32,
+}
+
+/// The cluster and what is wrong with it.
+pub(super) struct Field {
+    pub(super) cluster: Cluster,
+    recorder: Recorder,
+    log: NemesisLog,
+    down: BTreeSet<u16>,
+    paused: BTreeSet<u16>,
+    struck: BTreeMap<Nemesis, Struck>,
+    /// Backups so far.
+    pub(super) backups: u32,
+}
+
+/// A fault that is in force.
+struct Wound {
+    nemesis: Nemesis,
+    /// Links that it changes, and what they had done before.
+    links: Vec<(Link, Seen)>,
+}
+
+impl Field {
+    pub(super) fn new(cluster: Cluster, recorder: Recorder, log: NemesisLog) -> Self {
+        let (down, paused) = Default::default();
+        Self { cluster, recorder, log, down, paused, struck: BTreeMap::new(), backups: 0 }
+    }
+
+    /// How often each kind was tried and has happened.
+    pub(super) fn struck(&self) -> &BTreeMap<Nemesis, Struck> {
+        &self.struck
+    }
+
+    /// The log of all faults so far.
+    pub(super) fn log(&self) -> &NemesisLog {
+        &self.log
+    }
+
+    /// Inflicts the faults of a step, heals them and waits until all nodes are ready.
+    pub(super) async fn step(&mut self, step: &Step) -> anyhow::Result<()> {
+        tokio::time::sleep(step.before).await;
+        let mut wounds = Vec::new();
+        let is_alone = step.blows.len() == 1;
+        // What only slows things down is there first.
+        let mut blows = step.blows.clone();
+        blows.sort_by_key(|blow| blow.nemesis.company() == Company::Alone);
+        for blow in &blows {
+            self.struck.entry(blow.nemesis).or_default().tried += 1;
+            let wound = self.begin(blow).await.with_context(|| blow.nemesis.name())?;
+            if is_alone && leaves_majority(blow.nemesis) {
+                self.recorder.fault(blow.nemesis.name());
+            }
+            wounds.extend(wound);
+        }
+        self.in_force(&wounds, step.force).await;
+        self.heal().await?;
+        let names: Vec<&str> = step.blows.iter().map(|blow| blow.nemesis.name()).collect();
+        self.note("healed", &names.join(" and "));
+        self.recorder.fault(format!("healed {}", names.join(" and ")));
+        self.cluster.wait_all_ready().await.with_context(|| format!("after {}", names.join(" and ")))?;
+        for wound in wounds {
+            self.judge(&wound)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all links whole and all nodes run.
+    pub(super) async fn heal(&mut self) -> anyhow::Result<()> {
+        self.cluster.links()?.heal();
+        for id in std::mem::take(&mut self.paused) {
+            self.cluster.resume(id)?;
+        }
+        self.down.clear();
+        // Also those that a fault was to start again, and failed to.
+        self.cluster.start_all()
+    }
+
+    pub(super) fn note(&mut self, what: &str, of: &str) {
+        self.log.add(self.recorder.now(), what, of);
+    }
+
+    /// A fault of this kind has had its effect.
+    fn happened(&mut self, nemesis: Nemesis) {
+        self.struck.entry(nemesis).or_default().happened += 1;
+    }
+
+    async fn begin(&mut self, blow: &Blow) -> anyhow::Result<Option<Wound>> {
+        match blow.nemesis.company() {
+            Company::Process => self.strike_process(blow).await.map(|()| None),
+            Company::Partition => self.cut(blow).await.map(Some),
+            Company::Trouble => self.trouble(blow).map(Some),
+            Company::Alone => {
+                self.note("begins", blow.nemesis.name());
+                if upkeep::run(self, blow).await? {
+                    self.happened(blow.nemesis);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn strike_process(&mut self, blow: &Blow) -> anyhow::Result<()> {
+        let free = self.free();
+        let leader = upkeep::leader(&self.cluster, &free).await;
+        let victim = match blow.nemesis {
+            Nemesis::KillLeader | Nemesis::PauseLeader => leader,
+            _ => free.get(blow.pick as usize % free.len().max(1)).copied(),
+        };
+        match blow.nemesis {
+            Nemesis::KillAll => {
+                // Frozen ones, too.
+                self.cluster.kill_all().await?;
+                self.paused.clear();
+                self.down.extend(self.cluster.ids());
+                self.note("kill-all", "all nodes");
+            }
+            Nemesis::Pause | Nemesis::PauseLeader => {
+                let Some(victim) = victim else { return Ok(()) };
+                self.cluster.pause(victim)?;
+                self.paused.insert(victim);
+                self.note(blow.nemesis.name(), &format!("node {victim}"));
+            }
+            _ => {
+                let Some(victim) = victim else { return Ok(()) };
+                self.cluster.kill(victim).await?;
+                self.down.insert(victim);
+                self.note(blow.nemesis.name(), &format!("node {victim}"));
+            }
+        }
+        self.happened(blow.nemesis);
+        Ok(())
+    }
+
+    async fn cut(&mut self, blow: &Blow) -> anyhow::Result<Wound> {
+        let nodes = self.cluster.ids();
+        let leader = upkeep::leader(&self.cluster, &self.free()).await;
+        let one = nodes[blow.pick as usize % nodes.len()];
+        let links = match blow.nemesis {
+            Nemesis::LeaderInMinority | Nemesis::LeaderInMajority => {
+                let with_leader = blow.nemesis == Nemesis::LeaderInMinority;
+                let (minority, majority) = halves(&nodes, leader.unwrap_or(one), with_leader);
+                partition::split(&minority, &majority)
+            }
+            Nemesis::OneWay if blow.pick >> 32 & 1 == 0 => partition::mute(one, &nodes),
+            Nemesis::OneWay => partition::deaf(one, &nodes),
+            Nemesis::Ring => partition::ring(&nodes),
+            _ => partition::bridge(one, &nodes),
+        };
+        let wound = self.wound(blow.nemesis, &links)?;
+        self.cluster.links()?.cut(&links);
+        let names: Vec<String> = links.iter().map(Link::to_string).collect();
+        self.note(blow.nemesis.name(), &format!("leader {leader:?}, cut {}", names.join(" ")));
+        Ok(wound)
+    }
+
+    fn trouble(&mut self, blow: &Blow) -> anyhow::Result<Wound> {
+        let nodes = self.cluster.ids();
+        let all: Vec<Link> = nodes.iter().flat_map(|node| partition::mute(*node, &nodes)).collect();
+        let one = all[blow.pick as usize % all.len()];
+        let links = match blow.nemesis {
+            Nemesis::HalfOpen | Nemesis::Replay => vec![one],
+            _ => all,
+        };
+        let wound = self.wound(blow.nemesis, &links)?;
+        let of_links = self.cluster.links()?;
+        match blow.nemesis {
+            Nemesis::Delay => {
+                let longest = 1 + blow.pick % LONGEST_DELAY_MS;
+                let (least, jitter) = (Duration::from_millis(longest / 3), Duration::from_millis(longest));
+                links.iter().for_each(|link| of_links.change(*link, |rule| rule.delay = Delay { least, jitter }));
+            }
+            Nemesis::Bandwidth => {
+                let rate = NonZeroU32::new(SLOW_BYTES_PER_SECOND);
+                links.iter().for_each(|link| of_links.change(*link, |rule| rule.bytes_per_second = rate));
+            }
+            Nemesis::HalfOpen => of_links.change(one, |rule| rule.half_open = true),
+            _ => {}
+        }
+        let what = if links.len() == 1 { one.to_string() } else { "all links".to_owned() };
+        self.note(blow.nemesis.name(), &what);
+        Ok(wound)
+    }
+
+    fn wound(&self, nemesis: Nemesis, links: &[Link]) -> anyhow::Result<Wound> {
+        let of = self.cluster.links()?;
+        Ok(Wound { nemesis, links: links.iter().map(|link| (*link, of.seen(*link))).collect() })
+    }
+
+    /// Lets time pass, and does what has to be done again and again meanwhile.
+    async fn in_force(&self, wounds: &[Wound], force: Duration) {
+        let again = async {
+            loop {
+                for wound in wounds {
+                    let Ok(links) = self.cluster.links() else { return };
+                    for (link, _) in &wound.links {
+                        match wound.nemesis {
+                            Nemesis::Reset => links.reset(link.from, link.to),
+                            Nemesis::Replay => {
+                                // A connection has to end before its bytes can come again. A node
+                                // that is down hears none of it.
+                                links.reset(link.from, link.to);
+                                let _ = links.replay(*link).await;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                tokio::time::sleep(RESET_PERIOD).await;
+            }
+        };
+        let _ = tokio::time::timeout(force, again).await;
+    }
+
+    /// Whether links have done what was wanted of them.
+    fn judge(&mut self, wound: &Wound) -> anyhow::Result<()> {
+        let links = self.cluster.links()?;
+        let has_effect = wound.links.iter().any(|(link, before)| {
+            let now = links.seen(*link);
+            match wound.nemesis {
+                Nemesis::Delay | Nemesis::Bandwidth => now.delayed > before.delayed,
+                Nemesis::HalfOpen => now.swallowed_bytes > before.swallowed_bytes,
+                Nemesis::Reset => now.resets > before.resets,
+                Nemesis::Replay => now.replayed_bytes > before.replayed_bytes,
+                _ => now.held > before.held || now.resets > before.resets,
+            }
+        });
+        if has_effect {
+            self.happened(wound.nemesis);
+        }
+        Ok(())
+    }
+
+    /// Nodes that run and are not frozen.
+    pub(super) fn free(&self) -> Vec<u16> {
+        let is_free = |id: &u16| !self.down.contains(id) && !self.paused.contains(id);
+        self.cluster.ids().into_iter().filter(is_free).collect()
+    }
+}
+
+/// Whether this fault alone leaves a majority that can go on.
+fn leaves_majority(nemesis: Nemesis) -> bool {
+    use Nemesis::{Bridge, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause, PauseLeader, Transfer};
+    matches!(
+        nemesis,
+        Kill | KillLeader | Pause | PauseLeader | LeaderInMinority | LeaderInMajority | OneWay | Bridge | Transfer
+    )
+}
+
+/// The largest minority, with or without one of the nodes, and the rest.
+fn halves(nodes: &[u16], one: u16, with_it: bool) -> (Vec<u16>, Vec<u16>) {
+    let others: Vec<u16> = nodes.iter().copied().filter(|node| *node != one).collect();
+    let size = (nodes.len() - 1) / 2;
+    let (mut minority, mut majority) = if with_it {
+        (others[..size - 1].to_vec(), others[size - 1..].to_vec())
+    } else {
+        (others[..size].to_vec(), others[size..].to_vec())
+    };
+    if with_it { &mut minority } else { &mut majority }.push(one);
+    (minority, majority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minority_is_as_large_as_it_can_be() {
+        assert_eq!(halves(&[1, 2, 3], 2, true), (vec![2], vec![1, 3]));
+        assert_eq!(halves(&[1, 2, 3], 2, false), (vec![1], vec![3, 2]));
+        assert_eq!(halves(&[1, 2, 3, 4, 5], 1, true), (vec![2, 1], vec![3, 4, 5]));
+        assert_eq!(halves(&[1, 2, 3, 4, 5], 1, false), (vec![2, 3], vec![4, 5, 1]));
+    }
+}

@@ -1,0 +1,201 @@
+//! Clients beside the plain load that look at nodes while faults happen: each kind is a task per
+//! node or session, which goes on asking whatever becomes of its node.
+
+mod heads;
+mod pages;
+mod polls;
+mod prefixes;
+mod sessions;
+mod twins;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::client::Client;
+use crate::cluster::{Cluster, Liveness};
+use crate::history::Recorder;
+use crate::observations::Observer;
+use crate::workload::own_stream;
+
+/// Between two requests of one reader: often enough to meet every fault, seldom enough for a debug
+/// build on two shared cores.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// A kind of load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Load {
+    /// Appends with exact versions to streams of one writer, with any version to hot streams,
+    /// repetitions and stale versions: [`crate::workload`].
+    Appends,
+    /// Writes followed by reads that promise to see them, and reads by the leader on every node.
+    Sessions,
+    /// The same write through two nodes at once, and again much later.
+    Twins,
+    /// The newest event of each node, again and again.
+    Heads,
+    /// The whole log of each node, as it grows.
+    Prefixes,
+    /// Pages of streams that never change.
+    Pages,
+    /// Long polls of hot streams.
+    Polls,
+}
+
+impl Load {
+    /// All kinds, the default.
+    pub const ALL: [Self; 7] =
+        [Self::Appends, Self::Sessions, Self::Twins, Self::Heads, Self::Prefixes, Self::Pages, Self::Polls];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Appends => "appends",
+            Self::Sessions => "sessions",
+            Self::Twins => "twins",
+            Self::Heads => "heads",
+            Self::Prefixes => "prefixes",
+            Self::Pages => "pages",
+            Self::Polls => "polls",
+        }
+    }
+}
+
+impl FromStr for Load {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names: Vec<&str> = Self::ALL.iter().map(|load| load.name()).collect();
+        let found = Self::ALL.into_iter().find(|load| load.name() == name);
+        found.ok_or_else(|| format!("there is no workload {name}; there are {}", names.join(", ")))
+    }
+}
+
+/// What a task knows.
+#[derive(Clone)]
+struct Reader {
+    /// The node it is for.
+    node: u16,
+    /// All nodes and their addresses.
+    nodes: Vec<(u16, String)>,
+    liveness: Liveness,
+    client: Client,
+    recorder: Recorder,
+    observer: Observer,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Reader {
+    fn base(&self) -> &str {
+        self.base_of(self.node)
+    }
+
+    fn base_of(&self, node: u16) -> &str {
+        self.nodes.iter().find(|(id, _)| *id == node).map_or("", |(_, base)| base)
+    }
+
+    /// Waits for the next turn; false when the run is over.
+    async fn goes_on(&self) -> bool {
+        tokio::time::sleep(PERIOD).await;
+        !self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The number of the newest event of a stream, by a read with these headers. `Err` if there was
+    /// no answer with 200 or 404.
+    async fn newest(&self, node: u16, stream: &str, headers: &[(&str, &str)]) -> anyhow::Result<Option<u64>> {
+        let url = format!("{}/streams/{stream}/head/backward/1", self.base_of(node));
+        let mut all = vec![("Accept", crate::client::ATOM_JSON)];
+        all.extend_from_slice(headers);
+        let response = self.client.get(&url, &all).await?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => return Ok(None),
+            status => anyhow::bail!("{url}: {status}"),
+        }
+        let page: Value = response.json().await?;
+        let newest = page.get("entries").and_then(Value::as_array).and_then(|entries| entries.first());
+        Ok(newest.and_then(number_of))
+    }
+}
+
+/// `number@stream` is the title of an entry.
+fn number_of(entry: &Value) -> Option<u64> {
+    entry.get("title")?.as_str()?.split_once('@')?.0.parse().ok()
+}
+
+/// The running tasks. Stop them with [`Self::stop`].
+#[derive(Debug)]
+pub struct Readers {
+    observer: Observer,
+    stopping: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
+}
+
+impl Readers {
+    /// Starts readers of these kinds; the plain load is not among them.
+    pub fn start(cluster: &Cluster, recorder: &Recorder, loads: &[Load]) -> anyhow::Result<Self> {
+        let (observer, stopping) = (Observer::default(), Arc::<AtomicBool>::default());
+        let mut tasks = JoinSet::new();
+        for (node, _) in cluster.bases() {
+            for load in loads {
+                let reader = Reader {
+                    node,
+                    nodes: cluster.bases(),
+                    liveness: cluster.liveness(),
+                    // One client each, so that a hanging connection does not delay another reader.
+                    client: cluster.new_client()?,
+                    recorder: recorder.clone(),
+                    observer: observer.clone(),
+                    stopping: Arc::clone(&stopping),
+                };
+                match load {
+                    Load::Appends => {}
+                    Load::Sessions => sessions::start(&mut tasks, &reader),
+                    Load::Twins => drop(tasks.spawn(twins::run(reader))),
+                    Load::Heads => drop(tasks.spawn(heads::run(reader))),
+                    Load::Prefixes => drop(tasks.spawn(prefixes::run(reader))),
+                    Load::Pages => drop(tasks.spawn(pages::run(reader))),
+                    Load::Polls => drop(tasks.spawn(polls::run(reader))),
+                }
+            }
+        }
+        Ok(Self { observer, stopping, tasks })
+    }
+
+    /// What was seen so far.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Lets every reader finish its request.
+    pub async fn stop(mut self) -> anyhow::Result<Observer> {
+        self.stopping.store(true, Ordering::SeqCst);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        Ok(self.observer)
+    }
+}
+
+/// Streams of the plain load: those of one writer, and a hot one.
+fn load_streams(nodes: &[(u16, String)]) -> Vec<String> {
+    let own = nodes.iter().map(|(node, _)| own_stream(*node, 0));
+    own.chain([crate::workload::shared_stream(0)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_load_has_a_name_of_its_own() {
+        for load in Load::ALL {
+            assert_eq!(load.name().parse(), Ok(load));
+        }
+        assert!("other".parse::<Load>().is_err());
+    }
+}

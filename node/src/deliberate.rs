@@ -1,0 +1,171 @@
+//! Faults on purpose: each shows that the fault suite finds a fault of its kind
+//! (docs/correctness.md).
+//!
+//! They exist only in a program that was built with the cargo feature `deliberate-faults`, which no
+//! release can have, and then only the one that the variable `DELIBERATE_FAULT` names. Without the
+//! feature every question here is `false` at compile time, and the lines that ask leave no code.
+
+#[cfg(all(feature = "deliberate-faults", not(debug_assertions)))]
+compile_error!("a release has no deliberate faults: build without the feature `deliberate-faults`");
+
+/// What can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    ApplyTwice,
+    SkipApplyAfterRestart,
+    ForgetIds,
+    ForgetIdsInSnapshots,
+    AcceptStaleVersion,
+    RefuseAndStore,
+    SkipNumber,
+    LoseEvent,
+    ChangeData,
+    ApplyDifferently,
+    WrongPosition,
+    CreatedOnStepDown,
+    UnknownAsRefused,
+    AnswerBeforeApplying,
+    IgnoreMinPosition,
+    StaleLeaderReads,
+    LeaseTooLong,
+    AcceptDeposedLeader,
+    ReplyToAnother,
+    LoseWakeUp,
+    DropLastChunk,
+    PurgeAboveSnapshot,
+    ChangeKeptPage,
+    HideNewest,
+    PanicInTask,
+    VoteNotStored,
+}
+
+/// Whether this program has the fault.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn is(_: Fault) -> bool {
+    false
+}
+
+/// Whether it has the fault, and its turn has come: once in a while.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn now_and_then(_: Fault) -> bool {
+    false
+}
+
+/// Whether it has the fault, and this is the first time that it is asked.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn first_time(_: Fault) -> bool {
+    false
+}
+
+/// From now on [`is_armed`], for half a minute, if it has the fault.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn arm(_: Fault) {}
+
+/// Whether it has the fault, and was armed.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn is_armed(_: Fault) -> bool {
+    false
+}
+
+/// What `--version` says of them.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn sign() -> &'static str {
+    ""
+}
+
+#[cfg(feature = "deliberate-faults")]
+pub(crate) use chosen::{arm, first_time, is, is_armed, now_and_then, sign};
+
+#[cfg(feature = "deliberate-faults")]
+mod chosen {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    use parking_lot::Mutex;
+
+    use super::Fault;
+
+    const ARMED_FOR: Duration = Duration::from_secs(30);
+
+    /// One of so many times.
+    const ONCE_IN: u64 = 50;
+
+    impl Fault {
+        /// For the variable of the environment.
+        const NAMES: [(Self, &'static str); 26] = [
+            (Self::ApplyTwice, "apply-twice"),
+            (Self::SkipApplyAfterRestart, "skip-apply-after-restart"),
+            (Self::ForgetIds, "forget-ids"),
+            (Self::ForgetIdsInSnapshots, "forget-ids-in-snapshots"),
+            (Self::AcceptStaleVersion, "accept-stale-version"),
+            (Self::RefuseAndStore, "refuse-and-store"),
+            (Self::SkipNumber, "skip-number"),
+            (Self::LoseEvent, "lose-event"),
+            (Self::ChangeData, "change-data"),
+            (Self::ApplyDifferently, "apply-differently"),
+            (Self::WrongPosition, "wrong-position"),
+            (Self::CreatedOnStepDown, "created-on-step-down"),
+            (Self::UnknownAsRefused, "unknown-as-refused"),
+            (Self::AnswerBeforeApplying, "answer-before-applying"),
+            (Self::IgnoreMinPosition, "ignore-min-position"),
+            (Self::StaleLeaderReads, "stale-leader-reads"),
+            (Self::LeaseTooLong, "lease-too-long"),
+            (Self::AcceptDeposedLeader, "accept-deposed-leader"),
+            (Self::ReplyToAnother, "reply-to-another"),
+            (Self::LoseWakeUp, "lose-wake-up"),
+            (Self::DropLastChunk, "drop-last-chunk"),
+            (Self::PurgeAboveSnapshot, "purge-above-snapshot"),
+            (Self::ChangeKeptPage, "change-kept-page"),
+            (Self::HideNewest, "hide-newest"),
+            (Self::PanicInTask, "panic-in-task"),
+            (Self::VoteNotStored, "vote-not-stored"),
+        ];
+    }
+
+    static CHOSEN: LazyLock<Option<Fault>> = LazyLock::new(|| {
+        let name = std::env::var("DELIBERATE_FAULT").ok()?;
+        let found = Fault::NAMES.iter().find(|(_, known)| *known == name).map(|(fault, _)| *fault);
+        if found.is_none() {
+            crate::fatal::tell(&format!("there is no deliberate fault {name}"));
+            crate::fatal::leave(crate::fatal::EXIT_REFUSED);
+        }
+        found
+    });
+
+    static ARMED: Mutex<Option<Instant>> = Mutex::new(None);
+
+    /// The node that alone applies differently.
+    static IS_SECOND: LazyLock<bool> = LazyLock::new(|| {
+        let arguments: Vec<String> = std::env::args().collect();
+        arguments.windows(2).any(|pair| pair[0] == "--server-id" && pair[1] == "2")
+    });
+
+    pub(crate) fn is(fault: Fault) -> bool {
+        *CHOSEN == Some(fault) && (fault != Fault::ApplyDifferently || *IS_SECOND)
+    }
+
+    pub(crate) fn arm(fault: Fault) {
+        if is(fault) {
+            *ARMED.lock() = Some(Instant::now());
+        }
+    }
+
+    pub(crate) fn is_armed(fault: Fault) -> bool {
+        is(fault) && ARMED.lock().is_some_and(|since| since.elapsed() < ARMED_FOR)
+    }
+
+    pub(crate) fn now_and_then(fault: Fault) -> bool {
+        static TIMES: AtomicU64 = AtomicU64::new(1);
+        is(fault) && TIMES.fetch_add(1, Ordering::Relaxed) % ONCE_IN == 0
+    }
+
+    pub(crate) fn first_time(fault: Fault) -> bool {
+        static ASKED: AtomicBool = AtomicBool::new(false);
+        is(fault) && !ASKED.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn sign() -> &'static str {
+        "THIS PROGRAM HAS DELIBERATE FAULTS, for the fault suite only\n"
+    }
+}
