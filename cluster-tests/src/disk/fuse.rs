@@ -85,9 +85,9 @@ impl Mounted {
     fn sync(&self, number: INodeNo, reply: ReplyEmpty) {
         let delay = self.shared.sync_delay();
         let begun = self.change(|volume| Ok(volume.content(number.0).map_or(0, |content| content.written())));
-        let shared = self.shared.clone();
+        let (shared, starts) = (self.shared.clone(), self.shared.starts());
         let finish = move || {
-            let synced = begun.and_then(|written| sync_now(&shared, number.0, written));
+            let synced = begun.and_then(|written| sync_now(&shared, number.0, (written, starts)));
             empty(synced, reply);
         };
         if delay.is_zero() {
@@ -100,9 +100,10 @@ impl Mounted {
     }
 }
 
-fn sync_now(shared: &Shared, number: u64, written: u64) -> Result<(), Errno> {
-    // The power may have failed meanwhile.
+/// Syncs what was `written` when the sync began, unless the power has failed meanwhile.
+fn sync_now(shared: &Shared, number: u64, (written, starts): (u64, u64)) -> Result<(), Errno> {
     shared.serve(Request::Looks, |volume| match (shared.sync_fate(volume, number), volume.content_mut(number)) {
+        _ if shared.starts() != starts => Err(Errno::EIO),
         (SyncFate::Lies, _) => Ok(()),
         (SyncFate::Fails, Ok(content)) => {
             content.fail_sync();

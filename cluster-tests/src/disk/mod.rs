@@ -11,8 +11,8 @@
 //! nothing has an effect and who asks it waits; the processes that use it are killed; and
 //! [`Disk::power_on`] mounts what is left. [`crate::power`] does this to nodes.
 //!
-//! [`content`] keeps the bytes of a file, [`volume`] files and names, [`shared`] power and faults,
-//! and [`fuse`] speaks to the kernel.
+//! `content` keeps the bytes of a file, `volume` files and names, `shared` power and faults, and
+//! `fuse` speaks to the kernel.
 
 mod content;
 mod fuse;
@@ -131,8 +131,11 @@ impl Disk {
         let Some(session) = self.session.take() else { return Ok(()) };
         // Lazy, because a process that is just being killed may still hold files open. Only root
         // may do it so; for others the session asks the helper of fuse3.
-        let _ = rustix::mount::unmount(&self.mount_point, UnmountFlags::DETACH);
-        session.umount_and_join().with_context(|| format!("cannot unmount {}", self.mount_point.display()))
+        let ended = match rustix::mount::unmount(&self.mount_point, UnmountFlags::DETACH) {
+            Ok(()) => session.join(),
+            Err(_) => session.umount_and_join(),
+        };
+        ended.with_context(|| format!("cannot unmount {}", self.mount_point.display()))
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) struct Shared {
     supply: Mutex<Supply>,
     supply_news: Condvar,
     faults: Mutex<Vec<Fault>>,
+    /// How often the power came back.
+    starts: AtomicU64,
     operations: AtomicU64,
     syncs: AtomicU64,
     failed: AtomicU64,
@@ -97,6 +99,7 @@ impl Shared {
             supply: Mutex::new(Supply { power: Power::On, operations_left: None }),
             supply_news: Condvar::new(),
             faults: Mutex::default(),
+            starts: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -158,7 +161,13 @@ impl Shared {
     }
 
     pub(super) fn switch_on(&self) {
+        self.starts.fetch_add(1, Ordering::Relaxed);
         *lock(&self.supply) = Supply { power: Power::On, operations_left: None };
+    }
+
+    /// How often the power came back: what began before the last time must not end after it.
+    pub(super) fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_faults(&self, faults: Vec<Fault>) {
@@ -216,4 +225,60 @@ fn contains(path: &Path, part: &str) -> bool {
 /// A thread that panicked has failed its test; what it left is looked at all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::super::volume::ROOT;
+    use super::*;
+
+    fn shared() -> (tempfile::TempDir, Shared) {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Shared::new(Volume::new(directory.path().to_owned(), 100));
+        (directory, shared)
+    }
+
+    #[test]
+    fn the_power_fails_at_an_operation_and_who_waits_is_let_go() {
+        let (_directory, shared) = shared();
+        shared.switch_off_after(1);
+        let create = |name| shared.serve(Request::Changes, |volume| volume.create(ROOT, OsStr::new(name), 0o600));
+        create("a").unwrap();
+        shared.serve(Request::Looks, |_| Ok(())).unwrap();
+        assert!(!shared.is_off());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| create("b"));
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            while !shared.is_off() {
+                assert!(std::time::Instant::now() < deadline, "the power is still on");
+                std::thread::yield_now();
+            }
+            assert!(!waiting.is_finished());
+            shared.let_go();
+            assert!(waiting.join().unwrap().is_err());
+        });
+        shared.switch_on();
+        assert_eq!(shared.volume().list(ROOT).unwrap().len(), 1, "what waited had no effect");
+        create("c").unwrap();
+        assert_eq!(shared.counts().operations, 3);
+    }
+
+    #[test]
+    fn a_sync_fails_where_and_as_often_as_it_was_said() {
+        let (_directory, shared) = shared();
+        let mut volume = shared.volume();
+        let [log, other] = ["a.log", "other"].map(|name| volume.create(ROOT, OsStr::new(name), 0o600).unwrap());
+        let fate = |node| shared.sync_fate(&volume, node);
+        shared.set_faults(vec![Fault::SyncFails { path: ".log", times: Some(1) }]);
+        assert_eq!([fate(other), fate(log), fate(log)], [SyncFate::Works, SyncFate::Fails, SyncFate::Works]);
+        shared.set_faults(vec![Fault::SyncFails { path: ".log", times: None }]);
+        assert_eq!([fate(log), fate(log)], [SyncFate::Fails, SyncFate::Fails]);
+        shared.set_faults(vec![Fault::SyncLies { path: "" }]);
+        assert_eq!([fate(log), fate(ROOT)], [SyncFate::Lies, SyncFate::Lies]);
+        shared.set_faults(vec![Fault::ReadFails { path: ".log" }]);
+        assert!(shared.read_fails(&volume, log) && !shared.read_fails(&volume, other));
+        assert_eq!((shared.counts().failed, fate(log)), (6, SyncFate::Works));
+    }
 }
