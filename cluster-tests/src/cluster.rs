@@ -333,15 +333,19 @@ impl Cluster {
 
     /// `kill -9` of all running nodes, as close together as the system calls permit.
     pub async fn kill_all(&mut self) -> anyhow::Result<()> {
-        let mut processes = Vec::new();
-        for id in self.ids() {
-            if self.node(id).process.is_some() {
-                processes.push((id, self.take_down(id)?));
-            }
-        }
+        let running: Vec<u16> = self.ids().into_iter().filter(|id| self.node(*id).process.is_some()).collect();
+        self.kill_each(&running, || ()).await
+    }
+
+    /// `kill -9` of these nodes. `killed` runs when each of them has the signal, before their end
+    /// is awaited: a process that waits for its disk ends only when the disk answers.
+    pub async fn kill_each(&mut self, ids: &[u16], killed: impl FnOnce()) -> anyhow::Result<()> {
+        let take_down = |id: &u16| Ok((*id, self.take_down(*id)?));
+        let mut processes = ids.iter().map(take_down).collect::<anyhow::Result<Vec<_>>>()?;
         for (_, process) in &mut processes {
             process.signal(Signal::KILL)?;
         }
+        killed();
         for (id, process) in processes {
             process.kill().await?;
             self.close_door(id);

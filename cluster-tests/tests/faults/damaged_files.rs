@@ -42,7 +42,11 @@ impl Patient {
     /// Loads a node and stops it: by kill (the log holds entries that the state lacks) or in order
     /// (the state is flushed).
     async fn prepare(kill: bool) -> anyhow::Result<Self> {
-        let mut cluster = Cluster::started(1, Options::default()).await?;
+        Self::prepare_with(kill, Options::default()).await
+    }
+
+    async fn prepare_with(kill: bool, options: Options) -> anyhow::Result<Self> {
+        let mut cluster = Cluster::started(1, options).await?;
         let workload = Workload::start(&cluster, Rate { payload_bytes: 500, ..Rate::default() })?;
         workload.progress(200, PROGRESS_LIMIT).await?;
         if !kill {
@@ -207,6 +211,30 @@ async fn a_flipped_byte_in_log_or_state_is_refused_or_harmless() -> anyhow::Resu
         }
         patient.cluster.passed()?;
     }
+    Ok(())
+}
+
+/// Nothing is read of a snapshot at a start but its manifest: without it, the log and the state have
+/// to do.
+#[tokio::test]
+async fn a_flipped_byte_in_a_snapshot_is_refused_or_harmless() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let extra = ["--snapshot-log-bytes", "50000", "--keep-log-bytes", "0"];
+    let options = Options { extra: extra.map(str::to_owned).to_vec(), ..Options::default() };
+    let mut patient = Patient::prepare_with(true, options).await?;
+    let files = files::files_below(&patient.backup.join("snapshots"))?;
+    anyhow::ensure!(!files.is_empty(), "there is no snapshot");
+    for file in files {
+        let length = file.metadata()?.len();
+        if length == 0 {
+            continue;
+        }
+        let file = file.strip_prefix(&patient.backup)?.to_owned();
+        let outcome = patient.try_with(&file, |path| files::flip_byte(path, length / 2)).await;
+        let outcome = outcome.map_err(|error| error.context(format!("{}", file.display())))?;
+        eprintln!("{}: {outcome:?}", file.display());
+    }
+    patient.cluster.passed()?;
     Ok(())
 }
 

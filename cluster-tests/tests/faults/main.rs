@@ -18,6 +18,7 @@ mod membership;
 mod no_quorum;
 mod ordered_shutdown;
 mod paused_leader;
+mod power;
 mod program;
 mod random_faults;
 mod read_your_writes;

@@ -7,7 +7,7 @@ use headwater_cluster_tests::check::availability::RESUME_LIMIT;
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::tmpfs::SmallDisk;
 use headwater_cluster_tests::workload::{Rate, Workload};
-use headwater_cluster_tests::{scenario, serial, wait};
+use headwater_cluster_tests::{check, feed, files, scenario, serial, wait};
 
 use crate::PROGRESS_LIMIT;
 
@@ -33,6 +33,9 @@ const DISK_BYTES: u64 = 512 << 20;
 
 /// See [`DISK_BYTES`].
 const BALLAST_BYTES: u64 = 400 << 20;
+
+/// Events per page when a whole log is read.
+const PAGE: usize = 1_000;
 
 /// How long a leader waits after a refusal.
 const PAUSE_OF_THE_SENDER: Duration = Duration::from_secs(10);
@@ -110,6 +113,36 @@ async fn a_follower_without_room_for_a_snapshot_says_so_and_gets_it_once_there_i
     std::fs::remove_file(ballast)?;
     cluster.wait_ready(follower).await?;
     scenario::judge(&mut cluster, workload, RESUME_LIMIT, NO_ROOM).await?;
+    Ok(())
+}
+
+/// Bit rot where nothing looks until the snapshot is needed.
+#[tokio::test]
+async fn a_leader_whose_snapshot_is_damaged_ends_and_another_brings_the_follower_back() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let (mut cluster, workload, follower) = follower_behind_the_log(None).await?;
+    // No newer snapshot comes in its place.
+    let history = workload.stop().await?;
+    let leader = cluster.leader().await?;
+    let snapshots = files::files_below(&cluster.data_dir(leader).join("snapshots"))?;
+    // A file that the state does not share, in each snapshot that is there.
+    let own = snapshots.iter().filter(|path| path.to_string_lossy().contains("/MANIFEST-"));
+    let damaged: Vec<_> = own.map(|path| files::flip_byte(path, 100).map(|()| path)).collect::<Result<_, _>>()?;
+    anyhow::ensure!(!damaged.is_empty(), "no snapshot among {snapshots:?}");
+
+    cluster.start(follower)?;
+    let status = cluster.wait_exit(leader, PROGRESS_LIMIT).await?;
+    let log = cluster.last_log(leader);
+    let names_it = damaged.iter().any(|path| log.contains(&path.display().to_string()));
+    anyhow::ensure!(status.code() == Some(EXIT_STORAGE) && names_it, "{damaged:?}: {status}\n{log}");
+    cluster.wait_ready(follower).await?;
+    cluster.wipe(leader)?;
+    cluster.start_with(leader, &["--rejoin"])?;
+    cluster.wait_ready(leader).await?;
+
+    let feeds = feed::read_all(cluster.client(), &cluster.bases(), PAGE, PROGRESS_LIMIT).await?;
+    check::none(&check::data(&history, &feeds))?;
+    cluster.passed()?;
     Ok(())
 }
 
