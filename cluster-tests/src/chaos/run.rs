@@ -33,6 +33,9 @@ const RESUME_LIMIT: Duration = Duration::from_secs(10);
 /// Nodes that differ for longer than this after healing count as different.
 const AGREEMENT_LIMIT: Duration = Duration::from_secs(60);
 
+/// Of one writer per node: debug builds share two cores with the load.
+const WRITES_PER_SECOND: u32 = 60;
+
 /// Events per page when a whole log is read.
 const PAGE: usize = 4096;
 
@@ -120,7 +123,8 @@ pub async fn run(request: &Request) -> anyhow::Result<Verdict> {
 async fn strike_and_judge(request: &Request, cluster: Cluster, verdict: &mut Verdict) -> anyhow::Result<()> {
     let appends = request.loads.contains(&Load::Appends);
     let writers_per_node = if appends { 2 } else { 0 };
-    let workload = Workload::start(&cluster, Rate { writers_per_node, payload_bytes: 1_000, ..Rate::default() })?;
+    let writes_per_second = WRITES_PER_SECOND / u32::from(request.nodes);
+    let workload = Workload::start(&cluster, Rate { writers_per_node, writes_per_second, payload_bytes: 1_000 })?;
     let readers = Readers::start(&cluster, workload.recorder(), &request.loads)?;
     let recorder = workload.recorder().clone();
     let mut field = Field::new(cluster, recorder, NemesisLog::default());

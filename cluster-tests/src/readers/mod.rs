@@ -22,9 +22,10 @@ use crate::history::Recorder;
 use crate::observations::Observer;
 use crate::workload::own_stream;
 
-/// Between two requests of one reader: often enough to meet every fault, seldom enough for a debug
-/// build on two shared cores.
-const PERIOD: Duration = Duration::from_millis(100);
+/// Between two requests of one reader, for each node of the cluster: often enough to meet every
+/// fault, seldom enough for debug builds on two shared cores. There are as many readers of a kind
+/// as nodes, so a larger cluster is asked as often as a small one.
+const PERIOD_PER_NODE: Duration = Duration::from_millis(35);
 
 /// A kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,9 +99,14 @@ impl Reader {
         self.nodes.iter().find(|(id, _)| *id == node).map_or("", |(_, base)| base)
     }
 
+    /// Between two requests.
+    fn period(&self) -> Duration {
+        PERIOD_PER_NODE * self.nodes.len() as u32
+    }
+
     /// Waits for the next turn; false when the run is over.
     async fn goes_on(&self) -> bool {
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(self.period()).await;
         !self.stopping.load(Ordering::SeqCst)
     }
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use super::Reader;
 use super::twins::unique_write;
-use super::{PERIOD, Reader};
 use crate::history::{Answer, Attempt, Write};
 use crate::observations::{Promise, StreamRead};
 use crate::workload::GIVE_UP;
@@ -51,7 +51,7 @@ async fn write(reader: Reader, session: Session) {
             if started.elapsed() > GIVE_UP {
                 break None;
             }
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(reader.period()).await;
         };
         if let Some((node, number, position)) = acknowledged {
             session.acknowledged.store(number, Ordering::SeqCst);
@@ -80,6 +80,9 @@ async fn attempt(reader: &Reader, write: &mut Write, node: u16, base: &str) -> O
 
 async fn ask_leader(reader: Reader, session: Session) {
     while reader.goes_on().await {
+        // A reader of each session at each node: together they ask no more than those of other
+        // kinds.
+        tokio::time::sleep(reader.period() * (reader.nodes.len() as u32 - 1)).await;
         let number = session.acknowledged.load(Ordering::SeqCst);
         if number != NONE {
             let headers = [("ES-RequireMaster", "true")];

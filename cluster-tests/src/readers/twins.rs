@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rand::RngExt;
 
-use super::{PERIOD, Reader};
+use super::Reader;
 use crate::history::{Attempt, SentEvent, Write};
 use crate::workload::GIVE_UP;
 
@@ -47,7 +47,7 @@ pub(super) async fn run(reader: Reader) {
         let started = Instant::now();
         send_to_two(&reader, &mut write).await;
         while !write.is_acknowledged() && started.elapsed() < GIVE_UP {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(reader.period()).await;
             send_to_two(&reader, &mut write).await;
         }
         kept.push_back(write);

@@ -115,7 +115,9 @@ impl RaftRpc for RaftService {
                 if deliberate::is(Fault::AcceptDeposedLeader) {
                     #[expect(clippy::disallowed_methods, reason = "copied in one statement")]
                     let own = raft.metrics().borrow_watched().vote;
-                    request.vote = own.max(request.vote);
+                    if own > request.vote {
+                        request.vote = own;
+                    }
                 }
                 Ok(request)
             }
