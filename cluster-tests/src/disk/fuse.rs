@@ -131,7 +131,7 @@ fn entry(result: Result<FileAttr, Errno>, reply: ReplyEntry) {
 
 /// The permissions in a mode.
 fn permissions(mode: u32, umask: u32) -> u16 {
-    // Twelve bits.
+    // The mask leaves twelve bits.
     (mode & !umask & 0o7777) as u16
 }
 

@@ -19,7 +19,7 @@ use headwater_cluster_tests::feed;
 use headwater_cluster_tests::history::History;
 use headwater_cluster_tests::power::Disks;
 use headwater_cluster_tests::workload::{Rate, Workload};
-use headwater_cluster_tests::{check, scenario, serial};
+use headwater_cluster_tests::{check, scenario, serial, wait};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -42,6 +42,9 @@ const OPERATIONS_OF_A_START: u64 = 150;
 
 /// Operations on the disk under load until a power failure, at most: some flushes and snapshots.
 const MOST_OPERATIONS: u64 = 1_500;
+
+/// Operations on the disk of a follower from its start until it has installed a snapshot, at most.
+const MOST_OPERATIONS_OF_AN_INSTALLATION: u64 = 450;
 
 /// So much longer does each sync of a slow disk take: a hundred times as long as that of a good
 /// one.
@@ -186,6 +189,52 @@ async fn a_power_failure_at_any_operation_of_a_single_node_loses_nothing() -> an
     cluster.wait_ready(1).await.map_err(|error| error.context(format!("POWER_SEED={seed}")))?;
 
     scenario::judge(&mut cluster, workload, PROGRESS_LIMIT, PROVOKED).await?;
+    disks.passed();
+    Ok(())
+}
+
+/// A received snapshot replaces log and state, in several steps.
+#[tokio::test]
+async fn a_power_failure_while_a_snapshot_is_installed_loses_nothing() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let (seed, rounds) = seed_and_rounds()?;
+    let mut random = StdRng::seed_from_u64(seed);
+    let Some(mut disks) = Disks::mount_or_skip(3)? else { return Ok(()) };
+    let mut cluster = Cluster::started(3, disks.options(busy())).await?;
+    let workload = Workload::start(&cluster, load())?;
+    workload.progress(50, PROGRESS_LIMIT).await?;
+    let follower = cluster.follower().await?;
+    disks.cut(&mut cluster, &[follower], |_| Left::Synced).await?;
+    workload.recorder().fault(format!("power cut of the follower {follower}"));
+    let leader = cluster.base(cluster.leader().await?);
+    let built = "headwater_snapshots_built_total";
+    let before = cluster.client().metric(&leader, built).await?;
+    wait::until("snapshots, and a log that begins after the follower's", PROGRESS_LIMIT, || async {
+        let now = cluster.client().metric(&leader, built).await?;
+        anyhow::ensure!(now >= before + 3.0, "{now}, at first {before}");
+        Ok(())
+    })
+    .await?;
+
+    let mut unfinished = 0;
+    for round in 1..=rounds {
+        let operations = random.random_range(OPERATIONS_OF_A_START / 2..MOST_OPERATIONS_OF_AN_INSTALLATION);
+        disks.of(follower)?.power_off_after(operations);
+        cluster.start(follower)?;
+        disks.failed(follower, PROGRESS_LIMIT).await?;
+        let log = cluster.last_log(follower);
+        let (installing, installed) = (log.contains("receiving a snapshot"), log.contains("installed a snapshot"));
+        unfinished += u32::from(installing && !installed);
+        let remains = left(&mut random);
+        let taken = disks.cut(&mut cluster, &[follower], |_| remains).await?;
+        eprintln!("round {round}: after {operations} operations, {remains:?}, {installing}, {installed}: {taken:?}");
+    }
+    anyhow::ensure!(unfinished > 0, "no power failure hit a snapshot between its first byte and its installation");
+    cluster.start(follower)?;
+    cluster.wait_ready(follower).await.map_err(|error| error.context(format!("POWER_SEED={seed}")))?;
+
+    let provoked = [PROVOKED, &["WARN*the snapshot was not sent"]];
+    scenario::judge(&mut cluster, workload, RESUME_LIMIT, &provoked.concat()).await?;
     disks.passed();
     Ok(())
 }
