@@ -66,6 +66,7 @@ faults: system ## Faults against real processes
 	# They start the binary of this profile; it must be there and new.
 	$(DEBUG_BUILD)
 	@$(WITH_PREBUILT) scripts/last-release
+	@[ "$$(id -u)" -eq 0 ] || [ ! -c /dev/fuse ] || scripts/install-system-packages fuse3
 	@$(FUSE); $(CARGO) test --workspace --locked --test faults
 
 # The programs of the suite, and the node of this profile that they start.
