@@ -64,7 +64,7 @@ pub struct Request {
     pub seed: u64,
     /// 3 or 5.
     pub nodes: u16,
-    /// How long faults happen.
+    /// How long faults happen; longer if not every kind has come by then.
     pub faults_for: Duration,
     /// The load.
     pub loads: Vec<Load>,
@@ -148,12 +148,15 @@ async fn strike_and_judge(request: &Request, cluster: Cluster, verdict: &mut Ver
 async fn strike(field: &mut Field, request: &Request, verdict: &mut Verdict) -> anyhow::Result<()> {
     let started = Instant::now();
     for step in Schedule::new(request.seed, &request.nemeses) {
-        if started.elapsed() >= request.faults_for {
+        // Every kind comes once, however slow the machine is.
+        if started.elapsed() >= request.faults_for && verdict.steps >= request.nemeses.len() {
             break;
         }
         field.step(&step).await?;
         verdict.steps += 1;
     }
+    // Without any kind of fault there is load all the same.
+    tokio::time::sleep(request.faults_for.saturating_sub(started.elapsed())).await;
     Ok(())
 }
 

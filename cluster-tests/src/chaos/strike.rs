@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -12,10 +12,14 @@ use super::schedule::{Blow, Step};
 use super::upkeep;
 use crate::cluster::Cluster;
 use crate::history::Recorder;
-use crate::links::{Delay, Link, Seen, partition};
+use crate::links::{Delay, Link, Links, Seen, partition};
 
 /// Between two resets of the same links: a connection lives long enough to carry something.
-const RESET_PERIOD: Duration = Duration::from_millis(150);
+const AGAIN_PERIOD: Duration = Duration::from_millis(150);
+
+/// A fault of links goes on for so much longer until it has an effect: followers seldom call each
+/// other.
+const EFFECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Of slow links: less than the load wants, so that queues grow.
 const SLOW_BYTES_PER_SECOND: u32 = 200_000;
@@ -83,14 +87,16 @@ impl Field {
             }
             wounds.extend(wound);
         }
-        self.in_force(&wounds, step.force).await;
+        self.in_force(&wounds, step.force).await?;
         self.heal().await?;
         let names: Vec<&str> = step.blows.iter().map(|blow| blow.nemesis.name()).collect();
         self.note("healed", &names.join(" and "));
         self.recorder.fault(format!("healed {}", names.join(" and ")));
         self.cluster.wait_all_ready().await.with_context(|| format!("after {}", names.join(" and ")))?;
         for wound in wounds {
-            self.judge(&wound)?;
+            if has_effect(self.cluster.links()?, &wound) {
+                self.happened(wound.nemesis);
+            }
         }
         Ok(())
     }
@@ -217,48 +223,33 @@ impl Field {
         Ok(Wound { nemesis, links: links.iter().map(|link| (*link, of.seen(*link))).collect() })
     }
 
-    /// Lets time pass, and does what has to be done again and again meanwhile.
-    async fn in_force(&self, wounds: &[Wound], force: Duration) {
-        let again = async {
-            loop {
-                for wound in wounds {
-                    let Ok(links) = self.cluster.links() else { return };
-                    for (link, _) in &wound.links {
-                        match wound.nemesis {
-                            Nemesis::Reset => links.reset(link.from, link.to),
-                            Nemesis::Replay => {
-                                // A connection has to end before its bytes can come again. A node
-                                // that is down hears none of it.
-                                links.reset(link.from, link.to);
-                                let _ = links.replay(*link).await;
-                            }
-                            _ => {}
+    /// Lets time pass, and longer where a fault has had no effect yet; does what has to be done
+    /// again and again meanwhile.
+    async fn in_force(&self, wounds: &[Wound], force: Duration) -> anyhow::Result<()> {
+        let links = self.cluster.links()?;
+        let started = Instant::now();
+        loop {
+            let elapsed = started.elapsed();
+            let all_seen = wounds.iter().all(|wound| has_effect(links, wound));
+            if elapsed >= force && (all_seen || elapsed >= force + EFFECT_LIMIT) {
+                return Ok(());
+            }
+            for wound in wounds {
+                for (link, _) in &wound.links {
+                    match wound.nemesis {
+                        Nemesis::Reset => links.reset(link.from, link.to),
+                        Nemesis::Replay => {
+                            // A connection has to end before its bytes can come again. A node that
+                            // is down hears none of it.
+                            links.reset(link.from, link.to);
+                            let _ = links.replay(*link).await;
                         }
+                        _ => {}
                     }
                 }
-                tokio::time::sleep(RESET_PERIOD).await;
             }
-        };
-        let _ = tokio::time::timeout(force, again).await;
-    }
-
-    /// Whether links have done what was wanted of them.
-    fn judge(&mut self, wound: &Wound) -> anyhow::Result<()> {
-        let links = self.cluster.links()?;
-        let has_effect = wound.links.iter().any(|(link, before)| {
-            let now = links.seen(*link);
-            match wound.nemesis {
-                Nemesis::Delay | Nemesis::Bandwidth => now.delayed > before.delayed,
-                Nemesis::HalfOpen => now.swallowed_bytes > before.swallowed_bytes,
-                Nemesis::Reset => now.resets > before.resets,
-                Nemesis::Replay => now.replayed_bytes > before.replayed_bytes,
-                _ => now.held > before.held || now.resets > before.resets,
-            }
-        });
-        if has_effect {
-            self.happened(wound.nemesis);
+            tokio::time::sleep(AGAIN_PERIOD).await;
         }
-        Ok(())
     }
 
     /// Nodes that run and are not frozen.
@@ -266,6 +257,20 @@ impl Field {
         let is_free = |id: &u16| !self.down.contains(id) && !self.paused.contains(id);
         self.cluster.ids().into_iter().filter(is_free).collect()
     }
+}
+
+/// Whether links have done what was wanted of them.
+fn has_effect(links: &Links, wound: &Wound) -> bool {
+    wound.links.iter().any(|(link, before)| {
+        let now = links.seen(*link);
+        match wound.nemesis {
+            Nemesis::Delay | Nemesis::Bandwidth => now.delayed > before.delayed,
+            Nemesis::HalfOpen => now.swallowed_bytes > before.swallowed_bytes,
+            Nemesis::Reset => now.resets > before.resets,
+            Nemesis::Replay => now.replayed_bytes > before.replayed_bytes,
+            _ => now.held > before.held || now.resets > before.resets,
+        }
+    })
 }
 
 /// Whether this fault alone leaves a majority that can go on.
