@@ -202,7 +202,8 @@ impl Content {
     }
 }
 
-/// Copies the part of `bytes`, which begin at `at`, that lies in `buffer`, which begins at `offset`.
+/// Copies the part of `bytes`, which begin at `at`, that lies in `buffer`, which begins at
+/// `offset`.
 fn overlay(buffer: &mut [u8], offset: u64, at: u64, bytes: &[u8]) {
     let start = offset.max(at);
     let end = (offset + buffer.len() as u64).min(at + bytes.len() as u64);

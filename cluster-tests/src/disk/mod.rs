@@ -1,11 +1,11 @@
 //! A disk under a node's data directory that does what disks do when the power fails, and worse.
 //!
-//! It is a file system of this process (FUSE). What was synced lies in files of a directory outside;
-//! what was not is kept apart in memory, and a power cut drops it: writes without a sync of their
-//! file, and creations, renames and removals without a sync of their directory. With a seed it keeps
-//! some of that, as [`Left::Some`] says. That is less than a journalling file system keeps (ext4 and
-//! XFS make the name of a new file durable with its first sync, and order operations on names
-//! between directories), and what RocksDB asks of one.
+//! It is a file system of this process (FUSE). What was synced lies in files of a directory
+//! outside; what was not is kept apart in memory, and a power cut drops it: writes without a sync
+//! of their file, and creations, renames and removals without a sync of their directory. With a
+//! seed it keeps some of that, as [`Left::Some`] says. That is less than a journalling file system
+//! keeps (ext4 and XFS make the name of a new file durable with its first sync, and order
+//! operations on names between directories), and what RocksDB asks of one.
 //!
 //! A power cut takes three steps: the disk goes off ([`Disk::power_off`]), and from that moment
 //! nothing has an effect and who asks it waits; the processes that use it are killed; and

@@ -24,8 +24,8 @@ pub(super) async fn run(reader: Reader) {
     while reader.goes_on().await {
         let stream = &streams[rand::rng().random_range(0..streams.len())];
         let Ok(Some(newest)) = reader.newest(reader.node, stream, &[]).await else { continue };
-        // A full page that reaches the newest event may be kept for ever, too, and yet says that it is
-        // the head until there is another one (contract/streams 8.7).
+        // A full page that reaches the newest event may be kept for ever, too, and yet says that it
+        // is the head until there is another one (contract/streams 8.7).
         let full = newest / PAGE;
         if full == 0 {
             continue;

@@ -214,8 +214,8 @@ async fn a_flipped_byte_in_log_or_state_is_refused_or_harmless() -> anyhow::Resu
     Ok(())
 }
 
-/// Nothing is read of a snapshot at a start but its manifest: without it, the log and the state have
-/// to do.
+/// Nothing is read of a snapshot at a start but its manifest: without it, the log and the state
+/// have to do.
 #[tokio::test]
 async fn a_flipped_byte_in_a_snapshot_is_refused_or_harmless() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
