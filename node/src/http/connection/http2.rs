@@ -147,9 +147,10 @@ impl Leave {
     /// For a connection that begins now. A client that comes although the node is leaving or was
     /// removed already has nowhere else to go.
     fn of(state: &AppState, shutdown: CancellationToken) -> Self {
-        let leaving = &state.control.leaving;
+        let leaving = &state.rooms.control.leaving;
         let leaving = if leaving.is_cancelled() { shutdown.clone() } else { leaving.clone() };
-        let cluster = (!state.cluster.is_removed()).then(|| state.cluster.clone());
+        let cluster = &state.rooms.cluster;
+        let cluster = (!cluster.is_removed()).then(|| cluster.clone());
         Self { leaving, cluster, shutdown }
     }
 

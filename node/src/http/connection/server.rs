@@ -48,10 +48,10 @@ pub(crate) async fn serve(
         }
     })
     .await;
-    if state.control.leaving.is_cancelled() && graceful.count() > 0 {
+    if state.rooms.control.leaving.is_cancelled() && graceful.count() > 0 {
         tokio::time::sleep(LAST_REQUESTS).await;
     }
-    state.streams.close();
+    state.rooms.streams.close();
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some HTTP requests did not finish before the node stopped");
     }
