@@ -149,7 +149,8 @@ impl Leave {
     fn of(state: &AppState, shutdown: CancellationToken) -> Self {
         let leaving = &state.rooms.control.leaving;
         let leaving = if leaving.is_cancelled() { shutdown.clone() } else { leaving.clone() };
-        let cluster = (!state.rooms.cluster.is_removed()).then(|| state.rooms.cluster.clone());
+        let cluster = &state.rooms.cluster;
+        let cluster = (!cluster.is_removed()).then(|| cluster.clone());
         Self { leaving, cluster, shutdown }
     }
 
