@@ -20,5 +20,6 @@ pub mod process;
 pub mod scenario;
 pub mod serial;
 pub mod tmpfs;
+pub mod usage;
 pub mod wait;
 pub mod workload;

@@ -205,7 +205,7 @@ impl Node {
             ForClients { access: access.clone(), backups, control: control.clone(), traces: traces.begin() };
         let state = for_clients.into_state(&config, &cluster, metrics, &stop_all)?;
         #[cfg(test)]
-        let consumers = state.consumers.clone();
+        let consumers = state.rooms.consumers.clone();
         let clients = ClientServer {
             port: client_port,
             most: open_files.clients as usize,

@@ -194,10 +194,7 @@ impl Reader {
 /// What a group shares out. Of links whose targets a consumer may not read, it gets the link.
 pub(super) fn source_of(name: &GroupName, follows_links: bool, filter: Option<Arc<Filter>>) -> Source {
     let links = if follows_links { Links::FollowedWhereAllowed } else { Links::AsStored };
-    match name.is_on_log() {
-        true => Source::Log { filter, links },
-        false => Source::Stream { name: name.stream.clone(), links },
-    }
+    if name.is_on_log() { Source::Log { filter, links } } else { Source::Stream { name: name.stream.clone(), links } }
 }
 
 fn hash(text: &str) -> u64 {

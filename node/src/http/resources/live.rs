@@ -62,7 +62,7 @@ async fn answer(
     let closed = request.connection.closed.clone();
     let (longest_silence, checkpoint_after) = (KEEP_ALIVE_INTERVAL, CHECKPOINT_EVENTS);
     let subscribe = Subscribe { source, start, barrier, longest_silence, checkpoint_after, closed };
-    let subscription = request.state.streams.subscribe(&request.caller, subscribe).await;
+    let subscription = request.state.rooms.streams.subscribe(&request.caller, subscribe).await;
     let live = Live {
         subscription: subscription.map_err(|error| ApiError::of_subscribe(error, request))?,
         place_of,
