@@ -21,5 +21,6 @@ pub mod process;
 pub mod scenario;
 pub mod serial;
 pub mod tmpfs;
+pub mod usage;
 pub mod wait;
 pub mod workload;
