@@ -1,9 +1,9 @@
 //! Power cuts, and disks that fail or lie: the nodes' data lie on file systems that forget what was
 //! not synced (`headwater_cluster_tests::disk`).
 //!
-//! What is acknowledged has been synced by a majority, so nothing acknowledged may be missing after
-//! the power of all nodes was cut at once. That these tests would notice a missing sync, the lying
-//! disks at the end show. `POWER_SEED` and `POWER_ROUNDS` repeat or prolong the cuts.
+//! A majority has synced what is acknowledged, so nothing acknowledged may be missing after the
+//! power of all nodes was cut at once. The tests of lying disks, at the end, show that a missing
+//! sync would be noticed. `POWER_SEED` and `POWER_ROUNDS` repeat or prolong the cuts.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
