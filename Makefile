@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
+.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 # Needs no network, no root and no other service, and installs nothing. (Some tests call curl.)
 check: fmt-check lint unit ## Format, lint, unit and API tests: what every change must pass, in minutes
 
-test: system check deny conformance openapi clients deployment faults chaos-smoke hostile-short compose-test ## Everything that must pass; installs what it needs
+test: system check slow deny conformance openapi clients deployment faults chaos-smoke hostile-short compose-test ## Everything that must pass; installs what it needs
 
 fmt: ## Format the sources
 	cargo fmt --all
@@ -44,15 +44,20 @@ fmt-check:
 	cargo fmt --all -- --check
 
 lint: ## Clippy, warnings are errors
-	$(CARGO) clippy --workspace --all-targets --test faults --test hostile --test compose --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --test tls --test transfer --test revoked_answers --test faults --test hostile \
+		--test compose --locked -- -D warnings
 
 # Always the whole workspace and always as tests, so that every duty builds the dependencies with
 # the same features, once: `cargo build` leaves out the features that only tests need, and would
 # build many dependencies a second time.
 DEBUG_BUILD := $(CARGO) test --workspace --locked --no-run
 
+# Tests wait for disks and for each other's nodes more than they work.
 unit: ## Unit and integration tests, and the examples of the documentation
-	$(CARGO) test --workspace --locked
+	export RUST_TEST_THREADS=$$((2 * $$(nproc))); $(CARGO) test --workspace --locked
+
+slow: ## Tests of the API that wait for minutes: TLS, transfers, answers to readers who lost a right
+	$(CARGO) test --workspace --locked --test tls --test transfer --test revoked_answers
 
 faults: system ## Faults against real processes
 	# They start the binary of this profile; it must be there and new.

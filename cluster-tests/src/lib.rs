@@ -24,5 +24,6 @@ pub mod readers;
 pub mod scenario;
 pub mod serial;
 pub mod tmpfs;
+pub mod usage;
 pub mod wait;
 pub mod workload;

@@ -15,7 +15,6 @@ mod door;
 mod frames;
 mod gets_in;
 mod honest;
-mod memory;
 mod one_node;
 mod slow_readers;
 mod three_nodes;

@@ -11,7 +11,6 @@ use headwater_cluster_tests::serial;
 use crate::Form;
 use crate::attack::{self, Attack};
 use crate::door::Door;
-use crate::memory::Memory;
 use crate::trial::{self, Doors, Judged};
 
 /// A debug build takes minutes to write these pages, and honest clients wait for its cores: the
@@ -25,9 +24,6 @@ const MUCH_WORK: [&str; 4] = [
 
 /// Whether an attack is left out of this run.
 fn is_left_out(attack: &Attack, judged: Judged) -> bool {
-    if std::env::var("HOSTILE_ONLY").is_ok_and(|only| attack.name != only) {
-        return true;
-    }
     let is_too_much = judged == Judged::Outcome && MUCH_WORK.contains(&attack.name);
     if is_too_much {
         // Not by `eprintln!`, whose lines are not shown when a test passes.
@@ -44,8 +40,8 @@ async fn all_attacks(tls: bool, judged: Judged) -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
     let mut cluster = Cluster::started(1, Options { tls, ..Options::default() }).await?;
     let door = Door::of(&cluster, 1)?;
-    let attacked_memory = Memory::of(cluster.pid(1)?);
-    let doors = Doors { attacked: &door, attacked_memory, honest: &door };
+    let attacked_pid = cluster.pid(1)?;
+    let doors = Doors { attacked: &door, attacked_pid, honest: &door };
     let mut faults = Vec::new();
     for attack in attack::all().iter().filter(|attack| attack.needs_tls == tls && !is_left_out(attack, judged)) {
         faults.extend(trial::faults(&doors, attack, form, judged).await);

@@ -6,7 +6,6 @@ use headwater_cluster_tests::serial;
 use crate::Form;
 use crate::attack::{self, Attack};
 use crate::door::Door;
-use crate::memory::Memory;
 use crate::trial::{self, Doors, Judged};
 
 /// What the short form has of them: one that holds places, and one that makes the node work.
@@ -30,8 +29,8 @@ async fn attack_one_of_three(attacked: Attacked) -> anyhow::Result<()> {
         Attacked::Follower => (follower, leader),
     };
     let (attacked_door, honest_door) = (Door::of(&cluster, attacked)?, Door::of(&cluster, honest)?);
-    let attacked_memory = Memory::of(cluster.pid(attacked)?);
-    let doors = Doors { attacked: &attacked_door, attacked_memory, honest: &honest_door };
+    let attacked_pid = cluster.pid(attacked)?;
+    let doors = Doors { attacked: &attacked_door, attacked_pid, honest: &honest_door };
     let mut faults = Vec::new();
     for attack in attack::all().iter().filter(is_due) {
         faults.extend(trial::faults(&doors, attack, form, Judged::Rates).await);

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use headwater_cluster_tests::usage;
 
 use crate::Form;
 use crate::attack::{self, Attack};
 use crate::door::Door;
 use crate::honest::{self, Figures};
-use crate::memory::{Memory, mib};
 
 /// Delays below this are the noise of a busy machine: twice nothing is nothing.
 const LEAST_DELAY: Duration = Duration::from_millis(25);
@@ -16,8 +16,10 @@ const LEAST_DELAY: Duration = Duration::from_millis(25);
 /// Trials of one attack.
 const ATTEMPTS: usize = 3;
 
-/// Memory counts as settled when it grows by less than this in [`SETTLED_FOR`].
+/// A node has done what the attack asked for at once, and holds the rest, when within
+/// [`SETTLED_FOR`] its memory grows by less than this and it works for less than that.
 const SETTLED_BYTES: u64 = 4 << 20;
+const SETTLED_WORK: Duration = Duration::from_millis(100);
 const SETTLED_FOR: Duration = Duration::from_millis(500);
 
 /// What has not settled by then is judged as it is.
@@ -53,7 +55,7 @@ pub(crate) enum Judged {
 pub(crate) struct Doors<'a> {
     /// Is attacked.
     pub(crate) attacked: &'a Door,
-    pub(crate) attacked_memory: Memory,
+    pub(crate) attacked_pid: u32,
     /// Serves honest clients.
     pub(crate) honest: &'a Door,
 }
@@ -82,30 +84,40 @@ pub(crate) async fn faults(doors: &Doors<'_>, attack: &Attack, form: Form, judge
 
 async fn run(doors: &Doors<'_>, attack: &Attack, form: Form) -> anyhow::Result<Trial> {
     let connections = form.connections();
-    let memory = doors.attacked_memory;
+    let pid = doors.attacked_pid;
     let before = honest::work(doors.honest, form.period()).await?;
-    let resident = memory.resident()?;
-    memory.forget_peak()?;
+    let resident = resident(pid)?;
+    usage::forget_highest_resident(pid)?;
     let held =
         tokio::time::timeout(attack::BEGIN_LIMIT, (attack.begin)(doors.attacked.with_small_buffers(), connections));
     let held = held.await.context("the attack did not begin in time")??;
-    settle(memory).await?;
+    settle(pid).await?;
     let beside = honest::work(doors.honest, form.period()).await?;
-    let grown_bytes = memory.peak()?.saturating_sub(resident);
+    let grown_bytes = usage::resident_bytes(pid)?.1.saturating_sub(resident);
     drop(held);
     let after = recovered(doors.honest, form).await?;
     let bound_bytes = attack.bound.bytes(connections);
     Ok(Trial { name: attack.name, connections, before, beside, after, grown_bytes, bound_bytes })
 }
 
-/// Waits until the memory no longer grows.
-async fn settle(memory: Memory) -> anyhow::Result<()> {
+fn resident(pid: u32) -> anyhow::Result<u64> {
+    Ok(usage::resident_bytes(pid)?.0)
+}
+
+/// Bytes as people read them.
+fn mib(bytes: u64) -> u64 {
+    bytes >> 20
+}
+
+/// Waits until the node has answered what was asked at once, as it would answer anybody: what is
+/// judged is what it costs to go on beside those who hold on to it, or keep it at work.
+async fn settle(pid: u32) -> anyhow::Result<()> {
     let started = Instant::now();
-    let mut last = memory.resident()?;
+    let mut last = (resident(pid)?, usage::cpu_time(pid)?);
     while started.elapsed() < SETTLE_LIMIT {
         tokio::time::sleep(SETTLED_FOR).await;
-        let now = memory.resident()?;
-        if now < last + SETTLED_BYTES {
+        let now = (resident(pid)?, usage::cpu_time(pid)?);
+        if now.0 < last.0 + SETTLED_BYTES && now.1 < last.1 + SETTLED_WORK {
             break;
         }
         last = now;

@@ -34,18 +34,8 @@ use crate::trace::Traces;
 pub(crate) struct AppState {
     /// What can be asked for.
     pub(crate) router: Arc<Router>,
-    /// What is done with streams.
-    pub(crate) streams: Streams,
-    /// Groups of competing consumers.
-    pub(crate) consumers: Consumers,
-    /// What is seen of the cluster this node is part of.
-    pub(crate) cluster: ClusterView,
-    /// Users and access lists.
-    pub(crate) access: Access,
-    /// What removes what nobody can see.
-    pub(crate) scavenger: Scavenger,
-    /// Copies of all that this node has.
-    pub(crate) backups: Backups,
+    /// The rooms below that handlers call.
+    pub(crate) rooms: Arc<Rooms>,
     /// The configuration.
     pub(crate) config: Arc<Config>,
     /// All metrics, for `/metrics`.
@@ -54,8 +44,6 @@ pub(crate) struct AppState {
     pub(crate) http_metrics: HttpMetrics,
     /// The log of requests that take long.
     pub(crate) slow_requests: SlowRequests,
-    /// Where traces begin.
-    pub(crate) traces: Traces,
     /// Memory for what is large.
     pub(crate) budgets: budgets::Budgets,
     /// Pages that were sent lately.
@@ -64,8 +52,6 @@ pub(crate) struct AppState {
     pub(crate) stats: Arc<resources::stats::Stats>,
     /// `host:port` in links when a request has no Host header.
     pub(crate) local_address: Arc<str>,
-    /// What operators tell the node.
-    pub(crate) control: Arc<Control>,
 }
 
 /// The rooms below that handlers call.
@@ -91,19 +77,12 @@ pub(crate) struct Rooms {
 impl AppState {
     /// The state of a node's HTTP API.
     pub(crate) fn new(rooms: Rooms, config: Arc<Config>, metrics: Arc<Metrics>, http_metrics: HttpMetrics) -> Self {
-        let Rooms { streams, consumers, cluster, access, scavenger, backups, control, traces } = rooms;
         let local_address = config.http_listen.to_string().into();
         let stats = Arc::new(resources::stats::Stats::new(config.data_dir.clone()));
         Self {
             router: Arc::new(Router::new(routes::ROUTES)),
-            streams,
-            consumers,
-            cluster,
-            access,
-            scavenger,
-            backups,
+            rooms: Arc::new(rooms),
             slow_requests: SlowRequests::new(config.live.clone()),
-            traces,
             budgets: budgets::Budgets::default(),
             config,
             metrics,
@@ -111,7 +90,6 @@ impl AppState {
             http_metrics,
             stats,
             local_address,
-            control,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use headwater_cluster_tests::client::{ADMIN, Client, EVENTS_JSON, basic};
+use headwater_cluster_tests::usage;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use tokio::task::JoinSet;
@@ -11,7 +12,6 @@ use tokio::task::JoinSet;
 use crate::Plan;
 use crate::headwater::{EVENT_BYTES, Headwater};
 use crate::load::median;
-use crate::processes;
 use crate::report::Section;
 
 /// Consumers, which take turns in the nodes that they ask.
@@ -49,11 +49,11 @@ pub(crate) async fn consumers(plan: &Plan) -> anyhow::Result<Section> {
     let mut costs = Vec::new();
     for _ in 0..rounds {
         let pids = headwater.pids()?;
-        let before = processes::cpu_time_of_all(&pids)?;
+        let before = usage::cpu_time_of_all(&pids)?;
         let started = Instant::now();
         let messages = round(&headwater, plan.round).await?;
         let passed = started.elapsed().as_secs_f64();
-        let used = processes::cpu_time_of_all(&pids)?.saturating_sub(before);
+        let used = usage::cpu_time_of_all(&pids)?.saturating_sub(before);
         rates.push(messages as f64 / passed);
         costs.push(used.as_micros() as f64 / messages.max(1) as f64);
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use headwater_cluster_tests::cluster::{Cluster, Options};
+use headwater_cluster_tests::usage;
 
 use crate::generator::{self, Load, Pace};
-use crate::processes;
 use crate::requests::Template;
 
 /// Streams over which appends are spread: neither one stream nor one stream per event is measured.
@@ -171,7 +171,7 @@ impl Headwater {
 
     /// Highest resident memory of each node's process so far, in bytes.
     pub(crate) fn peak_memory(&self) -> anyhow::Result<Vec<u64>> {
-        self.pids()?.into_iter().map(|pid| Ok(processes::resident_bytes(pid)?.1)).collect()
+        self.pids()?.into_iter().map(|pid| Ok(usage::resident_bytes(pid)?.1)).collect()
     }
 
     /// Waits until the flushes and compactions after a bulk load are done: all nodes together then
@@ -180,9 +180,9 @@ impl Headwater {
         let pids = self.pids()?;
         let deadline = tokio::time::Instant::now() + SETTLE_DEADLINE;
         loop {
-            let before = processes::cpu_time_of_all(&pids)?;
+            let before = usage::cpu_time_of_all(&pids)?;
             tokio::time::sleep(SETTLE_WINDOW).await;
-            let used = processes::cpu_time_of_all(&pids)?.saturating_sub(before);
+            let used = usage::cpu_time_of_all(&pids)?.saturating_sub(before);
             if used < SETTLE_WINDOW / 5 {
                 return Ok(());
             }
@@ -195,6 +195,6 @@ impl Headwater {
 
     /// Bytes written to disk by all nodes so far.
     pub(crate) fn written_bytes(&self) -> anyhow::Result<u64> {
-        self.pids()?.into_iter().map(processes::written_bytes).sum()
+        self.pids()?.into_iter().map(usage::written_bytes).sum()
     }
 }

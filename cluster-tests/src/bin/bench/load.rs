@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use headwater_cluster_tests::usage;
 use serde::Serialize;
 
 use crate::generator::{self, Load, Measured};
-use crate::processes;
 
 /// One side of a comparison.
 #[derive(Debug)]
@@ -120,11 +120,11 @@ pub(crate) async fn interleaved(contenders: &mut [Contender], rounds: usize) -> 
 /// One round of a contender.
 pub(crate) async fn one_round(contender: &mut Contender) -> anyhow::Result<Round> {
     let own = std::process::id();
-    let servers_before = processes::cpu_time_of_all(&contender.pids)?;
-    let own_before = processes::cpu_time(own)?;
+    let servers_before = usage::cpu_time_of_all(&contender.pids)?;
+    let own_before = usage::cpu_time(own)?;
     let measured = generator::run(contender.load.clone()).await?;
-    let servers = processes::cpu_time_of_all(&contender.pids)?.saturating_sub(servers_before);
-    let generator = processes::cpu_time(own)?.saturating_sub(own_before);
+    let servers = usage::cpu_time_of_all(&contender.pids)?.saturating_sub(servers_before);
+    let generator = usage::cpu_time(own)?.saturating_sub(own_before);
     contender.load.first_number += measured.sent;
     Ok(figures(&measured, servers, generator))
 }

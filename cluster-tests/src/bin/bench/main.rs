@@ -13,7 +13,6 @@ mod etcd;
 mod generator;
 mod headwater;
 mod load;
-mod processes;
 
 mod report;
 mod requests;

@@ -63,11 +63,13 @@ pub(crate) struct Held {
     _tasks: JoinSet<()>,
 }
 
-/// All kinds.
+/// All kinds, or the one that `HOSTILE_ONLY` names.
 pub(crate) fn all() -> Vec<Attack> {
+    let only = std::env::var("HOSTILE_ONLY").ok();
     [idle::all(), unread::all(), heads::all(), bodies::all(), lists::all(), filters::all(), places::all()]
         .into_iter()
         .flatten()
+        .filter(|attack| only.as_ref().is_none_or(|only| attack.name == only))
         .collect()
 }
 

@@ -58,7 +58,7 @@ where
             // asked.
             Box::pin(async move {
                 let mut answer = answer(&state, &connection, request).await;
-                if state.control.leaving.is_cancelled() {
+                if state.rooms.control.leaving.is_cancelled() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer.map(|reply| Guarded::new(reply, (answering, in_use))))

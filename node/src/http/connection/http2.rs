@@ -144,7 +144,7 @@ impl Leave {
     /// For a connection that begins now. A client that comes although the node is leaving already
     /// has nowhere else to go.
     fn of(state: &AppState, shutdown: CancellationToken) -> Self {
-        let leaving = &state.control.leaving;
+        let leaving = &state.rooms.control.leaving;
         let leaving = if leaving.is_cancelled() { shutdown.clone() } else { leaving.clone() };
         Self { leaving, shutdown }
     }

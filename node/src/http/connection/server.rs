@@ -41,7 +41,7 @@ pub(crate) async fn serve(
         }
     })
     .await;
-    state.streams.close();
+    state.rooms.streams.close();
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some HTTP requests did not finish before the node stopped");
     }

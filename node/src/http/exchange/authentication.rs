@@ -30,7 +30,7 @@ pub(crate) async fn identify(state: &AppState, headers: &HeaderMap, peer: IpAddr
             return Err(ApiError::BadCredentials);
         };
         // On the heap: it is five times as large as the rest of this step, and rare.
-        return Ok(Caller::User(Box::pin(state.access.login(&login, &password, from)).await?));
+        return Ok(Caller::User(Box::pin(state.rooms.access.login(&login, &password, from)).await?));
     }
     let trusted = &state.config.trusted_auth_from;
     if !trusted.is_empty()

@@ -106,17 +106,17 @@ impl Request<'_> {
 
     /// The proof that the caller may run the node.
     pub(crate) async fn operator(&self) -> Result<Operator, ApiError> {
-        Ok(self.state.access.operator(&self.caller).await?)
+        Ok(self.state.rooms.access.operator(&self.caller).await?)
     }
 
     /// The proof that the caller may pass by access lists.
     pub(crate) async fn administrator(&self) -> Result<Administrator, ApiError> {
-        Ok(self.state.access.administrator(&self.caller).await?)
+        Ok(self.state.rooms.access.administrator(&self.caller).await?)
     }
 
     /// The answer that sends the client to the leader.
     pub(crate) fn to_leader(&self, hint: &LeaderHint) -> ApiError {
-        let address = self.state.cluster.clients_address(hint);
+        let address = self.state.rooms.cluster.clients_address(hint);
         let base = Base::of_node(self.headers, self.connection.scheme(), &address);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         ApiError::RedirectToLeader(format!("{}{path}", base.as_str()))

@@ -152,7 +152,7 @@ async fn exchange(
         Err(error) => return refused(error, NO_METHODS),
     };
     let Some(chosen) = choose(route, head) else { return refused(ApiError::NotAcceptable, NO_METHODS) };
-    if !route.audience.includes(&caller, state.access.admission()) {
+    if !route.audience.includes(&caller, state.rooms.access.admission()) {
         return refused(ApiError::NotAdmitted, allowed);
     }
     let (headers, uri, params) = (&head.headers, &head.uri, &params);

@@ -11,7 +11,7 @@ use crate::trace::Span;
 /// Begins the span of a request, if it is traced.
 pub(super) fn begin(state: &AppState, head: &Parts, route: &'static str, found: Option<&Found<'_>>) -> Option<Span> {
     let traceparent = || head.headers.get("traceparent")?.to_str().ok();
-    let mut span = state.traces.begin(route, traceparent)?;
+    let mut span = state.rooms.traces.begin(route, traceparent)?;
     span.set("http.request.method", head.method.to_string());
     span.set("url.path", logged_path(&head.uri).to_owned());
     if let Some((route, params)) = found.and_then(|found| found.served_by.as_ref()) {

@@ -54,6 +54,6 @@ pub(super) async fn answer(
 ) -> Result<Response<Reply>, ApiError> {
     let format = FeedFormat { filter: filter.as_ref().map(filter::query), ..FeedFormat::of_request(request, ALL) };
     let links = extract::links_of_log(request.headers);
-    let page = request.state.streams.read_all(&request.caller, filter, links, page, format).await;
+    let page = request.state.rooms.streams.read_all(&request.caller, filter, links, page, format).await;
     page::answer(request, page)
 }

@@ -64,7 +64,7 @@ async fn append(request: &Request<'_>, route: AppendRoute, body: Incoming) -> Re
     // The memory is kept until the append is decided, because the command is as large as the body.
     let (events, _memory) = request_body::read_events(request, body, format).await?;
     let append = Append { stream: &stream, expected_version, events, require_leader };
-    let appended = request.state.streams.append(request.client(), append).await;
+    let appended = request.state.rooms.streams.append(request.client(), append).await;
     let Appended { first_number, position } = appended.map_err(|error| ApiError::of_append(error, request))?;
     let mut answer = response::text(StatusCode::CREATED, "Created");
     response::set_location(&mut answer, &request.base().event(stream.as_str(), first_number));

@@ -37,7 +37,7 @@ pub(crate) async fn take(request: &Request<'_>, body: Incoming) -> Result<Respon
     let wanted = wanted(&body.bytes)?;
     let is_incremental = wanted.since.is_some();
     let administrator = request.administrator().await?;
-    let pieces = request.state.backups.begin(wanted, &administrator).await.map_err(|error| match error {
+    let pieces = request.state.rooms.backups.begin(wanted, &administrator).await.map_err(|error| match error {
         BackupError::Busy => ApiError::Conflict(error.to_string().into()),
         BackupError::NotReady => ApiError::NotReady,
         BackupError::Io(_) | BackupError::Open(_) | BackupError::Read(_) => {
@@ -48,7 +48,7 @@ pub(crate) async fn take(request: &Request<'_>, body: Incoming) -> Result<Respon
     let client = request.client();
     tracing::info!(target: "audit", is_incremental, who = ?client.login(), from = %client.address, "audit: backup");
     let (reply, sender) = Reply::in_pieces(None);
-    let reader = request.state.streams.reader_for_maintenance(&request.caller);
+    let reader = request.state.rooms.streams.reader_for_maintenance(&request.caller);
     tokio::spawn(send(pieces, sender, request.connection.answers.clone(), reader));
     Ok(response::with_reply(StatusCode::OK, TAR, reply))
 }
@@ -95,7 +95,7 @@ pub(crate) async fn hash(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
     };
     let (from, count) = (number(&request.params.number)?, number(&request.params.count)?);
     let administrator = request.administrator().await?;
-    let hash = request.state.backups.hash(from, from.saturating_add(count), &administrator).await?;
+    let hash = request.state.rooms.backups.hash(from, from.saturating_add(count), &administrator).await?;
     let body = serde_json::to_vec(&hash).unwrap_or_default();
     Ok(response::with_body(StatusCode::OK, MediaType::Json.header(), body))
 }

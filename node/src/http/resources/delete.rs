@@ -15,7 +15,7 @@ pub(crate) async fn stream(request: &Request<'_>) -> Result<Response<Reply>, Api
     let require_leader = extract::require_leader(request.headers)?;
     let kind = extract::delete_kind(request.headers)?;
     let delete = Delete { stream: &stream, expected_version, kind, require_leader };
-    let deleted = request.state.streams.delete(request.client(), delete).await;
+    let deleted = request.state.rooms.streams.delete(request.client(), delete).await;
     let Deleted { position } = deleted.map_err(|error| ApiError::of_delete(error, request))?;
     let mut answer = response::text(StatusCode::NO_CONTENT, "Stream deleted");
     answer.headers_mut().insert(response::ES_POSITION, HeaderValue::from(position));

@@ -34,7 +34,7 @@ pub(crate) async fn answer(request: &Request<'_>) -> Result<Response<Reply>, Api
     };
     let name = &request.params.stream;
     let groups = match StreamName::parse(&**name) {
-        Ok(stream) => request.state.consumers.of_stream(&stream).await,
+        Ok(stream) => request.state.rooms.consumers.of_stream(&stream).await,
         Err(_) => Ok(Vec::new()),
     };
     let groups = groups.map_err(|refusal| ApiError::of_refusal(refusal, request))?;

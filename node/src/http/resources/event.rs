@@ -33,7 +33,7 @@ fn with_json_errors(
 async fn stream_event(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let read = parse(request, extract::stream(&request.params.stream)?)?;
     let number = read.number;
-    match request.state.streams.read_event(&request.caller, read).await {
+    match request.state.rooms.streams.read_event(&request.caller, read).await {
         Ok(found) => Ok(render(request, number, found)),
         Err(error) => Err(ApiError::of_read_event(error, request)),
     }
@@ -44,7 +44,7 @@ async fn metadata_event(request: &Request<'_>) -> Result<Response<Reply>, ApiErr
     let metastream = extract::metastream(&request.params.stream, || ApiError::BadRequest(reason.into()))?;
     let read = parse(request, metastream)?;
     let number = read.number;
-    match request.state.streams.read_event(&request.caller, read).await {
+    match request.state.rooms.streams.read_event(&request.caller, read).await {
         Ok(found) => Ok(render(request, number, found)),
         Err(ReadEventError::NoMetadata { is_public }) => Ok(no_metadata(request, Sharing::of(is_public))),
         Err(error) => Err(ApiError::of_read_event(error, request)),

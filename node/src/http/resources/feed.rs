@@ -78,6 +78,6 @@ pub(super) async fn page(
     let links = extract::links(request.headers)?;
     let page = page::request(request, count, start)?;
     let format = Kept::new(format, &request.state.kept_pages);
-    let page = request.state.streams.read_stream(&request.caller, stream, links, page, format).await;
+    let page = request.state.rooms.streams.read_stream(&request.caller, stream, links, page, format).await;
     page::answer(request, page)
 }

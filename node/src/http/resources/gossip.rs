@@ -12,8 +12,8 @@ use crate::http::format::json::Object;
 
 /// GET /gossip
 pub(crate) async fn members(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let status = request.state.cluster.status();
-    let cluster_id = request.state.cluster.cluster_id().unwrap_or_default();
+    let status = request.state.rooms.cluster.status();
+    let cluster_id = request.state.rooms.cluster.cluster_id().unwrap_or_default();
     let (ip, port) = split(&status.local.member.http_address);
     let mut answer = response::json(StatusCode::OK, |object| {
         // The newest first, as the reference sorts by end point descending.

@@ -19,13 +19,13 @@ pub(crate) async fn live(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
 
 /// GET /health/ready
 pub(crate) async fn ready(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let status = request.state.cluster.status();
+    let status = request.state.rooms.cluster.status();
     Ok(if status.ready { well() } else { unwell(status.not_ready_reason.unwrap_or_default()) })
 }
 
 /// GET /health/leader
 pub(crate) async fn leader(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let leads = request.state.cluster.leader() == Leader::Local;
+    let leads = request.state.rooms.cluster.leader() == Leader::Local;
     Ok(if leads { well() } else { unwell("not the leader".to_owned()) })
 }
 

@@ -60,7 +60,7 @@ async fn answer(
     let barrier = extract::read_barrier(request.headers)?;
     let closed = request.connection.closed.clone();
     let subscribe = Subscribe { source, start, barrier, longest_silence: KEEP_ALIVE_INTERVAL, closed };
-    let subscription = request.state.streams.subscribe(&request.caller, subscribe).await;
+    let subscription = request.state.rooms.streams.subscribe(&request.caller, subscribe).await;
     let live = Live {
         subscription: subscription.map_err(|error| ApiError::of_subscribe(error, request))?,
         place_of,

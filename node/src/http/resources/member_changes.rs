@@ -94,7 +94,7 @@ fn server_id(text: &str) -> Result<u16, ApiError> {
 async fn make(request: &Request<'_>, change: Change) -> Result<Response<Reply>, ApiError> {
     let client = request.client();
     tracing::info!(target: "audit", ?change, who = ?client.login(), from = %client.address, "audit: members: a change was asked for");
-    let done = request.state.cluster.change_members(&change, &request.caller).await;
+    let done = request.state.rooms.cluster.change_members(&change, &request.caller).await;
     let done = done.map_err(ApiError::of_member_change)?;
     Ok(response::json(StatusCode::OK, |object| object.string("done", &done)))
 }

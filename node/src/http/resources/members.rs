@@ -60,7 +60,7 @@ struct Member {
 
 /// GET /admin/cluster
 pub(crate) async fn overview(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let document = Document::of(request.state.cluster.overview());
+    let document = Document::of(request.state.rooms.cluster.overview());
     let body = serde_json::to_vec_pretty(&document).unwrap_or_default();
     let mut answer = response::with_body(StatusCode::OK, MediaType::Json.header(), body);
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

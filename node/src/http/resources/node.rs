@@ -30,7 +30,7 @@ pub(crate) async fn ping(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
 
 /// GET /info
 pub(crate) async fn info(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let status = request.state.cluster.status();
+    let status = request.state.rooms.cluster.status();
     Ok(response::json(StatusCode::OK, |object| {
         object.string("esVersion", "5.0.11.0");
         object.string("headwaterVersion", env!("CARGO_PKG_VERSION"));

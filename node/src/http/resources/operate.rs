@@ -13,7 +13,7 @@ use crate::http::exchange::response;
 /// POST /admin/shutdown: 200, and then the node stops as after SIGTERM.
 pub(crate) async fn shut_down(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let _operator = told(request, "this node was told to stop").await?;
-    request.state.control.shut_down.cancel();
+    request.state.rooms.control.shut_down.cancel();
     Ok(done())
 }
 
@@ -21,7 +21,7 @@ pub(crate) async fn shut_down(request: &Request<'_>) -> Result<Response<Reply>, 
 /// nothing to do.
 pub(crate) async fn resign(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let _operator = told(request, "this node was told to hand over leadership").await?;
-    match request.state.cluster.resign().await {
+    match request.state.rooms.cluster.resign().await {
         Ok(()) => Ok(done()),
         Err(error @ HandOverError::NoSuccessor) => Err(ApiError::Conflict(error.to_string().into())),
         Err(HandOverError::NotTaken) => Err(ApiError::NotReady),
@@ -33,14 +33,14 @@ pub(crate) async fn set_priority(request: &Request<'_>) -> Result<Response<Reply
     let number = request.params.number.as_deref().unwrap_or_default();
     let priority: i32 = number.parse().map_err(|_| ApiError::BadRequest("nodePriority must be an integer.".into()))?;
     let _operator = told(request, "the priority of this node was changed").await?;
-    request.state.cluster.set_priority(priority);
+    request.state.rooms.cluster.set_priority(priority);
     Ok(done())
 }
 
 /// POST /admin/reloadconfig: does what SIGHUP does.
 pub(crate) async fn reload(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let _operator = told(request, "this node was told to load its files again").await?;
-    match (request.state.control.reload)().await {
+    match (request.state.rooms.control.reload)().await {
         Ok(()) => Ok(done()),
         Err(reason) => Ok(response::text(StatusCode::INTERNAL_SERVER_ERROR, &reason)),
     }
@@ -49,7 +49,7 @@ pub(crate) async fn reload(request: &Request<'_>) -> Result<Response<Reply>, Api
 /// POST /admin/mergeindexes: rewrites the tables of the index in the background.
 pub(crate) async fn merge_indexes(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let operator = told(request, "the indexes of this node are merged").await?;
-    let id = request.state.scavenger.merge_indexes(&operator);
+    let id = request.state.rooms.scavenger.merge_indexes(&operator);
     Ok(response::json(StatusCode::OK, |object| object.string("mergeIndexesId", &id.to_string())))
 }
 

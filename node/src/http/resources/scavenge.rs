@@ -16,7 +16,7 @@ pub(crate) async fn start(request: &Request<'_>) -> Result<Response<Reply>, ApiE
     whole_number(request, "startFromChunk", 0, "startFromChunk must be a positive integer")?;
     whole_number(request, "threads", 1, "threads must be a 1 or above")?;
     let operator = request.operator().await?;
-    let id = request.state.scavenger.start(&operator).await.map_err(ApiError::of_scavenge)?;
+    let id = request.state.rooms.scavenger.start(&operator).await.map_err(ApiError::of_scavenge)?;
     let client = request.client();
     tracing::info!(target: "audit", %id, who = ?client.login(), from = %client.address, "audit: a scavenge was started");
     Ok(response::json(StatusCode::OK, |object| object.string("scavengeId", &id.to_string())))
@@ -26,7 +26,7 @@ pub(crate) async fn start(request: &Request<'_>) -> Result<Response<Reply>, ApiE
 pub(crate) async fn stop(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let id = request.params.guid.as_deref().and_then(|guid| Uuid::parse_str(guid).ok()).ok_or(ApiError::NotFound)?;
     let operator = request.operator().await?;
-    request.state.scavenger.stop(id, &operator).await.map_err(ApiError::of_scavenge)?;
+    request.state.rooms.scavenger.stop(id, &operator).await.map_err(ApiError::of_scavenge)?;
     let client = request.client();
     tracing::info!(target: "audit", %id, who = ?client.login(), from = %client.address, "audit: a scavenge was stopped");
     Ok(response::json(StatusCode::OK, |object| object.string("scavengeId", &id.to_string())))
@@ -45,7 +45,7 @@ pub(crate) async fn last(request: &Request<'_>) -> Result<Response<Reply>, ApiEr
 
 async fn newest(request: &Request<'_>) -> Result<Option<Run>, ApiError> {
     let operator = request.operator().await?;
-    request.state.scavenger.newest(&operator).await.map_err(ApiError::of_scavenge)
+    request.state.rooms.scavenger.newest(&operator).await.map_err(ApiError::of_scavenge)
 }
 
 fn whole_number(request: &Request<'_>, name: &str, least: u64, otherwise: &'static str) -> Result<(), ApiError> {

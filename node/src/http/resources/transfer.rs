@@ -38,7 +38,7 @@ pub(crate) async fn import(request: &Request<'_>, body: Incoming) -> Result<Resp
         })?
     };
     let import = import.map_err(|reason| ApiError::BadRequest(reason.into()))?;
-    match request.state.streams.import(request.client(), import).await {
+    match request.state.rooms.streams.import(request.client(), import).await {
         Ok(Imported { stored, present, position }) => {
             let mut answer = response::json(StatusCode::OK, |object| {
                 object.number("stored", stored);
@@ -102,11 +102,11 @@ pub(crate) async fn export(request: &Request<'_>) -> Result<Response<Reply>, Api
     };
     if let Some(after) = request.query("ends-after") {
         let after = Some(after).filter(|after| !after.is_empty());
-        let ends = request.state.streams.export_ends(request.client(), source, after).await;
+        let ends = request.state.rooms.streams.export_ends(request.client(), source, after).await;
         let ends = ends.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
         return Ok(answer(request, lines_of_ends(&ends), ends.answer));
     }
-    let page = request.state.streams.export(request.client(), source, from).await;
+    let page = request.state.rooms.streams.export(request.client(), source, from).await;
     let page = page.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
     Ok(answer(request, lines(&page), page.answer))
 }

@@ -64,7 +64,7 @@ async fn take(
     count: usize,
     wait: Option<Duration>,
 ) -> Result<Vec<Delivery>, ConsumeError> {
-    let consumers = &request.state.consumers;
+    let consumers = &request.state.rooms.consumers;
     if wait.is_some() {
         let _news = timing::phase(Phase::News);
         let taking = consumers.take(request.client(), name, Take { count, wait });
@@ -101,7 +101,7 @@ pub(crate) async fn give_back(request: &Request<'_>) -> Result<Response<Reply>, 
 /// 202, whether or not there is anything to settle: but never where it was not heard of.
 async fn settle(request: &Request<'_>, ids: &[Uuid], settlement: Settlement) -> Result<Response<Reply>, ApiError> {
     let name = super::group(request)?;
-    match request.state.consumers.settle(request.client(), &name, ids, settlement).await {
+    match request.state.rooms.consumers.settle(request.client(), &name, ids, settlement).await {
         Ok(()) | Err(ConsumeError::DoesNotExist) => Ok(response::status_only(StatusCode::ACCEPTED, "")),
         Err(error) => Err(ApiError::of_consume(error, request)),
     }

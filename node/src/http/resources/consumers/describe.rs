@@ -43,7 +43,7 @@ pub(crate) async fn of_stream(request: &Request<'_>) -> Result<Response<Reply>, 
 /// GET /subscriptions/{stream}/{group}/info
 pub(crate) async fn info(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let name = super::group(request)?;
-    let found = request.state.consumers.describe(request.client(), &name).await;
+    let found = request.state.rooms.consumers.describe(request.client(), &name).await;
     let found = found.map_err(|refusal| ApiError::of_refusal(refusal, request))?;
     let group = found.ok_or(ApiError::NotFound)?;
     let base = request.base();
@@ -104,7 +104,7 @@ async fn groups(
     let (mut groups, mut offset) = (Vec::new(), page.offset);
     loop {
         let count = (end - offset).min(LISTED_AT_A_TIME);
-        let (more, total) = request.state.consumers.list(request.client(), stream, offset, count).await?;
+        let (more, total) = request.state.rooms.consumers.list(request.client(), stream, offset, count).await?;
         groups.extend(more);
         offset = offset.saturating_add(count);
         if offset >= end.min(total) {

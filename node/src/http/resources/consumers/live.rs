@@ -30,7 +30,7 @@ pub(super) async fn stream(request: &Request<'_>) -> Result<Response<Reply>, Api
         longest_silence: KEEP_ALIVE_INTERVAL,
         closed: request.connection.closed.clone(),
     };
-    let consumption = request.state.consumers.consume(request.client(), &name, consume).await;
+    let consumption = request.state.rooms.consumers.consume(request.client(), &name, consume).await;
     let live = Live {
         consumption: consumption.map_err(|error| ApiError::of_consume(error, request))?,
         name,

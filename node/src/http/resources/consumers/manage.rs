@@ -50,7 +50,7 @@ impl Change {
 pub(crate) async fn create(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
     let name = super::group(request)?;
     let outcome = match Wanted::read(request, body).await? {
-        Wanted::Settings(settings) => request.state.consumers.create(request.client(), &name, &settings).await,
+        Wanted::Settings(settings) => request.state.rooms.consumers.create(request.client(), &name, &settings).await,
         Wanted::UnknownStrategy(strategy) => match may_change(request, &name).await {
             Err(ChangeError::DoesNotExist) => Err(unknown_strategy(&strategy)),
             Ok(()) => Err(ChangeError::AlreadyExists),
@@ -64,7 +64,7 @@ pub(crate) async fn create(request: &Request<'_>, body: Incoming) -> Result<Resp
 pub(crate) async fn update(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
     let name = super::group(request)?;
     let outcome = match Wanted::read(request, body).await? {
-        Wanted::Settings(settings) => request.state.consumers.update(request.client(), &name, &settings).await,
+        Wanted::Settings(settings) => request.state.rooms.consumers.update(request.client(), &name, &settings).await,
         Wanted::UnknownStrategy(strategy) => {
             may_change(request, &name).await.and_then(|()| Err(unknown_strategy(&strategy)))
         }
@@ -75,7 +75,7 @@ pub(crate) async fn update(request: &Request<'_>, body: Incoming) -> Result<Resp
 /// DELETE /subscriptions/{stream}/{group}
 pub(crate) async fn delete(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let name = super::group(request)?;
-    let outcome = request.state.consumers.delete(request.client(), &name).await;
+    let outcome = request.state.rooms.consumers.delete(request.client(), &name).await;
     told(request, Change::Delete, &name, outcome)
 }
 
@@ -84,13 +84,13 @@ pub(crate) async fn replay_parked(request: &Request<'_>) -> Result<Response<Repl
     let name = super::group(request)?;
     let refused = |_| ApiError::BadRequest("stopAt must be the number of an event".into());
     let stop_at = request.query("stopAt").map(|text| extract::number(&text)).transpose().map_err(refused)?;
-    let outcome = request.state.consumers.replay_parked(request.client(), &name, stop_at).await;
+    let outcome = request.state.rooms.consumers.replay_parked(request.client(), &name, stop_at).await;
     told(request, Change::ReplayParked, &name, outcome)
 }
 
 /// POST /subscriptions/restart
 pub(crate) async fn restart(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    match request.state.consumers.restart(request.client()).await {
+    match request.state.rooms.consumers.restart(request.client()).await {
         Ok(()) => Ok(response::status_only(StatusCode::OK, "OK")),
         Err(error) => refusal(request, Change::Restart, error, ""),
     }
@@ -99,8 +99,8 @@ pub(crate) async fn restart(request: &Request<'_>) -> Result<Response<Reply>, Ap
 /// What would be said of a change with settings that are right: rights come first, then whether the
 /// group exists, then its strategy (contract/services 3.3).
 async fn may_change(request: &Request<'_>, name: &GroupName) -> Result<(), ChangeError> {
-    let consumers = &request.state.consumers;
-    let operator = request.state.access.operator(&request.caller).await;
+    let consumers = &request.state.rooms.consumers;
+    let operator = request.state.rooms.access.operator(&request.caller).await;
     operator.map_err(|error| ChangeError::Refused(error.into()))?;
     match consumers.describe(request.client(), name).await {
         Ok(Some(_)) => Ok(()),

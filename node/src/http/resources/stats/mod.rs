@@ -55,12 +55,12 @@ pub(crate) async fn connections(request: &Request<'_>) -> Result<Response<Reply>
 /// has opened to it
 pub(crate) async fn replication(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
     let Some(sample) = sample(request).await else { return Ok(no_sample()) };
-    let followers = request.state.cluster.followers().into_iter();
+    let followers = request.state.rooms.cluster.followers().into_iter();
     Ok(answer(&followers.map(|follower| subscription(&follower, &sample)).collect()))
 }
 
 async fn sample(request: &Request<'_>) -> Option<Arc<Sample>> {
-    request.state.stats.sample(&request.state.cluster).await
+    request.state.stats.sample(&request.state.rooms.cluster).await
 }
 
 fn no_sample() -> Response<Reply> {

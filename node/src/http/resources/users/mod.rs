@@ -17,13 +17,13 @@ use crate::http::exchange::{extract, response};
 
 /// GET /users
 pub(crate) async fn list(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let users = request.state.access.list_users(&request.caller, min_position(request)?).await;
+    let users = request.state.rooms.access.list_users(&request.caller, min_position(request)?).await;
     Ok(with_links(request, answer::list(&users.map_err(ApiError::of_read_users)?, &request.base())))
 }
 
 /// GET /users/{user}
 pub(crate) async fn single(request: &Request<'_>) -> Result<Response<Reply>, ApiError> {
-    let (access, min_position) = (&request.state.access, min_position(request)?);
+    let (access, min_position) = (&request.state.rooms.access, min_position(request)?);
     let found = access.show_user(&request.caller, &request.params.user, min_position).await;
     Ok(with_links(request, answer::single(&found.map_err(ApiError::of_read_users)?.user, &request.base())))
 }
@@ -40,7 +40,7 @@ pub(crate) async fn current(request: &Request<'_>) -> Result<Response<Reply>, Ap
     if request.caller.principal().is_none() {
         return Err(ApiError::of_read_caller(ReadUsersError::Denied));
     }
-    let found = request.state.access.show_caller(&request.caller, min_position(request)?).await;
+    let found = request.state.rooms.access.show_caller(&request.caller, min_position(request)?).await;
     let found = found.map_err(ApiError::of_read_caller)?;
     Ok(answer::current(&found.user, found.time))
 }
@@ -49,7 +49,7 @@ pub(crate) async fn current(request: &Request<'_>) -> Result<Response<Reply>, Ap
 pub(crate) async fn create(request: &Request<'_>, body: Incoming) -> Result<Response<Reply>, ApiError> {
     let document = UserDocument::read(request, body).await?;
     let login = document.login_name.unwrap_or_default();
-    let change = request.state.access.change_user(request.client(), &login);
+    let change = request.state.rooms.access.change_user(request.client(), &login);
     let created = change.create(document.profile, document.password).await;
     let mut answer = changed(StatusCode::CREATED, &login, created)?;
     response::set_location(&mut answer, &answer::uri(&request.base(), &login));
@@ -94,7 +94,7 @@ pub(crate) async fn change_password(request: &Request<'_>, body: Incoming) -> Re
 
 /// The change of the user in the path.
 fn change<'a>(request: &'a Request<'_>) -> UserChange<'a> {
-    request.state.access.change_user(request.client(), &request.params.user)
+    request.state.rooms.access.change_user(request.client(), &request.params.user)
 }
 
 /// What became of a change of the user `login`.
