@@ -19,6 +19,7 @@ mod fuse;
 mod shared;
 mod volume;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -135,6 +136,11 @@ impl Disk {
             Ok(()) => session.join(),
             Err(_) => session.umount_and_join(),
         };
+        // What a session is told that waits for the next request of a mount which is gone.
+        let ended = ended.or_else(|error| match error.kind() {
+            io::ErrorKind::ConnectionAborted => Ok(()),
+            _ => Err(error),
+        });
         ended.with_context(|| format!("cannot unmount {}", self.mount_point.display()))
     }
 }

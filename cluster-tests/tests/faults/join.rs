@@ -1,7 +1,7 @@
 //! Servers that are added while the cluster runs: over TLS, and at another address than before.
 
 use headwater_cluster_tests::cluster::{Cluster, Options};
-use headwater_cluster_tests::history::{Answer, SentEvent};
+use headwater_cluster_tests::history::{Answer, Attempt, Recorder, SentEvent, Write};
 use headwater_cluster_tests::workload::{Rate, Workload};
 use headwater_cluster_tests::{scenario, serial, wait};
 
@@ -24,6 +24,22 @@ async fn transfer(cluster: &Cluster, id: u16) -> anyhow::Result<()> {
     let to = id.to_string();
     // It may lag for a moment, and is refused then.
     wait::until("the server leads", CHANGE_LIMIT, || async { command(cluster, 1, &["transfer", &to]).await }).await?;
+    Ok(())
+}
+
+/// One write through a node, which has to reach the leader.
+async fn write_through(cluster: &Cluster, id: u16, recorder: &Recorder) -> anyhow::Result<()> {
+    let event = SentEvent {
+        id: format!("e2222222-2222-4222-8222-22222222222{id}"),
+        event_type: "moved".to_owned(),
+        stored_data: "{}".to_owned(),
+    };
+    let (stream, events, sent_at) = ("moved".to_owned(), vec![event], recorder.now());
+    let answer = cluster.client().append(&cluster.base(id), &stream, ANY_VERSION, &events).await;
+    let is_acknowledged = matches!(answer, Answer::Acknowledged { .. });
+    anyhow::ensure!(is_acknowledged, "node {id} does not reach the leader: {answer:?}");
+    let attempts = vec![Attempt { node: id, sent_at, answered_at: recorder.now(), answer }];
+    recorder.write(Write { stream, expected_version: ANY_VERSION, events, must_be_refused: false, attempts });
     Ok(())
 }
 
@@ -96,16 +112,7 @@ async fn a_server_that_was_added_moves_to_another_address_with_its_data() -> any
     workload.progress(50, PROGRESS_LIMIT).await?;
     transfer(&cluster, 3).await?;
     for id in [1, 2] {
-        let event = SentEvent {
-            id: format!("e2222222-2222-4222-8222-22222222222{id}"),
-            event_type: "moved".to_owned(),
-            stored_data: "{}".to_owned(),
-        };
-        let answer = cluster.client().append(&cluster.base(id), "moved", ANY_VERSION, &[event]).await;
-        anyhow::ensure!(
-            matches!(answer, Answer::Acknowledged { .. }),
-            "node {id} does not reach the leader: {answer:?}"
-        );
+        write_through(&cluster, id, workload.recorder()).await?;
     }
     // It counts again: without it there would be no majority.
     cluster.kill(2).await?;
