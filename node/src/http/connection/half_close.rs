@@ -10,7 +10,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,6 +29,8 @@ const WRITTEN: u8 = 2;
 #[derive(Debug, Clone)]
 pub(super) struct Progress {
     phase: Arc<AtomicU8>,
+    /// A request was begun since the task of the connection was polled last.
+    has_had_turn: Arc<AtomicBool>,
     /// The client has closed its sending side.
     closed: CancellationToken,
 }
@@ -36,7 +38,23 @@ pub(super) struct Progress {
 impl Progress {
     /// Of a new connection; `closed` is cancelled when its client closes its sending side.
     pub(super) fn new(closed: CancellationToken) -> Self {
-        Self { phase: Arc::new(AtomicU8::new(IDLE)), closed }
+        Self { phase: Arc::new(AtomicU8::new(IDLE)), has_had_turn: Arc::default(), closed }
+    }
+
+    /// The task of the connection is polled.
+    pub(super) fn next_turn(&self) {
+        self.has_had_turn.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits until it is the turn of this connection again, if one of its requests was begun in
+    /// this one. hyper answers up to 16 at once that were sent one behind the other: a thousand
+    /// clients who do that would keep the node from others, and a leader from its followers, for
+    /// longer than an election takes.
+    pub(super) async fn turn(&self) {
+        if self.has_had_turn.swap(true, Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+            self.has_had_turn.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A request has come.
@@ -167,6 +185,17 @@ mod tests {
         let closed = CancellationToken::new();
         let progress = Progress::new(closed.clone());
         Ends { closed, progress: progress.clone(), node: HalfClose::new(node, progress, head()), client }
+    }
+
+    #[tokio::test]
+    async fn one_request_of_a_connection_has_its_turn_at_a_time() {
+        let progress = Progress::new(CancellationToken::new());
+        assert!(progress.turn().now_or_never().is_some());
+        let mut second = Box::pin(progress.turn());
+        assert!(second.as_mut().now_or_never().is_none());
+        progress.next_turn();
+        assert!(second.now_or_never().is_some());
+        assert!(progress.turn().now_or_never().is_none(), "the second one has had it");
     }
 
     #[tokio::test]

@@ -51,12 +51,14 @@ where
         let head = HeadMemory::new(&connection.heads);
         let guarded = HalfClose::new(StallGuard::new(stream, connection.clone()), progress.clone(), head);
         let peer = connection.peer;
+        let turns = progress.clone();
         let service = service_fn(move |request| {
             let (state, connection, in_use) = (state.clone(), connection.clone(), usage.begin());
-            let answering = progress.begin();
+            let (answering, turns) = (progress.begin(), progress.clone());
             // On the heap, because the connection would otherwise keep room for it while nothing is
             // asked.
             Box::pin(async move {
+                turns.turn().await;
                 let mut answer = answer(&state, &connection, request).await;
                 if state.rooms.control.leaving.is_cancelled() || state.rooms.cluster.is_removed() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -71,7 +73,11 @@ where
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(guarded), service);
         // On the heap, because the task would otherwise keep room for it twice.
-        let served = Box::pin(watcher.watch(served));
+        let mut served = Box::pin(watcher.watch(served));
+        let served = future::poll_fn(move |context| {
+            turns.next_turn();
+            served.as_mut().poll(context)
+        });
         async move {
             tokio::select! {
                 biased;
