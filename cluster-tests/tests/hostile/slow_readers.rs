@@ -11,10 +11,10 @@ use crate::Form;
 use crate::door::{Door, Protocol};
 
 /// Six times as long when it is read: control characters.
-const EVENT_BYTES: usize = 4 << 20;
+const EVENT_BYTES: usize = (4 << 20) - 1024;
 
 /// Least length of the answer.
-const ANSWER_BYTES: usize = 24 << 20;
+const ANSWER_BYTES: usize = 6 * EVENT_BYTES;
 
 /// Between two reads.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -36,7 +36,7 @@ async fn with_large_event() -> anyhow::Result<(Cluster, Door)> {
     let door = Door::of(&cluster, 1)?;
     let (line, id) = (door.request_line("POST", "/streams/large"), uuid::Uuid::new_v4());
     let head = format!("{line}Content-Type: application/octet-stream\r\nES-EventType: t\r\nES-EventId: {id}\r\n");
-    let answer = door.exchange(&head, &vec![1; EVENT_BYTES - 1024]).await?;
+    let answer = door.exchange(&head, &vec![1; EVENT_BYTES]).await?;
     anyhow::ensure!(answer.starts_with("HTTP/1.1 201 "), "{}", answer.lines().next().unwrap_or_default());
     Ok((cluster, door))
 }
