@@ -83,7 +83,8 @@ async fn a_reader_that_reads_nothing_is_cut_off() -> anyhow::Result<()> {
     connection.write_all(request(&door).as_bytes()).await?;
     let pid = cluster.pid(1)?;
     let started = Instant::now();
-    // Seen from outside: a socket of the node is gone. Its databases open and close files meanwhile.
+    // Seen from outside: a socket of the node is gone. Its databases open and close files
+    // meanwhile.
     let is_socket = |link: &std::path::PathBuf| link.to_string_lossy().starts_with("socket:");
     let sockets = || {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
