@@ -80,7 +80,9 @@ chaos: system ## Random faults of all kinds for half an hour, by random seeds, w
 	$(CHAOS_BUILD)
 	target/debug/chaos soak --hours 0.5
 
-chaos-soak: system ## The same for HOURS=n
+HOURS ?= 6
+
+chaos-soak: system ## The same for HOURS=n, 6 if none are given
 	$(CHAOS_BUILD)
 	target/debug/chaos soak --hours $(HOURS)
 
