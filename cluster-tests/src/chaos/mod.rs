@@ -16,5 +16,5 @@ mod upkeep;
 mod verdict;
 
 pub use nemesis::Nemesis;
-pub use run::{Request, run};
+pub use run::{BULK, Request, run};
 pub use verdict::{Outcome, Verdict};

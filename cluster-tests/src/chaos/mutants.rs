@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::nemesis::Nemesis;
-use super::run::{Request, run};
+use super::run::{BULK, Request, run};
 use super::verdict::{Outcome, Verdict};
 use crate::process::headwater_binary;
 use crate::readers::Load;
@@ -146,6 +146,7 @@ pub async fn try_one(mutant: &Mutant, seed: u64, directory: &Path) -> anyhow::Re
             nodes: 3,
             faults_for: Duration::from_secs(mutant.seconds),
             loads: Load::ALL.to_vec(),
+            bulk: BULK,
             nemeses: mutant.nemeses.to_vec(),
             directory: directory.join(format!("{}-{attempts}", mutant.name)),
             environment: vec![(VARIABLE.to_owned(), mutant.name.to_owned())],

@@ -40,8 +40,15 @@ const WRITES_PER_SECOND: u32 = 60;
 /// within the time limit of a request.
 const PAGE: usize = 512;
 
-/// Small snapshots and little log, so that nodes that were away need a snapshot.
-const SNAPSHOTS: [&str; 3] = ["--snapshot-log-bytes=150000", "--keep-log-bytes=50000", "--scavenge-interval-s=0"];
+/// Events in the largest write of the load `bulk`, where nothing else is asked for: what debug
+/// builds on two shared cores bear.
+pub const BULK: usize = 100;
+
+/// Log after which a snapshot is taken: little, so that nodes that were away need a snapshot.
+const SNAPSHOT_LOG_BYTES: usize = 150_000;
+
+/// About what a second of load adds to the log, for each event of its largest write.
+const LOG_BYTES_PER_BULK_EVENT: usize = 1_000;
 
 /// Log lines that faults provoke, besides those of the suite.
 const PROVOKED: &[&str] = &[
@@ -69,6 +76,8 @@ pub struct Request {
     pub faults_for: Duration,
     /// The load.
     pub loads: Vec<Load>,
+    /// Events in the largest write of the load `bulk`.
+    pub bulk: usize,
     /// The kinds of faults.
     pub nemeses: Vec<Nemesis>,
     /// Where the artefacts go.
@@ -88,17 +97,27 @@ impl Request {
             "nodes": self.nodes,
             "seconds": self.faults_for.as_secs(),
             "workload": loads,
+            "bulk": self.bulk,
             "nemesis": nemeses,
             "tls": self.tls,
         })
     }
 }
 
+/// Options of the nodes about snapshots: the more load, the longer the log between two of them.
+fn snapshots(bulk: usize) -> Vec<String> {
+    let bytes = SNAPSHOT_LOG_BYTES.max(bulk * LOG_BYTES_PER_BULK_EVENT);
+    let keep = bytes / 3;
+    let options =
+        [format!("snapshot-log-bytes={bytes}"), format!("keep-log-bytes={keep}"), "scavenge-interval-s=0".to_owned()];
+    options.map(|option| format!("--{option}")).to_vec()
+}
+
 /// Makes the run and writes its artefacts. An error is one of the harness or the machine; whatever
 /// the nodes do wrong is in the verdict.
 pub async fn run(request: &Request) -> anyhow::Result<Verdict> {
     let options = Options {
-        extra: SNAPSHOTS.map(str::to_owned).to_vec(),
+        extra: snapshots(request.bulk),
         links: Some(request.seed),
         environment: request.environment.clone(),
         tls: request.tls,
@@ -126,7 +145,7 @@ async fn strike_and_judge(request: &Request, cluster: Cluster, verdict: &mut Ver
     let writers_per_node = if appends { 2 } else { 0 };
     let writes_per_second = WRITES_PER_SECOND / u32::from(request.nodes);
     let workload = Workload::start(&cluster, Rate { writers_per_node, writes_per_second, payload_bytes: 1_000 })?;
-    let readers = Readers::start(&cluster, workload.recorder(), &request.loads)?;
+    let readers = Readers::start(&cluster, workload.recorder(), &request.loads, request.bulk)?;
     let recorder = workload.recorder().clone();
     let mut field = Field::new(cluster, recorder, NemesisLog::default());
     let stricken = strike(&mut field, request, verdict).await;

@@ -1,6 +1,7 @@
 //! Clients beside the plain load that look at nodes while faults happen: each kind is a task per
 //! node or session, which goes on asking whatever becomes of its node.
 
+mod bulk;
 mod heads;
 mod pages;
 mod polls;
@@ -33,6 +34,8 @@ pub enum Load {
     /// Appends with exact versions to streams of one writer, with any version to hot streams,
     /// repetitions and stale versions: [`crate::workload`].
     Appends,
+    /// Writes of many small events.
+    Bulk,
     /// Writes followed by reads that promise to see them, and reads by the leader on every node.
     Sessions,
     /// The same write through two nodes at once, and again much later.
@@ -49,13 +52,14 @@ pub enum Load {
 
 impl Load {
     /// All kinds, the default.
-    pub const ALL: [Self; 7] =
-        [Self::Appends, Self::Sessions, Self::Twins, Self::Heads, Self::Prefixes, Self::Pages, Self::Polls];
+    pub const ALL: [Self; 8] =
+        [Self::Appends, Self::Bulk, Self::Sessions, Self::Twins, Self::Heads, Self::Prefixes, Self::Pages, Self::Polls];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Appends => "appends",
+            Self::Bulk => "bulk",
             Self::Sessions => "sessions",
             Self::Twins => "twins",
             Self::Heads => "heads",
@@ -142,8 +146,9 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Starts readers of these kinds; the plain load is not among them.
-    pub fn start(cluster: &Cluster, recorder: &Recorder, loads: &[Load]) -> anyhow::Result<Self> {
+    /// Starts readers of these kinds; the plain load is not among them. `bulk` is the number of
+    /// events in the largest write of [`Load::Bulk`].
+    pub fn start(cluster: &Cluster, recorder: &Recorder, loads: &[Load], bulk: usize) -> anyhow::Result<Self> {
         let (observer, stopping) = (Observer::default(), Arc::<AtomicBool>::default());
         let mut tasks = JoinSet::new();
         for (node, _) in cluster.bases() {
@@ -160,6 +165,7 @@ impl Readers {
                 };
                 match load {
                     Load::Appends => {}
+                    Load::Bulk => drop(tasks.spawn(bulk::run(reader, bulk))),
                     Load::Sessions => sessions::start(&mut tasks, &reader),
                     Load::Twins => drop(tasks.spawn(twins::run(reader))),
                     Load::Heads => drop(tasks.spawn(heads::run(reader))),

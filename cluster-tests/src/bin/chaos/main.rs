@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
-use headwater_cluster_tests::chaos::{Nemesis, Outcome, Request, Verdict, mutants, run};
+use headwater_cluster_tests::chaos::{BULK, Nemesis, Outcome, Request, Verdict, mutants, run};
 use headwater_cluster_tests::readers::Load;
 use headwater_cluster_tests::serial;
 
@@ -36,6 +37,9 @@ struct One {
     /// Kinds of faults, separated by commas [default: all]
     #[arg(long, value_delimiter = ',')]
     nemesis: Vec<Nemesis>,
+    /// Events in the largest write of the load `bulk`
+    #[arg(long, default_value_t = BULK, value_parser = bulk_range())]
+    bulk: usize,
     /// For how long faults happen
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -59,6 +63,12 @@ enum Command {
         /// How long to go on
         #[arg(long)]
         hours: f64,
+        /// Events in the largest write of the load `bulk`
+        #[arg(long, default_value_t = BULK, value_parser = bulk_range())]
+        bulk: usize,
+        /// For how long faults happen in each run
+        #[arg(long, default_value_t = SOAK_SECONDS)]
+        seconds: u64,
     },
     /// A run for each deliberate fault, each of which has to fail; for a program with such faults
     Mutants {
@@ -102,6 +112,11 @@ const SMOKE: [(u64, &[Nemesis]); 2] = [
 /// For how long faults happen in one run of the smoke test, at least: each kind comes once.
 const SMOKE_SECONDS: u64 = 25;
 
+/// As a node takes them in one request.
+fn bulk_range() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=10_000)
+}
+
 /// For how long faults happen in one run of a soak.
 const SOAK_SECONDS: u64 = 180;
 
@@ -111,7 +126,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         None => one(arguments.one).await,
         Some(Command::Smoke) => smoke().await,
-        Some(Command::Soak { hours }) => soak(hours).await,
+        Some(Command::Soak { hours, bulk, seconds }) => soak(hours, bulk, seconds).await,
         Some(Command::Mutants { only, seed }) => all_mutants(&only, seed).await,
     }
 }
@@ -122,6 +137,7 @@ fn request(seed: u64, nodes: u16, seconds: u64, nemeses: &[Nemesis]) -> Request 
         nodes,
         faults_for: Duration::from_secs(seconds),
         loads: Load::ALL.to_vec(),
+        bulk: BULK,
         nemeses: nemeses.to_vec(),
         directory: std::env::temp_dir().join(format!("chaos-{seed}")),
         environment: Vec::new(),
@@ -133,7 +149,7 @@ async fn one(one: One) -> anyhow::Result<ExitCode> {
     let seed = one.seed.unwrap_or_else(rand::random);
     let or_all = |given: Vec<Nemesis>| if given.is_empty() { default_nemeses(one.tls) } else { given };
     let mut request = request(seed, one.nodes, one.seconds, &or_all(one.nemesis));
-    request.tls = one.tls;
+    (request.tls, request.bulk) = (one.tls, one.bulk);
     if !one.workload.is_empty() {
         request.loads = one.workload;
     }
@@ -176,12 +192,13 @@ async fn smoke() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn soak(hours: f64) -> anyhow::Result<ExitCode> {
+async fn soak(hours: f64, bulk: usize, seconds: u64) -> anyhow::Result<ExitCode> {
     let (started, limit) = (Instant::now(), Duration::from_secs_f64(hours * 3_600.0));
     let (mut runs, mut acknowledged, mut doubtful) = (0, 0, 0);
     while started.elapsed() < limit {
         let nodes = if runs % 2 == 0 { 3 } else { 5 };
-        let verdict = judged(&request(rand::random(), nodes, SOAK_SECONDS, &Nemesis::ALL)).await?;
+        let request = Request { bulk, ..request(rand::random(), nodes, seconds, &Nemesis::ALL) };
+        let verdict = judged(&request).await?;
         (runs, acknowledged) = (runs + 1, acknowledged + verdict.acknowledged);
         match verdict.outcome() {
             Outcome::Pass => {}
