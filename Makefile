@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
+.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants fuzz upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -92,6 +92,9 @@ chaos-mutants: system ## Runs against nodes with deliberate faults, each of whic
 	mkdir -p target/deliberate && cp target/debug/headwater target/deliberate/headwater
 	$(CHAOS_BUILD)
 	HEADWATER_BIN=$(CURDIR)/target/deliberate/headwater target/debug/chaos mutants
+
+fuzz: system ## Arbitrary bytes for whatever a node reads: MINUTES=n for all targets together, or for TARGET=x
+	@$(WITH_PREBUILT) scripts/fuzz
 
 upgrade: system ## A cluster of the last release is upgraded node by node under load, and taken back; part of faults
 	$(DEBUG_BUILD)

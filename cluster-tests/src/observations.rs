@@ -27,6 +27,8 @@ pub struct StreamRead {
     pub stream: String,
     /// When it was sent.
     pub sent_at: Duration,
+    /// When the answer had come.
+    pub answered_at: Duration,
     /// The number that it had to see at least.
     pub at_least: u64,
     /// The number that it saw; `None` if the stream had no event.

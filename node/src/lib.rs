@@ -35,6 +35,8 @@ mod descriptors;
 mod event;
 mod fatal;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod http;
 mod listen;
 mod log;

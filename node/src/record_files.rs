@@ -78,7 +78,7 @@ fn wrong_at(path: &Path, at: usize) -> String {
     format!("{} is damaged: the record at byte {at} has a wrong checksum or length", path.display())
 }
 
-fn manifest_named(current: &[u8]) -> Option<&str> {
+pub(crate) fn manifest_named(current: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(current).ok()?.strip_suffix('\n')?;
     let number = name.strip_prefix("MANIFEST-")?;
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
@@ -128,7 +128,7 @@ fn part_at(bytes: &[u8], at: usize, number: Option<u32>) -> Part {
 /// Where the first wrong record of a file begins that belongs to it: in one that is used once, any
 /// that is not cut off by the end of the file; in one that may be used again, one that another
 /// record follows.
-fn first_wrong(bytes: &[u8], number: Option<u32>) -> Option<usize> {
+pub(crate) fn first_wrong(bytes: &[u8], number: Option<u32>) -> Option<usize> {
     let mut at = 0;
     while at < bytes.len() {
         match part_at(bytes, at, number) {

@@ -207,6 +207,7 @@ async fn judge(
             verdict.stored = feeds.first().map_or(0, |feed| feed.events.len());
             verdict.violations.extend(check::data(history, &feeds));
             verdict.violations.extend(check::reads(history, seen, &feeds));
+            verdict.take(check::linearizable::check(history, seen, &feeds));
         }
     }
     verdict.violations.extend(check::availability::check(history, RESUME_LIMIT));

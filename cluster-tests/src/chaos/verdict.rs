@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::nemesis::Nemesis;
 use super::strike::Struck;
 use crate::check::Violation;
+use crate::check::linearizable::Opinion;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,16 @@ pub struct Verdict {
     pub stored: usize,
     /// Reads that were judged, by what they prove.
     pub(super) reads: BTreeMap<&'static str, usize>,
+    /// What was asked of the linearizability checker.
+    pub(super) windows: Windows,
+}
+
+/// Windows of the history that a linearizability checker has judged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Windows {
+    decided: usize,
+    operations: usize,
+    undecided: usize,
 }
 
 impl Verdict {
@@ -78,6 +89,19 @@ impl Verdict {
         }
     }
 
+    /// Takes over what the linearizability checker says. What it did not decide proves nothing.
+    pub(super) fn take(&mut self, opinion: Opinion) {
+        let Opinion { violations, decided, operations, undecided } = opinion;
+        self.windows = Windows { decided, operations, undecided: undecided.len() };
+        self.violations.extend(violations);
+        if let Some(first) = undecided.first() {
+            self.doubts.push(format!("whether it is linearizable was not decided {} times: {first}", undecided.len()));
+        }
+        if decided == 0 && self.acknowledged > 0 {
+            self.doubts.push("no window of the history was judged as linearizable or not".to_owned());
+        }
+    }
+
     pub(super) fn to_json(&self, request: Value) -> Value {
         let struck = self.struck.iter().map(|(nemesis, struck)| {
             (nemesis.name().to_owned(), json!({"tried": struck.tried, "happened": struck.happened}))
@@ -91,6 +115,11 @@ impl Verdict {
             "acknowledgedEvents": self.acknowledged,
             "storedEvents": self.stored,
             "reads": self.reads,
+            "linearizability": {
+                "windows": self.windows.decided,
+                "operations": self.windows.operations,
+                "undecided": self.windows.undecided,
+            },
             "faults": struck.collect::<serde_json::Map<_, _>>(),
             "doubts": self.doubts,
             "violations": violations.collect::<Vec<_>>(),
@@ -127,5 +156,18 @@ mod tests {
         verdict.violations.push(Violation::new("stored", "one is missing".to_owned()));
         assert_eq!(verdict.outcome(), Outcome::Fail);
         assert_eq!(verdict.to_json(Value::Null)["verdict"], "fail");
+    }
+
+    #[test]
+    fn a_window_that_was_not_decided_makes_a_run_unknown() {
+        let mut verdict = Verdict { acknowledged: 1, ..Verdict::default() };
+        verdict.take(Opinion { decided: 3, operations: 7, ..Opinion::default() });
+        assert_eq!(verdict.outcome(), Outcome::Pass);
+        verdict.take(Opinion { decided: 2, undecided: vec!["a".to_owned()], ..Opinion::default() });
+        assert_eq!(verdict.outcome(), Outcome::Unknown);
+        assert_eq!(verdict.to_json(Value::Null)["linearizability"]["undecided"], 1);
+        let mut verdict = Verdict { acknowledged: 1, ..Verdict::default() };
+        verdict.take(Opinion::default());
+        assert_eq!(verdict.outcome(), Outcome::Unknown, "nothing was judged");
     }
 }

@@ -7,6 +7,7 @@
 pub mod answered;
 pub mod availability;
 pub mod heads;
+pub mod linearizable;
 pub mod logs;
 pub mod numbering;
 pub mod once;

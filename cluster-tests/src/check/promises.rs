@@ -34,6 +34,7 @@ mod tests {
             promise: Promise::Leader,
             stream: "a".to_owned(),
             sent_at: Duration::ZERO,
+            answered_at: Duration::ZERO,
             at_least,
             seen,
         };

@@ -95,6 +95,7 @@ async fn ask_leader(reader: Reader, session: Session) {
 async fn read(reader: &Reader, node: u16, promise: Promise, stream: &str, at_least: u64, headers: &[(&str, &str)]) {
     let sent_at = reader.recorder.now();
     let Ok(seen) = reader.newest(node, stream, headers).await else { return };
-    let read = StreamRead { node, promise, stream: stream.to_owned(), sent_at, at_least, seen };
+    let answered_at = reader.recorder.now();
+    let read = StreamRead { node, promise, stream: stream.to_owned(), sent_at, answered_at, at_least, seen };
     reader.observer.add(|all| all.reads.push(read));
 }

@@ -14,6 +14,8 @@ mod archive;
 pub(crate) mod command;
 mod compare;
 pub(crate) mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hashes;
 pub(crate) mod manifest;
 mod pace;

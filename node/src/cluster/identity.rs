@@ -282,7 +282,7 @@ pub(crate) fn check(data_dir: &Path) -> Result<(), IdentityError> {
     }
 }
 
-fn encode(record: &stored::Identity) -> Vec<u8> {
+pub(super) fn encode(record: &stored::Identity) -> Vec<u8> {
     let mut bytes = record.encode_to_vec();
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend(checksum.to_le_bytes());
@@ -290,7 +290,7 @@ fn encode(record: &stored::Identity) -> Vec<u8> {
 }
 
 /// `None` when the bytes are damaged: a changed id would turn this disk into another node.
-fn decode(bytes: &[u8]) -> Option<stored::Identity> {
+pub(super) fn decode(bytes: &[u8]) -> Option<stored::Identity> {
     let (record, checksum) = bytes.split_last_chunk::<4>()?;
     (crc32c::crc32c(record) == u32::from_le_bytes(*checksum)).then(|| stored::Identity::decode(record).ok())?
 }

@@ -13,6 +13,8 @@
 mod assembly;
 mod clock;
 pub(crate) mod connector;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod groups;
 mod hand_over;
 mod handle;

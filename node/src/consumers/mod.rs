@@ -17,6 +17,8 @@ mod config_document;
 mod consumption;
 mod describing;
 mod figures;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod group;
 mod info;
 mod latencies;

@@ -32,7 +32,7 @@ const DELETED: u64 = i64::MAX as u64;
 /// What the newest event of the stream of settings says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+pub(super) struct Document {
     stream: String,
     group: String,
     settings: Settings,
@@ -120,8 +120,8 @@ pub(super) struct ParkedMessages {
 
 /// The metadata of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
-struct CheckpointMetadata {
-    progress: Progress,
+pub(super) struct CheckpointMetadata {
+    pub(super) progress: Progress,
 }
 
 /// Reads a group; `None` if there is none of this name.
@@ -142,9 +142,7 @@ pub(super) fn read(view: &ReadView<'_>, name: &GroupName) -> Result<Option<Store
         Versions { generation: event.number, checkpoint: newest.as_ref().map(|event| event.number), is_limited };
     let progress = newest.and_then(|event| {
         let metadata = serde_json::from_slice::<CheckpointMetadata>(&event.metadata);
-        // One of the original has no metadata: everything up to its number is done.
-        let bare = || read_place(&event.data).map(|done| Progress::starting_at((done + 1).max(0) as u64));
-        metadata.map(|of| of.progress).ok().or_else(bare)
+        metadata.map(|of| of.progress).ok().or_else(|| bare_progress(&event.data))
     });
     Ok(Some(Stored {
         name: name.clone(),
@@ -167,6 +165,14 @@ pub(crate) fn position(position: i64) -> String {
     format!("C:{position}/P:{position}")
 }
 
+/// What a checkpoint without metadata says, as the original stores one: everything up to its number
+/// is done.
+pub(super) fn bare_progress(data: &[u8]) -> Option<Progress> {
+    // Below 0 nothing is done yet.
+    let next = |done: i64| u64::try_from(done).map_or(0, |done| done + 1);
+    read_place(data).map(|done| Progress::starting_at(next(done)))
+}
+
 /// The place that [`place`] has written.
 fn read_place(data: &[u8]) -> Option<i64> {
     match serde_json::from_slice(data).ok()? {
@@ -183,7 +189,7 @@ pub(super) fn owner(view: &ReadView<'_>, name: &GroupName) -> Result<Option<Grou
 }
 
 /// The name of the group that these settings are of.
-fn named_in(settings: &[u8]) -> Option<GroupName> {
+pub(super) fn named_in(settings: &[u8]) -> Option<GroupName> {
     let document: Document = serde_json::from_slice(settings).ok()?;
     Some(GroupName { stream: StreamName::parse(document.stream).ok()?, group: document.group })
 }
@@ -391,6 +397,15 @@ fn command(appends: Vec<Append>) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoint_of_the_original_says_what_is_done_whatever_its_number() {
+        for (data, next) in
+            [("-1", 0), ("-9223372036854775808", 0), ("0", 1), ("\"C:41/P:41\"", 42), ("9223372036854775807", 1 << 63)]
+        {
+            assert_eq!(bare_progress(data.as_bytes()), Some(Progress::starting_at(next)), "{data}");
+        }
+    }
 
     #[test]
     fn groups_on_streams_are_stored_as_ever_and_those_on_the_log_are_none_to_who_knows_only_these() {

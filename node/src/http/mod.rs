@@ -5,6 +5,8 @@ mod connection;
 mod control;
 mod exchange;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod limits;
 mod resources;
 mod routes;

@@ -37,7 +37,7 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    fn encode(self) -> [u8; LENGTH] {
+    pub(super) fn encode(self) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
         bytes[..8].copy_from_slice(&self.end.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
@@ -46,7 +46,7 @@ impl Durable {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (end, rest) = bytes.split_first_chunk::<8>()?;
         let (sequence, rest) = rest.split_first_chunk::<8>()?;
         let checksum = u32::from_le_bytes(rest.try_into().ok()?);

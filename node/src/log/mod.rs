@@ -13,6 +13,8 @@
 
 mod disk;
 mod durable_mark;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod keys;
 pub(crate) mod offline;
 mod open;

@@ -4,7 +4,11 @@
 mod append;
 mod append_all;
 mod delete;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod import;
+#[cfg(any(test, fuzzing))]
+mod memory;
 mod metadata;
 mod on_store;
 mod raise_version;

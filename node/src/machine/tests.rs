@@ -2,7 +2,6 @@
 //! memory and state database against a model, and against each other where events are removed.
 
 mod imports;
-mod memory;
 mod model;
 mod node;
 mod removal;

@@ -10,6 +10,8 @@
 mod build;
 mod codec;
 mod consensus;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod log_record;
 mod log_storage;
 mod members;

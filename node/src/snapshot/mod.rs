@@ -10,6 +10,8 @@
 //! receiver needs afterwards is kept for it ([`outgoing`]).
 
 mod directory;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod kept;
 mod outgoing;
 mod policy;

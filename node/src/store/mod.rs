@@ -8,6 +8,8 @@ mod ends;
 pub(crate) mod event_id_row;
 pub(crate) mod event_row;
 mod forgotten;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod generation;
 mod head;
 mod headings;

@@ -12,7 +12,8 @@ use super::refusal::Refusal;
 use super::{RemoteCaller, Streams, audit};
 use crate::cluster::{EncodedCommand, Requester, Write};
 use crate::event::{
-    EventNumber, ImportRefusal, MAX_NUMBER, Position, RecordedEvent, StreamName, StreamNameError, WriteOutcome,
+    EventNumber, ImportRefusal, MAX_IMPORTED_NUMBER, MAX_NUMBER, Position, RecordedEvent, StreamName, StreamNameError,
+    WriteOutcome,
 };
 
 /// Events to store together, in this order.
@@ -96,6 +97,9 @@ impl Import {
         };
         let fits = match () {
             () if number > MAX_NUMBER => Err("its number is beyond the last one".to_owned()),
+            () if (MAX_IMPORTED_NUMBER + 1..MAX_NUMBER).contains(&number) => {
+                Err("its number leaves no room for later events: it may be 2^62-1 at most".to_owned())
+            }
             () if event_id.is_nil() => Err(EventError::EmptyId.to_string()),
             () => check_size(&event_type, data.len() + metadata.len()).map_err(|error| error.to_string()),
         };
@@ -124,8 +128,8 @@ impl Import {
             Ok(name) => name.into_string(),
             Err(reason) => return Err(ImportedEventError::Stream { stream, number: next_number, reason }),
         };
-        if !(1..=MAX_NUMBER).contains(&next_number) {
-            let reason = "a stream without its last event goes on at a number from 1 to 2^63-1".to_owned();
+        if !(1..=MAX_IMPORTED_NUMBER).contains(&next_number) {
+            let reason = "a stream without its last event goes on at a number from 1 to 2^62-1".to_owned();
             return Err(ImportedEventError::Event { stream, number: next_number, reason });
         }
         self.ends.push(ImportedEnd { stream, next_number });
@@ -173,5 +177,40 @@ impl Streams {
     pub(super) async fn authorize_maintenance(&self, caller: &crate::access::Caller) -> Result<(), Refusal> {
         self.access.administrator(caller).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn is_taken(number: EventNumber) -> bool {
+        let event = RecordedEvent {
+            position: 0,
+            stream: "s".to_owned(),
+            number,
+            event_id: Uuid::from_u128(1),
+            event_type: "t".to_owned(),
+            is_json: false,
+            time: crate::event::Ticks(0),
+            data: Bytes::new(),
+            metadata: Bytes::new(),
+        };
+        Import::default().push(event).is_ok()
+    }
+
+    #[test]
+    fn no_stream_is_imported_up_to_the_number_of_its_tombstone() {
+        for number in [0, MAX_IMPORTED_NUMBER, MAX_NUMBER] {
+            assert!(is_taken(number), "{number}");
+        }
+        for number in [MAX_IMPORTED_NUMBER + 1, MAX_NUMBER - 1, MAX_NUMBER + 1] {
+            assert!(!is_taken(number), "{number}");
+        }
+        for (next, is_taken) in [(0, false), (1, true), (MAX_IMPORTED_NUMBER, true), (MAX_NUMBER - 1, false)] {
+            assert_eq!(Import::default().push_end("s".to_owned(), next).is_ok(), is_taken, "{next}");
+        }
     }
 }

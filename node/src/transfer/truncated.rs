@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::event::{EventNumber, MAX_NUMBER, RecordedEvent, StreamMetadata, StreamNameRef};
+use crate::event::{EventNumber, MAX_IMPORTED_NUMBER, RecordedEvent, StreamMetadata, StreamNameRef};
 
 /// Truncated streams that a run remembers, at about 100 bytes each.
 const MAX_STREAMS: usize = 1_000_000;
@@ -28,7 +28,8 @@ impl Truncated {
         };
         let metadata = if event.is_json { StreamMetadata::parse(&event.data) } else { None };
         let before = metadata.and_then(|metadata| metadata.truncate_before);
-        match before.filter(|before| (1..MAX_NUMBER).contains(before)) {
+        // A larger one hides everything that will ever be there.
+        match before.filter(|before| (1..=MAX_IMPORTED_NUMBER).contains(before)) {
             Some(before) if self.streams.len() < MAX_STREAMS => {
                 self.streams.insert(described.as_str().to_owned(), before);
             }
@@ -74,6 +75,7 @@ mod tests {
             event("$$goes-on", 0, "{\"$tb\":10}"),
             event("goes-on", 9, ""),
             event("$$deleted", 0, "{\"$tb\":9223372036854775807}"),
+            event("$$hidden-for-ever", 0, "{\"$tb\":9223372036854775806}"),
             event("$$whole", 0, "{\"$tb\":3}"),
             event("$$whole", 1, "{}"),
         ] {

@@ -9,7 +9,7 @@ use crate::http::format::authority::is_host;
 use crate::http::limits::MAX_HEADER_BYTES;
 
 /// Answers a request whose head is too large or ambiguous.
-pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
+pub(in crate::http) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
     // hyper takes a larger head if it arrives in one piece.
     let (status, reason) = if head_bytes(request) > MAX_HEADER_BYTES {
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large")
@@ -23,7 +23,7 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Reply>> {
 
 /// Moves the authority of a target into Host, whose value it replaces (RFC 9112 3.2.2). Path and
 /// query remain as the target.
-pub(super) fn into_origin_form<B>(request: &mut Request<B>) {
+pub(in crate::http) fn into_origin_form<B>(request: &mut Request<B>) {
     let uri = std::mem::take(request.uri_mut());
     let mut parts = uri.into_parts();
     let authority = parts.authority.take().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
@@ -50,6 +50,10 @@ fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
     }
     if hosts.next().is_some() {
         return Some("More than one Host header.");
+    }
+    // It takes the place of Host.
+    if request.uri().authority().is_some_and(|authority| !is_host(authority.as_str())) {
+        return Some("Host of the target in wrong format.");
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked =
@@ -98,6 +102,17 @@ mod tests {
         }
         for name in [header::ACCESS_CONTROL_ALLOW_HEADERS, header::ACCESS_CONTROL_EXPOSE_HEADERS] {
             assert!(refused.headers().contains_key(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_authority_of_a_target_is_what_a_host_header_may_be() {
+        let is_refused = |target: &str| refusal(&Request::get(target).header("Host", "n").body(()).unwrap()).is_some();
+        for target in ["http://n/", "http://n:2113/", "http://[::1]:2113/", "/streams/http:%2F%2Fu@n"] {
+            assert!(!is_refused(target), "{target}");
+        }
+        for target in ["http://n:211z/", "http://n:70000/", "http://u@n/", "http://u:p@n:1/"] {
+            assert!(is_refused(target), "{target}");
         }
     }
 

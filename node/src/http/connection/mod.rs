@@ -3,7 +3,7 @@
 
 mod guarded;
 mod half_close;
-mod head;
+pub(super) mod head;
 mod head_memory;
 mod http1;
 mod http2;

@@ -15,7 +15,7 @@ use crate::http::limits::MAX_MEMBER_DOCUMENT_BYTES;
 /// What a body says of a new server.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NewServer {
+pub(in crate::http) struct NewServer {
     server: u16,
     raft: String,
     http: String,
@@ -29,15 +29,24 @@ impl NewServer {
         if body.bytes.len() > MAX_MEMBER_DOCUMENT_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
+        Self::parse(&body.bytes)
+    }
+
+    /// What the body of a request says.
+    ///
+    /// # Errors
+    /// 400 when it is no such document, or has an address that no member may have.
+    pub(in crate::http) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let refused = |reason: String| ApiError::BadRequest(reason.into());
-        let new: Self = serde_json::from_slice(&body.bytes).map_err(|error| refused(error.to_string()))?;
+        let new: Self = serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
         // The same rules as for a list of members.
         let text = format!("{}={}/{}", new.server, new.raft, new.http);
         text.parse::<MemberConfig>().map_err(refused)?;
         Ok(new)
     }
 
-    fn places(&self) -> Member {
+    /// Its addresses.
+    pub(in crate::http) fn places(&self) -> Member {
         Member::at(self.raft.as_str(), self.http.as_str())
     }
 }

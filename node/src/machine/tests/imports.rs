@@ -4,10 +4,10 @@ use bytes::Bytes;
 use headwater_proto::stored::{Command, Import, ImportProgress, ImportedEnd, ImportedEvent, Scavenge, command};
 use prost::Message;
 
-use super::memory::Memory;
 use super::rules::{append, delete, event};
 use crate::event::{ImportConflict, ImportRefusal, MAX_NUMBER, Ticks, WriteOutcome};
 use crate::machine::import::MAX_GAPS;
+use crate::machine::memory::Memory;
 use crate::machine::state::{Batch, View};
 use crate::store::StateWriter;
 

@@ -8,10 +8,10 @@ use headwater_proto::stored::{Command, command::Kind};
 use proptest::prelude::*;
 use prost::Message;
 
-use super::memory::Memory;
 use super::node::{Node, time_of};
 use super::rules::{append, copy_of, delete, deleted, erasing_delete, event, repeated, stored};
 use crate::event::{MAX_NUMBER, StreamMetadata, Ticks, WriteOutcome};
+use crate::machine::memory::Memory;
 use crate::store::Store;
 
 const TB_MAX: &str = r#"{"$tb":9223372036854775807}"#;

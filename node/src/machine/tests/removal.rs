@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::super::state::{Batch, View};
-use super::memory::Memory;
 use super::node::{Node, time_of};
 use super::rules::{append, delete, event};
 use crate::event::{MAX_NUMBER, RecordedEvent, StreamMetadata, Ticks, WriteOutcome};
+use crate::machine::memory::Memory;
 use crate::store::{ReadView, Store};
 
 fn scavenge(streams: &[&str], max_events: u32, forget_removed_before: Ticks) -> Command {

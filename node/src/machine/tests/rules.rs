@@ -4,8 +4,8 @@ use bytes::Bytes;
 use headwater_proto::stored::{Append, AppendAll, Command, Delete, NewEvent, command::Kind};
 use prost::Message;
 
-use super::memory::Memory;
 use crate::event::{MAX_NUMBER, RecordedEvent, StreamMetadata, Ticks, WriteOutcome};
+use crate::machine::memory::Memory;
 
 pub(super) fn event(id: u128, is_json: bool, data: &str) -> NewEvent {
     NewEvent {

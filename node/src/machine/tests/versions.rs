@@ -5,9 +5,9 @@ use prost::Message;
 
 use super::super::state::Damaged;
 use super::super::{apply, check_version};
-use super::memory::Memory;
 use super::node::Node;
 use crate::event::{ClusterVersion, Ticks, WriteOutcome};
+use crate::machine::memory::Memory;
 
 fn raise(version: u32) -> Command {
     Command::of_maintenance(Kind::RaiseVersion(RaiseVersion { version }))

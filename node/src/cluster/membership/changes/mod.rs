@@ -9,4 +9,4 @@ pub(in crate::cluster) mod completion;
 pub(in crate::cluster) mod decision;
 pub(in crate::cluster) mod leader;
 pub(in crate::cluster) mod request;
-mod wire;
+pub(in crate::cluster) mod wire;

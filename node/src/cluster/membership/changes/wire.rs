@@ -9,7 +9,7 @@ use super::leader::Outcome;
 use crate::transport::Member;
 
 /// The message of a change.
-pub(super) fn to_message(change: &Change) -> Message {
+pub(in crate::cluster) fn to_message(change: &Change) -> Message {
     match change.clone() {
         Change::Add { server, places, replica } => Message::Add(wire::AddMember {
             server: server.into(),
@@ -31,7 +31,7 @@ pub(super) fn to_message(change: &Change) -> Message {
 }
 
 /// The change of a message; `None` for one that this version does not know.
-pub(super) fn from_message(message: Option<Message>) -> Option<Change> {
+pub(in crate::cluster) fn from_message(message: Option<Message>) -> Option<Change> {
     let server = |id: u32| u16::try_from(id).ok().filter(|id| *id > 0);
     Some(match message? {
         Message::Add(add) => Change::Add {
@@ -57,7 +57,7 @@ pub(super) fn from_message(message: Option<Message>) -> Option<Change> {
 }
 
 /// The message of an outcome.
-pub(super) fn outcome_to_message(outcome: Outcome) -> wire::ChangeMembersResponse {
+pub(in crate::cluster) fn outcome_to_message(outcome: Outcome) -> wire::ChangeMembersResponse {
     let result = match outcome {
         Outcome::Done(sentence) => Answer::Done(sentence),
         Outcome::Refused(reason) => Answer::Refused(reason),
@@ -69,7 +69,7 @@ pub(super) fn outcome_to_message(outcome: Outcome) -> wire::ChangeMembersRespons
 }
 
 /// The outcome of a message; one that this version does not know leaves it open.
-pub(super) fn outcome_from_message(message: wire::ChangeMembersResponse) -> Outcome {
+pub(in crate::cluster) fn outcome_from_message(message: wire::ChangeMembersResponse) -> Outcome {
     match message.result {
         Some(Answer::Done(sentence)) => Outcome::Done(sentence),
         Some(Answer::Refused(reason)) => Outcome::Refused(reason),

@@ -7,7 +7,7 @@ mod describe;
 mod live;
 mod manage;
 mod parked;
-mod settings;
+pub(in crate::http) mod settings;
 
 pub(crate) use consume::{acknowledge, acknowledge_one, give_back, give_back_one, next, next_ones};
 pub(crate) use describe::{info, list, of_stream};

@@ -13,7 +13,7 @@ use crate::http::limits::MAX_GROUP_DOCUMENT_BYTES;
 
 /// What a request wants a group to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(in crate::http) enum Wanted {
     /// This.
     Settings(Settings),
     /// Nobody knows the strategy of this name.
@@ -33,7 +33,15 @@ impl Wanted {
         if body.bytes.len() > MAX_GROUP_DOCUMENT_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
-        let document = if request.body_type.is_json() { of_json(&body.bytes) } else { of_xml(&body.bytes) };
+        Self::of(&body.bytes, request.body_type.is_json())
+    }
+
+    /// What a body asks for; one that is no document asks for the defaults.
+    ///
+    /// # Errors
+    /// 400 for settings that no group can have.
+    pub(in crate::http) fn of(body: &[u8], is_json: bool) -> Result<Self, ApiError> {
+        let document = if is_json { of_json(body) } else { of_xml(body) };
         let document = document.unwrap_or_default();
         let wanted = document.settings.check();
         wanted.map_err(|error| ApiError::BadRequest(error.to_string().into()))?;

@@ -12,10 +12,10 @@ use crate::http::limits::MAX_USER_DOCUMENT_BYTES;
 
 /// What request bodies say; each route uses some of it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct UserDocument {
-    pub(super) login_name: Option<String>,
+pub(in crate::http) struct UserDocument {
+    pub(in crate::http) login_name: Option<String>,
     pub(super) profile: Profile,
-    pub(super) password: Option<String>,
+    pub(in crate::http) password: Option<String>,
     pub(super) current_password: Option<String>,
     pub(super) new_password: Option<String>,
 }
@@ -35,7 +35,7 @@ impl UserDocument {
 
     /// Names match in any case, unknown ones are ignored, null is as good as missing
     /// (contract/services 0.8).
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    pub(in crate::http) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let invalid = || ApiError::BadRequest("The request body is no user document.".into());
         let Members(members) = serde_json::from_slice(body).map_err(|_| invalid())?;
         let mut document = Self::default();

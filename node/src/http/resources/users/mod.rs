@@ -1,7 +1,7 @@
 //! The users API (contract/services 2).
 
 mod answer;
-mod document;
+pub(in crate::http) mod document;
 
 use document::UserDocument;
 use http::{Response, StatusCode};

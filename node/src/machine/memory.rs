@@ -6,10 +6,10 @@ use bytes::Bytes;
 use headwater_proto::stored::NewEvent;
 use uuid::Uuid;
 
-use super::super::state::{Batch, Damaged, View};
+use super::state::{Batch, Damaged, View};
 use crate::event::{
     ClusterVersion, EventNumber, MAX_NUMBER, Position, RecordedEvent, Recreation, Removable, RemovedEvents, StreamHead,
-    StreamMetadata, StreamNameRef, TOMBSTONE_EVENT_TYPE, Ticks,
+    StreamMetadata, TOMBSTONE_EVENT_TYPE, Ticks,
 };
 
 /// See the module.
@@ -29,22 +29,6 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The state of a stream that was used before.
-    pub(super) fn known(&self, stream: &str) -> Option<&StreamHead> {
-        self.streams.iter().find(|(name, _)| name == stream).map(|(_, head)| head)
-    }
-
-    pub(super) fn last_number(&self, stream: &str) -> Option<EventNumber> {
-        self.known(stream).and_then(|head| head.last_number)
-    }
-
-    pub(super) fn metadata(&self, stream: &str) -> StreamMetadata {
-        if StreamNameRef::new(stream).is_metastream() {
-            return StreamMetadata::of_metastream();
-        }
-        self.known(stream).and_then(|head| head.metadata.as_deref().cloned()).unwrap_or_default()
-    }
-
     /// All events that are left.
     pub(super) fn log(&self) -> Vec<RecordedEvent> {
         self.events.iter().filter(|event| !self.removed.contains(&event.position)).cloned().collect()
@@ -78,6 +62,26 @@ impl Memory {
             metadata: event.metadata,
         });
         position
+    }
+}
+
+/// What tests look at.
+#[cfg(test)]
+impl Memory {
+    /// The state of a stream that was used before.
+    pub(super) fn known(&self, stream: &str) -> Option<&StreamHead> {
+        self.streams.iter().find(|(name, _)| name == stream).map(|(_, head)| head)
+    }
+
+    pub(super) fn last_number(&self, stream: &str) -> Option<EventNumber> {
+        self.known(stream).and_then(|head| head.last_number)
+    }
+
+    pub(super) fn metadata(&self, stream: &str) -> StreamMetadata {
+        if crate::event::StreamNameRef::new(stream).is_metastream() {
+            return StreamMetadata::of_metastream();
+        }
+        self.known(stream).and_then(|head| head.metadata.as_deref().cloned()).unwrap_or_default()
     }
 }
 
