@@ -52,6 +52,7 @@ mod streams;
 mod subscribe;
 mod supervisor;
 mod telemetry;
+mod threads;
 mod timing;
 mod tls;
 mod trace;
