@@ -46,6 +46,8 @@ mod program;
 mod raft;
 mod record_files;
 mod scavenge;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod store;
 mod streams;

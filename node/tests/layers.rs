@@ -107,6 +107,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("listen", &[]),
     ("telemetry", &[]),
     ("supervisor", &[]),
+    // Compiled for tests alone.
+    (
+        "simulation",
+        &["raft", "transport", "store", "event", "config", "descriptors", "metrics", "trace", "deliberate", "threads"],
+    ),
     ("threads", &[]),
     ("timing", &["trace"]),
     ("trace", &[]),
@@ -139,7 +144,7 @@ const FREE: &[&str] = &["node", "program", "main", "lib"];
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("rocksdb", &["store", "log"]),
-    ("tonic", &["raft", "transport", "cluster"]),
+    ("tonic", &["raft", "transport", "cluster", "simulation"]),
     ("hyper", &["http", "client"]),
     ("opentelemetry", &["trace"]),
     ("opentelemetry_otlp", &["trace"]),
