@@ -117,7 +117,7 @@ mod switched {
     }
 
     pub(crate) fn now_and_then(fault: Fault) -> bool {
-        is(fault) && TIMES.replace(TIMES.get() + 1) % ONCE_IN == 0
+        is(fault) && TIMES.replace(TIMES.get() + 1).is_multiple_of(ONCE_IN)
     }
 
     pub(crate) fn first_time(fault: Fault) -> bool {

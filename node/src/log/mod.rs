@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -375,23 +376,24 @@ impl<R: Record> Inner<R> {
     fn stop_sync_thread(&self) -> bool {
         let Some(syncs) = self.syncs.lock().take() else { return false };
         self.group.close();
-        let thread = match syncs {
-            Syncs::OnThread(thread) => thread,
+        match syncs {
+            Syncs::OnThread(thread) => join(thread),
             #[cfg(test)]
             Syncs::Simulated => {
                 self.group.finish();
-                return true;
             }
-        };
-        if thread.thread().id() == std::thread::current().id() {
-            // A callback owned the last handle: the thread ends by itself when the callback has
-            // returned.
-            return true;
-        }
-        if thread.join().is_err() {
-            fatal::stop("syncing the log", &"the sync thread panicked");
         }
         true
+    }
+}
+
+/// Waits for the end of the sync thread.
+fn join(thread: JoinHandle<()>) {
+    // If a callback owned the last handle, the thread ends by itself when the callback has
+    // returned.
+    let is_own = thread.thread().id() == std::thread::current().id();
+    if !is_own && thread.join().is_err() {
+        fatal::stop("syncing the log", &"the sync thread panicked");
     }
 }
 

@@ -13,9 +13,10 @@ use rand::rngs::StdRng;
 
 use super::facts::{Checked, Facts, Write};
 use super::node::Node;
+use super::process::Flaw;
 use super::trace::Trace;
 use crate::event::Position;
-use crate::raft::{EntryResult, Proposal};
+use crate::raft::{EntryResult, Proposal, ServerState};
 
 /// A client gives up after this time, and does not know what became of its write.
 const PATIENCE_MS: u64 = 4_000;
@@ -50,6 +51,7 @@ enum Answer {
 /// All clients together.
 pub(super) struct Clients {
     rng: StdRng,
+    flaw: Option<Flaw>,
     next: OperationId,
     pending: BTreeMap<OperationId, Pending>,
     unknown: VecDeque<Request>,
@@ -59,9 +61,9 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(rng: StdRng) -> Self {
+    pub(super) fn new(rng: StdRng, flaw: Option<Flaw>) -> Self {
         let answers = Arc::default();
-        Self { rng, next: 0, pending: BTreeMap::new(), unknown: VecDeque::new(), answers, succeeded: (0, 0) }
+        Self { rng, flaw, next: 0, pending: BTreeMap::new(), unknown: VecDeque::new(), answers, succeeded: (0, 0) }
     }
 
     /// Operations so far.
@@ -97,7 +99,8 @@ impl Clients {
         let (answers, consensus) = (self.answers.clone(), parts.consensus());
         match &request {
             Request::Write { commands, writes, .. } => {
-                let time = parts.stamps.next(node.time_of_day(now));
+                let clock = node.time_of_day(now);
+                let time = if self.flaw == Some(Flaw::BareClock) { clock } else { parts.stamps.next(clock) };
                 trace.note(format_args!("client {id} writes {} by {}", writes.len(), node.number));
                 let proposal = Proposal { time, commands: commands.clone(), trace: None };
                 node.spawn(async move {
@@ -107,11 +110,15 @@ impl Clients {
             }
             Request::Read { .. } => {
                 trace.note(format_args!("client {id} reads by {}", node.number));
-                let store = parts.store.clone();
+                let (store, has_barrier) = (parts.store.clone(), self.flaw != Some(Flaw::NoBarrier));
                 node.spawn(async move {
                     let read = async {
-                        let index = consensus.read_index().await?;
-                        store.applied().wait_for_log_index(index).await;
+                        if has_barrier {
+                            let index = consensus.read_index().await?;
+                            store.applied().wait_for_log_index(index).await;
+                        } else if consensus.seen().state != ServerState::Leader {
+                            return None;
+                        }
                         store.read(|view| view.next_position()).await.ok()
                     };
                     let next_position = read.await;

@@ -54,6 +54,9 @@ pub(super) enum Part {
     Broken,
 }
 
+/// A part that is under way, and whether it belongs to the answer.
+type Sent = (CallId, bool, Part);
+
 /// A part that has arrived.
 pub(super) struct Arrival {
     pub(super) call: CallId,
@@ -101,8 +104,8 @@ struct Inner {
     next_call: CallId,
     next_part: u64,
     /// By time of arrival and order of sending.
-    under_way: BTreeMap<(u64, u64), (CallId, bool, Part)>,
-    held: BTreeMap<(usize, usize), VecDeque<(CallId, bool, Part)>>,
+    under_way: BTreeMap<(u64, u64), Sent>,
+    held: BTreeMap<(usize, usize), VecDeque<Sent>>,
     latency_ms: (u64, u64),
     sent: u64,
 }

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// What a simulation is made with, for its process.
 const SEED: &str = "SIMULATION_SEED";
 const FAULT: &str = "SIMULATION_FAULT";
-const DISKS_LIE: &str = "SIMULATION_DISKS_LIE";
+const FLAW: &str = "SIMULATION_FLAW";
 const TRACE: &str = "SIMULATION_TRACE";
 
 /// Faults that a simulation has to find.
@@ -41,13 +41,26 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault::PurgeAboveSnapshot,
 ];
 
+/// What can be wrong with the surroundings of the nodes: a simulation has to find that, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Disks report syncs that they do not make.
+    DisksLie,
+    /// Clients read from whoever takes himself for the leader, without a barrier.
+    NoBarrier,
+    /// Writes are stamped by the clock alone.
+    BareClock,
+}
+
+/// All of them.
+pub(super) const FLAWS: &[Flaw] = &[Flaw::DisksLie, Flaw::NoBarrier, Flaw::BareClock];
+
 /// What a simulation is made with, besides its seed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Options {
     /// A fault of the nodes, one of [`FAULTS`].
     pub(super) fault: Option<Fault>,
-    /// Whether disks report syncs that they do not make.
-    pub(super) disks_lie: bool,
+    pub(super) flaw: Option<Flaw>,
     /// Where the trace is written.
     pub(super) trace: Option<PathBuf>,
 }
@@ -88,8 +101,8 @@ pub(super) fn simulate(seed: u64, options: &Options) -> Report {
     if let Some(fault) = options.fault {
         child.env(FAULT, format!("{fault:?}"));
     }
-    if options.disks_lie {
-        child.env(DISKS_LIE, "1");
+    if let Some(flaw) = options.flaw {
+        child.env(FLAW, format!("{flaw:?}"));
     }
     if let Some(trace) = &options.trace {
         child.env(TRACE, trace);
@@ -121,7 +134,8 @@ pub(super) fn run() {
     let Some(seed) = std::env::var(SEED).ok().and_then(|text| text.parse().ok()) else { return };
     let fault = std::env::var(FAULT).ok();
     let fault = fault.and_then(|name| FAULTS.iter().find(|fault| format!("{fault:?}") == name));
-    let disks_lie = std::env::var_os(DISKS_LIE).is_some();
+    let flaw = std::env::var(FLAW).ok();
+    let flaw = flaw.and_then(|name| FLAWS.iter().find(|flaw| format!("{flaw:?}") == name)).copied();
     let trace = std::env::var_os(TRACE).map(PathBuf::from);
     std::thread::spawn(|| {
         std::thread::sleep(DEADLINE);
@@ -130,7 +144,7 @@ pub(super) fn run() {
     let simulation = std::thread::spawn(move || {
         entropy::seed_this_thread(seed);
         deliberate::switch(fault.copied());
-        let mut world = World::new(seed, disks_lie, trace.as_deref());
+        let mut world = World::new(seed, flaw, trace.as_deref());
         let run = std::panic::catch_unwind(AssertUnwindSafe(|| world.run()));
         let broken = run.unwrap_or_else(|_| Err("a panic".to_owned())).err();
         let figures = world.figures().map(|figure| figure.to_string()).join(" ");

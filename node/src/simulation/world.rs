@@ -13,6 +13,7 @@ use super::disk::Cut;
 use super::facts::{Checked, Facts};
 use super::network::Network;
 use super::node::Node;
+use super::process::Flaw;
 use super::schedule::{Plan, Strike, Whom};
 use super::trace::Trace;
 use crate::transport::NodeId;
@@ -44,15 +45,15 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, disks_lie: bool, trace_file: Option<&Path>) -> Self {
+    pub(super) fn new(seed: u64, flaw: Option<Flaw>, trace_file: Option<&Path>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let plan = Plan::new(&mut rng, disks_lie);
+        let plan = Plan::new(&mut rng, flaw == Some(Flaw::DisksLie));
         let root = tempfile::tempdir().unwrap();
         let network = Network::new(plan.nodes, plan.latency_ms, StdRng::seed_from_u64(rng.next_u64()));
         let nodes = (0..plan.nodes)
             .map(|number| Node::new(number, plan.nodes, root.path(), network.clone(), plan.settings, rng.next_u64()))
             .collect();
-        let clients = Clients::new(StdRng::seed_from_u64(rng.next_u64()));
+        let clients = Clients::new(StdRng::seed_from_u64(rng.next_u64()), flaw);
         let trace = Trace::new(trace_file);
         let facts = Facts::default();
         let (now, down, next_operation, strikes) = (0, BTreeMap::new(), 1_000, 0);
