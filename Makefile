@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants fuzz upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
+.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants simulate simulate-mutants fuzz upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -95,6 +95,20 @@ chaos-mutants: system ## Runs against nodes with deliberate faults, each of whic
 
 fuzz: system ## Arbitrary bytes for whatever a node reads: MINUTES=n for all targets together, or for TARGET=x
 	@$(WITH_PREBUILT) scripts/fuzz
+
+SEEDS ?= 100
+SEED ?= 1
+
+# TRACE=file keeps the trace of the last seed.
+simulate: ## Clusters on simulated time: SEEDS=n of them, from SEED=first on (docs/correctness.md)
+	$(DEBUG_BUILD) --lib
+	export SEEDS=$(SEEDS) SEED=$(SEED) TMPDIR=$${TMPDIR:-/dev/shm}; \
+		$(CARGO) test --workspace --locked --lib -- --ignored --exact simulation::tests::many_seeds --nocapture
+
+simulate-mutants: ## Simulations with deliberate faults: one of the first hundred seeds has to find each
+	$(DEBUG_BUILD) --lib
+	export TMPDIR=$${TMPDIR:-/dev/shm}; \
+		$(CARGO) test --workspace --locked --lib -- --ignored --exact simulation::tests::deliberate_faults_are_found --nocapture
 
 upgrade: system ## A cluster of the last release is upgraded node by node under load, and taken back; part of faults
 	$(DEBUG_BUILD)

@@ -4,6 +4,7 @@
 //! They exist only in a program that was built with the cargo feature `deliberate-faults`, which no
 //! release can have, and then only the one that the variable `DELIBERATE_FAULT` names. Without the
 //! feature every question here is `false` at compile time, and the lines that ask leave no code.
+//! Unit tests are the exception: a simulation switches a fault on for its own thread.
 
 #[cfg(all(feature = "deliberate-faults", not(debug_assertions)))]
 compile_error!("a release has no deliberate faults: build without the feature `deliberate-faults`");
@@ -40,37 +41,92 @@ pub(crate) enum Fault {
 }
 
 /// Whether this program has the fault.
-#[cfg(not(feature = "deliberate-faults"))]
+#[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn is(_: Fault) -> bool {
     false
 }
 
 /// Whether it has the fault, and its turn has come: once in a while.
-#[cfg(not(feature = "deliberate-faults"))]
+#[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn now_and_then(_: Fault) -> bool {
     false
 }
 
 /// Whether it has the fault, and this is the first time that it is asked.
-#[cfg(not(feature = "deliberate-faults"))]
+#[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn first_time(_: Fault) -> bool {
     false
 }
 
 /// From now on [`is_armed`], for half a minute, if it has the fault.
-#[cfg(not(feature = "deliberate-faults"))]
+#[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn arm(_: Fault) {}
 
 /// Whether it has the fault, and was armed.
-#[cfg(not(feature = "deliberate-faults"))]
+#[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn is_armed(_: Fault) -> bool {
     false
 }
 
 /// What `--version` says of them.
-#[cfg(not(feature = "deliberate-faults"))]
+#[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn sign() -> &'static str {
     ""
+}
+
+#[cfg(all(test, not(feature = "deliberate-faults")))]
+pub(crate) use switched::{arm, first_time, is, is_armed, now_and_then, sign, switch};
+
+/// Faults of one thread, which runs a simulation.
+#[cfg(all(test, not(feature = "deliberate-faults")))]
+mod switched {
+    use std::cell::Cell;
+
+    use super::Fault;
+
+    /// One of so many times.
+    const ONCE_IN: u64 = 50;
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Fault>> = const { Cell::new(None) };
+        static ARMED: Cell<bool> = const { Cell::new(false) };
+        static TIMES: Cell<u64> = const { Cell::new(1) };
+        static ASKED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// From now on this thread has this fault, or none.
+    pub(crate) fn switch(fault: Option<Fault>) {
+        CHOSEN.set(fault);
+        ARMED.set(false);
+        TIMES.set(1);
+        ASKED.set(false);
+    }
+
+    pub(crate) fn is(fault: Fault) -> bool {
+        CHOSEN.get() == Some(fault)
+    }
+
+    pub(crate) fn arm(fault: Fault) {
+        if is(fault) {
+            ARMED.set(true);
+        }
+    }
+
+    pub(crate) fn is_armed(fault: Fault) -> bool {
+        is(fault) && ARMED.get()
+    }
+
+    pub(crate) fn now_and_then(fault: Fault) -> bool {
+        is(fault) && TIMES.replace(TIMES.get() + 1).is_multiple_of(ONCE_IN)
+    }
+
+    pub(crate) fn first_time(fault: Fault) -> bool {
+        is(fault) && !ASKED.replace(true)
+    }
+
+    pub(crate) const fn sign() -> &'static str {
+        ""
+    }
 }
 
 #[cfg(feature = "deliberate-faults")]

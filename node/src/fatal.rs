@@ -70,6 +70,8 @@ impl Cause {
 /// dropped the dirty pages, so the process may be wrong about its files. Acknowledged writes are in
 /// the log on disk; the next start recovers from there.
 pub(crate) fn stop(what: &str, error: &dyn std::fmt::Display) -> ! {
+    #[cfg(test)]
+    crate::threads::simulated::fail(&format_args!("{what}: {error}"));
     if shows_errors() {
         tracing::error!(%error, "fatal: {what}; the node stops now and must be started again once the cause is removed");
     } else {

@@ -162,6 +162,11 @@ pub(crate) fn remove(path: &Path) {
 /// Drops `holder`, then removes the directory, both on a thread of its own: unlinking large files
 /// can take long, and their last handle may belong to an async task or to the apply thread.
 pub(crate) fn remove_apart<T: Send + 'static>(holder: T, path: PathBuf) {
+    #[cfg(test)]
+    if crate::threads::simulated::is_on() {
+        drop(holder);
+        return remove(&path);
+    }
     let removal = std::thread::Builder::new().name("remove-files".to_owned()).spawn(move || {
         drop(holder);
         remove(&path);

@@ -48,12 +48,15 @@ mod program;
 mod raft;
 mod record_files;
 mod scavenge;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod store;
 mod streams;
 mod subscribe;
 mod supervisor;
 mod telemetry;
+mod threads;
 mod timing;
 mod tls;
 mod trace;

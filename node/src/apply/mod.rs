@@ -23,7 +23,8 @@ use crate::event::WriteOutcome;
 use crate::log::Volume;
 use crate::metrics::Metrics;
 use crate::store::{StateWriter, Store};
-use thread::Publisher;
+use crate::threads;
+use thread::{Publisher, Worker};
 
 /// Chunks and closures waiting for the thread: one chunk being applied, the next one prepared, and
 /// room for closures.
@@ -75,7 +76,8 @@ pub(crate) struct ApplyHandle {
     /// Bytes of log applied by this process, with samples to find the index a given number of bytes
     /// back.
     volume: Arc<Mutex<Volume>>,
-    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// The threads, until they are joined.
+    running: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl ApplyHandle {
@@ -87,14 +89,18 @@ impl ApplyHandle {
         let volume = Arc::new(Mutex::new(Volume::default()));
         let store = Store::clone(&writer);
         let publisher = Publisher { store: store.clone(), gate, metrics, volume: volume.clone(), flush };
+        let worker = Worker { writer, publisher };
+        #[cfg(test)]
+        if threads::simulated::is_on() {
+            tokio::spawn(thread::run_simulated(worker, queue));
+            return Ok(Self { jobs, store, volume, running: Arc::default() });
+        }
         let flush_store = store.clone();
         let flusher = std::thread::Builder::new()
             .name("state-flush".to_owned())
             .spawn(move || flush::on_request(&flush_store, &flush_requests))?;
-        let thread = std::thread::Builder::new()
-            .name("apply".to_owned())
-            .spawn(move || thread::run(writer, publisher, queue))?;
-        Ok(Self { jobs, store, volume, threads: Arc::new(Mutex::new(vec![thread, flusher])) })
+        let thread = std::thread::Builder::new().name("apply".to_owned()).spawn(move || thread::run(worker, queue))?;
+        Ok(Self { jobs, store, volume, running: Arc::new(Mutex::new(vec![thread, flusher])) })
     }
 
     /// The state this thread writes.
@@ -138,7 +144,7 @@ impl ApplyHandle {
     /// the process.
     pub(crate) async fn flush(&self) -> std::io::Result<()> {
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || flush::flush(&store)).await.map_err(std::io::Error::other)
+        threads::blocking(move || flush::flush(&store)).await.map_err(std::io::Error::other)
     }
 
     /// Applies the queued entries, flushes the state and ends the threads. Call it after consensus
@@ -148,8 +154,8 @@ impl ApplyHandle {
         if self.jobs.send(Job::Stop { done }).await.is_ok() {
             let _ = ended.await;
         }
-        let threads = std::mem::take(&mut *self.threads.lock());
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let running = std::mem::take(&mut *self.running.lock());
+        let joined = threads::blocking(move || running.into_iter().for_each(|thread| drop(thread.join())));
         if let Err(error) = joined.await {
             tracing::warn!(%error, "the apply threads were not joined");
         }

@@ -1,5 +1,6 @@
 //! The loop of the apply thread.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -24,20 +25,51 @@ const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
 /// Works until it is stopped.
 #[expect(clippy::disallowed_methods, reason = "this is the apply thread")]
-pub(super) fn run(mut writer: StateWriter, mut publisher: Publisher, mut queue: mpsc::Receiver<Job>) {
+pub(super) fn run(mut worker: Worker, mut queue: mpsc::Receiver<Job>) {
     while let Some(job) = queue.blocking_recv() {
+        if worker.work(job).is_break() {
+            return;
+        }
+    }
+}
+
+/// The same as a task of a simulated node. The gate would stop simulated time, so it is waited for
+/// before the work.
+#[cfg(test)]
+pub(super) async fn run_simulated(mut worker: Worker, mut queue: mpsc::Receiver<Job>) {
+    while let Some(job) = queue.recv().await {
+        if let Job::Apply { entries, .. } = &job {
+            let end = entries.last().map_or(0, |last| last.id.index + 1);
+            crate::threads::simulated::apply_pause(end).await;
+        }
+        if worker.work(job).is_break() {
+            return;
+        }
+    }
+}
+
+/// The writer of the state, and what makes its work visible.
+pub(super) struct Worker {
+    pub(super) writer: StateWriter,
+    pub(super) publisher: Publisher,
+}
+
+impl Worker {
+    /// Does one job; breaks off at the last.
+    fn work(&mut self, job: Job) -> ControlFlow<()> {
         match job {
             Job::Apply { entries, answer, done } => {
-                let decided = Decided::new(&mut writer, &entries);
-                publisher.commit(decided, answer, done);
+                let decided = Decided::new(&mut self.writer, &entries);
+                self.publisher.commit(decided, answer, done);
             }
-            Job::Run(task) => task(&mut writer),
+            Job::Run(task) => task(&mut self.writer),
             Job::Stop { done } => {
-                flush::flush(&writer);
+                flush::flush(&self.writer);
                 let _ = done.send(());
-                return;
+                return ControlFlow::Break(());
             }
         }
+        ControlFlow::Continue(())
     }
 }
 

@@ -203,6 +203,8 @@ impl Disk {
         if let Err(error) = self.db.flush_wal(true) {
             fatal::stop(&format!("syncing the log in {}", self.directory.display()), &error);
         }
+        #[cfg(test)]
+        crate::threads::simulated::synced(&self.directory);
     }
 
     /// Moves everything from memory and WAL to tables, so that the next start has nothing to
@@ -218,6 +220,12 @@ impl Disk {
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
             fatal::stop(&format!("flushing the log in {}", self.directory.display()), &error);
         }
+    }
+
+    /// Waits for RocksDB's background work.
+    #[cfg(test)]
+    pub(super) fn wait_for_background_work(&self) {
+        self.db.wait_for_compact(&rocksdb::WaitForCompactOptions::default()).unwrap();
     }
 
     /// Waits for RocksDB's background work and prevents more of it, so that a test can copy the

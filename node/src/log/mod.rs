@@ -39,7 +39,7 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use self::disk::ADVICE;
 pub(crate) use self::durable_mark::FILE_NAME as MARK_FILE_NAME;
 pub(crate) use self::options::MAX_OPEN_TABLES;
-use self::sync::GroupCommit;
+use self::sync::{GroupCommit, Syncs};
 use self::tail_cache::TailCache;
 pub(crate) use self::volume::Volume;
 use crate::fatal::{self, Cause};
@@ -141,7 +141,7 @@ struct Inner<R: Record> {
     /// All small values: they are read far more often than written.
     meta: RwLock<BTreeMap<String, Vec<u8>>>,
     /// Taken when the log is closed.
-    sync_thread: Mutex<Option<JoinHandle<()>>>,
+    syncs: Mutex<Option<Syncs>>,
 }
 
 /// What readers see. The lock is never held while waiting for the disk.
@@ -178,11 +178,10 @@ impl<R: Record> Log<R> {
         cache_bytes: usize,
     ) -> Result<Self, LogError> {
         let open::Opened { disk, mark, extent, meta } = open::open(directory, open_tables)?;
-        let (group, thread) = GroupCommit::start(disk, mark, extent.end, observer)
+        let (group, syncs) = GroupCommit::start(disk, mark, extent.end, observer)
             .map_err(|error| LogError::Unusable(format!("the log's sync thread cannot be started ({error})")))?;
         let state = State { extent, deletions: 0, cache: TailCache::new(extent.end, cache_bytes) };
-        let inner =
-            Inner { group, state: RwLock::new(state), meta: RwLock::new(meta), sync_thread: Mutex::new(Some(thread)) };
+        let inner = Inner { group, state: RwLock::new(state), meta: RwLock::new(meta), syncs: Mutex::new(Some(syncs)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -359,6 +358,12 @@ impl<R: Record> Log<R> {
         }
     }
 
+    /// Waits for RocksDB's background work, for tests that copy the files.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        self.inner.group.disk().wait_for_background_work();
+    }
+
     /// Syncs pending writes, flushes and closes. For an ordered shutdown; the files are released
     /// with the last clone.
     pub(crate) fn close(&self) {
@@ -371,17 +376,26 @@ impl<R: Record> Log<R> {
 impl<R: Record> Inner<R> {
     /// Lets the sync thread finish; false when it was stopped before.
     fn stop_sync_thread(&self) -> bool {
-        let Some(thread) = self.sync_thread.lock().take() else { return false };
+        let Some(syncs) = self.syncs.lock().take() else { return false };
         self.group.close();
-        if thread.thread().id() == std::thread::current().id() {
-            // A callback owned the last handle: the thread ends by itself when the callback has
-            // returned.
-            return true;
-        }
-        if thread.join().is_err() {
-            fatal::stop("syncing the log", &"the sync thread panicked");
+        match syncs {
+            Syncs::OnThread(thread) => join(thread),
+            #[cfg(test)]
+            Syncs::Simulated => {
+                self.group.finish();
+            }
         }
         true
+    }
+}
+
+/// Waits for the end of the sync thread.
+fn join(thread: JoinHandle<()>) {
+    // If a callback owned the last handle, the thread ends by itself when the callback has
+    // returned.
+    let is_own = thread.thread().id() == std::thread::current().id();
+    if !is_own && thread.join().is_err() {
+        fatal::stop("syncing the log", &"the sync thread panicked");
     }
 }
 

@@ -13,6 +13,8 @@ use super::disk::Disk;
 use super::durable_mark::{Durable, DurableMark};
 use super::{OnDurable, SyncObserver, SyncReport};
 use crate::fatal;
+#[cfg(test)]
+use crate::threads;
 
 /// Callers that may wait for a sync. Further callers block until the disk has caught up: a disk
 /// this far behind must slow the node down instead of filling its memory.
@@ -20,6 +22,15 @@ const MAX_WAITING: usize = 16 * 1024;
 /// After waiting this long for the disk, the apply thread logs it and goes on waiting: it must not
 /// apply entries that are not durable, and a failed sync ends the process.
 const SLOW_SYNC: Duration = Duration::from_secs(10);
+
+/// Who runs the syncs.
+pub(super) enum Syncs {
+    /// A thread of their own.
+    OnThread(JoinHandle<()>),
+    /// A task of a simulated node.
+    #[cfg(test)]
+    Simulated,
+}
 
 /// The work that waits for the next sync.
 #[derive(Default)]
@@ -57,6 +68,9 @@ pub(super) struct GroupCommit {
     durable_news: Condvar,
     waiting: Mutex<Waiting>,
     arrived: Condvar,
+    /// The same for the task of a simulated node.
+    #[cfg(test)]
+    arrived_simulated: tokio::sync::Notify,
     taken: Condvar,
     /// Held during a sync and during a truncation: a sync must not publish an end that a truncation
     /// has revoked.
@@ -71,7 +85,7 @@ impl GroupCommit {
         file: DurableMark,
         end: u64,
         observer: SyncObserver,
-    ) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+    ) -> std::io::Result<(Arc<Self>, Syncs)> {
         let value = Durable { end, sequence: disk.sequence() };
         let group = Arc::new(Self {
             disk,
@@ -81,15 +95,22 @@ impl GroupCommit {
             durable_news: Condvar::new(),
             waiting: Mutex::new(Waiting::default()),
             arrived: Condvar::new(),
+            #[cfg(test)]
+            arrived_simulated: tokio::sync::Notify::new(),
             taken: Condvar::new(),
             marked: Mutex::new(Marked { file, value }),
             observer,
         });
+        #[cfg(test)]
+        if threads::simulated::is_on() {
+            tokio::spawn(Arc::clone(&group).run_simulated());
+            return Ok((group, Syncs::Simulated));
+        }
         let thread = {
             let group = Arc::clone(&group);
             std::thread::Builder::new().name("log-sync".to_owned()).spawn(move || group.run())?
         };
-        Ok((group, thread))
+        Ok((group, Syncs::OnThread(thread)))
     }
 
     /// The underlying database.
@@ -155,7 +176,7 @@ impl GroupCommit {
     /// Lets the sync thread finish the waiting work and end. Later callers sync by themselves.
     pub(super) fn close(&self) {
         self.waiting.lock().closed = true;
-        self.arrived.notify_one();
+        self.wake();
         self.taken.notify_all();
     }
 
@@ -173,7 +194,13 @@ impl GroupCommit {
             return;
         }
         drop(waiting);
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.arrived.notify_one();
+        #[cfg(test)]
+        self.arrived_simulated.notify_one();
     }
 
     fn run(&self) {
@@ -189,6 +216,29 @@ impl GroupCommit {
                 return;
             }
         }
+    }
+
+    /// The loop of a simulated node, as a task.
+    #[cfg(test)]
+    async fn run_simulated(self: Arc<Self>) {
+        loop {
+            self.arrived_simulated.notified().await;
+            threads::simulated::sync_pause().await;
+            if self.finish() {
+                return;
+            }
+        }
+    }
+
+    /// Syncs what waits, in place; true when no more will come.
+    #[cfg(test)]
+    pub(super) fn finish(&self) -> bool {
+        let batch = take(&mut self.waiting.lock());
+        let closed = batch.closed;
+        if !batch.is_empty() {
+            self.commit(batch);
+        }
+        closed
     }
 
     /// The waiting work; nothing when none arrived within `patience`, or when no more will arrive.

@@ -27,7 +27,8 @@ use crate::log::{Log, LogError, SyncReport, volume};
 use crate::metrics::Metrics;
 use crate::snapshot::{self, Outgoing, SnapshotStore};
 use crate::store::{OpenError, ReadError, StateWriter, Store};
-use crate::transport::{Dialer, LocalIdentity, Resolve};
+use crate::threads;
+use crate::transport::{Dial, LocalIdentity, Resolve};
 
 /// Why consensus cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -135,10 +136,10 @@ pub(crate) enum Founding {
 /// # Errors
 /// The error names what is damaged, contradictory or cannot be opened. Nothing but idle threads is
 /// left running then.
-pub(crate) async fn build(
+pub(crate) async fn build<D: Dial>(
     config: &Config,
     identity: Arc<LocalIdentity>,
-    dialer: Dialer,
+    dialer: D,
     resolve: Resolve,
     metrics: Arc<Metrics>,
     open_files: OpenFiles,
@@ -146,7 +147,7 @@ pub(crate) async fn build(
 ) -> Result<Parts, StartError> {
     let settings = settings::raft_config(config)?;
     let opening = (config.clone(), metrics.clone());
-    let opened = tokio::task::spawn_blocking(move || Opened::open(&opening.0, &opening.1, open_files));
+    let opened = threads::blocking(move || Opened::open(&opening.0, &opening.1, open_files));
     let Opened { log, state, newest_time, snapshots, volume } = opened.await.map_err(io::Error::other)??;
     let log_end_at_start = log.extent().end;
 

@@ -21,6 +21,7 @@ use crate::deliberate::{self, Fault};
 use crate::event::{Stamps, Ticks};
 use crate::log::keys::{COMMITTED, LAST_PURGED, VOTE};
 use crate::log::{self, Log, LogError};
+use crate::threads;
 use crate::trace::EntryTrace;
 
 /// Approximate bytes of encoded entries in one append request. This keeps a request far below
@@ -95,7 +96,7 @@ impl LogStorage {
             return Ok(entries);
         }
         let log = self.log.clone();
-        let entries = tokio::task::spawn_blocking(move || log.or_stop(log.read_bounded(range, max_bytes))).await;
+        let entries = threads::blocking(move || log.or_stop(log.read_bounded(range, max_bytes))).await;
         entries.map_err(io::Error::other)
     }
 }

@@ -18,6 +18,7 @@ mod members;
 mod network;
 mod parts;
 mod restored;
+mod runtime;
 mod seen;
 pub(crate) mod service;
 mod settings;

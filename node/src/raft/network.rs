@@ -20,7 +20,6 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::codec::{self, CodecError};
@@ -30,7 +29,7 @@ use super::wire;
 use crate::config::Live;
 use crate::metrics::Metrics;
 use crate::snapshot::{self, Outgoing, Sending, SnapshotDir, TransferWatch};
-use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Resolve};
+use crate::transport::{Dial, LocalIdentity, MAX_MESSAGE_BYTES, PeerChannel, Resolve};
 
 /// How long the answer to the opening of an append stream may take, connecting included. The peer
 /// answers it at once.
@@ -55,9 +54,9 @@ pub(crate) struct SnapshotSending {
 }
 
 /// Makes the clients.
-pub(crate) struct Network {
+pub(crate) struct Network<D> {
     identity: Arc<LocalIdentity>,
-    dialer: Dialer,
+    dialer: D,
     resolve: Resolve,
     metrics: Arc<Metrics>,
     snapshots: SnapshotSending,
@@ -66,11 +65,11 @@ pub(crate) struct Network {
     reachable: HashMap<(NodeId, Purpose), Arc<AtomicBool>>,
 }
 
-impl Network {
+impl<D: Dial> Network<D> {
     /// Clients that call as `identity` and send snapshots as configured.
     pub(crate) fn new(
         identity: Arc<LocalIdentity>,
-        dialer: Dialer,
+        dialer: D,
         resolve: Resolve,
         metrics: Arc<Metrics>,
         snapshots: SnapshotSending,
@@ -78,7 +77,7 @@ impl Network {
         Self { identity, dialer, resolve, metrics, snapshots, reachable: HashMap::new() }
     }
 
-    fn client(&mut self, target: NodeId, member: &Member, purpose: Purpose) -> PeerClient {
+    fn client(&mut self, target: NodeId, member: &Member, purpose: Purpose) -> PeerClient<D::Channel> {
         let address = (self.resolve)(target, member).raft_address;
         let client = match self.dialer.channel(target.server(), &address) {
             Ok(channel) => Some(
@@ -108,29 +107,29 @@ impl Network {
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for Network {
-    type Network = PeerClient;
+impl<D: Dial> RaftNetworkFactory<TypeConfig> for Network<D> {
+    type Network = PeerClient<D::Channel>;
 
-    async fn new_client(&mut self, target: NodeId, node: &Member) -> PeerClient {
+    async fn new_client(&mut self, target: NodeId, node: &Member) -> PeerClient<D::Channel> {
         self.client(target, node, Purpose::Replication)
     }
 
-    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> PeerClient {
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> PeerClient<D::Channel> {
         self.client(target, node, Purpose::Heartbeat)
     }
 
-    async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> PeerClient {
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> PeerClient<D::Channel> {
         self.client(target, node, Purpose::Snapshot)
     }
 }
 
 /// One connection to one peer.
-pub(crate) struct PeerClient {
+pub(crate) struct PeerClient<C> {
     target: NodeId,
     address: String,
     purpose: Purpose,
     /// Absent when the address is unusable; then every call fails.
-    client: Option<RaftClient<Channel>>,
+    client: Option<RaftClient<C>>,
     /// Whether the last call reached the peer; only changes are logged.
     reachable: Arc<AtomicBool>,
     identity: Arc<LocalIdentity>,
@@ -140,9 +139,9 @@ pub(crate) struct PeerClient {
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
-impl PeerClient {
+impl<C: PeerChannel> PeerClient<C> {
     /// The client, and a request with the metadata of this node.
-    fn prepare<T>(&self, message: T) -> RpcResult<(RaftClient<Channel>, Request<T>)> {
+    fn prepare<T>(&self, message: T) -> RpcResult<(RaftClient<C>, Request<T>)> {
         let client = self.client.clone().ok_or_else(|| unreachable_because("the peer has no usable address"))?;
         let mut request = Request::new(message);
         self.identity.stamp(self.target, request.metadata_mut()).map_err(|status| self.failed(&status))?;
@@ -203,14 +202,14 @@ fn malformed(error: CodecError) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::from_string(error))
 }
 
-impl NetBackoff<TypeConfig> for PeerClient {
+impl<C: PeerChannel> NetBackoff<TypeConfig> for PeerClient<C> {
     fn backoff(&self) -> Option<Backoff> {
         let pauses = std::iter::successors(Some(RECONNECT_FIRST), |last| Some((*last * 2).min(RECONNECT_LONGEST)));
         Some(Backoff::new(pauses))
     }
 }
 
-impl NetStreamAppend<TypeConfig> for PeerClient {
+impl<C: PeerChannel> NetStreamAppend<TypeConfig> for PeerClient<C> {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -239,7 +238,7 @@ impl NetStreamAppend<TypeConfig> for PeerClient {
     }
 }
 
-impl PeerClient {
+impl<C: PeerChannel> PeerClient<C> {
     /// Waits where another attempt at once would be in vain, and says why a snapshot was not sent.
     async fn snapshot_not_sent(
         &self,
@@ -266,7 +265,7 @@ impl PeerClient {
     }
 }
 
-impl NetVote<TypeConfig> for PeerClient {
+impl<C: PeerChannel> NetVote<TypeConfig> for PeerClient<C> {
     async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {
         let (mut client, request) = self.prepare(wire::vote_request_to_message(&rpc))?;
         let answer = self.unary(&option, client.vote(request)).await?;
@@ -284,7 +283,7 @@ impl NetVote<TypeConfig> for PeerClient {
     }
 }
 
-impl NetTransferLeader<TypeConfig> for PeerClient {
+impl<C: PeerChannel> NetTransferLeader<TypeConfig> for PeerClient<C> {
     async fn transfer_leader(
         &mut self,
         req: TransferLeaderRequest<TypeConfig>,
@@ -296,7 +295,7 @@ impl NetTransferLeader<TypeConfig> for PeerClient {
     }
 }
 
-impl NetSnapshot<TypeConfig> for PeerClient {
+impl<C: PeerChannel> NetSnapshot<TypeConfig> for PeerClient<C> {
     type SnapshotData = Arc<SnapshotDir>;
 
     async fn full_snapshot(

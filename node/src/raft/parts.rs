@@ -21,6 +21,7 @@ use crate::fatal;
 use crate::log::Log;
 use crate::snapshot::{Limits, Outgoing, SnapshotPolicy, SnapshotStore};
 use crate::store::Store;
+use crate::threads;
 use crate::trace::Traces;
 use crate::transport::LocalIdentity;
 
@@ -85,6 +86,27 @@ impl Parts {
         self.broken.subscribe()
     }
 
+    /// First index of the log, and the index after its last.
+    #[cfg(test)]
+    pub(crate) fn log_extent(&self) -> std::ops::Range<u64> {
+        let extent = self.log.extent();
+        extent.first..extent.end
+    }
+
+    /// The entries of the log in this range, as they are stored.
+    #[cfg(test)]
+    pub(crate) fn log_entries(&self, range: std::ops::Range<u64>) -> Vec<headwater_proto::stored::Entry> {
+        let entries = self.log.read(range).unwrap();
+        entries.iter().map(super::codec::entry_to_message).collect()
+    }
+
+    /// Waits for RocksDB's background work, so that the files can be copied.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        self.log.settle();
+        self.store.settle();
+    }
+
     /// Pretends that the stream of this node was cut off.
     #[cfg(test)]
     pub(crate) fn report_broken_stream(&self, caller: NodeId) {
@@ -133,7 +155,7 @@ impl Parts {
         }
         self.apply.shutdown().await;
         let log = self.log.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
+        if let Err(error) = threads::blocking(move || log.close()).await {
             tracing::warn!(%error, "the log was not closed in order");
         }
     }

@@ -31,7 +31,9 @@ pub(crate) use receive::{ReceiveError, check_room, receive_files, receive_header
 pub(crate) use send::{REFUSED_PAUSE, TransferWatch, send};
 pub(crate) use take::damaged_files;
 
+use crate::threads;
+
 /// Runs blocking file work outside the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    threads::blocking(work).await.map_err(io::Error::other)?
 }

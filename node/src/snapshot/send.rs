@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -105,37 +106,75 @@ pub(crate) fn send(
 ) -> impl Stream<Item = SnapshotPart> + use<> {
     let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
     let header = SnapshotHeader { vote: Some(vote), manifest: Some(directory.manifest().clone()) };
+    #[cfg(test)]
+    if crate::threads::simulated::is_on() {
+        let mut parts = Vec::new();
+        read_or_stop(&directory, header, |part, _| {
+            parts.push(part);
+            ControlFlow::Continue(())
+        });
+        return futures::stream::iter(parts).left_stream();
+    }
     let spawned = std::thread::Builder::new().name("snapshot-send".to_owned()).spawn(move || {
-        // The receiver refuses a stream that ends too early, and the sender learns of it from the
-        // answer.
-        match read_parts(&directory, header, bytes_per_second, &parts) {
-            Ok(()) => {}
-            // It would be sent again and again, and no node that needs it could ever take part.
-            // Another leader has its own copy.
-            Err(error @ ReadFailure::Damaged { .. }) => {
-                let what = "a file of this node's snapshot is damaged, and the state may share it: start the node on an empty data \
-                            directory with --rejoin";
-                fatal::stop(what, &error);
-            }
-            Err(error @ ReadFailure::Disk { .. }) => tracing::error!(%error, "a snapshot cannot be read"),
-        }
+        let started = Instant::now();
+        read_or_stop(&directory, header, |part, sent_bytes| {
+            send_paced(&parts, part, started, sent_bytes, bytes_per_second)
+        });
     });
     if let Err(error) = spawned {
         tracing::error!(%error, "no thread to send a snapshot");
     }
-    ReceiverStream::new(stream)
+    let stream = ReceiverStream::new(stream);
+    #[cfg(test)]
+    let stream = stream.right_stream();
+    stream
 }
 
+/// Hands over a part, and waits until it is due for all bytes so far.
 #[expect(clippy::disallowed_methods, reason = "runs on the thread that reads the snapshot")]
+fn send_paced(
+    parts: &mpsc::Sender<SnapshotPart>,
+    part: SnapshotPart,
+    started: Instant,
+    sent_bytes: u64,
+    bytes_per_second: u64,
+) -> ControlFlow<()> {
+    if parts.blocking_send(part).is_err() {
+        return ControlFlow::Break(());
+    }
+    let due = Duration::from_secs_f64(sent_bytes as f64 / bytes_per_second.max(1) as f64);
+    std::thread::sleep(due.saturating_sub(started.elapsed()));
+    ControlFlow::Continue(())
+}
+
+fn read_or_stop(
+    directory: &SnapshotDir,
+    header: SnapshotHeader,
+    take: impl FnMut(SnapshotPart, u64) -> ControlFlow<()>,
+) {
+    // The receiver refuses a stream that ends too early, and the sender learns of it from the
+    // answer.
+    match read_parts(directory, header, take) {
+        Ok(()) => {}
+        // It would be sent again and again, and no node that needs it could ever take part. Another
+        // leader has its own copy.
+        Err(error @ ReadFailure::Damaged { .. }) => {
+            let what = "a file of this node's snapshot is damaged, and the state may share it: start the node on an empty data \
+                        directory with --rejoin";
+            fatal::stop(what, &error);
+        }
+        Err(error @ ReadFailure::Disk { .. }) => tracing::error!(%error, "a snapshot cannot be read"),
+    }
+}
+
+/// Gives `take` each part, with the bytes of files read so far, until it breaks off.
 fn read_parts(
     directory: &SnapshotDir,
     header: SnapshotHeader,
-    bytes_per_second: u64,
-    parts: &mpsc::Sender<SnapshotPart>,
+    mut take: impl FnMut(SnapshotPart, u64) -> ControlFlow<()>,
 ) -> Result<(), ReadFailure> {
-    let started = Instant::now();
     let mut sent = 0;
-    if parts.blocking_send(SnapshotPart { part: Some(Part::Header(header)) }).is_err() {
+    if take(SnapshotPart { part: Some(Part::Header(header)) }, sent).is_break() {
         return Ok(());
     }
     for (number, file) in directory.manifest().files.iter().enumerate() {
@@ -155,13 +194,11 @@ fn read_parts(
             if is_last && deliberate::is(Fault::DropLastChunk) {
                 return Ok(());
             }
-            if parts.blocking_send(SnapshotPart { part: Some(Part::Chunk(chunk)) }).is_err() {
-                return Ok(());
-            }
             offset += length;
             sent += length;
-            let due = Duration::from_secs_f64(sent as f64 / bytes_per_second.max(1) as f64);
-            std::thread::sleep(due.saturating_sub(started.elapsed()));
+            if take(SnapshotPart { part: Some(Part::Chunk(chunk)) }, sent).is_break() {
+                return Ok(());
+            }
         }
     }
     Ok(())
@@ -171,7 +208,7 @@ fn read_parts(
 mod tests {
     use std::fs;
 
-    use super::super::tests::{RATE, fixture};
+    use super::super::tests::fixture;
     use super::*;
 
     #[test]
@@ -179,9 +216,8 @@ mod tests {
         let fixture = fixture();
         let path = fixture.source.path().join("1.sst");
         let read = || {
-            let (parts, _stream) = mpsc::channel(16);
             let header = SnapshotHeader { vote: None, manifest: None };
-            read_parts(&fixture.source, header, RATE, &parts)
+            read_parts(&fixture.source, header, |_, _| ControlFlow::Continue(()))
         };
         read().unwrap();
         let mut damaged = fixture.content.clone();

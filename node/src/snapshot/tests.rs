@@ -12,7 +12,7 @@ use super::{SnapshotDir, SnapshotStore};
 use crate::metrics::Metrics;
 
 /// A rate so high that sending never pauses.
-pub(super) const RATE: u64 = 1 << 40;
+const RATE: u64 = 1 << 40;
 
 pub(super) struct Fixture {
     pub(super) data: tempfile::TempDir,

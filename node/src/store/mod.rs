@@ -60,6 +60,7 @@ pub(crate) use writer::StateWriter;
 
 use crate::event::ClusterVersion;
 use crate::fatal::Cause;
+use crate::threads;
 use generation::Generation;
 use known_streams::KnownStreams;
 use read::Tier;
@@ -237,7 +238,7 @@ impl Store {
         // The place goes back with what was read, when the caller takes that or is found to be
         // gone: threads that are faster than callers would fill the memory with results.
         let read = move || (read(&ReadView::new(&generation, Tier::Disk)), place);
-        match tokio::task::spawn_blocking(read).await {
+        match threads::blocking(read).await {
             Ok((result, _place)) => or_stop(result),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime is shutting down; no caller waits for the answer any more.

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::traffic::{Counted, Ends, Traffic};
@@ -36,6 +37,43 @@ pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// answer at all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What calls of one node to another go through.
+pub(crate) trait PeerChannel:
+    tower_service::Service<
+        http::Request<Body>,
+        Response = http::Response<Body>,
+        Error: Into<tonic::codegen::StdError>,
+        Future: Send,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> PeerChannel for T where
+    T: tower_service::Service<
+            http::Request<Body>,
+            Response = http::Response<Body>,
+            Error: Into<tonic::codegen::StdError>,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Makes channels to other nodes: [`Dialer`], and what stands for the network in a simulation.
+pub(crate) trait Dial: Send + Sync + 'static {
+    /// The channels.
+    type Channel: PeerChannel;
+
+    /// A channel to the node of `server` at `address` (`host:port`). It connects when first used,
+    /// and again when a connection ends.
+    fn channel(&self, server: u16, address: &str) -> Result<Self::Channel, Error>;
+}
+
 /// Makes channels to other nodes, in the clear or with TLS. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Dialer {
@@ -56,8 +94,7 @@ impl Dialer {
         &self.traffic
     }
 
-    /// A channel to the node of `server` at `address` (`host:port`). It connects when first used,
-    /// and again when a connection ends.
+    /// See [`Dial::channel`].
     pub(crate) fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
         // The connectors below decide on encryption: HTTP does not see the difference.
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
@@ -75,6 +112,14 @@ impl Dialer {
                 endpoint.connect_with_connector_lazy(secure)
             }
         })
+    }
+}
+
+impl Dial for Dialer {
+    type Channel = Channel;
+
+    fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
+        self.channel(server, address)
     }
 }
 

@@ -8,7 +8,7 @@ mod node;
 pub(crate) mod traffic;
 
 pub(crate) use caller::LocalIdentity;
-pub(crate) use dialer::Dialer;
+pub(crate) use dialer::{Dial, Dialer, PeerChannel};
 pub(crate) use node::{Member, NodeId, Resolve};
 pub(crate) use traffic::Traffic;
 

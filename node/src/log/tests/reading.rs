@@ -102,15 +102,15 @@ fn readers_beside_truncation_and_purge_see_an_unbroken_run_or_nothing() {
         let readers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut reads = 0_u64;
-                    while !done.load(Ordering::Relaxed) {
+                    // At least once, however late this thread begins.
+                    let mut is_last = false;
+                    while !is_last {
+                        is_last = done.load(Ordering::Relaxed);
                         let Extent { first, end } = log.extent();
                         let read = log.read(first..end).unwrap();
                         let run = read.first().map_or(0, Record::index);
                         assert_eq!(read, records(run..run + read.len() as u64));
-                        reads += 1;
                     }
-                    reads
                 })
             })
             .collect();
@@ -122,6 +122,6 @@ fn readers_beside_truncation_and_purge_see_an_unbroken_run_or_nothing() {
         }
         log.wait_durable(log.extent().end);
         done.store(true, Ordering::Relaxed);
-        assert!(readers.into_iter().all(|reader| reader.join().unwrap() > 0));
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
 }
