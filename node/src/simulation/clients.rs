@@ -12,8 +12,8 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::facts::{Checked, Facts, Write};
+use super::flaw::Flaw;
 use super::node::Node;
-use super::process::Flaw;
 use super::trace::Trace;
 use crate::event::{Position, WriteOutcome};
 use crate::raft::{EntryResult, Proposal, ServerState};
