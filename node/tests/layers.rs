@@ -110,7 +110,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Compiled for tests alone.
     (
         "simulation",
-        &["raft", "transport", "store", "event", "config", "descriptors", "metrics", "trace", "deliberate", "threads"],
+        &[
+            "raft",
+            "transport",
+            "store",
+            "event",
+            "config",
+            "descriptors",
+            "metrics",
+            "fatal",
+            "trace",
+            "deliberate",
+            "threads",
+        ],
     ),
     ("threads", &[]),
     ("timing", &["trace"]),

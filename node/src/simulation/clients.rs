@@ -12,10 +12,10 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::facts::{Checked, Facts, Write};
+use super::flaw::Flaw;
 use super::node::Node;
-use super::process::Flaw;
 use super::trace::Trace;
-use crate::event::Position;
+use crate::event::{Position, WriteOutcome};
 use crate::raft::{EntryResult, Proposal, ServerState};
 
 /// A client gives up after this time, and does not know what became of its write.
@@ -192,11 +192,19 @@ impl Clients {
         // Nobody waits for it any more.
         let Some(request) = request else { return Ok(()) };
         match (answer, request) {
-            (Answer::Written(Some(EntryResult::Applied { index, outcomes })), Request::Write { writes, .. }) => {
+            (
+                Answer::Written(Some(EntryResult::Applied { index, outcomes })),
+                Request::Write { writes, is_repeated, .. },
+            ) => {
                 trace.note(format_args!("client {id} is told {index} {outcomes:?}"));
                 self.succeeded.0 += 1;
                 for (write, outcome) in writes.into_iter().zip(&outcomes) {
-                    facts.acknowledge(write, outcome)?;
+                    match outcome {
+                        WriteOutcome::Appended { .. } => facts.acknowledge(write, outcome)?,
+                        // An earlier attempt may be stored.
+                        _ if is_repeated => {}
+                        _ => facts.refuse(&write)?,
+                    }
                 }
             }
             (Answer::Written(Some(EntryResult::NotLeader)), Request::Write { writes, is_repeated, .. }) => {

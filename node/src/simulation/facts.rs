@@ -231,7 +231,9 @@ impl Facts {
     }
 
     fn is_stored(&self, write: &Write, first_number: EventNumber, last: Position) -> Checked {
-        let first = last + 1 - write.ids.len() as u64;
+        let Some(first) = (last + 1).checked_sub(write.ids.len() as u64) else {
+            return Err(format!("{write:?} was acknowledged as ending at {last}"));
+        };
         for (place, id) in write.ids.iter().enumerate() {
             let position = first + place as u64;
             let is_there = self.events.get(position as usize).is_some_and(|known| {

@@ -10,6 +10,7 @@ mod clients;
 mod disk;
 mod entropy;
 mod facts;
+mod flaw;
 mod network;
 mod node;
 mod process;

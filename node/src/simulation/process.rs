@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::entropy;
+use super::flaw::{FLAWS, Flaw};
 use super::world::World;
 use crate::deliberate::{self, Fault};
 use crate::fatal;
@@ -40,20 +41,6 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault::DropLastChunk,
     Fault::PurgeAboveSnapshot,
 ];
-
-/// What can be wrong with the surroundings of the nodes: a simulation has to find that, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flaw {
-    /// Disks report syncs that they do not make.
-    DisksLie,
-    /// Clients read from whoever takes himself for the leader, without a barrier.
-    NoBarrier,
-    /// Writes are stamped by the clock alone.
-    BareClock,
-}
-
-/// All of them.
-pub(super) const FLAWS: &[Flaw] = &[Flaw::DisksLie, Flaw::NoBarrier, Flaw::BareClock];
 
 /// What a simulation is made with, besides its seed.
 #[derive(Debug, Clone, Default)]

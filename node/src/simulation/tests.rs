@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::process::{self, Flaw, Options, Report, simulate};
+use super::flaw::{FLAWS, Flaw};
+use super::process::{self, Options, Report, simulate};
 
 /// Seeds of every run.
 const SEEDS: std::ops::Range<u64> = 1..3;
@@ -62,7 +63,7 @@ fn disks_that_do_not_sync_are_found() {
 #[test]
 #[ignore = "a duty of its own: make simulate-mutants"]
 fn deliberate_faults_are_found() {
-    for flaw in process::FLAWS {
+    for flaw in FLAWS {
         finder(&Options { flaw: Some(*flaw), ..Options::default() });
     }
     for fault in process::FAULTS {

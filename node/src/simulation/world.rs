@@ -11,11 +11,12 @@ use tempfile::TempDir;
 use super::clients::Clients;
 use super::disk::Cut;
 use super::facts::{Checked, Facts};
+use super::flaw::Flaw;
 use super::network::Network;
 use super::node::Node;
-use super::process::Flaw;
 use super::schedule::{Plan, Strike, Whom};
 use super::trace::Trace;
+use crate::raft::ServerState;
 use crate::transport::NodeId;
 
 /// After healing, a write is acknowledged and all members are equal within this time.
@@ -132,15 +133,18 @@ impl World {
         self.clients.take_answers(now, &mut self.facts, &self.trace)
     }
 
-    /// The running node that leads in the newest term.
-    fn leader(&self) -> Option<usize> {
-        let leads = |node: &&Node| {
-            let parts = node.parts()?;
-            let seen = parts.consensus().seen();
-            (seen.leader == Some(node.id) && seen.state == crate::raft::ServerState::Leader).then_some(seen.term)
+    /// The running nodes that take themselves for the leader, and their terms.
+    fn leaders(&self) -> Vec<(u64, usize)> {
+        let leads = |node: &Node| {
+            let seen = node.parts()?.consensus().seen();
+            (seen.leader == Some(node.id) && seen.state == ServerState::Leader).then_some((seen.term, node.number))
         };
-        let leading = self.nodes.iter().filter_map(|node| Some((leads(&node)?, node.number)));
-        leading.max().map(|(_, number)| number)
+        self.nodes.iter().filter_map(leads).collect()
+    }
+
+    /// The one that leads in the newest term.
+    fn leader(&self) -> Option<usize> {
+        self.leaders().into_iter().max().map(|(_, number)| number)
     }
 
     /// The nodes that vote, as the leader knows them.
@@ -153,7 +157,9 @@ impl World {
     fn begin_operation(&mut self) {
         let any = self.rng.random_range(0..self.nodes.len());
         let wants_leader = self.rng.random_range(0..10) < 8;
-        let node = self.leader().filter(|_| wants_leader).unwrap_or(any);
+        // A client may still know a leader that is deposed, and asks it.
+        let leaders = self.leaders();
+        let node = if wants_leader && !leaders.is_empty() { leaders[any % leaders.len()].1 } else { any };
         self.clients.begin(&self.nodes[node], self.now, &self.facts, &self.trace);
     }
 
