@@ -14,10 +14,12 @@ use crate::certificates::Certificates;
 use crate::check::{self, secrets};
 use crate::client::{ADMIN, Client, OPERATOR};
 use crate::clock::Clocks;
+use crate::container::{self, Container};
 use crate::links::{Filters, Links, Place, Ruler};
 use crate::namespaces::{self, Group};
 use crate::ports::ReservedPort;
 use crate::process::{ServerProcess, headwater_binary};
+use crate::running::Running;
 use crate::wait;
 
 /// A node that is not ready and takes no writes by then counts as hung.
@@ -81,6 +83,8 @@ struct Node {
     id: u16,
     /// Its own, if it does not share that of this process on loopback.
     place: Option<Place>,
+    /// Where it runs, if that is not a process of this suite.
+    container: Option<Container>,
     /// Where it listens for the others.
     raft: ReservedPort,
     /// Where the others reach it, if that is elsewhere.
@@ -89,7 +93,7 @@ struct Node {
     data_dir: PathBuf,
     /// Its program, if it is not that of the others.
     binary: Option<PathBuf>,
-    process: Option<ServerProcess>,
+    process: Option<Running>,
     /// Every log file of this node, one per start.
     logs: Vec<PathBuf>,
 }
@@ -107,7 +111,21 @@ impl Node {
             None => None,
         };
         let (http, binary, process, logs) = (ReservedPort::any()?, None, None, Vec::new());
-        Ok(Self { id, place, raft, door, http, data_dir, binary, process, logs })
+        Ok(Self { id, place, container: None, raft, door, http, data_dir, binary, process, logs })
+    }
+
+    /// One that runs in a container.
+    fn contained(id: u16, container: Container) -> anyhow::Result<Self> {
+        let node = Self::new(id, PathBuf::new(), None, None)?;
+        Ok(Self { process: Some(Running::Container(container.clone())), container: Some(container), ..node })
+    }
+
+    /// Where clients reach it.
+    fn http_address(&self) -> String {
+        match &self.container {
+            Some(container) => format!("127.0.0.1:{}", container.published),
+            None => format!("{}:{}", self.host(), self.http.number()),
+        }
     }
 
     fn host(&self) -> IpAddr {
@@ -190,6 +208,22 @@ impl Cluster {
         })
     }
 
+    /// The nodes of a project of docker compose, which run. What they are told when they start is
+    /// the matter of that project.
+    pub fn of_containers() -> anyhow::Result<Self> {
+        let filters = Filters::default();
+        let mut nodes = Vec::new();
+        for (id, container) in (1..).zip(container::of_project()?) {
+            filters.put(id, container.place()?)?;
+            nodes.push(Node::contained(id, container)?);
+        }
+        let mut cluster = Self::new(0, Options::default())?;
+        cluster.ruler = Some(Ruler::Filters(filters));
+        cluster.liveness = Liveness::new(nodes.len());
+        cluster.nodes = nodes;
+        Ok(cluster)
+    }
+
     /// Starts all nodes of a new cluster and waits until all are ready.
     pub async fn started(size: u16, options: Options) -> anyhow::Result<Self> {
         let mut cluster = Self::new(size, options)?;
@@ -253,7 +287,7 @@ impl Cluster {
     /// `http://host:port` of a node, `https` with TLS.
     pub fn base(&self, id: u16) -> String {
         let scheme = if self.certificates.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}:{}", self.node(id).host(), self.node(id).http.number())
+        format!("{scheme}://{}", self.node(id).http_address())
     }
 
     /// Server ids and addresses of all nodes.
@@ -289,6 +323,15 @@ impl Cluster {
 
     /// Starts a node with another member list.
     pub fn start_as(&mut self, id: u16, members: &str, options: &[&str]) -> anyhow::Result<()> {
+        if let Some(container) = self.node(id).container.clone() {
+            anyhow::ensure!(options.is_empty(), "a container has its options already, not {options:?}");
+            container.start()?;
+            if let Some(filters) = self.ruler()?.filters() {
+                filters.put(id, container.place()?)?;
+            }
+            self.node_mut(id).process = Some(Running::Container(container));
+            return Ok(());
+        }
         let log_directory = self.directory().join("logs");
         std::fs::create_dir_all(&log_directory).context("cannot create the log directory")?;
         let data_dir = self.node(id).data_dir.display().to_string();
@@ -312,7 +355,7 @@ impl Cluster {
         node.logs.push(log.clone());
         let process = ServerProcess::spawn_with(&program, &arguments, &environment, &log)?;
         let pid = process.pid();
-        node.process = Some(process);
+        node.process = Some(Running::Process(process));
         match &self.ruler {
             Some(Ruler::Proxies(links)) => links.open(id, pid),
             Some(Ruler::Filters(_)) | None => Ok(()),
@@ -351,7 +394,7 @@ impl Cluster {
     /// Process id of a running node.
     pub fn pid(&self, id: u16) -> anyhow::Result<u32> {
         let process = self.node(id).process.as_ref().with_context(|| format!("node {id} does not run"))?;
-        Ok(process.pid())
+        process.pid()
     }
 
     /// Waits until a node reports that it is ready; fails at once when its process ends.
@@ -387,7 +430,7 @@ impl Cluster {
     /// `kill -9`.
     pub async fn kill(&mut self, id: u16) -> anyhow::Result<()> {
         let process = self.take_down(id)?;
-        let pid = process.pid();
+        let pid = process.own_pid();
         process.kill().await?;
         self.ended(id, pid);
         Ok(())
@@ -409,7 +452,7 @@ impl Cluster {
         }
         killed();
         for (id, process) in processes {
-            let pid = process.pid();
+            let pid = process.own_pid();
             process.kill().await?;
             self.ended(id, pid);
         }
@@ -421,7 +464,7 @@ impl Cluster {
         let mut process = self.take_down(id)?;
         process.signal(Signal::TERM)?;
         let status = process.wait_exit(SHUTDOWN_LIMIT).await?;
-        self.ended(id, process.pid());
+        self.ended(id, process.own_pid());
         Ok(status)
     }
 
@@ -450,7 +493,7 @@ impl Cluster {
     /// Waits for a node to end by itself.
     pub async fn wait_exit(&mut self, id: u16, limit: Duration) -> anyhow::Result<ExitStatus> {
         let status = self.process_mut(id)?.wait_exit(limit).await?;
-        let pid = self.take_down(id)?.pid();
+        let pid = self.take_down(id)?.own_pid();
         self.ended(id, pid);
         Ok(status)
     }
@@ -528,14 +571,15 @@ impl Cluster {
 
     /// Everything every node has logged: file name and text.
     pub fn logs(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let contained = self.nodes.iter().filter_map(|node| Some((node.id, node.container.as_ref()?)));
+        let contained = contained.map(|(id, container)| Ok((format!("node-{id}.log"), container.log()?)));
         let paths = self.nodes.iter().flat_map(|node| &node.logs).chain(&self.retired_logs);
-        paths
-            .map(|path| {
-                let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
-            })
-            .collect()
+        let written = paths.map(|path| {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
+        });
+        contained.chain(written).collect()
     }
 
     /// Marks the test as passed, if the logs contain no secret: the files are removed with this
@@ -555,22 +599,27 @@ impl Cluster {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
-    /// Others find the port of an ended process closed, and nothing is left of its clock.
-    fn ended(&self, id: u16, pid: u32) {
+    /// Others find the port of an ended process closed, and nothing is left of its clock and of the
+    /// rules for what it gets.
+    fn ended(&self, id: u16, pid: Option<u32>) {
         if let Some(Ruler::Proxies(links)) = &self.ruler {
             links.close(id);
         }
-        if let Some(clocks) = &self.clocks {
+        // A container loses its namespace; others outlive their processes.
+        if let (Some(Ruler::Filters(filters)), Some(_)) = (&self.ruler, &self.node(id).container) {
+            filters.remove(id);
+        }
+        if let (Some(clocks), Some(pid)) = (&self.clocks, pid) {
             clocks.forget(pid);
         }
     }
 
-    fn take_down(&mut self, id: u16) -> anyhow::Result<ServerProcess> {
+    fn take_down(&mut self, id: u16) -> anyhow::Result<Running> {
         self.liveness.set(id, false);
         self.node_mut(id).process.take().with_context(|| format!("node {id} does not run"))
     }
 
-    fn process_mut(&mut self, id: u16) -> anyhow::Result<&mut ServerProcess> {
+    fn process_mut(&mut self, id: u16) -> anyhow::Result<&mut Running> {
         self.node_mut(id).process.as_mut().with_context(|| format!("node {id} does not run"))
     }
 
@@ -596,7 +645,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // They are killed with this value.
         for (node, process) in self.nodes.iter().filter_map(|node| Some((node.id, node.process.as_ref()?))) {
-            self.ended(node, process.pid());
+            self.ended(node, process.own_pid());
         }
         if !self.passed
             && let Some(root) = self.root.take()

@@ -4,13 +4,14 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::command;
 use crate::links::Place;
 use crate::wait;
 
@@ -187,14 +188,9 @@ pub(crate) fn enter(namespace: &Path) -> (PathBuf, Vec<String>) {
     (PathBuf::from("nsenter"), vec![format!("--net={}", namespace.display())])
 }
 
-/// Runs `ip`, which ends at once; returns what it says.
+/// Runs `ip`; returns what it says.
 fn ip(arguments: &[&str]) -> anyhow::Result<String> {
-    let mut command = Command::new("ip");
-    let output = command.env("PATH", path_with_sbin()).args(arguments).stdin(Stdio::null()).output();
-    let output = output.context("`ip` (Debian's iproute2) cannot be started")?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "ip {}: {}: {told}", arguments.join(" "), output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    command::said(Command::new("ip").env("PATH", path_with_sbin()).args(arguments))
 }
 
 #[cfg(test)]

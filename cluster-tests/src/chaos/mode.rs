@@ -15,6 +15,8 @@ pub enum Mode {
     /// Processes in network namespaces, with packet filters. They have been made; this process runs
     /// beside their bridge.
     Netns(Group),
+    /// The containers of a project of docker compose, with packet filters. They run.
+    Compose,
 }
 
 /// Names of the modes, as on the command line.
@@ -25,11 +27,13 @@ pub enum ModeName {
     Process,
     /// [`Mode::Netns`].
     Netns,
+    /// [`Mode::Compose`].
+    Compose,
 }
 
 impl ModeName {
     /// All modes.
-    pub const ALL: [Self; 2] = [Self::Process, Self::Netns];
+    pub const ALL: [Self; 3] = [Self::Process, Self::Netns, Self::Compose];
 
     /// All faults that there are in this mode, the default.
     pub fn nemeses(self) -> Vec<Nemesis> {
@@ -41,8 +45,12 @@ impl ModeName {
         let needs_proxy = matches!(nemesis, Nemesis::Delay | Nemesis::HalfOpen | Nemesis::Reset | Nemesis::Replay);
         match self {
             Self::Process if nemesis == Nemesis::Loss => Some("proxies lose no packets; mode netns does"),
-            Self::Netns if needs_proxy => Some("it needs the proxies of mode process"),
-            Self::Process | Self::Netns => None,
+            Self::Netns | Self::Compose if needs_proxy => Some("it needs the proxies of mode process"),
+            Self::Compose if matches!(nemesis, Nemesis::Lag | Nemesis::Wipe | Nemesis::Grow) => {
+                Some("it starts nodes with options of its own")
+            }
+            Self::Compose if nemesis.moves_clocks() => Some("the images have no libfaketime"),
+            Self::Process | Self::Netns | Self::Compose => None,
         }
     }
 
@@ -59,7 +67,7 @@ impl Mode {
     /// The namespaces, if it is one of them.
     pub(super) fn group(&self) -> Option<&Group> {
         match self {
-            Self::Process => None,
+            Self::Process | Self::Compose => None,
             Self::Netns(group) => Some(group),
         }
     }
@@ -69,6 +77,7 @@ impl Mode {
         match self {
             Self::Process => ModeName::Process,
             Self::Netns(_) => ModeName::Netns,
+            Self::Compose => ModeName::Compose,
         }
     }
 }
@@ -78,6 +87,7 @@ impl fmt::Display for ModeName {
         formatter.write_str(match self {
             Self::Process => "process",
             Self::Netns => "netns",
+            Self::Compose => "compose",
         })
     }
 }

@@ -135,7 +135,10 @@ pub async fn run(request: &Request) -> anyhow::Result<Verdict> {
         tls: request.tls,
         ..Options::default()
     };
-    let mut cluster = Cluster::new(request.nodes, options)?;
+    let mut cluster = match request.mode {
+        Mode::Compose => Cluster::of_containers()?,
+        Mode::Process | Mode::Netns(_) => Cluster::new(request.nodes, options)?,
+    };
     let mut verdict = Verdict::default();
     let bootstrapped = async {
         cluster.start_all()?;

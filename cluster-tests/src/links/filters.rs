@@ -10,10 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -21,6 +20,8 @@ use serde_json::Value;
 
 use super::rule::{self, Link, Rule, Rules};
 use super::table::Seen;
+use crate::command;
+use crate::namespaces::path_with_sbin;
 
 /// Name of the table in each namespace. Nothing else has it.
 const TABLE: &str = "inet headwater_chaos";
@@ -55,6 +56,11 @@ impl Filters {
         state.places.insert(node, place);
         // Others may know it by another address.
         state.apply(|_| true)
+    }
+
+    /// A node has ended, and its namespace with it.
+    pub fn remove(&self, node: u16) {
+        self.lock().places.remove(&node);
     }
 
     /// Changes the rules of some links.
@@ -148,24 +154,11 @@ fn packets_by_counter(namespace: &Path) -> anyhow::Result<BTreeMap<String, u64>>
     Ok(items.filter_map(packets).collect())
 }
 
-/// Runs nft in a namespace; it ends at once, because it only speaks to the kernel.
+/// Runs nft in a namespace, whose owner needs no such program.
 fn nft(namespace: &Path, arguments: &[&str], script: &str) -> anyhow::Result<Output> {
-    let mut child = Command::new("nsenter")
-        .arg(format!("--net={}", namespace.display()))
-        .arg("nft")
-        .args(arguments)
-        .env("PATH", crate::namespaces::path_with_sbin())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("nsenter (Debian's util-linux) cannot be started")?;
-    // What it does not read, it reports below.
-    let _ = child.stdin.take().context("no input")?.write_all(script.as_bytes());
-    let output = child.wait_with_output().context("nft does not end")?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "nft (Debian's nftables): {}: {told}\n{script}", output.status);
-    Ok(output)
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", namespace.display())).arg("nft").args(arguments);
+    command::run(command.env("PATH", path_with_sbin()), script).with_context(|| script.to_owned())
 }
 
 #[cfg(test)]

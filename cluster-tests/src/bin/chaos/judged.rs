@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use headwater_cluster_tests::chaos::{ModeName, Nemesis, Outcome, Request, run};
+use headwater_cluster_tests::chaos::{Mode, ModeName, Nemesis, Outcome, Request, run};
 use headwater_cluster_tests::namespaces::Namespaces;
 use headwater_cluster_tests::serial;
 use serde_json::Value;
@@ -20,6 +20,10 @@ pub(crate) async fn in_mode(mode: ModeName, request: &Request) -> anyhow::Result
     match mode {
         ModeName::Process => here(request).await,
         ModeName::Netns => beside_a_bridge(request).await,
+        ModeName::Compose => {
+            anyhow::ensure!(request.nodes == 3 && !request.tls, "the project has three nodes without TLS");
+            here(&Request { mode: Mode::Compose, ..request.clone() }).await
+        }
     }
 }
 
