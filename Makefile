@@ -12,7 +12,7 @@ RELEASE := $(WITH_PREBUILT) scripts/release
 
 # Duties share one target directory and one machine.
 .NOTPARALLEL:
-.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-mutants simulate simulate-mutants fuzz upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
+.PHONY: help run release cluster cluster-tls check slow test bare outdated fmt fmt-check lint unit faults chaos chaos-smoke chaos-soak chaos-compose chaos-recovery chaos-mutants simulate simulate-mutants fuzz upgrade hostile hostile-short compose-test bench profile clients deployment conformance openapi deny doc clean system fixture
 
 help: ## List the duties
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -62,34 +62,46 @@ slow: ## Tests of the API that wait for minutes: TLS, transfers, answers to read
 # Disks that fail are a file system of the suite. Containers often have no device for it.
 FUSE := [ -c /dev/fuse ] || { echo "LEFT OUT: power cuts and failing disks, which need /dev/fuse"; export FAULTS_WITHOUT_FUSE=1; }
 
+# What moves clocks and makes network namespaces. Without it the suite leaves these faults out.
+CLOCKS_AND_NETWORK := [ "$$(id -u)" -ne 0 ] || scripts/install-system-packages libfaketime iproute2 nftables
+
 faults: system ## Faults against real processes
 	# They start the binary of this profile; it must be there and new.
 	$(DEBUG_BUILD)
 	@$(WITH_PREBUILT) scripts/last-release
 	@[ "$$(id -u)" -eq 0 ] || [ ! -c /dev/fuse ] || scripts/install-system-packages fuse3
+	@$(CLOCKS_AND_NETWORK)
 	@$(FUSE); $(CARGO) test --workspace --locked --test faults
 
 # The programs of the suite, and the node of this profile that they start.
 CHAOS_BUILD := $(DEBUG_BUILD) && $(DEBUG_BUILD) --test faults
 
 chaos-smoke: system ## Random faults with fixed seeds, under three minutes (docs/correctness.md)
+	@$(CLOCKS_AND_NETWORK)
 	$(CHAOS_BUILD)
 	target/debug/chaos smoke
 
 chaos: system ## Random faults of all kinds for half an hour, by random seeds, which it prints
+	@$(CLOCKS_AND_NETWORK)
 	$(CHAOS_BUILD)
 	target/debug/chaos soak --hours 0.5
 
 HOURS ?= 6
 
 chaos-soak: system ## The same for HOURS=n, 6 if none are given
+	@$(CLOCKS_AND_NETWORK)
 	$(CHAOS_BUILD)
 	target/debug/chaos soak --hours $(HOURS)
+
+chaos-recovery: system ## How soon writes go on after kills and partitions, and how fast a node catches up
+	$(CHAOS_BUILD)
+	target/debug/chaos recovery
 
 # The program with faults is built first and moved away, so that no other duty finds it.
 chaos-mutants: system ## Runs against nodes with deliberate faults, each of which must fail; half an hour
 	$(DEBUG_BUILD) --features headwater/deliberate-faults --test layers
 	mkdir -p target/deliberate && cp target/debug/headwater target/deliberate/headwater
+	@$(CLOCKS_AND_NETWORK)
 	$(CHAOS_BUILD)
 	HEADWATER_BIN=$(CURDIR)/target/deliberate/headwater target/debug/chaos mutants
 
@@ -129,6 +141,12 @@ hostile-short: system ## The attacks that need minutes, against the debug build;
 compose-test: system ## The containers of deploy/docker-compose.yml behind their balancer, paused, killed and cut off; needs an engine
 	@$(DEBUG_BUILD)
 	@$(WITH_PREBUILT) scripts/compose-test
+
+SECONDS_OF_CHAOS ?= 60
+
+chaos-compose: system ## Random faults against the same containers; needs an engine
+	$(CHAOS_BUILD)
+	@$(WITH_PREBUILT) scripts/compose-test target/debug/chaos --mode compose --seconds $(SECONDS_OF_CHAOS)
 
 bench: system ## Measure (release build); see docs/performance.md
 	$(RELEASE)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -129,6 +130,20 @@ impl Client {
         let info: Value = response.json().await.context("/info is not JSON")?;
         let state = info.get("state").and_then(Value::as_str).context("/info has no state")?;
         Ok(state.to_lowercase())
+    }
+
+    /// The time by the clock of a node: when it has last heard of itself (contract/services 4.3).
+    pub async fn time(&self, base: &str) -> anyhow::Result<Timestamp> {
+        let answer = self.http.get(format!("{base}/gossip")).timeout(QUICK_LIMIT).send().await;
+        let gossip: Value = answer.with_context(|| format!("no answer from {base}/gossip"))?.json().await?;
+        let is_it = |member: &&Value| {
+            let address =
+                format!("{}:{}", member["internalHttpIp"].as_str().unwrap_or_default(), member["internalHttpPort"]);
+            base.ends_with(&format!("//{address}"))
+        };
+        let member = gossip["members"].as_array().and_then(|members| members.iter().find(is_it));
+        let time = member.and_then(|member| member["timeStamp"].as_str()).context("it does not list itself")?;
+        time.parse().with_context(|| format!("not a time: {time}"))
     }
 
     /// Value of an unlabelled metric, or the sum over all its labels.

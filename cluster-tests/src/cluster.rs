@@ -1,5 +1,6 @@
 //! A cluster of real nodes on loopback, in a directory of its own.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -12,9 +13,13 @@ use rustix::process::Signal;
 use crate::certificates::Certificates;
 use crate::check::{self, secrets};
 use crate::client::{ADMIN, Client, OPERATOR};
-use crate::links::Links;
+use crate::clock::Clocks;
+use crate::container::{self, Container};
+use crate::links::{Filters, Links, Place, Ruler};
+use crate::namespaces::{self, Group};
 use crate::ports::ReservedPort;
 use crate::process::{ServerProcess, headwater_binary};
+use crate::running::Running;
 use crate::wait;
 
 /// A node that is not ready and takes no writes by then counts as hung.
@@ -36,6 +41,11 @@ pub struct Options {
     pub binary: Option<PathBuf>,
     /// The nodes reach each other through [`Links`] only, whose jitter has this seed.
     pub links: Option<u64>,
+    /// Each node has a network namespace; they were made before, and this process runs beside their
+    /// bridge. There are no proxies then.
+    pub namespaces: Option<Group>,
+    /// The nodes have wall clocks of their own, which can be moved ([`Clocks`]).
+    pub clocks: bool,
     /// Variables of the environment of every node.
     pub environment: Vec<(String, String)>,
 }
@@ -71,6 +81,10 @@ impl Liveness {
 #[derive(Debug)]
 struct Node {
     id: u16,
+    /// Its own, if it does not share that of this process on loopback.
+    place: Option<Place>,
+    /// Where it runs, if that is not a process of this suite.
+    container: Option<Container>,
     /// Where it listens for the others.
     raft: ReservedPort,
     /// Where the others reach it, if that is elsewhere.
@@ -79,18 +93,55 @@ struct Node {
     data_dir: PathBuf,
     /// Its program, if it is not that of the others.
     binary: Option<PathBuf>,
-    process: Option<ServerProcess>,
+    process: Option<Running>,
     /// Every log file of this node, one per start.
     logs: Vec<PathBuf>,
 }
 
 impl Node {
     /// Reserves its ports; starts nothing.
-    fn new(id: u16, data_dir: PathBuf, links: Option<&Links>) -> anyhow::Result<Self> {
-        let raft = ReservedPort::any()?;
-        let door = links.map(|links| links.add(id, raft.number())).transpose()?;
+    fn new(id: u16, data_dir: PathBuf, ruler: Option<&Ruler>, group: Option<&Group>) -> anyhow::Result<Self> {
+        let (raft, place) = (ReservedPort::any()?, group.map(|group| group.place(id)));
+        let door = match ruler {
+            Some(Ruler::Proxies(links)) => Some(links.add(id, raft.number())?),
+            Some(Ruler::Filters(filters)) => {
+                filters.put(id, place.clone().context("a packet filter needs a namespace")?)?;
+                None
+            }
+            None => None,
+        };
         let (http, binary, process, logs) = (ReservedPort::any()?, None, None, Vec::new());
-        Ok(Self { id, raft, door, http, data_dir, binary, process, logs })
+        Ok(Self { id, place, container: None, raft, door, http, data_dir, binary, process, logs })
+    }
+
+    /// One that runs in a container.
+    fn contained(id: u16, container: Container) -> anyhow::Result<Self> {
+        let node = Self::new(id, PathBuf::new(), None, None)?;
+        Ok(Self { process: Some(Running::Container(container.clone())), container: Some(container), ..node })
+    }
+
+    /// Where clients reach it.
+    fn http_address(&self) -> String {
+        match &self.container {
+            Some(container) => format!("127.0.0.1:{}", container.published),
+            None => format!("{}:{}", self.host(), self.http.number()),
+        }
+    }
+
+    fn host(&self) -> IpAddr {
+        self.place.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |place| place.address)
+    }
+
+    /// What starts a program where this node lives, and its options.
+    fn command(&self, program: &Path) -> (PathBuf, Vec<String>) {
+        match &self.place {
+            None => (program.to_owned(), Vec::new()),
+            Some(place) => {
+                let (entering, mut arguments) = namespaces::enter(&place.namespace);
+                arguments.push(program.display().to_string());
+                (entering, arguments)
+            }
+        }
     }
 }
 
@@ -111,8 +162,12 @@ pub struct Cluster {
     client: Client,
     /// With TLS.
     certificates: Option<Certificates>,
-    /// Between the nodes, if it was asked for.
-    links: Option<Links>,
+    /// Of the links between the nodes, if it was asked for.
+    ruler: Option<Ruler>,
+    /// Of their namespaces, if they have any.
+    namespaces: Option<Group>,
+    /// Of the nodes, if it was asked for.
+    clocks: Option<Clocks>,
 }
 
 impl Cluster {
@@ -120,12 +175,17 @@ impl Cluster {
     pub fn new(size: u16, options: Options) -> anyhow::Result<Self> {
         let binary = options.binary.map_or_else(headwater_binary, Ok)?;
         let root = tempfile::Builder::new().prefix("headwater-cluster-").tempdir().context("no temporary directory")?;
-        let links = options.links.map(Links::new).transpose()?;
+        let ruler = match (&options.namespaces, options.links) {
+            (Some(_), _) => Some(Ruler::Filters(Filters::default())),
+            (None, Some(seed)) => Some(Ruler::Proxies(Links::new(seed)?)),
+            (None, None) => None,
+        };
+        let clocks = options.clocks.then(|| Clocks::new(&root.path().join("clocks"))).transpose()?;
         let mut nodes = Vec::new();
         for id in 1..=size {
             let given = options.data_dirs.iter().find(|(node, _)| *node == id).map(|(_, path)| path.clone());
             let data_dir = given.unwrap_or_else(|| root.path().join(format!("data-{id}")));
-            nodes.push(Node::new(id, data_dir, links.as_ref())?);
+            nodes.push(Node::new(id, data_dir, ruler.as_ref(), options.namespaces.as_ref())?);
         }
         let liveness = Liveness::new(nodes.len());
         let certificates =
@@ -133,7 +193,9 @@ impl Cluster {
         let client = Client::trusting(certificates.as_ref().map_or(&[], Certificates::authorities))?;
         Ok(Self {
             certificates,
-            links,
+            ruler,
+            namespaces: options.namespaces,
+            clocks,
             root: Some(root),
             passed: false,
             binary,
@@ -144,6 +206,22 @@ impl Cluster {
             liveness,
             client,
         })
+    }
+
+    /// The nodes of a project of docker compose, which run. What they are told when they start is
+    /// the matter of that project.
+    pub fn of_containers() -> anyhow::Result<Self> {
+        let filters = Filters::default();
+        let mut nodes = Vec::new();
+        for (id, container) in (1..).zip(container::of_project()?) {
+            filters.put(id, container.place()?)?;
+            nodes.push(Node::contained(id, container)?);
+        }
+        let mut cluster = Self::new(0, Options::default())?;
+        cluster.ruler = Some(Ruler::Filters(filters));
+        cluster.liveness = Liveness::new(nodes.len());
+        cluster.nodes = nodes;
+        Ok(cluster)
     }
 
     /// Starts all nodes of a new cluster and waits until all are ready.
@@ -169,9 +247,19 @@ impl Cluster {
         Client::trusting(self.certificates.as_ref().map_or(&[], Certificates::authorities))
     }
 
-    /// The links between the nodes, for a cluster that has them.
+    /// What rules the links between the nodes, for a cluster that has that.
+    pub fn ruler(&self) -> anyhow::Result<&Ruler> {
+        self.ruler.as_ref().context("nothing rules the links of this cluster")
+    }
+
+    /// The same if the links are proxies.
     pub fn links(&self) -> anyhow::Result<&Links> {
-        self.links.as_ref().context("this cluster has no links")
+        self.ruler()?.proxies()
+    }
+
+    /// The clocks of the nodes, for a cluster that has them.
+    pub fn clocks(&self) -> anyhow::Result<&Clocks> {
+        self.clocks.as_ref().context("this cluster has no clocks of its own")
     }
 
     /// The certificates of the nodes, for a cluster with TLS.
@@ -196,10 +284,10 @@ impl Cluster {
         self.liveness.clone()
     }
 
-    /// `http://127.0.0.1:port` of a node, `https` with TLS.
+    /// `http://host:port` of a node, `https` with TLS.
     pub fn base(&self, id: u16) -> String {
         let scheme = if self.certificates.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", self.node(id).http.number())
+        format!("{scheme}://{}", self.node(id).http_address())
     }
 
     /// Server ids and addresses of all nodes.
@@ -235,28 +323,43 @@ impl Cluster {
 
     /// Starts a node with another member list.
     pub fn start_as(&mut self, id: u16, members: &str, options: &[&str]) -> anyhow::Result<()> {
+        if let Some(container) = self.node(id).container.clone() {
+            anyhow::ensure!(options.is_empty(), "a container has its options already, not {options:?}");
+            container.start()?;
+            if let Some(filters) = self.ruler()?.filters() {
+                filters.put(id, container.place()?)?;
+            }
+            self.node_mut(id).process = Some(Running::Container(container));
+            return Ok(());
+        }
         let log_directory = self.directory().join("logs");
         std::fs::create_dir_all(&log_directory).context("cannot create the log directory")?;
         let data_dir = self.node(id).data_dir.display().to_string();
-        let mut arguments: Vec<String> =
-            ["--server-id", &id.to_string(), "--members", members, "--data-dir", &data_dir].map(str::to_owned).to_vec();
         let node = self.node(id);
+        let (program, mut arguments) = node.command(node.binary.as_ref().unwrap_or(&self.binary));
+        arguments
+            .extend(["--server-id", &id.to_string(), "--members", members, "--data-dir", &data_dir].map(str::to_owned));
         arguments.extend(node.door.map(|_| format!("--raft-listen=127.0.0.1:{}", node.raft.number())));
         arguments.extend(self.certificates.iter().flat_map(|certificates| certificates.options(id)));
         arguments.extend(self.extra.iter().cloned());
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
-        let environment = self.environment.clone();
-        let binary = self.node(id).binary.as_ref().unwrap_or(&self.binary).clone();
+        let mut environment = self.environment.clone();
+        if let Some(clocks) = &self.clocks {
+            environment.extend(clocks.environment(id)?);
+        }
         // Of retired nodes of this id, too.
         let starts = self.nodes.iter().map(|node| node.logs.len()).sum::<usize>() + self.retired_logs.len();
         let node = self.node_mut(id);
         anyhow::ensure!(node.process.is_none(), "node {id} already runs");
         let log = log_directory.join(format!("node-{id}-start-{}.log", starts + 1));
         node.logs.push(log.clone());
-        let process = ServerProcess::spawn_with(&binary, &arguments, &environment, &log)?;
+        let process = ServerProcess::spawn_with(&program, &arguments, &environment, &log)?;
         let pid = process.pid();
-        node.process = Some(process);
-        self.links.iter().try_for_each(|links| links.open(id, pid))
+        node.process = Some(Running::Process(process));
+        match &self.ruler {
+            Some(Ruler::Proxies(links)) => links.open(id, pid),
+            Some(Ruler::Filters(_)) | None => Ok(()),
+        }
     }
 
     /// Gives a stopped node another address for the others, from its next start on. Returns the old
@@ -291,7 +394,7 @@ impl Cluster {
     /// Process id of a running node.
     pub fn pid(&self, id: u16) -> anyhow::Result<u32> {
         let process = self.node(id).process.as_ref().with_context(|| format!("node {id} does not run"))?;
-        Ok(process.pid())
+        process.pid()
     }
 
     /// Waits until a node reports that it is ready; fails at once when its process ends.
@@ -326,8 +429,10 @@ impl Cluster {
 
     /// `kill -9`.
     pub async fn kill(&mut self, id: u16) -> anyhow::Result<()> {
-        self.take_down(id)?.kill().await?;
-        self.close_door(id);
+        let process = self.take_down(id)?;
+        let pid = process.own_pid();
+        process.kill().await?;
+        self.ended(id, pid);
         Ok(())
     }
 
@@ -347,8 +452,9 @@ impl Cluster {
         }
         killed();
         for (id, process) in processes {
+            let pid = process.own_pid();
             process.kill().await?;
-            self.close_door(id);
+            self.ended(id, pid);
         }
         Ok(())
     }
@@ -358,7 +464,7 @@ impl Cluster {
         let mut process = self.take_down(id)?;
         process.signal(Signal::TERM)?;
         let status = process.wait_exit(SHUTDOWN_LIMIT).await?;
-        self.close_door(id);
+        self.ended(id, process.own_pid());
         Ok(status)
     }
 
@@ -387,9 +493,8 @@ impl Cluster {
     /// Waits for a node to end by itself.
     pub async fn wait_exit(&mut self, id: u16, limit: Duration) -> anyhow::Result<ExitStatus> {
         let status = self.process_mut(id)?.wait_exit(limit).await?;
-        self.liveness.set(id, false);
-        self.node_mut(id).process = None;
-        self.close_door(id);
+        let pid = self.take_down(id)?.own_pid();
+        self.ended(id, pid);
         Ok(status)
     }
 
@@ -436,7 +541,7 @@ impl Cluster {
     pub fn grow(&mut self) -> anyhow::Result<u16> {
         let id = self.nodes.last().map_or(1, |node| node.id + 1);
         let data_dir = self.directory().join(format!("data-{id}-of-{}", self.retired_logs.len()));
-        let node = Node::new(id, data_dir, self.links.as_ref())?;
+        let node = Node::new(id, data_dir, self.ruler.as_ref(), self.namespaces.as_ref())?;
         self.nodes.push(node);
         Ok(id)
     }
@@ -466,14 +571,15 @@ impl Cluster {
 
     /// Everything every node has logged: file name and text.
     pub fn logs(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let contained = self.nodes.iter().filter_map(|node| Some((node.id, node.container.as_ref()?)));
+        let contained = contained.map(|(id, container)| Ok((format!("node-{id}.log"), container.log()?)));
         let paths = self.nodes.iter().flat_map(|node| &node.logs).chain(&self.retired_logs);
-        paths
-            .map(|path| {
-                let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
-            })
-            .collect()
+        let written = paths.map(|path| {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
+        });
+        contained.chain(written).collect()
     }
 
     /// Marks the test as passed, if the logs contain no secret: the files are removed with this
@@ -493,19 +599,27 @@ impl Cluster {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
-    /// Others find the port of an ended process closed.
-    fn close_door(&self, id: u16) {
-        if let Some(links) = &self.links {
+    /// Others find the port of an ended process closed, and nothing is left of its clock and of the
+    /// rules for what it gets.
+    fn ended(&self, id: u16, pid: Option<u32>) {
+        if let Some(Ruler::Proxies(links)) = &self.ruler {
             links.close(id);
+        }
+        // A container loses its namespace; others outlive their processes.
+        if let (Some(Ruler::Filters(filters)), Some(_)) = (&self.ruler, &self.node(id).container) {
+            filters.remove(id);
+        }
+        if let (Some(clocks), Some(pid)) = (&self.clocks, pid) {
+            clocks.forget(pid);
         }
     }
 
-    fn take_down(&mut self, id: u16) -> anyhow::Result<ServerProcess> {
+    fn take_down(&mut self, id: u16) -> anyhow::Result<Running> {
         self.liveness.set(id, false);
         self.node_mut(id).process.take().with_context(|| format!("node {id} does not run"))
     }
 
-    fn process_mut(&mut self, id: u16) -> anyhow::Result<&mut ServerProcess> {
+    fn process_mut(&mut self, id: u16) -> anyhow::Result<&mut Running> {
         self.node_mut(id).process.as_mut().with_context(|| format!("node {id} does not run"))
     }
 
@@ -521,13 +635,18 @@ impl Cluster {
 fn member_list(nodes: &[Node]) -> String {
     let entry = |node: &Node| {
         let raft = node.door.unwrap_or(node.raft.number());
-        format!("{}=127.0.0.1:{raft}/127.0.0.1:{}", node.id, node.http.number())
+        let host = node.host();
+        format!("{}={host}:{raft}/{host}:{}", node.id, node.http.number())
     };
     nodes.iter().map(entry).collect::<Vec<_>>().join(",")
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // They are killed with this value.
+        for (node, process) in self.nodes.iter().filter_map(|node| Some((node.id, node.process.as_ref()?))) {
+            self.ended(node, process.own_pid());
+        }
         if !self.passed
             && let Some(root) = self.root.take()
         {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::client::Client;
@@ -20,6 +21,8 @@ pub struct ReadEvent {
     pub event_type: String,
     /// Stored data as text; `None` when they are not JSON.
     pub data: Option<String>,
+    /// When it was stored, by the clock of the leader (contract/streams 8.3).
+    pub updated: Timestamp,
 }
 
 /// The complete `$all` of one node; the index of an event is its position.
@@ -111,6 +114,7 @@ fn entry(value: &Value) -> anyhow::Result<ReadEvent> {
         id: text("eventId")?,
         event_type: text("eventType")?,
         data: value.get("data").and_then(Value::as_str).map(str::to_owned),
+        updated: text("updated")?.parse().with_context(|| format!("not a time in {value}"))?,
     })
 }
 
@@ -135,13 +139,14 @@ mod tests {
         let page = serde_json::json!({
             "links": [{"uri": "http://x/next", "relation": "next"}, {"uri": "http://x/previous", "relation": "previous"}],
             "entries": [
-                {"eventId": "b", "eventType": "t", "eventNumber": 1, "data": "{}", "streamId": "s"},
-                {"eventId": "a", "eventType": "t", "eventNumber": 0, "streamId": "s"},
+                {"eventId": "b", "eventType": "t", "eventNumber": 1, "data": "{}", "streamId": "s", "updated": "2026-01-01T00:00:01.5Z"},
+                {"eventId": "a", "eventType": "t", "eventNumber": 0, "streamId": "s", "updated": "2026-01-01T00:00:01Z"},
             ],
         });
         let events = entries(&page).unwrap();
         assert_eq!(events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(events[0].data, None);
+        assert_eq!(events[1].updated.duration_since(events[0].updated).as_millis(), 500);
         assert_eq!(link(&page, "previous").as_deref(), Some("http://x/previous"));
     }
 }

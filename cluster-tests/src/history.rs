@@ -94,13 +94,38 @@ impl Write {
     }
 }
 
+/// What a fault is to those who measure how a cluster recovers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// Nothing special.
+    #[default]
+    Other,
+    /// The leader was killed.
+    LeaderKilled,
+    /// A partition has come to its end: no fault, but what others have to recover from.
+    PartitionHealed,
+}
+
 /// A fault injected into the cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Fault {
+    /// Its kind.
+    pub kind: Kind,
     /// The fault in words, for the report.
     pub what: String,
     /// When it had taken effect.
     pub at: Duration,
+}
+
+/// A time in which a node was frozen and could not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Server id of the node.
+    pub node: u16,
+    /// When it was frozen.
+    pub from: Duration,
+    /// When it went on or was killed; `None` until then.
+    pub to: Option<Duration>,
 }
 
 /// Everything that happened in one run.
@@ -110,6 +135,8 @@ pub struct History {
     pub writes: Vec<Write>,
     /// All faults, in order.
     pub faults: Vec<Fault>,
+    /// All pauses of nodes.
+    pub pauses: Vec<Pause>,
 }
 
 impl History {
@@ -150,8 +177,28 @@ impl Recorder {
 
     /// Adds a fault that has just taken effect.
     pub fn fault(&self, what: impl Into<String>) {
-        let fault = Fault { what: what.into(), at: self.now() };
+        self.fault_of(Kind::Other, what);
+    }
+
+    /// The same of a certain kind.
+    pub fn fault_of(&self, kind: Kind, what: impl Into<String>) {
+        let fault = Fault { kind, what: what.into(), at: self.now() };
         self.history.with(|history| history.faults.push(fault));
+    }
+
+    /// A node is frozen from now on.
+    pub fn paused(&self, node: u16) {
+        let pause = Pause { node, from: self.now(), to: None };
+        self.history.with(|history| history.pauses.push(pause));
+    }
+
+    /// A node is not frozen any more.
+    pub fn resumed(&self, node: u16) {
+        let now = self.now();
+        self.history.with(|history| {
+            let open = history.pauses.iter_mut().filter(|pause| pause.node == node && pause.to.is_none());
+            open.for_each(|pause| pause.to = Some(now));
+        });
     }
 
     /// Acknowledged events so far.

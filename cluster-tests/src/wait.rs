@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Pause between two checks of a condition: short compared with every measured time, long compared
 /// with the cost of a check.
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Checks `condition` until it yields a value; after `limit` fails with `what` and the last reason.
 ///

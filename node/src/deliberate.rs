@@ -38,6 +38,7 @@ pub(crate) enum Fault {
     HideNewest,
     PanicInTask,
     VoteNotStored,
+    TimeGoesBack,
 }
 
 /// Whether this program has the fault.
@@ -149,7 +150,7 @@ mod chosen {
 
     impl Fault {
         /// For the variable of the environment.
-        const NAMES: [(Self, &'static str); 26] = [
+        const NAMES: [(Self, &'static str); 27] = [
             (Self::ApplyTwice, "apply-twice"),
             (Self::SkipApplyAfterRestart, "skip-apply-after-restart"),
             (Self::ForgetIds, "forget-ids"),
@@ -176,6 +177,7 @@ mod chosen {
             (Self::HideNewest, "hide-newest"),
             (Self::PanicInTask, "panic-in-task"),
             (Self::VoteNotStored, "vote-not-stored"),
+            (Self::TimeGoesBack, "time-goes-back"),
         ];
     }
 

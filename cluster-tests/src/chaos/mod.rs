@@ -7,14 +7,18 @@
 //! nodes and `verdict.json`. docs/correctness.md says how to use it and what it proves.
 
 mod artefacts;
+mod clocks;
+mod mode;
 pub mod mutants;
 mod nemesis;
+pub mod recovery;
 mod run;
 mod schedule;
 mod strike;
 mod upkeep;
 mod verdict;
 
+pub use mode::{Mode, ModeName};
 pub use nemesis::Nemesis;
 pub use run::{BULK, Request, run};
 pub use verdict::{Outcome, Verdict};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::mode::Mode;
 use super::nemesis::Nemesis;
 use super::run::{BULK, Request, run};
 use super::verdict::{Outcome, Verdict};
@@ -101,6 +102,7 @@ pub const ALL: &[Mutant] = &[
     mutant("change-kept-page", "a page that is kept is served with other bytes", 12, &[]),
     mutant("hide-newest", "a read of the log now and then ends twenty events early", 8, &[]),
     mutant("vote-not-stored", "a vote is not stored", 15, &[Nemesis::KillLeader, Nemesis::KillAll]),
+    mutant("time-goes-back", "writes are stamped with a clock that was set back", 20, &[Nemesis::ClockJump]),
     mutant("panic-in-task", "a task of a node panics", 8, &[]),
 ];
 
@@ -143,6 +145,7 @@ pub async fn try_one(mutant: &Mutant, seed: u64, directory: &Path) -> anyhow::Re
         attempts += 1;
         let request = Request {
             seed: seed + attempts,
+            mode: Mode::Process,
             nodes: 3,
             faults_for: Duration::from_secs(mutant.seconds),
             loads: Load::ALL.to_vec(),

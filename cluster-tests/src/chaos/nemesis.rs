@@ -33,6 +33,8 @@ pub enum Nemesis {
     Delay,
     /// All links are slow.
     Bandwidth,
+    /// All links lose packets at random.
+    Loss,
     /// Connections of a node to another are dead, and it does not know.
     HalfOpen,
     /// Connections are reset, again and again.
@@ -49,6 +51,10 @@ pub enum Nemesis {
     Scavenge,
     /// A node is backed up and the backup verified.
     Backup,
+    /// The wall clock of a node jumps.
+    ClockJump,
+    /// The wall clock of a node is too fast, stands still or goes backwards.
+    ClockDrift,
 }
 
 /// How a kind of fault goes together with others.
@@ -63,11 +69,13 @@ pub(super) enum Company {
     Partition,
     /// Changes links, so that everything takes longer or is sent again.
     Trouble,
+    /// Changes the wall clock of a node.
+    Clock,
 }
 
 impl Nemesis {
-    /// All kinds, the default.
-    pub const ALL: [Self; 22] = [
+    /// All kinds. None of the modes has all of them: [`super::ModeName::nemeses`].
+    pub const ALL: [Self; 25] = [
         Self::Kill,
         Self::KillLeader,
         Self::KillAll,
@@ -82,6 +90,7 @@ impl Nemesis {
         Self::Bridge,
         Self::Delay,
         Self::Bandwidth,
+        Self::Loss,
         Self::HalfOpen,
         Self::Reset,
         Self::Replay,
@@ -90,6 +99,8 @@ impl Nemesis {
         Self::Grow,
         Self::Scavenge,
         Self::Backup,
+        Self::ClockJump,
+        Self::ClockDrift,
     ];
 
     /// The name on the command line.
@@ -109,6 +120,7 @@ impl Nemesis {
             Self::Bridge => "bridge",
             Self::Delay => "delay",
             Self::Bandwidth => "bandwidth",
+            Self::Loss => "loss",
             Self::HalfOpen => "half-open",
             Self::Reset => "reset",
             Self::Replay => "replay",
@@ -117,7 +129,14 @@ impl Nemesis {
             Self::Grow => "grow",
             Self::Scavenge => "scavenge",
             Self::Backup => "backup",
+            Self::ClockJump => "clock-jump",
+            Self::ClockDrift => "clock-drift",
         }
+    }
+
+    /// Whether it moves the clock of a node, which needs libfaketime.
+    pub fn moves_clocks(self) -> bool {
+        self.company() == Company::Clock
     }
 
     pub(super) fn company(self) -> Company {
@@ -126,7 +145,9 @@ impl Nemesis {
             Self::LeaderInMinority | Self::LeaderInMajority | Self::OneWay | Self::Ring | Self::Bridge => {
                 Company::Partition
             }
-            Self::Delay | Self::Bandwidth | Self::HalfOpen | Self::Reset | Self::Replay => Company::Trouble,
+            Self::Delay | Self::Bandwidth | Self::Loss | Self::HalfOpen | Self::Reset | Self::Replay => {
+                Company::Trouble
+            }
             Self::RollingRestart
             | Self::Transfer
             | Self::Lag
@@ -134,6 +155,7 @@ impl Nemesis {
             | Self::Grow
             | Self::Scavenge
             | Self::Backup => Company::Alone,
+            Self::ClockJump | Self::ClockDrift => Company::Clock,
         }
     }
 
@@ -141,7 +163,8 @@ impl Nemesis {
     pub(super) fn goes_with(self, other: Self) -> bool {
         let slows = |nemesis: Self| matches!(nemesis, Self::Delay | Self::Replay);
         match (self.company(), other.company()) {
-            (Company::Alone, Company::Alone) => false,
+            (Company::Alone, Company::Alone) | (Company::Clock, Company::Clock) => false,
+            (Company::Clock, _) | (_, Company::Clock) => true,
             (Company::Alone, _) => slows(other),
             (_, Company::Alone) => slows(self),
             _ => self != other,
@@ -175,6 +198,7 @@ mod tests {
     fn what_needs_all_nodes_is_only_slowed_down() {
         assert!(Nemesis::Wipe.goes_with(Nemesis::Delay) && Nemesis::Delay.goes_with(Nemesis::Wipe));
         assert!(!Nemesis::Wipe.goes_with(Nemesis::Kill) && !Nemesis::Wipe.goes_with(Nemesis::Grow));
+        assert!(Nemesis::Wipe.goes_with(Nemesis::ClockJump) && !Nemesis::ClockJump.goes_with(Nemesis::ClockDrift));
         assert!(Nemesis::Kill.goes_with(Nemesis::Ring) && !Nemesis::Ring.goes_with(Nemesis::Ring));
     }
 }

@@ -7,10 +7,13 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::artefacts::{self, NemesisLog};
+use super::clocks;
+use super::mode::{Mode, ModeName};
 use super::nemesis::Nemesis;
 use super::schedule::Schedule;
 use super::strike::Field;
 use super::verdict::Verdict;
+use crate::check::recovery::Recovery;
 use crate::check::{self, Violation};
 use crate::cluster::{Cluster, Options};
 use crate::feed;
@@ -65,11 +68,17 @@ const PROVOKED: &[&str] = &[
     "WARN*recv PING ack that we never sent",
 ];
 
+/// The same of nodes that listen on addresses beyond loopback.
+const PROVOKED_BY_ADDRESSES: [&str; 2] =
+    ["WARN*clients are served without TLS", "WARN*the port for other nodes is open without TLS"];
+
 /// What a run should do.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Decides the schedule.
     pub seed: u64,
+    /// Where the nodes live.
+    pub mode: Mode,
     /// 3 or 5.
     pub nodes: u16,
     /// How long faults happen; longer if not every kind has come by then.
@@ -94,6 +103,7 @@ impl Request {
         let nemeses: Vec<&str> = self.nemeses.iter().map(|nemesis| nemesis.name()).collect();
         json!({
             "seed": self.seed,
+            "mode": self.mode.name().to_string(),
             "nodes": self.nodes,
             "seconds": self.faults_for.as_secs(),
             "workload": loads,
@@ -118,12 +128,17 @@ fn snapshots(bulk: usize) -> Vec<String> {
 pub async fn run(request: &Request) -> anyhow::Result<Verdict> {
     let options = Options {
         extra: snapshots(request.bulk),
-        links: Some(request.seed),
+        links: (request.mode == Mode::Process).then_some(request.seed),
+        namespaces: request.mode.group().cloned(),
+        clocks: request.nemeses.iter().any(|nemesis| nemesis.moves_clocks()),
         environment: request.environment.clone(),
         tls: request.tls,
         ..Options::default()
     };
-    let mut cluster = Cluster::new(request.nodes, options)?;
+    let mut cluster = match request.mode {
+        Mode::Compose => Cluster::of_containers()?,
+        Mode::Process | Mode::Netns(_) => Cluster::new(request.nodes, options)?,
+    };
     let mut verdict = Verdict::default();
     let bootstrapped = async {
         cluster.start_all()?;
@@ -211,7 +226,9 @@ async fn judge(
         }
     }
     verdict.violations.extend(check::availability::check(history, RESUME_LIMIT));
-    verdict.violations.extend(check::logs::check(&field.cluster.logs()?, PROVOKED)?);
+    verdict.violations.extend(check::deadlines::check(history));
+    verdict.recovery = Recovery::of(history, &field.cluster.ids());
+    verdict.violations.extend(check::logs::check(&field.cluster.logs()?, &provoked(request))?);
     verdict.struck = field.struck().clone();
     verdict.doubt_what_did_not_happen(&request.nemeses);
     doubt_what_was_not_read(verdict, request, seen);
@@ -222,6 +239,18 @@ async fn judge(
         verdict.violations.push(Violation::new("secrets", format!("{error:#}")));
     }
     Ok(())
+}
+
+/// Log lines that this run provokes.
+fn provoked(request: &Request) -> Vec<&'static str> {
+    let mut lines = PROVOKED.to_vec();
+    if request.nemeses.iter().any(|nemesis| nemesis.moves_clocks()) {
+        lines.extend(clocks::PROVOKED);
+    }
+    if request.mode.name() != ModeName::Process {
+        lines.extend(PROVOKED_BY_ADDRESSES);
+    }
+    lines
 }
 
 /// A reader that saw nothing proves nothing.

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::artefacts::NemesisLog;
+use super::clocks::{self, Moved};
 use super::nemesis::{Company, Nemesis};
 use super::schedule::{Blow, Step};
 use super::upkeep;
 use crate::cluster::Cluster;
-use crate::history::Recorder;
-use crate::links::{Delay, Link, Links, Seen, partition};
+use crate::history::{Kind, Recorder};
+use crate::links::{Delay, Link, Rule, Seen, partition};
 
 /// Between two resets of the same links: a connection lives long enough to carry something.
 const AGAIN_PERIOD: Duration = Duration::from_millis(150);
@@ -23,6 +24,9 @@ const EFFECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Of slow links: less than the load wants, so that queues grow.
 const SLOW_BYTES_PER_SECOND: u32 = 200_000;
+
+/// Packets that are lost, of a hundred: TCP goes on, slowly, and some heartbeats are late.
+const LOST_PERCENT: std::ops::RangeInclusive<u64> = 5..=30;
 
 /// Longest delay of a link: some heartbeats, and less than an election.
 const LONGEST_DELAY_MS: u64 = 120;
@@ -53,6 +57,8 @@ struct Wound {
     nemesis: Nemesis,
     /// Links that it changes, and what they had done before.
     links: Vec<(Link, Seen)>,
+    /// The clock that it moves.
+    clock: Option<Moved>,
 }
 
 impl Field {
@@ -83,29 +89,44 @@ impl Field {
             self.struck.entry(blow.nemesis).or_default().tried += 1;
             let wound = self.begin(blow).await.with_context(|| blow.nemesis.name())?;
             if is_alone && leaves_majority(blow.nemesis) {
-                self.recorder.fault(blow.nemesis.name());
+                let kind = if blow.nemesis == Nemesis::KillLeader { Kind::LeaderKilled } else { Kind::Other };
+                self.recorder.fault_of(kind, blow.nemesis.name());
             }
             wounds.extend(wound);
         }
         self.in_force(&wounds, step.force).await?;
-        self.heal().await?;
+        self.mend().await?;
         let names: Vec<&str> = step.blows.iter().map(|blow| blow.nemesis.name()).collect();
         self.note("healed", &names.join(" and "));
-        self.recorder.fault(format!("healed {}", names.join(" and ")));
+        let partition_alone = is_alone && step.blows[0].nemesis.company() == Company::Partition;
+        let kind = if partition_alone { Kind::PartitionHealed } else { Kind::Other };
+        self.recorder.fault_of(kind, format!("healed {}", names.join(" and ")));
         self.cluster.wait_all_ready().await.with_context(|| format!("after {}", names.join(" and ")))?;
         for wound in wounds {
-            if has_effect(self.cluster.links()?, &wound) {
+            // A clock is wrong until here: nodes have started and led with it.
+            let has_effect = match wound.clock {
+                Some(moved) => clocks::has_effect(&self.cluster, moved).await,
+                None => self.has_effect(&wound)?,
+            };
+            if has_effect {
                 self.happened(wound.nemesis);
             }
         }
-        Ok(())
+        clocks::heal(&self.cluster)
+    }
+
+    /// Makes all links whole, all nodes run and all clocks right.
+    pub(super) async fn heal(&mut self) -> anyhow::Result<()> {
+        clocks::heal(&self.cluster)?;
+        self.mend().await
     }
 
     /// Makes all links whole and all nodes run.
-    pub(super) async fn heal(&mut self) -> anyhow::Result<()> {
-        self.cluster.links()?.heal();
+    async fn mend(&mut self) -> anyhow::Result<()> {
+        self.cluster.ruler()?.heal()?;
         for id in std::mem::take(&mut self.paused) {
             self.cluster.resume(id)?;
+            self.recorder.resumed(id);
         }
         self.down.clear();
         // Also those that a fault was to start again, and failed to.
@@ -126,6 +147,13 @@ impl Field {
             Company::Process => self.strike_process(blow).await.map(|()| None),
             Company::Partition => self.cut(blow).await.map(Some),
             Company::Trouble => self.trouble(blow).map(Some),
+            Company::Clock => {
+                let (nodes, free) = (self.cluster.ids(), self.free());
+                let leader = upkeep::leader(&self.cluster, &free).await;
+                let moved = clocks::strike(&self.cluster, blow, &nodes, leader)?;
+                self.note(blow.nemesis.name(), &moved.to_string());
+                Ok(Some(Wound { nemesis: blow.nemesis, links: Vec::new(), clock: Some(moved) }))
+            }
             Company::Alone => {
                 self.note("begins", blow.nemesis.name());
                 if upkeep::run(self, blow).await? {
@@ -147,12 +175,13 @@ impl Field {
             Nemesis::KillAll => {
                 // Frozen ones, too.
                 self.cluster.kill_all().await?;
-                self.paused.clear();
+                std::mem::take(&mut self.paused).into_iter().for_each(|id| self.recorder.resumed(id));
                 self.down.extend(self.cluster.ids());
                 self.note("kill-all", "all nodes");
             }
             Nemesis::Pause | Nemesis::PauseLeader => {
                 let Some(victim) = victim else { return Ok(()) };
+                self.recorder.paused(victim);
                 self.cluster.pause(victim)?;
                 self.paused.insert(victim);
                 self.note(blow.nemesis.name(), &format!("node {victim}"));
@@ -184,7 +213,7 @@ impl Field {
             _ => partition::bridge(one, &nodes),
         };
         let wound = self.wound(blow.nemesis, &links)?;
-        self.cluster.links()?.cut(&links);
+        self.cluster.ruler()?.cut(&links)?;
         let names: Vec<String> = links.iter().map(Link::to_string).collect();
         self.note(blow.nemesis.name(), &format!("leader {leader:?}, cut {}", names.join(" ")));
         Ok(wound)
@@ -199,57 +228,64 @@ impl Field {
             _ => all,
         };
         let wound = self.wound(blow.nemesis, &links)?;
-        let of_links = self.cluster.links()?;
-        match blow.nemesis {
-            Nemesis::Delay => {
-                let longest = 1 + blow.pick % LONGEST_DELAY_MS;
-                let (least, jitter) = (Duration::from_millis(longest / 3), Duration::from_millis(longest));
-                links.iter().for_each(|link| of_links.change(*link, |rule| rule.delay = Delay { least, jitter }));
-            }
-            Nemesis::Bandwidth => {
-                let rate = NonZeroU32::new(SLOW_BYTES_PER_SECOND);
-                links.iter().for_each(|link| of_links.change(*link, |rule| rule.bytes_per_second = rate));
-            }
-            Nemesis::HalfOpen => of_links.change(one, |rule| rule.half_open = true),
-            _ => {}
-        }
+        self.cluster.ruler()?.change(&links, |rule| worsen(rule, blow))?;
         let what = if links.len() == 1 { one.to_string() } else { "all links".to_owned() };
         self.note(blow.nemesis.name(), &what);
         Ok(wound)
     }
 
     fn wound(&self, nemesis: Nemesis, links: &[Link]) -> anyhow::Result<Wound> {
-        let of = self.cluster.links()?;
-        Ok(Wound { nemesis, links: links.iter().map(|link| (*link, of.seen(*link))).collect() })
+        let links = links.iter().copied().zip(self.cluster.ruler()?.seen(links)?).collect();
+        Ok(Wound { nemesis, links, clock: None })
     }
 
     /// Lets time pass, and longer where a fault has had no effect yet; does what has to be done
     /// again and again meanwhile.
     async fn in_force(&self, wounds: &[Wound], force: Duration) -> anyhow::Result<()> {
-        let links = self.cluster.links()?;
         let started = Instant::now();
         loop {
             let elapsed = started.elapsed();
-            let all_seen = wounds.iter().all(|wound| has_effect(links, wound));
-            if elapsed >= force && (all_seen || elapsed >= force + EFFECT_LIMIT) {
+            if elapsed >= force && (self.have_effect(wounds)? || elapsed >= force + EFFECT_LIMIT) {
                 return Ok(());
             }
             for wound in wounds {
-                for (link, _) in &wound.links {
-                    match wound.nemesis {
-                        Nemesis::Reset => links.reset(link.from, link.to),
-                        Nemesis::Replay => {
-                            // A connection has to end before its bytes can come again. A node that
-                            // is down hears none of it.
-                            links.reset(link.from, link.to);
-                            let _ = links.replay(*link).await;
-                        }
-                        _ => {}
-                    }
-                }
+                self.strike_again(wound).await?;
             }
             tokio::time::sleep(AGAIN_PERIOD).await;
         }
+    }
+
+    async fn strike_again(&self, wound: &Wound) -> anyhow::Result<()> {
+        if !matches!(wound.nemesis, Nemesis::Reset | Nemesis::Replay) {
+            return Ok(());
+        }
+        let links = self.cluster.links()?;
+        for (link, _) in &wound.links {
+            links.reset(link.from, link.to);
+            if wound.nemesis == Nemesis::Replay {
+                // A connection has to end before its bytes can come again. A node that is down
+                // hears none of it.
+                let _ = links.replay(*link).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all faults of links have done what was wanted of them.
+    fn have_effect(&self, wounds: &[Wound]) -> anyhow::Result<bool> {
+        for wound in wounds.iter().filter(|wound| wound.clock.is_none()) {
+            if !self.has_effect(wound)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether links have done what was wanted of them.
+    fn has_effect(&self, wound: &Wound) -> anyhow::Result<bool> {
+        let links: Vec<Link> = wound.links.iter().map(|(link, _)| *link).collect();
+        let now = self.cluster.ruler()?.seen(&links)?;
+        Ok(wound.links.iter().zip(now).any(|((_, before), now)| has_effect(wound.nemesis, before, &now)))
     }
 
     /// Nodes that run and are not frozen.
@@ -259,26 +295,58 @@ impl Field {
     }
 }
 
-/// Whether links have done what was wanted of them.
-fn has_effect(links: &Links, wound: &Wound) -> bool {
-    wound.links.iter().any(|(link, before)| {
-        let now = links.seen(*link);
-        match wound.nemesis {
-            Nemesis::Delay | Nemesis::Bandwidth => now.delayed > before.delayed,
-            Nemesis::HalfOpen => now.swallowed_bytes > before.swallowed_bytes,
-            Nemesis::Reset => now.resets > before.resets,
-            Nemesis::Replay => now.replayed_bytes > before.replayed_bytes,
-            _ => now.held > before.held || now.resets > before.resets,
+/// What this fault does to the rule of a link.
+fn worsen(rule: &mut Rule, blow: &Blow) {
+    match blow.nemesis {
+        Nemesis::Delay => {
+            let longest = 1 + blow.pick % LONGEST_DELAY_MS;
+            rule.delay = Delay { least: Duration::from_millis(longest / 3), jitter: Duration::from_millis(longest) };
         }
-    })
+        Nemesis::Bandwidth => rule.bytes_per_second = NonZeroU32::new(SLOW_BYTES_PER_SECOND),
+        Nemesis::Loss => {
+            let (least, most) = LOST_PERCENT.into_inner();
+            rule.lost_percent = (least + blow.pick % (most - least + 1)) as u8;
+        }
+        Nemesis::HalfOpen => rule.half_open = true,
+        // These strike again and again instead.
+        _ => {}
+    }
+}
+
+/// Whether a link has done what was wanted of it.
+fn has_effect(nemesis: Nemesis, before: &Seen, now: &Seen) -> bool {
+    match nemesis {
+        Nemesis::Delay => now.delayed > before.delayed,
+        Nemesis::Bandwidth => now.delayed > before.delayed || now.excess_packets > before.excess_packets,
+        Nemesis::Loss => now.lost_packets > before.lost_packets,
+        Nemesis::HalfOpen => now.swallowed_bytes > before.swallowed_bytes,
+        Nemesis::Reset => now.resets > before.resets,
+        Nemesis::Replay => now.replayed_bytes > before.replayed_bytes,
+        _ => {
+            let of = |seen: &Seen| seen.held + seen.resets + seen.dropped_packets;
+            of(now) > of(before)
+        }
+    }
 }
 
 /// Whether this fault alone leaves a majority that can go on.
 fn leaves_majority(nemesis: Nemesis) -> bool {
-    use Nemesis::{Bridge, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause, PauseLeader, Transfer};
+    use Nemesis::{
+        Bridge, ClockDrift, ClockJump, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause,
+        PauseLeader, Transfer,
+    };
     matches!(
         nemesis,
-        Kill | KillLeader | Pause | PauseLeader | LeaderInMinority | LeaderInMajority | OneWay | Bridge | Transfer
+        Kill | KillLeader
+            | Pause
+            | PauseLeader
+            | LeaderInMinority
+            | LeaderInMajority
+            | OneWay
+            | Bridge
+            | Transfer
+            | ClockJump
+            | ClockDrift
     )
 }
 

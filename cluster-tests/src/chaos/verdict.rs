@@ -9,6 +9,7 @@ use super::nemesis::Nemesis;
 use super::strike::Struck;
 use crate::check::Violation;
 use crate::check::linearizable::Opinion;
+use crate::check::recovery::Recovery;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Verdict {
     pub stored: usize,
     /// Reads that were judged, by what they prove.
     pub(super) reads: BTreeMap<&'static str, usize>,
+    /// How soon writes went on.
+    pub recovery: Recovery,
     /// What was asked of the linearizability checker.
     pub(super) windows: Windows,
 }
@@ -120,6 +123,7 @@ impl Verdict {
                 "operations": self.windows.operations,
                 "undecided": self.windows.undecided,
             },
+            "recovery": self.recovery.to_json(),
             "faults": struck.collect::<serde_json::Map<_, _>>(),
             "doubts": self.doubts,
             "violations": violations.collect::<Vec<_>>(),
@@ -132,6 +136,7 @@ impl fmt::Display for Verdict {
         let faults: u32 = self.struck.values().map(|struck| struck.happened).sum();
         let (outcome, steps, acknowledged) = (self.outcome().name(), self.steps, self.acknowledged);
         write!(formatter, "{outcome}: {acknowledged} events acknowledged, {faults} faults in {steps} steps")?;
+        write!(formatter, "\n  {}", self.recovery)?;
         for (rule, count) in self.rules() {
             let first = self.violations.iter().find(|violation| violation.rule == rule);
             let detail: String = first.map(|first| first.detail.chars().take(400).collect()).unwrap_or_default();

@@ -87,7 +87,8 @@ mod tests {
     fn run(fault_at: u64, sent_at: u64, answered_at: u64) -> History {
         History {
             writes: vec![write("a", -2, &["a0"], vec![attempt(sent_at, answered_at, acknowledged(0, 0))])],
-            faults: vec![Fault { what: "kill".to_owned(), at: millis(fault_at) }],
+            faults: vec![Fault { what: "kill".to_owned(), at: millis(fault_at), ..Fault::default() }],
+            ..History::default()
         }
     }
 
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn the_report_ends_with_median_and_worst() {
         let mut history = run(1_000, 1_001, 1_200);
-        history.faults.push(Fault { what: "another".to_owned(), at: millis(900) });
+        history.faults.push(Fault { what: "another".to_owned(), at: millis(900), ..Fault::default() });
         assert!(report(&history).ends_with("of 2: median 300 ms, at worst 300 ms"), "{}", report(&history));
     }
 

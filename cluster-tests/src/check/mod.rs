@@ -6,6 +6,7 @@
 
 pub mod answered;
 pub mod availability;
+pub mod deadlines;
 pub mod heads;
 pub mod linearizable;
 pub mod logs;
@@ -18,10 +19,12 @@ pub mod polls;
 pub mod prefixes;
 pub mod promises;
 pub mod real_time;
+pub mod recovery;
 pub mod refusals;
 pub mod same_everywhere;
 pub mod secrets;
 pub mod stored;
+pub mod times;
 pub mod versions;
 
 use std::collections::HashMap;
@@ -61,13 +64,14 @@ type Rule = fn(&History, &[NodeFeed]) -> Vec<Violation>;
 
 /// All rules about data. `feeds` holds the complete `$all` of every node.
 pub fn data(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
-    let rules: [Rule; 10] = [
+    let rules: [Rule; 11] = [
         stored::check,
         once::check,
         numbering::check,
         order::check,
         refusals::check,
         same_everywhere::check,
+        times::check,
         origin::check,
         real_time::check,
         versions::check,
@@ -121,6 +125,8 @@ fn positions(feed: &NodeFeed) -> HashMap<(&str, &str), usize> {
 mod evidence {
     use std::time::Duration;
 
+    use jiff::Timestamp;
+
     use crate::feed::{NodeFeed, ReadEvent};
     use crate::history::{Answer, Attempt, History, SentEvent, Write};
 
@@ -140,6 +146,7 @@ mod evidence {
             id: event.id,
             event_type: event.event_type,
             data: Some(event.stored_data),
+            updated: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -178,7 +185,7 @@ mod evidence {
                 write("a", 1, &["a2"], vec![attempt(50, 60, acknowledged(2, 3))]),
                 write("a", -1, &["never"], vec![attempt(70, 80, refused())]),
             ],
-            faults: Vec::new(),
+            ..History::default()
         };
         history.writes[3].must_be_refused = true;
         let events = vec![read("a", 0, "a0"), read("a", 1, "a1"), read("b", 0, "b0"), read("a", 2, "a2")];

@@ -15,14 +15,19 @@
 //! then nothing comes. A replay of bytes needs connections in the clear: those of TLS belong to
 //! their own keys.
 //!
+//! [`Ruler`] is one of these or of [`Filters`], which rule the links of nodes that have a network
+//! namespace each.
+//!
 //! Where the process of a node has ended its door is closed, so that others find its port refused
 //! as they do without proxies.
 
 mod connection;
+mod filters;
 mod owner;
 mod pace;
 pub mod partition;
 mod rule;
+mod ruler;
 mod table;
 
 use std::collections::BTreeMap;
@@ -37,8 +42,10 @@ use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 
 use connection::Connection;
+pub use filters::{Filters, Place};
 use owner::Owners;
 pub use rule::{Delay, Link, Rule};
+pub use ruler::Ruler;
 pub use table::Seen;
 use table::Table;
 

@@ -52,8 +52,10 @@ pub struct Rule {
     pub half_open: bool,
     /// Time on the way.
     pub delay: Delay,
-    /// The most that goes through in a second, per connection.
+    /// The most that goes through in a second, per connection with proxies.
     pub bytes_per_second: Option<NonZeroU32>,
+    /// Of a hundred packets so many are lost; not with proxies.
+    pub lost_percent: u8,
     /// Connections from before the last change of this number are reset.
     pub(super) resets: u64,
 }

@@ -26,6 +26,12 @@ pub struct Seen {
     pub swallowed_bytes: u64,
     /// Bytes that were sent once more.
     pub replayed_bytes: u64,
+    /// Packets that were dropped because the link was cut.
+    pub dropped_packets: u64,
+    /// Packets that were lost at random.
+    pub lost_packets: u64,
+    /// Packets that were dropped because there were too many.
+    pub excess_packets: u64,
 }
 
 /// Rules and counts.

@@ -6,6 +6,7 @@
 //! says. A failed test names the directory in which it leaves data and logs of its nodes.
 
 mod certificates;
+mod clocks;
 mod consumers;
 mod damaged_files;
 mod disk_full;

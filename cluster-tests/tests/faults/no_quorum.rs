@@ -98,7 +98,7 @@ async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> any
     let feeds = feed::read_all(cluster.client(), &bases, 4096, PROGRESS_LIMIT).await?;
     // The probes have a clock of their own, which the rule about real time may not mix with the
     // load's.
-    let probes_only = headwater_cluster_tests::history::History { writes: probes.clone(), faults: Vec::new() };
+    let probes_only = headwater_cluster_tests::history::History { writes: probes.clone(), ..Default::default() };
     let mut violations = check::real_time::check(&probes_only, &feeds);
     violations.extend(check::real_time::check(&history, &feeds));
     history.writes.extend(probes);

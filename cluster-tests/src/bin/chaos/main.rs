@@ -2,15 +2,18 @@
 //!
 //! Ends with 0 for a pass, 1 for a failure, and 2 when nothing was proven.
 
+mod judged;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
-use headwater_cluster_tests::chaos::{BULK, Nemesis, Outcome, Request, Verdict, mutants, run};
+use headwater_cluster_tests::chaos::{BULK, Mode, ModeName, Nemesis, Outcome, Request, mutants, recovery};
+use headwater_cluster_tests::namespaces::{self, Group};
 use headwater_cluster_tests::readers::Load;
-use headwater_cluster_tests::serial;
+use headwater_cluster_tests::{clock, serial};
 
 /// Strikes a cluster of Headwater nodes with faults under load and judges what it did.
 #[derive(Debug, Parser)]
@@ -43,9 +46,14 @@ struct One {
     /// For how long faults happen
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Where the nodes run: `process` starts them on loopback behind a proxy per link
-    #[arg(long, default_value = "process", value_parser = ["process"])]
-    mode: String,
+    /// Where the nodes live: `process` is on loopback, behind a proxy per link; `netns` is in a
+    /// network namespace each, with packet filters, and needs root; `compose` is the containers of a
+    /// project that runs (`make chaos-compose`), with packet filters
+    #[arg(long, default_value = "process")]
+    mode: ModeName,
+    /// The namespaces that were made for this process
+    #[arg(long, hide = true)]
+    namespaces: Option<String>,
     /// TLS with clients and between nodes; a replay of bytes means nothing then
     #[arg(long)]
     tls: bool,
@@ -70,6 +78,15 @@ enum Command {
         #[arg(long, default_value_t = SOAK_SECONDS)]
         seconds: u64,
     },
+    /// Measures how soon writes go on after kills and partitions, and how fast a node catches up
+    Recovery {
+        /// Kills, and partitions
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+        /// For how many seconds a node is away before it has to catch up
+        #[arg(long, default_value_t = 20)]
+        away: u64,
+    },
     /// A run for each deliberate fault, each of which has to fail; for a program with such faults
     Mutants {
         /// Only these, separated by commas
@@ -93,6 +110,7 @@ const SMOKE: [(u64, &[Nemesis]); 2] = [
             Nemesis::Delay,
             Nemesis::Reset,
             Nemesis::Transfer,
+            Nemesis::ClockJump,
         ],
     ),
     (
@@ -127,6 +145,11 @@ async fn main() -> anyhow::Result<ExitCode> {
         None => one(arguments.one).await,
         Some(Command::Smoke) => smoke().await,
         Some(Command::Soak { hours, bulk, seconds }) => soak(hours, bulk, seconds).await,
+        Some(Command::Recovery { rounds, away }) => {
+            let _turn = serial::my_turn()?;
+            print!("{}", recovery::measure(rounds, Duration::from_secs(away)).await?);
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Mutants { only, seed }) => all_mutants(&only, seed).await,
     }
 }
@@ -134,6 +157,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 fn request(seed: u64, nodes: u16, seconds: u64, nemeses: &[Nemesis]) -> Request {
     Request {
         seed,
+        mode: Mode::Process,
         nodes,
         faults_for: Duration::from_secs(seconds),
         loads: Load::ALL.to_vec(),
@@ -147,8 +171,9 @@ fn request(seed: u64, nodes: u16, seconds: u64, nemeses: &[Nemesis]) -> Request 
 
 async fn one(one: One) -> anyhow::Result<ExitCode> {
     let seed = one.seed.unwrap_or_else(rand::random);
-    let or_all = |given: Vec<Nemesis>| if given.is_empty() { default_nemeses(one.tls) } else { given };
-    let mut request = request(seed, one.nodes, one.seconds, &or_all(one.nemesis));
+    let nemeses = if one.nemesis.is_empty() { default_nemeses(one.mode, one.tls) } else { one.nemesis };
+    one.mode.ensure_has(&nemeses)?;
+    let mut request = request(seed, one.nodes, one.seconds, &nemeses);
     (request.tls, request.bulk) = (one.tls, one.bulk);
     if !one.workload.is_empty() {
         request.loads = one.workload;
@@ -156,22 +181,30 @@ async fn one(one: One) -> anyhow::Result<ExitCode> {
     if let Some(directory) = one.directory {
         request.directory = directory;
     }
-    Ok(exit_code(judged(&request).await?.outcome()))
+    if let Some(group) = one.namespaces {
+        request.mode = Mode::Netns(Group::of(&group));
+        return Ok(exit_code(judged::here(&request).await?.outcome));
+    }
+    Ok(exit_code(judged::in_mode(one.mode, &request).await?.outcome))
 }
 
-/// All, but with TLS not those that need connections in the clear.
-fn default_nemeses(tls: bool) -> Vec<Nemesis> {
-    Nemesis::ALL.into_iter().filter(|nemesis| !(tls && *nemesis == Nemesis::Replay)).collect()
+/// All of the mode, but with TLS not those that need connections in the clear, nor clocks to which
+/// certificates are not yet valid.
+fn default_nemeses(mode: ModeName, tls: bool) -> Vec<Nemesis> {
+    let goes = |nemesis: &Nemesis| !(tls && (*nemesis == Nemesis::Replay || nemesis.moves_clocks()));
+    those_that_can_be(&mode.nemeses()).into_iter().filter(goes).collect()
 }
 
-async fn judged(request: &Request) -> anyhow::Result<Verdict> {
-    // Two runs at once would distort what they measure.
-    let _turn = serial::my_turn()?;
-    println!("chaos --seed {} --nodes {} --seconds {}", request.seed, request.nodes, request.faults_for.as_secs());
-    let started = Instant::now();
-    let verdict = run(request).await?;
-    println!("{verdict}\n  {:.0} s, files in {}", started.elapsed().as_secs_f64(), request.directory.display());
-    Ok(verdict)
+/// Without those for which this machine lacks something that it need not have; says so.
+fn those_that_can_be(nemeses: &[Nemesis]) -> Vec<Nemesis> {
+    let (mut can_be, mut left_out) = (nemeses.to_vec(), Vec::new());
+    if !clock::is_available() {
+        left_out = can_be.extract_if(.., |nemesis| nemesis.moves_clocks()).map(Nemesis::name).collect();
+    }
+    if !left_out.is_empty() {
+        println!("LEFT OUT: {}, for which libfaketime is missing", left_out.join(", "));
+    }
+    can_be
 }
 
 fn exit_code(outcome: Outcome) -> ExitCode {
@@ -184,7 +217,7 @@ fn exit_code(outcome: Outcome) -> ExitCode {
 
 async fn smoke() -> anyhow::Result<ExitCode> {
     for (seed, nemeses) in SMOKE {
-        let outcome = judged(&request(seed, 3, SMOKE_SECONDS, nemeses)).await?.outcome();
+        let outcome = judged::here(&request(seed, 3, SMOKE_SECONDS, &those_that_can_be(nemeses))).await?.outcome;
         if outcome != Outcome::Pass {
             return Ok(exit_code(outcome));
         }
@@ -194,13 +227,16 @@ async fn smoke() -> anyhow::Result<ExitCode> {
 
 async fn soak(hours: f64, bulk: usize, seconds: u64) -> anyhow::Result<ExitCode> {
     let (started, limit) = (Instant::now(), Duration::from_secs_f64(hours * 3_600.0));
+    let modes = modes_that_can_be();
     let (mut runs, mut acknowledged, mut doubtful) = (0, 0, 0);
     while started.elapsed() < limit {
         let nodes = if runs % 2 == 0 { 3 } else { 5 };
-        let request = Request { bulk, ..request(rand::random(), nodes, seconds, &Nemesis::ALL) };
-        let verdict = judged(&request).await?;
-        (runs, acknowledged) = (runs + 1, acknowledged + verdict.acknowledged);
-        match verdict.outcome() {
+        let mode = modes[runs / 2 % modes.len()];
+        let nemeses = default_nemeses(mode, false);
+        let request = Request { bulk, ..request(rand::random(), nodes, seconds, &nemeses) };
+        let judged = judged::in_mode(mode, &request).await?;
+        (runs, acknowledged) = (runs + 1, acknowledged + judged.acknowledged);
+        match judged.outcome {
             Outcome::Pass => {}
             Outcome::Fail => return Ok(exit_code(Outcome::Fail)),
             Outcome::Unknown => doubtful += 1,
@@ -208,6 +244,17 @@ async fn soak(hours: f64, bulk: usize, seconds: u64) -> anyhow::Result<ExitCode>
         println!("{runs} runs, {doubtful} of them without proof of every fault, {acknowledged} events acknowledged");
     }
     Ok(exit_code(if doubtful == 0 { Outcome::Pass } else { Outcome::Unknown }))
+}
+
+/// The modes for which this machine has everything; says which it leaves out.
+fn modes_that_can_be() -> Vec<ModeName> {
+    // Containers are made and removed by a script of their own.
+    let mut modes = vec![ModeName::Process, ModeName::Netns];
+    if let Err(reason) = namespaces::can_be_made() {
+        println!("LEFT OUT: mode netns: {reason:#}");
+        modes.retain(|mode| *mode != ModeName::Netns);
+    }
+    modes
 }
 
 async fn all_mutants(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {

@@ -30,14 +30,21 @@ const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 pub(crate) struct Heard {
     /// The answer.
     pub(crate) status: wire::StatusResponse,
-    /// When it arrived.
+    /// When it arrived, for people.
     pub(crate) at: SystemTime,
+    /// The same by the clock that is never set: a clock that jumps makes nobody fall silent.
+    since: Instant,
 }
 
 impl Heard {
+    /// An answer that has just arrived.
+    fn now(status: wire::StatusResponse) -> Self {
+        Self { status, at: SystemTime::now(), since: Instant::now() }
+    }
+
     /// Whether the answer is recent enough to call the server alive.
     pub(crate) fn is_alive(&self) -> bool {
-        self.at.elapsed().is_ok_and(|silence| silence < SILENCE)
+        self.since.elapsed() < SILENCE
     }
 }
 
@@ -96,7 +103,7 @@ impl Peers {
         match &answer {
             Ok(status) => {
                 self.failures.lock().remove(&member.id);
-                self.heard.write().insert(member.id, Heard { status: status.clone(), at: SystemTime::now() });
+                self.heard.write().insert(member.id, Heard::now(status.clone()));
             }
             Err(status) => {
                 self.failures.lock().insert(member.id, reason_of(status));
@@ -134,7 +141,7 @@ impl PeerPoll {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let start = SystemTime::now();
+        let start = Instant::now();
         let mut reminders: BTreeMap<u16, LogReminder> = BTreeMap::new();
         loop {
             tokio::select! {
@@ -156,7 +163,7 @@ impl PeerPoll {
 
     /// Logs why a server is silent, but not before it has been silent for a while: at a start the
     /// other nodes may follow a moment later.
-    fn log_silence(&self, member: &MemberConfig, reminder: &mut LogReminder, start: SystemTime) {
+    fn log_silence(&self, member: &MemberConfig, reminder: &mut LogReminder, start: Instant) {
         let (server, address) = (member.id, &member.raft_address);
         let Some(reason) = self.peers.failures.lock().get(&server).cloned() else {
             if reminder.is_over() {
@@ -164,9 +171,8 @@ impl PeerPoll {
             }
             return;
         };
-        let last = self.peers.heard(server).map_or(start, |heard| heard.at);
-        let is_missed = last.elapsed().is_ok_and(|silence| silence >= SILENCE);
-        if is_missed && reminder.is_due(&reason, Instant::now()) {
+        let last = self.peers.heard(server).map_or(start, |heard| heard.since);
+        if last.elapsed() >= SILENCE && reminder.is_due(&reason, Instant::now()) {
             tracing::warn!(server, address, reason, "a listed server does not answer");
         }
     }
@@ -184,4 +190,20 @@ pub(crate) fn reason_of(status: &tonic::Status) -> String {
         cause = error.source();
     }
     reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_alive_whatever_the_clock_of_this_machine_does() {
+        let hour = Duration::from_secs(3_600);
+        let heard = Heard::now(wire::StatusResponse::default());
+        for at in [heard.at + hour, heard.at - hour] {
+            assert!(Heard { at, ..heard.clone() }.is_alive());
+        }
+        let since = heard.since.checked_sub(2 * SILENCE).unwrap();
+        assert!(!Heard { since, ..heard }.is_alive());
+    }
 }

@@ -201,7 +201,8 @@ impl Proposer {
     /// Proposes one batch and hands out its answers in order.
     async fn commit(mut self, mut queued: Vec<QueuedCommand>) {
         let Some(_open) = pass(&self.door, &mut queued).await else { return };
-        let time = self.stamps.next(Ticks::from_system_time(SystemTime::now()));
+        let clock = Ticks::from_system_time(SystemTime::now());
+        let time = if deliberate::is(Fault::TimeGoesBack) { clock } else { self.stamps.next(clock) };
         let Batch { mut proposals, mut waiting, traced } = batch(queued, time);
         // Marked as seen before anything is proposed, so that no change after this is missed.
         if *self.leader.borrow_and_update() != Leader::Local {
