@@ -9,6 +9,7 @@
 mod artefacts;
 pub mod mutants;
 mod nemesis;
+mod power;
 mod run;
 mod schedule;
 mod strike;
@@ -16,5 +17,6 @@ mod upkeep;
 mod verdict;
 
 pub use nemesis::Nemesis;
+pub use power::why_not as why_no_power_cuts;
 pub use run::{BULK, Request, run};
 pub use verdict::{Outcome, Verdict};

@@ -9,10 +9,11 @@ use anyhow::Context;
 use super::artefacts::NemesisLog;
 use super::nemesis::{Company, Nemesis};
 use super::schedule::{Blow, Step};
-use super::upkeep;
+use super::{power, upkeep};
 use crate::cluster::Cluster;
 use crate::history::Recorder;
 use crate::links::{Delay, Link, Links, Seen, partition};
+use crate::power::Disks;
 
 /// Between two resets of the same links: a connection lives long enough to carry something.
 const AGAIN_PERIOD: Duration = Duration::from_millis(150);
@@ -39,10 +40,15 @@ pub(super) struct Struck {
 /// The cluster and what is wrong with it.
 pub(super) struct Field {
     pub(super) cluster: Cluster,
+    /// Disks of the nodes that lose what was not synced, where the power is to be cut. Unmounted
+    /// when the nodes have ended.
+    pub(super) disks: Option<Disks>,
     recorder: Recorder,
     log: NemesisLog,
     down: BTreeSet<u16>,
     paused: BTreeSet<u16>,
+    /// A node that is down and is started when the others serve without it.
+    late: Option<u16>,
     struck: BTreeMap<Nemesis, Struck>,
     /// Backups so far.
     pub(super) backups: u32,
@@ -56,9 +62,9 @@ struct Wound {
 }
 
 impl Field {
-    pub(super) fn new(cluster: Cluster, recorder: Recorder, log: NemesisLog) -> Self {
+    pub(super) fn new(cluster: Cluster, disks: Option<Disks>, recorder: Recorder, log: NemesisLog) -> Self {
         let (down, paused) = Default::default();
-        Self { cluster, recorder, log, down, paused, struck: BTreeMap::new(), backups: 0 }
+        Self { cluster, disks, recorder, log, down, paused, late: None, struck: BTreeMap::new(), backups: 0 }
     }
 
     /// How often each kind was tried and has happened.
@@ -108,8 +114,32 @@ impl Field {
             self.cluster.resume(id)?;
         }
         self.down.clear();
+        if let Some(late) = self.late.take() {
+            self.start_without(late).await?;
+        }
         // Also those that a fault was to start again, and failed to.
         self.cluster.start_all()
+    }
+
+    /// All others serve before the last node comes.
+    async fn start_without(&mut self, late: u16) -> anyhow::Result<()> {
+        let others: Vec<u16> = self.cluster.ids().into_iter().filter(|id| *id != late).collect();
+        for id in &others {
+            if self.cluster.pid(*id).is_err() {
+                self.cluster.start(*id)?;
+            }
+        }
+        for id in others {
+            self.cluster.wait_ready(id).await.with_context(|| format!("without node {late}"))?;
+        }
+        Ok(())
+    }
+
+    /// These nodes are down from now on, frozen or not; `late` comes back last.
+    pub(super) fn went_down(&mut self, nodes: &[u16], late: Option<u16>) {
+        self.paused.retain(|id| !nodes.contains(id));
+        self.down.extend(nodes);
+        self.late = late.or(self.late);
     }
 
     pub(super) fn note(&mut self, what: &str, of: &str) {
@@ -124,6 +154,12 @@ impl Field {
     async fn begin(&mut self, blow: &Blow) -> anyhow::Result<Option<Wound>> {
         match blow.nemesis.company() {
             Company::Process => self.strike_process(blow).await.map(|()| None),
+            Company::Power => {
+                if power::cut(self, blow).await? {
+                    self.happened(blow.nemesis);
+                }
+                Ok(None)
+            }
             Company::Partition => self.cut(blow).await.map(Some),
             Company::Trouble => self.trouble(blow).map(Some),
             Company::Alone => {
@@ -252,6 +288,11 @@ impl Field {
         }
     }
 
+    /// Nodes that run, frozen or not.
+    pub(super) fn running(&self) -> Vec<u16> {
+        self.cluster.ids().into_iter().filter(|id| !self.down.contains(id)).collect()
+    }
+
     /// Nodes that run and are not frozen.
     pub(super) fn free(&self) -> Vec<u16> {
         let is_free = |id: &u16| !self.down.contains(id) && !self.paused.contains(id);
@@ -275,11 +316,11 @@ fn has_effect(links: &Links, wound: &Wound) -> bool {
 
 /// Whether this fault alone leaves a majority that can go on.
 fn leaves_majority(nemesis: Nemesis) -> bool {
-    use Nemesis::{Bridge, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause, PauseLeader, Transfer};
-    matches!(
-        nemesis,
-        Kill | KillLeader | Pause | PauseLeader | LeaderInMinority | LeaderInMajority | OneWay | Bridge | Transfer
-    )
+    use Nemesis::{
+        Bridge, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause, PauseLeader, PowerCut, Transfer,
+    };
+    let of_processes = matches!(nemesis, Kill | KillLeader | Pause | PauseLeader | PowerCut | Transfer);
+    of_processes || matches!(nemesis, LeaderInMinority | LeaderInMajority | OneWay | Bridge)
 }
 
 /// The largest minority, with or without one of the nodes, and the rest.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
-use headwater_cluster_tests::chaos::{BULK, Nemesis, Outcome, Request, Verdict, mutants, run};
+use headwater_cluster_tests::chaos::{BULK, Nemesis, Outcome, Request, Verdict, mutants, run, why_no_power_cuts};
 use headwater_cluster_tests::readers::Load;
 use headwater_cluster_tests::serial;
 
@@ -75,6 +75,9 @@ enum Command {
         /// Only these, separated by commas
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// Makes their runs without a fault instead, each of which has to pass
+        #[arg(long)]
+        controls: bool,
         /// Decides the schedules
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -127,7 +130,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         None => one(arguments.one).await,
         Some(Command::Smoke) => smoke().await,
         Some(Command::Soak { hours, bulk, seconds }) => soak(hours, bulk, seconds).await,
-        Some(Command::Mutants { only, seed }) => all_mutants(&only, seed).await,
+        Some(Command::Mutants { only, seed, controls: false }) => all_mutants(&only, seed).await,
+        Some(Command::Mutants { only, seed, controls: true }) => controls(&only, seed).await,
     }
 }
 
@@ -142,6 +146,7 @@ fn request(seed: u64, nodes: u16, seconds: u64, nemeses: &[Nemesis]) -> Request 
         directory: std::env::temp_dir().join(format!("chaos-{seed}")),
         environment: Vec::new(),
         tls: false,
+        keeps_data: true,
     }
 }
 
@@ -159,9 +164,17 @@ async fn one(one: One) -> anyhow::Result<ExitCode> {
     Ok(exit_code(judged(&request).await?.outcome()))
 }
 
-/// All, but with TLS not those that need connections in the clear.
+/// All that can be here; with TLS not those that need connections in the clear.
 fn default_nemeses(tls: bool) -> Vec<Nemesis> {
-    Nemesis::ALL.into_iter().filter(|nemesis| !(tls && *nemesis == Nemesis::Replay)).collect()
+    let no_power_cuts = why_no_power_cuts();
+    if let Some(why) = &no_power_cuts {
+        println!("LEFT OUT: power cuts: {why}");
+    }
+    let is_possible = |nemesis: &Nemesis| match nemesis {
+        Nemesis::Replay => !tls,
+        nemesis => !nemesis.needs_disks() || no_power_cuts.is_none(),
+    };
+    Nemesis::ALL.into_iter().filter(is_possible).collect()
 }
 
 async fn judged(request: &Request) -> anyhow::Result<Verdict> {
@@ -195,9 +208,10 @@ async fn smoke() -> anyhow::Result<ExitCode> {
 async fn soak(hours: f64, bulk: usize, seconds: u64) -> anyhow::Result<ExitCode> {
     let (started, limit) = (Instant::now(), Duration::from_secs_f64(hours * 3_600.0));
     let (mut runs, mut acknowledged, mut doubtful) = (0, 0, 0);
+    let nemeses = default_nemeses(false);
     while started.elapsed() < limit {
         let nodes = if runs % 2 == 0 { 3 } else { 5 };
-        let request = Request { bulk, ..request(rand::random(), nodes, seconds, &Nemesis::ALL) };
+        let request = Request { bulk, ..request(rand::random(), nodes, seconds, &nemeses) };
         let verdict = judged(&request).await?;
         (runs, acknowledged) = (runs + 1, acknowledged + verdict.acknowledged);
         match verdict.outcome() {
@@ -210,20 +224,39 @@ async fn soak(hours: f64, bulk: usize, seconds: u64) -> anyhow::Result<ExitCode>
     Ok(exit_code(if doubtful == 0 { Outcome::Pass } else { Outcome::Unknown }))
 }
 
+/// The faults that are asked for, without those that this machine cannot provoke.
+fn wanted(only: &[String]) -> anyhow::Result<Vec<&'static mutants::Mutant>> {
+    for name in only {
+        anyhow::ensure!(mutants::ALL.iter().any(|mutant| mutant.name == name), "there is no deliberate fault {name}");
+    }
+    let is_wanted = |mutant: &&mutants::Mutant| only.is_empty() || only.iter().any(|name| name == mutant.name);
+    let (needs, mut wanted): (Vec<&mutants::Mutant>, Vec<_>) =
+        mutants::ALL.iter().filter(is_wanted).partition(|mutant| mutant.plan.needs_disks());
+    match why_no_power_cuts().filter(|_| !needs.is_empty()) {
+        None => wanted.extend(needs),
+        Some(why) => {
+            let names: Vec<&str> = needs.iter().map(|mutant| mutant.name).collect();
+            println!("LEFT OUT, which need power cuts: {}: {why}", names.join(", "));
+        }
+    }
+    Ok(wanted)
+}
+
 async fn all_mutants(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {
     mutants::ensure_program_has_faults()?;
     let directory = std::env::temp_dir().join("chaos-mutants");
-    let wanted = mutants::ALL.iter().filter(|mutant| only.is_empty() || only.iter().any(|name| name == mutant.name));
     let mut missed = Vec::new();
-    println!("| fault | what is wrong | found by | runs | seconds |\n|---|---|---|---|---|");
-    for mutant in wanted {
+    println!("| fault | what is wrong | found by | also broken | runs | seconds |\n|---|---|---|---|---|---|");
+    for mutant in wanted(only)? {
         let _turn = serial::my_turn()?;
         let tried = mutants::try_one(mutant, seed, &directory).await?;
-        let rules: Vec<&str> = tried.verdict.rules().into_keys().collect();
-        let found = if tried.is_found() { rules.join(", ") } else { "**not found**".to_owned() };
+        let also = tried.verdict.rules().into_keys().filter(|rule| !tried.found_by.contains(rule));
+        let also = also.collect::<Vec<_>>().join(", ");
+        let found = if tried.found_by.is_empty() { "**not found**".to_owned() } else { tried.found_by.join(", ") };
         let (attempts, seconds) = (tried.attempts, tried.took.as_secs());
-        println!("| {} | {} | {found} | {attempts} | {seconds} |", mutant.name, mutant.what);
-        if !tried.is_found() {
+        println!("| {} | {} | {found} | {also} | {attempts} | {seconds} |", mutant.name, mutant.what);
+        if tried.found_by.is_empty() {
+            eprintln!("{}", tried.verdict);
             missed.push(mutant.name);
         }
     }
@@ -232,4 +265,22 @@ async fn all_mutants(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {
     }
     println!("not found: {}", missed.join(", "));
     Ok(ExitCode::from(1))
+}
+
+async fn controls(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {
+    let directory = std::env::temp_dir().join("chaos-mutants");
+    let mut worst = Outcome::Pass;
+    println!("| run without a fault | verdict | acknowledged events | seconds |\n|---|---|---|---|");
+    for plan in mutants::plans(&wanted(only)?) {
+        let _turn = serial::my_turn()?;
+        let started = Instant::now();
+        let verdict = mutants::control(&plan, seed, &directory).await?;
+        let (outcome, seconds) = (verdict.outcome(), started.elapsed().as_secs());
+        println!("| {} | {} | {} | {seconds} |", plan.name(), outcome.name(), verdict.acknowledged);
+        if outcome != Outcome::Pass {
+            eprintln!("{verdict}");
+            worst = if worst == Outcome::Fail { worst } else { outcome };
+        }
+    }
+    Ok(exit_code(worst))
 }
