@@ -154,7 +154,7 @@ pub const ALL: &[Mutant] = &[
     mutant(
         "accept-deposed-leader",
         "entries of a deposed leader are accepted as those of the present one",
-        &[stored::RULE, same_everywhere::RULE, prefixes::RULE],
+        &[logs::RULE, stored::RULE, same_everywhere::RULE, prefixes::RULE],
         30,
         &[Nemesis::LeaderInMinority, Nemesis::PauseLeader, Nemesis::OneWay],
     ),
