@@ -103,7 +103,7 @@ chaos-mutants: system ## Runs against nodes with deliberate faults, each of whic
 	mkdir -p target/deliberate && cp target/debug/headwater target/deliberate/headwater
 	@$(CLOCKS_AND_NETWORK)
 	$(CHAOS_BUILD)
-	HEADWATER_BIN=$(CURDIR)/target/deliberate/headwater target/debug/chaos mutants
+	export HEADWATER_BIN=$(CURDIR)/target/deliberate/headwater; target/debug/chaos mutants; target/debug/chaos mutants --controls
 
 fuzz: system ## Arbitrary bytes for whatever a node reads: MINUTES=n for all targets together, or for TARGET=x
 	@$(WITH_PREBUILT) scripts/fuzz

@@ -68,15 +68,28 @@ impl Client {
 
     /// Appends `events` and returns the answer.
     pub async fn append(&self, base: &str, stream: &str, expected_version: i64, events: &[SentEvent]) -> Answer {
-        let sent = self
+        self.append_as(base, stream, expected_version, events, &[]).await
+    }
+
+    /// The same with extra headers.
+    pub async fn append_as(
+        &self,
+        base: &str,
+        stream: &str,
+        expected_version: i64,
+        events: &[SentEvent],
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self
             .http
             .post(format!("{base}/streams/{stream}"))
             .header("Content-Type", EVENTS_JSON)
             .header("ES-ExpectedVersion", expected_version.to_string())
-            .body(events_body(events))
-            .send()
-            .await;
-        answer_of(sent).await
+            .body(events_body(events));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer_of(request.send().await).await
     }
 
     /// Any request with extra headers.
@@ -110,6 +123,17 @@ impl Client {
         let status = response.status();
         anyhow::ensure!(status == StatusCode::OK, "GET {url} answered {status}");
         response.json().await.with_context(|| format!("GET {url}: not JSON"))
+    }
+
+    /// A page of the export of the whole log, line by line.
+    pub async fn export(&self, base: &str, from: u64) -> anyhow::Result<Vec<Value>> {
+        let credentials = basic(ADMIN);
+        let url = format!("{base}/admin/export?from={from}");
+        let response = self.get(&url, &[("Authorization", &credentials)]).await?;
+        let status = response.status();
+        anyhow::ensure!(status == StatusCode::OK, "GET {url} answered {status}");
+        let text = response.text().await?;
+        text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("GET {url}: {line}"))).collect()
     }
 
     /// Whether `/health/ready` reports readiness.

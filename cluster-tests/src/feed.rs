@@ -1,5 +1,6 @@
 //! Reads the whole log of a node through `$all` as a client does: page by page along `previous`.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -7,6 +8,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::client::Client;
+
+/// Links are shown themselves, not what they lead to.
+pub const AS_STORED: [(&str, &str); 1] = [("ES-ResolveLinkTos", "false")];
 
 /// An event as a node shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +29,34 @@ pub struct ReadEvent {
     pub updated: Timestamp,
 }
 
-/// The complete `$all` of one node; the index of an event is its position.
+/// The complete `$all` of one node.
 #[derive(Debug, Clone)]
 pub struct NodeFeed {
     /// Server id of the node.
     pub node: u16,
     /// Every event, in log order.
     pub events: Vec<ReadEvent>,
+    /// The position of each, as [`place`] has found it; else its place in the list.
+    pub positions: Option<Vec<u64>>,
+}
+
+impl NodeFeed {
+    /// A log from which nothing was ever removed.
+    pub fn new(node: u16, events: Vec<ReadEvent>) -> Self {
+        Self { node, events, positions: None }
+    }
+
+    /// The position of the event at this place of the list.
+    pub fn position(&self, place: usize) -> u64 {
+        self.positions.as_ref().and_then(|positions| positions.get(place).copied()).unwrap_or(place as u64)
+    }
+
+    /// The events of some streams, with their positions.
+    pub fn of_streams(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let places = (0..self.events.len()).filter(|place| is_wanted(&self.events[*place].stream));
+        let (events, positions) = places.map(|place| (self.events[place].clone(), self.position(place))).unzip();
+        Self { node: self.node, events, positions: Some(positions) }
+    }
 }
 
 /// A reader that remembers its place.
@@ -47,13 +72,13 @@ impl FeedReader {
     /// fewer for big events.
     pub fn new(node: u16, base: &str, page_size: usize) -> Self {
         let next = format!("{base}/streams/%24all/{:032X}/forward/{page_size}?embed=body", 0);
-        Self { base: base.to_owned(), next, feed: NodeFeed { node, events: Vec::new() } }
+        Self { base: base.to_owned(), next, feed: NodeFeed::new(node, Vec::new()) }
     }
 
     /// Reads on until the node shows no more events; returns how many it has shown in all.
     pub async fn read_on(&mut self, client: &Client) -> anyhow::Result<usize> {
         loop {
-            let page = client.get_feed(&self.next, &[]).await?;
+            let page = client.get_feed(&self.next, &AS_STORED).await?;
             let mut events = entries(&page).with_context(|| format!("in {}", self.next))?;
             if events.is_empty() {
                 return Ok(self.feed.events.len());
@@ -96,6 +121,35 @@ pub async fn read_all(
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Learns the true positions of the events from an export of the node: where events were removed
+/// for ever, they are not the places in the list.
+pub async fn place(client: &Client, base: &str, feed: &mut NodeFeed) -> anyhow::Result<()> {
+    let mut known: HashMap<(String, u64), u64> = HashMap::new();
+    let mut next = 0;
+    loop {
+        let lines = client.export(base, next).await?;
+        for line in &lines {
+            if let (Some(stream), Some(number), Some(position)) =
+                (line["stream"].as_str(), line["number"].as_u64(), line["position"].as_u64())
+            {
+                known.insert((stream.to_owned(), number), position);
+            }
+        }
+        let page = lines.last().map(|line| &line["page"]).context("an export without an end")?;
+        let (further, end) = (page["next"].as_u64(), page["end"].as_u64());
+        match further.zip(end).with_context(|| format!("an export ends with {page}"))? {
+            (further, end) if further >= end || further <= next => break,
+            (further, _) => next = further,
+        }
+    }
+    let position = |event: &ReadEvent| {
+        let key = (event.stream.clone(), event.number);
+        known.get(&key).copied().with_context(|| format!("the export of {base} lacks {event:?}"))
+    };
+    feed.positions = Some(feed.events.iter().map(position).collect::<anyhow::Result<_>>()?);
+    Ok(())
 }
 
 /// The events of a page, oldest first (contract/streams 8.3: entries are newest first).

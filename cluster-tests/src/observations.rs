@@ -1,9 +1,13 @@
 //! What readers saw during a run: the evidence of the checkers about reads.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::check::Violation;
+use crate::consumers::Books;
 use crate::feed::NodeFeed;
+use crate::removal::Stream;
 
 /// What a read of a stream was promised to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +44,8 @@ pub struct StreamRead {
 pub struct HeadRead {
     /// The node.
     pub node: u16,
+    /// When it was asked.
+    pub sent_at: Duration,
     /// When the answer had come.
     pub answered_at: Duration,
     /// Stream of the event.
@@ -78,6 +84,51 @@ pub struct Poll {
     pub events: usize,
 }
 
+/// Whether a node said that it was ready, and the newest event that it showed after that.
+#[derive(Debug, Clone)]
+pub struct ReadinessRead {
+    /// The node.
+    pub node: u16,
+    /// When it was asked.
+    pub sent_at: Duration,
+    /// What it said.
+    pub is_ready: bool,
+    /// Stream of the newest event.
+    pub stream: String,
+    /// Its id.
+    pub id: String,
+}
+
+/// What a user tried that it may do, or not.
+#[derive(Debug, Clone)]
+pub struct AccessTry {
+    /// The node.
+    pub node: u16,
+    /// When the answer had come.
+    pub at: Duration,
+    /// What was tried.
+    pub what: &'static str,
+    /// With this stream.
+    pub stream: String,
+    /// Whether it had to be admitted.
+    pub may: bool,
+    /// Whether it was.
+    pub did: bool,
+}
+
+/// What the consumers of a group got.
+#[derive(Debug, Clone)]
+pub struct GroupBooks {
+    /// The path of the group.
+    pub group: String,
+    /// Events that were stored, all of which the group has settled.
+    pub stored: u64,
+    /// Numbers of those that it has parked.
+    pub parked: Vec<u64>,
+    /// The books of its consumers.
+    pub books: Arc<Books>,
+}
+
 /// Everything that was seen, each kind in the order in which answers came.
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
@@ -91,6 +142,16 @@ pub struct Observations {
     pub polls: Vec<Poll>,
     /// What each node had shown of the log when its reader stopped.
     pub prefixes: Vec<NodeFeed>,
+    /// Readiness of the nodes.
+    pub readiness: Vec<ReadinessRead>,
+    /// What users tried.
+    pub access: Vec<AccessTry>,
+    /// Streams that lose events, and what has to be left of them.
+    pub removals: BTreeMap<String, Stream>,
+    /// Groups of consumers.
+    pub groups: Vec<GroupBooks>,
+    /// What a load met that breaks a rule at once.
+    pub troubles: Vec<Violation>,
 }
 
 /// Collects what all readers see. Cheap to clone.
@@ -102,6 +163,11 @@ impl Observer {
     pub fn add(&self, add: impl FnOnce(&mut Observations)) {
         // A reader that panicked while adding leaves usable vectors.
         add(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A load met something that breaks this rule.
+    pub fn trouble(&self, rule: &'static str, detail: String) {
+        self.add(|seen| seen.troubles.push(Violation::new(rule, detail)));
     }
 
     /// A copy of all of it.

@@ -142,10 +142,22 @@ impl Workload {
     }
 
     /// Lets every writer finish its current write, and returns the history.
-    pub async fn stop(mut self) -> anyhow::Result<History> {
+    pub async fn stop(self) -> anyhow::Result<History> {
+        self.stop_within(Duration::MAX).await
+    }
+
+    /// The same, but ends writers that have not finished after `limit`; what they were at is missing
+    /// in the history.
+    pub async fn stop_within(mut self, limit: Duration) -> anyhow::Result<History> {
         self.stopping.store(true, Ordering::SeqCst);
-        while let Some(ended) = self.writers.join_next().await {
-            ended?;
+        let finished = async {
+            while let Some(ended) = self.writers.join_next().await {
+                ended?;
+            }
+            anyhow::Ok(())
+        };
+        if let Ok(finished) = tokio::time::timeout(limit, finished).await {
+            finished?;
         }
         Ok(self.recorder.snapshot())
     }

@@ -39,6 +39,16 @@ pub(crate) enum Fault {
     PanicInTask,
     VoteNotStored,
     TimeGoesBack,
+    VoteNotSynced,
+    AckBeforeSync,
+    SkipSync,
+    SyncWrongFile,
+    FollowerAckBeforeSync,
+    StaleAccess,
+    ScavengeTooMuch,
+    ReadyWhileLagging,
+    CheckpointAhead,
+    PhantomMessage,
 }
 
 /// Whether this program has the fault.
@@ -50,6 +60,12 @@ pub(crate) const fn is(_: Fault) -> bool {
 /// Whether it has the fault, and its turn has come: once in a while.
 #[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn now_and_then(_: Fault) -> bool {
+    false
+}
+
+/// Whether it has the fault, and its turn has come: every other time.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn every_other_time(_: Fault) -> bool {
     false
 }
 
@@ -67,6 +83,22 @@ pub(crate) const fn arm(_: Fault) {}
 #[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn is_armed(_: Fault) -> bool {
     false
+}
+
+/// Whether it has the fault, and this is the number of another server.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn is_other_server(_: Fault, _: u16) -> bool {
+    false
+}
+
+/// Keeps bytes in a file that is never synced.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn keep_unsynced(_: &[u8]) {}
+
+/// What [`keep_unsynced`] has kept.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn kept_unsynced() -> Option<Vec<u8>> {
+    None
 }
 
 /// What `--version` says of them.
@@ -131,10 +163,13 @@ mod switched {
 }
 
 #[cfg(feature = "deliberate-faults")]
-pub(crate) use chosen::{arm, first_time, is, is_armed, now_and_then, sign};
+pub(crate) use chosen::{
+    arm, every_other_time, first_time, is, is_armed, is_other_server, keep_unsynced, kept_unsynced, now_and_then, sign,
+};
 
 #[cfg(feature = "deliberate-faults")]
 mod chosen {
+    use std::path::{Path, PathBuf};
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::{Duration, Instant};
@@ -150,7 +185,7 @@ mod chosen {
 
     impl Fault {
         /// For the variable of the environment.
-        const NAMES: [(Self, &'static str); 27] = [
+        const NAMES: [(Self, &'static str); 37] = [
             (Self::ApplyTwice, "apply-twice"),
             (Self::SkipApplyAfterRestart, "skip-apply-after-restart"),
             (Self::ForgetIds, "forget-ids"),
@@ -178,6 +213,16 @@ mod chosen {
             (Self::PanicInTask, "panic-in-task"),
             (Self::VoteNotStored, "vote-not-stored"),
             (Self::TimeGoesBack, "time-goes-back"),
+            (Self::VoteNotSynced, "vote-not-synced"),
+            (Self::AckBeforeSync, "ack-before-sync"),
+            (Self::SkipSync, "skip-sync"),
+            (Self::SyncWrongFile, "sync-wrong-file"),
+            (Self::FollowerAckBeforeSync, "follower-ack-before-sync"),
+            (Self::StaleAccess, "stale-access"),
+            (Self::ScavengeTooMuch, "scavenge-too-much"),
+            (Self::ReadyWhileLagging, "ready-while-lagging"),
+            (Self::CheckpointAhead, "checkpoint-ahead"),
+            (Self::PhantomMessage, "phantom-message"),
         ];
     }
 
@@ -193,14 +238,22 @@ mod chosen {
 
     static ARMED: Mutex<Option<Instant>> = Mutex::new(None);
 
-    /// The node that alone applies differently.
-    static IS_SECOND: LazyLock<bool> = LazyLock::new(|| {
+    /// The number of this server, as the suite gives it to each node.
+    static SERVER: LazyLock<Option<u16>> = LazyLock::new(|| argument("--server-id")?.parse().ok());
+
+    /// The value of an option of the command line.
+    fn argument(option: &str) -> Option<String> {
         let arguments: Vec<String> = std::env::args().collect();
-        arguments.windows(2).any(|pair| pair[0] == "--server-id" && pair[1] == "2")
-    });
+        arguments.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1].clone())
+    }
 
     pub(crate) fn is(fault: Fault) -> bool {
-        *CHOSEN == Some(fault) && (fault != Fault::ApplyDifferently || *IS_SECOND)
+        // One node alone applies differently.
+        *CHOSEN == Some(fault) && (fault != Fault::ApplyDifferently || *SERVER == Some(2))
+    }
+
+    pub(crate) fn is_other_server(fault: Fault, server: u16) -> bool {
+        is(fault) && *SERVER != Some(server)
     }
 
     pub(crate) fn arm(fault: Fault) {
@@ -216,6 +269,27 @@ mod chosen {
     pub(crate) fn now_and_then(fault: Fault) -> bool {
         static TIMES: AtomicU64 = AtomicU64::new(1);
         is(fault) && TIMES.fetch_add(1, Ordering::Relaxed) % ONCE_IN == 0
+    }
+
+    pub(crate) fn every_other_time(fault: Fault) -> bool {
+        static TIMES: AtomicU64 = AtomicU64::new(0);
+        is(fault) && TIMES.fetch_add(1, Ordering::Relaxed) % 2 == 0
+    }
+
+    /// The file of [`keep_unsynced`].
+    fn unsynced_file() -> Option<PathBuf> {
+        argument("--data-dir").map(|directory| Path::new(&directory).join("unsynced"))
+    }
+
+    pub(crate) fn keep_unsynced(bytes: &[u8]) {
+        if let Some(Err(error)) = unsynced_file().map(|path| std::fs::write(path, bytes)) {
+            crate::fatal::stop("writing what a deliberate fault does not sync", &error);
+        }
+    }
+
+    pub(crate) fn kept_unsynced() -> Option<Vec<u8>> {
+        // Of a file that was never synced a power cut may leave the name alone.
+        std::fs::read(unsynced_file()?).ok().filter(|bytes| !bytes.is_empty())
     }
 
     pub(crate) fn first_time(fault: Fault) -> bool {

@@ -49,11 +49,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "files",
         ],
     ),
-    ("consumers", &["streams", "access", "cluster", "store", "event", "budget"]),
+    ("consumers", &["streams", "access", "cluster", "store", "event", "budget", "deliberate"]),
     ("streams", &["subscribe", "access", "cluster", "store", "event", "budget", "timing", "deliberate"]),
     ("scavenge", &["access", "cluster", "machine", "store", "event", "config"]),
     ("subscribe", &["cluster", "store", "event", "config", "metrics", "fatal", "deliberate"]),
-    ("access", &["cluster", "store", "event", "config", "fatal"]),
+    ("access", &["cluster", "store", "event", "config", "fatal", "deliberate"]),
     (
         "cluster",
         &[
@@ -93,7 +93,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transport", &["tls", "listen"]),
     ("machine", &["store", "event", "fatal", "deliberate"]),
     ("store", &["event", "fatal", "files", "record_files", "deliberate", "threads"]),
-    ("log", &["fatal", "files", "record_files", "threads"]),
+    ("log", &["fatal", "files", "record_files", "deliberate", "threads"]),
     ("ndjson", &["event"]),
     ("event", &["fatal"]),
     ("commands", &["client", "config"]),

@@ -11,6 +11,7 @@ mod clocks;
 mod mode;
 pub mod mutants;
 mod nemesis;
+mod power;
 pub mod recovery;
 mod run;
 mod schedule;
@@ -20,5 +21,6 @@ mod verdict;
 
 pub use mode::{Mode, ModeName};
 pub use nemesis::Nemesis;
+pub use power::why_not as why_no_power_cuts;
 pub use run::{BULK, Request, run};
 pub use verdict::{Outcome, Verdict};

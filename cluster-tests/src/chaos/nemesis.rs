@@ -55,6 +55,12 @@ pub enum Nemesis {
     ClockJump,
     /// The wall clock of a node is too fast, stands still or goes backwards.
     ClockDrift,
+    /// The power of a node is cut: its disk loses what was not synced.
+    PowerCut,
+    /// The power of a majority is cut at one moment.
+    PowerCutMajority,
+    /// The power of all nodes is cut at one moment.
+    PowerCutAll,
 }
 
 /// How a kind of fault goes together with others.
@@ -65,6 +71,8 @@ pub(super) enum Company {
     Alone,
     /// Strikes a process.
     Process,
+    /// Strikes a process and its disk.
+    Power,
     /// Changes links, so that some nodes do not reach others.
     Partition,
     /// Changes links, so that everything takes longer or is sent again.
@@ -73,65 +81,60 @@ pub(super) enum Company {
     Clock,
 }
 
+/// All kinds with their names on the command line: the one place where they are registered. A
+/// company is a file, `strike` for processes and links, `upkeep` for those alone, `power` for cuts,
+/// `clocks` for clocks.
+const KINDS: [(Nemesis, &str, Company); 28] = [
+    (Nemesis::Kill, "kill", Company::Process),
+    (Nemesis::KillLeader, "kill-leader", Company::Process),
+    (Nemesis::KillAll, "kill-all", Company::Process),
+    (Nemesis::Pause, "pause", Company::Process),
+    (Nemesis::PauseLeader, "pause-leader", Company::Process),
+    (Nemesis::RollingRestart, "rolling-restart", Company::Alone),
+    (Nemesis::Transfer, "transfer", Company::Alone),
+    (Nemesis::LeaderInMinority, "leader-in-minority", Company::Partition),
+    (Nemesis::LeaderInMajority, "leader-in-majority", Company::Partition),
+    (Nemesis::OneWay, "one-way", Company::Partition),
+    (Nemesis::Ring, "ring", Company::Partition),
+    (Nemesis::Bridge, "bridge", Company::Partition),
+    (Nemesis::Delay, "delay", Company::Trouble),
+    (Nemesis::Bandwidth, "bandwidth", Company::Trouble),
+    (Nemesis::Loss, "loss", Company::Trouble),
+    (Nemesis::HalfOpen, "half-open", Company::Trouble),
+    (Nemesis::Reset, "reset", Company::Trouble),
+    (Nemesis::Replay, "replay", Company::Trouble),
+    (Nemesis::Lag, "lag", Company::Alone),
+    (Nemesis::Wipe, "wipe", Company::Alone),
+    (Nemesis::Grow, "grow", Company::Alone),
+    (Nemesis::Scavenge, "scavenge", Company::Alone),
+    (Nemesis::Backup, "backup", Company::Alone),
+    (Nemesis::ClockJump, "clock-jump", Company::Clock),
+    (Nemesis::ClockDrift, "clock-drift", Company::Clock),
+    (Nemesis::PowerCut, "power-cut", Company::Power),
+    (Nemesis::PowerCutMajority, "power-cut-majority", Company::Power),
+    (Nemesis::PowerCutAll, "power-cut-all", Company::Power),
+];
+
 impl Nemesis {
     /// All kinds. None of the modes has all of them: [`super::ModeName::nemeses`].
-    pub const ALL: [Self; 25] = [
-        Self::Kill,
-        Self::KillLeader,
-        Self::KillAll,
-        Self::Pause,
-        Self::PauseLeader,
-        Self::RollingRestart,
-        Self::Transfer,
-        Self::LeaderInMinority,
-        Self::LeaderInMajority,
-        Self::OneWay,
-        Self::Ring,
-        Self::Bridge,
-        Self::Delay,
-        Self::Bandwidth,
-        Self::Loss,
-        Self::HalfOpen,
-        Self::Reset,
-        Self::Replay,
-        Self::Lag,
-        Self::Wipe,
-        Self::Grow,
-        Self::Scavenge,
-        Self::Backup,
-        Self::ClockJump,
-        Self::ClockDrift,
-    ];
+    pub const ALL: [Self; KINDS.len()] = {
+        let mut all = [Self::Kill; KINDS.len()];
+        let mut place = 0;
+        while place < all.len() {
+            all[place] = KINDS[place].0;
+            place += 1;
+        }
+        all
+    };
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::KillLeader => "kill-leader",
-            Self::KillAll => "kill-all",
-            Self::Pause => "pause",
-            Self::PauseLeader => "pause-leader",
-            Self::RollingRestart => "rolling-restart",
-            Self::Transfer => "transfer",
-            Self::LeaderInMinority => "leader-in-minority",
-            Self::LeaderInMajority => "leader-in-majority",
-            Self::OneWay => "one-way",
-            Self::Ring => "ring",
-            Self::Bridge => "bridge",
-            Self::Delay => "delay",
-            Self::Bandwidth => "bandwidth",
-            Self::Loss => "loss",
-            Self::HalfOpen => "half-open",
-            Self::Reset => "reset",
-            Self::Replay => "replay",
-            Self::Lag => "lag",
-            Self::Wipe => "wipe",
-            Self::Grow => "grow",
-            Self::Scavenge => "scavenge",
-            Self::Backup => "backup",
-            Self::ClockJump => "clock-jump",
-            Self::ClockDrift => "clock-drift",
-        }
+        KINDS[self as usize].1
+    }
+
+    /// Whether the nodes need disks that lose what was not synced.
+    pub fn needs_disks(self) -> bool {
+        self.company() == Company::Power
     }
 
     /// Whether it moves the clock of a node, which needs libfaketime.
@@ -140,23 +143,7 @@ impl Nemesis {
     }
 
     pub(super) fn company(self) -> Company {
-        match self {
-            Self::Kill | Self::KillLeader | Self::KillAll | Self::Pause | Self::PauseLeader => Company::Process,
-            Self::LeaderInMinority | Self::LeaderInMajority | Self::OneWay | Self::Ring | Self::Bridge => {
-                Company::Partition
-            }
-            Self::Delay | Self::Bandwidth | Self::Loss | Self::HalfOpen | Self::Reset | Self::Replay => {
-                Company::Trouble
-            }
-            Self::RollingRestart
-            | Self::Transfer
-            | Self::Lag
-            | Self::Wipe
-            | Self::Grow
-            | Self::Scavenge
-            | Self::Backup => Company::Alone,
-            Self::ClockJump | Self::ClockDrift => Company::Clock,
-        }
+        KINDS[self as usize].2
     }
 
     /// Whether both may be in force at once.
@@ -167,6 +154,7 @@ impl Nemesis {
             (Company::Clock, _) | (_, Company::Clock) => true,
             (Company::Alone, _) => slows(other),
             (_, Company::Alone) => slows(self),
+            (Company::Power, Company::Power) => false,
             _ => self != other,
         }
     }
@@ -189,6 +177,7 @@ mod tests {
     #[test]
     fn every_nemesis_has_a_name_of_its_own() {
         for nemesis in Nemesis::ALL {
+            assert_eq!(KINDS[nemesis as usize].0, nemesis);
             assert_eq!(nemesis.name().parse(), Ok(nemesis));
         }
         assert!("other".parse::<Nemesis>().is_err());

@@ -10,10 +10,11 @@ use super::artefacts::NemesisLog;
 use super::clocks::{self, Moved};
 use super::nemesis::{Company, Nemesis};
 use super::schedule::{Blow, Step};
-use super::upkeep;
+use super::{power, upkeep};
 use crate::cluster::Cluster;
 use crate::history::{Kind, Recorder};
 use crate::links::{Delay, Link, Rule, Seen, partition};
+use crate::power::Disks;
 
 /// Between two resets of the same links: a connection lives long enough to carry something.
 const AGAIN_PERIOD: Duration = Duration::from_millis(150);
@@ -43,10 +44,15 @@ pub(super) struct Struck {
 /// The cluster and what is wrong with it.
 pub(super) struct Field {
     pub(super) cluster: Cluster,
+    /// Disks of the nodes that lose what was not synced, where the power is to be cut. Unmounted
+    /// when the nodes have ended.
+    pub(super) disks: Option<Disks>,
     recorder: Recorder,
     log: NemesisLog,
     down: BTreeSet<u16>,
     paused: BTreeSet<u16>,
+    /// A node that is down and is started when the others serve without it.
+    late: Option<u16>,
     struck: BTreeMap<Nemesis, Struck>,
     /// Backups so far.
     pub(super) backups: u32,
@@ -62,9 +68,9 @@ struct Wound {
 }
 
 impl Field {
-    pub(super) fn new(cluster: Cluster, recorder: Recorder, log: NemesisLog) -> Self {
+    pub(super) fn new(cluster: Cluster, disks: Option<Disks>, recorder: Recorder, log: NemesisLog) -> Self {
         let (down, paused) = Default::default();
-        Self { cluster, recorder, log, down, paused, struck: BTreeMap::new(), backups: 0 }
+        Self { cluster, disks, recorder, log, down, paused, late: None, struck: BTreeMap::new(), backups: 0 }
     }
 
     /// How often each kind was tried and has happened.
@@ -129,8 +135,32 @@ impl Field {
             self.recorder.resumed(id);
         }
         self.down.clear();
+        if let Some(late) = self.late.take() {
+            self.start_without(late).await?;
+        }
         // Also those that a fault was to start again, and failed to.
         self.cluster.start_all()
+    }
+
+    /// All others serve before the last node comes.
+    async fn start_without(&mut self, late: u16) -> anyhow::Result<()> {
+        let others: Vec<u16> = self.cluster.ids().into_iter().filter(|id| *id != late).collect();
+        for id in &others {
+            if self.cluster.pid(*id).is_err() {
+                self.cluster.start(*id)?;
+            }
+        }
+        for id in others {
+            self.cluster.wait_ready(id).await.with_context(|| format!("without node {late}"))?;
+        }
+        Ok(())
+    }
+
+    /// These nodes are down from now on, frozen or not; `late` comes back last.
+    pub(super) fn went_down(&mut self, nodes: &[u16], late: Option<u16>) {
+        self.paused.retain(|id| !nodes.contains(id));
+        self.down.extend(nodes);
+        self.late = late.or(self.late);
     }
 
     pub(super) fn note(&mut self, what: &str, of: &str) {
@@ -145,6 +175,12 @@ impl Field {
     async fn begin(&mut self, blow: &Blow) -> anyhow::Result<Option<Wound>> {
         match blow.nemesis.company() {
             Company::Process => self.strike_process(blow).await.map(|()| None),
+            Company::Power => {
+                if power::cut(self, blow).await? {
+                    self.happened(blow.nemesis);
+                }
+                Ok(None)
+            }
             Company::Partition => self.cut(blow).await.map(Some),
             Company::Trouble => self.trouble(blow).map(Some),
             Company::Clock => {
@@ -288,6 +324,11 @@ impl Field {
         Ok(wound.links.iter().zip(now).any(|((_, before), now)| has_effect(wound.nemesis, before, &now)))
     }
 
+    /// Nodes that run, frozen or not.
+    pub(super) fn running(&self) -> Vec<u16> {
+        self.cluster.ids().into_iter().filter(|id| !self.down.contains(id)).collect()
+    }
+
     /// Nodes that run and are not frozen.
     pub(super) fn free(&self) -> Vec<u16> {
         let is_free = |id: &u16| !self.down.contains(id) && !self.paused.contains(id);
@@ -333,21 +374,11 @@ fn has_effect(nemesis: Nemesis, before: &Seen, now: &Seen) -> bool {
 fn leaves_majority(nemesis: Nemesis) -> bool {
     use Nemesis::{
         Bridge, ClockDrift, ClockJump, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause,
-        PauseLeader, Transfer,
+        PauseLeader, PowerCut, Transfer,
     };
-    matches!(
-        nemesis,
-        Kill | KillLeader
-            | Pause
-            | PauseLeader
-            | LeaderInMinority
-            | LeaderInMajority
-            | OneWay
-            | Bridge
-            | Transfer
-            | ClockJump
-            | ClockDrift
-    )
+    let of_nodes =
+        matches!(nemesis, Kill | KillLeader | Pause | PauseLeader | PowerCut | Transfer | ClockJump | ClockDrift);
+    of_nodes || matches!(nemesis, LeaderInMinority | LeaderInMajority | OneWay | Bridge)
 }
 
 /// The largest minority, with or without one of the nodes, and the rest.

@@ -151,7 +151,8 @@ async fn change(url: &str, words: &[&str], is_there: impl Fn(&[(u16, bool)]) -> 
     .await
 }
 
-async fn scavenge(cluster: &Cluster, asked: u16) -> anyhow::Result<bool> {
+/// Lets a run of the scavenge go on to its end.
+pub(super) async fn scavenge(cluster: &Cluster, asked: u16) -> anyhow::Result<bool> {
     let (base, credentials) = (cluster.base(asked), basic(ADMIN));
     let headers = [("Authorization", credentials.as_str()), ("Accept", "application/json")];
     wait::until("a run ends with success", UPKEEP_LIMIT, || async {
@@ -162,11 +163,14 @@ async fn scavenge(cluster: &Cluster, asked: u16) -> anyhow::Result<bool> {
         wait::until("the run ends", UPKEEP_LIMIT, || async {
             let last = cluster.client().get(&format!("{base}/admin/scavenge/last"), &headers).await?;
             let last: Value = last.json().await?;
-            anyhow::ensure!(last["scavengeId"] != id || last["state"] != "Running", "{last}");
-            Ok(())
+            anyhow::ensure!(last["scavengeId"] == id && last["state"] != "Running", "{last}");
+            Ok(last)
         })
-        .await?;
-        Ok(true)
+        .await
+        .and_then(|last| {
+            anyhow::ensure!(last["state"] == "Success", "{last}");
+            Ok(true)
+        })
     })
     .await
 }

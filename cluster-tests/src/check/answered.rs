@@ -4,7 +4,8 @@ use super::Violation;
 use crate::feed::NodeFeed;
 use crate::history::{Answer, History};
 
-const RULE: &str = "answered";
+/// The name of the rule.
+pub const RULE: &str = "answered";
 
 /// Judges how every write ended.
 pub fn check(history: &History, _feeds: &[NodeFeed]) -> Vec<Violation> {

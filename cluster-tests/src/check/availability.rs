@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Violation;
 use crate::history::{Fault, History, Write};
 
-const RULE: &str = "availability";
+/// The name of the rule.
+pub const RULE: &str = "availability";
 
 /// Writes resume within this time after any fault that leaves a majority (the project promises 3
 /// seconds).

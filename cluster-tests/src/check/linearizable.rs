@@ -28,7 +28,8 @@ use crate::feed::{NodeFeed, ReadEvent};
 use crate::history::{Answer, History, Write};
 use crate::observations::{Observations, Promise};
 
-const RULE: &str = "linearizable";
+/// The name of the rule.
+pub const RULE: &str = "linearizable";
 
 /// Writes of the log in a window.
 const WINDOW: usize = 48;
@@ -372,7 +373,7 @@ mod tests {
         };
         let history = History { writes: (0..writes).map(written).collect(), ..History::default() };
         let events = (0..writes).map(|number| read("a", number, &id(number))).collect();
-        (history, vec![NodeFeed { node: 1, events }])
+        (history, vec![NodeFeed::new(1, events)])
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use super::Violation;
 
-const RULE: &str = "logs";
+/// The name of the rule.
+pub const RULE: &str = "logs";
 
 /// Lines that are expected when nodes are killed, paused and restarted.
 const ALLOWED: &str = include_str!("allowed-log-lines.txt");

@@ -4,8 +4,10 @@
 //! every check is linear in their size. Every checker has tests with a broken history, which it
 //! must report.
 
+pub mod access;
 pub mod answered;
 pub mod availability;
+pub mod consumers;
 pub mod deadlines;
 pub mod heads;
 pub mod linearizable;
@@ -18,9 +20,11 @@ pub mod pages;
 pub mod polls;
 pub mod prefixes;
 pub mod promises;
+pub mod readiness;
 pub mod real_time;
 pub mod recovery;
 pub mod refusals;
+pub mod removals;
 pub mod same_everywhere;
 pub mod secrets;
 pub mod stored;
@@ -30,7 +34,7 @@ pub mod versions;
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::feed::NodeFeed;
+use crate::feed::{NodeFeed, ReadEvent};
 use crate::history::History;
 use crate::observations::Observations;
 
@@ -62,34 +66,46 @@ const SHOWN_PER_RULE: usize = 5;
 /// Evidence in, violations out.
 type Rule = fn(&History, &[NodeFeed]) -> Vec<Violation>;
 
-/// All rules about data. `feeds` holds the complete `$all` of every node.
+/// All rules about data. `feeds` holds the complete `$all` of every node. Streams that lose events
+/// have rules of their own ([`removals`]).
 pub fn data(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
-    let rules: [Rule; 11] = [
+    let kept: Vec<NodeFeed> = feeds.iter().map(|feed| feed.of_streams(keeps_all)).collect();
+    let rules: [Rule; 9] = [
         stored::check,
         once::check,
         numbering::check,
         order::check,
         refusals::check,
-        same_everywhere::check,
-        times::check,
         origin::check,
         real_time::check,
         versions::check,
         answered::check,
     ];
-    rules.iter().flat_map(|rule| rule(history, feeds)).collect()
+    let of_kept = rules.iter().flat_map(|rule| rule(history, &kept));
+    let of_all = [same_everywhere::check(history, feeds), times::check(history, feeds)];
+    of_kept.chain(of_all.into_iter().flatten()).collect()
+}
+
+/// Whether a stream keeps all its events, whatever the scavenge does. Streams of the server have
+/// metadata that let their oldest events go.
+fn keeps_all(stream: &str) -> bool {
+    !stream.starts_with('$') && !stream.starts_with(removals::PREFIX)
 }
 
 /// All rules about what readers saw while the cluster ran.
 pub fn reads(history: &History, seen: &Observations, feeds: &[NodeFeed]) -> Vec<Violation> {
     let rules = [
         promises::check(seen),
-        heads::check(seen, feeds),
+        heads::check(history, seen, feeds),
         prefixes::check(seen, feeds),
         pages::check(seen),
         polls::check(history, seen),
+        access::check(seen),
+        consumers::check(seen),
+        readiness::check(history, seen, feeds),
+        removals::check(seen, feeds),
     ];
-    rules.into_iter().flatten().collect()
+    rules.into_iter().flatten().chain(seen.troubles.iter().cloned()).collect()
 }
 
 /// An error that lists the violations, if there are any.
@@ -112,12 +128,17 @@ pub fn none(violations: &[Violation]) -> anyhow::Result<()> {
 
 /// Position of every event by (stream, id). The first occurrence counts; `once` reports repeated
 /// ones.
-fn positions(feed: &NodeFeed) -> HashMap<(&str, &str), usize> {
-    let mut positions = HashMap::with_capacity(feed.events.len());
-    for (position, event) in feed.events.iter().enumerate() {
-        positions.entry((event.stream.as_str(), event.id.as_str())).or_insert(position);
+fn positions(feed: &NodeFeed) -> HashMap<(&str, &str), u64> {
+    placed(feed).into_iter().map(|(key, (position, _))| (key, position)).collect()
+}
+
+/// The same, with the event.
+fn placed(feed: &NodeFeed) -> HashMap<(&str, &str), (u64, &ReadEvent)> {
+    let mut placed = HashMap::with_capacity(feed.events.len());
+    for (place, event) in feed.events.iter().enumerate() {
+        placed.entry((event.stream.as_str(), event.id.as_str())).or_insert((feed.position(place), event));
     }
-    positions
+    placed
 }
 
 /// Evidence to build broken histories from.
@@ -189,7 +210,7 @@ mod evidence {
         };
         history.writes[3].must_be_refused = true;
         let events = vec![read("a", 0, "a0"), read("a", 1, "a1"), read("b", 0, "b0"), read("a", 2, "a2")];
-        let feeds = [1, 2].map(|node| NodeFeed { node, events: events.clone() }).to_vec();
+        let feeds = [1, 2].map(|node| NodeFeed::new(node, events.clone())).to_vec();
         (history, feeds)
     }
 

@@ -6,7 +6,8 @@ use super::Violation;
 use crate::feed::NodeFeed;
 use crate::history::History;
 
-const RULE: &str = "numbering";
+/// The name of the rule.
+pub const RULE: &str = "numbering";
 
 /// Judges every stream of every node.
 pub fn check(_history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {

@@ -7,7 +7,8 @@ use super::Violation;
 use crate::feed::NodeFeed;
 use crate::history::History;
 
-const RULE: &str = "once";
+/// The name of the rule.
+pub const RULE: &str = "once";
 
 /// Judges feeds and repeated acknowledgements.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {

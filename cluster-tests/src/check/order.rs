@@ -5,7 +5,8 @@ use super::{Violation, positions};
 use crate::feed::NodeFeed;
 use crate::history::History;
 
-const RULE: &str = "order";
+/// The name of the rule.
+pub const RULE: &str = "order";
 
 /// Judges acknowledged writes and writes with an unknown outcome alike.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
@@ -13,7 +14,7 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     for feed in feeds {
         let positions = positions(feed);
         for write in &history.writes {
-            let found: Vec<Option<usize>> = write
+            let found: Vec<Option<u64>> = write
                 .events
                 .iter()
                 .map(|event| positions.get(&(write.stream.as_str(), event.id.as_str())).copied())

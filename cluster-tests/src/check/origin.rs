@@ -6,7 +6,8 @@ use super::Violation;
 use crate::feed::NodeFeed;
 use crate::history::{History, SentEvent};
 
-const RULE: &str = "origin";
+/// The name of the rule.
+pub const RULE: &str = "origin";
 
 /// Judges every event of every node.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {

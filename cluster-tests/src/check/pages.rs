@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::Violation;
 use crate::observations::{ImmutablePage, Observations};
 
-const RULE: &str = "pages";
+/// The name of the rule.
+pub const RULE: &str = "pages";
 
 /// Compares each page with the first time that it was served.
 pub fn check(seen: &Observations) -> Vec<Violation> {

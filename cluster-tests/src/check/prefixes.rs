@@ -3,17 +3,19 @@
 
 use std::collections::HashMap;
 
-use super::Violation;
+use super::{Violation, keeps_all};
 use crate::feed::NodeFeed;
 use crate::observations::Observations;
 
-const RULE: &str = "prefixes";
+/// The name of the rule.
+pub const RULE: &str = "prefixes";
 
 /// Compares each pinned reader with the final log of its node.
 pub fn check(seen: &Observations, feeds: &[NodeFeed]) -> Vec<Violation> {
-    let last: HashMap<u16, &NodeFeed> = feeds.iter().map(|feed| (feed.node, feed)).collect();
+    // What a stream lets go may have been removed since.
+    let last: HashMap<u16, NodeFeed> = feeds.iter().map(|feed| (feed.node, feed.of_streams(keeps_all))).collect();
     let mut violations = Vec::new();
-    for read in &seen.prefixes {
+    for read in seen.prefixes.iter().map(|read| read.of_streams(keeps_all)) {
         let Some(feed) = last.get(&read.node) else { continue };
         let (node, length) = (read.node, read.events.len());
         let differs = read.events.iter().zip(&feed.events).position(|(one, other)| one != other);

@@ -4,7 +4,8 @@
 use super::Violation;
 use crate::observations::Observations;
 
-const RULE: &str = "promises";
+/// The name of the rule.
+pub const RULE: &str = "promises";
 
 /// Judges every read with a promise.
 pub fn check(seen: &Observations) -> Vec<Violation> {

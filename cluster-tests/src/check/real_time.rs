@@ -1,18 +1,20 @@
-//! A write that was acknowledged before another was first sent precedes it in the log.
+//! A write that was acknowledged before another was first sent precedes it in the log. Attempts that
+//! were refused do not count as sent: they have not written, and never will.
 
 use std::time::Duration;
 
 use super::{Violation, positions};
 use crate::feed::NodeFeed;
-use crate::history::History;
+use crate::history::{Answer, Attempt, History};
 
-const RULE: &str = "real time";
+/// The name of the rule.
+pub const RULE: &str = "real time";
 
 /// Judges with the first node's log; another rule checks that all logs are equal.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     let Some(feed) = feeds.first() else { return Vec::new() };
     let positions = positions(feed);
-    let position_of = |stream: &str, id: &str| positions.get(&(stream, id)).map(|position| *position as u64);
+    let position_of = |stream: &str, id: &str| positions.get(&(stream, id)).copied();
 
     let mut acknowledged: Vec<(Duration, u64)> = history
         .writes
@@ -27,7 +29,8 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
         .iter()
         .filter_map(|write| {
             let first = write.events.first()?;
-            let sent_at = write.attempts.first()?.sent_at;
+            let may_write = |attempt: &&Attempt| !matches!(attempt.answer, Answer::Refused { .. });
+            let sent_at = write.attempts.iter().filter(may_write).map(|attempt| attempt.sent_at).min()?;
             Some((sent_at, position_of(&write.stream, &first.id)?, write.stream.as_str()))
         })
         .collect();
@@ -54,7 +57,7 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evidence::{acknowledged, attempt, healthy};
+    use super::super::evidence::{acknowledged, attempt, healthy, refused};
     use super::*;
 
     #[test]
@@ -77,5 +80,15 @@ mod tests {
         history.writes[1].attempts[1] = attempt(30, 40, acknowledged(0, 3));
         history.writes[2].attempts[0] = attempt(35, 60, acknowledged(2, 2));
         assert_eq!(check(&history, &feeds), Vec::new());
+    }
+    #[test]
+    fn an_event_that_a_refused_attempt_has_written_is_seen() {
+        let (mut history, mut feeds) = healthy();
+        for feed in &mut feeds {
+            feed.events.swap(2, 3);
+        }
+        history.writes[1].attempts[1] = attempt(30, 40, acknowledged(0, 3));
+        history.writes[2].attempts = vec![attempt(5, 35, refused()), attempt(50, 60, acknowledged(2, 2))];
+        assert_eq!(check(&history, &feeds).len(), 1);
     }
 }

@@ -1,11 +1,12 @@
 //! A refused event is never stored later, a write that had to be refused was not acknowledged, and
 //! a write without a reason for refusal was not finally refused.
 
-use super::{Violation, positions};
+use super::{Violation, access, positions};
 use crate::feed::NodeFeed;
 use crate::history::{Answer, History};
 
-const RULE: &str = "refusals";
+/// The name of the rule.
+pub const RULE: &str = "refusals";
 
 /// Judges every refusal.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
@@ -27,8 +28,11 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
         if write.must_be_refused && write.is_acknowledged() {
             violations.push(Violation::new(RULE, format!("a stale write to {stream} was acknowledged")));
         }
+        // Another rule judges who is denied.
+        let is_denial = |status: u16| status == 401 && stream.starts_with(access::PREFIX);
         for attempt in &write.attempts {
             match &attempt.answer {
+                Answer::Refused { status, .. } if is_denial(*status) => {}
                 Answer::Refused { status, reason } if !matches!(status, 0 | 503) && !write.must_be_refused => {
                     let expected = write.expected_version;
                     violations.push(Violation::new(

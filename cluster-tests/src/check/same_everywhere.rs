@@ -4,7 +4,8 @@ use super::Violation;
 use crate::feed::NodeFeed;
 use crate::history::History;
 
-const RULE: &str = "same everywhere";
+/// The name of the rule.
+pub const RULE: &str = "same everywhere";
 
 /// Compares every node with the first.
 pub fn check(_history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
@@ -22,7 +23,12 @@ fn difference(first: &NodeFeed, other: &NodeFeed) -> Option<Violation> {
         return Some(Violation::new(RULE, format!("{names} differ at position {position}: {one:?} and {two:?}")));
     }
     let (one, two) = (first.events.len(), other.events.len());
-    (one != two).then(|| Violation::new(RULE, format!("{names} show {one} and {two} events")))
+    if one != two {
+        return Some(Violation::new(RULE, format!("{names} show {one} and {two} events")));
+    }
+    let moved = (0..one).find(|place| first.position(*place) != other.position(*place))?;
+    let (event, one, two) = (&first.events[moved], first.position(moved), other.position(moved));
+    Some(Violation::new(RULE, format!("{names} have {event:?} at positions {one} and {two}")))
 }
 
 #[cfg(test)]

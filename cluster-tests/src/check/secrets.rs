@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Violation;
 
-const RULE: &str = "secrets";
+/// The name of the rule.
+pub const RULE: &str = "secrets";
 
 /// The signs of a secret, whatever its value: the hash of a password, a key in PEM.
 const SIGNS: &[&str] = &["$argon2", "PRIVATE KEY-----"];

@@ -1,11 +1,12 @@
 //! Every acknowledged event is in every node's `$all`, with the same stream, number, type and
 //! bytes, at the position in its acknowledgement.
 
-use super::{Violation, positions};
-use crate::feed::NodeFeed;
+use super::{Violation, placed};
+use crate::feed::{NodeFeed, ReadEvent};
 use crate::history::{History, SentEvent};
 
-const RULE: &str = "stored";
+/// The name of the rule.
+pub const RULE: &str = "stored";
 
 /// Judges every acknowledgement, including those of repeated requests.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
@@ -13,17 +14,17 @@ pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
 }
 
 fn check_node(history: &History, feed: &NodeFeed) -> Vec<Violation> {
-    let positions = positions(feed);
+    let placed = placed(feed);
     let mut violations = Vec::new();
     for write in &history.writes {
         for (_, first_number, last_position) in write.acknowledgements() {
             for (index, event) in write.events.iter().enumerate() {
-                let fault = match positions.get(&(write.stream.as_str(), event.id.as_str())) {
+                let fault = match placed.get(&(write.stream.as_str(), event.id.as_str())) {
                     None => Some("is missing".to_owned()),
-                    Some(&position) => {
+                    Some(stored) => {
                         let from_end = write.events.len() - 1 - index;
                         let expected_position = last_position.checked_sub(from_end as u64);
-                        difference(event, feed, position, first_number + index as u64, expected_position)
+                        difference(event, *stored, first_number + index as u64, expected_position)
                     }
                 };
                 if let Some(fault) = fault {
@@ -41,16 +42,14 @@ fn check_node(history: &History, feed: &NodeFeed) -> Vec<Violation> {
 
 fn difference(
     sent: &SentEvent,
-    feed: &NodeFeed,
-    position: usize,
+    (position, stored): (u64, &ReadEvent),
     expected_number: u64,
     expected_position: Option<u64>,
 ) -> Option<String> {
-    let stored = feed.events.get(position)?;
     if stored.number != expected_number {
         return Some(format!("has number {}, but {expected_number} was acknowledged", stored.number));
     }
-    if Some(position as u64) != expected_position {
+    if Some(position) != expected_position {
         return Some(format!("is at position {position}, but {expected_position:?} was acknowledged"));
     }
     if stored.event_type != sent.event_type {

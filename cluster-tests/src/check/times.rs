@@ -10,7 +10,7 @@ use super::Violation;
 use crate::feed::{NodeFeed, ReadEvent};
 use crate::history::History;
 
-const RULE: &str = "times";
+pub const RULE: &str = "times";
 
 /// Judges the log of each node, and compares it with that of the first one.
 pub fn check(_: &History, feeds: &[NodeFeed]) -> Vec<Violation> {

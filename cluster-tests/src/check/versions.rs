@@ -1,20 +1,21 @@
 //! A write with an exact expected version is stored directly after the event that it expected.
 
-use super::{Violation, positions};
+use super::{Violation, placed};
 use crate::feed::NodeFeed;
 use crate::history::History;
 
-const RULE: &str = "versions";
+/// The name of the rule.
+pub const RULE: &str = "versions";
 
 /// Judges stored writes, acknowledged or not. Another rule checks that numbers have no holes.
 pub fn check(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for feed in feeds {
-        let positions = positions(feed);
+        let placed = placed(feed);
         for write in history.writes.iter().filter(|write| write.expected_version >= -1) {
             let Some(first) = write.events.first() else { continue };
-            let Some(&position) = positions.get(&(write.stream.as_str(), first.id.as_str())) else { continue };
-            let number = feed.events[position].number;
+            let Some((_, event)) = placed.get(&(write.stream.as_str(), first.id.as_str())) else { continue };
+            let number = event.number;
             if i64::try_from(number).ok() != Some(write.expected_version + 1) {
                 let (node, stream, expected) = (feed.node, &write.stream, write.expected_version);
                 violations.push(Violation::new(

@@ -1,11 +1,15 @@
 //! Clients beside the plain load that look at nodes while faults happen: each kind is a task per
 //! node or session, which goes on asking whatever becomes of its node.
 
+mod access;
 mod bulk;
+mod consumers;
 mod heads;
 mod pages;
 mod polls;
 mod prefixes;
+mod readiness;
+mod removals;
 mod sessions;
 mod twins;
 
@@ -48,25 +52,48 @@ pub enum Load {
     Pages,
     /// Long polls of hot streams.
     Polls,
+    /// Whether nodes say that they are ready, and how far they are.
+    Readiness,
+    /// Rights that change, and what a user may do after each change.
+    Access,
+    /// Streams that are truncated, deleted and written again.
+    Removals,
+    /// Groups of competing consumers.
+    Consumers,
 }
+
+/// All kinds with their names on the command line: with [`Readers::start`] the one place where they
+/// are registered.
+const KINDS: [(Load, &str); 12] = [
+    (Load::Appends, "appends"),
+    (Load::Bulk, "bulk"),
+    (Load::Sessions, "sessions"),
+    (Load::Twins, "twins"),
+    (Load::Heads, "heads"),
+    (Load::Prefixes, "prefixes"),
+    (Load::Pages, "pages"),
+    (Load::Polls, "polls"),
+    (Load::Readiness, "readiness"),
+    (Load::Access, "access"),
+    (Load::Removals, "removals"),
+    (Load::Consumers, "consumers"),
+];
 
 impl Load {
     /// All kinds, the default.
-    pub const ALL: [Self; 8] =
-        [Self::Appends, Self::Bulk, Self::Sessions, Self::Twins, Self::Heads, Self::Prefixes, Self::Pages, Self::Polls];
+    pub const ALL: [Self; KINDS.len()] = {
+        let mut all = [Self::Appends; KINDS.len()];
+        let mut place = 0;
+        while place < all.len() {
+            all[place] = KINDS[place].0;
+            place += 1;
+        }
+        all
+    };
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Appends => "appends",
-            Self::Bulk => "bulk",
-            Self::Sessions => "sessions",
-            Self::Twins => "twins",
-            Self::Heads => "heads",
-            Self::Prefixes => "prefixes",
-            Self::Pages => "pages",
-            Self::Polls => "polls",
-        }
+        KINDS[self as usize].1
     }
 }
 
@@ -172,6 +199,10 @@ impl Readers {
                     Load::Prefixes => drop(tasks.spawn(prefixes::run(reader))),
                     Load::Pages => drop(tasks.spawn(pages::run(reader))),
                     Load::Polls => drop(tasks.spawn(polls::run(reader))),
+                    Load::Readiness => drop(tasks.spawn(readiness::run(reader))),
+                    Load::Access => drop(tasks.spawn(access::run(reader))),
+                    Load::Removals => drop(tasks.spawn(removals::run(reader))),
+                    Load::Consumers => drop(tasks.spawn(consumers::run(reader))),
                 }
             }
         }
@@ -183,10 +214,11 @@ impl Readers {
         &self.observer
     }
 
-    /// Lets every reader finish its request.
-    pub async fn stop(mut self) -> anyhow::Result<Observer> {
+    /// Lets every reader finish what it is at, and ends those that have not after `limit`.
+    pub async fn stop(mut self, limit: Duration) -> anyhow::Result<Observer> {
         self.stopping.store(true, Ordering::SeqCst);
-        while let Some(ended) = self.tasks.join_next().await {
+        let deadline = tokio::time::Instant::now() + limit;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
             ended?;
         }
         Ok(self.observer)
@@ -206,6 +238,7 @@ mod tests {
     #[test]
     fn every_load_has_a_name_of_its_own() {
         for load in Load::ALL {
+            assert_eq!(KINDS[load as usize].0, load);
             assert_eq!(load.name().parse(), Ok(load));
         }
         assert!("other".parse::<Load>().is_err());

@@ -67,7 +67,8 @@ async fn write(reader: Reader, session: Session) {
     }
 }
 
-async fn attempt(reader: &Reader, write: &mut Write, node: u16, base: &str) -> Option<(u64, u64)> {
+/// Sends the write once; number and position if it is acknowledged.
+pub(super) async fn attempt(reader: &Reader, write: &mut Write, node: u16, base: &str) -> Option<(u64, u64)> {
     let sent_at = reader.recorder.now();
     let answer = reader.client.append(base, &write.stream, write.expected_version, &write.events).await;
     let answered_at = reader.recorder.now();

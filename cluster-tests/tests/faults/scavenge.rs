@@ -12,11 +12,12 @@ use anyhow::Context;
 use headwater_cluster_tests::client::{ADMIN, Client, basic};
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::feed::{ReadEvent, read_all};
+use headwater_cluster_tests::removal::{Stream, Writer, differences};
 use headwater_cluster_tests::{serial, wait};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::program;
 use crate::random_faults::from_environment;
@@ -26,163 +27,9 @@ const SEED: u64 = 20_261_128;
 const ROUNDS: u32 = 8;
 const WRITERS: u64 = 4;
 const STREAMS_OF_A_WRITER: u64 = 3;
-/// A write meets kills, elections and restarts.
-const WRITE_LIMIT: Duration = Duration::from_secs(60);
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// Many fail while nodes are killed.
 const MOST_BACKUPS: u32 = 1_000;
-
-/// What one stream should have.
-#[derive(Debug, Clone, Default)]
-struct Stream {
-    /// Ids by number.
-    ids: Vec<String>,
-    max_count: Option<u64>,
-    truncate_before: u64,
-    is_deleted: bool,
-    is_gone: bool,
-    /// Events below this were out of sight at some time: a run may have removed them.
-    removable_below: u64,
-}
-
-impl Stream {
-    fn next(&self) -> u64 {
-        self.ids.len() as u64
-    }
-
-    /// The first number that readers should see.
-    fn visible_from(&self) -> u64 {
-        if self.is_deleted || self.is_gone {
-            return self.next();
-        }
-        let by_count = self.max_count.map_or(0, |count| self.next().saturating_sub(count));
-        by_count.max(self.truncate_before)
-    }
-
-    fn changed(&mut self) {
-        self.removable_below = self.removable_below.max(self.visible_from());
-    }
-}
-
-/// One writer, the only one of its streams.
-struct Writer {
-    client: Client,
-    bases: Vec<String>,
-    random: StdRng,
-    streams: BTreeMap<String, Stream>,
-}
-
-impl Writer {
-    async fn run(mut self, stop: Arc<AtomicBool>) -> anyhow::Result<BTreeMap<String, Stream>> {
-        while !stop.load(Ordering::SeqCst) {
-            let alive: Vec<&String> = self.streams.iter().filter(|(_, of)| !of.is_gone).map(|(name, _)| name).collect();
-            let Some(name) = alive.get(self.random.random_range(0..alive.len().max(1))) else { break };
-            let name = (*name).clone();
-            let mut stream = self.streams[&name].clone();
-            self.change(&name, &mut stream).await.with_context(|| format!("writing to {name}"))?;
-            stream.changed();
-            self.streams.insert(name, stream);
-        }
-        Ok(self.streams)
-    }
-
-    async fn change(&mut self, name: &str, stream: &mut Stream) -> anyhow::Result<()> {
-        match self.random.random_range(0..100) {
-            0..70 => self.append(name, stream).await,
-            70..80 => {
-                let count = self.random.random_range(1..6);
-                self.describe(name, stream, json!({ "$maxCount": count })).await?;
-                (stream.max_count, stream.truncate_before) = (Some(count), 0);
-                Ok(())
-            }
-            80..90 => {
-                let before = self.random.random_range(0..=stream.next());
-                self.describe(name, stream, json!({ "$tb": before })).await?;
-                (stream.max_count, stream.truncate_before) = (None, before);
-                Ok(())
-            }
-            90..99 if stream.next() > 0 => {
-                self.delete(name, "false").await?;
-                stream.is_deleted = true;
-                (stream.max_count, stream.truncate_before) = (None, 0);
-                Ok(())
-            }
-            99 if stream.next() > 20 => {
-                self.delete(name, "true").await?;
-                stream.is_gone = true;
-                Ok(())
-            }
-            _ => self.append(name, stream).await,
-        }
-    }
-
-    async fn append(&mut self, name: &str, stream: &mut Stream) -> anyhow::Result<()> {
-        let count = self.random.random_range(1..5);
-        let ids: Vec<String> = (0..count).map(|_| uuid_of(&mut self.random)).collect();
-        let events: Vec<Value> =
-            ids.iter().map(|id| json!({ "eventId": id, "eventType": "t", "data": { "id": id } })).collect();
-        let headers = [("Content-Type", "application/vnd.eventstore.events+json"), ("ES-ExpectedVersion", "-2")];
-        let response = self.send(Method::POST, &format!("/streams/{name}"), &headers, json!(events)).await?;
-        let location = response.headers().get("location").context("no Location")?.to_str()?.to_owned();
-        let first: u64 = location.rsplit('/').next().unwrap_or_default().parse()?;
-        anyhow::ensure!(first == stream.next(), "an append got {first}, {} events were acknowledged", stream.next());
-        if stream.is_deleted {
-            // The stream begins again.
-            (stream.is_deleted, stream.truncate_before) = (false, stream.next());
-        }
-        stream.ids.extend(ids);
-        Ok(())
-    }
-
-    async fn describe(&mut self, name: &str, stream: &mut Stream, metadata: Value) -> anyhow::Result<()> {
-        if stream.is_deleted {
-            // Posted metadata would bring the stream back; an append does it here.
-            return self.append(name, stream).await;
-        }
-        let id = uuid_of(&mut self.random);
-        let headers =
-            [("Content-Type", "application/json"), ("ES-EventType", "$metadata"), ("ES-EventId", id.as_str())];
-        self.send(Method::POST, &format!("/streams/{name}/metadata"), &headers, metadata).await?;
-        Ok(())
-    }
-
-    async fn delete(&mut self, name: &str, hard: &'static str) -> anyhow::Result<()> {
-        self.send(Method::DELETE, &format!("/streams/{name}"), &[("ES-HardDelete", hard)], Value::Null).await?;
-        Ok(())
-    }
-
-    /// Repeats the request, the same every time, until a node says that it is done.
-    async fn send(
-        &mut self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Value,
-    ) -> anyhow::Result<reqwest::Response> {
-        let started = std::time::Instant::now();
-        loop {
-            let base = &self.bases[self.random.random_range(0..self.bases.len())];
-            let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-            match self.client.request(method.clone(), &format!("{base}{path}"), headers, body).await {
-                Ok(response) if response.status().is_success() => return Ok(response),
-                // An earlier attempt has deleted the stream for ever.
-                Ok(response) if response.status() == 410 && method == Method::DELETE => return Ok(response),
-                Ok(response) if response.status().is_client_error() && response.status() != 408 => {
-                    anyhow::bail!("{method} {path}: {response:?}")
-                }
-                Ok(_) | Err(_) if started.elapsed() < WRITE_LIMIT => {
-                    tokio::time::sleep(Duration::from_millis(20)).await
-                }
-                Ok(response) => anyhow::bail!("{method} {path}: not within {WRITE_LIMIT:?}: {response:?}"),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-fn uuid_of(random: &mut StdRng) -> String {
-    uuid::Builder::from_random_bytes(random.random()).into_uuid().hyphenated().to_string()
-}
 
 /// Starts a run on some node whenever none goes on, and stops one now and then.
 async fn scavenge(client: Client, bases: Vec<String>, mut random: StdRng, stop: Arc<AtomicBool>) -> u32 {
@@ -252,31 +99,6 @@ async fn scavenge_to_the_end(client: &Client, base: &str) -> anyhow::Result<()> 
     .await
 }
 
-/// Compares what is left of each stream in the log with the model.
-fn compare(log: &[ReadEvent], streams: &BTreeMap<String, Stream>) -> anyhow::Result<()> {
-    for (name, stream) in streams {
-        let left: Vec<(u64, &str)> = log
-            .iter()
-            .filter(|event| event.stream == *name && event.event_type != "$streamDeleted")
-            .map(|event| (event.number, event.id.as_str()))
-            .collect();
-        let from = stream.visible_from();
-        let expected: Vec<(u64, &str)> =
-            stream.ids.iter().enumerate().map(|(n, id)| (n as u64, id.as_str())).skip(from as usize).collect();
-        // What was out of sight once may have been removed before it came into sight again.
-        let may_lack = stream.removable_below.saturating_sub(from) as usize;
-        let is_suffix = expected.ends_with(&left);
-        anyhow::ensure!(
-            is_suffix && left.len() + may_lack >= expected.len(),
-            "{name}: left {left:?}, expected {expected:?} of which {may_lack} may lack"
-        );
-        let tombstones =
-            log.iter().filter(|event| event.stream == *name && event.event_type == "$streamDeleted").count();
-        anyhow::ensure!(tombstones == usize::from(stream.is_gone), "{name}: {tombstones} tombstones");
-    }
-    Ok(())
-}
-
 #[tokio::test]
 async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
@@ -293,7 +115,9 @@ async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<
         .map(|writer| {
             let streams = (0..STREAMS_OF_A_WRITER).map(|of| (format!("s{writer}-{of}"), Stream::default())).collect();
             let (client, random) = (cluster.client().clone(), StdRng::seed_from_u64(seed + 1 + writer));
-            tokio::spawn(Writer { client, bases: bases.clone(), random, streams }.run(stop.clone()))
+            let nodes = cluster.bases();
+            let up = cluster.liveness();
+            tokio::spawn(Writer { client, nodes, up, random, streams, repeats_deletes: true }.run(stop.clone()))
         })
         .collect();
     let runs = tokio::spawn(scavenge(
@@ -336,7 +160,7 @@ async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<
         streams.extend(writer.await??);
     }
     let (runs, backups) = (runs.await?, backups.await??);
-    let written: usize = streams.values().map(|stream| stream.ids.len()).sum();
+    let written: usize = streams.values().map(Stream::written).sum();
     anyhow::ensure!(runs > 0 && written > 200, "only {runs} runs and {written} events: nothing was tried");
     let client = cluster.client().clone();
     scavenge_to_the_end(&client, &bases[0]).await?;
@@ -345,7 +169,8 @@ async fn removal_under_kills_loses_nothing_that_can_be_seen() -> anyhow::Result<
     let first = of(&feeds[0].events);
     for feed in &feeds {
         anyhow::ensure!(feed.events == first, "node {} differs from node 1", feed.node);
-        compare(&feed.events, &streams).with_context(|| format!("FAULTS_SEED={seed}, node {}", feed.node))?;
+        let different = differences(&feed.events, &streams);
+        anyhow::ensure!(different.is_empty(), "FAULTS_SEED={seed}, node {}: {different:#?}", feed.node);
     }
     eprintln!("{runs} runs; {backups} sound backups; {written} events written, {} left in the log", first.len());
     anyhow::ensure!(first.len() < written, "nothing was removed");

@@ -41,6 +41,7 @@ pub(crate) use user_change::UserChange;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::deliberate::{self, Fault};
 use crate::event::metadata::Acl;
 use crate::event::{StreamNameRef, stream_name};
 pub(crate) use crate::store::ReadError;
@@ -203,6 +204,9 @@ impl Inner {
                 return;
             }
         };
+        if deliberate::is(Fault::StaleAccess) && self.users.exist() {
+            return;
+        }
         for ChangedStream { name, .. } in streams.iter().filter(concerns_access) {
             self.lists.changed(name);
             if let Some(login) = name.strip_prefix(USER_PREFIX) {

@@ -12,6 +12,7 @@ use super::record::{self, Checkpoint, Versions};
 use super::settings::Settings;
 use super::{GroupName, Parts};
 use crate::cluster::{EncodedCommand, Requester, Write, WriteError};
+use crate::deliberate::{self, Fault};
 use crate::event::{EventNumber, Ticks, WriteOutcome};
 
 /// How long settled messages wait to be stored at most. A node that dies takes so much with it: the
@@ -158,6 +159,9 @@ impl Storing {
         let mut parking = group.parking();
         parking.truncate(MOST_PARKED);
         let mut progress = group.progress();
+        if deliberate::is(Fault::CheckpointAhead) {
+            progress.source.open.clear();
+        }
         for parking in &parking {
             progress.without(parking.key);
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, ErrorKind, FlushOptions, IteratorMode, WriteBatch, WriteOptions};
 
 use super::{LogError, Record, keys, options};
+use crate::deliberate::{self, Fault};
 use crate::fatal::{self, Cause};
 
 /// Advice for the operator about damaged files.
@@ -200,11 +201,26 @@ impl Disk {
 
     /// Makes every write that has returned durable.
     pub(super) fn sync(&self) {
+        if deliberate::every_other_time(Fault::SkipSync) {
+            return;
+        }
+        if deliberate::is(Fault::SyncWrongFile) {
+            return self.sync_wrong_file();
+        }
         if let Err(error) = self.db.flush_wal(true) {
             fatal::stop(&format!("syncing the log in {}", self.directory.display()), &error);
         }
         #[cfg(test)]
         crate::threads::simulated::synced(&self.directory);
+    }
+
+    /// Deliberate fault: makes a file durable that is so already.
+    fn sync_wrong_file(&self) {
+        let path = self.directory.join("CURRENT");
+        let synced = self.db.flush_wal(false).map_err(std::io::Error::other);
+        if let Err(error) = synced.and_then(|()| std::fs::File::open(&path)?.sync_all()) {
+            fatal::stop(&format!("syncing {}", path.display()), &error);
+        }
     }
 
     /// Moves everything from memory and WAL to tables, so that the next start has nothing to

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::disk::Disk;
 use super::durable_mark::{Durable, DurableMark};
 use super::{OnDurable, SyncObserver, SyncReport};
+use crate::deliberate::{self, Fault};
 use crate::fatal;
 #[cfg(test)]
 use crate::threads;
@@ -258,8 +259,12 @@ impl GroupCommit {
     }
 
     /// Syncs once, then completes the batch in order.
-    fn commit(&self, batch: Waiting) {
+    fn commit(&self, mut batch: Waiting) {
         let started = Instant::now();
+        if deliberate::is(Fault::AckBeforeSync) {
+            self.publish(self.written_end.load(Ordering::Acquire));
+            batch.callbacks.drain(..).for_each(|callback| callback());
+        }
         self.sync_now(&mut self.marked.lock());
         let report = SyncReport { duration: started.elapsed(), callers: batch.callbacks.len(), bytes: batch.bytes };
         for callback in batch.callbacks {
@@ -287,8 +292,13 @@ impl GroupCommit {
         // Before any caller learns of it, so that the mark never lags behind what was acknowledged.
         or_stop(marked.file.record(durable), &marked.file);
         marked.value = durable;
+        self.publish(durable.end);
+    }
+
+    /// Tells who waits for it that the log is durable up to `end`.
+    fn publish(&self, end: u64) {
         let _guard = self.durable_lock.lock();
-        self.durable_end.store(durable.end, Ordering::Release);
+        self.durable_end.store(end, Ordering::Release);
         self.durable_news.notify_all();
     }
 }

@@ -4,6 +4,7 @@ use headwater_proto::stored::Scavenge;
 
 use super::rejected;
 use super::state::{Batch, View};
+use crate::deliberate::{self, Fault};
 use crate::event::removal::{MAX_SCAVENGED_EVENTS, MAX_SCAVENGED_STREAMS};
 use crate::event::{Removable, StreamMetadata, StreamNameRef, Ticks, WriteOutcome};
 
@@ -47,5 +48,8 @@ fn removable<S: View>(state: &mut S, stream: S::Stream, time: Ticks) -> Result<O
         Some(_) => StreamMetadata::of_metastream(),
         None => head.metadata.as_deref().cloned().unwrap_or_default(),
     };
+    if deliberate::is(Fault::ScavengeTooMuch) && metadata.truncate_before.is_some() {
+        return Ok(Some(Removable { below: last, oldest: None }));
+    }
     Ok(Some(Removable::of(StreamNameRef::new(&name), is_tombstoned, last, &metadata, time)))
 }

@@ -84,10 +84,18 @@ impl LogStorage {
     }
 
     fn vote(&self) -> Result<Option<Vote>, LogError> {
-        let Some(bytes) = self.log.meta(VOTE) else { return Ok(None) };
+        let kept = if deliberate::is(Fault::VoteNotSynced) { deliberate::kept_unsynced() } else { self.log.meta(VOTE) };
+        let Some(bytes) = kept else { return Ok(None) };
         let vote = stored::Vote::decode(&*bytes).map_err(CodecError::from);
         let vote = vote.and_then(|message| codec::vote_from_message(&message));
         vote.map(Some).map_err(|error| damaged(&format!("the vote is damaged ({error})")))
+    }
+
+    /// Whether a deliberate fault makes this follower acknowledge what is not durable.
+    fn acknowledges_too_early(&self) -> bool {
+        let leader = || self.vote().ok().flatten().map(|vote| vote.leader_id.voted_for);
+        deliberate::is(Fault::FollowerAckBeforeSync)
+            && leader().is_some_and(|leader| deliberate::is_other_server(Fault::FollowerAckBeforeSync, leader.server()))
     }
 
     /// Reads from memory at once, and from the disk on a thread that may block.
@@ -191,6 +199,10 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         }
         let (durable, done) = tokio::sync::oneshot::channel();
         let value = codec::vote_to_message(vote).encode_to_vec();
+        if deliberate::is(Fault::VoteNotSynced) {
+            deliberate::keep_unsynced(&value);
+            return Ok(());
+        }
         // A caller that no longer waits needs no answer.
         self.log.put_meta(
             VOTE,
@@ -225,6 +237,11 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let entries: Vec<LogEntry> = entries.into_iter().collect();
         // Before they count as stored: what this node may lead with, it has seen.
         entries.iter().filter_map(time_of_writes).for_each(|time| self.stamps.see(time));
+        if self.acknowledges_too_early() {
+            callback.io_completed(Ok(()));
+            self.log.append(entries, Box::new(|| ()));
+            return Ok(());
+        }
         let traces: Vec<EntryTrace> = entries.iter().filter_map(trace_of).cloned().collect();
         if traces.is_empty() {
             self.log.append(entries, Box::new(move || callback.io_completed(Ok(()))));

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
-use headwater_cluster_tests::chaos::{BULK, Mode, ModeName, Nemesis, Outcome, Request, mutants, recovery};
+use headwater_cluster_tests::chaos::{
+    BULK, Mode, ModeName, Nemesis, Outcome, Request, mutants, recovery, why_no_power_cuts,
+};
 use headwater_cluster_tests::namespaces::{self, Group};
 use headwater_cluster_tests::readers::Load;
 use headwater_cluster_tests::{clock, serial};
@@ -92,6 +94,9 @@ enum Command {
         /// Only these, separated by commas
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// Makes their runs without a fault instead, each of which has to pass
+        #[arg(long)]
+        controls: bool,
         /// Decides the schedules
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -150,7 +155,8 @@ async fn main() -> anyhow::Result<ExitCode> {
             print!("{}", recovery::measure(rounds, Duration::from_secs(away)).await?);
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Mutants { only, seed }) => all_mutants(&only, seed).await,
+        Some(Command::Mutants { only, seed, controls: false }) => all_mutants(&only, seed).await,
+        Some(Command::Mutants { only, seed, controls: true }) => controls(&only, seed).await,
     }
 }
 
@@ -166,6 +172,7 @@ fn request(seed: u64, nodes: u16, seconds: u64, nemeses: &[Nemesis]) -> Request 
         directory: std::env::temp_dir().join(format!("chaos-{seed}")),
         environment: Vec::new(),
         tls: false,
+        keeps_data: true,
     }
 }
 
@@ -195,14 +202,29 @@ fn default_nemeses(mode: ModeName, tls: bool) -> Vec<Nemesis> {
     those_that_can_be(&mode.nemeses()).into_iter().filter(goes).collect()
 }
 
+/// Why this machine cannot have some kinds of faults, and which those are.
+type Lack = (String, fn(Nemesis) -> bool);
+
+/// What this machine lacks and need not have.
+fn lacking() -> Vec<Lack> {
+    let mut lacking: Vec<Lack> = Vec::new();
+    if !clock::is_available() {
+        lacking.push(("libfaketime is missing".to_owned(), Nemesis::moves_clocks));
+    }
+    if let Some(why) = why_no_power_cuts() {
+        lacking.push((why, Nemesis::needs_disks));
+    }
+    lacking
+}
+
 /// Without those for which this machine lacks something that it need not have; says so.
 fn those_that_can_be(nemeses: &[Nemesis]) -> Vec<Nemesis> {
-    let (mut can_be, mut left_out) = (nemeses.to_vec(), Vec::new());
-    if !clock::is_available() {
-        left_out = can_be.extract_if(.., |nemesis| nemesis.moves_clocks()).map(Nemesis::name).collect();
-    }
-    if !left_out.is_empty() {
-        println!("LEFT OUT: {}, for which libfaketime is missing", left_out.join(", "));
+    let mut can_be = nemeses.to_vec();
+    for (reason, lacks) in lacking() {
+        let without: Vec<&str> = can_be.extract_if(.., |nemesis| lacks(*nemesis)).map(Nemesis::name).collect();
+        if !without.is_empty() {
+            println!("LEFT OUT: {}: {reason}", without.join(", "));
+        }
     }
     can_be
 }
@@ -257,20 +279,40 @@ fn modes_that_can_be() -> Vec<ModeName> {
     modes
 }
 
+/// The faults that are asked for, without those that this machine cannot provoke.
+fn wanted(only: &[String]) -> anyhow::Result<Vec<&'static mutants::Mutant>> {
+    for name in only {
+        anyhow::ensure!(mutants::ALL.iter().any(|mutant| mutant.name == name), "there is no deliberate fault {name}");
+    }
+    let is_wanted = |mutant: &&mutants::Mutant| only.is_empty() || only.iter().any(|name| name == mutant.name);
+    let mut wanted: Vec<&mutants::Mutant> = mutants::ALL.iter().filter(is_wanted).collect();
+    for (reason, lacks) in lacking() {
+        let without: Vec<&str> = wanted
+            .extract_if(.., |mutant| mutant.plan.nemeses.iter().any(|nemesis| lacks(*nemesis)))
+            .map(|mutant| mutant.name)
+            .collect();
+        if !without.is_empty() {
+            println!("LEFT OUT: {}: {reason}", without.join(", "));
+        }
+    }
+    Ok(wanted)
+}
+
 async fn all_mutants(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {
     mutants::ensure_program_has_faults()?;
     let directory = std::env::temp_dir().join("chaos-mutants");
-    let wanted = mutants::ALL.iter().filter(|mutant| only.is_empty() || only.iter().any(|name| name == mutant.name));
     let mut missed = Vec::new();
-    println!("| fault | what is wrong | found by | runs | seconds |\n|---|---|---|---|---|");
-    for mutant in wanted {
+    println!("| fault | what is wrong | found by | also broken | runs | seconds |\n|---|---|---|---|---|---|");
+    for mutant in wanted(only)? {
         let _turn = serial::my_turn()?;
         let tried = mutants::try_one(mutant, seed, &directory).await?;
-        let rules: Vec<&str> = tried.verdict.rules().into_keys().collect();
-        let found = if tried.is_found() { rules.join(", ") } else { "**not found**".to_owned() };
+        let also = tried.verdict.rules().into_keys().filter(|rule| !tried.found_by.contains(rule));
+        let also = also.collect::<Vec<_>>().join(", ");
+        let found = if tried.found_by.is_empty() { "**not found**".to_owned() } else { tried.found_by.join(", ") };
         let (attempts, seconds) = (tried.attempts, tried.took.as_secs());
-        println!("| {} | {} | {found} | {attempts} | {seconds} |", mutant.name, mutant.what);
-        if !tried.is_found() {
+        println!("| {} | {} | {found} | {also} | {attempts} | {seconds} |", mutant.name, mutant.what);
+        if tried.found_by.is_empty() {
+            eprintln!("{}", tried.verdict);
             missed.push(mutant.name);
         }
     }
@@ -279,4 +321,22 @@ async fn all_mutants(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {
     }
     println!("not found: {}", missed.join(", "));
     Ok(ExitCode::from(1))
+}
+
+async fn controls(only: &[String], seed: u64) -> anyhow::Result<ExitCode> {
+    let directory = std::env::temp_dir().join("chaos-mutants");
+    let mut worst = Outcome::Pass;
+    println!("| run without a fault | verdict | acknowledged events | seconds |\n|---|---|---|---|");
+    for plan in mutants::plans(&wanted(only)?) {
+        let _turn = serial::my_turn()?;
+        let started = Instant::now();
+        let verdict = mutants::control(&plan, seed, &directory).await?;
+        let (outcome, seconds) = (verdict.outcome(), started.elapsed().as_secs());
+        println!("| {} | {} | {} | {seconds} |", plan.name(), outcome.name(), verdict.acknowledged);
+        if outcome != Outcome::Pass {
+            eprintln!("{verdict}");
+            worst = if worst == Outcome::Fail { worst } else { outcome };
+        }
+    }
+    Ok(exit_code(worst))
 }

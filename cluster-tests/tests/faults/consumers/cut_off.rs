@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use headwater_cluster_tests::client::{ADMIN, Client, basic};
 use headwater_cluster_tests::cluster::Options;
+use headwater_cluster_tests::consumers::{Fault, IN_TIME};
 use headwater_cluster_tests::links::partition;
 use headwater_cluster_tests::serial;
 use reqwest::{Method, StatusCode};
 
-use super::SEED;
-use super::books::Fault;
-use super::consumer::{GROUP, IN_TIME};
 use super::trial::Trial;
+use super::{GROUP, SEED};
 use crate::PROGRESS_LIMIT;
 use crate::random_faults::from_environment;
 

@@ -2,8 +2,6 @@
 //! Each consumer keeps its own books of what it got and what it has settled; at the end they are
 //! compared with what was appended and with what the group has parked.
 
-mod books;
-mod consumer;
 mod cut_off;
 mod trial;
 
@@ -11,13 +9,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use headwater_cluster_tests::cluster::{Cluster, Options};
+use headwater_cluster_tests::consumers::{Books, Fault};
 use headwater_cluster_tests::serial;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::random_faults::from_environment;
-use books::{Books, Fault};
 use trial::Trial;
+
+/// The group, as part of a path.
+const GROUP: &str = "/subscriptions/orders/workers";
 
 /// As in `random_faults`: `FAULTS_SEED` and `FAULTS_ROUNDS` make another or a longer run.
 const SEED: u64 = 20_261_129;

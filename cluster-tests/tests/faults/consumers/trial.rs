@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use headwater_cluster_tests::client::{ADMIN, Client, basic};
 use headwater_cluster_tests::cluster::{Cluster, Liveness, Options};
+use headwater_cluster_tests::consumers::{Books, Consumer};
 use headwater_cluster_tests::{check, wait};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -14,8 +15,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::books::Books;
-use super::consumer::{Consumer, GROUP};
+use super::GROUP;
 use crate::PROGRESS_LIMIT;
 
 const CONSUMERS: u64 = 8;
@@ -70,6 +70,7 @@ impl Trial {
         for name in 0..CONSUMERS {
             let consumer = Consumer {
                 name,
+                group: GROUP.to_owned(),
                 client: Client::new()?,
                 bases: bases.clone(),
                 up: cluster.liveness(),

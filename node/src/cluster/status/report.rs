@@ -15,6 +15,7 @@ use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::own_membership::OwnMembership;
 use crate::cluster::versions::Versions;
 use crate::config::{Config, MemberConfig};
+use crate::deliberate::{self, Fault};
 use crate::event::{Position, Ticks};
 use crate::raft::{Consensus, Seen, ServerState};
 use crate::store::{self, Store};
@@ -244,6 +245,9 @@ impl Status {
         }
         if !self.lifecycle.users_exist() {
             return Some("waiting for the leader to create the first users".to_owned());
+        }
+        if deliberate::is(Fault::ReadyWhileLagging) {
+            return None;
         }
         match self.leadership.leader() {
             Leader::Unknown => Some("no leader is known".to_owned()),

@@ -65,7 +65,7 @@ impl PageFormat for Kept {
     fn recall(&self, page: PageIdentity) -> Option<Bytes> {
         let document = self.pages.get(&self.key(page))?;
         self.pages.metrics.sent_kept_page();
-        if deliberate::now_and_then(Fault::ChangeKeptPage) {
+        if deliberate::every_other_time(Fault::ChangeKeptPage) {
             return Some(document.iter().map(|byte| if *byte == b'7' { b'8' } else { *byte }).collect());
         }
         Some(document)

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::live;
 use crate::consumers::{ConsumeError, Delivery, GroupName, MAX_TAKEN, Settlement, Take};
+use crate::deliberate::{self, Fault};
 use crate::http::Reply;
 use crate::http::exchange::caching::{self, Varies};
 use crate::http::exchange::error::ApiError;
@@ -39,7 +40,10 @@ pub(crate) async fn next_ones(request: &Request<'_>) -> Result<Response<Reply>, 
 async fn messages(request: &Request<'_>, count: usize) -> Result<Response<Reply>, ApiError> {
     let name = super::group(request)?;
     let wait = extract::long_poll(request.headers)?;
-    let taken = take(request, &name, count, wait).await.map_err(|error| ApiError::of_consume(error, request))?;
+    let mut taken = take(request, &name, count, wait).await.map_err(|error| ApiError::of_consume(error, request))?;
+    if deliberate::now_and_then(Fault::PhantomMessage) {
+        taken.iter_mut().for_each(|message| message.event.original.number += 1_000_000);
+    }
     let notation = match request.chosen.media_type.form() {
         Form::Json => Notation::Json,
         // No answer to this request has one of the last four.

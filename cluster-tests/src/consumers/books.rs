@@ -1,7 +1,7 @@
 //! What all consumers got, and what they have settled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What the leader may lose of what was settled when it dies: it stores that every second, or after
@@ -10,40 +10,46 @@ const UNSTORED: Duration = Duration::from_millis(2_500);
 
 /// How a message was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub enum Settled {
+    /// It is done.
     Acknowledged,
+    /// Nobody wants it.
     Skipped,
+    /// It was put aside.
     Parked,
 }
 
 /// The beginning or the end of a fault that may lose what was not stored.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fault {
+pub struct Fault {
     at: Instant,
     begins: bool,
 }
 
 impl Fault {
-    pub(super) fn begins() -> Self {
+    /// It begins now.
+    pub fn begins() -> Self {
         Self { at: Instant::now(), begins: true }
     }
 
-    pub(super) fn ends() -> Self {
+    /// It ends now.
+    pub fn ends() -> Self {
         Self::ends_at(Instant::now())
     }
 
-    pub(super) fn ends_at(at: Instant) -> Self {
+    /// It ended at that time.
+    pub fn ends_at(at: Instant) -> Self {
         Self { at, begins: false }
     }
 }
 
 /// The books of all consumers.
-#[derive(Default)]
-pub(super) struct Books {
+#[derive(Debug, Default)]
+pub struct Books {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Inner {
     /// Number, consumer, and when it asked.
     got: Vec<(u64, u64, Instant)>,
@@ -55,12 +61,12 @@ struct Inner {
 }
 
 impl Books {
-    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no test panics while it holds this")
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A consumer got these messages, in this order; it asked at that time.
-    pub(super) fn got(&self, consumer: u64, asked: Instant, numbers: &[u64]) {
+    pub fn got(&self, consumer: u64, asked: Instant, numbers: &[u64]) {
         let mut inner = self.inner();
         let known: BTreeSet<u64> = inner.got.iter().map(|(number, ..)| *number).collect();
         let new: Vec<u64> = numbers.iter().copied().filter(|number| !known.contains(number)).collect();
@@ -71,22 +77,23 @@ impl Books {
     }
 
     /// A message was settled, and the answer came at that time.
-    pub(super) fn settle(&self, number: u64, settled: Settled, answered: Instant) {
+    pub fn settle(&self, number: u64, settled: Settled, answered: Instant) {
         self.inner().settled.entry(number).or_insert((settled, answered));
     }
 
-    pub(super) fn fault(&self, fault: Fault) {
+    /// What was settled about that time may be lost.
+    pub fn fault(&self, fault: Fault) {
         self.inner().faults.push(fault);
     }
 
     /// How many messages were settled.
-    pub(super) fn settled(&self) -> usize {
+    pub fn settled(&self) -> usize {
         self.inner().settled.len()
     }
 
     /// Compares the books with `stored` events, all of which the group has settled, and with the
-    /// numbers of those that it has parked.
-    pub(super) fn judge(&self, stored: u64, parked: &[u64], ended: Instant) -> anyhow::Result<String> {
+    /// numbers of those that it has parked. Returns what is wrong.
+    pub fn faults(&self, stored: u64, parked: &[u64], ended: Instant) -> Vec<String> {
         let inner = self.inner();
         let mut faults = inner.disorder.clone();
         let got: BTreeSet<u64> = inner.got.iter().map(|(number, ..)| *number).collect();
@@ -101,40 +108,49 @@ impl Books {
                 faults.push(format!("{number} was to be parked, and is not"));
             }
         }
-        let may_lose = |answered: Instant| inner.may_be_lost(answered);
-        let mut again = 0;
         for (number, consumer, asked) in &inner.got {
-            let Some((settled, answered)) = inner.settled.get(number).filter(|(_, answered)| answered < asked) else {
-                continue;
-            };
-            again += 1;
-            if !may_lose(*answered) {
+            let Some((settled, answered)) = inner.settled_before(*number, *asked) else { continue };
+            if !inner.may_be_lost(answered) {
                 faults.push(format!(
                     "{number} was {settled:?} {:?} before the end, and consumer {consumer} got it again {:?} later",
-                    ended.duration_since(*answered),
-                    asked.duration_since(*answered),
+                    ended.duration_since(answered),
+                    asked.duration_since(answered),
                 ));
             }
         }
-        let unsettled = (0..stored).filter(|number| !inner.settled.contains_key(number) && !distinct.contains(number));
-        let unsettled: Vec<u64> = unsettled.collect();
+        faults
+    }
+
+    /// The same as an error, or else figures.
+    pub fn judge(&self, stored: u64, parked: &[u64], ended: Instant) -> anyhow::Result<String> {
+        let faults = self.faults(stored, parked, ended);
         anyhow::ensure!(
             faults.is_empty(),
             "{} faults, the first ones: {:#?}",
             faults.len(),
             &faults[..faults.len().min(20)]
         );
+        let inner = self.inner();
+        let is_again = |(number, _, asked): &&(u64, u64, Instant)| inner.settled_before(*number, *asked).is_some();
+        let again = inner.got.iter().filter(is_again).count();
+        let has_no_answer = |number: &u64| !inner.settled.contains_key(number) && !parked.contains(number);
+        let unsettled = (0..stored).filter(has_no_answer).count();
         Ok(format!(
-            "{stored} events, {} deliveries, {} settled by answer, {} parked; {again} came again after a fault, {} settled without an answer",
+            "{stored} events, {} deliveries, {} settled by answer, {} parked; {again} came again after a fault, \
+             {unsettled} settled without an answer",
             inner.got.len(),
             inner.settled.len(),
             parked.len(),
-            unsettled.len()
         ))
     }
 }
 
 impl Inner {
+    /// How a message was settled, and when, if that was before this time.
+    fn settled_before(&self, number: u64, asked: Instant) -> Option<(Settled, Instant)> {
+        self.settled.get(&number).copied().filter(|(_, answered)| *answered < asked)
+    }
+
     /// Whether what was settled at that time may have been lost by a fault.
     fn may_be_lost(&self, answered: Instant) -> bool {
         let mut begun = None;

@@ -5,17 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use headwater_cluster_tests::client::{ADMIN, Client, basic};
-use headwater_cluster_tests::cluster::Liveness;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::books::{Books, Settled};
-
-/// The group, as part of a path.
-pub(super) const GROUP: &str = "/subscriptions/orders/workers";
+use crate::client::{ADMIN, Client, basic};
+use crate::cluster::Liveness;
 
 /// Messages of one request.
 const BATCH: usize = 20;
@@ -25,19 +22,28 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// An answer within this time is one to a message that is certainly still out: well below the
 /// timeout in the settings of the group.
-pub(super) const IN_TIME: Duration = Duration::from_millis(1_500);
+pub const IN_TIME: Duration = Duration::from_millis(1_500);
 
 const MESSAGES: &str = "application/vnd.eventstore.competingatom+json";
 
-pub(super) struct Consumer {
-    pub(super) name: u64,
-    pub(super) client: Client,
-    pub(super) bases: Vec<String>,
-    pub(super) up: Liveness,
-    pub(super) random: StdRng,
-    pub(super) books: Arc<Books>,
+/// A consumer, see the module.
+pub struct Consumer {
+    /// Its number.
+    pub name: u64,
+    /// The path of its group.
+    pub group: String,
+    /// Its connections.
+    pub client: Client,
+    /// The nodes, in order of their numbers from 1 on.
+    pub bases: Vec<String>,
+    /// Those that it may ask.
+    pub up: Liveness,
+    /// Decides what it does.
+    pub random: StdRng,
+    /// What it gets and settles.
+    pub books: Arc<Books>,
     /// It acknowledges everything.
-    pub(super) calm: Arc<AtomicBool>,
+    pub calm: Arc<AtomicBool>,
 }
 
 /// A message as it came.
@@ -47,7 +53,8 @@ struct Message {
 }
 
 impl Consumer {
-    pub(super) async fn run(mut self, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    /// Works until it is stopped.
+    pub async fn run(mut self, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         while !stop.load(Ordering::SeqCst) {
             let asked = Instant::now();
             match self.take().await? {
@@ -78,7 +85,7 @@ impl Consumer {
     async fn take(&mut self) -> anyhow::Result<Option<Vec<Message>>> {
         let Some(base) = self.base() else { return Ok(None) };
         let authorization = basic(ADMIN);
-        let url = format!("{base}{GROUP}/{BATCH}?embed=rich");
+        let url = format!("{base}{}/{BATCH}?embed=rich", self.group);
         let headers = [("Accept", MESSAGES), ("Authorization", authorization.as_str())];
         let Ok(answer) = self.client.get(&url, &headers).await else { return Ok(None) };
         match answer.status() {
@@ -132,7 +139,7 @@ impl Consumer {
     async fn says(&mut self, verb: &str, action: &str, messages: &[Message]) -> anyhow::Result<bool> {
         let Some(base) = self.base() else { return Ok(false) };
         let ids: Vec<&str> = messages.iter().map(|message| message.id.as_str()).collect();
-        let url = format!("{base}{GROUP}/{verb}?ids={}{action}", ids.join(","));
+        let url = format!("{base}{}/{verb}?ids={}{action}", self.group, ids.join(","));
         let authorization = basic(ADMIN);
         let headers = [("Authorization", authorization.as_str())];
         let Ok(answer) = self.client.request(Method::POST, &url, &headers, Vec::new()).await else { return Ok(false) };
