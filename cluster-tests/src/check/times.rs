@@ -10,6 +10,7 @@ use super::Violation;
 use crate::feed::{NodeFeed, ReadEvent};
 use crate::history::History;
 
+/// The name of the rule.
 pub const RULE: &str = "times";
 
 /// Judges the log of each node, and compares it with that of the first one.
