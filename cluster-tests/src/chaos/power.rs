@@ -47,7 +47,7 @@ pub(super) async fn cut(field: &mut Field, blow: &Blow) -> anyhow::Result<bool> 
     for id in &running {
         disks.of(*id)?.set_faults(Vec::new());
     }
-    let late = leader.filter(|leader| victims.contains(leader) && (blow.pick >> 48) % LATE_OF != 0);
+    let late = leader.filter(|leader| victims.contains(leader) && !(blow.pick >> 48).is_multiple_of(LATE_OF));
     field.went_down(&victims, late);
     let syncs: Vec<u64> = running.iter().map(|id| sync_ms(*id)).collect();
     let what = format!("nodes {victims:?}, leader {leader:?}, last {late:?}, syncs took {syncs:?} ms longer, {lost:?}");

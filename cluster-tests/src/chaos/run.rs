@@ -141,7 +141,7 @@ fn node_options(request: &Request) -> Vec<String> {
         "--scavenge-interval-s=0".to_owned(),
         format!("--ready-lag-events={}", check::readiness::LIMIT_EVENTS),
     ];
-    if request.seed % 2 == 0 {
+    if request.seed.is_multiple_of(2) {
         options.extend(IMPATIENT.map(str::to_owned));
     }
     options
