@@ -64,9 +64,8 @@ const fn mutant(
     Mutant { name, what, meant, plan: Plan { seconds, nemeses, loads: &Load::ALL } }
 }
 
-/// A fault of syncs. With many writers one waits for the next sync at any moment, and the node for
-/// it, so that little is acknowledged and not yet durable when the power is cut: few writers find
-/// more.
+/// A fault of syncs, with few writers. With many, one waits for the next sync at any moment, and the
+/// node for it, so that little is acknowledged and not yet durable when the power is cut.
 const fn of_syncs(name: &'static str, what: &'static str) -> Mutant {
     let plan =
         Plan { seconds: 25, nemeses: &[Nemesis::PowerCutAll, Nemesis::PowerCutMajority], loads: &[Load::Sessions] };

@@ -29,6 +29,11 @@ mod tests {
     fn judge(stored: u64, tell: impl Fn(&Books)) -> usize {
         let books = Arc::<Books>::default();
         tell(&books);
+        books.tries(0..stored);
+        judge_as_told(stored, books)
+    }
+
+    fn judge_as_told(stored: u64, books: Arc<Books>) -> usize {
         let of = GroupBooks { group: "g".to_owned(), stored, parked: Vec::new(), books };
         check(&Observations { groups: vec![of], ..Observations::default() }).len()
     }
@@ -38,6 +43,16 @@ mod tests {
         assert_eq!(judge(2, |books| books.got(1, Instant::now(), &[0, 1])), 0);
         assert_eq!(judge(3, |books| books.got(1, Instant::now(), &[0, 1])), 1);
         assert_eq!(judge(1, |books| books.got(1, Instant::now(), &[0, 1])), 1);
+    }
+
+    #[test]
+    fn a_message_that_its_consumer_forgot_and_that_never_came_again_is_seen() {
+        let books = Arc::<Books>::default();
+        books.got(1, Instant::now(), &[0, 1]);
+        books.tries([0]);
+        assert_eq!(judge_as_told(2, books.clone()), 1);
+        books.tries([1]);
+        assert_eq!(judge_as_told(2, books), 0);
     }
 
     #[test]

@@ -55,6 +55,8 @@ struct Inner {
     got: Vec<(u64, u64, Instant)>,
     /// How each message was settled, and when that was answered, for the first time.
     settled: BTreeMap<u64, (Settled, Instant)>,
+    /// Messages that a consumer has tried to settle, answered or not.
+    tried: BTreeSet<u64>,
     faults: Vec<Fault>,
     /// What was new to everybody and came out of order.
     disorder: Vec<String>,
@@ -74,6 +76,11 @@ impl Books {
             inner.disorder.push(format!("consumer {consumer} got {new:?}, which nobody had before, in this order"));
         }
         inner.got.extend(numbers.iter().map(|number| (*number, consumer, asked)));
+    }
+
+    /// A consumer is about to settle these messages for good.
+    pub fn tries(&self, numbers: impl IntoIterator<Item = u64>) {
+        self.inner().tried.extend(numbers);
     }
 
     /// A message was settled, and the answer came at that time.
@@ -100,6 +107,9 @@ impl Books {
         faults.extend((0..stored).filter(|number| !got.contains(number)).map(|number| format!("nobody got {number}")));
         faults.extend(got.range(stored..).map(|number| format!("{number} was delivered and never stored")));
         let distinct: BTreeSet<u64> = parked.iter().copied().collect();
+        let is_left = |number: &&u64| **number < stored && !inner.tried.contains(number) && !distinct.contains(number);
+        faults
+            .extend(got.iter().filter(is_left).map(|number| format!("{number} was not settled and never came again")));
         if distinct.len() != parked.len() {
             faults.push(format!("some messages are parked twice: {parked:?}"));
         }

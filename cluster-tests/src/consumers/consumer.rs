@@ -119,6 +119,9 @@ impl Consumer {
             ("nack", "&action=skip", Some(Settled::Skipped)),
         ];
         for ((verb, action, settled), messages) in fates.into_iter().zip(by_fate) {
+            if settled.is_some() {
+                self.books.tries(messages.iter().map(|message| message.number));
+            }
             if !messages.is_empty() && self.says(verb, action, &messages).await? {
                 let answered = Instant::now();
                 // What comes when the time of a message is up is ignored (contract/services 3.6).

@@ -24,6 +24,9 @@ const MAX_WAITING: usize = 16 * 1024;
 /// apply entries that are not durable, and a failed sync ends the process.
 const SLOW_SYNC: Duration = Duration::from_secs(10);
 
+/// How much later a deliberate fault syncs what it has acknowledged.
+const LATE_SYNC: Duration = Duration::from_millis(200);
+
 /// Who runs the syncs.
 pub(super) enum Syncs {
     /// A thread of their own.
@@ -264,6 +267,9 @@ impl GroupCommit {
         if deliberate::is(Fault::AckBeforeSync) {
             self.publish(self.written_end.load(Ordering::Acquire));
             batch.callbacks.drain(..).for_each(|callback| callback());
+        }
+        if deliberate::is(Fault::AckBeforeSync) || deliberate::is_armed(Fault::FollowerAckBeforeSync) {
+            std::thread::sleep(LATE_SYNC);
         }
         self.sync_now(&mut self.marked.lock());
         let report = SyncReport { duration: started.elapsed(), callers: batch.callbacks.len(), bytes: batch.bytes };

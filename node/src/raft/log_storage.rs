@@ -238,6 +238,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         // Before they count as stored: what this node may lead with, it has seen.
         entries.iter().filter_map(time_of_writes).for_each(|time| self.stamps.see(time));
         if self.acknowledges_too_early() {
+            deliberate::arm(Fault::FollowerAckBeforeSync);
             callback.io_completed(Ok(()));
             self.log.append(entries, Box::new(|| ()));
             return Ok(());
