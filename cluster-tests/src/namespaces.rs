@@ -1,5 +1,6 @@
-//! Network namespaces for a cluster: one for each node, and one with a bridge between them, in which
-//! the suite itself runs. All addresses are in there; the network of the machine is not touched.
+//! Network namespaces for a cluster: one for each node, and one with a bridge between them, in
+//! which the suite itself runs. All addresses are in there; the network of the machine is not
+//! touched.
 
 use std::fs;
 use std::net::Ipv4Addr;

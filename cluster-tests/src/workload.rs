@@ -146,8 +146,8 @@ impl Workload {
         self.stop_within(Duration::MAX).await
     }
 
-    /// The same, but ends writers that have not finished after `limit`; what they were at is missing
-    /// in the history.
+    /// The same, but ends writers that have not finished after `limit`; what they were at is
+    /// missing in the history.
     pub async fn stop_within(mut self, limit: Duration) -> anyhow::Result<History> {
         self.stopping.store(true, Ordering::SeqCst);
         let finished = async {

@@ -1,9 +1,9 @@
 //! Deliberate faults of the node, and the proof that the suite finds each of them.
 //!
 //! A node that was built with the cargo feature `deliberate-faults` has the fault that the variable
-//! `DELIBERATE_FAULT` names. For each of them a short run is made that has to fail by a rule that is
-//! meant for it. The same run of the same program without the fault is its control: it has to pass,
-//! or the failure says nothing about the fault.
+//! `DELIBERATE_FAULT` names. For each of them a short run is made that has to fail by a rule that
+//! is meant for it. The same run of the same program without the fault is its control: it has to
+//! pass, or the failure says nothing about the fault.
 
 use std::path::Path;
 use std::process::Command;
@@ -64,8 +64,8 @@ const fn mutant(
     Mutant { name, what, meant, plan: Plan { seconds, nemeses, loads: &Load::ALL } }
 }
 
-/// A fault of syncs, with few writers. With many, one waits for the next sync at any moment, and the
-/// node for it, so that little is acknowledged and not yet durable when the power is cut.
+/// A fault of syncs, with few writers. With many, one waits for the next sync at any moment, and
+/// the node for it, so that little is acknowledged and not yet durable when the power is cut.
 const fn of_syncs(name: &'static str, what: &'static str) -> Mutant {
     let plan =
         Plan { seconds: 25, nemeses: &[Nemesis::PowerCutAll, Nemesis::PowerCutMajority], loads: &[Load::Sessions] };

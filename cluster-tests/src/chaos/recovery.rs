@@ -1,5 +1,5 @@
-//! How soon a cluster recovers, measured: from the death of a leader, from a partition, and how fast
-//! a node that was away catches up.
+//! How soon a cluster recovers, measured: from the death of a leader, from a partition, and how
+//! fast a node that was away catches up.
 
 use std::fmt;
 use std::time::{Duration, Instant};

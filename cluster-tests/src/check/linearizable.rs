@@ -1,6 +1,6 @@
 //! A second opinion on histories: the linearizability checker of `todc-utils` is asked whether what
-//! clients saw of each stream can be told as one operation after the other on a list with a version.
-//! It knows nothing of the other rules.
+//! clients saw of each stream can be told as one operation after the other on a list with a
+//! version. It knows nothing of the other rules.
 //!
 //! The log says in which order the writes of a stream stand, and cuts its history into windows, so
 //! that the search stays small. A window begins with the list as the log has it there and ends with

@@ -1,5 +1,5 @@
-//! A write that was acknowledged before another was first sent precedes it in the log. Attempts that
-//! were refused do not count as sent: they have not written, and never will.
+//! A write that was acknowledged before another was first sent precedes it in the log. Attempts
+//! that were refused do not count as sent: they have not written, and never will.
 
 use std::time::Duration;
 

@@ -63,8 +63,8 @@ pub(crate) fn manifest(input: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// An archive as a node makes it before it is compressed, which each version of zstd does in its own
-/// way.
+/// An archive as a node makes it before it is compressed, which each version of zstd does in its
+/// own way.
 #[cfg(test)]
 pub(crate) fn seed() -> Vec<(&'static str, Vec<u8>)> {
     let mut writer = ArchiveWriter::new(Vec::new());

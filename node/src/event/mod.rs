@@ -42,8 +42,8 @@ pub(crate) type EventNumber = u64;
 /// stream.
 pub(crate) const MAX_NUMBER: u64 = i64::MAX as u64;
 
-/// The largest number that an import gives an event other than a tombstone, and at which a stream may
-/// go on: half of all. The events behind it would otherwise come to the number of a tombstone.
+/// The largest number that an import gives an event other than a tombstone, and at which a stream
+/// may go on: half of all. The events behind it would otherwise come to the number of a tombstone.
 pub(crate) const MAX_IMPORTED_NUMBER: u64 = MAX_NUMBER / 2;
 
 /// Data and metadata of one event together (contract/streams 6.1: equal is fine).

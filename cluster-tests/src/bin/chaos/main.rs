@@ -49,8 +49,8 @@ struct One {
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Where the nodes live: `process` is on loopback, behind a proxy per link; `netns` is in a
-    /// network namespace each, with packet filters, and needs root; `compose` is the containers of a
-    /// project that runs (`make chaos-compose`), with packet filters
+    /// network namespace each, with packet filters, and needs root; `compose` is the containers of
+    /// a project that runs (`make chaos-compose`), with packet filters
     #[arg(long, default_value = "process")]
     mode: ModeName,
     /// The namespaces that were made for this process
