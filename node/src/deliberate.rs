@@ -101,6 +101,10 @@ pub(crate) const fn kept_unsynced() -> Option<Vec<u8>> {
     None
 }
 
+/// Waits for a fifth of a second: what a fault has acknowledged is not durable before that.
+#[cfg(not(feature = "deliberate-faults"))]
+pub(crate) const fn dawdle() {}
+
 /// What `--version` says of them.
 #[cfg(not(any(feature = "deliberate-faults", test)))]
 pub(crate) const fn sign() -> &'static str {
@@ -164,7 +168,8 @@ mod switched {
 
 #[cfg(feature = "deliberate-faults")]
 pub(crate) use chosen::{
-    arm, every_other_time, first_time, is, is_armed, is_other_server, keep_unsynced, kept_unsynced, now_and_then, sign,
+    arm, dawdle, every_other_time, first_time, is, is_armed, is_other_server, keep_unsynced, kept_unsynced,
+    now_and_then, sign,
 };
 
 #[cfg(feature = "deliberate-faults")]
@@ -274,6 +279,11 @@ mod chosen {
     pub(crate) fn every_other_time(fault: Fault) -> bool {
         static TIMES: AtomicU64 = AtomicU64::new(0);
         is(fault) && TIMES.fetch_add(1, Ordering::Relaxed) % 2 == 0
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "no simulation has these faults")]
+    pub(crate) fn dawdle() {
+        std::thread::sleep(Duration::from_millis(200));
     }
 
     /// The file of [`keep_unsynced`].

@@ -24,9 +24,6 @@ const MAX_WAITING: usize = 16 * 1024;
 /// apply entries that are not durable, and a failed sync ends the process.
 const SLOW_SYNC: Duration = Duration::from_secs(10);
 
-/// How much later a deliberate fault syncs what it has acknowledged.
-const LATE_SYNC: Duration = Duration::from_millis(200);
-
 /// Who runs the syncs.
 pub(super) enum Syncs {
     /// A thread of their own.
@@ -269,7 +266,7 @@ impl GroupCommit {
             batch.callbacks.drain(..).for_each(|callback| callback());
         }
         if deliberate::is(Fault::AckBeforeSync) || deliberate::is_armed(Fault::FollowerAckBeforeSync) {
-            std::thread::sleep(LATE_SYNC);
+            deliberate::dawdle();
         }
         self.sync_now(&mut self.marked.lock());
         let report = SyncReport { duration: started.elapsed(), callers: batch.callbacks.len(), bytes: batch.bytes };
