@@ -176,6 +176,7 @@ impl Dependencies {
         let (gate, worker) = Gate::new(consensus.clone(), stamps.clone(), metrics.clone(), leadership.changes());
         let parts = WriteParts {
             leadership: leadership.clone(),
+            consensus: consensus.clone(),
             groups: groups.clone(),
             store: store.clone(),
             versions: versions.clone(),

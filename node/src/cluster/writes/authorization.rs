@@ -7,13 +7,20 @@
 //! them here.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::time::timeout;
 
 use super::gate::Proposed;
 use super::permission::Permission;
 use crate::cluster::leadership::Leadership;
 use crate::event::Caller;
+use crate::raft::Consensus;
+
+/// How long a quorum may take to confirm that this node leads. Beyond that the write is not denied,
+/// but has no leader.
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The party on whose behalf a write is made. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,14 +51,16 @@ pub(crate) trait Authorizer: Send + Sync {
 /// The leader's check of every write that was not authorized in the current term.
 pub(super) struct LeaderCheck {
     leadership: Arc<Leadership>,
+    /// Confirms that this node leads.
+    consensus: Consensus,
     /// Holds the rules. Registered when the node is put together; no write is made before.
     authorizer: OnceLock<Box<dyn Authorizer>>,
 }
 
 impl LeaderCheck {
     /// A check without rules.
-    pub(super) fn new(leadership: Arc<Leadership>) -> Self {
-        Self { leadership, authorizer: OnceLock::new() }
+    pub(super) fn new(leadership: Arc<Leadership>, consensus: Consensus) -> Self {
+        Self { leadership, consensus, authorizer: OnceLock::new() }
     }
 
     /// Registers the rules, once.
@@ -61,7 +70,9 @@ impl LeaderCheck {
     }
 
     /// Decides as leader whether the write may enter the gate: `None` if it may, otherwise the
-    /// answer.
+    /// answer. A write that is let in proves by its commit that this node led; before it denies
+    /// one, the node asks a quorum, for it may have been deposed and not know what was granted
+    /// since (docs/adr/0008-the-leader-decides-again.md).
     pub(super) fn refusal(&self, requester: Requester, command: &[u8]) -> BoxFuture<'static, Option<Proposed>> {
         self.refusal_of(requester, Permission::of(command))
     }
@@ -76,11 +87,17 @@ impl LeaderCheck {
         let Some(authorizer) = self.authorizer.get().filter(|_| term.is_some()) else {
             return Box::pin(std::future::ready(Some(Proposed::NotLeader)));
         };
-        let (leadership, decision) = (self.leadership.clone(), authorizer.authorize(requester, permission));
+        let (leadership, consensus) = (self.leadership.clone(), self.consensus.clone());
+        let decision = authorizer.authorize(requester, permission);
         Box::pin(async move {
             match decision.await {
                 Authorization::Granted if leadership.leads_in(term) => None,
-                Authorization::Denied if leadership.leads_in(term) => Some(Proposed::Denied),
+                Authorization::Denied if leadership.leads_in(term) => {
+                    match timeout(CONFIRM_DEADLINE, consensus.confirm_leadership()).await {
+                        Ok(Ok(())) => Some(Proposed::Denied),
+                        Ok(Err(_)) | Err(_) => Some(Proposed::NotLeader),
+                    }
+                }
                 Authorization::Granted | Authorization::Denied | Authorization::Undecided => Some(Proposed::NotLeader),
             }
         })

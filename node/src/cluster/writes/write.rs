@@ -23,6 +23,7 @@ use crate::cluster::wire::requester_from_wire;
 use crate::deliberate::{self, Fault};
 use crate::event::{ClusterVersion, WriteOutcome};
 use crate::metrics::Metrics;
+use crate::raft::Consensus;
 use crate::store::Store;
 use crate::timing;
 use crate::trace::{Kind, Span, Traces, Tracked};
@@ -84,6 +85,7 @@ pub(crate) enum WriteError {
 /// The parts of the room, and below it, that writes need.
 pub(crate) struct WriteParts {
     pub(crate) leadership: Arc<Leadership>,
+    pub(crate) consensus: Consensus,
     pub(crate) groups: Arc<Groups>,
     pub(crate) store: Store,
     pub(crate) versions: Arc<Versions>,
@@ -126,8 +128,8 @@ pub(crate) struct Writes {
 impl Writes {
     /// Refuses writes until there is a leader and an authorizer.
     pub(crate) fn new(parts: WriteParts, gate: Gate, forwards: Forwards, limits: WriteLimits) -> Self {
-        let WriteParts { leadership, groups, store, versions, metrics, traces, removed } = parts;
-        let check = LeaderCheck::new(leadership.clone());
+        let WriteParts { leadership, consensus, groups, store, versions, metrics, traces, removed } = parts;
+        let check = LeaderCheck::new(leadership.clone(), consensus);
         Self { leadership, groups, check, gate, forwards, store, versions, metrics, traces, removed, limits }
     }
 
