@@ -33,8 +33,9 @@ impl Streams {
 
     /// Refuses a write that the caller may not make.
     ///
-    /// A node that does not lead may not have heard yet of a right that was granted: what its own
-    /// lists and groups refuse is the leader's to decide, as is every write that is passed on
+    /// A node that does not lead, or was deposed and does not know it, may not have heard yet of a
+    /// right that was granted: what its own lists and groups refuse is for a leader to decide that
+    /// a quorum confirms, as is every write that is passed on
     /// (docs/adr/0008-the-leader-decides-again.md).
     pub(super) async fn authorize_write<'a>(
         &self,
@@ -46,8 +47,7 @@ impl Streams {
         if self.allows(caller, stream.as_str(), right).await? {
             return Ok(Grant { caller, stream, right, authorized_in: term });
         }
-        let is_decided = self.cluster.is_authorized(term);
-        if is_decided || !self.access.may_be_allowed_elsewhere(caller, stream.as_str(), right).await? {
+        if !self.access.may_be_allowed_elsewhere(caller, stream.as_str(), right).await? {
             return Err(Refusal::Denied);
         }
         Ok(Grant { caller, stream, right, authorized_in: None })
