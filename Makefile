@@ -98,7 +98,7 @@ chaos-recovery: system ## How soon writes go on after kills and partitions, and 
 	target/debug/chaos recovery
 
 # The program with faults is built first and moved away, so that no other duty finds it.
-chaos-mutants: system ## Runs against nodes with deliberate faults, each of which must fail; half an hour
+chaos-mutants: system ## Runs against nodes with deliberate faults, each of which must fail, and without them, to pass
 	$(DEBUG_BUILD) --features headwater/deliberate-faults --test layers
 	mkdir -p target/deliberate && cp target/debug/headwater target/deliberate/headwater
 	@$(CLOCKS_AND_NETWORK)
@@ -112,12 +112,12 @@ SEEDS ?= 100
 SEED ?= 1
 
 # TRACE=file keeps the trace of the last seed.
-simulate: ## Clusters on simulated time: SEEDS=n of them, from SEED=first on (docs/correctness.md)
+simulate: system ## Clusters on simulated time: SEEDS=n of them, from SEED=first on (docs/correctness.md)
 	$(DEBUG_BUILD) --lib
 	export SEEDS=$(SEEDS) SEED=$(SEED) TMPDIR=$${TMPDIR:-/dev/shm}; \
 		$(CARGO) test --workspace --locked --lib -- --ignored --exact simulation::tests::many_seeds --nocapture
 
-simulate-mutants: ## Simulations with deliberate faults: one of the first hundred seeds has to find each
+simulate-mutants: system ## Simulations with deliberate faults: one of the first hundred seeds has to find each
 	$(DEBUG_BUILD) --lib
 	export TMPDIR=$${TMPDIR:-/dev/shm}; \
 		$(CARGO) test --workspace --locked --lib -- --ignored --exact simulation::tests::deliberate_faults_are_found --nocapture

@@ -1,14 +1,15 @@
 //! Faults against real nodes on loopback. One file per kind of fault, each test one straight line
 //! of phases.
 //!
-//! Run with `cargo build -p headwater && cargo test -p headwater-cluster-tests --test faults`; the
-//! tests take turns by themselves (`headwater_cluster_tests::serial`), whatever `--test-threads`
-//! says. A failed test names the directory in which it leaves data and logs of its nodes.
+//! Run with `make faults`; the tests take turns by themselves (`headwater_cluster_tests::serial`),
+//! whatever `--test-threads` says. A failed test names the directory in which it leaves data and
+//! logs of its nodes.
 
 mod certificates;
 mod clocks;
 mod consumers;
 mod damaged_files;
+mod denied_writes;
 mod disk_full;
 mod formation;
 mod join;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::transport::{Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, Traffic};
+use crate::transport::{Dial, Dialer, LocalIdentity, MAX_MESSAGE_BYTES, Member, NodeId, Resolve, Traffic};
 
 /// Makes clients for peers and marks every call with this node's identity. Cheap to clone.
 #[derive(Clone)]

@@ -14,9 +14,9 @@ use crate::event::Position;
 use crate::raft::{Consensus, NotConfirmed};
 use crate::store::Store;
 
-/// How long one request for the read index may take. The leader needs a round of heartbeats to
-/// confirm.
-const ASK_DEADLINE: Duration = Duration::from_millis(1_000);
+/// How long a leader may take to confirm that it leads, and so one request for its read index: it
+/// needs a round of heartbeats.
+pub(super) const ASK_DEADLINE: Duration = Duration::from_millis(1_000);
 /// How long to wait for a change of leader before asking the known leader again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(25);
 

@@ -10,8 +10,8 @@ use super::support::nodes::Nodes;
 use super::support::pki::Pki;
 use super::support::until;
 use crate::tls::Certificates;
-use crate::transport::Dialer;
 use crate::transport::listener::{MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS};
+use crate::transport::{Dial, Dialer};
 
 /// Calls the node of `server` at `address` with the certificate that `pki` gives to server
 /// `as_server`.

@@ -93,9 +93,12 @@ impl Dialer {
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
     }
+}
 
-    /// See [`Dial::channel`].
-    pub(crate) fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
+impl Dial for Dialer {
+    type Channel = Channel;
+
+    fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
         // The connectors below decide on encryption: HTTP does not see the difference.
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -112,14 +115,6 @@ impl Dialer {
                 endpoint.connect_with_connector_lazy(secure)
             }
         })
-    }
-}
-
-impl Dial for Dialer {
-    type Channel = Channel;
-
-    fn channel(&self, server: u16, address: &str) -> Result<Channel, Error> {
-        self.channel(server, address)
     }
 }
 

@@ -7,7 +7,6 @@
 //! them here.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::time::timeout;
@@ -15,12 +14,9 @@ use tokio::time::timeout;
 use super::gate::Proposed;
 use super::permission::Permission;
 use crate::cluster::leadership::Leadership;
+use crate::cluster::read_barrier::ASK_DEADLINE;
 use crate::event::Caller;
 use crate::raft::Consensus;
-
-/// How long a quorum may take to confirm that this node leads. Beyond that the write is not denied,
-/// but has no leader.
-const CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The party on whose behalf a write is made. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,10 +89,8 @@ impl LeaderCheck {
             match decision.await {
                 Authorization::Granted if leadership.leads_in(term) => None,
                 Authorization::Denied if leadership.leads_in(term) => {
-                    match timeout(CONFIRM_DEADLINE, consensus.confirm_leadership()).await {
-                        Ok(Ok(())) => Some(Proposed::Denied),
-                        Ok(Err(_)) | Err(_) => Some(Proposed::NotLeader),
-                    }
+                    let confirmed = timeout(ASK_DEADLINE, consensus.confirm_leadership()).await;
+                    Some(if matches!(confirmed, Ok(Ok(()))) { Proposed::Denied } else { Proposed::NotLeader })
                 }
                 Authorization::Granted | Authorization::Denied | Authorization::Undecided => Some(Proposed::NotLeader),
             }
