@@ -20,45 +20,74 @@ const ENGINE: &str = "CONTAINER_ENGINE";
 /// Ports of the nodes on this machine, as deploy/docker-compose.yml publishes them.
 const PUBLISHED: [u16; 3] = [2121, 2122, 2123];
 
+/// A running project of docker compose, and its engine.
+#[derive(Debug, Clone)]
+pub struct Project {
+    engine: String,
+    name: String,
+}
+
+impl Project {
+    /// The one that the environment names.
+    pub fn from_environment() -> anyhow::Result<Self> {
+        let name = std::env::var(PROJECT).with_context(|| {
+            format!("{PROJECT} names no running project; `make compose-test` and `make chaos-compose` start one")
+        })?;
+        let engine = std::env::var(ENGINE).unwrap_or_else(|_| "docker".to_owned());
+        Ok(Self { engine, name })
+    }
+
+    /// The containers of the nodes 1 to 3.
+    pub fn nodes(&self) -> anyhow::Result<Vec<Container>> {
+        let nodes = (1..).zip(PUBLISHED);
+        nodes.map(|(id, port)| Ok(Container { published: port, ..self.container(&format!("node{id}"))? })).collect()
+    }
+
+    /// The container of a service, which publishes nothing that is known here.
+    pub fn container(&self, service: &str) -> anyhow::Result<Container> {
+        let label = |kind: &str, value: &str| format!("label=com.docker.compose.{kind}={value}");
+        let (project, of_service) = (label("project", &self.name), label("service", service));
+        let arguments = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &project, "--filter", &of_service];
+        let ids = command::said(Command::new(&self.engine).args(arguments))?;
+        let id = ids.lines().next().with_context(|| format!("there is no container of {service}"))?.to_owned();
+        Ok(Container { engine: self.engine.clone(), id, service: service.to_owned(), published: 0 })
+    }
+
+    /// The network that compose makes for a file without one.
+    pub fn network(&self) -> String {
+        format!("{}_default", self.name)
+    }
+}
+
 /// A container and its engine.
 #[derive(Debug, Clone)]
 pub struct Container {
     engine: String,
     id: String,
+    /// The name of its service, by which others find it.
+    service: String,
     /// Port of its node on loopback of this machine.
     pub(crate) published: u16,
 }
 
-/// The containers of the nodes 1 to 3 of the project that the environment names.
-pub fn of_project() -> anyhow::Result<Vec<Container>> {
-    let project = std::env::var(PROJECT)
-        .with_context(|| format!("{PROJECT} names no running project; `make chaos-compose` starts one"))?;
-    let engine = std::env::var(ENGINE).unwrap_or_else(|_| "docker".to_owned());
-    let found = PUBLISHED.into_iter().enumerate().map(|(place, published)| {
-        let service = format!("node{}", place + 1);
-        let labels = ["project", "service"].map(|label| format!("label=com.docker.compose.{label}"));
-        let (project, of_service) = (format!("{}={project}", labels[0]), format!("{}={service}", labels[1]));
-        let arguments = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &project, "--filter", &of_service];
-        let ids = command::said(Command::new(&engine).args(arguments))?;
-        let id = ids.lines().next().with_context(|| format!("there is no container of {service}"))?.to_owned();
-        Ok(Container { engine: engine.clone(), id, published })
-    });
-    found.collect()
-}
-
 impl Container {
+    /// Where clients on this machine reach its node.
+    pub fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.published)
+    }
+
     /// Starts it, if it does not run.
-    pub(crate) fn start(&self) -> anyhow::Result<()> {
+    pub fn start(&self) -> anyhow::Result<()> {
         self.engine(&["start"]).map(drop)
     }
 
     /// Freezes all its processes.
-    pub(crate) fn pause(&self) -> anyhow::Result<()> {
+    pub fn pause(&self) -> anyhow::Result<()> {
         self.engine(&["pause"]).map(drop)
     }
 
     /// KILL and CONT as for a process; with TERM the engine stops it in order, and this waits.
-    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let verb: &[&str] = match signal {
             Signal::KILL => &["kill"],
             Signal::CONT => &["unpause"],
@@ -66,6 +95,34 @@ impl Container {
             _ => anyhow::bail!("a container gets no {signal:?}"),
         };
         self.engine(verb).map(drop)
+    }
+
+    /// Stops it in order and starts it again.
+    pub fn restart(&self) -> anyhow::Result<()> {
+        self.engine(&["restart"]).map(drop)
+    }
+
+    /// Takes its interface to this network away.
+    pub fn disconnect(&self, network: &str) -> anyhow::Result<()> {
+        self.engine(&["network", "disconnect", network]).map(drop)
+    }
+
+    /// Gives it back, perhaps with another address.
+    pub fn connect(&self, network: &str) -> anyhow::Result<()> {
+        self.engine(&["network", "connect", "--alias", &self.service, network]).map(drop)
+    }
+
+    /// Changes the packet filter in its network namespace, from outside: the image has no tool for
+    /// that.
+    pub fn filter(&self, rules: &str) -> anyhow::Result<()> {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.pid()?)).args(["nft", rules]);
+        command::said(&mut command).map(drop)
+    }
+
+    /// What the check of its image or file has found: `healthy`, `starting`, `unhealthy`.
+    pub fn health(&self) -> anyhow::Result<String> {
+        self.state("{{.State.Health.Status}}")
     }
 
     /// Process id of the node on this machine, 0 while it does not run.
@@ -103,7 +160,7 @@ impl Container {
     }
 
     /// All that it has written since it was made.
-    pub(crate) fn log(&self) -> anyhow::Result<String> {
+    pub fn log(&self) -> anyhow::Result<String> {
         let output = command::run(Command::new(&self.engine).args(["logs", &self.id]), "")?;
         Ok(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
     }

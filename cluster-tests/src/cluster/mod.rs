@@ -15,7 +15,7 @@ use crate::certificates::Certificates;
 use crate::check::{self, secrets};
 use crate::client::{ADMIN, Client, OPERATOR};
 use crate::clock::Clocks;
-use crate::container;
+use crate::container::Project;
 use crate::links::{Filters, Links, Ruler};
 use crate::namespaces::Group;
 use crate::ports::ReservedPort;
@@ -118,7 +118,7 @@ impl Cluster {
     pub fn of_containers() -> anyhow::Result<Self> {
         let filters = Filters::default();
         let mut nodes = Vec::new();
-        for (id, container) in (1..).zip(container::of_project()?) {
+        for (id, container) in (1..).zip(Project::from_environment()?.nodes()?) {
             filters.put(id, container.place()?)?;
             nodes.push(Node::contained(id, container)?);
         }

@@ -6,7 +6,7 @@ mod containers;
 use std::time::Duration;
 
 use anyhow::Context;
-use containers::{BALANCER, Containers};
+use containers::{BALANCER, Containers, Fault};
 use headwater_cluster_tests::check::{self, secrets};
 use headwater_cluster_tests::client::{ADMIN, Client, EVENTS_JSON, OPERATOR};
 use headwater_cluster_tests::feed;
@@ -29,39 +29,8 @@ const AGREEMENT_LIMIT: Duration = Duration::from_secs(30);
 const PROVOKED: &[&str] =
     &["WARN*clients are served without TLS", "WARN*the port for other nodes is open without TLS", "WARN slow request"];
 
-/// What is done to a node, and undone.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    Pause,
-    Kill,
-    Restart,
-    Disconnect,
-    CutOff,
-}
-
-impl Fault {
-    async fn strike(self, containers: &Containers, node: u16) -> anyhow::Result<()> {
-        match self {
-            Self::Pause => containers.node("pause", node).await,
-            Self::Kill => containers.node("kill", node).await,
-            Self::Restart => containers.node("restart", node).await,
-            Self::Disconnect => containers.disconnect(node).await,
-            Self::CutOff => containers.cut_off(node).await,
-        }
-    }
-
-    async fn heal(self, containers: &Containers, node: u16) -> anyhow::Result<()> {
-        match self {
-            Self::Pause => containers.node("unpause", node).await,
-            Self::Kill => containers.node("start", node).await,
-            Self::Restart => Ok(()),
-            Self::Disconnect => containers.connect(node).await,
-            Self::CutOff => containers.heal(node).await,
-        }
-    }
-}
-
-#[tokio::test]
+/// On several threads: the load goes on while the engine works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_containers_lose_nothing_behind_their_balancer() -> anyhow::Result<()> {
     let containers = Containers::from_environment()?;
     containers.wait_all_ready().await?;
@@ -83,12 +52,12 @@ async fn the_containers_lose_nothing_behind_their_balancer() -> anyhow::Result<(
         let leader = containers.leader().await?;
         let node = if of_leader { leader } else { leader % 3 + 1 };
         let what = format!("{fault:?} of {} (node {node})", if of_leader { "the leader" } else { "a follower" });
-        fault.strike(&containers, node).await.with_context(|| what.clone())?;
+        containers.strike(fault, node).with_context(|| what.clone())?;
         workload.recorder().fault(&what);
         let resumed = workload.resumed(PROGRESS_LIMIT).await.with_context(|| what.clone())?;
         eprintln!("{what}: the next write was acknowledged after {} ms", resumed.as_millis());
         workload.progress(100, PROGRESS_LIMIT).await.with_context(|| what.clone())?;
-        fault.heal(&containers, node).await.with_context(|| what.clone())?;
+        containers.heal(fault, node).with_context(|| what.clone())?;
         containers.wait_all_ready().await.with_context(|| what.clone())?;
     }
     containers.wait_all_healthy().await?;
@@ -146,7 +115,7 @@ async fn judge(containers: &Containers, history: &History) -> anyhow::Result<()>
     anyhow::ensure!(history.faults.len() == 8, "{:?}", history.faults);
     let mut violations = check::data(history, &feeds);
     violations.extend(check::availability::check(history, RESUME_LIMIT));
-    let logs = containers.logs().await?;
+    let logs = containers.logs()?;
     violations.extend(check::logs::check(&logs, PROVOKED)?);
     let logins: Vec<String> =
         [ADMIN, OPERATOR].iter().flat_map(|(login, password)| secrets::of_login(login, password)).collect();
