@@ -5,7 +5,8 @@ use super::Violation;
 use crate::client::REQUEST_LIMIT;
 use crate::history::{Attempt, History, Write};
 
-const RULE: &str = "deadlines";
+/// The name of the rule.
+pub const RULE: &str = "deadlines";
 
 /// Judges every attempt of every write.
 pub fn check(history: &History) -> Vec<Violation> {
