@@ -68,7 +68,7 @@ CLOCKS_AND_NETWORK := [ "$$(id -u)" -ne 0 ] || scripts/install-system-packages l
 faults: system ## Faults against real processes
 	# They start the binary of this profile; it must be there and new.
 	$(DEBUG_BUILD)
-	@$(WITH_PREBUILT) scripts/last-release
+	@$(WITH_PREBUILT) scripts/earlier-release v0.1.0
 	@[ "$$(id -u)" -eq 0 ] || [ ! -c /dev/fuse ] || scripts/install-system-packages fuse3
 	@$(CLOCKS_AND_NETWORK)
 	@$(FUSE); $(CARGO) test --workspace --locked --test faults
@@ -84,6 +84,7 @@ chaos-smoke: system ## Random faults with fixed seeds, under three minutes (docs
 chaos: system ## Random faults of all kinds for half an hour, by random seeds, which it prints
 	@$(CLOCKS_AND_NETWORK)
 	$(CHAOS_BUILD)
+	@$(WITH_PREBUILT) scripts/earlier-release
 	target/debug/chaos soak --hours 0.5
 
 HOURS ?= 6
@@ -91,6 +92,7 @@ HOURS ?= 6
 chaos-soak: system ## The same for HOURS=n, 6 if none are given
 	@$(CLOCKS_AND_NETWORK)
 	$(CHAOS_BUILD)
+	@$(WITH_PREBUILT) scripts/earlier-release
 	target/debug/chaos soak --hours $(HOURS)
 
 chaos-recovery: system ## How soon writes go on after kills and partitions, and how fast a node catches up
@@ -114,17 +116,16 @@ SEED ?= 1
 # TRACE=file keeps the trace of the last seed.
 simulate: system ## Clusters on simulated time: SEEDS=n of them, from SEED=first on (docs/correctness.md)
 	$(DEBUG_BUILD) --lib
-	export SEEDS=$(SEEDS) SEED=$(SEED) TMPDIR=$${TMPDIR:-/dev/shm}; \
+	export SEEDS=$(SEEDS) SEED=$(SEED); \
 		$(CARGO) test --workspace --locked --lib -- --ignored --exact simulation::tests::many_seeds --nocapture
 
 simulate-mutants: system ## Simulations with deliberate faults: one of the first hundred seeds has to find each
 	$(DEBUG_BUILD) --lib
-	export TMPDIR=$${TMPDIR:-/dev/shm}; \
-		$(CARGO) test --workspace --locked --lib -- --ignored --exact simulation::tests::deliberate_faults_are_found --nocapture
+	$(CARGO) test --workspace --locked --lib -- --ignored --exact simulation::tests::deliberate_faults_are_found --nocapture
 
-upgrade: system ## A cluster of the last release is upgraded node by node under load, and taken back; part of faults
+upgrade: system ## A cluster of the first release is upgraded node by node under load, and taken back; part of faults
 	$(DEBUG_BUILD)
-	@$(WITH_PREBUILT) scripts/last-release
+	@$(WITH_PREBUILT) scripts/earlier-release v0.1.0
 	$(CARGO) test --workspace --locked --test faults -- upgrade
 
 hostile: system ## Attacks as outsiders make them against one node and three, honest clients beside; half an hour

@@ -124,6 +124,9 @@ impl ServerProcess {
     }
 }
 
+/// Exit code of a node whose disk failed it, or whose files are damaged (sysexits: EX_IOERR).
+pub const EXIT_STORAGE: i32 = 74;
+
 /// Finds the `headwater` binary: `HEADWATER_BIN`, else in the same target directory as the running
 /// program.
 pub fn headwater_binary() -> anyhow::Result<PathBuf> {

@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     ReadyWhileLagging,
     CheckpointAhead,
     PhantomMessage,
+    LoseIndexRow,
+    LoseIdRow,
 }
 
 /// Whether this program has the fault.
@@ -190,7 +192,7 @@ mod chosen {
 
     impl Fault {
         /// For the variable of the environment.
-        const NAMES: [(Self, &'static str); 37] = [
+        const NAMES: [(Self, &'static str); 39] = [
             (Self::ApplyTwice, "apply-twice"),
             (Self::SkipApplyAfterRestart, "skip-apply-after-restart"),
             (Self::ForgetIds, "forget-ids"),
@@ -228,6 +230,8 @@ mod chosen {
             (Self::ReadyWhileLagging, "ready-while-lagging"),
             (Self::CheckpointAhead, "checkpoint-ahead"),
             (Self::PhantomMessage, "phantom-message"),
+            (Self::LoseIndexRow, "lose-index-row"),
+            (Self::LoseIdRow, "lose-id-row"),
         ];
     }
 

@@ -49,6 +49,9 @@ impl ModeName {
             Self::Compose if matches!(nemesis, Nemesis::Lag | Nemesis::Wipe | Nemesis::Grow) => {
                 Some("it starts nodes with options of its own")
             }
+            Self::Compose if matches!(nemesis, Nemesis::Upgrade | Nemesis::BitRot) => {
+                Some("it changes what is in a container")
+            }
             Self::Netns | Self::Compose if nemesis.needs_disks() => Some("only mode process has disks that lose bytes"),
             Self::Compose if nemesis.moves_clocks() => Some("the images have no libfaketime"),
             Self::Process | Self::Netns | Self::Compose => None,

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::last_reads;
 use super::mode::Mode;
 use super::nemesis::Nemesis;
 use super::run::{BULK, RUN, Request, run};
 use super::verdict::{Outcome, Verdict};
 use crate::check::{
     access, consumers, heads, logs, numbering, once, origin, pages, polls, prefixes, promises, readiness, real_time,
-    refusals, removals, same_everywhere, stored, times, versions,
+    refusals, removals, same_everywhere, stored, streams, times, versions,
 };
 use crate::process::headwater_binary;
 use crate::readers::Load;
@@ -218,6 +219,8 @@ pub const ALL: &[Mutant] = &[
         20,
         &[Nemesis::ClockJump],
     ),
+    mutant("lose-index-row", "now and then an event is not in the index of its stream", &[streams::RULE], 6, &[]),
+    mutant("lose-id-row", "now and then a stored event id has no row", &[last_reads::FILES], 20, &[]),
     mutant("panic-in-task", "a task of a node panics", &[logs::RULE], 8, &[]),
 ];
 

@@ -47,10 +47,16 @@ pub enum Nemesis {
     Wipe,
     /// A node is added to the cluster and removed again.
     Grow,
+    /// A voter becomes a replica and votes again.
+    Demote,
+    /// Every node is exchanged for one of the last release, one after the other, and back.
+    Upgrade,
     /// What nobody can see any more is removed.
     Scavenge,
     /// A node is backed up and the backup verified.
     Backup,
+    /// A byte changes in a file of a stopped node.
+    BitRot,
     /// The wall clock of a node jumps.
     ClockJump,
     /// The wall clock of a node is too fast, stands still or goes backwards.
@@ -61,6 +67,14 @@ pub enum Nemesis {
     PowerCutMajority,
     /// The power of all nodes is cut at one moment.
     PowerCutAll,
+    /// The disk of a node takes long to sync.
+    SlowDisk,
+    /// The disk of a node fails to sync.
+    SyncError,
+    /// The disk of a node fails to read.
+    ReadError,
+    /// The disk of a node is full.
+    FullDisk,
 }
 
 /// How a kind of fault goes together with others.
@@ -79,12 +93,14 @@ pub(super) enum Company {
     Trouble,
     /// Changes the wall clock of a node.
     Clock,
+    /// Strikes the disk of a node, which ends for it unless the disk is only slow.
+    Disk,
 }
 
 /// All kinds with their names on the command line: the one place where they are registered. A
 /// company is a file, `strike` for processes and links, `upkeep` for those alone, `power` for cuts,
-/// `clocks` for clocks.
-const KINDS: [(Nemesis, &str, Company); 28] = [
+/// `clocks` for clocks, `disks` for disks.
+const KINDS: [(Nemesis, &str, Company); 35] = [
     (Nemesis::Kill, "kill", Company::Process),
     (Nemesis::KillLeader, "kill-leader", Company::Process),
     (Nemesis::KillAll, "kill-all", Company::Process),
@@ -106,13 +122,20 @@ const KINDS: [(Nemesis, &str, Company); 28] = [
     (Nemesis::Lag, "lag", Company::Alone),
     (Nemesis::Wipe, "wipe", Company::Alone),
     (Nemesis::Grow, "grow", Company::Alone),
+    (Nemesis::Demote, "demote", Company::Alone),
+    (Nemesis::Upgrade, "upgrade", Company::Alone),
     (Nemesis::Scavenge, "scavenge", Company::Alone),
     (Nemesis::Backup, "backup", Company::Alone),
+    (Nemesis::BitRot, "bit-rot", Company::Alone),
     (Nemesis::ClockJump, "clock-jump", Company::Clock),
     (Nemesis::ClockDrift, "clock-drift", Company::Clock),
     (Nemesis::PowerCut, "power-cut", Company::Power),
     (Nemesis::PowerCutMajority, "power-cut-majority", Company::Power),
     (Nemesis::PowerCutAll, "power-cut-all", Company::Power),
+    (Nemesis::SlowDisk, "slow-disk", Company::Disk),
+    (Nemesis::SyncError, "sync-error", Company::Disk),
+    (Nemesis::ReadError, "read-error", Company::Disk),
+    (Nemesis::FullDisk, "full-disk", Company::Disk),
 ];
 
 impl Nemesis {
@@ -132,9 +155,14 @@ impl Nemesis {
         KINDS[self as usize].1
     }
 
-    /// Whether the nodes need disks that lose what was not synced.
+    /// Whether the nodes need disks of the suite, which fail and lose what was not synced.
     pub fn needs_disks(self) -> bool {
-        self.company() == Company::Power
+        matches!(self.company(), Company::Power | Company::Disk)
+    }
+
+    /// Whether it needs the program of the last release.
+    pub fn needs_last_release(self) -> bool {
+        self == Self::Upgrade
     }
 
     /// Whether it moves the clock of a node, which needs libfaketime.
@@ -151,10 +179,14 @@ impl Nemesis {
         let slows = |nemesis: Self| matches!(nemesis, Self::Delay | Self::Replay);
         match (self.company(), other.company()) {
             (Company::Alone, Company::Alone) | (Company::Clock, Company::Clock) => false,
-            (Company::Clock, _) | (_, Company::Clock) => true,
+            // What the last release did wrong with clocks is known.
+            (Company::Clock, _) | (_, Company::Clock) => self != Self::Upgrade && other != Self::Upgrade,
             (Company::Alone, _) => slows(other),
             (_, Company::Alone) => slows(self),
-            (Company::Power, Company::Power) => false,
+            // A disk without power has no other fault.
+            (Company::Power | Company::Disk, Company::Power | Company::Disk) => false,
+            (Company::Disk, _) => other != Self::KillAll,
+            (_, Company::Disk) => self != Self::KillAll,
             _ => self != other,
         }
     }
@@ -189,5 +221,8 @@ mod tests {
         assert!(!Nemesis::Wipe.goes_with(Nemesis::Kill) && !Nemesis::Wipe.goes_with(Nemesis::Grow));
         assert!(Nemesis::Wipe.goes_with(Nemesis::ClockJump) && !Nemesis::ClockJump.goes_with(Nemesis::ClockDrift));
         assert!(Nemesis::Kill.goes_with(Nemesis::Ring) && !Nemesis::Ring.goes_with(Nemesis::Ring));
+        assert!(Nemesis::SyncError.goes_with(Nemesis::Kill) && Nemesis::Ring.goes_with(Nemesis::SlowDisk));
+        assert!(!Nemesis::PowerCut.goes_with(Nemesis::SlowDisk) && !Nemesis::KillAll.goes_with(Nemesis::FullDisk));
+        assert!(!Nemesis::Upgrade.goes_with(Nemesis::ClockJump) && Nemesis::Upgrade.goes_with(Nemesis::Delay));
     }
 }

@@ -35,15 +35,14 @@ pub(super) async fn cut(field: &mut Field, blow: &Blow) -> anyhow::Result<bool> 
     let running = field.running();
     let leader = upkeep::leader(&field.cluster, &field.free()).await;
     let victims = victims(&running, leader, field.cluster.ids().len(), blow);
-    let disks = field.disks.as_mut().context("the nodes have no disks of their own")?;
+    let disks = field.disks.as_mut().context("the nodes have no disks of the suite")?;
     let sync_ms = |id: u16| (blow.pick >> (9 * id)) % LONGEST_SYNC_MS;
     for id in &running {
         let longer = Fault::SyncTakes(Duration::from_millis(sync_ms(*id)));
         disks.of(*id)?.set_faults(vec![longer]);
     }
     tokio::time::sleep(BUSY_FOR).await;
-    let left = |id: u16| if blow.pick >> 40 & 1 == 0 { Left::Synced } else { Left::Some(blow.pick ^ u64::from(id)) };
-    let lost = disks.cut(&mut field.cluster, &victims, left).await?;
+    let lost = disks.cut(&mut field.cluster, &victims, |id| left(blow, id)).await?;
     for id in &running {
         disks.of(*id)?.set_faults(Vec::new());
     }
@@ -53,6 +52,14 @@ pub(super) async fn cut(field: &mut Field, blow: &Blow) -> anyhow::Result<bool> 
     let what = format!("nodes {victims:?}, leader {leader:?}, last {late:?}, syncs took {syncs:?} ms longer, {lost:?}");
     field.note(blow.nemesis.name(), &what);
     Ok(lost.bytes > 0 || lost.names > 0)
+}
+
+/// What the disk of a node still has of what was not synced.
+pub(super) fn left(blow: &Blow, node: u16) -> Left {
+    match blow.pick >> 40 & 1 {
+        0 => Left::Synced,
+        _ => Left::Some(blow.pick ^ u64::from(node)),
+    }
 }
 
 /// The nodes whose power is cut, among those that run.

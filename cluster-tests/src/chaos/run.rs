@@ -7,13 +7,13 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::artefacts::{self, NemesisLog};
-use super::clocks;
 use super::mode::{Mode, ModeName};
 use super::nemesis::Nemesis;
 use super::schedule::Schedule;
 use super::strike::Field;
 use super::upkeep;
 use super::verdict::Verdict;
+use super::{clocks, disks, last_reads};
 use crate::check::recovery::Recovery;
 use crate::check::{self, Violation};
 use crate::cluster::{Cluster, Options};
@@ -257,6 +257,9 @@ async fn judge(
             of_reads.retain(|violation| is_whole || violation.rule != check::removals::RULE);
             verdict.violations.extend(of_reads);
             verdict.take(check::linearizable::check(history, seen, &feeds));
+            if let Err(error) = look_at_the_rest(field, request, verdict, &feeds, is_whole).await {
+                verdict.violations.push(Violation::new(RUN, format!("after the final reads: {error:#}")));
+            }
         }
     }
     verdict.violations.extend(check::availability::check(history, RESUME_LIMIT));
@@ -282,6 +285,9 @@ fn provoked(request: &Request) -> Vec<&'static str> {
     if request.nemeses.iter().any(|nemesis| nemesis.moves_clocks()) {
         lines.extend(clocks::PROVOKED);
     }
+    if request.nemeses.iter().any(|nemesis| nemesis.needs_disks() || *nemesis == Nemesis::BitRot) {
+        lines.extend(disks::PROVOKED);
+    }
     if request.mode.name() != ModeName::Process {
         lines.extend(PROVOKED_BY_ADDRESSES);
     }
@@ -299,6 +305,30 @@ async fn read_all(cluster: &Cluster, request: &Request, is_whole: bool) -> anyho
         feed::place(cluster.client(), &cluster.base(feed.node), feed).await?;
     }
     Ok(feeds)
+}
+
+/// What follows from the log on each node, and the files of the nodes when they are stopped.
+async fn look_at_the_rest(
+    field: &mut Field,
+    request: &Request,
+    verdict: &mut Verdict,
+    feeds: &[NodeFeed],
+    is_whole: bool,
+) -> anyhow::Result<()> {
+    if !is_whole {
+        return Ok(());
+    }
+    let pages = last_reads::streams(&field.cluster, feeds).await?;
+    verdict.reads.insert("both ends of streams", pages.len());
+    verdict.violations.extend(check::streams::check(&pages, feeds));
+    let documents = last_reads::documents(&field.cluster, feeds).await?;
+    verdict.reads.insert("documents", documents.len());
+    verdict.violations.extend(check::same_everywhere::check_documents(&documents));
+    // Those of containers are in there.
+    if request.mode.name() != ModeName::Compose {
+        verdict.violations.extend(last_reads::files(&mut field.cluster).await?);
+    }
+    Ok(())
 }
 
 /// A reader that saw nothing proves nothing.

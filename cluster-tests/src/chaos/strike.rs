@@ -8,9 +8,10 @@ use anyhow::Context;
 
 use super::artefacts::NemesisLog;
 use super::clocks::{self, Moved};
+use super::disks::Slowed;
 use super::nemesis::{Company, Nemesis};
 use super::schedule::{Blow, Step};
-use super::{power, upkeep};
+use super::{disks, power, upkeep};
 use crate::cluster::Cluster;
 use crate::history::{Kind, Recorder};
 use crate::links::{Delay, Link, Rule, Seen, partition};
@@ -31,6 +32,8 @@ const LOST_PERCENT: std::ops::RangeInclusive<u64> = 5..=30;
 
 /// Longest delay of a link: some heartbeats, and less than an election.
 const LONGEST_DELAY_MS: u64 = 120;
+
+const NO_DISKS: &str = "the nodes have no disks of the suite";
 
 /// What became of the faults of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,10 +64,17 @@ pub(super) struct Field {
 /// A fault that is in force.
 struct Wound {
     nemesis: Nemesis,
-    /// Links that it changes, and what they had done before.
-    links: Vec<(Link, Seen)>,
-    /// The clock that it moves.
-    clock: Option<Moved>,
+    part: Part,
+}
+
+/// What a fault that is in force has changed.
+enum Part {
+    /// Links, and what they had done before.
+    Links(Vec<(Link, Seen)>),
+    /// A clock.
+    Clock(Moved),
+    /// A disk.
+    Disk(Slowed),
 }
 
 impl Field {
@@ -110,9 +120,9 @@ impl Field {
         self.cluster.wait_all_ready().await.with_context(|| format!("after {}", names.join(" and ")))?;
         for wound in wounds {
             // A clock is wrong until here: nodes have started and led with it.
-            let has_effect = match wound.clock {
-                Some(moved) => clocks::has_effect(&self.cluster, moved).await,
-                None => self.has_effect(&wound)?,
+            let has_effect = match wound.part {
+                Part::Clock(moved) => clocks::has_effect(&self.cluster, moved).await,
+                Part::Links(_) | Part::Disk(_) => self.has_effect(&wound)?,
             };
             if has_effect {
                 self.happened(wound.nemesis);
@@ -127,9 +137,10 @@ impl Field {
         self.mend().await
     }
 
-    /// Makes all links whole and all nodes run.
+    /// Makes all links and disks whole and all nodes run.
     async fn mend(&mut self) -> anyhow::Result<()> {
         self.cluster.ruler()?.heal()?;
+        self.disks.iter().for_each(Disks::heal);
         for id in std::mem::take(&mut self.paused) {
             self.cluster.resume(id)?;
             self.recorder.resumed(id);
@@ -188,7 +199,17 @@ impl Field {
                 let leader = upkeep::leader(&self.cluster, &free).await;
                 let moved = clocks::strike(&self.cluster, blow, &nodes, leader)?;
                 self.note(blow.nemesis.name(), &moved.to_string());
-                Ok(Some(Wound { nemesis: blow.nemesis, links: Vec::new(), clock: Some(moved) }))
+                Ok(Some(Wound { nemesis: blow.nemesis, part: Part::Clock(moved) }))
+            }
+            Company::Disk if blow.nemesis == Nemesis::SlowDisk => {
+                let slowed = disks::slow(self, blow).await?;
+                Ok(slowed.map(|slowed| Wound { nemesis: blow.nemesis, part: Part::Disk(slowed) }))
+            }
+            Company::Disk => {
+                if disks::fail(self, blow).await? {
+                    self.happened(blow.nemesis);
+                }
+                Ok(None)
             }
             Company::Alone => {
                 self.note("begins", blow.nemesis.name());
@@ -272,7 +293,7 @@ impl Field {
 
     fn wound(&self, nemesis: Nemesis, links: &[Link]) -> anyhow::Result<Wound> {
         let links = links.iter().copied().zip(self.cluster.ruler()?.seen(links)?).collect();
-        Ok(Wound { nemesis, links, clock: None })
+        Ok(Wound { nemesis, part: Part::Links(links) })
     }
 
     /// Lets time pass, and longer where a fault has had no effect yet; does what has to be done
@@ -295,8 +316,8 @@ impl Field {
         if !matches!(wound.nemesis, Nemesis::Reset | Nemesis::Replay) {
             return Ok(());
         }
-        let links = self.cluster.links()?;
-        for (link, _) in &wound.links {
+        let (Part::Links(struck), links) = (&wound.part, self.cluster.links()?) else { return Ok(()) };
+        for (link, _) in struck {
             links.reset(link.from, link.to);
             if wound.nemesis == Nemesis::Replay {
                 // A connection has to end before its bytes can come again. A node that is down
@@ -307,9 +328,9 @@ impl Field {
         Ok(())
     }
 
-    /// Whether all faults of links have done what was wanted of them.
+    /// Whether all faults of links and disks have done what was wanted of them.
     fn have_effect(&self, wounds: &[Wound]) -> anyhow::Result<bool> {
-        for wound in wounds.iter().filter(|wound| wound.clock.is_none()) {
+        for wound in wounds {
             if !self.has_effect(wound)? {
                 return Ok(false);
             }
@@ -317,11 +338,27 @@ impl Field {
         Ok(true)
     }
 
-    /// Whether links have done what was wanted of them.
+    /// Whether links or a disk have done what was wanted of them. A clock shows it later.
     fn has_effect(&self, wound: &Wound) -> anyhow::Result<bool> {
-        let links: Vec<Link> = wound.links.iter().map(|(link, _)| *link).collect();
-        let now = self.cluster.ruler()?.seen(&links)?;
-        Ok(wound.links.iter().zip(now).any(|((_, before), now)| has_effect(wound.nemesis, before, &now)))
+        match &wound.part {
+            Part::Clock(_) => Ok(true),
+            Part::Disk(slowed) => slowed.has_effect(self),
+            Part::Links(struck) => {
+                let links: Vec<Link> = struck.iter().map(|(link, _)| *link).collect();
+                let now = self.cluster.ruler()?.seen(&links)?;
+                Ok(struck.iter().zip(now).any(|((_, before), now)| has_effect(wound.nemesis, before, &now)))
+            }
+        }
+    }
+
+    /// The disks of the nodes.
+    pub(super) fn disks(&self) -> anyhow::Result<&Disks> {
+        self.disks.as_ref().context(NO_DISKS)
+    }
+
+    /// The disks of the nodes, to cut their power.
+    pub(super) fn disks_mut(&mut self) -> anyhow::Result<&mut Disks> {
+        self.disks.as_mut().context(NO_DISKS)
     }
 
     /// Nodes that run, frozen or not.
@@ -373,12 +410,13 @@ fn has_effect(nemesis: Nemesis, before: &Seen, now: &Seen) -> bool {
 /// Whether this fault alone leaves a majority that can go on.
 fn leaves_majority(nemesis: Nemesis) -> bool {
     use Nemesis::{
-        Bridge, ClockDrift, ClockJump, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause,
-        PauseLeader, PowerCut, Transfer,
+        Bridge, Kill, KillLeader, LeaderInMajority, LeaderInMinority, OneWay, Pause, PauseLeader, PowerCut, Transfer,
     };
-    let of_nodes =
-        matches!(nemesis, Kill | KillLeader | Pause | PauseLeader | PowerCut | Transfer | ClockJump | ClockDrift);
-    of_nodes || matches!(nemesis, LeaderInMinority | LeaderInMajority | OneWay | Bridge)
+    match nemesis.company() {
+        Company::Clock | Company::Disk => true,
+        Company::Partition => matches!(nemesis, LeaderInMinority | LeaderInMajority | OneWay | Bridge),
+        _ => matches!(nemesis, Kill | KillLeader | Pause | PauseLeader | PowerCut | Transfer),
+    }
 }
 
 /// The largest minority, with or without one of the nodes, and the rest.

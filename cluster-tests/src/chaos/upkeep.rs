@@ -1,17 +1,20 @@
 //! What operators do to a cluster that works, and a node that comes back too late for the log.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::disks;
 use super::nemesis::Nemesis;
 use super::schedule::Blow;
 use super::strike::Field;
 use crate::client::{ADMIN, basic};
 use crate::cluster::{Cluster, READY_LIMIT};
-use crate::{program, wait};
+use crate::process::headwater_binary;
+use crate::{program, release, wait};
 
 /// A change of members, a run of the scavenge or a backup goes on beside a full load.
 const UPKEEP_LIMIT: Duration = Duration::from_secs(60);
@@ -35,23 +38,45 @@ pub(super) async fn run(field: &mut Field, blow: &Blow) -> anyhow::Result<bool> 
     let nodes = field.cluster.ids();
     let one = nodes[blow.pick as usize % nodes.len()];
     match blow.nemesis {
-        Nemesis::RollingRestart => rolling_restart(&mut field.cluster).await,
+        Nemesis::RollingRestart => rolling_restart(&mut field.cluster, None).await,
         Nemesis::Transfer => transfer(&field.cluster, one).await,
         Nemesis::Lag => lag(field, one).await,
         Nemesis::Wipe => wipe(field, one).await,
         Nemesis::Grow => grow(field).await,
+        Nemesis::Demote => demote(&mut field.cluster, one).await,
+        Nemesis::Upgrade => upgrade(&mut field.cluster).await,
+        Nemesis::BitRot => disks::rot(field, one, blow).await,
         Nemesis::Scavenge => scavenge(&field.cluster, one).await,
         _ => backup(field, one).await,
     }
 }
 
-async fn rolling_restart(cluster: &mut Cluster) -> anyhow::Result<bool> {
+/// All nodes, one after the other; as another program, if there is one.
+async fn rolling_restart(cluster: &mut Cluster, program: Option<&Path>) -> anyhow::Result<bool> {
     for id in cluster.ids() {
         let status = cluster.terminate(id).await?;
         anyhow::ensure!(status.success(), "an ordered shutdown of node {id} ended with {status}");
+        if let Some(program) = program {
+            cluster.set_binary(id, program);
+        }
         cluster.start(id)?;
         cluster.wait_ready(id).await?;
     }
+    Ok(true)
+}
+
+async fn upgrade(cluster: &mut Cluster) -> anyhow::Result<bool> {
+    let Some(last) = release::last()?.program()? else { return Ok(false) };
+    rolling_restart(cluster, Some(&last)).await?;
+    rolling_restart(cluster, Some(&headwater_binary()?)).await
+}
+
+async fn demote(cluster: &mut Cluster, victim: u16) -> anyhow::Result<bool> {
+    let asked = cluster.base(victim);
+    let is = |wanted: bool| move |members: &[(u16, bool)]| members.contains(&(victim, wanted));
+    change(&asked, &["demote", &victim.to_string()], is(false)).await?;
+    cluster.wait_ready(victim).await?;
+    change(&asked, &["promote", &victim.to_string()], is(true)).await?;
     Ok(true)
 }
 

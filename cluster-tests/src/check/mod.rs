@@ -28,6 +28,7 @@ pub mod removals;
 pub mod same_everywhere;
 pub mod secrets;
 pub mod stored;
+pub mod streams;
 pub mod times;
 pub mod versions;
 
@@ -88,7 +89,7 @@ pub fn data(history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
 
 /// Whether a stream keeps all its events, whatever the scavenge does. Streams of the server have
 /// metadata that let their oldest events go.
-fn keeps_all(stream: &str) -> bool {
+pub(crate) fn keeps_all(stream: &str) -> bool {
     !stream.starts_with('$') && !stream.starts_with(removals::PREFIX)
 }
 

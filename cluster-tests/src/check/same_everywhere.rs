@@ -1,4 +1,6 @@
-//! `$all` is the same sequence on all nodes.
+//! `$all` is the same sequence on all nodes, and so is what they show of its effects.
+
+use std::collections::BTreeMap;
 
 use super::Violation;
 use crate::feed::NodeFeed;
@@ -13,6 +15,32 @@ pub fn check(_history: &History, feeds: &[NodeFeed]) -> Vec<Violation> {
         return vec![Violation::new(RULE, "no node was read".to_owned())];
     };
     others.iter().filter_map(|other| difference(first, other)).collect()
+}
+
+/// What a node shows at a path, without its own address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The node that was asked.
+    pub node: u16,
+    /// What it was asked for.
+    pub path: String,
+    /// Status and body.
+    pub text: String,
+}
+
+/// Compares what nodes that have the same log show at the same path.
+pub fn check_documents(documents: &[Document]) -> Vec<Violation> {
+    let mut first: BTreeMap<&str, &Document> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for document in documents {
+        let other: &Document = first.entry(&document.path).or_insert(document);
+        if other.text != document.text {
+            let (Document { node: one, path, .. }, Document { node: two, .. }) = (other, document);
+            let detail = format!("nodes {one} and {two} differ in {path}: {} and {}", other.text, document.text);
+            violations.push(Violation::new(RULE, detail));
+        }
+    }
+    violations
 }
 
 fn difference(first: &NodeFeed, other: &NodeFeed) -> Option<Violation> {
@@ -48,6 +76,18 @@ mod tests {
         let (history, mut feeds) = healthy();
         feeds[1].events.swap(1, 2);
         assert_eq!(check(&history, &feeds).len(), 1);
+    }
+
+    #[test]
+    fn another_document_is_seen() {
+        let documents = |texts: [&str; 3]| {
+            let document =
+                |(node, text): (u16, &str)| Document { node, path: "/users/".to_owned(), text: text.to_owned() };
+            (1..).zip(texts).map(document).collect::<Vec<_>>()
+        };
+        assert!(check_documents(&documents(["a", "a", "a"])).is_empty());
+        assert_eq!(check_documents(&documents(["a", "b", "a"])).len(), 1);
+        assert_eq!(check_documents(&documents(["a", "b", "c"])).len(), 2);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::{Cluster, READY_LIMIT, SHUTDOWN_LIMIT};
 use crate::links::Ruler;
-use crate::process::ServerProcess;
+use crate::process::{EXIT_STORAGE, ServerProcess};
 use crate::running::Running;
 use crate::wait;
 
@@ -180,6 +180,22 @@ impl Cluster {
         let pid = self.take_down(id)?.own_pid();
         self.ended(id, pid);
         Ok(status)
+    }
+
+    /// Waits for a node to end by itself because its disk failed it, or its files are damaged;
+    /// returns what it wrote since its start. `None` if it still runs then.
+    pub async fn ended_for_its_disk(&mut self, id: u16, limit: Duration) -> anyhow::Result<Option<String>> {
+        let status = match self.wait_exit(id, limit).await {
+            Err(_) if self.pid(id).is_ok() && self.exited(id)?.is_none() => return Ok(None),
+            status => status?,
+        };
+        let log = self.last_log(id);
+        let panicked = log.contains("panicked at") || log.contains("panic;");
+        anyhow::ensure!(
+            status.code() == Some(EXIT_STORAGE) && !panicked,
+            "node {id} must end with {EXIT_STORAGE} and without a panic, not with {status}:\n{log}"
+        );
+        Ok(Some(log))
     }
 
     /// Removes everything a stopped node has on disk.

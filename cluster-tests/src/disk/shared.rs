@@ -43,6 +43,8 @@ pub struct Counts {
     pub operations: u64,
     /// Syncs of files and directories.
     pub syncs: u64,
+    /// Those of them that took longer by a [`Fault`].
+    pub slow_syncs: u64,
     /// Requests that met a [`Fault`], or no space.
     pub failed: u64,
 }
@@ -81,6 +83,7 @@ pub(super) struct Shared {
     starts: AtomicU64,
     operations: AtomicU64,
     syncs: AtomicU64,
+    slow_syncs: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -102,6 +105,7 @@ impl Shared {
             starts: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            slow_syncs: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
     }
@@ -176,13 +180,20 @@ impl Shared {
 
     pub(super) fn counts(&self) -> Counts {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts { operations: value(&self.operations), syncs: value(&self.syncs), failed: value(&self.failed) }
+        Counts {
+            operations: value(&self.operations),
+            syncs: value(&self.syncs),
+            slow_syncs: value(&self.slow_syncs),
+            failed: value(&self.failed),
+        }
     }
 
-    /// How much longer syncs take.
+    /// How much longer the sync takes that begins now.
     pub(super) fn sync_delay(&self) -> Duration {
         let delay = |fault: &Fault| if let Fault::SyncTakes(delay) = fault { Some(*delay) } else { None };
-        lock(&self.faults).iter().find_map(delay).unwrap_or_default()
+        let delay = lock(&self.faults).iter().find_map(delay).unwrap_or_default();
+        self.slow_syncs.fetch_add(u64::from(!delay.is_zero()), Ordering::Relaxed);
+        delay
     }
 
     /// What becomes of a sync of this node.

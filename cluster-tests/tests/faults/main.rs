@@ -34,8 +34,5 @@ mod wiped_disk;
 
 use std::time::Duration;
 
-/// Exit code of a node whose disk failed it, or whose files are damaged (sysexits: EX_IOERR).
-const EXIT_STORAGE: i32 = 74;
-
 /// Long enough for a hundred events in a debug build on a busy machine.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(30);

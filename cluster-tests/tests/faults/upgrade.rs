@@ -1,4 +1,4 @@
-//! A cluster of the last release is upgraded node by node while it runs, under load.
+//! A cluster of the first release is upgraded node by node while it runs, under load.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use headwater_cluster_tests::client::ADMIN;
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::process::headwater_binary;
 use headwater_cluster_tests::workload::{Rate, Workload};
-use headwater_cluster_tests::{last_release, scenario, serial, wait};
+use headwater_cluster_tests::{release, scenario, serial, wait};
 use serde_json::Value;
 
 use crate::PROGRESS_LIMIT;
@@ -33,9 +33,9 @@ struct Upgrade {
 }
 
 impl Upgrade {
-    /// Three nodes of the last release under load; `None` where it cannot be built.
+    /// Three nodes of the first release under load; `None` where it cannot be built.
     async fn begin() -> anyhow::Result<Option<Self>> {
-        let Some(old) = last_release::program()? else { return Ok(None) };
+        let Some(old) = release::first()?.program()? else { return Ok(None) };
         // Small snapshots: the versions also send them to each other.
         let extra = ["--snapshot-log-bytes", "300000", "--keep-log-bytes", "100000"];
         let options =
@@ -67,7 +67,7 @@ impl Upgrade {
         self.workload.progress(50, PROGRESS_LIMIT).await
     }
 
-    /// Makes a node lead: a leader of the new version hands over to it, and one of the last release
+    /// Makes a node lead: a leader of the new version hands over to it, and one of the first release
     /// is killed until another one leads.
     async fn let_lead(&mut self, wanted: u16) -> anyhow::Result<()> {
         for _ in 0..MOST_ATTEMPTS {
@@ -93,7 +93,7 @@ impl Upgrade {
     }
 
     /// The versions of the programs of the members, as a node of the new version sees them; `null`
-    /// for the last release, which does not tell.
+    /// for the first release, which does not tell.
     async fn programs(&self, asked: u16) -> anyhow::Result<Vec<Value>> {
         let status = self.status(asked).await?;
         Ok(status["members"].as_array().context("no members")?.iter().map(|member| member["version"].clone()).collect())
@@ -125,7 +125,7 @@ impl Upgrade {
         Ok(())
     }
 
-    /// A program of the last release refuses the data of a node, and changes nothing.
+    /// A program of the first release refuses the data of a node, and changes nothing.
     async fn old_program_refuses(&mut self, id: u16) -> anyhow::Result<()> {
         let status = self.cluster.terminate(id).await?;
         anyhow::ensure!(status.success(), "node {id} ended with {status}");
@@ -143,7 +143,7 @@ impl Upgrade {
         self.workload.progress(50, PROGRESS_LIMIT).await
     }
 
-    /// An empty disk is not taken in while a program of the last release runs on it.
+    /// An empty disk is not taken in while a program of the first release runs on it.
     async fn old_program_is_not_taken_in(&mut self, id: u16) -> anyhow::Result<()> {
         self.cluster.kill(id).await?;
         self.workload.recorder().fault(format!("disk of node {id} lost"));
@@ -167,7 +167,7 @@ impl Upgrade {
 const MOST_ATTEMPTS: u32 = 50;
 
 #[tokio::test]
-async fn a_rolling_upgrade_from_the_last_release_and_back_loses_nothing() -> anyhow::Result<()> {
+async fn a_rolling_upgrade_from_the_first_release_and_back_loses_nothing() -> anyhow::Result<()> {
     let _turn = serial::my_turn()?;
     let Some(mut upgrade) = Upgrade::begin().await? else { return Ok(()) };
     let (old, new) = (upgrade.old.clone(), upgrade.new.clone());
@@ -184,7 +184,7 @@ async fn a_rolling_upgrade_from_the_last_release_and_back_loses_nothing() -> any
     upgrade.exchange(2, &new).await?;
     upgrade.gate_is_closed(2, &["server 3 knows none beyond 1"]).await?;
     // What the version adds is refused, with the name of the node that is too old. (A leader of the
-    // last release knows nothing of it.)
+    // first release knows nothing of it.)
     upgrade.let_lead(2).await?;
     let refused = run(&["cluster", "remove", "2", "--url", &upgrade.cluster.base(1), "--user", ADMIN.0]).await?;
     let said_no = String::from_utf8_lossy(&refused.stderr).into_owned();

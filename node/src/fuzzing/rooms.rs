@@ -11,7 +11,7 @@ use crate::event::list_check::{check_acl, check_beside, check_resembling_setting
 use crate::event::metadata::{DefaultAcls, document_of, soft_delete_document, with_truncate_before};
 use crate::event::{StreamMetadata, id_retention};
 use crate::ndjson::{self, Line};
-use crate::record_files;
+use crate::{files, record_files};
 
 /// Metadata of a stream, or the document of default access lists.
 pub(super) fn stream_metadata(document: &[u8]) -> Option<()> {
@@ -174,10 +174,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Self {
-        // In memory where that is known: every input writes files.
-        let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let path = parent.join(format!("headwater-fuzzing-{}", uuid::Uuid::new_v4()));
+        // Every input writes files.
+        let path = files::quickest_directory().join(format!("headwater-fuzzing-{}", uuid::Uuid::new_v4()));
         if let Err(error) = fs::create_dir_all(&path) {
             panic!("{}: {error}", path.display());
         }

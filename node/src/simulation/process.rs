@@ -5,7 +5,7 @@
 //! does to its process, the others go on.
 
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::entropy;
 use super::flaw::{FLAWS, Flaw};
 use super::world::World;
 use crate::deliberate::{self, Fault};
-use crate::fatal;
+use crate::{fatal, files};
 
 /// A simulation takes seconds; this one hangs.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -78,10 +78,8 @@ const BROKEN: &str = "broken by the simulation: ";
 
 /// Runs the simulation of a seed in a process of its own.
 pub(super) fn simulate(seed: u64, options: &Options) -> Report {
-    // In memory where there is such a place: a sync of a real disk takes as long as a second of
-    // simulated time.
-    let memory = Path::new("/dev/shm");
-    let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    // A sync of a real disk takes as long as a second of simulated time.
+    let root = tempfile::tempdir_in(files::quickest_directory()).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "simulation::tests::one_seed", "--ignored", "--nocapture"]);
     child.env("TMPDIR", root.path()).env(SEED, seed.to_string());

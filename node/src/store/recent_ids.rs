@@ -19,6 +19,7 @@ use super::id_filter::IdFilter;
 use super::options::{EVENT, EVENT_ID, STREAM, SYSTEM};
 use super::system_row::{self, Counters};
 use super::{ReadError, event_id_row, event_row, stream_row};
+use crate::deliberate::{self, Fault};
 use crate::event::{EventNumber, MAX_NUMBER, Position};
 
 /// Ids kept in memory, not counting those of one more chunk: few enough to stay in the caches of a
@@ -136,6 +137,9 @@ impl RecentIds {
         rows.sort_unstable();
         let family = generation.family(EVENT_ID);
         for (stream, id, number) in rows {
+            if deliberate::now_and_then(Fault::LoseIdRow) {
+                continue;
+            }
             batch.put_cf(family, event_id_row::key(stream, Uuid::from_u128(id)), event_id_row::value(number));
         }
         batch.put_cf(generation.family(SYSTEM), system_row::IDS_BEFORE, next_position.to_be_bytes());

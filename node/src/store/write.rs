@@ -285,7 +285,9 @@ impl<'writer> Chunk<'writer> {
         let event_type = self.events.last().map_or("", |event| &event.event_type);
         // The row of the event is still in the buffer.
         let row = IndexValue::new(position, self.buffer.len(), Heading { time, event_type });
-        self.batch.put_cf(self.generation.family(options::INDEX), index_row::key(id, number), row);
+        if !deliberate::now_and_then(Fault::LoseIndexRow) {
+            self.batch.put_cf(self.generation.family(options::INDEX), index_row::key(id, number), row);
+        }
         if is_first_use {
             // The first commit of an id wins (contract/streams 6.7).
             self.event_ids.insert((id, event_id), number);

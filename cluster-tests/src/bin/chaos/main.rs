@@ -15,7 +15,7 @@ use headwater_cluster_tests::chaos::{
 };
 use headwater_cluster_tests::namespaces::{self, Group};
 use headwater_cluster_tests::readers::Load;
-use headwater_cluster_tests::{clock, serial};
+use headwater_cluster_tests::{clock, release, serial};
 
 /// Strikes a cluster of Headwater nodes with faults under load and judges what it did.
 #[derive(Debug, Parser)]
@@ -213,6 +213,9 @@ fn lacking() -> Vec<Lack> {
     }
     if let Some(why) = why_no_power_cuts() {
         lacking.push((why, Nemesis::needs_disks));
+    }
+    if let Some(why) = release::last().ok().and_then(release::Release::why_not) {
+        lacking.push((why, Nemesis::needs_last_release));
     }
     lacking
 }
