@@ -26,8 +26,14 @@ fn refused(answer: &Answer) -> String {
     answer.reason.clone().unwrap_or_default()
 }
 
+/// What a node says of its cluster, once there is a leader to ask: a change of members, or a slow
+/// disk, may leave none for a moment.
 fn overview(base: &str) -> Value {
-    let answer = send(base, "GET", "", "");
+    let mut answer = send(base, "GET", "", "");
+    block_until("the cluster has a leader", || {
+        answer = send(base, "GET", "", "");
+        answer.status != 503
+    });
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
 }
