@@ -119,6 +119,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "descriptors",
             "metrics",
             "fatal",
+            "files",
             "trace",
             "deliberate",
             "threads",

@@ -1,4 +1,5 @@
-//! Disks that are slow, full, or cannot sync or read; and files of a stopped node that have changed.
+//! Disks that are slow, full, or cannot sync or read; and files of a stopped node that have
+//! changed.
 //!
 //! A node whose disk fails it has to end with the exit code for that. Then its disk is good again
 //! and has what was synced, or by a seed some of the rest, and the node comes back with the others.

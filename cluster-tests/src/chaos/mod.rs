@@ -2,9 +2,10 @@
 //! decides, healed, read and judged.
 //!
 //! A run has phases: bootstrap, load with faults, heal (every node has to be ready and to take
-//! writes within a limit), final reads on every node, files of the stopped nodes, check. It leaves a
-//! directory with `history.jsonl` (every write with its attempts), `nemesis.jsonl` (every fault), the
-//! logs of the nodes and `verdict.json`. docs/correctness.md says how to use it and what it proves.
+//! writes within a limit), final reads on every node, files of the stopped nodes, check. It leaves
+//! a directory with `history.jsonl` (every write with its attempts), `nemesis.jsonl` (every fault),
+//! the logs of the nodes and `verdict.json`. docs/correctness.md says how to use it and what it
+//! proves.
 
 mod artefacts;
 mod clocks;

@@ -67,8 +67,8 @@ impl Upgrade {
         self.workload.progress(50, PROGRESS_LIMIT).await
     }
 
-    /// Makes a node lead: a leader of the new version hands over to it, and one of the first release
-    /// is killed until another one leads.
+    /// Makes a node lead: a leader of the new version hands over to it, and one of the first
+    /// release is killed until another one leads.
     async fn let_lead(&mut self, wanted: u16) -> anyhow::Result<()> {
         for _ in 0..MOST_ATTEMPTS {
             let leader = self.cluster.leader().await?;
