@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use procfs::process::{FDTarget, Process};
 
-/// The kernel lists sockets while they change: one that was missed is there at the next look.
-const LOOKS: u32 = 5;
+/// The kernel lists sockets, and files of a process, while they change: one that was missed is there
+/// at a later look.
+const LOOKS: u32 = 50;
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Processes of nodes.
 #[derive(Debug, Default)]
