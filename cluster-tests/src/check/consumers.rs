@@ -21,6 +21,7 @@ pub fn check(seen: &Observations) -> Vec<Violation> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::consumers::{Books, Fault, Settled};
@@ -65,7 +66,7 @@ mod tests {
         let again = |books: &Books| {
             books.got(1, Instant::now(), &[0]);
             books.settle(0, Settled::Acknowledged, Instant::now());
-            books.got(2, Instant::now() + std::time::Duration::from_millis(1), &[0]);
+            books.got(2, Instant::now() + Duration::from_millis(1), &[0]);
         };
         assert_eq!(judge(1, again), 1);
         let after_fault = |books: &Books| {
@@ -73,6 +74,14 @@ mod tests {
             again(books);
         };
         assert_eq!(judge(1, after_fault), 0);
+        let after_change = |from: Duration| {
+            move |books: &Books| {
+                again(books);
+                books.leader_changed(Instant::now() + from, Instant::now() + Duration::from_secs(60));
+            }
+        };
+        assert_eq!(judge(1, after_change(Duration::ZERO)), 0);
+        assert_eq!(judge(1, after_change(Duration::from_secs(30))), 1);
     }
 
     #[test]

@@ -58,6 +58,8 @@ struct Inner {
     /// Messages that a consumer has tried to settle, answered or not.
     tried: BTreeSet<u64>,
     faults: Vec<Fault>,
+    /// From when to when leaders have changed, for whatever reason.
+    changes: Vec<(Instant, Instant)>,
     /// What was new to everybody and came out of order.
     disorder: Vec<String>,
 }
@@ -91,6 +93,12 @@ impl Books {
     /// What was settled about that time may be lost.
     pub fn fault(&self, fault: Fault) {
         self.inner().faults.push(fault);
+    }
+
+    /// Another node leads than before: what was settled about that time may be lost, too. On a
+    /// machine that is busy enough that happens without a fault of a test.
+    pub fn leader_changed(&self, from: Instant, until: Instant) {
+        self.inner().changes.push((from, until));
     }
 
     /// How many messages were settled.
@@ -163,12 +171,16 @@ impl Inner {
 
     /// Whether what was settled at that time may have been lost by a fault.
     fn may_be_lost(&self, answered: Instant) -> bool {
+        let is_within = |from: Instant, until: Instant| answered + UNSTORED >= from && answered <= until;
+        if self.changes.iter().any(|(from, until)| is_within(*from, *until)) {
+            return true;
+        }
         let mut begun = None;
         for fault in &self.faults {
             match begun {
                 None if fault.begins => begun = Some(fault.at),
                 Some(from) if !fault.begins => {
-                    if answered + UNSTORED >= from && answered <= fault.at {
+                    if is_within(from, fault.at) {
                         return true;
                     }
                     begun = None;

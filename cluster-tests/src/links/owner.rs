@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use procfs::process::{FDTarget, Process};
 
-/// The kernel lists sockets, and files of a process, while they change: one that was missed is there
-/// at a later look.
+/// The kernel lists sockets, and files of a process, while they change: one that was missed is
+/// there at a later look.
 const LOOKS: u32 = 50;
 
 /// Between two looks.

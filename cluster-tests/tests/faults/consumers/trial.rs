@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use headwater_cluster_tests::client::{ADMIN, Client, basic};
 use headwater_cluster_tests::cluster::{Cluster, Liveness, Options};
-use headwater_cluster_tests::consumers::{Books, Consumer};
+use headwater_cluster_tests::consumers::{Books, Consumer, IN_TIME};
 use headwater_cluster_tests::{check, wait};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -32,6 +32,9 @@ const SETTINGS: &str = r#"{"messageTimeoutMilliseconds":2000,"maxRetryCount":3,"
 /// Lines of the logs that these faults cause. A leader that was cut off does not know it yet when
 /// a scavenge is due.
 const EXPECTED_LINES: [&str; 2] = ["is taken up anew", "the scavenge that is due was not started"];
+
+/// Between two looks for the leader.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
 /// What is at work.
 pub(super) struct Trial {
@@ -80,6 +83,7 @@ impl Trial {
             };
             consumers.spawn(consumer.run(stop.clone()));
         }
+        consumers.spawn(watch_leaders(cluster.client().clone(), bases, Arc::clone(&books), Arc::clone(&stop)));
         Ok(Self { cluster, books, calm, stop, stop_writer, avoided, stored, writer, consumers })
     }
 
@@ -167,6 +171,30 @@ async fn append(writer: Writer) -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         stored.fetch_add(1, Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+/// Notes when another node leads, until it is stopped.
+async fn watch_leaders(
+    client: Client,
+    bases: Vec<String>,
+    books: Arc<Books>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let mut seen: Option<(&String, Instant)> = None;
+    while !stop.load(Ordering::SeqCst) {
+        for base in &bases {
+            let asked = Instant::now();
+            if !client.state(base).await.is_ok_and(|state| state == "master") {
+                continue;
+            }
+            if let Some((_, before)) = seen.filter(|(last, _)| *last != base) {
+                books.leader_changed(before, Instant::now() + IN_TIME);
+            }
+            seen = Some((base, asked));
+        }
+        tokio::time::sleep(LOOK_PERIOD).await;
     }
     Ok(())
 }
