@@ -17,6 +17,9 @@ const BLOCK_BYTES: usize = 32 << 10;
 /// Length of the header without the number of the file.
 const HEADER_BYTES: usize = 7;
 
+/// The same with it.
+const NUMBERED_HEADER_BYTES: usize = HEADER_BYTES + 4;
+
 /// Kinds of parts that have the number of their file.
 const NUMBERED_KINDS: [u8; 6] = [5, 6, 7, 8, 11, 131];
 
@@ -102,7 +105,8 @@ enum Part {
 /// The part at `at`, in a file whose number is `number` if its parts have it.
 fn part_at(bytes: &[u8], at: usize, number: Option<u32>) -> Part {
     let left_in_block = BLOCK_BYTES - at % BLOCK_BYTES;
-    if left_in_block < HEADER_BYTES {
+    let is_blank = || bytes.get(at..at + left_in_block).is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
+    if left_in_block < HEADER_BYTES || (number.is_some() && left_in_block < NUMBERED_HEADER_BYTES && is_blank()) {
         return Part::Padding;
     }
     let Some(header) = bytes.get(at..at + HEADER_BYTES) else { return Part::CutOff };
@@ -111,7 +115,7 @@ fn part_at(bytes: &[u8], at: usize, number: Option<u32>) -> Part {
         return Part::Foreign;
     }
     let is_numbered = NUMBERED_KINDS.contains(&kind);
-    let header_bytes = if is_numbered { HEADER_BYTES + 4 } else { HEADER_BYTES };
+    let header_bytes = if is_numbered { NUMBERED_HEADER_BYTES } else { HEADER_BYTES };
     if header_bytes + length > left_in_block {
         return Part::Wrong;
     }
@@ -194,6 +198,20 @@ mod tests {
             }
         }
         bytes
+    }
+
+    #[test]
+    fn a_block_without_room_for_a_header_with_a_number_is_padded() {
+        for left in 1..NUMBERED_HEADER_BYTES {
+            let fill = BLOCK_BYTES - NUMBERED_HEADER_BYTES - left;
+            let mut bytes = part(5, Some(9), &vec![7; fill]);
+            bytes.extend(vec![0; left]);
+            bytes.extend(part(5, Some(9), b"next"));
+            assert_eq!(first_wrong(&bytes, Some(9)), None, "{left} bytes left");
+            // What is damaged there is no padding, where there is room for any header.
+            bytes[BLOCK_BYTES - left] = 1;
+            assert_eq!(first_wrong(&bytes, Some(9)).is_some(), left >= HEADER_BYTES, "{left} bytes left");
+        }
     }
 
     #[test]
