@@ -32,8 +32,8 @@ cluster-tls: system ## The same with TLS for clients and between nodes, certific
 	@$(RELEASE)
 	@scripts/run-cluster tls
 
-# Needs no network, no root and no other service, and installs nothing. (Some tests call
-# curl and python3.)
+# Needs no network, no root and no other service, and installs nothing. (Some tests call curl and
+# python3.)
 check: fmt-check lint unit ## Format, lint, unit and API tests: what every change must pass, in minutes
 
 test: system check slow deny conformance openapi clients deployment faults chaos-smoke hostile-short compose-test ## Everything that must pass; installs what it needs

@@ -30,8 +30,14 @@ const END_LIMIT: Duration = Duration::from_secs(20);
 /// Events per page when the log of a node with a changed byte is read.
 const PAGE: usize = 512;
 
-/// Log lines that disks provoke, which fail, or whose bytes have changed.
-pub(super) const PROVOKED: [&str; 3] = ["ERROR*fatal", "RocksDB:*", "WARN*the snapshot was not sent"];
+/// Log lines that a kind of fault provokes on the node whose disk it strikes.
+pub(super) fn provoked(nemesis: Nemesis) -> &'static [&'static str] {
+    match nemesis {
+        Nemesis::SyncError | Nemesis::ReadError => &["ERROR*fatal*Input/output error", "RocksDB:*Input/output error"],
+        Nemesis::FullDisk => &["ERROR*fatal*No space left", "RocksDB:*No space left"],
+        _ => &[],
+    }
+}
 
 /// A disk that is slow.
 pub(super) struct Slowed {
@@ -69,7 +75,9 @@ pub(super) async fn fail(field: &mut Field, blow: &Blow) -> anyhow::Result<bool>
         _ => disk.leave_free(LEFT_FREE_BYTES),
     }
     if field.cluster.ended_for_its_disk(node, END_LIMIT).await?.is_none() {
-        // Cut off or without load, it may not have asked its disk for anything.
+        // Cut off or without load, it may not have asked its disk for anything, and must not do so
+        // just when it is wanted again.
+        field.disks()?.heal();
         return Ok(false);
     }
     field.disks_mut()?.restart(node, power::left(blow, node))?;
@@ -89,6 +97,7 @@ pub(super) async fn rot(field: &mut Field, node: u16, blow: &Blow) -> anyhow::Re
     field.cluster.start(node)?;
     let refused = refuses(&mut field.cluster, node, &file).await?;
     field.note(blow.nemesis.name(), &format!("node {node}, byte {offset} of {}, refused {refused}", file.display()));
+    field.damaged.push(field.cluster.last_log_name(node));
     let cluster = &mut field.cluster;
     if !refused {
         cluster.kill(node).await?;

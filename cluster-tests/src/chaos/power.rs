@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::nemesis::Nemesis;
 use super::schedule::Blow;
-use super::strike::Field;
+use super::strike::{Field, NO_DISKS};
 use super::upkeep;
 use crate::disk::{Fault, Left};
 use crate::power::Disks;
@@ -35,7 +35,7 @@ pub(super) async fn cut(field: &mut Field, blow: &Blow) -> anyhow::Result<bool> 
     let running = field.running();
     let leader = upkeep::leader(&field.cluster, &field.free()).await;
     let victims = victims(&running, leader, field.cluster.ids().len(), blow);
-    let disks = field.disks.as_mut().context("the nodes have no disks of the suite")?;
+    let disks = field.disks.as_mut().context(NO_DISKS)?;
     let sync_ms = |id: u16| (blow.pick >> (9 * id)) % LONGEST_SYNC_MS;
     for id in &running {
         let longer = Fault::SyncTakes(Duration::from_millis(sync_ms(*id)));

@@ -265,7 +265,9 @@ async fn judge(
     verdict.violations.extend(check::availability::check(history, RESUME_LIMIT));
     verdict.violations.extend(check::deadlines::check(history));
     verdict.recovery = Recovery::of(history, &field.cluster.ids());
-    verdict.violations.extend(check::logs::check(&field.cluster.logs()?, &provoked(request))?);
+    let mut logs = field.cluster.logs()?;
+    logs.retain(|(name, _)| !field.damaged.contains(name));
+    verdict.violations.extend(check::logs::check(&logs, &provoked(request))?);
     verdict.struck = field.struck().clone();
     verdict.doubt_what_did_not_happen(&request.nemeses);
     doubt_what_was_not_read(verdict, request, seen);
@@ -285,9 +287,7 @@ fn provoked(request: &Request) -> Vec<&'static str> {
     if request.nemeses.iter().any(|nemesis| nemesis.moves_clocks()) {
         lines.extend(clocks::PROVOKED);
     }
-    if request.nemeses.iter().any(|nemesis| nemesis.needs_disks() || *nemesis == Nemesis::BitRot) {
-        lines.extend(disks::PROVOKED);
-    }
+    lines.extend(request.nemeses.iter().copied().flat_map(disks::provoked));
     if request.mode.name() != ModeName::Process {
         lines.extend(PROVOKED_BY_ADDRESSES);
     }
@@ -320,6 +320,9 @@ async fn look_at_the_rest(
     }
     let pages = last_reads::streams(&field.cluster, feeds).await?;
     verdict.reads.insert("both ends of streams", pages.len());
+    if pages.is_empty() {
+        verdict.doubts.push("no stream was read from both ends".to_owned());
+    }
     verdict.violations.extend(check::streams::check(&pages, feeds));
     let documents = last_reads::documents(&field.cluster, feeds).await?;
     verdict.reads.insert("documents", documents.len());

@@ -33,7 +33,8 @@ const LOST_PERCENT: std::ops::RangeInclusive<u64> = 5..=30;
 /// Longest delay of a link: some heartbeats, and less than an election.
 const LONGEST_DELAY_MS: u64 = 120;
 
-const NO_DISKS: &str = "the nodes have no disks of the suite";
+/// Where a run has no [`Disks`].
+pub(super) const NO_DISKS: &str = "the nodes have no disks of the suite";
 
 /// What became of the faults of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub(super) struct Field {
     struck: BTreeMap<Nemesis, Struck>,
     /// Backups so far.
     pub(super) backups: u32,
+    /// Logs of nodes that were started with a changed byte: their complaints are wanted.
+    pub(super) damaged: Vec<String>,
 }
 
 /// A fault that is in force.
@@ -80,7 +83,18 @@ enum Part {
 impl Field {
     pub(super) fn new(cluster: Cluster, disks: Option<Disks>, recorder: Recorder, log: NemesisLog) -> Self {
         let (down, paused) = Default::default();
-        Self { cluster, disks, recorder, log, down, paused, late: None, struck: BTreeMap::new(), backups: 0 }
+        Self {
+            cluster,
+            disks,
+            recorder,
+            log,
+            down,
+            paused,
+            late: None,
+            struck: BTreeMap::new(),
+            backups: 0,
+            damaged: Vec::new(),
+        }
     }
 
     /// How often each kind was tried and has happened.

@@ -286,6 +286,12 @@ impl Cluster {
         self.node(id).logs.last().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
     }
 
+    /// Name of that file, as [`Self::logs`] has it.
+    pub fn last_log_name(&self, id: u16) -> String {
+        let name = self.node(id).logs.last().and_then(|path| path.file_name());
+        name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// Everything every node has logged: file name and text.
     pub fn logs(&self) -> anyhow::Result<Vec<(String, String)>> {
         let contained = self.nodes.iter().filter_map(|node| Some((node.id, node.container.as_ref()?)));
