@@ -34,7 +34,9 @@ const PAGE: usize = 512;
 pub(super) fn provoked(nemesis: Nemesis) -> &'static [&'static str] {
     match nemesis {
         Nemesis::SyncError | Nemesis::ReadError => &["ERROR*fatal*Input/output error", "RocksDB:*Input/output error"],
-        Nemesis::FullDisk => &["ERROR*fatal*No space left", "RocksDB:*No space left"],
+        Nemesis::FullDisk => {
+            &["ERROR*fatal*No space left", "RocksDB:*No space left", "RocksDB:*free space*is less than"]
+        }
         _ => &[],
     }
 }
