@@ -6,7 +6,7 @@ use headwater_cluster_tests::client::ATOM_JSON;
 use headwater_cluster_tests::cluster::{Cluster, Options};
 use headwater_cluster_tests::history::{Answer, Recorder, SentEvent};
 use headwater_cluster_tests::workload::{Rate, Workload};
-use headwater_cluster_tests::{check, feed, serial, wait};
+use headwater_cluster_tests::{check, feed, serial, usage, wait};
 
 use crate::PROGRESS_LIMIT;
 
@@ -20,6 +20,40 @@ const LEADER_LOST_LIMIT: Duration = Duration::from_secs(10);
 /// Within this an answer must come: the node's deadline and the wait for a leader, and slack for a
 /// busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
+
+/// For so long the processor time of a node is counted.
+const RESTS: Duration = Duration::from_secs(5);
+
+/// The part of that time which a debug build needs at most that tries to reach two nodes now and
+/// then. Trying without a pause takes all of it.
+const BUSY_PART: u32 = 3;
+
+/// Connections that are refused at once cost no time by themselves.
+#[tokio::test]
+async fn a_leader_whose_followers_are_gone_tries_now_and_then_and_rests() -> anyhow::Result<()> {
+    let _turn = serial::my_turn()?;
+    let mut cluster = Cluster::started(3, Options::default()).await?;
+    let leader = cluster.leader().await?;
+    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+        cluster.kill(id).await?;
+    }
+    let (base, pid) = (cluster.base(leader), cluster.pid(leader)?);
+    // What it cannot replicate.
+    let event = SentEvent {
+        id: uuid::Uuid::new_v4().to_string(),
+        event_type: "probe".to_owned(),
+        stored_data: "{}".to_owned(),
+    };
+    let answer = cluster.client().append(&base, "probe", -2, &[event]).await;
+    anyhow::ensure!(!matches!(answer, Answer::Acknowledged { .. }), "{answer:?}");
+    let before = usage::cpu_time(pid)?;
+    tokio::time::sleep(RESTS).await;
+    let worked = usage::cpu_time(pid)? - before;
+    anyhow::ensure!(worked < RESTS / BUSY_PART, "it worked for {worked:?} of {RESTS:?}");
+    cluster.start_all()?;
+    cluster.wait_all_ready().await?;
+    cluster.passed()
+}
 
 #[tokio::test]
 async fn without_a_quorum_no_write_is_acknowledged_and_a_retry_is_exact() -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -219,6 +219,13 @@ impl<C: PeerChannel> NetStreamAppend<TypeConfig> for PeerClient<C> {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // openraft waits after failures before it has a request, and not before it opens a
+            // stream: without one, a peer that refuses connections would be called again at once.
+            let mut input = input.peekable();
+            if Pin::new(&mut input).peek().await.is_none() {
+                let nothing: BoxStream<'s, _> = Box::pin(futures::stream::empty());
+                return Ok(nothing);
+            }
             let (mut client, request) = self.prepare(input.map(wire::append_request_to_message))?;
             let opening = tokio::time::timeout(OPEN_STREAM_TIMEOUT, client.append(request));
             let answers = match opening.await {
