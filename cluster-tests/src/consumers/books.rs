@@ -49,14 +49,40 @@ pub struct Books {
     inner: Mutex<Inner>,
 }
 
+/// What a consumer asks for about messages that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// They are settled for good.
+    Settle(Settled),
+    /// They are to come again.
+    Retry,
+}
+
+/// A request about messages that a consumer has.
+#[derive(Debug)]
+struct Attempt {
+    consumer: u64,
+    numbers: Vec<u64>,
+    wish: Wish,
+    sent: Instant,
+    /// When it was accepted. Otherwise it may still be under way: a link that is cut holds what
+    /// was sent until it heals.
+    accepted: Option<Instant>,
+    /// It was accepted while the messages were certainly out.
+    in_time: bool,
+}
+
+/// An attempt in the books of its consumer.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptId(usize);
+
 #[derive(Debug, Default)]
 struct Inner {
     /// Number, consumer, and when it asked.
     got: Vec<(u64, u64, Instant)>,
     /// How each message was settled, and when that was answered, for the first time.
     settled: BTreeMap<u64, (Settled, Instant)>,
-    /// Messages that a consumer has tried to settle, answered or not.
-    tried: BTreeSet<u64>,
+    attempts: Vec<Attempt>,
     faults: Vec<Fault>,
     /// From when to when leaders have changed, for whatever reason.
     changes: Vec<(Instant, Instant)>,
@@ -80,14 +106,25 @@ impl Books {
         inner.got.extend(numbers.iter().map(|number| (*number, consumer, asked)));
     }
 
-    /// A consumer is about to settle these messages for good.
-    pub fn tries(&self, numbers: impl IntoIterator<Item = u64>) {
-        self.inner().tried.extend(numbers);
+    /// A consumer is about to ask for this.
+    pub fn tries(&self, consumer: u64, wish: Wish, numbers: impl IntoIterator<Item = u64>) -> AttemptId {
+        let numbers = numbers.into_iter().collect();
+        let attempts = &mut self.inner().attempts;
+        attempts.push(Attempt { consumer, numbers, wish, sent: Instant::now(), accepted: None, in_time: false });
+        AttemptId(attempts.len() - 1)
     }
 
-    /// A message was settled, and the answer came at that time.
-    pub fn settle(&self, number: u64, settled: Settled, answered: Instant) {
-        self.inner().settled.entry(number).or_insert((settled, answered));
+    /// An attempt was accepted at that time, while the messages were certainly out if `in_time`:
+    /// what comes when the time of a message is up is ignored (contract/services 3.6).
+    pub fn accepted(&self, attempt: AttemptId, at: Instant, in_time: bool) {
+        let inner = &mut *self.inner();
+        let attempt = &mut inner.attempts[attempt.0];
+        (attempt.accepted, attempt.in_time) = (Some(at), in_time);
+        if let (Wish::Settle(settled), true) = (attempt.wish, in_time) {
+            for number in &attempt.numbers {
+                inner.settled.entry(*number).or_insert((settled, at));
+            }
+        }
     }
 
     /// What was settled about that time may be lost.
@@ -115,24 +152,29 @@ impl Books {
         faults.extend((0..stored).filter(|number| !got.contains(number)).map(|number| format!("nobody got {number}")));
         faults.extend(got.range(stored..).map(|number| format!("{number} was delivered and never stored")));
         let distinct: BTreeSet<u64> = parked.iter().copied().collect();
-        let is_left = |number: &&u64| **number < stored && !inner.tried.contains(number) && !distinct.contains(number);
+        let tried = inner.attempted(|attempt| attempt.wish != Wish::Retry);
+        let is_left = |number: &&u64| **number < stored && !tried.contains(number) && !distinct.contains(number);
         faults
             .extend(got.iter().filter(is_left).map(|number| format!("{number} was not settled and never came again")));
         if distinct.len() != parked.len() {
             faults.push(format!("some messages are parked twice: {parked:?}"));
         }
         for (number, (settled, answered)) in &inner.settled {
-            if *settled == Settled::Parked && !distinct.contains(number) && !inner.may_be_lost(*answered) {
-                faults.push(format!("{number} was to be parked, and is not"));
+            let is_missing = *settled == Settled::Parked && !distinct.contains(number);
+            if is_missing && !inner.may_be_lost(*answered) && !inner.was_disturbed(*number, *answered, |_| true) {
+                faults.push(format!("{number} was to be parked, and is not: {}", inner.history(*number, ended)));
             }
         }
         for (number, consumer, asked) in &inner.got {
             let Some((settled, answered)) = inner.settled_before(*number, *asked) else { continue };
-            if !inner.may_be_lost(answered) {
+            if !inner.may_be_lost(answered)
+                && !inner.was_disturbed(*number, answered, |attempt| attempt.wish == Wish::Retry)
+            {
                 faults.push(format!(
-                    "{number} was {settled:?} {:?} before the end, and consumer {consumer} got it again {:?} later",
+                    "{number} was {settled:?} {:?} before the end, and consumer {consumer} got it again {:?} later: {}",
                     ended.duration_since(answered),
                     asked.duration_since(answered),
+                    inner.history(*number, ended),
                 ));
             }
         }
@@ -164,6 +206,34 @@ impl Books {
 }
 
 impl Inner {
+    /// Messages of some attempts.
+    fn attempted(&self, of: impl Fn(&Attempt) -> bool) -> BTreeSet<u64> {
+        self.attempts.iter().filter(|attempt| of(attempt)).flat_map(|attempt| &attempt.numbers).copied().collect()
+    }
+
+    /// Whether a consumer that may not have had a message any more asked for something before it was
+    /// settled. The message may have left the hands of whoever had it then, so that its settling
+    /// was ignored.
+    fn was_disturbed(&self, number: u64, settled: Instant, of: impl Fn(&Attempt) -> bool) -> bool {
+        let is_late = |attempt: &&Attempt| !attempt.in_time && attempt.sent < settled && of(attempt);
+        self.attempts.iter().filter(is_late).any(|attempt| attempt.numbers.contains(&number))
+    }
+
+    /// What happened to a message, with seconds before the end.
+    fn history(&self, number: u64, ended: Instant) -> String {
+        let ago = |at: Instant| ended.saturating_duration_since(at).as_secs_f64();
+        let got = self.got.iter().filter(|(of, ..)| *of == number);
+        let got = got.map(|(_, consumer, asked)| (*asked, format!("to {consumer} at -{:.3}", ago(*asked))));
+        let attempts = self.attempts.iter().filter(|attempt| attempt.numbers.contains(&number));
+        let attempts = attempts.map(|Attempt { consumer, wish, sent, accepted, .. }| {
+            let answer = accepted.map_or("no answer".to_owned(), |at| format!("accepted at -{:.3}", ago(at)));
+            (*sent, format!("{wish:?} of {consumer} at -{:.3}, {answer}", ago(*sent)))
+        });
+        let mut all: Vec<(Instant, String)> = got.chain(attempts).collect();
+        all.sort();
+        all.into_iter().map(|(_, what)| what).collect::<Vec<_>>().join("; ")
+    }
+
     /// How a message was settled, and when, if that was before this time.
     fn settled_before(&self, number: u64, asked: Instant) -> Option<(Settled, Instant)> {
         self.settled.get(&number).copied().filter(|(_, answered)| *answered < asked)

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::books::{Books, Settled};
+use super::books::{Books, Settled, Wish};
 use crate::client::{ADMIN, Client, basic};
 use crate::cluster::Liveness;
 
@@ -113,26 +113,19 @@ impl Consumer {
             }
         }
         let fates = [
-            ("ack", "", Some(Settled::Acknowledged)),
-            ("nack", "&action=retry", None),
-            ("nack", "&action=park", Some(Settled::Parked)),
-            ("nack", "&action=skip", Some(Settled::Skipped)),
+            ("ack", "", Wish::Settle(Settled::Acknowledged)),
+            ("nack", "&action=retry", Wish::Retry),
+            ("nack", "&action=park", Wish::Settle(Settled::Parked)),
+            ("nack", "&action=skip", Wish::Settle(Settled::Skipped)),
         ];
-        for ((verb, action, settled), messages) in fates.into_iter().zip(by_fate) {
-            if settled.is_some() {
-                self.books.tries(messages.iter().map(|message| message.number));
+        for ((verb, action, wish), messages) in fates.into_iter().zip(by_fate) {
+            if messages.is_empty() {
+                continue;
             }
-            if !messages.is_empty() && self.says(verb, action, &messages).await? {
+            let attempt = self.books.tries(self.name, wish, messages.iter().map(|message| message.number));
+            if self.says(verb, action, &messages).await? {
                 let answered = Instant::now();
-                // What comes when the time of a message is up is ignored (contract/services 3.6).
-                if answered.duration_since(asked) >= IN_TIME {
-                    continue;
-                }
-                for message in &messages {
-                    if let Some(settled) = settled {
-                        self.books.settle(message.number, settled, answered);
-                    }
-                }
+                self.books.accepted(attempt, answered, answered.duration_since(asked) < IN_TIME);
             }
         }
         Ok(())

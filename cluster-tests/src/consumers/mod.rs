@@ -3,5 +3,5 @@
 mod books;
 mod consumer;
 
-pub use books::{Books, Fault, Settled};
+pub use books::{AttemptId, Books, Fault, Settled, Wish};
 pub use consumer::{Consumer, IN_TIME};

@@ -10,7 +10,7 @@ use headwater_cluster_tests::links::partition;
 use headwater_cluster_tests::serial;
 use reqwest::{Method, StatusCode};
 
-use super::trial::Trial;
+use super::trial::{PHASE_EVENTS, Trial};
 use super::{GROUP, SEED};
 use crate::PROGRESS_LIMIT;
 use crate::random_faults::from_environment;
@@ -20,6 +20,10 @@ const DEPOSED_AFTER: Duration = Duration::from_millis(800);
 
 /// How much later a debug build on a busy machine may be.
 const SLACK: Duration = Duration::from_secs(2);
+
+/// Events that are settled while the leader is cut off. Each request to it takes as long as it is
+/// patient, so there are few.
+const CUT_OFF_EVENTS: usize = 50;
 
 /// Asks a leader that was cut off to settle messages until it refuses; returns when it accepted the
 /// last one.
@@ -57,7 +61,7 @@ async fn cut_leader_off(trial: &mut Trial, is_deaf: bool) -> anyhow::Result<()> 
     // What a consumer has from the old leader it may settle at the new one, which does not know
     // that it was handed out.
     trial.books.fault(Fault::ends_at(Instant::now() + IN_TIME));
-    trial.go_on().await.context("while the old leader is cut off")?;
+    trial.go_on(CUT_OFF_EVENTS).await.context("while the old leader is cut off")?;
     trial.cluster.links()?.heal();
     trial.cluster.wait_ready(leader).await?;
     trial.avoid(0);
@@ -72,7 +76,7 @@ async fn what_a_leader_settles_that_is_cut_off_comes_again_and_nothing_else_does
     eprintln!("FAULTS_SEED={seed}");
     let mut trial = Trial::start(seed, Options { links: Some(seed), ..Options::default() }).await?;
     for is_deaf in [true, false, true] {
-        trial.go_on().await?;
+        trial.go_on(PHASE_EVENTS).await?;
         cut_leader_off(&mut trial, is_deaf).await?;
     }
     trial.judge().await

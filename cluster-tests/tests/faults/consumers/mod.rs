@@ -72,7 +72,7 @@ async fn consumers_miss_nothing_and_get_nothing_again_that_an_ordered_stop_left_
     let mut random = StdRng::seed_from_u64(seed);
     let mut trial = Trial::start(seed, Options::default()).await?;
     for round in 0..rounds {
-        trial.go_on().await?;
+        trial.go_on(trial::PHASE_EVENTS).await?;
         fault(&mut trial.cluster, &mut random, &trial.books).await.with_context(|| format!("in round {round}"))?;
     }
     trial.judge().await

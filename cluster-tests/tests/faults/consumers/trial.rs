@@ -21,7 +21,7 @@ use crate::PROGRESS_LIMIT;
 const CONSUMERS: u64 = 8;
 
 /// Events that are settled between two faults.
-const PHASE_EVENTS: usize = 150;
+pub(super) const PHASE_EVENTS: usize = 150;
 
 /// Until everything is settled: the time of messages that nobody settles, several times over.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -87,9 +87,9 @@ impl Trial {
         Ok(Self { cluster, books, calm, stop, stop_writer, avoided, stored, writer, consumers })
     }
 
-    /// Returns when some more messages are settled.
-    pub(super) async fn go_on(&self) -> anyhow::Result<()> {
-        let target = self.books.settled() + PHASE_EVENTS;
+    /// Returns when so many more messages are settled.
+    pub(super) async fn go_on(&self, events: usize) -> anyhow::Result<()> {
+        let target = self.books.settled() + events;
         wait::until("messages are settled", PROGRESS_LIMIT, || async {
             let settled = self.books.settled();
             anyhow::ensure!(settled >= target, "{settled} of {target}");
