@@ -9,8 +9,10 @@ use tracing_subscriber::EnvFilter;
 /// The filter unless another is configured.
 ///
 /// openraft warns on every heartbeat to an absent peer, several times a second while it is absent.
-/// The node itself logs once that a peer went or came back.
-pub(crate) const DEFAULT_FILTER: &str = "info,openraft=error";
+/// The node itself logs once that a peer went or came back. What `openraft::raft` reports are calls
+/// that came after the end of consensus: whoever calls is told, and a failure of consensus itself
+/// is reported by `openraft::core`.
+pub(crate) const DEFAULT_FILTER: &str = "info,openraft=error,openraft::raft=off";
 
 /// Checks a filter without installing it.
 ///

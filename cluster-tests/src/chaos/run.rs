@@ -288,6 +288,9 @@ fn provoked(request: &Request) -> Vec<&'static str> {
         lines.extend(clocks::PROVOKED);
     }
     lines.extend(request.nemeses.iter().copied().flat_map(disks::provoked));
+    if request.nemeses.contains(&Nemesis::Upgrade) {
+        lines.extend(upkeep::PROVOKED_BY_RELEASES);
+    }
     if request.mode.name() != ModeName::Process {
         lines.extend(PROVOKED_BY_ADDRESSES);
     }

@@ -22,6 +22,9 @@ const UPKEEP_LIMIT: Duration = Duration::from_secs(60);
 /// Snapshots that others take while a node lags: with the second, the log below the first is gone.
 const SNAPSHOTS: f64 = 3.0;
 
+/// The last release reports calls that come while it stops in order; this version does not.
+pub(super) const PROVOKED_BY_RELEASES: [&str; 1] = ["failed to send RaftMsg to RaftCore*raft stopped"];
+
 /// The node that reports that it leads, if there is one. Of two, which are possible while one of
 /// them does not know better, the first.
 pub(super) async fn leader(cluster: &Cluster, nodes: &[u16]) -> Option<u16> {

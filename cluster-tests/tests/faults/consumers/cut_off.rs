@@ -23,7 +23,7 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// Events that are settled while the leader is cut off. Each request to it takes as long as it is
 /// patient, so there are few.
-const CUT_OFF_EVENTS: usize = 50;
+const CUT_OFF_EVENTS: usize = 20;
 
 /// Asks a leader that was cut off to settle messages until it refuses; returns when it accepted the
 /// last one.

@@ -92,7 +92,8 @@ impl Trial {
         let target = self.books.settled() + events;
         wait::until("messages are settled", PROGRESS_LIMIT, || async {
             let settled = self.books.settled();
-            anyhow::ensure!(settled >= target, "{settled} of {target}");
+            let stored = self.stored.load(Ordering::SeqCst);
+            anyhow::ensure!(settled >= target, "{settled} of {target}, and {stored} are stored");
             Ok(())
         })
         .await
