@@ -211,7 +211,7 @@ impl Inner {
         self.attempts.iter().filter(|attempt| of(attempt)).flat_map(|attempt| &attempt.numbers).copied().collect()
     }
 
-    /// Whether a consumer that may not have had a message any more asked for something before it was
+    /// Whether a consumer that may no longer have had a message asked for something before it was
     /// settled. The message may have left the hands of whoever had it then, so that its settling
     /// was ignored.
     fn was_disturbed(&self, number: u64, settled: Instant, of: impl Fn(&Attempt) -> bool) -> bool {
