@@ -1,12 +1,16 @@
 //! A node's log and state without the rest of a node: chunks, crashes, restarts and copies.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use headwater_proto::stored::Command;
 use prost::Message;
 
 use crate::event::{Ticks, WriteOutcome};
 use crate::store::{StateWriter, Store};
+
+/// Longer than a busy machine takes to remove a few files.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// When the entry with this index was proposed: one each second.
 pub(super) fn time_of(index: usize) -> Ticks {
@@ -79,11 +83,23 @@ impl Node {
 
     pub(super) fn restart(&mut self) {
         self.store = None;
+        self.wait_for_removals();
         self.store = Some(StateWriter::open(&self.directory, 1 << 20).unwrap());
         assert_eq!(self.applied, self.log.len());
         self.adopt_applied();
         // A clean stop leaves nothing to apply again.
         assert_eq!(self.applied, self.log.len());
+    }
+
+    /// A process that ends takes its threads along. Here one of them may still close and remove a
+    /// state that was replaced.
+    fn wait_for_removals(&self) {
+        let began = Instant::now();
+        let is_state = |entry: &std::io::Result<std::fs::DirEntry>| entry.as_ref().unwrap().path().is_dir();
+        while std::fs::read_dir(&self.directory).unwrap().filter(is_state).count() > 1 {
+            assert!(began.elapsed() < REMOVAL_LIMIT, "a replaced state stays in {}", self.directory.display());
+            std::thread::yield_now();
+        }
     }
 }
 
