@@ -156,8 +156,8 @@ impl Client {
         Ok(state.to_lowercase())
     }
 
-    /// The time by the clock of a node: when it has last heard of itself (contract/services 4.3).
-    pub async fn time(&self, base: &str) -> anyhow::Result<Timestamp> {
+    /// What a node says of itself in `/gossip` (contract/services 4.3).
+    async fn own_gossip(&self, base: &str) -> anyhow::Result<Value> {
         let answer = self.http.get(format!("{base}/gossip")).timeout(QUICK_LIMIT).send().await;
         let gossip: Value = answer.with_context(|| format!("no answer from {base}/gossip"))?.json().await?;
         let is_it = |member: &&Value| {
@@ -166,8 +166,22 @@ impl Client {
             base.ends_with(&format!("//{address}"))
         };
         let member = gossip["members"].as_array().and_then(|members| members.iter().find(is_it));
-        let time = member.and_then(|member| member["timeStamp"].as_str()).context("it does not list itself")?;
+        member.cloned().with_context(|| format!("{base} does not list itself"))
+    }
+
+    /// The time by the clock of a node: when it has last heard of itself.
+    pub async fn time(&self, base: &str) -> anyhow::Result<Timestamp> {
+        let member = self.own_gossip(base).await?;
+        let time = member["timeStamp"].as_str().context("the node has no time")?;
         time.parse().with_context(|| format!("not a time: {time}"))
+    }
+
+    /// The term in which a node leads; `None` if it does not.
+    pub async fn term_led(&self, base: &str) -> anyhow::Result<Option<u64>> {
+        let member = self.own_gossip(base).await?;
+        let leads = matches!(member["state"].as_str(), Some("Master" | "Leader"));
+        let term = member["epochNumber"].as_u64().context("the node has no term")?;
+        Ok(leads.then_some(term))
     }
 
     /// Value of an unlabelled metric, or the sum over all its labels.

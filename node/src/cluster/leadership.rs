@@ -111,11 +111,10 @@ impl Leadership {
         }
     }
 
-    /// Whether this leader has heard no majority for longer than its lease.
+    /// Whether this leader has heard no majority for longer than its lease. So it is with a leader
+    /// that was deposed, before [`Self::is_local`] says so: consensus knows that earlier.
     pub(super) fn quorum_is_silent(&self) -> bool {
-        let seen = self.consensus.seen();
-        // A cluster of one has no peers that could confirm.
-        seen.members.voters().len() > 1 && seen.quorum_silence.is_some_and(|silence| silence > self.lease)
+        !self.consensus.seen().leads_majority(self.lease)
     }
 
     /// The voter with the highest rank that should lead after this node; `rank` gives `None` for a

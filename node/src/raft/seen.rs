@@ -90,6 +90,13 @@ impl Seen {
         }
     }
 
+    /// Whether this node leads, and a majority has acknowledged a message that it sent within that
+    /// time. Its own vote is enough where nobody else votes.
+    pub(crate) fn leads_majority(&self, within: Duration) -> bool {
+        let is_heard = self.quorum_silence.is_some_and(|silence| silence <= within);
+        self.state == ServerState::Leader && (is_heard || self.members.voters().len() == 1)
+    }
+
     /// As leader: how many entries of the log a member has confirmed; `None` if it confirmed none.
     pub(crate) fn confirmed_by(&self, id: NodeId) -> Option<u64> {
         self.replication.as_ref()?.get(&id).copied().flatten().map(|index| index + 1)

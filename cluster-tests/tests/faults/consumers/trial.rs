@@ -176,24 +176,28 @@ async fn append(writer: Writer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Notes when another node leads, until it is stopped.
+/// Notes each new term of a leader, until it is stopped. The leader of a new term may be the one of
+/// the term before.
 async fn watch_leaders(
     client: Client,
     bases: Vec<String>,
     books: Arc<Books>,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    let mut seen: Option<(&String, Instant)> = None;
+    let mut newest: Option<(u64, Instant)> = None;
     while !stop.load(Ordering::SeqCst) {
         for base in &bases {
             let asked = Instant::now();
-            if !client.state(base).await.is_ok_and(|state| state == "master") {
-                continue;
+            let Ok(Some(term)) = client.term_led(base).await else { continue };
+            match newest {
+                Some((last, _)) if term < last => continue,
+                Some((last, before)) if term > last => {
+                    eprintln!("{base} leads in term {term}, the last one was {last}");
+                    books.leader_changed(before, Instant::now() + IN_TIME);
+                }
+                _ => {}
             }
-            if let Some((_, before)) = seen.filter(|(last, _)| *last != base) {
-                books.leader_changed(before, Instant::now() + IN_TIME);
-            }
-            seen = Some((base, asked));
+            newest = Some((term, asked));
         }
         tokio::time::sleep(LOOK_PERIOD).await;
     }

@@ -327,8 +327,12 @@ async fn leadership_can_be_handed_over() {
     cluster.applied_everywhere(index).await;
     let leader = cluster.leader().await;
     let successor = *cluster.members.keys().find(|id| **id != leader).unwrap();
+    let leads = |id: NodeId| cluster.nodes[&id].seen().leads_majority(PATIENCE);
+    until("the leader hears a majority", || leads(leader)).await;
     cluster.nodes[&leader].parts.consensus().transfer_leadership(successor).await.unwrap();
     until("the successor leads", || cluster.nodes.values().all(|node| node.leader() == Some(successor))).await;
+    until("the successor hears a majority", || leads(successor)).await;
+    assert!(cluster.ids().into_iter().all(|id| leads(id) == (id == successor)), "one leads, and no deposed one");
     let index = cluster.append(1, 10).await;
     cluster.applied_everywhere(index).await;
     cluster.stop().await;
