@@ -68,10 +68,8 @@ impl Owners {
 }
 
 fn look(peer: SocketAddr, nodes: &BTreeMap<u16, u32>) -> Look {
-    let sockets = procfs::net::tcp().unwrap_or_default();
-    // One that is being closed belongs to no file any more.
-    let socket = sockets.into_iter().find(|socket| socket.local_address == peer && socket.inode != 0);
-    let Some(socket) = socket.map(|socket| socket.inode) else { return Look::Gone };
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let Some(socket) = socket_at(peer, &sockets) else { return Look::Gone };
     let owns = |pid: u32| {
         let files =
             i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()).and_then(|process| process.fd().ok());
@@ -80,4 +78,47 @@ fn look(peer: SocketAddr, nodes: &BTreeMap<u16, u32>) -> Look {
         })
     };
     nodes.iter().find(|(_, pid)| owns(**pid)).map_or(Look::Nobody, |(node, _)| Look::Node(*node))
+}
+
+/// The inode of the socket whose own end is `peer`, in the list of the kernel; `None` if there is
+/// none, or if it is being closed and belongs to no file any more. Only the line of the socket is
+/// read: `procfs` reads them all, tens of thousands on a busy machine, for every connection.
+fn socket_at(peer: SocketAddr, sockets: &str) -> Option<u64> {
+    let SocketAddr::V4(peer) = peer else { return None };
+    let address = format!(": {:08X}:{:04X} ", u32::from_ne_bytes(peer.ip().octets()), peer.port());
+    let inode = |at: usize| sockets[at..].lines().next()?.split_whitespace().nth(9)?.parse().ok();
+    sockets.match_indices(&address).filter_map(|(at, _)| inode(at)).find(|inode| *inode != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_socket_is_found_by_its_own_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        let own = BTreeMap::from([(7, std::process::id())]);
+        for end in [near.local_addr().unwrap(), far.local_addr().unwrap()] {
+            assert!(matches!(look(end, &own), Look::Node(7)));
+            assert!(matches!(look(end, &BTreeMap::new()), Look::Nobody));
+        }
+        let gone = near.local_addr().unwrap();
+        drop((near, far));
+        assert!(matches!(look(gone, &own), Look::Gone));
+    }
+
+    #[test]
+    fn sockets_that_belong_to_no_file_are_passed_over() {
+        let line = |state: &str, inode: u64| {
+            format!(
+                "   0: 0100007F:1F90 0100007F:C350 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+            )
+        };
+        let address = "127.0.0.1:8080".parse().unwrap();
+        assert_eq!(socket_at(address, &(line("06", 0) + &line("01", 42))), Some(42));
+        assert_eq!(socket_at(address, &line("06", 0)), None);
+        assert_eq!(socket_at("127.0.0.1:50000".parse().unwrap(), &line("01", 42)), None, "that is the other end");
+    }
 }
