@@ -1,8 +1,9 @@
 //! Which node has opened a connection: the one whose process owns its socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use procfs::process::{FDTarget, Process};
@@ -22,8 +23,20 @@ const MORE_LOOKS: u32 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     nodes: Mutex<BTreeMap<u16, u32>>,
-    /// One look at a time: each reads the list of all sockets of the machine.
-    turn: tokio::sync::Mutex<()>,
+    /// How many looks were begun.
+    begun: AtomicU64,
+    /// The newest look that has ended, and what it saw. One look at a time, for all who wait: each
+    /// reads the list of all sockets of the machine, and an election opens dozens of connections.
+    ended: tokio::sync::Mutex<(u64, Arc<Seen>)>,
+}
+
+/// What a look at the machine saw.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The kernel's list of sockets.
+    sockets: String,
+    /// Which node has which socket, by its inode.
+    owners: HashMap<u64, u16>,
 }
 
 /// What a look has shown.
@@ -61,23 +74,44 @@ impl Owners {
     }
 
     async fn look(&self, peer: SocketAddr) -> Look {
-        let _turn = self.turn.lock().await;
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        tokio::task::spawn_blocking(move || look(peer, &nodes)).await.unwrap_or(Look::Gone)
+        self.seen().await.look(peer)
+    }
+
+    /// What a look saw that began after this call.
+    async fn seen(&self) -> Arc<Seen> {
+        let begun_before = self.begun.load(Ordering::SeqCst);
+        let mut ended = self.ended.lock().await;
+        if ended.0 <= begun_before {
+            let look = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let seen = tokio::task::spawn_blocking(move || Seen::now(&nodes)).await.unwrap_or_default();
+            *ended = (look, Arc::new(seen));
+        }
+        Arc::clone(&ended.1)
     }
 }
 
-fn look(peer: SocketAddr, nodes: &BTreeMap<u16, u32>) -> Look {
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let Some(socket) = socket_at(peer, &sockets) else { return Look::Gone };
-    let owns = |pid: u32| {
-        let files =
-            i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()).and_then(|process| process.fd().ok());
-        files.is_some_and(|mut files| {
-            files.any(|file| file.is_ok_and(|file| matches!(file.target, FDTarget::Socket(inode) if inode == socket)))
-        })
-    };
-    nodes.iter().find(|(_, pid)| owns(**pid)).map_or(Look::Nobody, |(node, _)| Look::Node(*node))
+impl Seen {
+    /// Looks at the sockets of the machine, and at those of these processes of nodes.
+    fn now(nodes: &BTreeMap<u16, u32>) -> Self {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let mut owners = HashMap::new();
+        for (node, pid) in nodes {
+            let process = i32::try_from(*pid).ok().and_then(|pid| Process::new(pid).ok());
+            let files = process.and_then(|process| process.fd().ok()).into_iter().flatten();
+            let inodes = files.filter_map(|file| match file.ok()?.target {
+                FDTarget::Socket(inode) => Some(inode),
+                _ => None,
+            });
+            owners.extend(inodes.map(|inode| (inode, *node)));
+        }
+        Self { sockets, owners }
+    }
+
+    fn look(&self, peer: SocketAddr) -> Look {
+        let Some(inode) = socket_at(peer, &self.sockets) else { return Look::Gone };
+        self.owners.get(&inode).map_or(Look::Nobody, |node| Look::Node(*node))
+    }
 }
 
 /// The inode of the socket whose own end is `peer`, in the list of the kernel; `None` if there is
@@ -101,12 +135,23 @@ mod tests {
         let (far, _) = listener.accept().unwrap();
         let own = BTreeMap::from([(7, std::process::id())]);
         for end in [near.local_addr().unwrap(), far.local_addr().unwrap()] {
-            assert!(matches!(look(end, &own), Look::Node(7)));
-            assert!(matches!(look(end, &BTreeMap::new()), Look::Nobody));
+            assert!(matches!(Seen::now(&own).look(end), Look::Node(7)));
+            assert!(matches!(Seen::now(&BTreeMap::new()).look(end), Look::Nobody));
         }
         let gone = near.local_addr().unwrap();
         drop((near, far));
-        assert!(matches!(look(gone, &own), Look::Gone));
+        assert!(matches!(Seen::now(&own).look(gone), Look::Gone));
+    }
+
+    #[tokio::test]
+    async fn all_who_ask_meanwhile_share_the_next_look_and_no_older_one() {
+        let owners = Owners::default();
+        // The first one begins a look at once, and the others begin to wait after that.
+        let seen = futures::future::join_all((0..50).map(|_| owners.seen())).await;
+        assert!(!Arc::ptr_eq(&seen[0], &seen[1]));
+        assert!(seen[1..].iter().all(|one| Arc::ptr_eq(one, &seen[1])));
+        assert_eq!(owners.begun.load(Ordering::SeqCst), 2);
+        assert!(!Arc::ptr_eq(&owners.seen().await, &seen[1]));
     }
 
     #[test]
