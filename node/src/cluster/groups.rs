@@ -126,8 +126,7 @@ impl Groups {
     /// The server, while this node leads and hears a majority: what it could not store it must not
     /// accept.
     fn server_of_leader(&self) -> Option<&dyn GroupServer> {
-        let leads = self.leadership.is_local() && !self.leadership.quorum_is_silent();
-        self.server.get().filter(|_| leads).map(AsRef::as_ref)
+        self.server.get().filter(|_| self.leadership.leads_majority()).map(AsRef::as_ref)
     }
 
     async fn ask(&self, leader: &LeaderHint, request: wire::GroupRequest) -> wire::GroupResponse {

@@ -111,10 +111,17 @@ impl Leadership {
         }
     }
 
-    /// Whether this leader has heard no majority for longer than its lease. So it is with a leader
-    /// that was deposed, before [`Self::is_local`] says so: consensus knows that earlier.
+    /// Whether this leader has heard no majority for longer than its lease.
     pub(super) fn quorum_is_silent(&self) -> bool {
-        !self.consensus.seen().leads_majority(self.lease)
+        let seen = self.consensus.seen();
+        // A cluster of one has no peers that could confirm.
+        seen.members.voters().len() > 1 && seen.quorum_silence.is_some_and(|silence| silence > self.lease)
+    }
+
+    /// Whether this node leads and has heard a majority within its lease. A leader that was deposed
+    /// does not, also before [`Self::is_local`] says so: consensus knows that earlier.
+    pub(super) fn leads_majority(&self) -> bool {
+        self.is_local() && self.consensus.seen().leads_majority(self.lease)
     }
 
     /// The voter with the highest rank that should lead after this node; `rank` gives `None` for a
