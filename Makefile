@@ -84,16 +84,16 @@ chaos-smoke: system ## Random faults with fixed seeds, under three minutes (docs
 
 chaos: system ## Random faults of all kinds for half an hour, by random seeds, which it prints
 	@$(CLOCKS_AND_NETWORK)
-	@$(WITH_PREBUILT) scripts/earlier-release
 	$(CHAOS_BUILD)
+	@$(WITH_PREBUILT) scripts/earlier-release
 	target/debug/chaos soak --hours 0.5
 
 HOURS ?= 6
 
 chaos-soak: system ## The same for HOURS=n, 6 if none are given
 	@$(CLOCKS_AND_NETWORK)
-	@$(WITH_PREBUILT) scripts/earlier-release
 	$(CHAOS_BUILD)
+	@$(WITH_PREBUILT) scripts/earlier-release
 	target/debug/chaos soak --hours $(HOURS)
 
 chaos-recovery: system ## How soon writes go on after kills and partitions, and how fast a node catches up

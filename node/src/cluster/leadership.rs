@@ -111,7 +111,8 @@ impl Leadership {
         }
     }
 
-    /// Whether this leader has heard no majority for longer than its lease.
+    /// Whether this leader has heard no majority for longer than its lease. False on a node that
+    /// consensus has deposed: whoever reads there waits for the next leader.
     pub(super) fn quorum_is_silent(&self) -> bool {
         let seen = self.consensus.seen();
         // A cluster of one has no peers that could confirm.
